@@ -1,0 +1,212 @@
+"""Settings of a run: defaults of the recipe < a YAML file < the command line; all frozen."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from mmtune.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of all settings: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraOptions(Section):
+    """The adapter (LoRA, arXiv 2106.09685)."""
+
+    rank: Annotated[int, Field(ge=1)] = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] = ()  # names of the adapted modules; empty: the recipe's own choice
+
+
+class TrainOptions(Section):
+    """The loop. `batch_size` counts the rows of one optimizer step over all processes."""
+
+    epochs: Annotated[int, Field(ge=1)] = 4
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 16
+    micro_batch: Annotated[int, Field(ge=1)] | None = None  # rows per forward; None: all at once
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] = (
+        "cosine"
+    )
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest gradient norm
+    seed: int = 0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    validate_every: Annotated[int, Field(ge=1)] | None = None  # steps; None: once an epoch
+    patience: Annotated[int, Field(ge=1)] | None = None  # validations without a new best
+    checkpoint_every: Annotated[int, Field(ge=1)] = 50  # steps
+    keep: Annotated[int, Field(ge=2)] = 2  # checkpoints: never fewer than two
+    stop_after_bad: Annotated[int, Field(ge=1)] = 3  # skipped steps in a row
+    tracker: str | None = None  # any of Accelerate's: tensorboard, wandb, mlflow …
+
+
+class DataOptions(Section):
+    """Where rows come from and how they are split where the manifest doesn't say."""
+
+    path: Path | None = None  # manifest.jsonl or a folder
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of rows that may be quarantined
+
+
+class RunConfig(Section):
+    """One run. `task` holds the settings of its modality."""
+
+    recipe: str
+    modality: str
+    name: str
+    base: str
+    out: Path = Path("runs")
+    cache: bool = True
+    data: DataOptions = DataOptions()
+    lora: LoraOptions = LoraOptions()
+    train: TrainOptions = TrainOptions()
+    task: SerializeAsAny[Section] = Section()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.out / self.name
+
+    def dump(self) -> str:
+        """The settings as YAML, readable by `load_config`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+# Short names of the command line: what users of peer tools type first.
+ALIASES = {"data": "data.path", "batch": "train.batch_size", "steps": "train.max_steps"}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from `path`.
+
+    Raises:
+        ConfigError: the file is missing, isn't YAML or isn't a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"no such file: {path}", "name a recipe or an existing .yaml file"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}", "mend the line that it names") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no settings", "write `key: value` lines")
+    return value
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings of `model`."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section) and kind is not Section:
+            yield from leaves(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def resolve(key: str, known: Sequence[str]) -> str:
+    """The dotted name that `key` means: itself, an alias, or a unique last part.
+
+    Raises:
+        ConfigError: unknown or ambiguous, with the nearest names.
+    """
+    key = key.replace("-", "_")
+    if key in known:
+        return key
+    if key in ALIASES:
+        return ALIASES[key]
+    ends = [name for name in known if name.rsplit(".", 1)[-1] == key]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ConfigError(f"setting {key!r} is ambiguous", "use one of " + ", ".join(ends))
+    raise ConfigError(f"unknown setting {key!r}", did_you_mean(key, known))
+
+
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """A hint with the names nearest to `key`, or all of them where none is near."""
+    short = {name.rsplit(".", 1)[-1]: name for name in known} | {name: name for name in known}
+    near = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.6)]
+    if near:
+        return "did you mean " + " or ".join(dict.fromkeys(near)) + "?"
+    return "known: " + ", ".join(known)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, mapping by mapping."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def nest(dotted: str, value: Any) -> dict[str, Any]:
+    """`{"a": {"b": value}}` from "a.b"."""
+    for name in reversed(dotted.split(".")):
+        value = {name: value}
+    return dict(value)
+
+
+def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) -> RunConfig:
+    """Validate settings and command-line overrides.
+
+    Args:
+        values: settings by section, from the recipe and the YAML file.
+        source: what an error should name (the file).
+        overrides: `--key value` pairs, values still text.
+
+    Raises:
+        ConfigError: a setting is unknown (with "did you mean"), missing or impossible.
+    """
+    from mmtune.modality import find_modality
+
+    modality = find_modality(str(values.get("modality", "")), source)
+    options = modality.options
+    known = [n for n in leaves(RunConfig) if n != "task"]
+    known += [f"task.{n}" for n in leaves(options)]
+    merged = dict(values)
+    for key, text in overrides.items():
+        merged = merge(merged, nest(resolve(key, known), yaml.safe_load(text)))
+    merged.setdefault("name", merged.get("recipe"))
+    try:
+        task = options.model_validate(merged.get("task") or {})
+    except ValidationError as error:
+        raise _explain(error, source, known, "task.") from None
+    try:
+        return RunConfig.model_validate({**merged, "task": task})
+    except ValidationError as error:
+        raise _explain(error, source, known, "") from None
+
+
+def _explain(error: ValidationError, source: str, known: Sequence[str], prefix: str) -> ConfigError:
+    first = error.errors()[0]
+    name = prefix + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigError(
+            f"{source}: unknown setting {name!r}", did_you_mean(name.rsplit(".", 1)[-1], known)
+        )
+    if first["type"] == "missing":
+        return ConfigError(
+            f"{source}: setting {name!r} is missing", f"add it, or give --{name} VALUE"
+        )
+    return ConfigError(
+        f"{source}: {name} = {first['input']!r}: {first['msg']}", "correct this value"
+    )

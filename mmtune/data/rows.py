@@ -1,0 +1,67 @@
+"""What one row of a manifest is, and what checking it finds. No model code, no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "validation", "test"]
+
+
+class Row(BaseModel):
+    """One item of a dataset; each modality adds its own fields (`SpeechRow`, `ImageRow`).
+
+    `media` names the field that holds the path of the item's file. Paths in a manifest are
+    relative to the manifest's folder; `Dataset` rows hold absolute ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    media: ClassVar[str]
+
+    id: Annotated[str, Field(min_length=1)]
+    split: Split | None = None
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    group: dict[str, str] = Field(default_factory=dict)
+    # Set by `check`, never read from a manifest: the hash that cache entries and lineage use.
+    content: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The item's file."""
+        return Path(str(getattr(self, self.media)))
+
+    @property
+    def reference(self) -> str:
+        """The words that belong to the item: transcript or caption."""
+        raise NotImplementedError(f"{type(self).__name__}.reference")
+
+    @property
+    def leakage_keys(self) -> tuple[str, ...]:
+        """Rows that share one of these must be in one split (a speaker, a sentence, a subject)."""
+        return ()
+
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that `check` found. An error quarantines its row; a warning doesn't."""
+
+    kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …
+    row: str  # the row's id, or "line 12" where it has none
+    message: str  # what was found, with the value
+    cure: str
+    severity: Severity = "error"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a modality learns from opening one item's file."""
+
+    content: str  # hash of all that training reads of the item's file
+    findings: list[Finding] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)  # duration_s, width, height …

@@ -1,0 +1,47 @@
+"""Errors that a user can act upon: what was found, where, and the cure."""
+
+from __future__ import annotations
+
+
+class MmtuneError(Exception):
+    """A problem that the user can solve. The command line prints it without a traceback.
+
+    Args:
+        found: what is wrong, naming the file, row or setting and the value found.
+        cure: what to do about it, as a sentence or a command.
+    """
+
+    def __init__(self, found: str, cure: str = "") -> None:
+        self.found = found
+        self.cure = cure
+        super().__init__(f"{found}\n  cure: {cure}" if cure else found)
+
+
+class ConfigError(MmtuneError):
+    """A setting that is unknown, of the wrong type or impossible."""
+
+
+class DataError(MmtuneError):
+    """A manifest, folder or file that training can't use."""
+
+
+class BaseModelError(MmtuneError):
+    """A base model that can't be found, read or recognised."""
+
+
+class AdapterError(MmtuneError):
+    """An adapter that doesn't fit its base or changes nothing."""
+
+
+class TrainingError(MmtuneError):
+    """Training that can't go on: non-finite losses, no trainable weights, a damaged checkpoint."""
+
+
+class MissingExtra(MmtuneError):
+    """An optional package is needed and not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed",
+            f"pip install 'mmtune[{extra}]'",
+        )

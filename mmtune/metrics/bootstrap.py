@@ -1,0 +1,120 @@
+"""Percentile bootstrap of ratio and mean statistics, paired and clustered.
+
+Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; paired resampling for
+speech recognition after Bisani & Ney, ICASSP 2004.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.predict import Stat
+
+Reduce = Callable[[NDArray[np.float64]], float | None]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval; nan where it isn't defined."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def _resamples(
+    n: int, clusters: Sequence[Hashable] | None, rounds: int, seed: int
+) -> list[NDArray[np.intp]]:
+    # A cluster (a speaker, a prompt) is drawn as a whole: its items are not independent.
+    labels = list(range(n)) if clusters is None else list(clusters)
+    if len(labels) != n:
+        raise ValueError(f"{n} items but {len(labels)} cluster labels")
+    members: dict[Hashable, list[int]] = {}
+    for i, label in enumerate(labels):
+        members.setdefault(label, []).append(i)
+    groups = [np.asarray(m, dtype=np.intp) for m in members.values()]
+    rng = np.random.default_rng(seed)
+    return [
+        np.concatenate([groups[g] for g in rng.integers(len(groups), size=len(groups))])
+        for _ in range(rounds)
+    ]
+
+
+def _interval(value: float | None, samples: list[float], level: float) -> Interval:
+    if value is None or not samples:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap(
+    stats: Sequence[Stat],
+    reduce: Reduce,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Interval of `reduce` over items.
+
+    Args:
+        stats: per-item statistics, [items, k].
+        reduce: the metric of a set of items, from [items, k]; None where it isn't defined.
+        clusters: label of each item; items of one label are resampled together.
+    """
+    matrix = np.asarray(stats, dtype=np.float64)
+    if not len(matrix):
+        return Interval(float("nan"), float("nan"), float("nan"))
+    draws = (reduce(matrix[i]) for i in _resamples(len(matrix), clusters, rounds, seed))
+    return _interval(reduce(matrix), [d for d in draws if d is not None], level)
+
+
+def paired_bootstrap(
+    base: Sequence[Stat],
+    adapter: Sequence[Stat],
+    reduce: Reduce,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    rounds: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[Interval, Interval, Interval]:
+    """Intervals of base, adapter and adapter - base, from the same resamples of the same items.
+
+    Args:
+        base: statistics of the base by item, [items, k].
+        adapter: statistics of the adapter, for the same items in the same order.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+    a, b = np.asarray(base, dtype=np.float64), np.asarray(adapter, dtype=np.float64)
+    if len(a) != len(b):
+        raise ValueError(f"paired items differ: {len(a)} and {len(b)}")
+    if not len(a):
+        nan = Interval(float("nan"), float("nan"), float("nan"))
+        return nan, nan, nan
+    lows: list[float] = []
+    highs: list[float] = []
+    differences: list[float] = []
+    for indices in _resamples(len(a), clusters, rounds, seed):
+        x, y = reduce(a[indices]), reduce(b[indices])
+        if x is not None and y is not None:
+            lows.append(x)
+            highs.append(y)
+            differences.append(y - x)
+    x, y = reduce(a), reduce(b)
+    gap = None if x is None or y is None else y - x
+    return (
+        _interval(x, lows, level),
+        _interval(y, highs, level),
+        _interval(gap, differences, level),
+    )

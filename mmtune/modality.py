@@ -1,0 +1,78 @@
+"""What the shared parts need to know of a modality, gathered in one registered object."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mmtune.config import RunConfig, Section
+from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmtune.data.cache import PrefixCache
+    from mmtune.data.check import Dataset
+    from mmtune.evaluate.compare import Comparison
+    from mmtune.predict import Predictor
+    from mmtune.train.prefix import Features
+    from mmtune.train.task import Task
+
+
+class Modality(Protocol):
+    """One kind of data. Importing the module that defines it must not import torch."""
+
+    name: str
+    row: type[Row]
+    options: type[Section]
+
+    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Raw rows of a folder without a manifest (audio with .txt; images with captions)."""
+        ...
+
+    def inspect(self, row: Row) -> Inspection:
+        """Open and fully decode one item; never raises for a bad file, but finds."""
+        ...
+
+    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
+        """Findings that need all rows at once."""
+        ...
+
+    def prepare(self, config: RunConfig) -> Path:
+        """The manifest or folder to train on; a recipe may make it (speech from a term list)."""
+        ...
+
+    def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
+        """The task of a run: base loaded, adapter attached, nothing computed."""
+        ...
+
+    def predictor(
+        self, base: str, adapters: Mapping[str, Path], features: Features | None = None
+    ) -> Predictor:
+        """A base with adapters loaded strictly, each probed to differ from the base."""
+        ...
+
+    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+        """Base against the run's adapter on the dataset's test rows, paired."""
+        ...
+
+
+# Names only: a modality is imported when it is used, so that `mmtune --help` stays instant.
+REGISTRY: dict[str, str] = {"speech": "mmtune.speech", "image": "mmtune.image"}
+
+
+def find_modality(name: str, source: str = "") -> Modality:
+    """The modality called `name` (its module's `MODALITY`).
+
+    Raises:
+        ConfigError: no such modality.
+    """
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(REGISTRY)
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}unknown modality {name!r}", hint)
+    modality: Modality = importlib.import_module(REGISTRY[name]).MODALITY
+    return modality

@@ -1,0 +1,45 @@
+"""Which number format trains fastest on this machine without losing the result."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+@cache
+def cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 in hardware.
+
+    PyTorch runs bf16 on any CPU; without these instructions it is many times slower than fp32.
+    """
+    info = Path("/proc/cpuinfo")
+    if not info.exists():
+        return False
+    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+    return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
+
+
+def choose(wanted: str, device: torch.device) -> Precision:
+    """Resolve "auto": bf16 where `device` has it in hardware, otherwise fp32.
+
+    Args:
+        wanted: "auto" or a precision, which is returned as it is.
+        device: where training runs.
+    """
+    if wanted == "fp32" or wanted == "bf16" or wanted == "fp16":
+        return wanted
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and cpu_has_bf16():
+        return "bf16"
+    return "fp32"

@@ -1,0 +1,64 @@
+"""What evaluation, validation and the commands share: predictors, and metrics of their output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.data.rows import Row
+
+
+@dataclass(frozen=True)
+class Request:
+    """One item to predict.
+
+    Attributes:
+        row: the item.
+        adapters: weight by adapter name; empty is the base model.
+        seed: for what is sampled (an image); greedy decoding ignores it.
+    """
+
+    row: Row
+    adapters: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model gave for one request: a transcript (`str`) or an image (`PIL.Image.Image`)."""
+
+    row: str
+    value: Any
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Predictor(Protocol):
+    """A base model with its adapters, ready to answer."""
+
+    fingerprint: str
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """One prediction for each request, in order."""
+        ...
+
+
+Stat = NDArray[np.float64]
+
+
+class Metric(Protocol):
+    """A metric as per-item statistics, so that it can be resampled, sliced and sharded."""
+
+    name: str
+    higher_is_better: bool
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """A vector of fixed length for one item: (S, D, I, N) for WER."""
+        ...
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """The metric of many items, [items, length]; None where it isn't defined."""
+        ...

@@ -1,0 +1,150 @@
+"""The protocols between the training core and a modality. The core knows nothing beyond these.
+
+A model is cut in two: a frozen *prefix* (everything below the first adapted layer), computed once
+an item by `Stage`s and stored, and the trainable rest, `Task.module`, which reads stored tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.data.rows import Row
+from mmtune.hashing import hash_text
+from mmtune.train.draw import Draw
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One frozen branch of one item: its audio, its pixels, one caption.
+
+    `source` and `view` identify it; `origin` is what the stage opens to compute it (a row, a
+    caption) and takes no part in equality.
+    """
+
+    stage: str
+    source: str
+    view: int = 0
+    origin: Any = field(default=None, compare=False, hash=False, repr=False)
+
+
+class Stage(Protocol):
+    """A frozen prefix, ending at the first adapted layer."""
+
+    fingerprint: str
+    """Hash of all that a value depends on besides its `Part`: weights below the cut, the cut,
+    preprocessing and its version, dtype."""
+
+    block: int
+    """Parts per `encode` call. On the CPU it is 1, so that no value can depend on its
+    batch-mates; on an accelerator `encode` pads its input to a fixed block."""
+
+    def shape_key(self, part: Part) -> str:
+        """Parts with different keys never share an `encode` call (window, bucket)."""
+        ...
+
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """Compute at most `block` parts of one shape key. Pure: no randomness but `view`'s."""
+        ...
+
+
+def part_key(stage: Stage, part: Part) -> str:
+    """The cache key: everything that the stored value depends on, and never a position."""
+    return hash_text(f"{stage.fingerprint}|{part.stage}|{part.source}|{part.view}")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row as it is used in one step: which parts it reads, and what was drawn for it."""
+
+    row: Row
+    parts: tuple[Part, ...]
+    choices: Mapping[str, Any] = field(default_factory=dict)
+
+
+Batch = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Per-row sums, never means, so that any split of a batch gives the same gradient.
+
+    Attributes:
+        total: [rows] summed (and row-weighted) loss of each row, differentiable.
+        units: [rows] what each row counts for in the division (tokens, latent elements).
+    """
+
+    total: Tensor
+    units: Tensor
+
+
+class ParamGroup(TypedDict, total=False):
+    """An optimizer's parameter group; `lr` overrides the run's."""
+
+    params: list[nn.Parameter]
+    lr: float
+    weight_decay: float
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The validation metric that decides what "best" means."""
+
+    name: str
+    higher_is_better: bool
+
+    def better(self, new: float, old: float | None) -> bool:
+        """Whether `new` beats `old`; a non-finite value never does."""
+        if not torch.isfinite(torch.tensor(new)):
+            return False
+        return old is None or (new > old if self.higher_is_better else new < old)
+
+
+class Task(Protocol):
+    """All that the loop knows of a modality."""
+
+    stages: Mapping[str, Stage]
+    module: nn.Module
+    """Its `forward(batch)` returns `Loss` and holds the whole trainable path, so that DDP and
+    FSDP synchronise it. The loop calls only the wrapper that Accelerate prepared."""
+    monitor: Monitor
+
+    def variants(self, row: Row) -> Iterable[Part]:
+        """Every part that `choose` may ever pick for `row`: finite, filled into the cache."""
+        ...
+
+    def bucket(self, row: Row) -> str:
+        """Rows with different buckets never share a batch (window, aspect)."""
+        ...
+
+    def choose(self, row: Row, draw: Draw) -> Example:
+        """Pick view, caption dropout, prompt dropout for this row and epoch."""
+        ...
+
+    def collate(
+        self,
+        examples: Sequence[Example],
+        tensors: Sequence[Mapping[str, Tensors]],
+        draws: Sequence[Draw],
+    ) -> Batch:
+        """Build the batch. `tensors[i][stage]` is what `examples[i]`'s part of it stored."""
+        ...
+
+    def param_groups(self) -> list[ParamGroup]:
+        """The trainable parameters."""
+        ...
+
+    def validate(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Metrics on held-out rows with the current weights; has the key `monitor.name`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter in the format that its own library loads."""
+        ...
