@@ -1,0 +1,96 @@
+"""The card of an adapter: what it is, what it was trained on and what was measured."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import mmtune
+from mmtune.errors import AdapterError
+
+FILE = "card.json"
+
+
+def versions() -> dict[str, str]:
+    """Versions of mmtune and of the libraries that a result depends on."""
+    names = ("torch", "transformers", "diffusers", "peft", "accelerate")
+    return {"mmtune": mmtune.__version__} | {n: importlib.metadata.version(n) for n in names}
+
+
+class Card(BaseModel):
+    """What `card.json` beside an adapter's weights holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    recipe: str
+    modality: str
+    base: str
+    base_hash: str  # of the base's weights
+    dataset: str  # fingerprint
+    rows: dict[str, int]  # by split
+    settings: dict[str, Any]
+    validation: dict[str, float] = Field(default_factory=dict)  # of the kept checkpoint
+    best_step: int = 0
+    steps: int = 0
+    measures: list[dict[str, Any]] = Field(default_factory=list)  # filled after evaluation
+    versions: dict[str, str] = Field(default_factory=versions)
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    def write(self, folder: Path) -> None:
+        """Write `card.json` and a README.md for people into `folder`, atomically."""
+        _replace(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        _replace(folder / "README.md", self._page())
+
+    def _page(self) -> str:
+        lines = [
+            f"# {self.name}",
+            "",
+            f"A LoRA adapter for `{self.base}`, made by mmtune's recipe `{self.recipe}`.",
+            "",
+            f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
+            f"- best of {self.steps} steps: step {self.best_step}",
+        ]
+        lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
+        if self.measures:
+            lines += [
+                "",
+                "| metric | on | items | base | adapter | difference |",
+                "|---|---|---|---|---|---|",
+            ]
+            for m in self.measures:
+                cells = " | ".join(_cell(m[k]) for k in ("base", "adapter", "difference"))
+                lines.append(f"| {m['metric']} | {m['slice']} | {m['items']} | {cells} |")
+        return "\n".join(lines) + "\n"
+
+
+def _cell(interval: dict[str, float]) -> str:
+    return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def read_card(folder: Path) -> Card:
+    """The card in an adapter's folder.
+
+    Raises:
+        AdapterError: there is none, or it can't be read.
+    """
+    path = folder / FILE
+    try:
+        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise AdapterError(
+            f"{folder} holds no {FILE}", "give a run's folder or its adapter/ folder"
+        ) from None
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise AdapterError(f"{path} can't be read: {error}", "restore it from the run") from None

@@ -1,0 +1,77 @@
+"""LoRA attached through peft, and the two ways in which it fails silently: nothing or all trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmtune.config import LoraOptions
+from mmtune.errors import AdapterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
+    """A `peft.LoraConfig`.
+
+    Args:
+        options: rank, alpha, dropout and, if the user gave any, targets.
+        targets: the recipe's targets: name endings, or one regular expression over full names.
+    """
+    from peft import LoraConfig
+
+    chosen = list(options.targets) or (targets if isinstance(targets, str) else list(targets))
+    return LoraConfig(
+        r=options.rank,
+        lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]
+        lora_dropout=options.dropout,
+        target_modules=chosen,
+        bias="none",
+    )
+
+
+def require_match(
+    missing: Iterable[str], unexpected: Iterable[str], folder: Path | str, base: str
+) -> None:
+    """Refuse an adapter whose keys don't all fit: peft and diffusers would only log it.
+
+    Args:
+        missing: adapter weights that the base expects and the file lacks.
+        unexpected: keys of the file that match nothing in the base.
+
+    Raises:
+        AdapterError: either is not empty.
+    """
+    lost, extra = sorted(missing), sorted(unexpected)
+    if not lost and not extra:
+        return
+    what = []
+    if extra:
+        what.append(f"{len(extra)} keys match nothing (first: {extra[0]})")
+    if lost:
+        what.append(f"{len(lost)} keys are missing (first: {lost[0]})")
+    raise AdapterError(
+        f"{folder}: the adapter doesn't fit the base {base!r}: {'; '.join(what)}",
+        "load it on the base named in its card.json, or train it again on this one",
+    )
+
+
+def probe(base_output: Tensor, adapter_output: Tensor, folder: Path | str) -> None:
+    """Show that a loaded adapter does something: the same input gives another output.
+
+    Args:
+        base_output: any output with the adapter off.
+        adapter_output: the same with it on; same shape.
+
+    Raises:
+        AdapterError: the outputs are equal bit by bit (a silent no-op).
+    """
+    import torch
+
+    if torch.equal(base_output, adapter_output):
+        raise AdapterError(
+            f"{folder}: the adapter loads but changes nothing: its output equals the base's",
+            "check that training made progress (log.jsonl) and that its weights are not all zero",
+        )

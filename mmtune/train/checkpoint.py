@@ -1,0 +1,119 @@
+"""Checkpoints that are whole or absent: written aside, hashed, renamed; the old one goes last.
+
+Accelerate's `save_state` deletes the old checkpoint before it writes the new one, and neither it
+nor safetensors notices a flipped bit; a full disk or a bad sector would cost the run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmtune.errors import TrainingError
+from mmtune.hashing import hash_file
+
+WEIGHTS, STATE, TORCH, HASHES = "weights.safetensors", "state.json", "torch.pt", "sha256.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that a run needs to go on.
+
+    Attributes:
+        weights: the trainable parameters by name.
+        state: JSON values (step, best, counters).
+        tensors: optimizer, scheduler, scaler and random states, as plain containers of tensors.
+    """
+
+    weights: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    tensors: Mapping[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write `folder` so that a crash at any moment leaves the old content or the new one.
+
+    Raises:
+        TrainingError: the disk is full or the folder can't be written.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.weights.items()}
+        save_file(weights, partial / WEIGHTS)
+        torch.save(dict(checkpoint.tensors), partial / TORCH)
+        (partial / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
+        hashes = {name: hash_file(partial / name) for name in (WEIGHTS, TORCH, STATE)}
+        (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
+        for path in partial.iterdir():
+            _sync(path)
+        _sync(partial)
+        if folder.exists():  # a directory can't be renamed over a full one
+            stale = folder.with_name(f".{folder.name}.stale")
+            shutil.rmtree(stale, ignore_errors=True)
+            folder.rename(stale)
+            partial.rename(folder)
+            shutil.rmtree(stale)
+        else:
+            partial.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        raise TrainingError(
+            f"can't write the checkpoint {folder}: {error}",
+            "free disk space and repeat the command: the previous checkpoint is intact",
+        ) from error
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read a checkpoint, or None where it is absent or damaged (a file or hash doesn't fit)."""
+    try:
+        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        if any(hash_file(folder / name) != value for name, value in hashes.items()):
+            return None
+        return Checkpoint(
+            weights=load_file(folder / WEIGHTS),
+            state=json.loads((folder / STATE).read_text(encoding="utf-8")),
+            tensors=torch.load(folder / TORCH, weights_only=True, map_location="cpu"),
+        )
+    except (OSError, json.JSONDecodeError, KeyError):
+        return None
+
+
+def step_folders(root: Path) -> list[Path]:
+    """Checkpoint folders of a run, newest first."""
+    return sorted(root.glob("step-*"), reverse=True)
+
+
+def newest(root: Path) -> tuple[Checkpoint | None, list[Path]]:
+    """The newest whole checkpoint, and the damaged ones that were passed over."""
+    damaged = []
+    for folder in step_folders(root):
+        found = load_checkpoint(folder)
+        if found is not None:
+            return found, damaged
+        damaged.append(folder)
+    return None, damaged
+
+
+def drop_old(root: Path, keep: int) -> None:
+    """Delete all but the newest `keep` step checkpoints."""
+    for folder in step_folders(root)[keep:]:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

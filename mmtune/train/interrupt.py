@@ -1,0 +1,52 @@
+"""SIGTERM and Ctrl-C ask for a stop after the current step; a second one stops at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+
+class Interrupted(Exception):
+    """Training stopped on a signal after saving; the same command goes on from `step`."""
+
+    def __init__(self, number: int, step: int) -> None:
+        self.number = number
+        self.step = step
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}, saved")
+
+    @property
+    def exit_code(self) -> int:
+        """The shell's convention: 128 + signal."""
+        return 128 + self.number
+
+
+class StopRequest:
+    """Context manager that turns the first SIGTERM or SIGINT into a flag."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> StopRequest:
+        # Python delivers signals to the main thread only; elsewhere the caller's handlers stay.
+        if threading.current_thread() is threading.main_thread():
+            for number in self.SIGNALS:
+                self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.number:
+            raise KeyboardInterrupt
+        self.number = number
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

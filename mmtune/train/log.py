@@ -1,0 +1,42 @@
+"""The run's log: one JSON object a line, cut back to the checkpoint when a run resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class RunLog:
+    """Appends to `log.jsonl`; a no-op on every process but the main one."""
+
+    def __init__(self, path: Path, active: bool) -> None:
+        self.path = path
+        self.active = active
+
+    def write(self, **entry: Any) -> None:
+        """Append one entry and flush it."""
+        if self.active:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Drop entries later than `step`: the resumed run writes them again."""
+        if not self.active or not self.path.exists():
+            return
+        kept = [entry for entry in read_log(self.path) if entry.get("step", 0) <= step]
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        partial.replace(self.path)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The entries of a log; a line that a crash cut short is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
