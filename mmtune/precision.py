@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 
@@ -36,8 +36,8 @@ def choose(wanted: str, device: torch.device) -> Precision:
         wanted: "auto" or a precision, which is returned as it is.
         device: where training runs.
     """
-    if wanted == "fp32" or wanted == "bf16" or wanted == "fp16":
-        return wanted
+    if wanted != "auto":
+        return cast(Precision, wanted)
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu" and cpu_has_bf16():

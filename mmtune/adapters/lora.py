@@ -1,4 +1,4 @@
-"""LoRA attached through peft, and the two ways in which it fails silently: nothing or all trains."""
+"""LoRA through peft, and guards against its silent failure: an adapter that changes nothing."""
 
 from __future__ import annotations
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
 
 from mmtune.metrics.bootstrap import Interval
 
@@ -36,3 +40,19 @@ class Comparison:
     headline: str  # one line for the terminal
     examples: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values; paths as text, an undefined figure as "NaN"."""
+        values: dict[str, Any] = json.loads(_adapter().dump_json(self))
+        return values
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Comparison:
+        """The inverse of `to_json`."""
+        comparison: Comparison = _adapter().validate_python(values)
+        return comparison
+
+
+@cache
+def _adapter() -> TypeAdapter[Comparison]:
+    return TypeAdapter(Comparison, config=ConfigDict(ser_json_inf_nan="strings"))

@@ -33,7 +33,7 @@ def _resamples(
     n: int, clusters: Sequence[Hashable] | None, rounds: int, seed: int
 ) -> list[NDArray[np.intp]]:
     # A cluster (a speaker, a prompt) is drawn as a whole: its items are not independent.
-    labels = list(range(n)) if clusters is None else list(clusters)
+    labels: list[Hashable] = list(range(n) if clusters is None else clusters)
     if len(labels) != n:
         raise ValueError(f"{n} items but {len(labels)} cluster labels")
     members: dict[Hashable, list[int]] = {}

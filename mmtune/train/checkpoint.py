@@ -21,7 +21,8 @@ from torch import Tensor
 from mmtune.errors import TrainingError
 from mmtune.hashing import hash_file
 
-WEIGHTS, STATE, TORCH, HASHES = "weights.safetensors", "state.json", "torch.pt", "sha256.json"
+WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
+TORCH, HASHES = "torch.pt", "sha256.json"
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,14 @@ class Checkpoint:
 
     Attributes:
         weights: the trainable parameters by name.
+        best: those of the best validation so far, empty before the first; kept in the same
+            folder so that they can't disagree with the state.
         state: JSON values (step, best, counters).
         tensors: optimizer, scheduler, scaler and random states, as plain containers of tensors.
     """
 
     weights: Mapping[str, Tensor]
+    best: Mapping[str, Tensor]
     state: Mapping[str, Any]
     tensors: Mapping[str, Any]
 
@@ -49,23 +53,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        weights = {k: v.detach().cpu().contiguous().clone() for k, v in checkpoint.weights.items()}
-        save_file(weights, partial / WEIGHTS)
+        for name, values in ((WEIGHTS, checkpoint.weights), (BEST, checkpoint.best)):
+            copies = {k: v.detach().cpu().contiguous().clone() for k, v in values.items()}
+            save_file(copies, partial / name)
         torch.save(dict(checkpoint.tensors), partial / TORCH)
         (partial / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
-        hashes = {name: hash_file(partial / name) for name in (WEIGHTS, TORCH, STATE)}
+        hashes = {name: hash_file(partial / name) for name in (WEIGHTS, BEST, TORCH, STATE)}
         (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
         for path in partial.iterdir():
             _sync(path)
         _sync(partial)
-        if folder.exists():  # a directory can't be renamed over a full one
-            stale = folder.with_name(f".{folder.name}.stale")
-            shutil.rmtree(stale, ignore_errors=True)
-            folder.rename(stale)
-            partial.rename(folder)
-            shutil.rmtree(stale)
-        else:
-            partial.rename(folder)
+        # It exists only if it was damaged, or written by this very step before a crash.
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
         _sync(folder.parent)
     except OSError as error:
         raise TrainingError(
@@ -82,6 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             return None
         return Checkpoint(
             weights=load_file(folder / WEIGHTS),
+            best=load_file(folder / BEST),
             state=json.loads((folder / STATE).read_text(encoding="utf-8")),
             tensors=torch.load(folder / TORCH, weights_only=True, map_location="cpu"),
         )
@@ -96,7 +97,7 @@ def step_folders(root: Path) -> list[Path]:
 
 def newest(root: Path) -> tuple[Checkpoint | None, list[Path]]:
     """The newest whole checkpoint, and the damaged ones that were passed over."""
-    damaged = []
+    damaged: list[Path] = []
     for folder in step_folders(root):
         found = load_checkpoint(folder)
         if found is not None:

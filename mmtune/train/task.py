@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from mmtune.data.rows import Row
 from mmtune.hashing import hash_text
 from mmtune.train.draw import Draw
+
+if TYPE_CHECKING:
+    from mmtune.train.prefix import Features
 
 Tensors = dict[str, Tensor]
 
@@ -110,7 +113,10 @@ class Monitor:
 class Task(Protocol):
     """All that the loop knows of a modality."""
 
-    stages: Mapping[str, Stage]
+    features: Features
+    """The stages of the frozen prefix, with their cache; validation reads them too."""
+    base_hash: str
+    """Hash of the base's weights, for the adapter's card."""
     module: nn.Module
     """Its `forward(batch)` returns `Loss` and holds the whole trainable path, so that DDP and
     FSDP synchronise it. The loop calls only the wrapper that Accelerate prepared."""

@@ -1,0 +1,210 @@
+"""From settings to a measured adapter: what `mmtune train` and the recipes call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from mmtune.adapters.card import Card, read_card
+from mmtune.config import RunConfig, build, read_yaml
+from mmtune.errors import ConfigError
+from mmtune.evaluate.compare import Comparison
+from mmtune.evaluate.report import write_report
+from mmtune.modality import find_modality
+from mmtune.resources import recipes, resource
+
+if TYPE_CHECKING:
+    from mmtune.data.check import Dataset
+    from mmtune.train.loop import FitResult, Reporter
+    from mmtune.train.task import Task
+
+COMPARISON = "comparison.json"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    folder: Path  # holds config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html
+    fit: FitResult
+    comparison: Comparison
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> RunConfig:
+    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
+
+    Raises:
+        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
+    """
+    import difflib
+
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        if path.is_dir() and (path / "recipe.yaml").exists():
+            path = path / "recipe.yaml"
+        elif name_or_path in recipes():
+            path = resource("recipes", name_or_path) / "recipe.yaml"
+        else:
+            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"no recipe {name_or_path!r}",
+                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
+            )
+    return build(read_yaml(path), str(path), overrides or {})
+
+
+def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
+    """Check the data, store the frozen prefix, fit, compare with the base, report.
+
+    Repeating it with the same settings resumes, and costs little when all is done.
+
+    Raises:
+        MmtuneError: anything that the user can mend; it says how.
+        Interrupted: a signal; the run is saved.
+    """
+    from accelerate import PartialState
+
+    from mmtune.data.cache import PrefixCache
+    from mmtune.data.check import check
+    from mmtune.train.loop import fit
+
+    modality, folder, process = find_modality(config.modality), config.folder, PartialState()
+    with process.main_process_first():
+        if process.is_main_process:
+            _claim(config)
+        source = modality.prepare(config)
+    dataset = check(source, modality, config.data)
+    if process.is_main_process:
+        _record_data(folder, dataset)
+    task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    result = fit(
+        task, dataset.split("train"), dataset.split("validation"), config.train, folder, reporter
+    )
+    if process.is_main_process:
+        _save_adapter(config, dataset, task, result)
+        _compare(config, dataset)
+    process.wait_for_everyone()
+    return RunResult(folder, result, _read_comparison(folder))
+
+
+def evaluate(config: RunConfig) -> Comparison:
+    """Compare a finished run's adapter with its base again, on the run's own test rows.
+
+    Raises:
+        ConfigError: the run has no adapter yet.
+    """
+    from mmtune.data.check import check
+
+    if not (config.folder / "adapter").is_dir():
+        raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
+    modality = find_modality(config.modality)
+    dataset = check(modality.prepare(config), modality, config.data)
+    (config.folder / COMPARISON).unlink(missing_ok=True)
+    return _compare(config, dataset)
+
+
+def _claim(config: RunConfig) -> None:
+    """Write the run's settings, or see that the ones there are the same."""
+    path = config.folder / "config.yaml"
+    if not path.exists():
+        config.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(config.dump(), encoding="utf-8")
+        return
+    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
+    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
+            f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
+            f"give the old settings to resume it, or a new run: --name {config.name}-2",
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _record_data(folder: Path, dataset: Dataset) -> None:
+    """Keep what was found in the data; refuse to go on with other data than a run began with."""
+    path = folder / "data.json"
+    if path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        if old != dataset.fingerprint:
+            raise ConfigError(
+                f"{dataset.source} has changed since {folder} began "
+                f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
+                "restore the data to resume, or start a new run with --name",
+            )
+        return
+    facts = {
+        "source": str(dataset.source),
+        "fingerprint": dataset.fingerprint,
+        "rows": _rows(dataset),
+        "quarantined": list(dataset.quarantined),
+        "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
+    }
+    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rows(dataset: Dataset) -> dict[str, int]:
+    return {name: len(dataset.split(name)) for name in ("train", "validation", "test")}
+
+
+def _save_adapter(config: RunConfig, dataset: Dataset, task: Task, result: FitResult) -> None:
+    final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
+    if final.exists() and (config.folder / COMPARISON).exists():
+        return  # a finished run that is repeated
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    task.save(partial)
+    Card(
+        name=config.name,
+        recipe=config.recipe,
+        modality=config.modality,
+        base=config.base,
+        base_hash=task.base_hash,
+        dataset=dataset.fingerprint,
+        rows=_rows(dataset),
+        settings=yaml.safe_load(config.dump()),
+        validation=result.best,
+        best_step=result.best_step,
+        steps=result.steps,
+    ).write(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+
+
+def _compare(config: RunConfig, dataset: Dataset) -> Comparison:
+    folder, path = config.folder, config.folder / COMPARISON
+    if not path.exists():
+        found = find_modality(config.modality).compare(config, dataset, folder)
+        text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text + "\n", encoding="utf-8")
+        partial.replace(path)
+        measures = [dataclasses.asdict(measure) for measure in found.measures]
+        card = read_card(folder / "adapter")
+        card.model_copy(update={"measures": measures}).write(folder / "adapter")
+    comparison = _read_comparison(folder)
+    write_report(folder / "report.html", [comparison], [folder])
+    return comparison
+
+
+def _read_comparison(folder: Path) -> Comparison:
+    text = (folder / COMPARISON).read_text(encoding="utf-8")
+    return Comparison.from_json(json.loads(text))

@@ -1,0 +1,414 @@
+"""The one training loop, on Accelerate. It knows tasks, parts and losses; no modality.
+
+Exactness: a step's gradient is the sum over its rows divided once by the sum of their units, over
+all micro-batches and processes, so 8 = 4 x 2 accumulation = 2 processes x 4. LoRA's own dropout
+masks come from the process's generator and depend on the layout of a batch; all else doesn't.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object, send_to_device
+from diffusers.optimization import get_scheduler
+from torch import Tensor
+
+from mmtune.config import TrainOptions
+from mmtune.data.rows import Row
+from mmtune.errors import TrainingError
+from mmtune.precision import choose
+from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
+from mmtune.train.draw import Draw
+from mmtune.train.interrupt import Interrupted, StopRequest
+from mmtune.train.log import RunLog
+from mmtune.train.plan import Plan, Slot, shard
+from mmtune.train.preflight import Preflight, check_trainable, preflight
+from mmtune.train.task import Batch, Task
+
+
+class Reporter:
+    """What the loop tells whoever watches; this one says nothing."""
+
+    def preflight(self, facts: Preflight) -> None:
+        """Counts and estimates, before the cache is filled."""
+
+    def filling(self, done: int, total: int) -> None:
+        """`done` of `total` parts of the prefix are stored."""
+
+    def step(self, step: int, total: int, loss: float, lr: float) -> None:
+        """A step was made."""
+
+    def validation(self, step: int, values: Mapping[str, float], best: bool) -> None:
+        """Held-out metrics after `step`; step 0 is the base."""
+
+    def note(self, text: str) -> None:
+        """Something out of the ordinary: a skipped step, a damaged checkpoint, a resume."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended."""
+
+    steps: int
+    best_step: int
+    best: dict[str, float]  # validation metrics of the kept weights
+    base: dict[str, float]  # validation metrics before the first step
+    reason: str  # "done" or "early stop"
+
+
+@dataclass
+class _State:
+    step: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    best_step: int = 0
+    base: dict[str, float] = field(default_factory=dict)
+    since_best: int = 0
+    bad_in_a_row: int = 0
+    finished: str = ""
+
+
+def fit(
+    task: Task,
+    train: Sequence[Row],
+    validation: Sequence[Row],
+    options: TrainOptions,
+    folder: Path,
+    reporter: Reporter | None = None,
+) -> FitResult:
+    """Train `task.module`'s adapter; resumes from `folder/checkpoints` where there are any.
+
+    Leaves the best weights (by `task.monitor`) in the module; without validation rows the last.
+
+    Raises:
+        TrainingError: nothing trains, losses stay non-finite, or a checkpoint can't be written.
+        Interrupted: a signal asked for a stop; everything is saved.
+    """
+    if not train:
+        raise TrainingError("no rows for training", "lower data.validation and data.test")
+    loop = _Loop(task, train, validation, options, folder, reporter or Reporter())
+    with StopRequest() as stop:
+        return loop.run(stop)
+
+
+class _Loop:
+    def __init__(
+        self,
+        task: Task,
+        train: Sequence[Row],
+        validation: Sequence[Row],
+        options: TrainOptions,
+        folder: Path,
+        reporter: Reporter,
+    ) -> None:
+        self.task, self.train, self.validation = task, train, validation
+        self.options, self.features = options, task.features
+        self.checkpoints = folder / "checkpoints"
+        check_trainable(task.module)
+        device = Accelerator().device
+        precision = choose(options.precision, device)
+        self.accelerator = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=options.tracker,
+            project_dir=str(folder),
+        )
+        torch.manual_seed(options.seed + self.accelerator.process_index)
+        groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]
+        self.optimizer: Any = torch.optim.AdamW(
+            groups, lr=options.lr, weight_decay=options.weight_decay
+        )
+        self.module, self.optimizer = self.accelerator.prepare(task.module, self.optimizer)
+        self.weights = {n: p for n, p in task.module.named_parameters() if p.requires_grad}
+        self.plan = Plan(train, task.bucket, options.batch_size, options.seed)
+        total = options.epochs * self.plan.steps_per_epoch
+        self.total = min(total, options.max_steps or total)
+        # Not prepared: Accelerate would step it once a process.
+        self.scheduler = get_scheduler(
+            options.schedule,
+            getattr(self.optimizer, "optimizer", self.optimizer),
+            num_warmup_steps=round(options.warmup * self.total),
+            num_training_steps=self.total,
+        )
+        self.main = self.accelerator.is_main_process
+        self.reporter = reporter if self.main else Reporter()
+        self.log = RunLog(folder / "log.jsonl", self.main)
+        self.best_weights: dict[str, Tensor] = {}
+        self.state = _State()
+        if options.tracker:
+            self.accelerator.init_trackers("mmtune", config=options.model_dump(mode="json"))
+
+    # --- the run ---
+
+    def run(self, stop: StopRequest) -> FitResult:
+        """All epochs from where the checkpoint stands."""
+        self._resume()
+        if not self.state.finished:
+            self._prepare_prefix(stop)
+            if self.state.step == 0 and not self.state.base:
+                self._validate()
+            self._epochs(stop)
+            self._save(finished=self.state.finished or "done")
+        if self.best_weights:
+            self._load_weights(self.best_weights)
+        self.accelerator.end_training()
+        state = self.state
+        return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
+
+    def _epochs(self, stop: StopRequest) -> None:
+        every = self.options.validate_every or self.plan.steps_per_epoch
+        while self.state.step < self.total:
+            epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
+            for batch in self.plan.epoch(epoch)[done:]:
+                self._step(batch, epoch, stop)
+                step = self.state.step
+                last = step == self.total
+                if self.validation and (step % every == 0 or last):
+                    self._validate()
+                    patience = self.options.patience
+                    if patience is not None and self.state.since_best >= patience and not last:
+                        self.state.finished = "early stop"
+                        return
+                if self._stopping(stop):
+                    self._save()
+                    raise Interrupted(stop.number or 15, step)
+                if step % self.options.checkpoint_every == 0 and not last:
+                    self._save()
+                if last:
+                    return
+
+    def _prepare_prefix(self, stop: StopRequest) -> None:
+        first = self.plan.epoch(0)[0][: self.options.micro_batch or self.options.batch_size]
+        random = torch.get_rng_state()  # the measured step must not move the run's randomness
+        facts = preflight(
+            self.task,
+            self.features,
+            self.train,
+            first,
+            self.options,
+            self.total,
+            self.plan.steps_per_epoch,
+            self.accelerator.device,
+            lambda rows: self._micro([Slot(row) for row in rows], 0, len(rows), sync=True)[0],
+        )
+        self.optimizer.zero_grad()
+        torch.set_rng_state(random)
+        self.reporter.preflight(facts)
+        self.log.write(event="preflight", step=self.state.step, **facts.__dict__)
+        if self.features.cache is None:
+            return
+        if not facts.cache_pays:
+            self.features.cache = None
+            return
+        rows = [*self.train, *self.validation]
+        missing = self.features.missing(p for row in rows for p in self.task.variants(row))
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            self.reporter.filling(done * world, len(missing))
+            if stop.number:
+                raise Interrupted(stop.number, self.state.step)
+
+        self.features.fill(missing[rank::world], advance)
+        self.accelerator.wait_for_everyone()
+
+    # --- one step ---
+
+    def _step(self, batch: Sequence[Row], epoch: int, stop: StopRequest) -> None:
+        began = time.perf_counter()
+        accelerator, options = self.accelerator, self.options
+        micros = shard(
+            batch, accelerator.process_index, accelerator.num_processes, options.micro_batch
+        )
+        self.module.train()
+        sums = torch.zeros(3, dtype=torch.float64)  # loss, units, non-finite rows
+        bad: list[str] = []
+        for i, slots in enumerate(micros):
+            totals, units, wrong = self._micro(slots, epoch, len(batch), sync=i == len(micros) - 1)
+            sums += torch.tensor([totals, units, len(wrong)], dtype=torch.float64)
+            bad += wrong
+        sums = accelerator.reduce(sums.to(accelerator.device, torch.float64), "sum").cpu()
+        loss, units = float(sums[0]), float(sums[1])
+        # DDP averages over processes, `_micro` divided by the rows: undo both, divide by units.
+        factor = accelerator.num_processes * len(batch) / max(units, 1e-12)
+        norm = float(accelerator.clip_grad_norm_(self.weights.values(), math.inf)) * factor
+        step = self.state.step + 1
+        if sums[2] > 0 or (not math.isfinite(norm) and accelerator.scaler is None):
+            names = [n for part in gather_object([bad]) for n in part] if sums[2] > 0 else []
+            self._skip(step, names or [row.id for row in batch], epoch)
+            if accelerator.scaler is not None:  # it has unscaled: close its step, lower its scale
+                accelerator.scaler.update()
+        else:
+            if options.clip is not None and norm > options.clip:
+                factor *= options.clip / norm
+            for weight in self.weights.values():
+                if weight.grad is not None:
+                    weight.grad.mul_(factor)
+            self.optimizer.step()  # with fp16 the scaler skips an overflowed one by itself
+            self.state.bad_in_a_row = 0
+        self.optimizer.zero_grad()
+        lr = self.scheduler.get_last_lr()[0]
+        self.scheduler.step()
+        self.state.step = step
+        mean = loss / units if units else math.nan
+        seconds = time.perf_counter() - began
+        if math.isfinite(mean):
+            values = {"loss": mean, "lr": lr, "grad_norm": norm}
+            self.log.write(
+                step=step,
+                epoch=step / self.plan.steps_per_epoch,
+                time=seconds,
+                **{k: v if math.isfinite(v) else None for k, v in values.items()},
+            )
+            if self.options.tracker:
+                accelerator.log(values, step=step)
+        self.reporter.step(step, self.total, mean, lr)
+
+    def _micro(
+        self, slots: Sequence[Slot], epoch: int, rows: int, *, sync: bool
+    ) -> tuple[float, float, list[str]]:
+        batch = send_to_device(self._batch([s.row for s in slots], epoch), self.accelerator.device)
+        weights = torch.tensor([s.row.weight * s.counts for s in slots])
+        weights = weights.to(self.accelerator.device)
+        with _sync_when(sync, self.accelerator, self.module):
+            loss = self.module(batch)
+            finite = torch.isfinite(loss.total.detach())
+            total = (loss.total * weights).sum()
+            self.accelerator.backward(total / rows)
+        wrong = [s.row.id for s, good in zip(slots, finite.tolist(), strict=True) if not good]
+        return float(total.detach()), float((loss.units * weights).sum()), wrong
+
+    def _batch(self, rows: Sequence[Row], epoch: int) -> Batch:
+        draws = [Draw(self.options.seed, epoch, row.id) for row in rows]
+        examples = [self.task.choose(row, d) for row, d in zip(rows, draws, strict=True)]
+        tensors = iter(self.features.get([part for e in examples for part in e.parts]))
+        stored = [{part.stage: next(tensors) for part in e.parts} for e in examples]
+        return self.task.collate(examples, stored, draws)
+
+    def _skip(self, step: int, rows: Sequence[str], epoch: int) -> None:
+        self.state.bad_in_a_row += 1
+        named = ", ".join(sorted(set(rows))[:8])
+        self.log.write(event="skipped", step=step, epoch=epoch, rows=sorted(set(rows)))
+        self.reporter.note(f"step {step} skipped: loss or gradient is NaN or Inf; rows: {named}")
+        if self.state.bad_in_a_row >= self.options.stop_after_bad:
+            raise TrainingError(
+                f"{self.state.bad_in_a_row} steps in a row gave a NaN or Inf loss or gradient "
+                f"(last: step {step}, rows {named}); the weights are still those before them",
+                "look at these rows, lower train.lr, or set train.precision to fp32",
+            )
+
+    # --- validation ---
+
+    def _validate(self) -> None:
+        if not self.validation:
+            return
+        values: list[dict[str, float]] = [{}]
+        if self.main:
+            devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+            self.task.module.eval()
+            with torch.random.fork_rng(devices=devices), torch.no_grad():
+                values[0] = self.task.validate(self.validation)
+            self.task.module.train()
+        broadcast_object_list(values)
+        state, monitor = self.state, self.task.monitor
+        found = values[0]
+        best = False
+        if state.step == 0:
+            state.base = found
+        elif monitor.better(found[monitor.name], state.best.get(monitor.name)):
+            best, state.best, state.best_step, state.since_best = True, found, state.step, 0
+            self.best_weights = {n: p.detach().clone() for n, p in self.weights.items()}
+        else:
+            state.since_best += 1
+        self.log.write(step=state.step, validation=found, best=best)
+        if self.options.tracker:
+            self.accelerator.log({f"validation/{k}": v for k, v in found.items()}, step=state.step)
+        self.reporter.validation(state.step, found, best)
+
+    # --- saving and resuming ---
+
+    def _stopping(self, stop: StopRequest) -> bool:
+        if self.accelerator.num_processes == 1:
+            return bool(stop.number)
+        flag = torch.tensor([stop.number], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum").item())
+
+    def _save(self, finished: str = "") -> None:
+        self.state.finished = finished
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        everyone = gather_object([random])
+        if self.main:
+            scaler = self.accelerator.scaler
+            save_checkpoint(
+                self.checkpoints / f"step-{self.state.step:07d}",
+                Checkpoint(
+                    weights=self.weights,
+                    best=self.best_weights,
+                    state=self.state.__dict__,
+                    tensors={
+                        "optimizer": self.optimizer.state_dict(),
+                        "scheduler": self.scheduler.state_dict(),
+                        "scaler": scaler.state_dict() if scaler is not None else {},
+                        "random": everyone,
+                    },
+                ),
+            )
+            drop_old(self.checkpoints, self.options.keep)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        found, damaged = newest(self.checkpoints)
+        for path in damaged:
+            self.reporter.note(f"checkpoint {path.name} is damaged: using the one before it")
+        if found is None:
+            self.log.cut(-1)
+            return
+        self.state = _State(**found.state)
+        self._load_weights(found.weights)
+        device = self.accelerator.device
+        self.best_weights = {n: t.to(device) for n, t in found.best.items()}
+        self.optimizer.load_state_dict(found.tensors["optimizer"])
+        self.scheduler.load_state_dict(found.tensors["scheduler"])
+        if self.accelerator.scaler is not None and found.tensors["scaler"]:
+            self.accelerator.scaler.load_state_dict(found.tensors["scaler"])
+        everyone = found.tensors["random"]
+        if len(everyone) != self.accelerator.num_processes:
+            self.reporter.note(
+                f"saved by {len(everyone)} processes, resumed by "
+                f"{self.accelerator.num_processes}: dropout masks will differ"
+            )
+        random = everyone[self.accelerator.process_index % len(everyone)]
+        torch.set_rng_state(random["cpu"])
+        if torch.cuda.is_available() and "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"])
+        self.log.cut(self.state.step)
+        if not self.state.finished:
+            self.reporter.note(f"resuming after step {self.state.step} of {self.total}")
+
+    def _load_weights(self, saved: Mapping[str, Tensor]) -> None:
+        if saved.keys() != self.weights.keys():
+            odd = sorted(saved.keys() ^ self.weights.keys())
+            raise TrainingError(
+                f"{self.checkpoints} holds other weights than this run trains (first: {odd[0]})",
+                "use another --name, or delete the run's folder",
+            )
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                weight.copy_(saved[name])
+
+
+def _sync_when(sync: bool, accelerator: Accelerator, module: Any) -> Any:
+    # DDP reduces gradients in the last backward of a step only.
+    from contextlib import nullcontext
+
+    return nullcontext() if sync else accelerator.no_sync(module)
