@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import math
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from mmtune.metrics.bootstrap import Interval
+
+INTERVALS = ("base", "adapter", "difference", "control")
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Measure:
     difference: Interval
     higher_is_better: bool
     note: str = ""
+    control: Interval | None = None  # an adapter trained on the same data without the subject
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,31 @@ class Comparison:
     files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; paths as text, an undefined figure as "NaN"."""
-        values: dict[str, Any] = json.loads(_adapter().dump_json(self))
+        """Plain JSON values: paths as text, an undefined figure as null."""
+        values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        for measure in values["measures"]:
+            for name in INTERVALS:
+                if measure[name] is not None:
+                    measure[name] = {k: _null(v) for k, v in measure[name].items()}
         return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Comparison:
         """The inverse of `to_json`."""
-        comparison: Comparison = _adapter().validate_python(values)
-        return comparison
+        measures = []
+        for measure in values["measures"]:
+            intervals = {n: measure[n] for n in INTERVALS if measure.get(n) is not None}
+            real = {n: {k: _nan(v) for k, v in i.items()} for n, i in intervals.items()}
+            measures.append({**measure, **real})
+        return _ADAPTER.validate_python({**values, "measures": measures})
 
 
-@cache
-def _adapter() -> TypeAdapter[Comparison]:
-    return TypeAdapter(Comparison, config=ConfigDict(ser_json_inf_nan="strings"))
+def _null(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
+
+
+def _nan(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+_ADAPTER = TypeAdapter(Comparison)
