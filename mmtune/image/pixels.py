@@ -1,0 +1,151 @@
+"""Opening images: judged by their headers first, decoded within bounds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from mmtune.errors import DataError
+
+MAX_PIXELS = 64_000_000  # as RGB 183 MiB; a camera's 50 megapixels pass
+# Only formats that are pictures by themselves: Pillow would hand an EPS to Ghostscript.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+CONVERT = "save it as PNG or JPEG"
+AGAIN = "copy the file again from its source"
+
+
+class ImageFault(DataError):
+    """A file that can't be used as an image. `kind` is the short name that findings carry."""
+
+    def __init__(self, kind: str, found: str, cure: str) -> None:
+        self.kind = kind
+        super().__init__(found, cure)
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image as a diffusion model wants it: RGB in sRGB, upright, transparency on white.
+
+    Of an animation, the first frame.
+
+    Raises:
+        DataError: missing, undecodable, truncated or too large; names the file.
+    """
+    with decoded(path) as image:
+        return flatten(_upright(image))
+
+
+def flatten(image: Image.Image) -> Image.Image:
+    """`image` as RGB in sRGB, its transparent parts on white."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _to_eight_bits(image)
+    if image.has_transparency_data:
+        rgba = _to_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return _to_srgb(image, image.info.get("icc_profile")).convert("RGB")
+
+
+def probe(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as stored, from the header alone.
+
+    Raises:
+        ImageFault: missing, not a file, empty, undecodable or a size bomb.
+    """
+    with _opened(path) as image:
+        return image.width, image.height
+
+
+@contextmanager
+def decoded(path: Path) -> Iterator[Image.Image]:
+    """All pixels of a file, in its own mode, after its header was judged.
+
+    Raises:
+        ImageFault: as `probe`, or truncated or damaged.
+    """
+    with _opened(path) as image:
+        try:
+            image.load()
+        except MemoryError:
+            raise ImageFault("size-bomb", f"{path} exhausts the memory", CONVERT) from None
+        except Exception as error:  # each format's decoder raises what it trips over
+            kind = "truncated" if "truncated" in str(error) else "undecodable"
+            found = f"{path} is damaged or breaks off: {error}"
+            raise ImageFault(kind, found, AGAIN) from None
+        yield image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    _require_file(path)
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise ImageFault("size-bomb", f"{path}: {error}", _smaller(path)) from None
+    except UnidentifiedImageError:
+        raise ImageFault("undecodable", f"{path} is no image that can be read", CONVERT) from None
+    except Exception as error:  # header parsers raise what they trip over
+        raise ImageFault("undecodable", f"{path} is no image: {error}", CONVERT) from None
+    with image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ImageFault(
+                "size-bomb",
+                f"{path} opens to {image.width}x{image.height} pixels from "
+                f"{path.stat().st_size:,} bytes; the limit is {MAX_PIXELS:,} pixels",
+                _smaller(path),
+            )
+        if not image.width * image.height:
+            raise ImageFault("empty", f"{path} has no pixels", AGAIN)
+        yield image
+
+
+def _smaller(path: Path) -> str:
+    return f"reduce it: ffmpeg -i {path.name} -vf scale=2048:-1 smaller.png; or remove it"
+
+
+def _require_file(path: Path) -> None:
+    try:
+        if not path.is_file():  # a pipe would block for ever
+            if path.exists():
+                raise ImageFault("not-a-file", f"{path} is not a file", "correct the path")
+            raise ImageFault(
+                "missing", f"no such file: {path}", "correct the path, or remove the row"
+            )
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise ImageFault("missing", f"{path}: {error}", "correct the path") from None
+    if not size:
+        raise ImageFault("empty", f"{path} has 0 bytes", AGAIN)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        # Phones store portraits lying, with a note in EXIF which way is up.
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block says nothing of the pixels
+        return image
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    # A brand's colours: in a wide-gamut file the same numbers mean another colour.
+    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        target = ImageCms.createProfile("sRGB")
+        converted = ImageCms.profileToProfile(image, source, target, outputMode=mode)
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return image  # a damaged profile: the numbers as they are
+    return image if converted is None else converted
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    # Pillow's convert() clips these: a 16-bit grey would become white.
+    values = np.asarray(image, dtype=np.float32)
+    scale = 255.0 if image.mode == "F" else 1 / 257.0
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
