@@ -125,7 +125,7 @@ def _view(comparison: Comparison, folder: Path | None) -> RunView:
             if (data := embed(file)).startswith("data:image/")
         ],
         columns=columns,
-        examples=[[_cell(name, example) for name in columns] for example in shown],
+        examples=[[_cell(name, example, folder) for name in columns] for example in shown],
         left_out=len(comparison.examples) - len(shown),
         facts=_facts(card),
         settings=_settings(folder),
@@ -139,6 +139,8 @@ def _has_card(folder: Path) -> bool:
 def figure(measure: Measure) -> Figure:
     """Place a measure's intervals on one scale, and say what the difference means."""
     named = [("base", measure.base), ("adapter", measure.adapter)]
+    if measure.control is not None:
+        named.append(("control", measure.control))
     defined = [i for _, i in named if math.isfinite(i.value)]
     # From 0, so that lengths can be compared by eye; below 0 only where a value is.
     low = min([0.0, *(i.low for i in defined)])
@@ -179,7 +181,7 @@ def curves(log: Path) -> list[Chart]:
     loss: list[tuple[float, float]] = []
     validation: dict[str, list[tuple[float, float]]] = {}
     for entry in read_log(log):
-        if "loss" in entry and "step" in entry:
+        if entry.get("loss") is not None:
             loss.append((float(entry["step"]), float(entry["loss"])))
         for name, value in (entry.get("validation") or {}).items():
             validation.setdefault(name, []).append((float(entry["step"]), float(value)))
@@ -198,13 +200,14 @@ def embed(file: Path) -> str:
     return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
-def _cell(name: str, example: Mapping[str, Any]) -> Cell:
+def _cell(name: str, example: Mapping[str, Any], folder: Path | None) -> Cell:
     value = example.get(name)
-    if isinstance(value, Path):
-        data = embed(value)
+    file = _file(name, value, folder)
+    if file is not None:
+        data = embed(file)
         if data:
             return Cell(data[5:10], [], data)  # "image" or "audio"
-        return Cell("text", [(value.name, False)])
+        return Cell("text", [(file.name, False)])
     if isinstance(value, float):
         return Cell("text", [(f"{value:.3f}", False)])
     if isinstance(value, list | tuple):
@@ -214,6 +217,23 @@ def _cell(name: str, example: Mapping[str, Any]) -> Cell:
     if name in {"base", "adapter", "control"} and isinstance(reference, str):
         return Cell("text", departures(text, reference))
     return Cell("text", [(text, False)])
+
+
+def _file(name: str, value: Any, folder: Path | None) -> Path | None:
+    """The file that an example names, if it does: a path, or (read back from JSON) its text.
+
+    A transcript is data of others: text is opened only in a column of files or inside the run.
+    """
+    if isinstance(value, Path):
+        return value
+    if not isinstance(value, str) or not mimetypes.guess_type(value)[0]:
+        return None
+    path = Path(value)
+    try:
+        inside = folder is not None and path.resolve().is_relative_to(folder.resolve())
+        return path if (inside or name in {"audio", "image"}) and path.is_file() else None
+    except (OSError, ValueError):  # too long for a name, or with a zero byte: no path after all
+        return None
 
 
 def departures(text: str, reference: str) -> list[tuple[str, bool]]:

@@ -1,0 +1,54 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Python 3.11 or newer is all they need.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench clean
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A Python that is new enough, that starts (a pyenv shim may not) and that can make an environment.
+CHECK := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3 python
+FIND_PYTHON = for p in $(PYTHON) $(CANDIDATES); do \
+	if "$$p" -c '$(CHECK)' >/dev/null 2>&1; then echo "$$p"; exit 0; fi; done; exit 1
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(VENV)/.demo ## train and measure a speech and an image adapter; writes runs/demo/report.html
+	@$(BIN)/python recipes/demo/demo.py
+
+test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.dev ## also the tests that take minutes each
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## the benchmark against transformers' Seq2SeqTrainer with PEFT
+	@$(BIN)/python benchmarks/speech_training.py
+
+clean: ## the environment and build outputs; runs/ and the cache stay
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	@python=$$($(FIND_PYTHON)) || { \
+	  echo "mmtune needs Python 3.11 to 3.14 with its venv module, and none of these is one: $(PYTHON) $(CANDIDATES)" >&2; \
+	  echo "  cure: install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }; \
+	"$$python" -m venv $(VENV)
+
+# The stamps: pip runs again only when pyproject.toml is newer. What `test` needs holds what `demo` needs.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV); this happens once and takes a few minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	@echo "installing into $(VENV); this happens once and takes a few minutes"
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak,test,dev]'
+	@touch $@ $(VENV)/.demo

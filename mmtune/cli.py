@@ -1,0 +1,203 @@
+"""The command line. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import mmtune
+from mmtune.errors import ConfigError, MmtuneError
+
+ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
+COMMANDS = ("recipes", "init", "train", "check", "evaluate", "transcribe", "generate", "cache")
+
+EXAMPLES = """\
+examples:
+  mmtune recipes                                          what can be trained
+  mmtune check ./recordings                               look at the data first
+  mmtune train terminology --terms terms.txt --base starter:whisper-base
+  mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
+  mmtune transcribe --adapter runs/terminology call.wav
+  mmtune generate --adapter runs/brand_style --prompt "a red apple"
+"""
+
+TRAIN_HELP = """\
+settings are those of the recipe's YAML (see `mmtune init RECIPE`), by their full or short names:
+  --data PATH      manifest.jsonl, or a folder of recordings or images
+  --base BASE      starter:NAME, a folder, or a hub id
+  --name NAME      the run's folder below runs/ (default: the recipe's name)
+  --epochs N       the same as --train.epochs N or --train.epochs=N
+Repeating a command resumes its run.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are `ConfigError`s, printed as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, f"see `{self.prog} --help`")
+
+
+def _parser() -> _Parser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="mmtune",
+        description="Fine-tune Whisper and diffusion models with LoRA, and measure the result.",
+        epilog=EXAMPLES,
+        formatter_class=raw,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mmtune {mmtune.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def add(name: str, text: str, epilog: str = "") -> _Parser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=epilog,
+            formatter_class=raw,
+            allow_abbrev=False,
+        )
+
+    add("recipes", "list the recipes")
+
+    init = add("init", "copy a recipe, to change it")
+    init.add_argument("recipe", metavar="RECIPE")
+    init.add_argument("--to", type=Path, metavar="DIR", help="default: ./RECIPE")
+
+    train = add("train", "train an adapter and measure it", TRAIN_HELP)
+    train.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    train.add_argument("settings", nargs="*", metavar="--key value")
+
+    check = add("check", "look for what training can't use; exit code 1 if there is any")
+    check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
+    check.add_argument("--modality", help="speech or image (default: what the content is)")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    check.add_argument("--all", action="store_true", help="print every finding")
+
+    evaluate = add("evaluate", "measure a finished run again, and write its report")
+    evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
+
+    transcribe = add("transcribe", "turn recordings into text, one line a file")
+    transcribe.add_argument(
+        "--adapter", type=Path, required=True, metavar="DIR", help="a run's folder, or its adapter/"
+    )
+    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
+
+    generate = add("generate", "make images in the adapter's style")
+    generate.add_argument(
+        "--adapter", type=Path, required=True, metavar="DIR", help="a run's folder, or its adapter/"
+    )
+    generate.add_argument("--prompt", required=True)
+    generate.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
+    generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
+    generate.add_argument("--scale", type=float, default=1.0, help="of the adapter; 0 is the base")
+    generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+
+    cache = add("cache", "the stored frozen prefixes")
+    actions = cache.add_subparsers(
+        dest="action", metavar="ls|prune|verify", required=True, parser_class=_Parser
+    )
+    actions.add_parser("ls", help="list what is stored")
+    prune = actions.add_parser("prune", help="delete what no living run uses")
+    prune.add_argument("--older-than", type=float, metavar="DAYS", help="not used for so long")
+    prune.add_argument("--max-gb", type=float, metavar="GB", help="keep at most this, newest first")
+    actions.add_parser("verify", help="remove damaged entries; exit code 1 if there were any")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code.
+
+    0: done. 1: `check` or `cache verify` found something. 2: an error that the user can mend.
+    130 (143): stopped by Ctrl-C (SIGTERM).
+    """
+    from mmtune.train.interrupt import Interrupted
+
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except MmtuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return ERROR
+    except Interrupted as stop:
+        import shlex
+
+        print(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}", file=sys.stderr)
+        return stop.exit_code
+    except KeyboardInterrupt:
+        again = "; the same command resumes" if arguments[:1] == ["train"] else ""
+        print(f"stopped{again}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head) has gone; without this Python complains again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _run(arguments: list[str]) -> int:
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    name = arguments[0]
+    if name not in COMMANDS and not name.startswith("-"):
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"did you mean `mmtune {near[0]}`? " if near else ""
+        raise ConfigError(f"unknown command {name!r}", f"{hint}commands: {', '.join(COMMANDS)}")
+    if name == "train" and not {"-h", "--help"} & set(arguments):
+        # Its settings are the recipe's, which argparse doesn't know.
+        recipe, settings = split_settings(arguments[1:])
+        options = argparse.Namespace(recipe=recipe, settings=settings)
+    else:
+        options = parser.parse_args(arguments)
+    from mmtune import commands
+
+    command: Callable[[argparse.Namespace], int] = getattr(commands, name)
+    return command(options)
+
+
+def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The recipe and the settings of `mmtune train`'s arguments.
+
+    `--key value` and `--key=value` may stand before and after the recipe; a value may begin with
+    one dash (-1).
+
+    Raises:
+        ConfigError: no recipe or two, a setting without a value or given twice.
+    """
+    recipes: list[str] = []
+    settings: dict[str, str] = {}
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("--"):
+            recipes.append(word)
+            continue
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{key} has no value", f"write --{key} VALUE")
+        if key in settings:
+            raise ConfigError(f"--{key} is given twice", "give it once")
+        settings[key] = value
+    if len(recipes) != 1:
+        found = ", ".join(recipes) or "none"
+        raise ConfigError(
+            f"mmtune train takes one recipe, found: {found}",
+            "mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
+        )
+    return recipes[0], settings
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
