@@ -1,0 +1,85 @@
+"""Settings: order of precedence, unknown keys, what errors say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmtune.config import build, merge, nest, read_yaml
+from mmtune.errors import ConfigError
+
+RECIPE = {
+    "recipe": "terminology",
+    "modality": "speech",
+    "base": "starter:whisper-tiny.en",
+    "train": {"lr": 0.002, "epochs": 7},
+}
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() -> None:
+    config = build(RECIPE, "recipe.yaml", {"lr": "0.5", "data": "./here"})
+    assert (config.train.lr, config.train.epochs, config.train.batch_size) == (0.5, 7, 16)
+    assert config.data.path == Path("here")
+    assert config.name == "terminology"
+    assert config.folder == Path("runs/terminology")
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [("learning_rat", "known"), ("epoch", "train.epochs"), ("train.rl", "train.lr"),
+     ("ranks", "lora.rank")],
+)  # fmt: skip
+def test_an_unknown_setting_is_an_error_with_a_hint(key: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=key) as caught:
+        build(RECIPE, "recipe.yaml", {key: "1"})
+    assert hint in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"train": {"lrr": 1}}, "train.lrr"),
+        ({"trian": {}}, "trian"),
+        ({"train": {"lr": "fast"}}, "train.lr = 'fast'"),
+        ({"train": {"keep": 1}}, "train.keep = 1"),
+        ({"lora": {"rank": 0}}, "lora.rank = 0"),
+        ({"task": {"wimdow": 3}}, "task.wimdow"),
+        ({"modality": "speach"}, "speach"),
+    ],
+)
+def test_a_wrong_value_names_file_and_setting(values: dict[str, object], found: str) -> None:
+    with pytest.raises(ConfigError, match=r"recipe\.yaml") as caught:
+        build(merge(RECIPE, values), "recipe.yaml", {})
+    assert found in caught.value.found
+    assert caught.value.cure
+
+
+def test_settings_are_frozen_and_survive_a_round_trip(tmp_path: Path) -> None:
+    config = build(RECIPE, "recipe.yaml", {"clip": "null", "seed": "3"})
+    with pytest.raises(Exception, match="frozen"):
+        config.train.lr = 1.0  # type: ignore[misc]
+    path = tmp_path / "config.yaml"
+    path.write_text(config.dump())
+    assert build(read_yaml(path), str(path), {}) == config
+    assert config.train.clip is None
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1\n", ""])
+def test_a_file_that_is_no_mapping_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"odd\.yaml"):
+        read_yaml(path)
+
+
+@given(st.lists(st.text("abc", min_size=1), min_size=1, max_size=4), st.integers())
+def test_nest_makes_one_leaf(parts: list[str], value: int) -> None:
+    found: object = nest(".".join(parts), value)
+    for part in parts:
+        assert isinstance(found, dict)
+        assert list(found) == [part]
+        found = found[part]
+    assert found == value
