@@ -1,0 +1,318 @@
+"""Manifests: JSONL files of one row a line, and folders that need none.
+
+A bad line never raises: it becomes a finding that names the line, the key and the cure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from mmtune.config import did_you_mean
+from mmtune.data.rows import Finding, Row
+from mmtune.errors import DataError
+
+if TYPE_CHECKING:
+    from mmtune.modality import Modality
+
+MAX_LINE = 1_000_000  # bytes of one row
+MAX_WORDS = 64_000  # bytes of one .txt
+
+# What the same thing is called elsewhere (NeMo, lhotse, Hugging Face's folders, kohya).
+SYNONYMS: tuple[frozenset[str], ...] = (
+    frozenset({
+        "audio", "image", "audio_filepath", "audio_path", "image_path", "file", "file_name",
+        "filename", "filepath", "img", "path", "wav",
+    }),
+    frozenset({
+        "text", "caption", "captions", "description", "label", "sentence", "transcript",
+        "transcription", "txt", "words",
+    }),
+    frozenset({"speaker", "client_id", "speaker_id", "spk"}),
+    frozenset({"language", "lang", "locale"}),
+    frozenset({"duration_s", "duration", "length"}),
+    frozenset({"id", "key", "name", "uid", "utt_id", "utterance_id"}),
+    frozenset({"split", "subset", "partition"}),
+)  # fmt: skip
+
+# A folder may hold one of these, or a manifest for each split.
+WHOLE = "manifest.jsonl"
+BY_SPLIT = {"train.jsonl": "train", "validation.jsonl": "validation", "test.jsonl": "test"}
+
+
+def root_of(source: Path) -> Path:
+    """The folder that a source's paths are relative to, with links resolved."""
+    return (source if source.is_dir() else source.parent).resolve()
+
+
+def read_rows(source: Path, modality: Modality) -> tuple[list[Row], list[Finding]]:
+    """The rows of a manifest or a folder, with what is wrong in the rest.
+
+    Args:
+        source: a .jsonl file; or a folder with manifest.jsonl, with {train,validation,test}.jsonl,
+            or with media files (see the modality's `scan`).
+        modality: whose rows they are.
+
+    Returns:
+        Rows with paths as written, ids unique; findings, one or more for each row left out.
+
+    Raises:
+        DataError: the source itself can't be used: missing, not JSONL, nothing in it.
+    """
+    if source.is_dir():
+        if (source / WHOLE).is_file():
+            return _read_files({source / WHOLE: None}, modality)
+        parts: dict[Path, str | None] = {
+            source / name: split for name, split in BY_SPLIT.items() if (source / name).is_file()
+        }
+        if source / "train.jsonl" in parts:
+            if source / "validation.jsonl" not in parts:
+                parts[source / "train.jsonl"] = None  # its rows may be held out
+            return _read_files(parts, modality)
+        rows, findings = _validate(_scanned(source, modality), modality.row, source)
+        if not rows and not findings:
+            raise DataError(
+                f"{source} holds no {modality.row.media} files",
+                f"name a folder of {modality.row.media} files, or a manifest: "
+                f"{source}/NAME.jsonl with lines like {example(modality.row)}",
+            )
+        return rows, findings
+    return _read_files({source: None}, modality)
+
+
+def guess_modality(source: Path) -> Modality:
+    """The modality that a manifest's keys or a folder's files speak for.
+
+    Raises:
+        DataError: none or several do.
+    """
+    from mmtune.modality import REGISTRY, find_modality
+
+    found = []
+    for name in REGISTRY:
+        modality = find_modality(name)
+        manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
+        manifests = [path for path in manifests if path.is_file()]
+        lines = (line for path in manifests for _, line in _lines(path, modality.row))
+        if manifests:
+            fits = any(f'"{modality.row.media}"'.encode() in line for line in islice(lines, 100))
+        else:
+            fits = next(modality.scan(source), None) is not None
+        if fits:
+            found.append(modality)
+    if len(found) == 1:
+        return found[0]
+    what = "could be " + " or ".join(m.name for m in found) if found else "holds no known media"
+    raise DataError(f"{source} {what}", "say which: --modality " + "|".join(REGISTRY))
+
+
+def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
+    """Write rows as JSONL, whole or not at all; paths inside the folder become relative to it."""
+    root = path.parent.resolve()
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("w", encoding="utf-8") as file:
+        for row in rows:
+            values = row
+            if isinstance(row, Row):
+                values = row.model_dump(mode="json", exclude_defaults=True, exclude={"content"})
+                if row.path.is_absolute() and row.path.is_relative_to(root):
+                    values[row.media] = row.path.relative_to(root).as_posix()
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+    partial.replace(path)
+
+
+def example(row: type[Row]) -> str:
+    """A line of a manifest, to show in a cure."""
+    needed = [name for name, field in row.model_fields.items() if field.is_required()]
+    values = dict.fromkeys(needed, "…") | {"id": "1", row.media: "folder/file"}
+    return json.dumps(values, ensure_ascii=False)
+
+
+def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Media files below a folder in a fixed order, each with the id that a row of it gets.
+
+    Hidden files and folders are left out (.DS_Store, and the ._NAME twins that macOS writes into
+    archives). The id is the path in the folder without its suffix; where two files would share
+    it, all but the first keep theirs.
+    """
+    wanted = {suffix.lower() for suffix in suffixes}
+    seen: set[str] = set()
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(n for n in folders if not n.startswith((".", "__MACOSX")))
+        for name in sorted(names):
+            path = Path(parent, name)
+            if name.startswith(".") or path.suffix.lower() not in wanted:
+                continue
+            relative = path.relative_to(folder)
+            row = relative.with_suffix("").as_posix()
+            if row in seen:
+                row = relative.as_posix()
+            seen.add(row)
+            yield row, relative
+
+
+def words_beside(path: Path) -> str | bytes | None:
+    """The words in the .txt of a media file's name; None without one; bytes if not UTF-8."""
+    beside = path.with_suffix(".txt")
+    try:
+        if not beside.is_file():
+            return None
+        with beside.open("rb") as file:
+            data = file.read(MAX_WORDS + 1)
+    except OSError:
+        return None
+    if len(data) > MAX_WORDS:
+        return data + b"\xff"  # no transcript: refused as what it is, not cut
+    try:
+        return " ".join(data.decode("utf-8-sig").split())
+    except UnicodeDecodeError:
+        return data
+
+
+Raw = tuple[str, str, Any]  # where it stands, the split that its file means, the value
+
+
+def _scanned(folder: Path, modality: Modality) -> Iterator[Raw]:
+    for raw in modality.scan(folder):
+        yield str(raw.get("id")), "", raw
+
+
+def _read_files(
+    files: dict[Path, str | None], modality: Modality
+) -> tuple[list[Row], list[Finding]]:
+    findings: list[Finding] = []
+
+    def lines() -> Iterator[Raw]:
+        for path, split in files.items():
+            prefix = f"{path.name} " if len(files) > 1 else ""
+            for number, line in _lines(path, modality.row):
+                where = f"{prefix}line {number}"
+                try:
+                    yield where, split or "", _parse(line)
+                except (ValueError, RecursionError) as error:
+                    found = f"{path.name}, line {number}: not a row: {error}"
+                    cure = f"write one JSON object on the line: {example(modality.row)}"
+                    findings.append(Finding("not-json", where, found, cure))
+
+    rows, more = _validate(lines(), modality.row, None)
+    findings += more
+    if not rows and not findings:
+        raise DataError(
+            f"{', '.join(str(p) for p in files)} holds no rows",
+            f"write lines like {example(modality.row)}",
+        )
+    return rows, findings
+
+
+def _lines(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
+    if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
+        raise DataError(
+            f"{path} is neither a manifest (.jsonl) nor a folder",
+            f"write a .jsonl file with one row a line: {example(row)}",
+        )
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise DataError(f"{path} is UTF-16", "save it as UTF-8")
+                if number == 1:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                if line.strip():
+                    yield number, line
+    except (OSError, ValueError) as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise DataError(f"{path}: {what}", "name a .jsonl manifest or a folder") from None
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise ValueError(f"the key {twice!r} stands twice")
+        return values
+
+    if len(line) > MAX_LINE:
+        raise ValueError(f"{len(line):,} bytes on one line")
+    value = json.loads(line.decode("utf-8"), object_pairs_hook=once)
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}, not an object")
+    return value
+
+
+def _validate(
+    raws: Iterable[Raw], kind: type[Row], folder: Path | None
+) -> tuple[list[Row], list[Finding]]:
+    rows: list[Row] = []
+    findings: list[Finding] = []
+    first: dict[str, str] = {}  # where each id was first met
+    for where, split, raw in raws:
+        media = raw.get(kind.media)
+        if isinstance(media, str) and "id" not in raw:
+            raw = {"id": Path(media).with_suffix("").as_posix(), **raw}
+        if split:
+            raw = {"split": split, **raw}
+        name = raw.get("id")
+        label = name if isinstance(name, str) and name and name not in first else where
+        place = where if label == where else f"{where}, row {label!r}"
+        if "content" in raw:
+            found = f"{place}: the key 'content' is set by mmtune"
+            findings.append(Finding("unknown-key", label, found, "remove the key"))
+            continue
+        try:
+            row = kind.model_validate(raw)
+        except ValidationError as error:
+            findings += _explain(error, label, place, kind, folder, raw)
+            if isinstance(name, str):
+                first.setdefault(name, where)
+            continue
+        if row.id in first:
+            found = f"{place}: the id {row.id!r} stands already in {first[row.id]}"
+            findings.append(Finding("duplicate-id", where, found, "give each row its own id"))
+            continue
+        first[row.id] = where
+        rows.append(row)
+    return rows, findings
+
+
+def _explain(
+    error: ValidationError,
+    label: str,
+    place: str,
+    kind: type[Row],
+    folder: Path | None,
+    raw: dict[str, Any],
+) -> Iterator[Finding]:
+    known = [name for name in kind.model_fields if name != "content"]
+    for problem in error.errors(include_url=False)[:5]:
+        key = ".".join(str(part) for part in problem["loc"]) or "row"
+        if problem["type"] == "extra_forbidden":
+            found = f"{place}: unknown key {key!r}"
+            yield Finding("unknown-key", label, found, _suggest(key, known))
+        elif problem["type"] == "missing" and folder is not None:
+            beside = Path(str(raw.get(kind.media))).with_suffix(".txt")
+            found = f"{place}: no words belong to {raw.get(kind.media)}"
+            yield Finding("missing-text", label, found, f"write them into {folder / beside}")
+        elif problem["type"] == "missing":
+            found = f"{place}: the key {key!r} is missing"
+            yield Finding("missing-key", label, found, f"a row needs {example(kind)}")
+        else:
+            value = repr(problem.get("input"))
+            shown = value if len(value) <= 60 else value[:57] + "…"
+            found = f"{place}: {key} = {shown}: {problem['msg']}"
+            yield Finding("bad-value", label, found, f"correct {key!r}")
+
+
+def _suggest(key: str, known: Sequence[str]) -> str:
+    for names in SYNONYMS:
+        if key.lower() in names and (match := [name for name in known if name in names]):
+            return f"did you mean {match[0]!r}?"
+    return f'{did_you_mean(key, known)}; what only describes the row goes into "group"'

@@ -1,0 +1,147 @@
+"""Splits without leakage: rows that share a speaker, a sentence or a subject stay together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from mmtune.data.rows import Finding, Row, Split
+from mmtune.hashing import hash_text
+
+R = TypeVar("R", bound=Row)
+
+
+def assign(rows: Sequence[R], validation: float, test: float, seed: int = 0) -> list[R]:
+    """Give every row without a split one; explicit splits stay as they are.
+
+    The rows that `leakage_keys` connect, directly or through others, form one component, which
+    goes to one split as a whole, by the hash of its key: when rows are added later, the others
+    stay where they are. A split that the manifest names is taken as complete and gets nothing
+    more by chance.
+
+    Args:
+        rows: all rows of the dataset.
+        validation: share of the free rows to hold out for validation.
+        test: share of the free rows to hold out for testing.
+        seed: another seed, another draw.
+
+    Returns:
+        The rows in their order, each with a split.
+    """
+    named = {row.split for row in rows}
+    shares: dict[Split, float] = {
+        "test": 0.0 if "test" in named else test,
+        "validation": 0.0 if "validation" in named else validation,
+    }
+    splits: list[Split | None] = [row.split for row in rows]
+    free: list[tuple[float, list[int]]] = []
+    for members in components(rows):
+        fixed = {splits[i] for i in members} - {None}
+        if not fixed:
+            free.append((_position(members, rows, seed), members))
+            continue
+        joined = fixed.pop() if len(fixed) == 1 else "train"
+        for i in members:
+            splits[i] = splits[i] or joined
+    for split, members in _draw(free, shares):
+        for i in members:
+            splits[i] = split
+    return [
+        row if row.split == split else row.model_copy(update={"split": split})
+        for row, split in zip(rows, splits, strict=True)
+    ]
+
+
+def components(rows: Sequence[Row]) -> list[list[int]]:
+    """Indices of rows that leakage keys connect, as lists in the order of their first row."""
+    parent = list(range(len(rows)))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    owner: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        for key in row.leakage_keys:
+            a, b = sorted((find(owner.setdefault(key, i)), find(i)))
+            parent[b] = a
+    groups: dict[int, list[int]] = {}
+    for i in range(len(rows)):
+        groups.setdefault(find(i), []).append(i)
+    return list(groups.values())
+
+
+def leaks(rows: Sequence[Row]) -> list[Finding]:
+    """A warning for each leakage key that rows of different splits share."""
+    first: dict[str, dict[str, str]] = {}
+    for row in rows:
+        for key in row.leakage_keys:
+            first.setdefault(key, {}).setdefault(str(row.split), row.id)
+    return [
+        Finding(
+            "leakage",
+            next(iter(owners.values())),
+            f"{key!r} is in " + " and ".join(f"{s} (row {row})" for s, row in owners.items()),
+            "leave out 'split' and let mmtune hold out whole speakers, sentences and subjects",
+            "warning",
+        )
+        for key, owners in first.items()
+        if len(owners) > 1
+    ]
+
+
+def held_out(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list[Finding]:
+    """A warning for each split that was asked for and got no row."""
+    present = {row.split for row in rows}
+    return [
+        Finding(
+            f"no-{split}",
+            "all rows",
+            f"no row could be held out for {split}: a shared speaker, sentence or subject "
+            "connects too many, or every row names another split",
+            f"add rows of others, or name the split of some rows, or set data.{split} to 0",
+            "warning",
+        )
+        for split, share in wanted
+        if share > 0 and split not in present
+    ]
+
+
+def _position(members: Sequence[int], rows: Sequence[Row], seed: int) -> float:
+    # The first key of a row is its most lasting one (the speaker, before the sentence). The least
+    # hash names the component; hashed again, because the least of many would nearly always be
+    # small.
+    keys = {(rows[i].leakage_keys or (f"row {rows[i].id}",))[0] for i in members}
+    least = min(hash_text(f"{seed}|{key}") for key in keys)
+    return int(hash_text(least)[:13], 16) / 16**13
+
+
+def _draw(
+    free: Sequence[tuple[float, list[int]]], shares: dict[Split, float]
+) -> list[tuple[Split, list[int]]]:
+    total = sum(len(members) for _, members in free)
+    large = max(1.0, 2 * max(shares.values()) * total)
+    drawn: list[tuple[Split, list[int]]] = []
+    train: list[tuple[bool, float, list[int]]] = []
+    for position, members in sorted(free, key=lambda pair: (pair[0], pair[1])):
+        split: Split = "train"
+        if len(members) <= large:  # otherwise one speaker could empty the training set
+            if position < shares["test"]:
+                split = "test"
+            elif position < shares["test"] + shares["validation"]:
+                split = "validation"
+        if split == "train":
+            train.append((len(members) > large, position, members))
+        else:
+            drawn.append((split, members))
+    # Few components: chance may leave a split small. The next in line fill it to half its share.
+    train.sort(key=lambda entry: (entry[0], entry[1], entry[2]))
+    for split, share in shares.items():
+        held = sum(len(members) for name, members in drawn if name == split)
+        while held < share * total / 2 and len(train) > 1:
+            members = train.pop(0)[2]
+            drawn.append((split, members))
+            held += len(members)
+    return drawn + [("train", members) for _, _, members in train]
