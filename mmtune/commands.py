@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from mmtune.data.rows import Split
 from mmtune.errors import AdapterError, ConfigError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from mmtune.adapters.card import Card
 
 FINDINGS = 1  # exit code of a check that found something
@@ -86,84 +88,51 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
-def guess_modality(path: Path) -> str:
-    """The modality whose rows, or files, `path` holds most of.
-
-    Raises:
-        ConfigError: none of any.
-    """
-    import json
-    from itertools import islice
-
-    from mmtune.modality import REGISTRY, find_modality
-
-    manifest = path / "manifest.jsonl" if path.is_dir() else path
-    votes = dict.fromkeys(REGISTRY, 0)
-    if manifest.is_file():
-        with manifest.open(encoding="utf-8", errors="replace") as file:
-            for line in islice(file, 200):
-                try:
-                    row = json.loads(line)
-                except (json.JSONDecodeError, RecursionError):
-                    continue
-                for name in REGISTRY:
-                    if isinstance(row, dict) and find_modality(name).row.media in row:
-                        votes[name] += 1
-    elif path.is_dir():
-        for name in REGISTRY:
-            votes[name] = sum(1 for _ in islice(find_modality(name).scan(path), 200))
-    else:
-        raise ConfigError(f"no such file or folder: {path}", "give a manifest.jsonl or a folder")
-    best = max(votes, key=lambda name: votes[name])
-    if not votes[best]:
-        fields = " or ".join(repr(find_modality(name).row.media) for name in REGISTRY)
-        raise ConfigError(
-            f"{path} holds neither recordings nor images",
-            f"give a folder of media files, or a manifest whose rows have {fields}",
-        )
-    return best
-
-
 def check(options: argparse.Namespace) -> int:
     from mmtune.data import check as data
+    from mmtune.data.manifest import guess_modality
     from mmtune.modality import find_modality
 
-    name = options.modality or guess_modality(options.path)
-    dataset = data.check(options.path, find_modality(name), strict=False)
-    splits = {s: len(dataset.split(s)) for s in ("train", "validation", "test")}
+    source: Path = options.path
+    if not source.exists():
+        raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
+    given = options.modality
+    modality = find_modality(given) if given else guess_modality(source)
+    with _opened() as bar:
+        task = bar.add_task("opening files", total=None)
+        dataset = data.check(
+            source,
+            modality,
+            strict=False,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    splits = {name: len(dataset.split(name)) for name in get_args(Split)}
     bad = any(f.severity == "error" for f in dataset.findings)
     if options.json:
         import dataclasses
         import json
 
         facts = {
-            "modality": name,
+            "modality": modality.name,
             "source": str(dataset.source),
             "fingerprint": dataset.fingerprint,
             "usable": splits,
             "quarantined": list(dataset.quarantined),
             "findings": [dataclasses.asdict(f) for f in dataset.findings],
         }
-        print(json.dumps(facts, indent=2, ensure_ascii=False))
+        print(json.dumps(facts, indent=2))
         return FINDINGS if bad else 0
-    from rich.console import Console
-
-    from mmtune.console import findings_table, plain
-
-    # Piped output is not cut to 80 columns.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
-    counts = ", ".join(f"{n} {split}" for split, n in splits.items())
-    plain(
-        console,
-        f"{name}: {len(dataset.rows)} rows are usable ({counts}), "
-        f"{len(dataset.quarantined)} are not; fingerprint {dataset.fingerprint[:16]}",
-    )
-    if dataset.findings:
-        most = len(dataset.findings) if options.all else 8
-        console.print(findings_table(dataset.findings, most))
-    else:
-        plain(console, "no findings")
+    most = len(dataset.findings) if options.all else 5
+    print("\n".join(data.describe(dataset, most)))
     return FINDINGS if bad else 0
+
+
+def _opened() -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -1,10 +1,9 @@
-"""What the commands print: tables of findings and of measures. No torch."""
+"""What the commands print: lines as they are, and tables of measures. No torch."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -12,40 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mmtune.data.rows import Finding
     from mmtune.evaluate.compare import Measure
     from mmtune.metrics.bootstrap import Interval
-
-STYLES = {"error": "red", "warning": "yellow"}
 
 
 def plain(console: Console, text: str) -> None:
     """Print `text` as it is: no markup (names hold brackets), no wrapping when piped."""
     console.print(Text(text), soft_wrap=True)
-
-
-def findings_table(findings: Sequence[Finding], most: int) -> Table:
-    """Findings by kind, the commonest first; at most `most` rows of each kind."""
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    table.add_column("finding", no_wrap=True)
-    table.add_column("row", overflow="fold")
-    table.add_column("what was found", overflow="fold", ratio=3)
-    table.add_column("cure", overflow="fold", ratio=2)
-    counts = Counter((f.severity, f.kind) for f in findings)
-    order = sorted(counts, key=lambda k: (k[0] != "error", -counts[k], k[1]))
-    for severity, kind in order:
-        group = [f for f in findings if (f.severity, f.kind) == (severity, kind)]
-        for i, finding in enumerate(group[:most]):
-            head = f"{kind} ({len(group)})" if i == 0 else ""
-            table.add_row(
-                Text(head, STYLES[severity]),
-                Text(finding.row),
-                Text(finding.message),
-                Text(finding.cure if i == 0 or finding.cure != group[i - 1].cure else ""),
-            )
-        if len(group) > most:
-            table.add_row("", Text("…"), Text(f"{len(group) - most} more; --all shows them"), "")
-    return table
 
 
 def measures_table(measures: Iterable[Measure]) -> Table:
