@@ -1,0 +1,264 @@
+"""The one decoder loop: greedy and beam search over encoder outputs, a prompt for each row.
+
+Token-identical to transformers' `generate()` where that works. It exists because `generate()` has
+one prompt for a whole batch, recomputes or refuses stored encoder outputs with its fallbacks, and
+keeps decoding rows that have finished.
+
+Beam search follows `GenerationMixin._beam_search` with `early_stopping=False` (transformers 5.23,
+generation/utils.py), whose rows never influence one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SHRINK = 0.75  # drop finished rows when no more than this share of a batch is left
+
+
+@dataclass(frozen=True)
+class DecodeOptions:
+    """How to search.
+
+    Attributes:
+        beams: 1 is greedy.
+        max_new_tokens: for each row, the end token included; None: to the decoder's last position.
+        length_penalty: finished beams are ranked by log probability / length ** this.
+    """
+
+    beams: int = 1
+    max_new_tokens: int | None = None
+    length_penalty: float = 1.0
+
+
+@torch.no_grad()
+def decode(
+    model: Any, hidden: Tensor, prefixes: Sequence[Sequence[int]], options: DecodeOptions
+) -> list[list[int]]:
+    """Decode a batch.
+
+    Args:
+        model: a `WhisperForConditionalGeneration`; adapters are whatever is active in its layers.
+        hidden: encoder outputs, [rows, frames, width], one window for all rows.
+        prefixes: what each row's decoder is given first; lengths may differ.
+        options: how to search.
+
+    Returns:
+        The new ids of each row, without its end token.
+
+    Raises:
+        ValueError: a prefix leaves no room, or there isn't one for each row.
+    """
+    if len(hidden) != len(prefixes):
+        raise ValueError(f"{len(hidden)} encoder outputs but {len(prefixes)} prefixes")
+    if not prefixes:
+        return []
+    decoder = _Decoder(model, hidden, prefixes)
+    limits = [
+        min(options.max_new_tokens or room, room)
+        for room in (decoder.positions - len(prefix) for prefix in prefixes)
+    ]
+    if min(limits) < 1:
+        raise ValueError(f"a prefix of {max(map(len, prefixes))} ids leaves no room to decode")
+    if options.beams == 1:
+        return _greedy(decoder, limits)
+    return _beam(decoder, limits, options)
+
+
+class _Decoder:
+    """The decoder with its key-value cache; `rows` of the batch can be selected or repeated."""
+
+    def __init__(self, model: Any, hidden: Tensor, prefixes: Sequence[Sequence[int]]) -> None:
+        from transformers import DynamicCache, EncoderDecoderCache
+
+        self.decoder = model.model.decoder
+        self.project = model.proj_out
+        self.positions = int(model.config.max_target_positions)
+        generation = model.generation_config
+        self.end = int(generation.eos_token_id)
+        device = self.project.weight.device
+        self.suppressed = torch.tensor(generation.suppress_tokens or [], device=device).long()
+        self.suppressed_first = torch.tensor(
+            generation.begin_suppress_tokens or [], device=device
+        ).long()
+        self.hidden = hidden.to(device, self.project.weight.dtype)
+        self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        # Shorter prefixes are padded on the left and masked; equal ones need no mask at all.
+        longest = max(map(len, prefixes))
+        pads = torch.tensor([longest - len(prefix) for prefix in prefixes], device=device)
+        self.input = torch.tensor(
+            [[self.end] * (longest - len(prefix)) + list(prefix) for prefix in prefixes],
+            device=device,
+        )
+        self.pads = pads if bool(pads.any()) else None
+        self.length = 0  # positions in the cache
+
+    def step(self) -> Tensor:
+        """Logits after `input`, [rows, vocabulary] float32, suppressed ids at -inf."""
+        new = self.input.shape[1]
+        extra: dict[str, Tensor] = {}
+        if self.pads is not None:
+            places = torch.arange(self.length + new, device=self.input.device)
+            extra["attention_mask"] = (places >= self.pads[:, None]).long()
+            own = places[None, self.length :] - self.pads[:, None]
+            extra["position_ids"] = own.clamp(min=0)
+        output = self.decoder(
+            input_ids=self.input,
+            encoder_hidden_states=self.hidden,
+            past_key_values=self.cache,
+            use_cache=True,
+            **extra,
+        )
+        first, self.length = self.length == 0, self.length + new
+        logits: Tensor = self.project(output.last_hidden_state[:, -1]).float()
+        return self._suppress(logits, first)
+
+    def _suppress(self, logits: Tensor, first: bool) -> Tensor:
+        logits[:, self.suppressed] = -torch.inf
+        if first:
+            logits[:, self.suppressed_first] = -torch.inf
+        return logits
+
+    def log_probabilities(self) -> Tensor:
+        """As `step`, normalised over the whole vocabulary before anything is suppressed."""
+        first = self.length == 0
+        saved = self.suppressed, self.suppressed_first
+        self.suppressed = self.suppressed_first = saved[0][:0]
+        logits = self.step()
+        self.suppressed, self.suppressed_first = saved
+        return self._suppress(torch.log_softmax(logits, dim=-1), first)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep (or repeat) these rows of the batch, in this order."""
+        self.cache.batch_select_indices(rows)
+        self.hidden = self.hidden[rows]
+        if self.pads is not None:
+            self.pads = self.pads[rows]
+
+    def reorder(self, rows: Tensor) -> None:
+        """Reorder self-attention alone, among rows that share their encoder output."""
+        self.cache.self_attention_cache.reorder_cache(rows)
+
+
+def _greedy(decoder: _Decoder, limits: list[int]) -> list[list[int]]:
+    results: list[list[int]] = [[] for _ in limits]
+    rows = list(range(len(limits)))  # which row each place of the batch decodes
+    running = set(rows)
+    while True:
+        tokens = decoder.step().argmax(dim=-1)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row not in running:
+                continue
+            if token == decoder.end:
+                running.discard(row)
+                continue
+            results[row].append(token)
+            if len(results[row]) >= limits[row]:
+                running.discard(row)
+        if not running:
+            return results
+        if len(running) <= SHRINK * len(rows):
+            keep = torch.tensor([i for i, row in enumerate(rows) if row in running])
+            keep = keep.to(tokens.device)
+            decoder.select(keep)
+            tokens = tokens[keep]
+            rows = [row for row in rows if row in running]
+        decoder.input = tokens[:, None]
+
+
+@dataclass
+class _Search:
+    """One row's beams: ids so far, and what is finished as (score, ids)."""
+
+    row: int
+    limit: int
+    live: list[list[int]]
+    scores: list[float]
+    done: list[tuple[float, list[int]]]
+    over: bool = False
+
+    def advance(
+        self, candidates: list[tuple[float, int, int]], end: int, options: DecodeOptions
+    ) -> list[int]:
+        """Take a step.
+
+        Args:
+            candidates: the 2 x beams best (summed log probability, beam, id), best first.
+
+        Returns:
+            Which beam each new live beam continues.
+        """
+        length = len(self.live[0]) + 1
+        last = length >= self.limit
+        for score, beam, token in candidates[: options.beams]:
+            # Only the best `beams` can finish; the others are there so that enough stay alive.
+            if token == end or last:
+                ids = self.live[beam] + ([] if token == end else [token])
+                self.done.append((score / length**options.length_penalty, ids))
+        self.done.sort(key=lambda each: -each[0])
+        del self.done[options.beams :]
+        alive = [each for each in candidates if each[2] != end][: options.beams]
+        self.live = [[*self.live[beam], token] for _, beam, token in alive]
+        self.scores = [score for score, _, _ in alive]
+        best = self.scores[0] / length**options.length_penalty
+        full = len(self.done) == options.beams
+        self.over = last or (full and best <= self.done[-1][0])
+        return [beam for _, beam, _ in alive]
+
+
+def _beam(decoder: _Decoder, limits: list[int], options: DecodeOptions) -> list[list[int]]:
+    searches = [_Search(row, limit, [[]], [0.0], []) for row, limit in enumerate(limits)]
+    results: list[list[int]] = [[] for _ in limits]
+    width = 1  # beams of each row in the batch; the prefix is decoded once
+    while True:
+        scores = decoder.log_probabilities()
+        device = scores.device
+        vocabulary = scores.shape[-1]
+        sums = torch.tensor([s for each in searches for s in each.scores], device=device)
+        totals = (scores + sums[:, None]).view(len(searches), width * vocabulary)
+        best, places = totals.topk(2 * options.beams, dim=-1)
+        source: list[int] = []
+        for i, each in enumerate(searches):
+            beams = [(p // vocabulary, p % vocabulary) for p in places[i].tolist()]
+            candidates = [(s, *b) for s, b in zip(best[i].tolist(), beams, strict=True)]
+            source += [i * width + b for b in each.advance(candidates, decoder.end, options)]
+        left = [i for i, each in enumerate(searches) if not each.over]
+        for each in searches:
+            if each.over:
+                results[each.row] = max(each.done, key=lambda one: one[0])[1]
+        if not left:
+            return results
+        order = [source[i * options.beams + b] for i in left for b in range(options.beams)]
+        rows = torch.tensor(order, device=device)
+        if width == options.beams and len(left) == len(searches):
+            decoder.reorder(rows)
+        else:
+            decoder.select(rows)
+        searches = [searches[i] for i in left]
+        width = options.beams
+        decoder.input = torch.tensor([[ids[-1]] for each in searches for ids in each.live]).to(
+            device
+        )
+
+
+@torch.no_grad()
+def detect_language(model: Any, hidden: Tensor) -> list[str]:
+    """The likeliest language of each row, as codes ("en"); multilingual bases only.
+
+    Source: `detect_language` in openai/whisper's decoding.py.
+
+    Args:
+        hidden: encoder outputs, [rows, frames, width].
+    """
+    start = [int(model.generation_config.decoder_start_token_id)]
+    decoder = _Decoder(model, hidden, [start] * len(hidden))
+    decoder.suppressed = decoder.suppressed_first = decoder.suppressed[:0]
+    logits = decoder.step()
+    names: dict[str, int] = model.generation_config.lang_to_id
+    ids = torch.tensor(list(names.values()), device=logits.device)
+    best = logits[:, ids].argmax(dim=-1).tolist()
+    return [list(names)[i].strip("<|>") for i in best]

@@ -1,0 +1,20 @@
+"""Settings that only speech has (`task:` in a recipe's YAML)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmtune.config import Section
+
+Windows = Literal["trimmed", "padded"]
+
+
+class SpeechOptions(Section):
+    """How Whisper is trained and scored."""
+
+    language: str = "en"  # of rows that don't name theirs; English-only bases ignore it
+    windows: Windows = "trimmed"  # for training: 2, 4, 8, 15 or 30 s by the clip; or always 30 s
+    score_windows: Windows = "padded"  # for the comparison: Whisper itself knows only 30 s
+    beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy

@@ -1,0 +1,178 @@
+"""The frozen prefix of speech: a clip's encoder output, on a window that fits the clip.
+
+Whisper's encoder always sees 30 s. Most utterances are far shorter, and the rest is silence that
+costs the same; a shorter window with the position embeddings cut to it is several times cheaper.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mmtune.data.rows import Row
+from mmtune.errors import DataError
+from mmtune.hashing import hash_json
+from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
+from mmtune.speech.base import WhisperBase
+from mmtune.speech.options import Windows
+from mmtune.train.task import Part, Tensors
+
+WINDOWS = (2, 4, 8, 15, 30)  # seconds
+LONGEST = WINDOWS[-1]
+NAME = "audio"
+VERSION = 1  # raised when the computation changes
+
+
+def window_of(seconds: float, windows: Windows) -> int:
+    """The window of a clip, in seconds: it follows from that clip alone.
+
+    Args:
+        seconds: the clip's length.
+        windows: "trimmed" for the smallest window that holds it, "padded" for 30 s always.
+
+    Raises:
+        ValueError: the clip is longer than 30 s.
+    """
+    if seconds > LONGEST:
+        raise ValueError(f"{seconds:.2f} s is longer than Whisper's window of {LONGEST} s")
+    return LONGEST if windows == "padded" else next(w for w in WINDOWS if seconds <= w)
+
+
+@lru_cache(maxsize=65_536)
+def _seconds(path: Path, _modified: int) -> float:
+    return probe(path).seconds
+
+
+def seconds_of(row: Row) -> float:
+    """A row's length by its file's header."""
+    path = row.path
+    return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+def encode_mel(encoder: nn.Module, mel: Tensor) -> Tensor:
+    """Whisper's encoder on a window of any length, with the position embeddings cut to it.
+
+    The same computation as `WhisperEncoder.forward`, which refuses any length but 30 s
+    (transformers, models/whisper/modeling_whisper.py).
+
+    Args:
+        encoder: a `WhisperEncoder` in eval mode.
+        mel: [batch, mels, frames], 100 frames a second.
+
+    Returns:
+        [batch, frames / 2, width].
+    """
+    hidden = nn.functional.gelu(encoder.conv1(mel))
+    hidden = nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
+    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
+    for layer in encoder.layers:
+        hidden = layer(hidden, None)
+    result: Tensor = encoder.layer_norm(hidden)
+    return result
+
+
+class AudioStage:
+    """Audio -> encoder output [frames, width]; 50 frames a second of the window.
+
+    The *audio* is padded with zeros, never the mel: a zero mel is not silence, and the floor of
+    the log-mel follows the loudest frame of the clip.
+    """
+
+    def __init__(self, base: WhisperBase, windows: Windows = "trimmed") -> None:
+        self.base = base
+        self.windows: Windows = windows
+        self.encoder = base.model.model.encoder
+        parameter = next(self.encoder.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.block = 1 if self.device.type == "cpu" else 16
+        extractor = base.feature_extractor
+        self.fingerprint = hash_json(
+            {
+                "version": VERSION,
+                "encoder": base.encoder_hash,
+                "windows": list(WINDOWS) if windows == "trimmed" else [LONGEST],
+                "features": {
+                    name: getattr(extractor, name)
+                    for name in ("feature_size", "hop_length", "n_fft", "sampling_rate", "dither")
+                },
+                "dtype": str(self.dtype),
+            }
+        )
+
+    def part(self, row: Row) -> Part:
+        """The part of a row; its source is the content hash that `check` gave, or the file's."""
+        source = row.content
+        if not source:
+            from mmtune.hashing import hash_file
+
+            source = hash_file(row.path)
+        return Part(NAME, source, origin=row)
+
+    def window(self, row: Row) -> int:
+        """The row's window in seconds.
+
+        Raises:
+            DataError: its file is longer than 30 s.
+        """
+        try:
+            return window_of(seconds_of(row), self.windows)
+        except ValueError as error:
+            raise DataError(
+                f"row {row.id!r}: {row.path} can't be used: {error}",
+                "cut the recording into utterances, one a row",
+            ) from None
+
+    def shape_key(self, part: Part) -> str:
+        """The window."""
+        return f"{self.window(part.origin)}s"
+
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """Encoder outputs of parts of one window: {"hidden": [frames, width]} on the CPU."""
+        window = self.window(parts[0].origin)
+        clips = [read_audio(part.origin.path, max_seconds=LONGEST + 1) for part in parts]
+        return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window)]
+
+    @torch.no_grad()
+    def encode_audio(self, clips: Sequence[NDArray[np.float32]], window: int) -> list[Tensor]:
+        """Encoder outputs of clips on one window, each [frames, width], on the base's device.
+
+        Args:
+            clips: [samples] each, 16 kHz; what goes beyond the window is cut.
+            window: seconds.
+        """
+        results: list[Tensor] = []
+        for start in range(0, len(clips), self.block):
+            block = list(clips[start : start + self.block])
+            real = len(block)
+            if self.block > 1:  # a fixed shape: batch-mates must not choose another kernel
+                block += [np.zeros(1, np.float32)] * (self.block - real)
+            mel = self.base.feature_extractor(
+                block,
+                sampling_rate=SAMPLE_RATE,
+                max_length=window * SAMPLE_RATE,
+                return_tensors="pt",
+            ).input_features.to(self.device, self.dtype)
+            hidden = encode_mel(self.encoder, mel)
+            results.extend(each.clone() for each in hidden[:real])
+        return results
+
+
+def group_by_window(stage: AudioStage, rows: Sequence[Row]) -> dict[int, list[int]]:
+    """Positions of rows by window, longest first."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for position, row in enumerate(rows):
+        groups[stage.window(row)].append(position)
+    return dict(sorted(groups.items(), reverse=True))
+
+
+def samples(seconds: float) -> int:
+    """Samples at Whisper's rate in a time."""
+    return math.ceil(seconds * SAMPLE_RATE)
