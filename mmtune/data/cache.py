@@ -82,7 +82,7 @@ class PrefixCache:
         # Clones: safetensors refuses tensors that share memory or are not contiguous.
         whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
         checksum = hash_tensors(whole.items())
-        data = save(whole, metadata={"sha256": checksum, "note": note})
+        data = save(whole, metadata={"key": key, "sha256": checksum, "note": note})
         path = self._path(key)
         partial = path.parent / f"{TEMPORARY}{uuid.uuid4().hex}"
         try:
@@ -237,7 +237,9 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     try:
         # Read whole rather than mapped: a damaged disk gives an error here, not a dead process.
         tensors: dict[str, Tensor] = load(path.read_bytes())
-        checksum = _header(path).get("sha256")
+        header = _header(path)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError):
         return None
-    return tensors if hash_tensors(tensors.items()) == checksum else None
+    if header.get("key") != path.stem or header.get("sha256") != hash_tensors(tensors.items()):
+        return None
+    return tensors

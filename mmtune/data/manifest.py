@@ -245,6 +245,8 @@ def _parse(line: bytes) -> dict[str, Any]:
     value = json.loads(line.decode("utf-8"), object_pairs_hook=once)
     if not isinstance(value, dict):
         raise ValueError(f"a JSON {type(value).__name__}, not an object")
+    if b"\\ud" in line.lower():  # half of a surrogate pair: JSON allows it, UTF-8 doesn't
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
 
@@ -255,9 +257,8 @@ def _validate(
     findings: list[Finding] = []
     first: dict[str, str] = {}  # where each id was first met
     for where, split, raw in raws:
-        media = raw.get(kind.media)
-        if isinstance(media, str) and "id" not in raw:
-            raw = {"id": Path(media).with_suffix("").as_posix(), **raw}
+        if "id" not in raw:
+            raw = {"id": _id_from(raw.get(kind.media)) or where, **raw}
         if split:
             raw = {"split": split, **raw}
         name = raw.get("id")
@@ -281,6 +282,11 @@ def _validate(
         first[row.id] = where
         rows.append(row)
     return rows, findings
+
+
+def _id_from(media: Any) -> str:
+    path = Path(media) if isinstance(media, str) else Path()
+    return path.with_suffix("").as_posix() if path.name else ""
 
 
 def _explain(
