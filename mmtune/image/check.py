@@ -103,7 +103,8 @@ def _judge(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
             "remove it if that is not what you want to teach",
             "warning",
         )
-    if getattr(image, "is_animated", False):
+    # Telephones keep further views of one photograph in it (MPO): no animation.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
         yield Finding(
             "animated",
             row.id,

@@ -14,7 +14,7 @@ from mmtune.errors import DataError
 
 MAX_PIXELS = 64_000_000  # as RGB 183 MiB; a camera's 50 megapixels pass
 # Only formats that are pictures by themselves: Pillow would hand an EPS to Ghostscript.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 CONVERT = "save it as PNG or JPEG"
 AGAIN = "copy the file again from its source"
 

@@ -21,6 +21,7 @@ from mmtune.errors import DataError
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
 MAX_RATE = 192_000  # Hz; more is no recording of speech
 MAX_CHANNELS = 8
+UNKNOWN = 2**60  # frames: libsndfile gives its greatest number where a header says 0
 BLOCK = 65_536  # frames decoded at a time
 CONVERT = "convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac"
 
@@ -89,7 +90,13 @@ def probe(path: Path) -> AudioInfo:
             info = AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         raise AudioFault("undecodable", f"{path} is no audio: {error}", CONVERT) from None
-    if info.rate > MAX_RATE or info.channels > MAX_CHANNELS or info.frames > 2**40:
+    if info.frames > UNKNOWN:
+        raise AudioFault(
+            "undecodable",
+            f"{path} does not say how long it is; it was written to a pipe",
+            CONVERT,
+        )
+    if info.rate > MAX_RATE or info.channels > MAX_CHANNELS:
         raise AudioFault(
             "size-bomb",
             f"{path} claims {info.frames} frames of {info.channels} channels at {info.rate} Hz",
@@ -208,8 +215,12 @@ def _sound_chunk_end(file: BinaryIO, wanted: bytes, order: Literal["little", "bi
 
 
 def _ends_with_last_page(file: BinaryIO, size: int) -> bool:
-    # RFC 3533: the flag 4 in a page's header marks the last page; a page has at most 65,307 bytes.
+    # RFC 3533: the flag 4 of a page's header marks the last page; its byte 26 counts the entries
+    # of the table that follows, which add up to the page's body. At most 65,307 bytes in all.
     file.seek(max(0, size - 65_307))
     tail = file.read()
-    page = tail.rfind(b"OggS")
-    return page >= 0 and len(tail) > page + 5 and bool(tail[page + 5] & 4)
+    page = tail[max(0, tail.rfind(b"OggS")) :]
+    if len(page) < 27 or not page[5] & 4:
+        return False
+    table = page[27 : 27 + page[26]]
+    return len(page) >= 27 + page[26] + sum(table)
