@@ -1,0 +1,99 @@
+"""Diffusion models and the look of a brand: what the shared parts need to know of images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmtune.config import RunConfig, Section
+from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.errors import ConfigError
+from mmtune.image.options import ImageOptions
+from mmtune.image.rows import ImageRow
+
+if TYPE_CHECKING:
+    from mmtune.data.cache import PrefixCache
+    from mmtune.data.check import Dataset
+    from mmtune.evaluate.compare import Comparison
+    from mmtune.predict import Predictor
+    from mmtune.train.prefix import Features
+    from mmtune.train.task import Task
+
+
+class ImageModality:
+    """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
+
+    name = "image"
+    row: type[Row] = ImageRow
+    options: type[Section] = ImageOptions
+
+    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Images with captions in a same-named .txt or in the file's name."""
+        from mmtune.image import check
+
+        return check.scan(folder)
+
+    def inspect(self, row: Row) -> Inspection:
+        """Decode one image."""
+        from mmtune.image import check
+
+        return check.inspect(row)
+
+    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
+        """Findings that need all rows."""
+        from mmtune.image import check
+
+        return check.check_rows(rows)
+
+    def prepare(self, config: RunConfig) -> Path:
+        """The images that the settings name.
+
+        Raises:
+            ConfigError: they name none, or what they name isn't there.
+        """
+        if config.data.path is None:
+            raise ConfigError(
+                f"{config.recipe}: no images to learn from",
+                "give --data FOLDER, or make the demo's brand: "
+                "python recipes/brand_style/openmoji.py runs/openmoji",
+            )
+        if not config.data.path.exists():
+            raise ConfigError(
+                f"no such file or folder: {config.data.path}", "correct --data (data.path)"
+            )
+        return config.data.path
+
+    def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
+        """A LoRA on the base's UNet."""
+        from mmtune.image.base import load_base, pick_device
+        from mmtune.image.task import ImageTask
+        from mmtune.precision import DTYPES, choose
+
+        device = pick_device()
+        dtype = DTYPES[choose(config.train.precision, device)]
+        return ImageTask(config, dataset, load_base(config.base, device, dtype), cache)
+
+    def predictor(
+        self, base: str, adapters: Mapping[str, Path], features: Features | None = None
+    ) -> Predictor:
+        """The base with diffusers LoRA folders, sampled with the default settings."""
+        from mmtune.image.base import load_base, pick_device
+        from mmtune.image.generate import ImagePredictor
+        from mmtune.precision import DTYPES, choose
+
+        device = pick_device()
+        loaded = load_base(base, device, DTYPES[choose("auto", device)])
+        defaults = ImageOptions()
+        return ImagePredictor(
+            loaded, adapters, features, steps=defaults.steps, guidance=defaults.guidance
+        )
+
+    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+        """Base against adapter on the test captions: style, nearest training image, a grid."""
+        from mmtune.image.compare import compare
+
+        return compare(config, dataset, folder)
+
+
+MODALITY = ImageModality()

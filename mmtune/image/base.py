@@ -1,0 +1,216 @@
+"""Diffusion pipelines to adapt: found, recognised, loaded, and identified by their weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmtune.errors import BaseModelError
+from mmtune.hashing import hash_json, hash_tensors
+from mmtune.resources import resource
+
+if TYPE_CHECKING:
+    import torch
+
+STARTERS = {"starter:icons": "starter-icons"}
+STARTER_HINT = "use starter:icons, which needs no hub"
+INDEX = "model_index.json"
+# What each class is given besides its weights: nothing that would alter or withhold an image.
+CLASSES: dict[str, dict[str, Any]] = {
+    "StableDiffusionXLPipeline": {"add_watermarker": False},
+    "StableDiffusionPipeline": {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    },
+}
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True)
+class DiffusionBase:
+    """A loaded pipeline.
+
+    Attributes:
+        name: what the user gave.
+        pipeline: the diffusers pipeline, frozen, in evaluation mode.
+        sdxl: whether the UNet also takes pooled text and time ids (SDXL, arXiv 2307.01952).
+        hashes: of weights and configuration, by part (`unet`, `vae`, `text`).
+    """
+
+    name: str
+    pipeline: Any
+    sdxl: bool
+    hashes: Mapping[str, str]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that a sample of the base depends on, besides prompt and sampler."""
+        return hash_json(dict(self.hashes))
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the square images that the base was trained on."""
+        return int(self.pipeline.unet.config.sample_size) * int(self.pipeline.vae_scale_factor)
+
+
+def pick_device() -> torch.device:
+    """This process's accelerator if there is one, otherwise the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def resolve_base(base: str) -> Path | str:
+    """The folder that `base` names, or the hub id itself.
+
+    Raises:
+        BaseModelError: an unknown starter, or a folder without `model_index.json`.
+    """
+    if base.startswith("starter:"):
+        if base not in STARTERS:
+            raise BaseModelError(f"no starter {base!r}", "known: " + ", ".join(STARTERS))
+        return resource("assets", STARTERS[base])
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / INDEX).is_file():
+            raise BaseModelError(
+                f"{folder} holds no {INDEX}: it is not a diffusers pipeline",
+                "give the folder that DiffusionPipeline.save_pretrained wrote, or " + STARTER_HINT,
+            )
+        return folder
+    if base.startswith(("/", ".", "~")) or base.count("/") != 1:
+        raise BaseModelError(
+            f"no such folder: {base}", f"correct the path, give a hub id, or {STARTER_HINT}"
+        )
+    return base
+
+
+def read_index(source: Path | str) -> dict[str, Any]:
+    """The pipeline's `model_index.json`, from a folder or the hub.
+
+    Raises:
+        BaseModelError: the hub can't be reached or has no such file, or it isn't JSON.
+    """
+    path = source / INDEX if isinstance(source, Path) else _download(source, INDEX)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BaseModelError(f"{path} is damaged: {error}", "fetch the model again") from None
+    return dict(value)
+
+
+def _download(repo: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, file))
+    except Exception as error:  # the hub's client raises its own, its transport's and the OS's
+        raise BaseModelError(
+            f"{repo}: {file} is neither on this machine nor can it be fetched from the hub "
+            f"({_first_line(error)})",
+            f"connect, or log in if the model is gated, or {STARTER_HINT}",
+        ) from error
+
+
+def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionBase:
+    """Load a StableDiffusionXLPipeline or StableDiffusionPipeline, frozen.
+
+    Args:
+        base: a hub id, a local folder or `starter:icons`.
+        dtype: of all weights. An SDXL autoencoder in fp16 is run in fp32 (`force_upcast`).
+
+    Raises:
+        BaseModelError: it can't be found, is of another class, or a file is missing; the
+            message names the file.
+    """
+    import diffusers
+
+    source = resolve_base(base)
+    index = read_index(source)
+    kind = str(index.get("_class_name"))
+    if kind not in CLASSES:
+        raise BaseModelError(
+            f"{base} is a {kind}; this version trains " + " and ".join(CLASSES),
+            f"choose another base, or {STARTER_HINT}",
+        )
+    if isinstance(source, Path):
+        _require_files(source, index)
+    try:
+        # Safetensors only: a pickled checkpoint can run code.
+        pipeline = getattr(diffusers, kind).from_pretrained(
+            source, torch_dtype=dtype, use_safetensors=True, **CLASSES[kind]
+        )
+    except Exception as error:  # diffusers, transformers and the hub raise many kinds
+        raise BaseModelError(
+            f"{base} can't be loaded: {_first_line(error)}",
+            f"complete the file that it names (as safetensors), or {STARTER_HINT}",
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.to(device)
+    for part in PARTS:
+        if (model := getattr(pipeline, part, None)) is not None:
+            model.requires_grad_(False).eval()
+    return DiffusionBase(
+        name=base,
+        pipeline=pipeline,
+        sdxl=kind == "StableDiffusionXLPipeline",
+        hashes=_hashes(pipeline),
+        device=device,
+        dtype=dtype,
+    )
+
+
+def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
+    for part in PARTS:
+        if not (index.get(part) or [None])[0]:
+            continue
+        if not (folder / part / "config.json").is_file():
+            raise BaseModelError(
+                f"{folder / part / 'config.json'} is missing", f"copy it, or {STARTER_HINT}"
+            )
+        if not any((folder / part).glob("*.safetensors")):
+            raise BaseModelError(
+                f"{folder / part} holds no .safetensors file: its weights are missing",
+                f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
+            )
+
+
+def _hashes(pipeline: Any) -> dict[str, str]:
+    def part(name: str) -> str:
+        model = getattr(pipeline, name, None)
+        if model is None:
+            return ""
+        config = model.config if isinstance(model.config, dict) else model.config.to_dict()
+        facts = {k: v for k, v in config.items() if not k.startswith("_") and "version" not in k}
+        return hash_json([json.loads(json.dumps(facts, default=str)), _weights(model)])
+
+    def vocabulary(name: str) -> list[Any]:
+        tokenizer = getattr(pipeline, name, None)
+        return [] if tokenizer is None else [tokenizer.get_vocab(), tokenizer.model_max_length]
+
+    text = [part("text_encoder"), part("text_encoder_2")]
+    text += [hash_json([vocabulary("tokenizer"), vocabulary("tokenizer_2")])]
+    zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
+    scheduler = {k: v for k, v in pipeline.scheduler.config.items() if k != "_diffusers_version"}
+    return {
+        "unet": part("unet"),
+        "vae": part("vae"),
+        "text": hash_json([*text, zeros]),
+        "scheduler": hash_json(json.loads(json.dumps(scheduler, default=str))),
+    }
+
+
+def _weights(model: Any) -> str:
+    return hash_tensors(model.state_dict().items())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -1,0 +1,311 @@
+"""Sampling: base and adapter on the same prompts with the same noise."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+
+from mmtune.adapters.lora import probe, require_match
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.hashing import hash_file, hash_json
+from mmtune.image.base import DiffusionBase, load_base, pick_device
+from mmtune.image.rows import ImageRow
+from mmtune.image.stages import TextStage, text_part
+from mmtune.precision import DTYPES, choose
+from mmtune.predict import Prediction, Request
+from mmtune.train.prefix import Features
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+BATCH = 16  # images sampled at once
+
+
+def generator_of(prompt: str, seed: int) -> torch.Generator:
+    """An image's own random numbers, from its prompt and seed alone (SHA-256).
+
+    On the CPU, so that a seed gives the same noise on every device.
+    """
+    digest = hashlib.sha256(f"{seed}|{prompt.strip()}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+class Sampler:
+    """Samples with whatever adapters are active in the pipeline's UNet.
+
+    An image depends on its prompt and seed, the weights and the settings; its batch-mates change
+    it only by the rounding of another matrix shape. So base and adapter are compared in batches
+    of the same make-up, where the adapter off equals the base bit by bit.
+
+    Args:
+        base: the pipeline.
+        features: gives caption embeddings, from the cache if there is one.
+        steps: denoising steps.
+        guidance: classifier-free guidance scale; 1 is off.
+        resolution: side in pixels; None: the base's own.
+    """
+
+    def __init__(
+        self,
+        base: DiffusionBase,
+        features: Features | None = None,
+        *,
+        steps: int,
+        guidance: float,
+        resolution: int | None = None,
+    ) -> None:
+        self.base = base
+        self.features = features or Features({"text": TextStage(base)}, None)
+        self.steps = steps
+        self.guidance = guidance
+        self.resolution = resolution or base.resolution
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        """One square image for each pair of prompt and seed."""
+        images: list[Image] = []
+        for start in range(0, len(prompts), BATCH):
+            stop = start + BATCH
+            images += self._batch(prompts[start:stop], seeds[start:stop])
+        return images
+
+    def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
+        device = self.base.device
+        stored = self.features.get([text_part(prompt) for prompt in prompts])
+        inputs = {"prompt_embeds": torch.stack([s["embeds"] for s in stored])}
+        if self.base.sdxl:
+            inputs["pooled_prompt_embeds"] = torch.stack([s["pooled"] for s in stored])
+        if self.guidance > 1:
+            [empty] = self.features.get([text_part("")])
+            inputs["negative_prompt_embeds"] = empty["embeds"].expand_as(inputs["prompt_embeds"])
+            if self.base.sdxl:
+                pooled = empty["pooled"].expand_as(inputs["pooled_prompt_embeds"])
+                inputs["negative_pooled_prompt_embeds"] = pooled
+        output = self.base.pipeline(
+            **{name: value.to(device) for name, value in inputs.items()},
+            height=self.resolution,
+            width=self.resolution,
+            num_inference_steps=self.steps,
+            guidance_scale=self.guidance,
+            generator=[generator_of(p, s) for p, s in zip(prompts, seeds, strict=True)],
+        )
+        return list(output.images)
+
+
+class ImagePredictor:
+    """A base with its adapters: images for requests.
+
+    Args:
+        base: the loaded pipeline; `adapters` are added to its UNet.
+        adapters: diffusers LoRA folders by name.
+        features: shares cached caption embeddings.
+
+    Raises:
+        AdapterError: an adapter's file is missing, doesn't match the base, or changes nothing.
+    """
+
+    def __init__(
+        self,
+        base: DiffusionBase,
+        adapters: Mapping[str, Path],
+        features: Features | None = None,
+        *,
+        steps: int,
+        guidance: float,
+        resolution: int | None = None,
+    ) -> None:
+        self.base = base
+        self.adapters = dict(adapters)
+        self.sampler = Sampler(
+            base, features, steps=steps, guidance=guidance, resolution=resolution
+        )
+        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
+        self.fingerprint = hash_json(
+            [base.fingerprint, str(base.dtype), files, steps, guidance, self.sampler.resolution]
+        )
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """One image for each request, in order; the prompt is the row's caption."""
+        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
+        images: dict[int, Image] = {}
+        for weights, members in groups.items():
+            with active(self.base, dict(weights), self.adapters):
+                prompts = [requests[i].row.reference for i in members]
+                seeds = [requests[i].seed for i in members]
+                images.update(zip(members, self.sampler.sample(prompts, seeds), strict=True))
+        return [
+            Prediction(request.row.id, images[i], {"seed": request.seed})
+            for i, request in enumerate(requests)
+        ]
+
+
+@contextmanager
+def active(
+    base: DiffusionBase, weights: Mapping[str, float], known: Mapping[str, Any]
+) -> Iterator[None]:
+    """Only these adapters, at these weights; none of them is the base itself.
+
+    Raises:
+        AdapterError: an adapter that isn't loaded.
+    """
+    for name in weights:
+        if name not in known:
+            raise AdapterError(
+                f"no adapter {name!r} is loaded", "loaded: " + (", ".join(known) or "none")
+            )
+    if not known:
+        yield
+        return
+    unet = base.pipeline.unet
+    if weights:
+        unet.enable_lora()
+        unet.set_adapters(list(weights), list(weights.values()))
+    else:
+        unet.disable_lora()
+    try:
+        yield
+    finally:
+        unet.disable_lora()
+
+
+def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
+    """Add the diffusers LoRA of `folder` to the base's UNet, strictly; it is left switched off.
+
+    Returns:
+        The file of its weights.
+
+    Raises:
+        AdapterError: the file is missing, its keys don't all match, or it changes nothing.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import SafetensorError
+
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise AdapterError(
+            f"{folder} holds no {WEIGHTS}", "give a run's adapter folder, made by save_lora_weights"
+        )
+    pipeline = base.pipeline
+    try:
+        state, _ = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
+        pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
+    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
+        raise AdapterError(
+            f"{path} can't be loaded on {base.name}: {str(error).splitlines()[0][:300]}",
+            "load it on the base named in its card.json, or restore the file",
+        ) from error
+    unet = pipeline.unet
+    wanted = {f"unet.{key}" for key in get_peft_model_state_dict(unet, adapter_name=name)}
+    require_match(wanted - state.keys(), state.keys() - wanted, path, base.name)
+    with active(base, {}, {name: path}):
+        without = probe_output(base)
+    with active(base, {name: 1.0}, {name: path}):
+        probe(without, probe_output(base), path)
+    return path
+
+
+@torch.no_grad()
+def probe_output(base: DiffusionBase) -> torch.Tensor:
+    """The UNet's answer to fixed noise at the middle of the schedule."""
+    unet = base.pipeline.unet
+    generator = torch.Generator().manual_seed(0)
+    config = unet.config
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator).to(base.device, base.dtype)
+
+    condition: dict[str, Any] = {}
+    if base.sdxl:
+        pooled = int(config.projection_class_embeddings_input_dim) - 6 * int(
+            config.addition_time_embed_dim
+        )
+        side = float(base.resolution)
+        ids = torch.tensor([[side, side, 0.0, 0.0, side, side]], device=base.device)
+        condition = {"text_embeds": noise(1, pooled), "time_ids": ids.to(base.dtype)}
+    size = int(config.sample_size)
+    output: torch.Tensor = unet(
+        noise(1, int(config.in_channels), size, size),
+        torch.tensor([500], device=base.device),
+        encoder_hidden_states=noise(1, 8, int(config.cross_attention_dim)),
+        added_cond_kwargs=condition or None,
+    ).sample
+    return output
+
+
+def file_name(prompt: str, seed: int, weight: float | None) -> str:
+    """A name that says what the image is: `a-red-apple-seed0.png`."""
+    words = re.sub(r"[^\w]+", "-", prompt.strip().lower()).strip("-")[:60] or "empty"
+    return f"{words}-seed{seed}{'' if weight is None else f'-weight{weight:g}'}.png"
+
+
+def generate(
+    prompts: Sequence[str],
+    folder: Path,
+    *,
+    base: str,
+    adapter: Path | None = None,
+    weight: float = 1.0,
+    seeds: Sequence[int] = (0,),
+    steps: int = 30,
+    guidance: float = 5.0,
+    precision: str = "auto",
+) -> list[Path]:
+    """Sample images and write them as PNG; what `mmtune generate` calls.
+
+    Args:
+        prompts: one or more.
+        folder: where the files go; it is made.
+        base: hub id, folder or starter.
+        adapter: an adapter folder; None samples the base.
+        weight: of the adapter; 0 is the base.
+        seeds: images of each prompt.
+
+    Returns:
+        The files, by prompt and then by seed. Each PNG records its prompt, seed and adapter.
+
+    Raises:
+        BaseModelError: see `load_base`.
+        AdapterError: see `load_adapter`.
+        ConfigError: there is no prompt.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    if not prompts or not seeds:
+        raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
+    device = pick_device()
+    loaded = load_base(base, device, DTYPES[choose(precision, device)])
+    known = {"adapter": adapter} if adapter is not None else {}
+    predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
+    requests = [
+        Request(
+            ImageRow(id=f"{i}-{seed}", image="-", caption=prompt),
+            dict.fromkeys(known, weight),
+            seed,
+        )
+        for i, prompt in enumerate(prompts)
+        for seed in seeds
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for request, prediction in zip(requests, predictor.predict(requests), strict=True):
+        prompt = request.row.reference
+        path = folder / file_name(prompt, request.seed, None if weight == 1 else weight)
+        info = PngInfo()
+        for key, value in {
+            "prompt": prompt,
+            "seed": request.seed,
+            "base": base,
+            "adapter": adapter or "",
+            "weight": weight,
+        }.items():
+            info.add_itxt(key, str(value))
+        prediction.value.save(path, pnginfo=info)
+        paths.append(path)
+    return paths

@@ -1,0 +1,22 @@
+"""Settings of image training that no other modality shares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from mmtune.config import Section
+
+
+class ImageOptions(Section):
+    """Training and sampling of a diffusion model."""
+
+    resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
+    flip: bool = False  # also train mirrored; not for logos or anything with letters
+    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
+    min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
+    steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
+    guidance: Annotated[float, Field(ge=1)] = 5.0  # classifier-free guidance; 1: off
+    seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
+    validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
