@@ -17,7 +17,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 demo: $(VENV)/.demo ## train and measure a speech and an image adapter; writes runs/demo/report.html
-	@$(BIN)/python recipes/demo/demo.py
+	@$(BIN)/python recipes/demo/demo.py $(if $(SPEECH),--general-speech $(SPEECH))
 
 test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 	@$(BIN)/python -m pytest -m "not slow"

@@ -85,15 +85,14 @@ def _parser() -> _Parser:
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
 
     transcribe = add("transcribe", "turn recordings into text, one line a file")
-    transcribe.add_argument(
-        "--adapter", type=Path, required=True, metavar="DIR", help="a run's folder, or its adapter/"
-    )
+    _model(transcribe)
+    transcribe.add_argument("--language", help="code, such as en (default: the adapter's)")
+    transcribe.add_argument("--prompt", help="earlier text, or words to expect")
+    transcribe.add_argument("--json", action="store_true", help="print JSON lines, with segments")
     transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
 
     generate = add("generate", "make images in the adapter's style")
-    generate.add_argument(
-        "--adapter", type=Path, required=True, metavar="DIR", help="a run's folder, or its adapter/"
-    )
+    _model(generate)
     generate.add_argument("--prompt", required=True)
     generate.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
@@ -110,6 +109,13 @@ def _parser() -> _Parser:
     prune.add_argument("--max-gb", type=float, metavar="GB", help="keep at most this, newest first")
     actions.add_parser("verify", help="remove damaged entries; exit code 1 if there were any")
     return parser
+
+
+def _model(command: _Parser) -> None:
+    command.add_argument(
+        "--adapter", type=Path, metavar="DIR", help="a run's folder, or its adapter/"
+    )
+    command.add_argument("--base", help="default: the adapter's; without an adapter, it alone")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from mmtune.data.rows import Split
 from mmtune.errors import AdapterError, ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-    from mmtune.adapters.card import Card
 
 FINDINGS = 1  # exit code of a check that found something
 
@@ -174,7 +172,12 @@ def adapter_folder(path: Path) -> Path:
     )
 
 
-def _card(options: argparse.Namespace, modality: str) -> tuple[Path, Card]:
+def _model(options: argparse.Namespace, modality: str) -> tuple[str, Path | None, dict[str, Any]]:
+    """Base, adapter (None: the base alone) and the settings that it was trained with."""
+    if options.adapter is None:
+        if options.base is None:
+            raise ConfigError("no model is named", "give --adapter runs/NAME, or --base BASE")
+        return options.base, None, {}
     from mmtune.adapters.card import read_card
 
     folder = adapter_folder(options.adapter)
@@ -184,35 +187,43 @@ def _card(options: argparse.Namespace, modality: str) -> tuple[Path, Card]:
             f"{folder} is an adapter for {card.modality}, not {modality}",
             "`mmtune transcribe` takes speech adapters, `mmtune generate` image adapters",
         )
-    return folder, card
+    return options.base or card.base, folder, card.settings.get("task") or {}
 
 
 def transcribe(options: argparse.Namespace) -> int:
-    folder, card = _card(options, "speech")
-    missing = [str(path) for path in options.files if not path.is_file()]
+    base, adapter, _ = _model(options, "speech")
+    missing = [path for path in options.files if not path.is_file()]
     if missing:
         raise ConfigError(f"no such file: {missing[0]}", "name existing audio files")
     from mmtune.speech import transcribe as speech
 
-    for result in speech.transcribe(options.files, base=card.base, adapter=folder):
-        name = f"{result.path}: " if len(options.files) > 1 else ""
-        print(f"{name}{result.text}", flush=True)
+    for path in options.files:
+        found = speech.transcribe(
+            path, base, adapter, language=options.language, prompt=options.prompt
+        )
+        if options.json:
+            import dataclasses
+            import json
+
+            print(json.dumps({"file": str(path), **dataclasses.asdict(found)}), flush=True)
+        else:
+            name = f"{path}: " if len(options.files) > 1 else ""
+            print(f"{name}{found.text}", flush=True)
     return 0
 
 
 def generate(options: argparse.Namespace) -> int:
-    folder, card = _card(options, "image")
+    base, adapter, settings = _model(options, "image")
     from mmtune.image import generate as image
 
-    task = card.settings.get("task", {})
     paths = image.generate(
         [options.prompt],
         options.out,
-        base=card.base,
-        adapter=folder,
+        base=base,
+        adapter=adapter,
         weight=options.scale,
         seeds=range(options.seed, options.seed + options.count),
-        **{name: task[name] for name in ("steps", "guidance") if name in task},
+        **{name: settings[name] for name in ("steps", "guidance") if name in settings},
     )
     for path in paths:
         print(path)

@@ -26,6 +26,8 @@ from mmtune.train.log import read_log
 
 LARGEST_FILE = 8 * 2**20  # bytes of one embedded file; a larger one is only named
 MOST_EXAMPLES = 40
+HYPOTHESES = {"base", "adapter", "control"}
+SPOKEN = HYPOTHESES | {"id", "reference", "prompt", "text", "caption"}  # columns of words
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _cell(name: str, example: Mapping[str, Any], folder: Path | None) -> Cell:
         return Cell("text", [(", ".join(str(v) for v in value), False)])
     text = "" if value is None else str(value)
     reference = example.get("reference")
-    if name in {"base", "adapter", "control"} and isinstance(reference, str):
+    if name in HYPOTHESES and isinstance(reference, str):
         return Cell("text", departures(text, reference))
     return Cell("text", [(text, False)])
 
@@ -222,7 +224,7 @@ def _cell(name: str, example: Mapping[str, Any], folder: Path | None) -> Cell:
 def _file(name: str, value: Any, folder: Path | None) -> Path | None:
     """The file that an example names, if it does: a path, or (read back from JSON) its text.
 
-    A transcript is data of others: text is opened only in a column of files or inside the run.
+    What a model or a transcript says is data of others: it names a file only inside the run.
     """
     if isinstance(value, Path):
         return value
@@ -231,7 +233,7 @@ def _file(name: str, value: Any, folder: Path | None) -> Path | None:
     path = Path(value)
     try:
         inside = folder is not None and path.resolve().is_relative_to(folder.resolve())
-        return path if (inside or name in {"audio", "image"}) and path.is_file() else None
+        return path if (inside or name not in SPOKEN) and path.is_file() else None
     except (OSError, ValueError):  # too long for a name, or with a zero byte: no path after all
         return None
 

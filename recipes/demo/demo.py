@@ -1,0 +1,68 @@
+"""Both recipes on models and data that come as Python packages: what `make demo` runs.
+
+    python recipes/demo/demo.py [--out runs/demo] [--general-speech manifest.jsonl]
+
+Three adapters are trained: medical terms; a control with the same sentences and voices, but
+everyday words in the terms' places; and the look of OpenMoji. Repeating it resumes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from mmtune.console import plain
+from mmtune.evaluate.report import write_report
+from mmtune.pipeline import RunResult, load_recipe, train
+from mmtune.progress import RichReporter
+from mmtune.resources import resource
+
+sys.path.insert(0, str(resource("recipes", "brand_style")))
+from openmoji import make_brand
+
+SHOWN = Console()
+PROGRESS = Console(stderr=True)
+
+
+def run(recipe: str, name: str, out: Path, **settings: object) -> RunResult:
+    """Train `recipe` in `out`/`name`, as `mmtune train` does."""
+    PROGRESS.rule(name.replace("_", " "))
+    began = time.perf_counter()
+    given = {"out": str(out), "name": name} | {k: str(v) for k, v in settings.items()}
+    with RichReporter(PROGRESS) as reporter:
+        result = train(load_recipe(recipe, given), reporter)
+    PROGRESS.print(f"{time.perf_counter() - began:.0f} s")
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"))
+    parser.add_argument(
+        "--general-speech",
+        type=Path,
+        metavar="MANIFEST",
+        help="real speech that must not get worse; scored if given",
+    )
+    options = parser.parse_args()
+    out: Path = options.out
+
+    control = run("terminology", "control", out, ordinary="true")
+    against = {"control": control.folder / "adapter"}
+    if options.general_speech:
+        against["retention"] = options.general_speech
+    speech = run("terminology", "terminology", out, **against)
+    image = run("brand_style", "brand_style", out, data=make_brand(out / "openmoji"))
+
+    report = out / "report.html"
+    write_report(report, [speech.comparison, image.comparison], [speech.folder, image.folder])
+    for line in (speech.comparison.headline, image.comparison.headline, f"report   {report}"):
+        plain(SHOWN, line)
+
+
+if __name__ == "__main__":
+    main()
