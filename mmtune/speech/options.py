@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -18,3 +19,11 @@ class SpeechOptions(Section):
     windows: Windows = "trimmed"  # for training: 2, 4, 8, 15 or 30 s by the clip; or always 30 s
     score_windows: Windows = "padded"  # for the comparison: Whisper itself knows only 30 s
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
+
+    # A term list: what is spoken where no recordings are given, and what term recall counts.
+    terms: Path | None = None  # a text file, one term a line; or "medical", the demo's list
+    carriers: Path | None = None  # sentences with {term}; None: mmtune's own, in English
+    utterances: Annotated[int, Field(ge=1)] = 12  # training sentences for each term
+    ordinary: bool = False  # a control run: everyday words in the terms' places
+    control: Path | None = None  # adapter/ of a control run, to compare with
+    retention: Path | None = None  # a manifest of other speech, which must not get worse

@@ -1,0 +1,105 @@
+"""Term lists: one term a line, as it should be written, and how it sounds where that differs.
+
+    # comments and empty lines are skipped
+    metoprolol
+    NSTEMI = en stemmy
+    [unseen]
+    apixaban
+
+Terms below `[unseen]` are spoken in the test only: they show what an adapter does for words that
+it was never taught.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.errors import ConfigError
+from mmtune.resources import resource
+from mmtune.speech.normalize import normalize
+from mmtune.speech.rows import plain_words
+
+UNSEEN = "[unseen]"
+LONGEST = 100  # characters: a term is a word or a few
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of a list."""
+
+    text: str  # as a transcript should have it
+    spoken: str  # what a synthetic voice reads
+    seen: bool = True  # whether training may have it
+
+
+def find_terms(terms: Path) -> Path:
+    """A list by its path, or one of mmtune's own by name ("medical").
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    if terms.is_file():
+        return terms
+    if terms.name == str(terms) and not terms.suffix:
+        own = sorted(p for p in resource("assets", "terms").glob("*.txt") if p.stem == str(terms))
+        if own:
+            return own[0]
+    raise ConfigError(
+        f"no such term list: {terms}", "write one term a line to a text file: --terms terms.txt"
+    )
+
+
+def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
+    """The terms of a list, in its order.
+
+    Args:
+        path: a UTF-8 text file.
+        language: of the terms; two that are scored as the same word are one too many.
+
+    Raises:
+        ConfigError: missing, not text, nothing in it, or a line that is no term; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error}", "name a text file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    terms: list[Term] = []
+    first: dict[str, int] = {}
+    seen = True
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            if line.lower() != UNSEEN or not seen:
+                raise ConfigError(
+                    f"{path}, line {number}: {line!r}", f"the only section is {UNSEEN}, once"
+                )
+            seen = False
+            continue
+        text, equals, spoken = (part.strip() for part in line.partition("="))
+        key = normalize(text, language)
+        where = f"{path}, line {number}: {line[:LONGEST]!r}"
+        if (
+            not plain_words(text)
+            or not key
+            or len(text) > LONGEST
+            or not text.isprintable()
+            or (equals and not spoken)
+        ):
+            raise ConfigError(
+                f"{where} is no term",
+                "write one term a line, or TERM = sounds like; comments begin with #",
+            )
+        if key in first:
+            raise ConfigError(
+                f"{where} is the term of line {first[key]} again", "remove one of them"
+            )
+        first[key] = number
+        terms.append(Term(text, spoken or text, seen))
+    if not any(term.seen for term in terms):
+        raise ConfigError(f"{path} holds no term to train", "write one term a line")
+    return tuple(terms)
