@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,9 +146,10 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
         _require_files(source, index)
     try:
         # Safetensors only: a pickled checkpoint can run code.
-        pipeline = getattr(diffusers, kind).from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True, **CLASSES[kind]
-        )
+        with quiet():
+            pipeline = getattr(diffusers, kind).from_pretrained(
+                source, dtype=dtype, use_safetensors=True, **CLASSES[kind]
+            )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         raise BaseModelError(
             f"{base} can't be loaded: {_first_line(error)}",
@@ -166,6 +168,26 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
         device=device,
         dtype=dtype,
     )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' and transformers' bars and remarks; errors are raised as ever."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    kept = []
+    for log in (diffusers_logging, transformers_logging):
+        kept.append((log, log.get_verbosity(), log.is_progress_bar_enabled()))
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, verbosity, bars in kept:
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:

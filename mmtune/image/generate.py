@@ -15,7 +15,7 @@ from PIL.Image import Image
 from mmtune.adapters.lora import probe, require_match
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_file, hash_json
-from mmtune.image.base import DiffusionBase, load_base, pick_device
+from mmtune.image.base import DiffusionBase, load_base, pick_device, quiet
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
 from mmtune.precision import DTYPES, choose
@@ -184,6 +184,7 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     Raises:
         AdapterError: the file is missing, its keys don't all match, or it changes nothing.
     """
+    from diffusers.utils import convert_unet_state_dict_to_peft
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError
 
@@ -195,15 +196,17 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     pipeline = base.pipeline
     try:
         state, _ = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
-        pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
+        with quiet():  # it remarks on text encoders without LoRA; keys are compared below
+            pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
         raise AdapterError(
             f"{path} can't be loaded on {base.name}: {str(error).splitlines()[0][:300]}",
             "load it on the base named in its card.json, or restore the file",
         ) from error
     unet = pipeline.unet
+    given = convert_unet_state_dict_to_peft(state).keys()
     wanted = {f"unet.{key}" for key in get_peft_model_state_dict(unet, adapter_name=name)}
-    require_match(wanted - state.keys(), state.keys() - wanted, path, base.name)
+    require_match(wanted - given, given - wanted, path, base.name)
     with active(base, {}, {name: path}):
         without = probe_output(base)
     with active(base, {name: 1.0}, {name: path}):

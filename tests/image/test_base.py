@@ -1,0 +1,79 @@
+"""Bases: what loads, and what an error says."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmtune.errors import BaseModelError
+from mmtune.image.base import load_base, resolve_base
+from tests.image import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_loads_frozen_and_hashes_weights(kind: str, tmp_path: Path) -> None:
+    base = tiny.loaded(kind)
+    assert base.sdxl == kind.startswith("sdxl")
+    assert base.resolution == (64 if kind == "sdxl-one-encoder" else 32)
+    assert not any(p.requires_grad for p in base.pipeline.unet.parameters())
+    assert base.hashes == tiny.loaded(kind).hashes
+
+    copy = tmp_path / "copy"
+    pipeline = tiny.pipeline(kind)
+    with torch.no_grad():
+        pipeline.unet.conv_in.bias[0] += 1
+    pipeline.save_pretrained(copy)
+    other = load_base(str(copy), CPU, torch.float32)
+    assert other.hashes["unet"] != base.hashes["unet"]
+    assert {k: v for k, v in other.hashes.items() if k != "unet"} == {
+        k: v for k, v in base.hashes.items() if k != "unet"
+    }
+
+
+def refusal(base: str) -> str:
+    with pytest.raises(BaseModelError) as error:
+        load_base(base, CPU, torch.float32)
+    return str(error.value)
+
+
+def test_unreachable_hub_names_the_file_and_the_starter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    text = refusal("nobody/no-such-model")
+    assert "nobody/no-such-model: model_index.json" in text
+    assert "starter:icons" in text
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    assert "no such folder: ./nothing" in refusal("./nothing")
+    assert "starter:icons" in refusal("starter:pictures")
+    (tmp_path / "empty").mkdir()
+    assert "model_index.json" in refusal(str(tmp_path / "empty"))
+    copy = shutil.copytree(tiny.saved("sd"), tmp_path / "sd")
+    for weights in (copy / "unet").glob("*.safetensors"):
+        weights.unlink()
+    assert f"{copy / 'unet'} holds no .safetensors" in refusal(str(copy))
+    (copy / "unet" / "config.json").unlink()
+    assert str(copy / "unet" / "config.json") in refusal(str(copy))
+
+
+def test_damaged_and_foreign_pipelines_are_refused(tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny.saved("sd"), tmp_path / "sd")
+    [weights] = (copy / "vae").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    assert "can't be loaded" in refusal(str(copy))
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
+    assert "is a FluxPipeline" in refusal(str(copy))
+    (copy / "model_index.json").write_text("{")
+    assert "model_index.json is damaged" in refusal(str(copy))
+
+
+def test_hub_ids_pass_through() -> None:
+    name = "stabilityai/stable-diffusion-xl-base-1.0"
+    assert resolve_base(name) == name
