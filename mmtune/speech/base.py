@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmtune.errors import BaseModelError
-from mmtune.hashing import hash_tensors, hash_text
+from mmtune.hashing import hash_file, hash_json
 from mmtune.speech.starter import PREFIX, STARTERS, starter_folder
 
 # What a folder needs; a hub repository may have more (other frameworks, other precisions).
@@ -26,8 +27,7 @@ class WhisperBase:
         model: transformers' WhisperForConditionalGeneration, in eval mode, all weights frozen.
         tokenizer: WhisperTokenizer.
         feature_extractor: WhisperFeatureExtractor.
-        encoder_hash: of the encoder's weights, which cached prefixes depend on.
-        fingerprint: of all weights.
+        fingerprint: hash of the weights' files, whatever number format they are loaded in.
         ids: ids of the special tokens that decoding needs, by name.
         multilingual: whether prompts name a language and a task.
     """
@@ -36,7 +36,6 @@ class WhisperBase:
     model: Any
     tokenizer: Any
     feature_extractor: Any
-    encoder_hash: str
     fingerprint: str
     multilingual: bool
     ids: dict[str, int] = field(default_factory=dict)
@@ -64,7 +63,7 @@ def resolve_base(base: str) -> Path:
     """The folder of a base, fetched from the hub where it is an id of it.
 
     Args:
-        base: "starter:NAME", a folder in transformers' format, or a hub id ("openai/whisper-small").
+        base: "starter:NAME", a folder in transformers' format, or a hub id (openai/whisper-small).
 
     Raises:
         BaseModelError: not found, unreachable or incomplete; names what is missing.
@@ -151,7 +150,7 @@ def _reach(base: str) -> None:
 def _unreachable(base: str, error: Exception) -> BaseModelError:
     detail = (str(error).strip() or type(error).__name__).splitlines()[0]
     return BaseModelError(
-        f"base {base!r}: config.json is not on this machine and the hub can't be reached ({detail})",
+        f"base {base!r}: config.json isn't on this machine, and the hub can't be reached: {detail}",
         _cure(),
     )
 
@@ -184,9 +183,10 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     if kind != "whisper":
         raise BaseModelError(f"base {base!r} is a {kind!r} model, not whisper", _cure())
     try:
-        model = WhisperForConditionalGeneration.from_pretrained(
-            folder, dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
-        )
+        with _without_bars():
+            model = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
+            )
         tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
         extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
     except (
@@ -194,23 +194,30 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     ) as error:  # a damaged file raises anything: safetensors', tokenizers' own types
         raise BaseModelError(f"base {base!r} in {folder} can't be read: {error}", _cure()) from None
     model.to(device).eval().requires_grad_(False)
-    state = model.state_dict()
-    inside = [n for n in state if n.startswith("model.encoder.")]
-    encoder = hash_tensors((n, state[n]) for n in inside)
-    rest = hash_tensors(
-        (n, state[n]) for n in state if n not in set(inside) and "proj_out" not in n
-    )
     generation = model.generation_config
     return WhisperBase(
         name=base,
         model=model,
         tokenizer=tokenizer,
         feature_extractor=extractor,
-        encoder_hash=encoder,
-        fingerprint=hash_text(f"{encoder}|{rest}"),
+        fingerprint=hash_json({f.name: hash_file(f) for f in folder.glob("*.safetensors")}),
         multilingual=bool(getattr(generation, "is_multilingual", False)),
         ids=_special_ids(tokenizer, generation, base),
     )
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    # transformers draws a progress bar for each load, over whatever the terminal shows.
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _special_ids(tokenizer: Any, generation: Any, base: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ class SpeechOptions(Section):
     """How Whisper is trained and scored."""
 
     language: str = "en"  # of rows that don't name theirs; English-only bases ignore it
-    windows: Windows = "trimmed"  # for training: 2, 4, 8, 15 or 30 s by the clip; or always 30 s
+    windows: Windows = "trimmed"  # for training: 4 to 30 s, by the clip; or always 30 s
     score_windows: Windows = "padded"  # for the comparison: Whisper itself knows only 30 s
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 

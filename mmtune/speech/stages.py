@@ -6,11 +6,10 @@ costs the same; a shorter window with the position embeddings cut to it is sever
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +18,17 @@ from torch import Tensor, nn
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.hashing import hash_json
+from mmtune.hashing import hash_file, hash_json
 from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.options import Windows
 from mmtune.train.task import Part, Tensors
 
-WINDOWS = (2, 4, 8, 15, 30)  # seconds
+WINDOWS = (4, 6, 8, 11, 15, 22, 30)  # seconds
 LONGEST = WINDOWS[-1]
+# Silence after the speech tells Whisper that it is over: without it the base repeats itself on
+# short windows (docs/results.md), with two seconds it errs no more than on 30 s.
+MARGIN = 2.0
 NAME = "audio"
 VERSION = 1  # raised when the computation changes
 
@@ -36,14 +38,16 @@ def window_of(seconds: float, windows: Windows) -> int:
 
     Args:
         seconds: the clip's length.
-        windows: "trimmed" for the smallest window that holds it, "padded" for 30 s always.
+        windows: "trimmed" for the smallest window that holds it and `MARGIN` seconds of silence,
+            "padded" for 30 s always.
 
     Raises:
         ValueError: the clip is longer than 30 s.
     """
     if seconds > LONGEST:
         raise ValueError(f"{seconds:.2f} s is longer than Whisper's window of {LONGEST} s")
-    return LONGEST if windows == "padded" else next(w for w in WINDOWS if seconds <= w)
+    fitting = (w for w in WINDOWS if seconds + MARGIN <= w)
+    return LONGEST if windows == "padded" else next(fitting, LONGEST)
 
 
 @lru_cache(maxsize=65_536)
@@ -57,7 +61,7 @@ def seconds_of(row: Row) -> float:
     return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
-def encode_mel(encoder: nn.Module, mel: Tensor) -> Tensor:
+def encode_mel(encoder: Any, mel: Tensor) -> Tensor:
     """Whisper's encoder on a window of any length, with the position embeddings cut to it.
 
     The same computation as `WhisperEncoder.forward`, which refuses any length but 30 s
@@ -97,8 +101,8 @@ class AudioStage:
         self.fingerprint = hash_json(
             {
                 "version": VERSION,
-                "encoder": base.encoder_hash,
-                "windows": list(WINDOWS) if windows == "trimmed" else [LONGEST],
+                "weights": base.fingerprint,
+                "windows": [MARGIN, *WINDOWS] if windows == "trimmed" else [LONGEST],
                 "features": {
                     name: getattr(extractor, name)
                     for name in ("feature_size", "hop_length", "n_fft", "sampling_rate", "dither")
@@ -111,8 +115,6 @@ class AudioStage:
         """The part of a row; its source is the content hash that `check` gave, or the file's."""
         source = row.content
         if not source:
-            from mmtune.hashing import hash_file
-
             source = hash_file(row.path)
         return Part(NAME, source, origin=row)
 
@@ -163,16 +165,3 @@ class AudioStage:
             hidden = encode_mel(self.encoder, mel)
             results.extend(each.clone() for each in hidden[:real])
         return results
-
-
-def group_by_window(stage: AudioStage, rows: Sequence[Row]) -> dict[int, list[int]]:
-    """Positions of rows by window, longest first."""
-    groups: dict[int, list[int]] = defaultdict(list)
-    for position, row in enumerate(rows):
-        groups[stage.window(row)].append(position)
-    return dict(sorted(groups.items(), reverse=True))
-
-
-def samples(seconds: float) -> int:
-    """Samples at Whisper's rate in a time."""
-    return math.ceil(seconds * SAMPLE_RATE)

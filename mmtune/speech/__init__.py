@@ -1,0 +1,82 @@
+"""Whisper and the words of a team: what the shared parts need to know of speech."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmtune.config import RunConfig, Section
+from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.rows import SpeechRow
+
+if TYPE_CHECKING:
+    from mmtune.data.cache import PrefixCache
+    from mmtune.data.check import Dataset
+    from mmtune.evaluate.compare import Comparison
+    from mmtune.predict import Predictor
+    from mmtune.train.prefix import Features
+    from mmtune.train.task import Task
+
+
+class SpeechModality:
+    """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
+
+    name = "speech"
+    row: type[Row] = SpeechRow
+    options: type[Section] = SpeechOptions
+
+    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
+        """Recordings with their transcripts in .txt files of the same names."""
+        from mmtune.speech import check
+
+        return check.scan(folder)
+
+    def inspect(self, row: Row) -> Inspection:
+        """Decode one recording."""
+        from mmtune.speech import check
+
+        return check.inspect(row)
+
+    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
+        """Findings that need all rows."""
+        from mmtune.speech import check
+
+        return check.check_rows(rows)
+
+    def prepare(self, config: RunConfig) -> Path:
+        """The recordings that the settings name, or synthetic ones of the terms that they name."""
+        from mmtune.speech.synthesize import prepare
+
+        return prepare(config)
+
+    def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
+        """A LoRA on the base's decoder."""
+        from accelerate import PartialState
+
+        from mmtune.precision import DTYPES, choose
+        from mmtune.speech.base import load_base
+        from mmtune.speech.task import SpeechTask
+
+        assert isinstance(config.task, SpeechOptions)
+        device = PartialState().device
+        base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+        return SpeechTask(base, config.lora, config.task, cache, config.train.seed)
+
+    def predictor(
+        self, base: str, adapters: Mapping[str, Path], features: Features | None = None
+    ) -> Predictor:
+        """The base with PEFT LoRA folders, decoding greedily on 30 s windows."""
+        from mmtune.speech.transcribe import SpeechPredictor
+
+        return SpeechPredictor(base, adapters, features)
+
+    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+        """Base against adapter on the test rows: word errors and terms."""
+        from mmtune.speech.compare import compare
+
+        return compare(config, dataset, folder)
+
+
+MODALITY = SpeechModality()
