@@ -1,0 +1,151 @@
+"""Sampling: shared noise, adapters on and off, strict loading, files."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.image.base import DiffusionBase
+from mmtune.image.generate import WEIGHTS, ImagePredictor, generate, generator_of
+from mmtune.image.rows import ImageRow
+from mmtune.predict import Request
+from tests.image import tiny
+
+PROMPTS = ("red ball", "blue box", "green ball")
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random LoRA for the starter's kind of pipeline, written by diffusers itself."""
+    from diffusers.training_utils import _collate_lora_metadata
+    from peft import LoraConfig, get_peft_model_state_dict
+
+    folder = tmp_path_factory.mktemp("adapter")
+    base = tiny.loaded("sdxl-one-encoder")
+    unet = base.pipeline.unet
+    torch.manual_seed(0)
+    unet.add_adapter(
+        LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "conv1"], init_lora_weights=False)
+    )
+    base.pipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=get_peft_model_state_dict(unet),
+        **_collate_lora_metadata({"unet": unet}),
+    )
+    return folder
+
+
+def predictor(adapters: dict[str, Path], base: DiffusionBase | None = None) -> ImagePredictor:
+    return ImagePredictor(base or tiny.loaded("sdxl-one-encoder"), adapters, steps=3, guidance=2.0)
+
+
+def images(of: ImagePredictor, adapters: dict[str, float], seed: int = 0) -> list[bytes]:
+    requests = [Request(ImageRow(id=p, image="-", caption=p), adapters, seed) for p in PROMPTS]
+    found = of.predict(requests)
+    assert [p.row for p in found] == list(PROMPTS)
+    return [p.value.tobytes() for p in found]
+
+
+def test_the_noise_comes_from_prompt_and_seed_alone() -> None:
+    def noise(prompt: str, seed: int) -> torch.Tensor:
+        return torch.randn(3, generator=generator_of(prompt, seed))
+
+    assert torch.equal(noise("a", 1), noise(" a ", 1))
+    assert not torch.equal(noise("a", 1), noise("b", 1))
+    assert not torch.equal(noise("a", 1), noise("a", 2))
+
+
+def test_the_adapter_off_is_the_base_bit_by_bit(adapter: Path) -> None:
+    base, tuned = images(predictor({}), {}), predictor({"brand": adapter})
+    assert images(tuned, {}) == base
+    on = images(tuned, {"brand": 1.0})
+    assert all(a != b for a, b in zip(on, base, strict=True))
+    assert images(tuned, {"brand": 0.4}) not in (on, base)
+    assert images(tuned, {}) == base  # again, after it was on
+    assert images(tuned, {"brand": 1.0}) == on
+    assert images(tuned, {}, seed=1) != base
+    assert tuned.fingerprint != predictor({}).fingerprint
+
+
+def test_requests_with_different_adapters_may_be_mixed(adapter: Path) -> None:
+    both = predictor({"brand": adapter})
+    row = ImageRow(id="r", image="-", caption="red ball")
+    mixed = both.predict([Request(row, {"brand": 1.0}), Request(row, {}), Request(row, {}, 5)])
+    [on] = both.predict([Request(row, {"brand": 1.0})])
+    assert mixed[0].value.tobytes() == on.value.tobytes()
+    assert len({p.value.tobytes() for p in mixed}) == 3
+    with pytest.raises(AdapterError, match="no adapter 'other' is loaded"):
+        both.predict([Request(row, {"other": 1.0})])
+
+
+def damaged(adapter: Path, folder: Path, change: object) -> Path:
+    shutil.copytree(adapter, folder)
+    weights = load_file(folder / WEIGHTS)
+    change(weights)  # type: ignore[operator]
+    save_file(weights, folder / WEIGHTS)
+    return folder
+
+
+def test_adapters_that_do_not_fit_are_refused(adapter: Path, tmp_path: Path) -> None:
+    def rename(weights: dict[str, torch.Tensor]) -> None:
+        key = next(k for k in sorted(weights) if "down_blocks.1" in k and "lora_A" in k)
+        weights[key.replace("down_blocks.1", "down_blocks.7")] = weights.pop(key)
+
+    def silence(weights: dict[str, torch.Tensor]) -> None:
+        for key in weights:
+            if "lora_B" in key:
+                weights[key].zero_()
+
+    def drop(weights: dict[str, torch.Tensor]) -> None:
+        del weights[next(k for k in sorted(weights) if "lora_A" in k)]
+
+    def widen(weights: dict[str, torch.Tensor]) -> None:
+        key = next(k for k in sorted(weights) if "lora_A" in k)
+        weights[key] = torch.ones(weights[key].shape[0], 3)
+
+    for name, change, words in (
+        ("renamed", rename, "doesn't fit the base|can't be loaded"),
+        ("silent", silence, "changes nothing"),
+        ("dropped", drop, "doesn't fit the base|can't be loaded"),
+        ("widened", widen, "can't be loaded"),
+    ):
+        folder = damaged(adapter, tmp_path / name, change)
+        with pytest.raises(AdapterError, match=words):
+            predictor({"brand": folder})
+    cut = shutil.copytree(adapter, tmp_path / "cut")
+    (cut / WEIGHTS).write_bytes((cut / WEIGHTS).read_bytes()[:200])
+    with pytest.raises(AdapterError, match="can't be loaded"):
+        predictor({"brand": cut})
+    with pytest.raises(AdapterError, match=WEIGHTS):
+        predictor({"brand": tmp_path})
+
+
+def test_generate_writes_pngs_that_say_what_they_are(adapter: Path, tmp_path: Path) -> None:
+    settings = {"base": str(tiny.saved("sdxl-one-encoder")), "steps": 2, "guidance": 1.0}
+    paths = generate(["A red ball!", "x"], tmp_path, adapter=adapter, seeds=(0, 3), **settings)
+    assert [p.name for p in paths] == [
+        "a-red-ball-seed0.png",
+        "a-red-ball-seed3.png",
+        "x-seed0.png",
+        "x-seed3.png",
+    ]
+    with Image.open(paths[1]) as image:
+        assert image.size == (64, 64)
+        assert image.info["prompt"] == "A red ball!"
+        assert image.info["seed"] == "3"
+        assert image.info["adapter"] == str(adapter)
+        on = image.tobytes()
+    again = generate(["A red ball!"], tmp_path / "b", adapter=adapter, seeds=(3,), **settings)
+    off = generate(["A red ball!"], tmp_path / "c", seeds=(3,), **settings)
+    with Image.open(again[0]) as image:
+        assert image.tobytes() == on
+    with Image.open(off[0]) as image:
+        assert image.tobytes() != on
+    with pytest.raises(ConfigError, match="no prompt"):
+        generate([], tmp_path, **settings)

@@ -1,0 +1,69 @@
+"""Folders of images through the whole pipeline: trained, measured, stopped and resumed."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from mmtune.adapters.card import read_card
+from mmtune.image.generate import WEIGHTS
+from mmtune.pipeline import train
+from mmtune.train.interrupt import Interrupted
+from mmtune.train.loop import Reporter
+from tests.image import tiny
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize("kind", tiny.KINDS)
+def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str) -> None:
+    data = tiny.brand(tmp_path / "brand", size=(50, 40))
+    result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs"))
+    adapter = result.folder / "adapter"
+    assert (adapter / WEIGHTS).is_file()
+    card = read_card(adapter)
+    assert card.rows["train"] + card.rows["validation"] + card.rows["test"] == 12
+    found = {m.metric: m for m in result.comparison.measures}
+    assert found.keys() == {"style", "style distance", "nearest training image"}
+    distance = found["style distance"]
+    assert math.isclose(
+        distance.difference.value, distance.adapter.value - distance.base.value, abs_tol=1e-9
+    )
+    assert distance.adapter.value != distance.base.value
+    assert result.comparison.headline.startswith("image    run   style 0 = base, 1 = brand: ")
+    with Image.open(result.folder / "grid.png") as grid:
+        assert grid.height > 3 * 100
+    assert result.comparison.examples
+    assert all(Path(e["adapter"]).is_file() for e in result.comparison.examples)
+
+
+class Stop(Reporter):
+    def step(self, step: int, total: int, loss: float, lr: float) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_stopped_run_ends_with_the_same_adapter(tmp_path: Path) -> None:
+    data = tiny.brand(tmp_path / "brand")
+    settings = tiny.config(tiny.saved("sd"), data, tmp_path / "whole", flip="true")
+    whole = train(settings)
+    config = settings.model_copy(update={"out": tmp_path / "stopped"})
+    with pytest.raises(Interrupted):
+        train(config, Stop())
+    assert not (config.folder / "adapter").exists()
+    resumed = train(config)
+    ours, theirs = (load_file(r.folder / "adapter" / WEIGHTS) for r in (resumed, whole))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert any(bool(w.any()) for name, w in ours.items() if "up" in name)
+    assert (resumed.folder / "grid.png").read_bytes() == (whole.folder / "grid.png").read_bytes()

@@ -1,0 +1,112 @@
+"""The style score on sets whose distances are known."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmtune.data.rows import Row
+from mmtune.metrics.style import StyleDistance, on_scale, style_score
+from mmtune.predict import Prediction
+
+
+def rows_of(images: object) -> np.ndarray:
+    return np.asarray(images, dtype=np.float64)
+
+
+def gauss(mean: float, deviation: float, n: int = 60, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(mean, deviation, (n, 5))
+
+
+def metric(reference: np.ndarray) -> StyleDistance:
+    return StyleDistance(rows_of, list(reference))
+
+
+def test_distance_is_the_wasserstein_distance_of_diagonal_gaussians() -> None:
+    """Against the general formula with full covariance matrices, by matrix square roots."""
+    x, r = gauss(1.0, 2.0), gauss(0.0, 1.0, seed=1)
+    found = metric(r)
+    mean, deviation = x.mean(0) / found.unit, x.std(0) / found.unit
+    a, b = torch.diag(torch.tensor(deviation**2)), torch.diag(torch.tensor(found.deviation**2))
+    cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()
+    squared = float(np.sum((mean - found.mean) ** 2)) + float(a.trace() + b.trace() - 2 * cross)
+    assert found.distance(list(x)) == pytest.approx(math.sqrt(squared / 5))
+
+
+def test_observe_and_reduce_agree_with_the_whole_set() -> None:
+    x, found = gauss(1.0, 1.0), metric(gauss(0.0, 1.0, seed=1))
+    stats = [found.observe(Row(id="a"), Prediction("a", v)) for v in x]
+    assert found.reduce(stats) == pytest.approx(found.distance(list(x)))
+    assert found.reduce(stats[:1]) is None
+    assert math.isnan(found.distance([]))
+    assert metric(x).distance(list(x)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_uniform_set_is_not_the_brand() -> None:
+    """The mean image of a brand has the smallest mean distance to it, and isn't its style."""
+    brand = gauss(0.0, 1.0)
+    collapsed = np.repeat(brand.mean(0, keepdims=True), 20, axis=0)
+    found = metric(brand)
+    assert found.distance(list(collapsed)) > 3 * found.distance(list(gauss(0.0, 1.0, seed=3)))
+
+
+def test_features_that_never_vary_do_not_rule() -> None:
+    brand = gauss(0.0, 1.0)
+    brand[:, 0] = 7.0
+    moved = gauss(0.0, 1.0, seed=2)
+    moved[:, 0] = 7.001
+    assert metric(brand).distance(list(moved)) < 0.5
+    with pytest.raises(ValueError, match="two reference images"):
+        metric(brand[:1])
+
+
+def scored(adapter: float, base: float = 4.0) -> object:
+    """A set at `adapter` between the brand (0) and the base, two images a prompt."""
+    found = metric(gauss(0.0, 1.0, n=100, seed=9))
+    prompts = [str(i // 2) for i in range(60)]
+    content = gauss(0.0, 1.0, seed=1)
+    return style_score(
+        found,
+        found.statistics(list(content + base)),
+        found.statistics(list(content + adapter)),
+        found.statistics(list(gauss(0.0, 1.0, seed=2))),
+        prompts,
+        rounds=200,
+    )
+
+
+def test_the_scale_has_the_base_at_0_and_the_brand_at_1() -> None:
+    assert scored(4.0).score.value == 0
+    assert scored(0.0).score.value == pytest.approx(1, abs=0.05)
+    halfway = scored(2.0).score
+    assert 0.4 < halfway.low < halfway.value < halfway.high < 0.6
+    assert scored(6.0).score.value < -0.3  # farther from the brand than the base
+
+
+def test_a_base_that_already_looks_like_the_brand_gives_no_score() -> None:
+    same = scored(0.0, base=0.0)
+    assert not same.measurable
+    assert same.scale.low <= 0
+    assert math.isnan(same.score.value)
+    assert math.isnan(on_scale(1.0, 2.0, 2.0))
+
+
+def test_unequal_sets_are_refused() -> None:
+    found = metric(gauss(0.0, 1.0))
+    stats = found.statistics(list(gauss(0.0, 1.0)))
+    with pytest.raises(ValueError, match="paired images differ"):
+        style_score(found, stats, stats[:-1], stats, ["p"] * len(stats))
+
+
+@given(st.floats(0, 10), st.floats(-0.5, 10), st.floats(0.1, 10))
+@settings(max_examples=50, deadline=None)
+def test_scale_is_linear(distance: float, real: float, gap: float) -> None:
+    base = real + gap
+    assert on_scale(base, base, real) == 0
+    assert on_scale(real, base, real) == pytest.approx(1)
+    assert on_scale(distance, base, real) == pytest.approx((base - distance) / (base - real))
