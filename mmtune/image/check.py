@@ -13,7 +13,7 @@ from PIL import Image
 from mmtune.data.manifest import scan_files, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.hashing import hash_file
-from mmtune.image.pixels import CONVERT, ImageFault, decoded
+from mmtune.image.pixels import CONVERT, ImageFault, decoded, probe
 from mmtune.image.rows import ImageRow
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -59,13 +59,13 @@ def inspect(row: Row) -> Inspection:
         found = f"{row.path} is in a format that isn't read here"
         return Inspection("", [Finding("undecodable", row.id, found, CONVERT)])
     try:
-        with decoded(row.path) as image:
-            facts = {"width": float(image.width), "height": float(image.height)}
+        width, height = probe(row.path)
+        with decoded(row.path, reduced=True) as image:
             findings = list(_judge(row, image))
         content = hash_file(row.path)
     except ImageFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
-    return Inspection(content, findings, facts)
+    return Inspection(content, findings, {"width": float(width), "height": float(height)})
 
 
 def check_rows(rows: Sequence[Row]) -> list[Finding]:

@@ -61,14 +61,21 @@ def probe(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def decoded(path: Path) -> Iterator[Image.Image]:
+def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
     """All pixels of a file, in its own mode, after its header was judged.
+
+    Args:
+        path: the file.
+        reduced: enough to judge it: a JPEG is read whole but opened at an eighth of its size, in
+            a third of the time.
 
     Raises:
         ImageFault: as `probe`, or truncated or damaged.
     """
     with _opened(path) as image:
         try:
+            if reduced:
+                image.draft(None, (image.width // 8, image.height // 8))
             image.load()
         except MemoryError:
             raise ImageFault("size-bomb", f"{path} exhausts the memory", CONVERT) from None

@@ -56,6 +56,7 @@ def test_a_cut_anywhere_is_found(tmp_path: Path, name: str) -> None:
             open_image(cut)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_the_png_bomb_is_judged_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     png_bomb(path)

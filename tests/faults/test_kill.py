@@ -1,0 +1,123 @@
+"""Both modalities, through the public pipeline: killed in mid-epoch, resumed, bit-identical."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from mmtune.train.log import read_log
+
+ROWS = 12
+SCRIPT = """
+import os, sys
+from mmtune.pipeline import load_recipe, train
+from mmtune.train.loop import Reporter
+
+class Die(Reporter):
+    def step(self, step, total, loss, lr):
+        if step == int(sys.argv[1]):
+            os.kill(os.getpid(), 9)
+
+train(load_recipe(sys.argv[2], dict(pair.split("=", 1) for pair in sys.argv[3:])), Die())
+"""
+WORDS = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima".split()  # noqa: SIM905
+
+
+def recordings(folder: Path) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i, word in enumerate(WORDS):
+        seconds = 1.0 + 0.1 * i
+        times = np.arange(int(16_000 * seconds)) / 16_000
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 40 * i) * times)
+        sound = tone + 0.01 * rng.normal(size=len(times))
+        soundfile.write(folder / f"{word}.wav", sound, 16_000)
+        (folder / f"{word}.txt").write_text(f"say {word} now")
+    return folder
+
+
+def pictures(folder: Path) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for word in WORDS:
+        blocks = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(blocks.repeat(16, 0).repeat(16, 1)).save(folder / f"{word}.png")
+    return folder
+
+
+CASES = {
+    "speech": (
+        "terminology", recordings, "adapter_model.safetensors",
+        ["base=starter:whisper-tiny.en"],
+    ),
+    "image": (
+        "brand_style", pictures, "pytorch_lora_weights.safetensors",
+        ["base=starter:icons", "steps=2", "validation_images=2", "train.validate_every=4"],
+    ),
+}  # fmt: skip
+
+
+def environment(cache: Path) -> dict[str, str]:
+    return os.environ | {"MMTUNE_CACHE": str(cache), "OMP_NUM_THREADS": "2"}
+
+
+def settings(data: Path, out: Path, extra: list[str]) -> list[str]:
+    return [
+        f"data={data}", f"out={out}", "name=run", "epochs=2", "batch_size=4",
+        "checkpoint_every=2", "lora.dropout=0.1", "data.test=0.2", "data.validation=0.2", *extra,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("modality", CASES)
+def test_kill_9_in_mid_epoch_ends_with_the_same_adapter(tmp_path: Path, modality: str) -> None:
+    recipe, make, weights, extra = CASES[modality]
+    data = make(tmp_path / "data")
+
+    def run(out: str, die_at: int) -> int:
+        # The two runs share no cache: stored values can't depend on what was stored with them.
+        return subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(die_at), recipe,
+             *settings(data, tmp_path / out, extra)],
+            env=environment(tmp_path / f"cache-{out}"), check=False, timeout=400,
+        ).returncode  # fmt: skip
+
+    assert run("whole", -1) == 0
+    assert run("cut", 3) == -signal.SIGKILL
+    assert run("cut", -1) == 0
+    files = [tmp_path / out / "run" / "adapter" / weights for out in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    logs = [read_log(tmp_path / out / "run" / "log.jsonl") for out in ("whole", "cut")]
+    losses = [[e["loss"] for e in log if "loss" in e] for log in logs]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) >= 4
+
+
+def test_sigterm_saves_and_prints_the_command_that_resumes(tmp_path: Path) -> None:
+    data, log = recordings(tmp_path / "data"), tmp_path / "run" / "log.jsonl"
+    pairs = settings(data, tmp_path, ["base=starter:whisper-tiny.en", "train.epochs=400"])
+    options = [f"--{pair}" for pair in pairs if pair != "epochs=2"]
+    command = [sys.executable, "-m", "mmtune", "train", "terminology", *options]
+    process = subprocess.Popen(
+        command, env=environment(tmp_path / "cache"), stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and any("loss" in entry for entry in read_log(log)):
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    assert "resume: mmtune train terminology" in errors
+    steps = [entry["step"] for entry in read_log(log) if "loss" in entry]
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[-1]
+    assert saved.name == f"step-{steps[-1]:07d}"
