@@ -100,18 +100,20 @@ def commands_in(page: Path) -> list[str]:
 def test_pages_name_commands_that_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
     parser = cli._parser()
+    copies: dict[str, str] = {}  # what `mmtune init` made on this page
     for line in commands_in(page):
         words = shlex.split(line)
         if words[0] == "make":
             assert set(words[1:]) <= targets, line
         elif words[1] == "train":
             recipe, settings = cli.split_settings(words[2:])
-            if recipe.endswith((".yaml", "/")) or "/" in recipe:
-                recipe = Path(recipe).parent.name
+            recipe = copies.get(recipe.removesuffix("/recipe.yaml"), recipe)
             path = resource("recipes", recipe) / "recipe.yaml"
             build(read_yaml(path), line, settings)
         elif words[1:] not in (["--help"], ["--version"]):
-            parser.parse_args(words[1:])
+            options = parser.parse_args(words[1:])
+            if words[1] == "init":
+                copies[str(options.to or options.recipe)] = options.recipe
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

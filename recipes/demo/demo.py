@@ -24,6 +24,8 @@ from mmtune.resources import resource
 sys.path.insert(0, str(resource("recipes", "brand_style")))
 from openmoji import make_brand
 
+# Real speech that must not get worse: scored where it is there, or where it is named.
+REAL_SPEECH = Path("../shared/data/speechocean762/test.jsonl")
 SHOWN = Console()
 PROGRESS = Console(stderr=True)
 
@@ -45,15 +47,16 @@ def main() -> None:
     parser.add_argument(
         "--general-speech",
         type=Path,
+        default=REAL_SPEECH if REAL_SPEECH.exists() else None,
         metavar="MANIFEST",
-        help="real speech that must not get worse; scored if given",
+        help="real speech that must not get worse",
     )
     options = parser.parse_args()
     out: Path = options.out
 
     control = run("terminology", "control", out, ordinary="true")
-    against = {"control": control.folder / "adapter"}
-    if options.general_speech:
+    against = {"control": control.folder}
+    if options.general_speech is not None:
         against["retention"] = options.general_speech
     speech = run("terminology", "terminology", out, **against)
     image = run("brand_style", "brand_style", out, data=make_brand(out / "openmoji"))
