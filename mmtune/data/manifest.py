@@ -94,6 +94,8 @@ def guess_modality(source: Path) -> Modality:
     """
     from mmtune.modality import REGISTRY, find_modality
 
+    if not source.exists():
+        raise DataError(f"{source}: no such file or folder", "name a .jsonl manifest or a folder")
     found = []
     for name in REGISTRY:
         modality = find_modality(name)
@@ -101,7 +103,7 @@ def guess_modality(source: Path) -> Modality:
         manifests = [path for path in manifests if path.is_file()]
         lines = (line for path in manifests for _, line in _lines(path, modality.row))
         if manifests:
-            fits = any(f'"{modality.row.media}"'.encode() in line for line in islice(lines, 100))
+            fits = any(modality.row.media in _keys(line) for line in islice(lines, 100))
         else:
             fits = next(modality.scan(source), None) is not None
         if fits:
@@ -248,6 +250,13 @@ def _parse(line: bytes) -> dict[str, Any]:
     if b"\\ud" in line.lower():  # half of a surrogate pair: JSON allows it, UTF-8 doesn't
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+def _keys(line: bytes) -> set[str]:
+    try:
+        return set(_parse(line))
+    except (ValueError, RecursionError):
+        return set()
 
 
 def _validate(

@@ -99,9 +99,9 @@ def held_out(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list
         Finding(
             f"no-{split}",
             "all rows",
-            f"no row could be held out for {split}: a shared speaker, sentence or subject "
-            "connects too many, or every row names another split",
-            f"add rows of others, or name the split of some rows, or set data.{split} to 0",
+            f"no row could be held out for {split}: there are too few, or a shared speaker, "
+            "sentence or subject connects them, or each names another split",
+            f"add rows of others, name the split of some rows, or set data.{split} to 0",
             "warning",
         )
         for split, share in wanted

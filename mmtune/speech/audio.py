@@ -88,8 +88,9 @@ def probe(path: Path) -> AudioInfo:
     try:
         with soundfile.SoundFile(path) as file:
             info = AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
-        raise AudioFault("undecodable", f"{path} is no audio: {error}", CONVERT) from None
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        # libsndfile's own words mislead: of junk it says that the file doesn't exist.
+        raise AudioFault("undecodable", f"{path} is no audio that can be read", CONVERT) from None
     if info.frames > UNKNOWN:
         raise AudioFault(
             "undecodable",
@@ -100,8 +101,7 @@ def probe(path: Path) -> AudioInfo:
         raise AudioFault(
             "size-bomb",
             f"{path} claims {info.frames} frames of {info.channels} channels at {info.rate} Hz",
-            f"no recording needs more than {MAX_CHANNELS} channels at {MAX_RATE} Hz: "
-            "remove the file, or " + CONVERT,
+            f"remove it: no recording needs more than {MAX_CHANNELS} channels at {MAX_RATE} Hz",
         )
     _require_whole(path)
     return info
@@ -121,21 +121,24 @@ def decode(path: Path, info: AudioInfo) -> Iterator[NDArray[np.float32]]:
         with soundfile.SoundFile(path) as file:
             # One frame more than claimed is asked for: a file that has it lies about its size.
             while len(block := file.read(min(BLOCK, info.frames + 1 - done), "float32", True)):
+                finite = np.isfinite(block).all(axis=1)
+                if not finite.all():
+                    first = (done + int(finite.argmin())) / info.rate
+                    raise AudioFault(
+                        "not-finite",
+                        f"{path} holds NaN or Inf samples, the first at {first:.2f} s",
+                        "export it again from its source",
+                    )
                 done += len(block)
                 if done > info.frames:
                     break
-                if not np.isfinite(block).all():
-                    raise AudioFault(
-                        "not-finite",
-                        f"{path} holds NaN or Inf samples near {done / info.rate:.2f} s",
-                        "export it again from its source; no player can repair it",
-                    )
                 yield block
     except (soundfile.SoundFileError, OSError) as error:
         kind = "truncated" if done < info.frames else "undecodable"
         raise AudioFault(
             kind,
-            f"{path} breaks off after {done / info.rate:.2f} of {info.seconds:.2f} s: {error}",
+            f"{path} breaks off after {done / info.rate:.2f} of {info.seconds:.2f} s: "
+            + str(error).rstrip("."),
             "copy the file again from its source",
         ) from None
     if done != info.frames:

@@ -226,4 +226,4 @@ def test_a_thousand_files_take_seconds(tmp_path: Path) -> None:
     source = speech_set(tmp_path, rows=1000)
     start = time.monotonic()
     assert len(check(source, SPEECH).rows) == 1000
-    assert time.monotonic() - start < 20  # about 1 s on a quiet machine
+    assert time.monotonic() - start < 30  # some 2 s on a quiet machine

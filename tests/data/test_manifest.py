@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmtune.data.manifest import example, read_rows, write_manifest
+from mmtune.data.manifest import example, guess_modality, read_rows, write_manifest
 from mmtune.errors import DataError
 from mmtune.image.check import caption_from_name
 from mmtune.image.rows import ImageRow
@@ -295,3 +295,29 @@ def test_sentences_compare_without_case_and_punctuation_but_with_vowel_signs() -
     assert plain_words("  Don't STOP, now! ") == plain_words("don t stop now")
     assert plain_words("किताब") != plain_words("कतब")
     assert ImageRow(id="1", image="a", caption="Red  Apple").leakage_keys == ("subject red apple",)
+
+
+def test_the_modality_is_guessed_from_keys_or_files(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a" / "x.wav")
+    write_image(tmp_path / "i" / "red-apple.png")
+    assert guess_modality(tmp_path / "a").name == "speech"
+    assert guess_modality(tmp_path / "i").name == "image"
+    assert guess_modality(lines(tmp_path, b"{", {"image": "a.png"})).name == "image"
+    assert guess_modality(lines(tmp_path / "i", GOOD)).name == "speech"
+    assert guess_modality(tmp_path / "i").name == "speech"  # its manifest comes first
+
+
+@pytest.mark.parametrize("make", ["both", "neither", "nowhere", "words"])
+def test_no_guess_without_evidence(tmp_path: Path, make: str) -> None:
+    source = tmp_path / "data"
+    if make != "nowhere":
+        source.mkdir()
+    if make == "both":
+        write_audio(source / "x.wav")
+        write_image(source / "x.png")
+    if make == "words":
+        source = lines(source, {"text": "audio"})
+    with pytest.raises(DataError) as caught:
+        guess_modality(source)
+    assert str(source) in caught.value.found
+    assert ("--modality" in caught.value.cure) == (make != "nowhere")
