@@ -71,14 +71,14 @@ def train(options: argparse.Namespace) -> int:
     config = pipeline.load_recipe(options.recipe, options.settings)
     from accelerate import PartialState
 
-    from mmtune.console import measures_table, plain
+    from mmtune.console import measures_table, output, plain
     from mmtune.progress import RichReporter
 
     with RichReporter(Console(stderr=True)) as reporter:
         result = pipeline.train(config, reporter)
     if not PartialState().is_main_process:
         return 0
-    console = Console()
+    console = output()
     plain(console, result.comparison.headline)
     console.print(measures_table(result.comparison.measures))
     plain(console, f"adapter  {result.folder / 'adapter'}")
@@ -134,10 +134,8 @@ def _opened() -> Progress:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from mmtune import pipeline
-    from mmtune.console import measures_table, plain
+    from mmtune.console import measures_table, output, plain
 
     run = options.run.resolve()  # it may have been moved: where it lies wins over its settings
     settings = run / "config.yaml"
@@ -147,7 +145,7 @@ def evaluate(options: argparse.Namespace) -> int:
         update={"out": run.parent, "name": run.name}
     )
     comparison = pipeline.evaluate(config)
-    console = Console()
+    console = output()
     plain(console, comparison.headline)
     console.print(measures_table(comparison.measures))
     plain(console, f"report   {options.run / 'report.html'}")

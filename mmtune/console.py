@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from mmtune.metrics.bootstrap import Interval
 
 
+def output() -> Console:
+    """Standard output; not cut to 80 columns where no terminal says how wide it is."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
 def plain(console: Console, text: str) -> None:
     """Print `text` as it is: no markup (names hold brackets), no wrapping when piped."""
     console.print(Text(text), soft_wrap=True)

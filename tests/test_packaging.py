@@ -125,15 +125,24 @@ def test_a_copied_recipe_trains(installed: Path, elsewhere: tuple[Path, dict[str
     pictures = folder / "our-brand"
     pictures.mkdir()
     rng = np.random.default_rng(0)
-    for i in range(8):
+    for name in ("apple", "pear", "plum", "house", "tree", "boat", "star", "drum", "key", "lamp"):
         pixels = np.full((64, 64, 3), 255, np.uint8)
         pixels[16:48, 16:48] = rng.integers(0, 200, 3)
-        Image.fromarray(pixels).save(pictures / f"square number {i}.png")
+        Image.fromarray(pixels).save(pictures / f"{name}.png")
 
     assert "brand_style" in run(installed, elsewhere, "recipes").stdout
     run(installed, elsewhere, "init", "brand_style", "--to", "mine")
     small = ["--epochs", "1", "--batch", "4", "--lora.rank", "2", "--steps", "2"]
-    small += ["--task.steps", "2", "--task.seeds", "1", "--task.validation_images", "2"]
+    small += [
+        "--data.test",
+        "0.3",
+        "--task.steps",
+        "2",
+        "--task.seeds",
+        "1",
+        "--task.validation_images",
+        "2",
+    ]
     run(installed, elsewhere, "train", "mine/recipe.yaml", "--data", "our-brand", *small)
 
     runs = folder / "runs" / "brand_style"
