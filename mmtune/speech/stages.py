@@ -24,7 +24,7 @@ from mmtune.speech.base import WhisperBase
 from mmtune.speech.options import Windows
 from mmtune.train.task import Part, Tensors
 
-WINDOWS = (4, 6, 8, 11, 15, 22, 30)  # seconds
+WINDOWS = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30)  # seconds
 LONGEST = WINDOWS[-1]
 # Silence after the speech tells Whisper that it is over: without it the base repeats itself on
 # short windows (docs/results.md), with two seconds it errs no more than on 30 s.

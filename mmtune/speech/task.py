@@ -16,6 +16,7 @@ from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.decode import DecodeOptions, decode
+from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
 from mmtune.speech.options import SpeechOptions
@@ -26,7 +27,7 @@ from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, T
 
 VALIDATION_BATCH = 32  # rows decoded together
 SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
-CHUNK = 128  # positions whose logits are held at once
+CHUNK = 256  # positions whose logits are held at once
 
 
 class FrozenCrossEntropy(torch.autograd.Function):
@@ -79,14 +80,10 @@ class SpeechModule(nn.Module):
         Args:
             batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length].
         """
-        output = self.decoder(
-            input_ids=batch["inputs"],
-            encoder_hidden_states=batch["hidden"],
-            use_cache=False,
-        )
+        hidden = decode_all(self.decoder, batch["inputs"], batch["hidden"])
         mask: Tensor = batch["mask"]
         losses: Tensor = FrozenCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            output.last_hidden_state[mask], self.project.weight, batch["targets"][mask]
+            hidden[mask], self.project.weight, batch["targets"][mask]
         )
         grid = torch.zeros(mask.shape, dtype=losses.dtype, device=losses.device)
         grid = grid.masked_scatter(mask, losses)
