@@ -137,10 +137,13 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune import pipeline
     from mmtune.console import measures_table, output, plain
 
-    run = options.run.resolve()  # it may have been moved: where it lies wins over its settings
+    run: Path = options.run
+    if run.name in {"", ".."}:  # `mmtune evaluate .`
+        run = run.resolve()
     settings = run / "config.yaml"
     if not settings.is_file():
         raise ConfigError(f"{options.run} is no run: it holds no config.yaml", "give runs/NAME")
+    # It may have been moved: where it lies wins over what it was told.
     config = pipeline.load_recipe(str(settings)).model_copy(
         update={"out": run.parent, "name": run.name}
     )

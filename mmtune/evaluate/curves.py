@@ -13,7 +13,7 @@ MOST_POINTS = 400
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: its place in SVG units and its label."""
+    """A mark on an axis: its place (a value, or in SVG units) and its label."""
 
     place: float
     label: str
@@ -31,22 +31,22 @@ class Chart:
     last: str  # the final value, for readers of the text
 
 
-def nice_ticks(low: float, high: float, most: int = 4) -> list[float]:
+def nice_ticks(low: float, high: float, most: int = 4, least: float = 0.0) -> list[Tick]:
     """Round numbers (1, 2 or 5 times a power of ten) within [low, high], at most `most` + 1.
 
     Args:
         low: finite.
         high: finite, not below `low`.
+        least: smallest distance of two marks; 1 where only whole numbers make sense.
     """
-    span = high - low
-    if span <= 0:
-        return [low]
-    raw = span / most
+    raw = max((high - low) / most, least, 1e-12 * max(abs(low), abs(high)), 1e-300)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [k * step for k in range(first, last + 1)]
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    values = [
+        k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
+    return [Tick(v, f"{v:,.{places}f}" if places < 6 else f"{v:.2e}") for v in values]
 
 
 def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -90,7 +90,7 @@ def chart(title: str, points: Sequence[tuple[float, float]]) -> Chart | None:
         title=title,
         points=" ".join(f"{across(x)},{down(y)}" for x, y in drawn),
         dots=[(across(x), down(y), f"step {x:.0f}: {y:.4g}") for x, y in drawn] if few else [],
-        x_ticks=[Tick(across(x), number(x)) for x in nice_ticks(x_low, x_high)],
-        y_ticks=[Tick(down(y), number(y)) for y in nice_ticks(y_low, y_high)],
+        x_ticks=[Tick(across(t.place), t.label) for t in nice_ticks(x_low, x_high, least=1.0)],
+        y_ticks=[Tick(down(t.place), t.label) for t in nice_ticks(y_low, y_high)],
         last=number(finite[-1][1]),
     )

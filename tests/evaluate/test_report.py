@@ -145,17 +145,30 @@ def test_embed_refuses_what_it_should(tmp_path: Path) -> None:
     assert embed(tmp_path / "missing.png") == ""
 
 
-@given(
-    st.floats(-1e6, 1e6),
-    st.floats(1e-6, 1e6),
-)
-def test_ticks_lie_within(low: float, span: float) -> None:
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_lie_within_and_differ(low: float, span: float) -> None:
     high = low + span
     ticks = nice_ticks(low, high)
     assert len(ticks) <= 6
     slack = 1e-6 * max(1.0, abs(low), abs(high))
-    assert all(low - slack <= tick <= high + slack for tick in ticks)
-    assert ticks == sorted(set(ticks))
+    assert all(low - slack <= tick.place <= high + slack for tick in ticks)
+    if span > 1e-4:  # below that the labels are in powers of ten
+        labels = [tick.label for tick in ticks]
+        assert labels == list(dict.fromkeys(labels))
+        assert [float(label.replace(",", "")) for label in labels] == pytest.approx(
+            [tick.place for tick in ticks], abs=span / 1000
+        )
+
+
+def test_steps_are_whole_numbers() -> None:
+    assert [t.label for t in nice_ticks(0, 2, least=1.0)] == ["0", "1", "2"]
+    assert [t.label for t in nice_ticks(0, 120, least=1.0)] == ["0", "50", "100"]
+    assert [t.label for t in nice_ticks(0.0312, 0.03135)] == [
+        "0.03120",
+        "0.03125",
+        "0.03130",
+        "0.03135",
+    ]
 
 
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=900))
