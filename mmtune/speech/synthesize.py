@@ -32,7 +32,7 @@ from mmtune.speech.voices import Espeak, Hibari, Voice, installed
 
 VERSION = 1  # raised when the same plan would sound different
 SLOT = "{term}"
-TEST_SENTENCES = 4  # for each term
+TEST_SENTENCES = 2  # for each term; two synthesizers take turns
 ORDINARY_SHARE = 6  # one sentence without a term for so many with one
 LEVEL_DB = -23.0  # RMS below full scale
 SNR_DB = (8.0, 25.0)
@@ -206,8 +206,10 @@ def voices_for(language: str) -> Mapping[Split, tuple[Voice, ...]]:
     English test voices include another synthesizer's where it is installed.
     """
     if language == "en":
-        other = (Hibari(0.95), Hibari(1.1)) if installed("hibari") else ()
-        return {**ENGLISH, "test": (*ENGLISH["test"], *other)}
+        if not installed("hibari"):
+            return ENGLISH
+        first, second = ENGLISH["test"]
+        return {**ENGLISH, "test": (first, Hibari(0.95), second, Hibari(1.1))}
     code = ESPEAK_CODES.get(language, language)
     return {
         split: tuple(Espeak(code + variant, 150 + 5 * i) for i, variant in enumerate(variants))
@@ -278,5 +280,5 @@ def _rng(*parts: str) -> random.Random:
 
 
 def _turn(rng: random.Random, choices: Sequence[Choice], i: int) -> Choice:
-    # Each choice is met once before any is met again.
-    return rng.sample(choices, len(choices))[i % len(choices)]
+    # Each choice is met once before any is met again; what stand side by side follow each other.
+    return choices[(rng.randrange(len(choices)) + i) % len(choices)]

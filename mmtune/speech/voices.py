@@ -13,7 +13,6 @@ import ctypes
 import importlib
 import importlib.util
 import shutil
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -101,13 +100,13 @@ class Espeak:
             return 0
 
         callback = _CALLBACK(take)  # must live as long as the library speaks
-        _libc().srand(1)  # breath and fricatives are drawn from it
         rate = library.espeak_Initialize(_SYNCHRONOUS, 0, _short_data_path().encode(), _DONT_EXIT)
         if rate <= 0:
             raise ConfigError(
                 f"eSpeak NG can't read its data in {_data_path()}",
                 "pip install --force-reinstall espeakng-loader",
             )
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath; otherwise the time of day
         library.espeak_SetSynthCallback(callback)
         self._choose(library)
         for parameter, value in ((_RATE, self.rate), (_PITCH, self.pitch)):
@@ -201,11 +200,6 @@ def _short_data_path() -> str:
     except OSError:  # Windows allows links to administrators only
         shutil.copytree(path, short)
     return str(short)
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL("msvcrt" if sys.platform == "win32" else None)
 
 
 def _unload(library: ctypes.CDLL) -> None:
