@@ -249,7 +249,8 @@ class ImageTask:
             can't be told apart; `loss`: of `rows`, always with the same noise and timesteps.
         """
         rows = sorted(rows, key=lambda row: row.id)
-        chosen = rows[: self.options.validation_images]
+        count = self.options.validation_images
+        chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
         unet = self.base.pipeline.unet
         loss, samples = self._loss(rows), self._sample(chosen)
         unet.disable_lora()  # the frozen base describes, and gives the scale's zero
@@ -258,7 +259,7 @@ class ImageTask:
             distance = metric.distance(samples)
             if self._scale is None:
                 base = samples if self._untrained() else self._sample(chosen)
-                self._scale = metric.distance(base), metric.distance(_open(chosen))
+                self._scale = metric.distance(base), metric.distance(_open(rows[:count]))
         finally:
             unet.enable_lora()
         values = {"style_distance": distance, "loss": loss}
@@ -271,8 +272,9 @@ class ImageTask:
             self._metric = StyleDistance(describe, _open(self._brand))
         return self._metric
 
-    def _sample(self, rows: Sequence[Row]) -> list[Image]:
-        return self.sampler.sample([row.reference for row in rows], [0] * len(rows))
+    def _sample(self, chosen: Sequence[tuple[Row, int]]) -> list[Image]:
+        prompts = [row.reference for row, _ in chosen]
+        return self.sampler.sample(prompts, [seed for _, seed in chosen])
 
     def _untrained(self) -> bool:
         # LoRA begins with B = 0: the base itself.
@@ -300,16 +302,15 @@ class ImageTask:
     def save(self, folder: Path) -> None:
         """Write `pytorch_lora_weights.safetensors`, which `load_lora_weights(folder)` reads.
 
-        The file's metadata holds rank and alpha: without it diffusers takes alpha = rank.
+        The file's metadata holds rank and alpha: without it diffusers takes alpha = rank. Keys are
+        peft's (`lora_A`, `lora_B`): `convert_state_dict_to_diffusers` renames those of attention
+        alone, and of such a mixture `load_lora_weights` silently drops one half.
         """
         from diffusers.training_utils import _collate_lora_metadata
-        from diffusers.utils import convert_state_dict_to_diffusers
         from peft import get_peft_model_state_dict
 
         unet = self.base.pipeline.unet
-        weights = convert_state_dict_to_diffusers(
-            get_peft_model_state_dict(unet, adapter_name=ADAPTER)
-        )
+        weights = get_peft_model_state_dict(unet, adapter_name=ADAPTER)
         type(self.base.pipeline).save_lora_weights(
             folder,
             unet_lora_layers={k: v.float().cpu().contiguous() for k, v in weights.items()},

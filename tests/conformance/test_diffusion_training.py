@@ -91,9 +91,10 @@ def test_loss_is_that_of_the_published_recipes(
         assert float(compute_snr(schedule, t)[-1]) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("targets", ["[]", "[conv1, to_q, ff.net.0.proj]"])
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_saved_adapter_loads_in_plain_diffusers(tmp_path: Path, kind: str) -> None:
-    task = task_on(tmp_path, kind, "epsilon")
+def test_saved_adapter_loads_in_plain_diffusers(tmp_path: Path, kind: str, targets: str) -> None:
+    task = task_on(tmp_path, kind, "epsilon", targets=targets)
     with torch.no_grad():
         for group in task.param_groups():
             for i, p in enumerate(group["params"]):
