@@ -1,0 +1,106 @@
+"""Bases: starters out of packages, folders, the hub, and what is said when one can't be had."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mmtune.errors import BaseModelError, MissingExtra
+from mmtune.speech import starter
+from mmtune.speech.base import resolve_base
+from mmtune.speech.starter import read_ctranslate2, starter_folder
+from tests.speech.real import BASE, TINY, loaded, needs
+
+
+@needs(TINY, BASE)
+@pytest.mark.parametrize("name", [TINY, BASE])
+def test_a_starter_is_complete(name: str) -> None:
+    base = loaded(name)
+    tokenizer, generation = base.tokenizer, base.model.generation_config
+    assert base.multilingual == (name == BASE)
+    assert len(tokenizer) == base.model.config.vocab_size
+    assert tokenizer.convert_tokens_to_ids("<|0.00|>") == base.ids["notimestamps"] + 1
+    assert tokenizer.convert_tokens_to_ids("<|30.00|>") == base.model.config.vocab_size - 1
+    assert tokenizer.normalize("Mr. Smith's favourite colour") == "mister smith is favorite color"
+    ids = tokenizer(" metoprolol").input_ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == " metoprolol"
+    assert generation.no_timestamps_token_id == base.ids["notimestamps"]
+    assert len(generation.suppress_tokens) > 80
+    assert 220 in generation.begin_suppress_tokens
+    if base.multilingual:
+        assert base.language_id("de") == base.language_id("German") == 50261
+        assert len(generation.lang_to_id) == 99
+        with pytest.raises(BaseModelError, match="klingon"):
+            base.language_id("klingon")
+
+
+@needs(TINY)
+def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path))
+    wrong = dataclasses.replace(starter.STARTERS["whisper-tiny.en"], sha256="0" * 64)
+    monkeypatch.setitem(starter.STARTERS, "whisper-tiny.en", wrong)
+    with pytest.raises(BaseModelError, match="SHA-256 8a783d69"):
+        starter_folder(TINY)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+@needs(TINY)
+def test_damaged_binary_is_refused() -> None:
+    data = starter._read(starter.STARTERS["whisper-tiny.en"], TINY)
+    with pytest.raises(BaseModelError, match="damaged at byte"):
+        read_ctranslate2(data[:100_000], "x")
+    with pytest.raises(BaseModelError, match="version 7"):
+        read_ctranslate2(b"\x07" + data[1:], "x")
+
+
+def test_unknown_and_missing_starters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path))
+    with pytest.raises(BaseModelError, match=r"starter:whisper-tiny\.en, starter:whisper-base"):
+        resolve_base("starter:whisper-large")
+    absent = dataclasses.replace(
+        starter.STARTERS["whisper-base"], binary=(("no_such_module", "model.bin"),)
+    )
+    monkeypatch.setitem(starter.STARTERS, "whisper-base", absent)
+    with pytest.raises(MissingExtra, match=r"mmtune\[demo\]"):
+        resolve_base(BASE)
+
+
+def test_unreachable_hub_names_file_and_starter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(BaseModelError, match=r"config\.json isn't on this machine") as error:
+        resolve_base("openai/whisper-no-such-thing")
+    assert TINY in error.value.cure
+
+
+def test_folders(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="no folder"):
+        resolve_base(str(tmp_path / "nothing"))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(
+        BaseModelError, match=r"lacks generation_config\.json, .*tokenizer, model\.safe"
+    ):
+        resolve_base(str(tmp_path))
+
+
+@needs(TINY)
+def test_a_folder_of_another_model_or_with_damaged_weights(tmp_path: Path) -> None:
+    from mmtune.speech.base import load_base
+
+    folder = tmp_path / "copy"
+    shutil.copytree(resolve_base(TINY), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BaseModelError, match="can't be read"):
+        load_base(str(folder))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    with pytest.raises(BaseModelError, match="'bert' model, not whisper"):
+        load_base(str(folder))
