@@ -27,7 +27,8 @@ examples:
 """
 
 TRAIN_HELP = """\
-settings are those of the recipe's YAML (see `mmtune init RECIPE`), by their full or short names:
+settings are those of the recipe's YAML (`mmtune train RECIPE --help` prints them), by their full
+or short names:
   --data PATH      manifest.jsonl, or a folder of recordings or images
   --base BASE      starter:NAME, a folder, or a hub id
   --name NAME      the run's folder below runs/ (default: the recipe's name)
@@ -157,10 +158,11 @@ def _run(arguments: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean `mmtune {near[0]}`? " if near else ""
         raise ConfigError(f"unknown command {name!r}", f"{hint}commands: {', '.join(COMMANDS)}")
-    if name == "train" and not {"-h", "--help"} & set(arguments):
+    if name == "train" and (words := [w for w in arguments[1:] if w not in {"-h", "--help"}]):
         # Its settings are the recipe's, which argparse doesn't know.
-        recipe, settings = split_settings(arguments[1:])
-        options = argparse.Namespace(recipe=recipe, settings=settings)
+        recipe, settings = split_settings(words)
+        show = words != arguments[1:]
+        options = argparse.Namespace(recipe=recipe, settings=settings, show=show)
     else:
         options = parser.parse_args(arguments)
     from mmtune import commands

@@ -69,11 +69,15 @@ def train(options: argparse.Namespace) -> int:
 
     # Before the slow imports, so that a typo is told at once.
     config = pipeline.load_recipe(options.recipe, options.settings)
+    if options.show:
+        print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
+        return 0
     from accelerate import PartialState
 
-    from mmtune.console import measures_table, output, plain
+    from mmtune.console import measures_table, output, plain, quiet_libraries
     from mmtune.progress import RichReporter
 
+    quiet_libraries()
     with RichReporter(Console(stderr=True)) as reporter:
         result = pipeline.train(config, reporter)
     if not PartialState().is_main_process:
@@ -135,7 +139,7 @@ def _opened() -> Progress:
 
 def evaluate(options: argparse.Namespace) -> int:
     from mmtune import pipeline
-    from mmtune.console import measures_table, output, plain
+    from mmtune.console import measures_table, output, plain, quiet_libraries
 
     run: Path = options.run
     if run.name in {"", ".."}:  # `mmtune evaluate .`
@@ -147,6 +151,7 @@ def evaluate(options: argparse.Namespace) -> int:
     config = pipeline.load_recipe(str(settings)).model_copy(
         update={"out": run.parent, "name": run.name}
     )
+    quiet_libraries()
     comparison = pipeline.evaluate(config)
     console = output()
     plain(console, comparison.headline)
@@ -196,7 +201,10 @@ def transcribe(options: argparse.Namespace) -> int:
     missing = [path for path in options.files if not path.is_file()]
     if missing:
         raise ConfigError(f"no such file: {missing[0]}", "name existing audio files")
+    from mmtune.console import quiet_libraries
     from mmtune.speech import transcribe as speech
+
+    quiet_libraries()
 
     for path in options.files:
         found = speech.transcribe(
@@ -215,7 +223,10 @@ def transcribe(options: argparse.Namespace) -> int:
 
 def generate(options: argparse.Namespace) -> int:
     base, adapter, settings = _model(options, "image")
+    from mmtune.console import quiet_libraries
     from mmtune.image import generate as image
+
+    quiet_libraries()
 
     paths = image.generate(
         [options.prompt],

@@ -116,6 +116,14 @@ def test_pages_name_commands_that_exist(page: Path) -> None:
                 copies[str(options.to or options.recipe)] = options.recipe
 
 
+def test_every_kind_of_finding_is_described() -> None:
+    made = re.compile(r"(?:Finding|AudioFault|ImageFault)\(\s*\"([a-z-]+)\"")
+    kinds = {k for path in (ROOT / "mmtune").rglob("*.py") for k in made.findall(path.read_text())}
+    assert len(kinds) > 15
+    table = (ROOT / "docs" / "data.md").read_text()
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in table] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):

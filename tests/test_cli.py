@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -91,7 +92,8 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["init", "brand-style"], "no recipe 'brand-style'", "did you mean 'brand_style'"),
         (["train", "terminology", "--epochz", "3"], "unknown setting 'epochz'", "train.epochs"),
         (["train", "terminology", "--lr"], "--lr has no value", "--lr VALUE"),
-        (["train"], "takes one recipe", "mmtune recipes"),
+        (["train"], "RECIPE", "mmtune train --help"),
+        (["train", "--lr", "1"], "takes one recipe", "mmtune recipes"),
         (["train", "nothere.yaml"], "no such file: nothere.yaml", "existing .yaml"),
         (["check", "nothere"], "no such file or folder: nothere", "manifest.jsonl"),
         (["evaluate", "nothere"], "nothere is no run", "runs/NAME"),
@@ -143,6 +145,13 @@ def test_any_settings_are_read_back(settings: dict[str, str], data: st.DataObjec
         words.append([f"--{key}={value}"] if joined else [f"--{key}", value])
     words.insert(data.draw(st.integers(0, len(words))), ["recipe"])
     assert split_settings([w for group in words for w in group]) == ("recipe", settings)
+
+
+def test_help_of_a_recipe_prints_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "terminology", "--lr", "0.5", "--help"]) == 0
+    head, _, text = capsys.readouterr().out.partition("\n\n")
+    assert "terminology" in head
+    assert yaml.safe_load(text)["train"]["lr"] == 0.5
 
 
 def test_init_copies_and_refuses_to_overwrite(

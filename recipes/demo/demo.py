@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmtune.console import plain
+from mmtune.console import plain, quiet_libraries
 from mmtune.evaluate.report import write_report
 from mmtune.pipeline import RunResult, load_recipe, train
 from mmtune.progress import RichReporter
@@ -53,6 +53,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     out: Path = options.out
+    quiet_libraries()
 
     control = run("terminology", "control", out, ordinary="true")
     against = {"control": control.folder}
