@@ -169,7 +169,8 @@ def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) 
     """Validate settings and command-line overrides.
 
     Args:
-        values: settings by section, from the recipe and the YAML file.
+        values: settings by section, from the recipe and the YAML file. `bases` holds, by name of a
+            base, settings that suit it better: a learning rate for a small model ruins a large one.
         source: what an error should name (the file).
         overrides: `--key value` pairs, values still text.
 
@@ -182,7 +183,9 @@ def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) 
     options = modality.options
     known = [n for n in leaves(RunConfig) if n != "task"]
     known += [f"task.{n}" for n in leaves(options)]
-    merged = dict(values)
+    merged = {key: value for key, value in values.items() if key != "bases"}
+    base = overrides.get("base", merged.get("base"))
+    merged = merge(merged, (values.get("bases") or {}).get(base, {}))
     for key, text in overrides.items():
         merged = merge(merged, nest(resolve(key, known), yaml.safe_load(text)))
     merged.setdefault("name", merged.get("recipe"))

