@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
 from mmtune.adapters.card import Card, read_card
 from mmtune.config import RunConfig, build, read_yaml
+from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import write_report
@@ -162,7 +163,7 @@ def _record_data(folder: Path, dataset: Dataset) -> None:
 
 
 def _rows(dataset: Dataset) -> dict[str, int]:
-    return {name: len(dataset.split(name)) for name in ("train", "validation", "test")}
+    return {name: len(dataset.split(name)) for name in get_args(Split)}
 
 
 def _save_adapter(config: RunConfig, dataset: Dataset, task: Task, result: FitResult) -> None:
