@@ -6,11 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from mmtune.errors import BaseModelError
 from mmtune.image.base import load_base, resolve_base
+from mmtune.image.generate import ImagePredictor
+from mmtune.image.rows import ImageRow
+from mmtune.predict import Request
 from tests.image import tiny
 
 CPU = torch.device("cpu")
@@ -77,3 +81,20 @@ def test_damaged_and_foreign_pipelines_are_refused(tmp_path: Path) -> None:
 def test_hub_ids_pass_through() -> None:
     name = "stabilityai/stable-diffusion-xl-base-1.0"
     assert resolve_base(name) == name
+
+
+def test_the_starter_draws_in_colour() -> None:
+    """The real one of assets/, with the settings of the recipe."""
+    base = load_base("starter:icons", CPU, torch.float32)
+    assert (base.sdxl, base.resolution) == (True, 64)
+    predictor = ImagePredictor(base, {}, steps=8, guidance=3.0)
+    requests = [
+        Request(ImageRow(id=c, image="-", caption=c))
+        for c in ("strawberry", "banana", "evergreen tree")
+    ]
+    red, yellow, green = (
+        np.asarray(p.value, dtype=float).mean((0, 1)) for p in predictor.predict(requests)
+    )
+    assert red[0] > red[1]
+    assert yellow[1] > yellow[2]
+    assert green[1] > green[0]

@@ -1,0 +1,45 @@
+"""What a comparison says, and the grid that it draws."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mmtune.evaluate.compare import Measure
+from mmtune.image.compare import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid, headline
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.style import StyleScore
+
+SOME = Interval(0.5, 0.41, 0.59)
+NEAREST = Measure("nearest training image", "x", 3, SOME, SOME, SOME, False, "real 0.61")
+
+
+def style(measurable: bool) -> StyleScore:
+    score = SOME if measurable else Interval(math.nan, math.nan, math.nan)
+    return StyleScore(score, Interval(1, -1, 2), measurable, SOME, SOME, SOME, 0.3)
+
+
+def test_the_headline_is_the_readmes_line() -> None:
+    assert headline("brand_style", style(True), NEAREST, Path("runs/grid.png")) == (
+        "image    brand style   style 0 = base, 1 = brand: 0.50 [0.41, 0.59]   "
+        "nearest training image 0.50 [0.41, 0.59] (real 0.61)   grid runs/grid.png"
+    )
+    assert "1 = brand: not measurable " in headline("b", style(False), NEAREST, Path("g"))
+
+
+def test_the_grid_keeps_proportions_and_spreads_over_the_prompts() -> None:
+    prompts = [f"p{i}" for i in range(30)]
+    colours = [(i * 8, 0, 0) for i in range(30)]
+    flat = [Image.new("RGB", (64, 64), c) for c in colours]
+    wide = [Image.new("RGB", (400, 100), "blue") for _ in prompts]
+    grid = np.asarray(draw_grid(prompts, {"base": flat, "brand": wide}))
+    assert grid.shape == (HEAD + 2 * TILE, LABEL + GRID_COLUMNS * TILE, 3)
+    middles = [grid[HEAD + TILE // 2, LABEL + x * TILE + TILE // 2, 0] for x in range(GRID_COLUMNS)]
+    assert middles == [8 * (x * 30 // GRID_COLUMNS) for x in range(GRID_COLUMNS)]
+    tile = grid[HEAD + TILE :, LABEL : LABEL + TILE]
+    blue = (tile == (0, 0, 255)).all(-1)
+    assert blue.any(1).sum() == TILE // 4
+    assert blue.any(0).all()
