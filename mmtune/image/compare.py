@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
-from mmtune.errors import ConfigError, DataError
+from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.hashing import hash_text
 from mmtune.image.base import load_base, pick_device
@@ -20,6 +20,7 @@ from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import ImagePredictor
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
+from mmtune.image.task import held_out
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore, style_score
@@ -44,19 +45,13 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         folder: the run's; its `adapter/` is loaded strictly.
 
     Raises:
-        DataError: fewer than two test images or two training images.
+        DataError: fewer than two held-out images or two training images.
         AdapterError: the adapter doesn't load, or changes nothing.
     """
     options = config.task
     if not isinstance(options, ImageOptions):
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
-    test, train = dataset.split("test"), dataset.split("train")
-    if len(test) < 2 or len(train) < 2:
-        raise DataError(
-            f"{dataset.source}: {len(train)} training and {len(test)} test images; a style is "
-            "measured on two or more of each",
-            "add images, or raise data.test",
-        )
+    test, train = held_out(dataset), dataset.split("train")
     device = pick_device()
     base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
     predictor = ImagePredictor(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, DataError
 from mmtune.image.base import DiffusionBase
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import Sampler
@@ -35,6 +35,7 @@ ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
 VALIDATION_BATCH = 16
+FEW = 4  # test rows
 
 
 def training_schedule(scheduler: Any) -> Any:
@@ -126,6 +127,23 @@ class Denoiser(nn.Module):
         return torch.where(snr > 0, clipped / snr.clamp(min=1e-12), 1.0)
 
 
+def held_out(dataset: Dataset) -> tuple[Row, ...]:
+    """The rows that judge a run: the test rows, and if these are very few, validation's too.
+
+    Raises:
+        DataError: fewer than two of them, or of training rows: a style is that of several images.
+    """
+    train, test = dataset.split("train"), dataset.split("test")
+    rows = test if len(test) >= FEW else (*test, *dataset.split("validation"))
+    if len(train) < 2 or len(rows) < 2:
+        raise DataError(
+            f"{dataset.source}: {len(train)} images to train on and {len(rows)} held out; a style "
+            "needs two or more of each",
+            "add images (20 are a good start), or give --test 0.3",
+        )
+    return rows
+
+
 class ImageTask:
     """LoRA on the UNet with stored latents and caption embeddings.
 
@@ -137,6 +155,7 @@ class ImageTask:
 
     Raises:
         ConfigError: a resolution that the base can't have, or an objective that isn't known.
+        DataError: too few images to learn a style and to judge it by others.
     """
 
     def __init__(
@@ -144,6 +163,8 @@ class ImageTask:
     ) -> None:
         options = config.task
         assert isinstance(options, ImageOptions)
+        # Said now, not after hours of training.
+        held_out(dataset)
         self.options = options
         self.base = base
         self.resolution = options.resolution or base.resolution

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mmtune.data.check import check
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
 from mmtune.image.stages import text_part
-from mmtune.image.task import ImageTask
+from mmtune.image.task import ImageTask, held_out
 from mmtune.train.draw import Draw
 from mmtune.train.task import Loss
 from tests.image import tiny
@@ -112,6 +112,21 @@ def test_settings_that_cannot_work_are_explained(tmp_path: Path) -> None:
         make(tmp_path, resolution="60")
     with pytest.raises(ConfigError, match=r"lora\.targets"):
         make(tmp_path, targets="[no_such_layer]")
+
+
+def test_too_few_images_are_refused_before_training(tmp_path: Path) -> None:
+    config = tiny.config(tiny.saved("sd"), tiny.brand(tmp_path / "brand", count=2), tmp_path)
+    dataset = check(MODALITY.prepare(config), MODALITY, config.data)
+    with pytest.raises(DataError, match="a style needs two or more of each"):
+        ImageTask(config, dataset, tiny.loaded("sd"), None)
+
+
+def test_few_test_rows_are_joined_by_validation(tmp_path: Path) -> None:
+    config = tiny.config(tiny.saved("sd"), tiny.brand(tmp_path / "brand", count=12), tmp_path)
+    dataset = check(MODALITY.prepare(config), MODALITY, config.data)
+    assert 0 < len(dataset.split("test")) < 4
+    splits = {row.split for row in held_out(dataset)}
+    assert splits == {"test", "validation"}
 
 
 MODALITY_DATA = tiny.config(Path(), Path(), Path()).data
