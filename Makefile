@@ -30,8 +30,12 @@ lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## the benchmark against transformers' Seq2SeqTrainer with PEFT
-	@$(BIN)/python benchmarks/speech_training.py
+# Real speech, as manifests or folders: make bench DATA=train.jsonl TEST=test.jsonl
+SPEECHOCEAN := ../shared/data/speechocean762
+DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
+TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
+bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
+	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
 
 clean: ## the environment and build outputs; runs/ and the cache stay
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis
