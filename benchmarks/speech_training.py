@@ -1,0 +1,353 @@
+"""How much faster Whisper LoRA trains here than as transformers and PEFT document it, at what WER.
+
+    python benchmarks/speech_training.py --data TRAIN.jsonl --test TEST.jsonl
+
+Both sides start from the same weights, see the same rows for the same epochs with the same batch
+size, learning rate and schedule, and are scored alike: our decoder loop, greedy, on 30 s windows
+computed by the model that was trained, the same normalization.
+
+- theirs: `Seq2SeqTrainer` with the collator of transformers' fine-tuning guide and the LoraConfig
+  of PEFT's Whisper guide (rank 32, q_proj and v_proj of encoder and decoder), features computed
+  beforehand for 30 s windows; the time counts features and training.
+- ours: `mmtune.train.loop.fit` with the default adapter (decoder), from an empty cache; the time
+  counts preflight, encoding, storing and training.
+
+Model loading, checking the data and scoring are in neither time. CPU seconds are given beside the
+clock because they don't depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtune.config import DataOptions, LoraOptions, TrainOptions
+from mmtune.data.cache import PrefixCache
+from mmtune.data.check import check
+from mmtune.data.rows import Row
+from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.wer import WordErrors
+from mmtune.modality import find_modality
+from mmtune.precision import DTYPES, cpu_has_bf16
+from mmtune.predict import Prediction, Stat
+from mmtune.speech.audio import SAMPLE_RATE, read_audio
+from mmtune.speech.base import WhisperBase, load_base
+from mmtune.speech.decode import DecodeOptions, decode
+from mmtune.speech.labels import prefix_ids
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.stages import LONGEST, AudioStage
+from mmtune.speech.task import SPOKEN, SpeechTask
+from mmtune.train.draw import Draw
+from mmtune.train.loop import fit
+
+SCORED = 8  # rows decoded together
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. Speeds are in utterances per second over all epochs."""
+
+    side: str
+    precision: str
+    speed: float  # by the clock
+    cpu_speed: float  # per CPU second of all cores together
+    stats: list[Stat]  # word errors of the test rows; none for a run that was cut short
+    note: str = ""
+
+
+class Clock:
+    """Time since its making: by the clock, and CPU seconds of this process."""
+
+    def __init__(self) -> None:
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def since(self) -> tuple[float, float]:
+        """(seconds, CPU seconds)."""
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
+def device() -> torch.device:
+    """Where both sides train."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def load_rows(source: Path, count: int | None) -> list[Row]:
+    """Rows of a manifest, in an order that doesn't follow the speakers."""
+    options = DataOptions(path=source, validation=0, test=0)
+    rows = check(source, find_modality("speech"), options).rows
+    mixed = sorted(rows, key=lambda row: Draw(0, 0, row.id).key("benchmark"))
+    return mixed[:count]
+
+
+def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
+    """Word errors of each row: 30 s windows, greedy, with whatever is in the model's layers."""
+    base.model.eval()
+    stage, metric = AudioStage(base, "padded"), WordErrors()
+    stats: list[Stat] = []
+    for start in range(0, len(rows), SCORED):
+        some = rows[start : start + SCORED]
+        hidden = stage.encode_audio([read_audio(row.path) for row in some], LONGEST)
+        prefixes = [prefix_ids(base, "en")] * len(some)
+        options = DecodeOptions(max_new_tokens=SPOKEN)
+        spoken = decode(base.model, torch.stack(hidden), prefixes, options)
+        for row, ids in zip(some, spoken, strict=True):
+            text = base.tokenizer.decode(ids, skip_special_tokens=True)
+            stats.append(metric.observe(row, Prediction(row.id, text)))
+    return stats
+
+
+def ours(args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str) -> Run:
+    """mmtune, from an empty cache."""
+    base = load_base(args.base, device(), DTYPES[kind])
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainOptions(
+            epochs=args.epochs,
+            batch_size=args.batch,
+            lr=args.lr,
+            schedule="linear",
+            seed=seed,
+            precision=kind,  # type: ignore[arg-type]
+        )
+        clock = Clock()
+        cache = PrefixCache(Path(folder) / "cache")
+        task = SpeechTask(base, LoraOptions(), SpeechOptions(), cache, seed)
+        fit(task, rows, [], options, Path(folder) / "run")
+        wall, cpu = clock.since()
+    seen = len(rows) * args.epochs
+    return Run("mmtune", kind, seen / wall, seen / cpu, score(base, test))
+
+
+@dataclass
+class Collator:
+    """DataCollatorSpeechSeq2SeqWithPadding of transformers' and PEFT's guides."""
+
+    processor: Any
+    start: int
+
+    def __call__(self, features: list[dict[str, Any]]) -> Any:
+        """Pad features and labels apart; padding of labels becomes -100."""
+        inputs = [{"input_features": each["input_features"]} for each in features]
+        batch = self.processor.feature_extractor.pad(inputs, return_tensors="pt")
+        labels = self.processor.tokenizer.pad(
+            [{"input_ids": each["labels"]} for each in features], return_tensors="pt"
+        )
+        ids = labels["input_ids"].masked_fill(labels.attention_mask.ne(1), -100)
+        if (ids[:, 0] == self.start).all().cpu().item():
+            ids = ids[:, 1:]
+        batch["labels"] = ids
+        return batch
+
+
+def theirs(
+    args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str, steps: int
+) -> Run:
+    """transformers and PEFT; with `steps` only so many, for the speed alone."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import (
+        Seq2SeqTrainer,
+        Seq2SeqTrainingArguments,
+        TrainerCallback,
+        WhisperProcessor,
+        set_seed,
+    )
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        """The clock after each step."""
+
+        def __init__(self) -> None:
+            self.times: list[tuple[float, float]] = []
+
+        def on_step_end(self, *_args: Any, **_more: Any) -> None:
+            self.times.append((time.perf_counter(), time.process_time()))
+
+    set_seed(seed)
+    base = load_base(args.base, device(), torch.float32)
+    processor = WhisperProcessor(base.feature_extractor, base.tokenizer)
+    if base.multilingual:
+        processor.tokenizer.set_prefix_tokens(language="en", task="transcribe")
+    config = LoraConfig(
+        r=32, lora_alpha=64, target_modules=["q_proj", "v_proj"], lora_dropout=0.05, bias="none"
+    )
+    model = get_peft_model(base.model, config)
+    clock = Clock()
+    used = rows[: steps * args.batch] if steps else rows
+    data = [
+        {
+            "input_features": processor.feature_extractor(
+                read_audio(row.path), sampling_rate=SAMPLE_RATE
+            ).input_features[0],
+            "labels": processor.tokenizer(row.reference).input_ids,
+        }
+        for row in used
+    ]
+    features = clock.since()
+    watch = Steps()
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Seq2SeqTrainer(
+            model=model,
+            args=Seq2SeqTrainingArguments(
+                output_dir=folder,
+                per_device_train_batch_size=args.batch,
+                learning_rate=args.lr,
+                lr_scheduler_type="linear",
+                warmup_steps=round(0.05 * args.epochs * -(-len(rows) // args.batch)),
+                num_train_epochs=args.epochs,
+                max_steps=steps or -1,
+                bf16=kind == "bf16",
+                remove_unused_columns=False,
+                label_names=["labels"],
+                save_strategy="no",
+                report_to=[],
+                disable_tqdm=True,
+                seed=seed,
+                use_cpu=device().type == "cpu",
+            ),
+            train_dataset=data,
+            data_collator=Collator(processor, base.model.config.decoder_start_token_id),
+            callbacks=[watch],
+        )
+        clock = Clock()
+        trainer.train()
+        wall, cpu = clock.since()
+    if not steps:
+        seen = len(rows) * args.epochs
+        return Run(
+            "transformers + PEFT",
+            kind,
+            seen / (wall + features[0]),
+            seen / (cpu + features[1]),
+            score(base, test),
+        )
+    # The first step warms up; each utterance's features are computed once for all epochs.
+    pairs = zip(watch.times[1:], watch.times, strict=False)
+    taken = [(b[0] - a[0], b[1] - a[1]) for a, b in pairs]
+    wall, cpu = (
+        statistics.mean(each[i] for each in taken) / args.batch
+        + features[i] / len(used) / args.epochs
+        for i in (0, 1)
+    )
+    note = f"speed from {len(taken)} steps"
+    return Run("transformers + PEFT", kind, 1 / wall, 1 / cpu, [], note)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean, and the range over repeats."""
+    if len(values) == 1:
+        return f"{values[0]:.2f}"
+    return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def words(interval: Interval) -> str:
+    """A rate and its interval in per cent."""
+    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Namespace) -> str:
+    """Markdown for docs/results.md."""
+    metric, clusters = WordErrors(), [getattr(row, "speaker", row.id) for row in test]
+    lines = [
+        "| | utterances/s | per CPU second | ratio | WER on padded windows |",
+        "|---|---|---|---|---|",
+        f"| base | | | | {words(bootstrap(base, metric.reduce, clusters=clusters))} |",
+    ]
+    for kind in dict.fromkeys(run.precision for run in runs):
+        reference = [r for r in runs if r.precision == kind and r.side != "mmtune"]
+        for side in dict.fromkeys(run.side for run in runs):
+            mine = [r for r in runs if (r.side, r.precision) == (side, kind)]
+            if not mine:
+                continue
+            ratio = "1"
+            if side == "mmtune" and reference:
+                wall, cpu = (
+                    statistics.mean(getattr(r, name) for r in mine)
+                    / statistics.mean(getattr(r, name) for r in reference)
+                    for name in ("speed", "cpu_speed")
+                )
+                ratio = f"{wall:.1f}x (CPU time {cpu:.1f}x)"
+            scored = [s for r in mine for s in r.stats]
+            repeated = clusters * (len(scored) // len(test))
+            rate = words(bootstrap(scored, metric.reduce, clusters=repeated)) if scored else ""
+            notes = "; ".join(dict.fromkeys(r.note for r in mine if r.note))
+            label = f"{side}, {kind}" + (f" ({notes})" if notes else "")
+            lines.append(
+                f"| {label} | {spread([r.speed for r in mine])} | "
+                f"{spread([r.cpu_speed for r in mine])} | {ratio} | {rate} |"
+            )
+        lines += difference(runs, kind, clusters)
+    cores = torch.get_num_threads()
+    lines += [
+        "",
+        f"{args.base}, {args.rows} utterances, {args.epochs} epochs, batch {args.batch}, learning "
+        f"rate {args.lr}, {len(test)} test utterances of other speakers; {device().type}, "
+        f"{cores} threads, {platform.processor() or platform.machine()}; torch "
+        f"{torch.__version__.split('+')[0]}. "
+        "Ranges are over repeats with other seeds; brackets are 95 % bootstrap intervals over "
+        "speakers.",
+    ]
+    return "\n".join(lines)
+
+
+def difference(runs: list[Run], kind: str, clusters: list[Any]) -> list[str]:
+    """Our WER minus theirs, paired by test row and repeat."""
+    by = {
+        side: [r.stats for r in runs if r.precision == kind and r.side == side and r.stats]
+        for side in ("transformers + PEFT", "mmtune")
+    }
+    pairs = list(zip(*by.values(), strict=False))
+    if not pairs:
+        return []
+    a = [s for pair in pairs for s in pair[0]]
+    b = [s for pair in pairs for s in pair[1]]
+    gap = paired_bootstrap(a, b, WordErrors().reduce, clusters=clusters * len(pairs))[2]
+    return [f"| difference, {kind} | | | | {words(gap)} |"]
+
+
+def main() -> None:
+    """Run all sides, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="training manifest or folder")
+    parser.add_argument("--test", type=Path, required=True, help="test manifest or folder")
+    parser.add_argument("--base", default="starter:whisper-tiny.en")
+    parser.add_argument("--rows", type=int, default=160)
+    parser.add_argument("--test-rows", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--repeats", type=int, default=3, help="of our runs, with other seeds")
+    parser.add_argument("--full", type=int, default=1, help="full runs of theirs, for its WER")
+    parser.add_argument("--steps", type=int, default=4, help="of theirs in the other repeats")
+    parser.add_argument("--out", type=Path, help="write the table to this file")
+    args = parser.parse_args()
+    rows, test = load_rows(args.data, args.rows), load_rows(args.test, args.test_rows)
+    args.rows = len(rows)
+    base = score(load_base(args.base, device(), torch.float32), test)
+    kinds = ["fp32"]
+    if device().type == "cuda" or cpu_has_bf16():
+        kinds.append("bf16")
+    else:
+        print("bf16 is left out: this processor emulates it, so that its time would mean nothing")
+    runs: list[Run] = []
+    for kind in kinds:
+        for seed in range(args.repeats):
+            runs.append(ours(args, rows, test, seed, kind))
+            print(runs[-1].side, kind, seed, f"{runs[-1].speed:.2f} utterances/s", flush=True)
+            steps = 0 if seed < args.full else args.steps
+            runs.append(theirs(args, rows, test, seed, kind, steps))
+            print(runs[-1].side, kind, seed, f"{runs[-1].speed:.2f} utterances/s", flush=True)
+    text = table(runs, base, test, args)
+    print(text)
+    if args.out:
+        args.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""Predictions of base and adapters, strict loading, and files of any length."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from mmtune.adapters.card import Card
+from mmtune.config import LoraOptions
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.predict import Request
+from mmtune.speech.audio import read_audio
+from mmtune.speech.base import load_base
+from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.lora import attach
+from mmtune.speech.transcribe import SpeechPredictor, cut, transcribe
+from tests.speech.real import BASE, TINY, loaded, needs, real_rows
+
+WEIGHTS = "adapter_model.safetensors"
+SHORT = DecodeOptions(max_new_tokens=24)  # random adapters never end by themselves
+
+
+def make_adapter(folder: Path, seed: int = 1, scale: float = 0.1, base: str = TINY) -> Path:
+    """An adapter at random, strong enough to change what is heard."""
+    whisper = load_base(base)
+    model = attach(whisper, LoraOptions(rank=2, alpha=2), seed)
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("adapters")
+    return make_adapter(root / "one", 1), make_adapter(root / "two" / "adapter", 2).parent
+
+
+@pytest.fixture(scope="module")
+def predictor(folders: tuple[Path, Path]) -> SpeechPredictor:
+    adapters = {"one": folders[0], "two.v1": folders[1]}
+    return SpeechPredictor(load_base(TINY), adapters, windows="trimmed", options=SHORT)
+
+
+@needs(TINY)
+def test_off_is_the_base_and_a_batch_may_mix(predictor: SpeechPredictor) -> None:
+    rows = real_rows(3)
+    sets: list[dict[str, float]] = [
+        {},
+        {"one": 1.0},
+        {"two.v1": 1.0},
+        {"one": 0.0},
+        {"one": 0.5, "two.v1": 0.5},
+    ]
+    requests = [Request(row, weights) for row in rows for weights in sets]
+    found = [p.value for p in predictor.predict(requests)]
+    untouched = SpeechPredictor(loaded(TINY), {}, windows="trimmed", options=SHORT)
+    base = [p.value for p in untouched.predict([Request(row) for row in rows])]
+    assert found[0::5] == base == found[3::5]
+    assert found[1::5] != base != found[2::5]
+    assert len({tuple(found[i::5]) for i in (0, 1, 2, 4)}) == 4
+    assert [p.row for p in predictor.predict(requests[:2])] == [rows[0].id] * 2
+    # Alone, each request gets the same answer as among the others.
+    assert predictor.predict(requests[6:7])[0].value == found[6]
+
+
+@needs(TINY)
+def test_weight_scales_the_update(predictor: SpeechPredictor) -> None:
+    answer, on = predictor.adapters._answer, predictor.adapters.on
+    layer = predictor.base.model.model.decoder.layers[0].fc1
+    x = torch.ones(1, 384)
+    with torch.no_grad():
+        outputs = []
+        for weights in ({}, {"one": 1.0}, {"one": 2.0}):
+            with on(weights):
+                outputs.append(layer(x))
+        update = outputs[1] - outputs[0]
+        torch.testing.assert_close(outputs[2] - outputs[0], 2 * update)
+        assert update.abs().max() > 0
+    with on({}):
+        before = answer()
+    with pytest.raises(RuntimeError, match="a request fails"), on({"one": 3.0}):
+        raise RuntimeError("a request fails")
+    assert torch.equal(answer(), before)  # nothing stays on
+    with pytest.raises(AdapterError, match="no adapter 'three'"), on({"three": 1.0}):
+        pass
+
+
+@needs(TINY)
+def test_prompts_and_languages_are_the_rows_own(predictor: SpeechPredictor) -> None:
+    row = real_rows(1)[0]
+    prompted = row.model_copy(update={"prompt": "THANK YOU, SO MUCH!"})
+    plain, primed = predictor.predict([Request(row), Request(prompted)])
+    assert plain.value != primed.value
+    assert plain.details == {"window": 5, "language": None}
+
+
+@needs(BASE)
+def test_a_multilingual_base_hears_or_is_told(tmp_path: Path) -> None:
+    rows = real_rows(2)
+    told = rows[1].model_copy(update={"language": "de"})
+    heard = SpeechPredictor(loaded(BASE), {})
+    found = heard.predict([Request(rows[0]), Request(told)])
+    assert [p.details["language"] for p in found] == ["en", "de"]
+
+
+@needs(TINY)
+def test_loading_is_strict(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    weights = load_file(folders[0] / WEIGHTS)
+    config = (folders[0] / "adapter_config.json").read_text()
+
+    def attempt(name: str, changed: dict[str, torch.Tensor]) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(config)
+        save_file(changed, folder / WEIGHTS)
+        with pytest.raises(AdapterError) as error:
+            SpeechPredictor(loaded_again(), {"x": folder}, windows="trimmed")
+        return str(error.value)
+
+    first = next(iter(weights))
+    renamed = {k.replace(".fc1.", ".fc9."): v for k, v in weights.items()}
+    assert "keys match nothing" in attempt("renamed", renamed)
+    assert "1 keys are missing" in attempt("short", {k: weights[k] for k in weights if k != first})
+    zero = {k: torch.zeros_like(v) if "lora_B" in k else v for k, v in weights.items()}
+    assert "changes nothing" in attempt("zero", zero)
+    encoder = {k.replace(".decoder.", ".encoder."): v for k, v in weights.items()}
+    assert "adapts the encoder" in attempt("encoder", encoder)
+    wide = {k: torch.cat([v, v]) if "lora_A" in k else v for k, v in weights.items()}
+    assert "doesn't fit" in attempt("wide", wide)
+
+
+def loaded_again() -> Any:
+    return load_base(TINY)
+
+
+@needs(TINY, BASE)
+def test_another_base_or_a_damaged_folder_is_refused(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterError, match="doesn't fit the base 'starter:whisper-base'"):
+        SpeechPredictor(load_base(BASE), {"x": folders[0]})
+    with pytest.raises(AdapterError, match="holds no adapter_config"):
+        SpeechPredictor(loaded_again(), {"x": tmp_path})
+    card = Card(
+        name="n",
+        recipe="r",
+        modality="speech",
+        base="openai/whisper-tiny",
+        base_hash="f" * 64,
+        dataset="d",
+        rows={},
+        settings={},
+    )
+    folder = make_adapter(tmp_path / "foreign")
+    card.write(folder)
+    with pytest.raises(AdapterError, match="trained on 'openai/whisper-tiny'"):
+        SpeechPredictor(loaded_again(), {"x": folder})
+    (folder / "card.json").unlink()
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:500])
+    with pytest.raises(AdapterError, match="can't be read"):
+        SpeechPredictor(loaded_again(), {"x": folder})
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 200_000), st.integers(0, 1000), st.sampled_from([1.0, 2.0, 5.0]))
+def test_spans_are_the_whole_recording(length: int, seed: int, longest: float) -> None:
+    audio = np.random.default_rng(seed).normal(0, 0.1, length).astype(np.float32)
+    spans = cut(audio, longest)
+    assert [s for s, _ in spans[1:]] == [e for _, e in spans[:-1]]
+    if length:
+        assert (spans[0][0], spans[-1][1]) == (0, length)
+    assert all(0 < end - start <= longest * 16_000 for start, end in spans)
+
+
+def test_a_cut_falls_into_the_pause() -> None:
+    audio = np.random.default_rng(0).normal(0, 0.1, 40 * 16_000).astype(np.float32)
+    audio[int(27.0 * 16_000) : int(27.6 * 16_000)] = 0
+    (_, end), _rest = cut(audio)
+    assert 27.0 <= end / 16_000 <= 27.6
+
+
+@needs(TINY)
+def test_a_file_of_more_than_one_window(
+    tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmtune.speech.transcribe.SPOKEN", 60)
+    clips = [read_audio(row.path) for row in real_rows(9, step=5)]
+    pause = np.zeros(16_000, np.float32)
+    whole = np.concatenate([piece for clip in clips for piece in (clip, pause)])
+    path = tmp_path / "call.wav"
+    soundfile.write(path, whole, 16_000)
+    assert 30 < len(whole) / 16_000 < 60
+    found = transcribe(path, TINY)
+    assert len(found.segments) == 2
+    assert found.segments[0].end == found.segments[1].start
+    assert found.segments[1].end == pytest.approx(len(whole) / 16_000)
+    assert found.text == " ".join(segment.text for segment in found.segments)
+    assert "thank you so much" in found.text.lower()
+    assert transcribe(path, TINY, folders[0]).text != found.text
+    assert transcribe(path, TINY, folders[0], weight=0.0).text == found.text
+
+
+def test_no_base_anywhere(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no base model is named"):
+        transcribe(tmp_path / "a.wav")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({}))
+    with pytest.raises(ConfigError, match="no base model is named"):
+        transcribe(tmp_path / "a.wav", None, tmp_path)
