@@ -248,20 +248,22 @@ def cache(options: argparse.Namespace) -> int:
     from mmtune.data.cache import PrefixCache
 
     store = PrefixCache()
-    gib = 2**30
+    mib = 2**20
     if options.action == "ls":
         found = store.ls()
         for each in found:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last_used))
-            print(f"{each.entries:>8,} entries {each.bytes / gib:>8.2f} GiB  {used}  {each.note}")
-        print(f"{store.root}: {sum(e.bytes for e in found) / gib:.2f} GiB")
+            print(
+                f"{each.entries:>8,} entries {each.bytes / mib:>10,.1f} MiB  {used}  {each.note[:24]}"
+            )
+        print(f"{store.root}: {sum(e.bytes for e in found) / mib:,.1f} MiB")
         return 0
     if options.action == "prune":
         if options.older_than is None and options.max_gb is None:
             raise ConfigError("nothing says what to prune", "give --older-than DAYS or --max-gb GB")
-        most = None if options.max_gb is None else round(options.max_gb * gib)
+        most = None if options.max_gb is None else round(options.max_gb * 1024 * mib)
         entries, size = store.prune(options.older_than, most)
-        print(f"removed {entries:,} entries, {size / gib:.2f} GiB")
+        print(f"removed {entries:,} entries, {size / mib:,.1f} MiB")
         return 0
     damaged = store.verify()
     for key in damaged:
