@@ -253,9 +253,8 @@ def cache(options: argparse.Namespace) -> int:
         found = store.ls()
         for each in found:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last_used))
-            print(
-                f"{each.entries:>8,} entries {each.bytes / mib:>10,.1f} MiB  {used}  {each.note[:24]}"
-            )
+            size = f"{each.entries:>8,} entries {each.bytes / mib:>10,.1f} MiB"
+            print(f"{size}  {used}  {each.note[:24]}")
         print(f"{store.root}: {sum(e.bytes for e in found) / mib:,.1f} MiB")
         return 0
     if options.action == "prune":
