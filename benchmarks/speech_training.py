@@ -228,8 +228,8 @@ def theirs(
             score(base, test),
         )
     # The first step warms up; each utterance's features are computed once for all epochs.
-    pairs = zip(watch.times[1:], watch.times, strict=False)
-    taken = [(b[0] - a[0], b[1] - a[1]) for a, b in pairs]
+    pairs = zip(watch.times, watch.times[1:], strict=False)
+    taken = [(after[0] - before[0], after[1] - before[1]) for before, after in pairs]
     wall, cpu = (
         statistics.mean(each[i] for each in taken) / args.batch
         + features[i] / len(used) / args.epochs
@@ -324,12 +324,15 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--repeats", type=int, default=3, help="of our runs, with other seeds")
     parser.add_argument("--full", type=int, default=1, help="full runs of theirs, for its WER")
-    parser.add_argument("--steps", type=int, default=4, help="of theirs in the other repeats")
+    parser.add_argument(
+        "--steps", type=int, default=4, help="of theirs in the other repeats; the first warms up"
+    )
     parser.add_argument("--out", type=Path, help="write the table to this file")
     args = parser.parse_args()
     rows, test = load_rows(args.data, args.rows), load_rows(args.test, args.test_rows)
     args.rows = len(rows)
     base = score(load_base(args.base, device(), torch.float32), test)
+    print("base: WER", words(bootstrap(base, WordErrors().reduce)), flush=True)
     kinds = ["fp32"]
     if device().type == "cuda" or cpu_has_bf16():
         kinds.append("bf16")
