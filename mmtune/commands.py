@@ -261,8 +261,8 @@ def cache(options: argparse.Namespace) -> int:
         if options.older_than is None and options.max_gb is None:
             raise ConfigError("nothing says what to prune", "give --older-than DAYS or --max-gb GB")
         most = None if options.max_gb is None else round(options.max_gb * 1024 * mib)
-        entries, size = store.prune(options.older_than, most)
-        print(f"removed {entries:,} entries, {size / mib:,.1f} MiB")
+        entries, freed = store.prune(options.older_than, most)
+        print(f"removed {entries:,} entries, {freed / mib:,.1f} MiB")
         return 0
     damaged = store.verify()
     for key in damaged:
