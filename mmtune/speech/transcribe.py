@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import read_card
+from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.hashing import hash_json
@@ -22,12 +22,13 @@ from mmtune.speech.audio import SAMPLE_RATE, read_audio
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import DecodeOptions, decode, detect_language
 from mmtune.speech.labels import prefix_ids
-from mmtune.speech.lora import adapter_folder, load_adapters
+from mmtune.speech.lora import MARKER, load_adapters
 from mmtune.speech.options import Windows
 from mmtune.speech.stages import LONGEST, NAME, AudioStage, seconds_of
 from mmtune.speech.task import SPOKEN
 from mmtune.train.prefix import Features
 
+ADAPTER = "adapter"
 BATCH = 16  # rows decoded together; beams share it
 SEARCH = 5.0  # seconds before the end of a window in which its cut is sought
 FRAME = SAMPLE_RATE // 50
@@ -170,7 +171,7 @@ def _load(base: str) -> WhisperBase:
 
 def _trained_language(adapters: Mapping[str, Path]) -> str | None:
     for path in adapters.values():
-        folder = adapter_folder(path)
+        folder = adapter_folder(path, MARKER)
         if (folder / CARD).exists():
             language = (read_card(folder).settings.get("task") or {}).get("language")
             return str(language) if language else None
@@ -195,15 +196,34 @@ class Transcript:
     segments: tuple[Segment, ...]
 
 
-def transcribe(
-    path: Path | str,
+def open_predictor(
     base: str | None = None,
     adapter: Path | str | None = None,
     *,
-    weight: float = 1.0,
     language: str | None = None,
-    prompt: str | None = None,
     beams: int = 1,
+) -> SpeechPredictor:
+    """A model to transcribe files with; its adapter, if there is one, is called `ADAPTER`.
+
+    Args:
+        base: as for `load_base`; None: the one that the adapter was trained on.
+        adapter: a run's folder or its adapter/ folder; None: the base alone.
+        language: of the recordings; None: as the adapter was trained, or else heard.
+
+    Raises:
+        MmtuneError: base or adapter can't be used; it says why.
+    """
+    folder = Path(adapter) if adapter is not None else None
+    return SpeechPredictor(
+        _base_name(base, folder),
+        {ADAPTER: folder} if folder is not None else {},
+        options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
+        language=language,
+    )
+
+
+def transcribe(
+    path: Path | str, predictor: SpeechPredictor, *, weight: float = 1.0, prompt: str | None = None
 ) -> Transcript:
     """The words of a recording of any length.
 
@@ -211,34 +231,25 @@ def transcribe(
 
     Args:
         path: an audio file.
-        base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder; None: the base alone.
+        predictor: from `open_predictor`.
         weight: of the adapter; 1 is as trained.
-        language: of the recording; None: as the adapter was trained, or else heard.
         prompt: earlier text, or words to expect.
 
     Raises:
-        MmtuneError: the file, base or adapter can't be used; it says why.
+        DataError: the file can't be read.
     """
-    name = _base_name(base, Path(adapter) if adapter is not None else None)
     audio = read_audio(Path(path))
-    predictor = SpeechPredictor(
-        name,
-        {"adapter": Path(adapter)} if adapter is not None else {},
-        options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
-        language=language,
-    )
-    weights = {"adapter": weight} if adapter is not None else {}
+    weights = dict.fromkeys(predictor.adapters.inner, weight)
     spans = cut(audio)
     segments: list[Segment] = []
     heard: str | None = None
-    size = max(1, BATCH // beams)
+    size = max(1, BATCH // predictor.options.beams)
     for i in range(0, len(spans), size):
         some = spans[i : i + size]
         clips = [audio[start:end] for start, end in some]
         hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
         if heard is None:
-            heard = predictor.languages(hidden[:1], [language])[0]
+            heard = predictor.languages(hidden[:1], [None])[0]
         texts = predictor.speak(hidden, [heard] * len(some), [prompt] * len(some), weights)
         segments += [
             Segment(start / SAMPLE_RATE, end / SAMPLE_RATE, text)
@@ -252,7 +263,7 @@ def _base_name(base: str | None, adapter: Path | None) -> str:
     if base is not None:
         return base
     if adapter is not None:
-        folder = adapter_folder(adapter)
+        folder = adapter_folder(adapter, MARKER)
         if (folder / CARD).exists():
             return read_card(folder).base
     raise ConfigError(
