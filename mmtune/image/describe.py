@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from mmtune.image.base import DiffusionBase
     from mmtune.train.prefix import Features
 
-# Of the schedule; IntroStyle found little noise best, and so did we: on the starter, 25 of 1000 steps
-# separate OpenMoji from six other icon sets more clearly than 100 do.
+# Of the schedule; IntroStyle found little noise best, and so did we: on the starter, 25 of 1000
+# steps separate OpenMoji from six other icon sets more clearly than 100 do.
 NOISE = 0.025
 BATCH = 16
 
