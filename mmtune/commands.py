@@ -160,31 +160,13 @@ def evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def adapter_folder(path: Path) -> Path:
-    """The adapter that `path` means: itself, or the `adapter/` of a run's folder.
-
-    Raises:
-        AdapterError: neither has a card.
-    """
-    from mmtune.adapters.card import FILE
-
-    for folder in (path, path / "adapter"):
-        if (folder / FILE).is_file():
-            return folder
-    if (path / "checkpoints").is_dir():
-        raise AdapterError(f"the run {path} isn't finished", "repeat its command: it resumes")
-    raise AdapterError(
-        f"{path} holds no adapter ({FILE})", "give a run's folder (runs/NAME) or its adapter/"
-    )
-
-
 def _model(options: argparse.Namespace, modality: str) -> tuple[str, Path | None, dict[str, Any]]:
     """Base, adapter (None: the base alone) and the settings that it was trained with."""
     if options.adapter is None:
         if options.base is None:
             raise ConfigError("no model is named", "give --adapter runs/NAME, or --base BASE")
         return options.base, None, {}
-    from mmtune.adapters.card import read_card
+    from mmtune.adapters.card import adapter_folder, read_card
 
     folder = adapter_folder(options.adapter)
     card = read_card(folder)
@@ -206,10 +188,9 @@ def transcribe(options: argparse.Namespace) -> int:
 
     quiet_libraries()
 
+    predictor = speech.open_predictor(base, adapter, language=options.language)
     for path in options.files:
-        found = speech.transcribe(
-            path, base, adapter, language=options.language, prompt=options.prompt
-        )
+        found = speech.transcribe(path, predictor, prompt=options.prompt)
         if options.json:
             import dataclasses
             import json

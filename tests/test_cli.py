@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmtune import commands, pipeline
+from mmtune.adapters.card import adapter_folder
 from mmtune.cli import COMMANDS, main, split_settings
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.train.interrupt import Interrupted
@@ -217,12 +218,12 @@ def test_adapter_folder_takes_runs_and_adapters(tmp_path: Path) -> None:
     adapter = tmp_path / "runs" / "a" / "adapter"
     adapter.mkdir(parents=True)
     (adapter / "card.json").write_text("{}")
-    assert commands.adapter_folder(adapter) == adapter
-    assert commands.adapter_folder(adapter.parent) == adapter
+    assert adapter_folder(adapter) == adapter
+    assert adapter_folder(adapter.parent) == adapter
     unfinished = tmp_path / "runs" / "b"
     (unfinished / "checkpoints").mkdir(parents=True)
     with pytest.raises(AdapterError, match="isn't finished"):
-        commands.adapter_folder(unfinished)
+        adapter_folder(unfinished)
 
 
 @pytest.mark.parametrize(

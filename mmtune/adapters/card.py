@@ -79,6 +79,25 @@ def _replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def adapter_folder(path: Path, marker: str = FILE) -> Path:
+    """The adapter that `path` means: itself, or the `adapter/` of a run's folder.
+
+    Args:
+        marker: the file that tells an adapter's folder.
+
+    Raises:
+        AdapterError: neither holds one; says so where the run isn't finished.
+    """
+    for folder in (path, path / "adapter"):
+        if (folder / marker).is_file():
+            return folder
+    if (path / "checkpoints").is_dir():
+        raise AdapterError(f"the run {path} isn't finished", "repeat its command: it resumes")
+    raise AdapterError(
+        f"{path} holds no adapter ({marker})", "give a run's folder (runs/NAME) or its adapter/"
+    )
+
+
 def read_card(folder: Path) -> Card:
     """The card in an adapter's folder.
 

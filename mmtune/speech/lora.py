@@ -12,12 +12,13 @@ from typing import Any
 import torch
 
 from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import read_card
+from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.lora import lora_config, probe, require_match
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.speech.base import WhisperBase
 
+MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
@@ -63,20 +64,6 @@ def attach(base: WhisperBase, options: LoraOptions, seed: int) -> Any:
     return model
 
 
-def adapter_folder(path: Path) -> Path:
-    """The folder with the weights: `path` itself, or `adapter/` in a run's folder.
-
-    Raises:
-        AdapterError: neither holds an adapter.
-    """
-    for folder in (path, path / "adapter"):
-        if (folder / "adapter_config.json").exists():
-            return folder
-    raise AdapterError(
-        f"{path} holds no adapter_config.json", "give a run's folder, or its adapter/ folder"
-    )
-
-
 def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
     """Put adapters into a base, each checked to fit it and to change its output.
 
@@ -89,7 +76,7 @@ def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
     """
     switch = Switch(base)
     for name, path in adapters.items():
-        switch.load(name, adapter_folder(path))
+        switch.load(name, adapter_folder(path, MARKER))
     return switch
 
 
