@@ -114,7 +114,7 @@ def load_icons(work: Path, npm: Path | None = None) -> Icons:
                 pixels = draw(icon_set, concept)
                 if pixels is not None:
                     rows.append((pixels, c, s, [concept, style] in spec["held_out_pairs"]))
-        pixels, concept, style, held_out = (np.stack(column) for column in zip(*rows))
+        pixels, concept, style, held_out = (np.stack(column) for column in zip(*rows, strict=True))
         work.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, pixels=pixels, concept=concept, style=style, held_out=held_out)
     with np.load(path) as data:

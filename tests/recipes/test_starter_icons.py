@@ -1,0 +1,182 @@
+"""The starter icons: the parts of the recipe, and the pipeline that it left in assets/."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "starter_icons"
+ASSETS = ROOT / "assets" / "starter-icons"
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch):
+    """The recipe's scripts, which import each other by their short names."""
+    names = ("icons", "text", "train", "judge")
+    saved = {name: sys.modules.pop(name) for name in names if name in sys.modules}
+    monkeypatch.syspath_prepend(str(RECIPE))
+
+    def load(name: str):
+        if name not in sys.modules:
+            spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[name] = module
+            spec.loader.exec_module(module)
+        return sys.modules[name]
+
+    yield load
+    for name in names:
+        sys.modules.pop(name, None)
+    sys.modules.update(saved)
+
+
+def few_icons(recipe, n: int = 12):
+    """Synthetic icons: n concepts in two styles, one pair held out."""
+    icons = recipe("icons")
+    rng = np.random.default_rng(0)
+    return icons.Icons(
+        pixels=rng.integers(0, 256, (2 * n, 64, 64, 3), dtype=np.uint8),
+        concept=np.repeat(np.arange(n), 2),
+        style=np.tile(np.arange(2), n),
+        held_out=np.arange(2 * n) == 3,
+        concepts=[f"thing-{'abcdefghijklmnop'[i]}" for i in range(n)],
+        styles=["noto", "noto-v1"],
+    )
+
+
+def test_captions_name_concept_and_style(recipe):
+    caption = recipe("icons").caption
+    assert caption("beer-mug", "noto-v1") == "beer mug, blob style"
+    assert caption("beer-mug", None) == "beer mug"
+    assert caption("beer-mug", None, 0, "zorka") == "beer mug, zorka style"
+
+
+def test_an_icon_is_drawn_on_white(recipe):
+    pytest.importorskip("resvg_py")
+    body = '<rect x="4" y="4" width="8" height="8" fill="#f00"/>'
+    icon_set = {
+        "width": 16,
+        "height": 16,
+        "icons": {"box": {"body": body}},
+        "aliases": {"crate": {"parent": "box"}},
+    }
+    draw = recipe("icons").draw
+    picture = draw(icon_set, "crate")
+    assert picture.shape == (64, 64, 3)
+    assert picture[0, 0].tolist() == [255, 255, 255]
+    assert picture[32, 32].tolist() == [255, 0, 0]
+    assert draw(icon_set, "no such icon") is None
+
+
+def test_regions_are_read_row_by_row_and_back(recipe):
+    text = recipe("text")
+    x = torch.randn(2, 12, 16, 16)
+    assert torch.equal(text.from_regions(text.regions(x)), x)
+    assert torch.equal(text.regions(x)[0, 1], x[0, :, 0:4, 4:8].flatten())
+
+
+def test_rescaling_the_encoder_is_exact(recipe):
+    text = recipe("text")
+    torch.manual_seed(0)
+    encoder, heads = text.make_encoder(50).eval(), text.Heads()
+    text.rescale(encoder, heads, 50.0, 1.0)  # away from the layer norm's epsilon
+    ids = torch.randint(2, 50, (2, text.LENGTH))
+    ids[:, 9:] = 1
+    states, pooled = text.encode(encoder, ids)
+    region, components = heads.region(states), heads.pooled(pooled)
+    text.rescale(encoder, heads, 3.0, 2.0)
+    states3, pooled2 = text.encode(encoder, ids)
+    torch.testing.assert_close(states3, 3 * states, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(pooled2, 2 * pooled, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heads.region(states3), region, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(heads.pooled(pooled2), components, rtol=1e-3, atol=1e-3)
+
+
+def test_the_tokenizer_splits_unknown_words_instead_of_failing(recipe, tmp_path):
+    from transformers import CLIPTokenizer
+
+    tokenizer = recipe("text").make_tokenizer(few_icons(recipe))
+    tokenizer.save_pretrained(tmp_path)
+    again = CLIPTokenizer.from_pretrained(tmp_path)
+    unknown = again.unk_token_id
+    for words in ("thing a, noto style", "Äußerst unbekannt 7", "THING A"):
+        ids = again(words).input_ids
+        assert ids == tokenizer(words).input_ids
+        assert unknown not in ids[1:-1]
+
+
+def test_answers_never_use_a_held_out_icon(recipe):
+    text, icons = recipe("text"), few_icons(recipe)
+    rows = icons.indices(held_out=False).tolist()
+    values = torch.arange(24.0)
+    styled, plain = text.answers(values, icons, rows)
+    assert plain[2] == plain[3] == 2.0  # icon 3 is held out: the mean is icon 2 alone
+    assert plain[0] == 0.5
+    assert styled[0] == pytest.approx(0.5 / 3)
+
+
+def test_every_row_draws_captions_of_its_own_concept(recipe):
+    icons, text, train = few_icons(recipe), recipe("text"), recipe("train")
+    tokenizer = text.make_tokenizer(icons)
+    captions = train.Captions(icons, tokenizer, text.make_encoder(len(tokenizer)).eval())
+    rng = random.Random(0)
+    assert len(captions.states) == 12 * captions.block
+    for row in range(24):
+        drawn = {captions.draw(row, rng) // captions.block for _ in range(20)}
+        assert drawn == {int(icons.concept[row])}
+
+
+def test_attention_starts_at_its_region_and_ignores_empty_prompts(recipe):
+    train = recipe("train")
+    torch.manual_seed(0)
+    unet = train.make_unet().eval()
+    n = 48
+    states = 0.5 * torch.randn(n, 36, 192)
+    states[:, -16:, :16] += 2 * torch.eye(16)  # what the encoder's loss asks for
+    t = torch.randint(0, 1000, (n,))
+    right = train.aim_attention(unet, torch.randn(n, 12, 16, 16), t, states, torch.randn(n, 192))
+    assert len(right) == 4
+    assert min(right.values()) > 0.5  # chance: 1/16
+    empty = train.predict(
+        unet, torch.randn(2, 12, 16, 16), t[:2], torch.zeros(2, 36, 192), torch.zeros(2, 192)
+    )
+    assert torch.isfinite(empty).all()
+
+
+def test_a_mirrored_or_moved_icon_keeps_its_range(recipe):
+    judge = recipe("judge")
+    x = judge.augment(torch.ones(4, 3, 64, 64), torch.Generator().manual_seed(0))
+    assert x.shape == (4, 3, 64, 64)
+    assert abs(float(x.mean()) - 1) < 0.01  # white stays white, but for a little noise
+
+
+@pytest.mark.skipif(not (ASSETS / "model_index.json").exists(), reason="no exported pipeline")
+def test_the_exported_pipeline_draws_64_pixels_offline(monkeypatch):
+    from diffusers import StableDiffusionXLPipeline
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pipe = StableDiffusionXLPipeline.from_pretrained(ASSETS, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    images = [
+        pipe(
+            "red apple, noto style",
+            num_inference_steps=2,
+            guidance_scale=2.0,
+            output_type="np",
+            generator=torch.Generator().manual_seed(0),
+        ).images
+        for _ in range(2)
+    ]
+    assert images[0].shape == (1, 64, 64, 3)
+    assert np.array_equal(images[0], images[1])
+    spec = json.loads((ASSETS / "concepts.json").read_text())
+    assert len(spec["concepts"]) >= 100
+    assert all(style in spec["style_words"] for _, style in spec["held_out_pairs"])
