@@ -55,7 +55,9 @@ def test_english_only(beams: int) -> None:
 
 
 @needs(BASE)
-@pytest.mark.parametrize(("language", "beams"), [("en", 1), ("en", 5), ("de", 1)])
+@pytest.mark.parametrize(
+    ("language", "beams"), [("en", 1), ("de", 1), pytest.param("en", 5, marks=pytest.mark.slow)]
+)
 def test_multilingual(language: str, beams: int) -> None:
     base = loaded(BASE)
     hidden = encoded(base, 3)
