@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
-from mmtune.errors import ConfigError
+from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.hashing import hash_text
 from mmtune.image.base import load_base, pick_device
@@ -46,7 +47,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
 
     Raises:
         DataError: fewer than two held-out images or two training images.
-        AdapterError: the adapter doesn't load, or changes nothing.
+        AdapterError: the adapter doesn't load, changes nothing, or was trained on other weights.
     """
     options = config.task
     if not isinstance(options, ImageOptions):
@@ -54,6 +55,13 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     test, train = held_out(dataset), dataset.split("train")
     device = pick_device()
     base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+    trained_on = read_card(folder / "adapter").base_hash
+    if trained_on != base.fingerprint:
+        raise AdapterError(
+            f"{folder / 'adapter'} was trained on other weights of {config.base} "
+            f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
+            "restore that base, or train again under another --name",
+        )
     predictor = ImagePredictor(
         base,
         {ADAPTER: folder / "adapter"},

@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
+from mmtune.errors import AdapterError
 from mmtune.image.generate import WEIGHTS
-from mmtune.pipeline import train
+from mmtune.pipeline import evaluate, train
 from mmtune.train.interrupt import Interrupted
 from mmtune.train.loop import Reporter
 from tests.image import tiny
@@ -45,6 +46,18 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
         assert grid.height > 3 * 100
     assert result.comparison.examples
     assert all(Path(e["adapter"]).is_file() for e in result.comparison.examples)
+
+
+def test_a_base_that_changed_is_not_compared_with(tmp_path: Path) -> None:
+    base = tiny.save(tmp_path / "base", "sd")
+    config = tiny.config(base, tiny.brand(tmp_path / "brand"), tmp_path / "runs", max_steps="1")
+    train(config)
+    pipeline = tiny.pipeline("sd")
+    with torch.no_grad():
+        pipeline.unet.conv_out.bias += 0.1
+    pipeline.save_pretrained(base)
+    with pytest.raises(AdapterError, match="was trained on other weights"):
+        evaluate(config)
 
 
 class Stop(Reporter):
