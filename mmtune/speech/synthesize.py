@@ -33,7 +33,8 @@ from mmtune.speech.voices import Espeak, Hibari, Voice, installed
 VERSION = 1  # raised when the same plan would sound different
 SLOT = "{term}"
 TEST_SENTENCES = 2  # for each term; two synthesizers take turns
-ORDINARY_SHARE = 6  # one sentence without a term for so many with one
+ORDINARY_SHARE = 6  # one everyday word in a term's place for so many terms
+EVERYDAY_SHARE = 3  # in training, one sentence of another kind for so many with a term
 LEVEL_DB = -23.0  # RMS below full scale
 SNR_DB = (8.0, 25.0)
 PAUSE = (0.05, 0.3)  # seconds before and after
@@ -114,6 +115,7 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
         ConfigError: no sentences for this language, or too few.
     """
     carriers, ordinary = divide(_sentences(options)), divide(_ordinary(options))
+    everyday = read_lines(path) if (path := _own("everyday", options.language)) else []
     voices = voices_for(options.language)
     sizes: dict[Split, int] = {
         "train": options.utterances,
@@ -147,6 +149,11 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
             if utterance.key not in heard:
                 heard.add(utterance.key)
                 yield utterance
+    count = sum(term.seen for term in terms) * options.utterances // EVERYDAY_SHARE
+    for i in range(count if everyday else 0):
+        line, rng = everyday[i % len(everyday)], _rng("everyday", str(i))
+        voice = _turn(_rng("everyday"), voices["train"], i + i // len(everyday))
+        yield Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
 
 
 def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:
@@ -265,14 +272,18 @@ def _sentences(options: SpeechOptions) -> list[str]:
 
 
 def _ordinary(options: SpeechOptions) -> list[str]:
-    own = {p.name: p for p in resource("assets", "carriers").glob("ordinary.*.txt")}
-    path = own.get(f"ordinary.{options.language}.txt")
+    path = _own("ordinary", options.language)
     if path is None and options.ordinary:
         raise ConfigError(
             f"no everyday words of language {options.language!r} for a control",
             "train without task.ordinary",
         )
     return read_lines(path) if path else []
+
+
+def _own(kind: str, language: str) -> Path | None:
+    path = resource("assets", "carriers") / f"{kind}.{language}.txt"
+    return path if path.exists() else None
 
 
 def _rng(*parts: str) -> random.Random:
