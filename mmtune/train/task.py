@@ -80,7 +80,7 @@ class Loss:
     """Per-row sums, never means, so that any split of a batch gives the same gradient.
 
     Attributes:
-        total: [rows] summed (and row-weighted) loss of each row, differentiable.
+        total: [rows] summed loss of each row, differentiable; the loop applies row weights.
         units: [rows] what each row counts for in the division (tokens, latent elements).
     """
 
