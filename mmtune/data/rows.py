@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -34,9 +35,9 @@ class Row(BaseModel):
         return Path(str(getattr(self, self.media)))
 
     @property
+    @abstractmethod
     def reference(self) -> str:
         """The words that belong to the item: transcript or caption."""
-        raise NotImplementedError(f"{type(self).__name__}.reference")
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:

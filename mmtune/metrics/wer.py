@@ -7,6 +7,7 @@ insertions (per-utterance averages, and scripts that drop such items, hide hallu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jiwer
 import numpy as np
@@ -38,38 +39,27 @@ class WordErrors:
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(S, D, I, N) of one transcript, both sides normalized."""
         reference, hypothesis = scored(row, prediction, self.language)
-        found = jiwer.process_words([reference], [hypothesis])
+        found = self._align(reference, hypothesis)
         units = found.hits + found.substitutions + found.deletions
         return np.array(
             [found.substitutions, found.deletions, found.insertions, units], dtype=np.float64
         )
 
+    def _align(self, reference: str, hypothesis: str) -> Any:
+        return jiwer.process_words([reference], [hypothesis])
+
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """(S + D + I) / N over all items; None if no reference has a word."""
+        """(S + D + I) / N over all items; None if no reference has any."""
         return _reduce(stats)
 
 
-class CharacterErrors:
-    """CER, for languages without spaces and for spelling. (S, D, I, N) in characters."""
+class CharacterErrors(WordErrors):
+    """CER, for languages without spaces and for spelling. A space is a character."""
 
     name = "CER"
-    higher_is_better = False
 
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
-
-    def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(S, D, I, N) of one transcript, both sides normalized; a space is a character."""
-        reference, hypothesis = scored(row, prediction, self.language)
-        found = jiwer.process_characters([reference], [hypothesis])
-        units = found.hits + found.substitutions + found.deletions
-        return np.array(
-            [found.substitutions, found.deletions, found.insertions, units], dtype=np.float64
-        )
-
-    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """(S + D + I) / N over all items; None if no reference has a character."""
-        return _reduce(stats)
+    def _align(self, reference: str, hypothesis: str) -> Any:
+        return jiwer.process_characters([reference], [hypothesis])
 
 
 def scored(row: Row, prediction: Prediction, language: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from mmtune.data.rows import Row
+from mmtune.image.rows import ImageRow
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.predict import Prediction
 
@@ -45,7 +45,10 @@ def test_other_pictures_are_far() -> None:
     metric = NearestTraining(TRAINING)
     found = metric.find([icon(i) for i in range(100, 120)])
     assert max(n.similarity for n in found) < 0.9
-    stats = [metric.observe(Row(id="x"), Prediction("x", icon(i))) for i in range(100, 120)]
+    stats = [
+        metric.observe(ImageRow(id="x", image="x.png", caption="x"), Prediction("x", icon(i)))
+        for i in range(100, 120)
+    ]
     assert metric.reduce(stats) == pytest.approx(np.mean([n.similarity for n in found]))
     assert metric.reduce([]) is None
     assert metric.find([]) == []

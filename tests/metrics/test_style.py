@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.data.rows import Row
+from mmtune.image.rows import ImageRow
 from mmtune.metrics.style import StyleDistance, on_scale, style_score
 from mmtune.predict import Prediction
 
@@ -40,7 +40,9 @@ def test_distance_is_the_wasserstein_distance_of_diagonal_gaussians() -> None:
 
 def test_observe_and_reduce_agree_with_the_whole_set() -> None:
     x, found = gauss(1.0, 1.0), metric(gauss(0.0, 1.0, seed=1))
-    stats = [found.observe(Row(id="a"), Prediction("a", v)) for v in x]
+    stats = [
+        found.observe(ImageRow(id="a", image="a.png", caption="a"), Prediction("a", v)) for v in x
+    ]
     assert found.reduce(stats) == pytest.approx(found.distance(list(x)))
     assert found.reduce(stats[:1]) is None
     assert math.isnan(found.distance([]))
