@@ -115,7 +115,7 @@ def evaluate(config: RunConfig) -> Comparison:
 def _claim(config: RunConfig) -> None:
     """Write the run's settings, or see that the ones there are the same."""
     path = config.folder / "config.yaml"
-    if not path.exists():
+    if not _begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(config.dump(), encoding="utf-8")
         return
@@ -128,6 +128,11 @@ def _claim(config: RunConfig) -> None:
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
+
+
+def _begun(folder: Path) -> bool:
+    # A command that failed earlier, on a wrong path or base, must not hold the name.
+    return (folder / "log.jsonl").exists()
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -143,7 +148,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _record_data(folder: Path, dataset: Dataset) -> None:
     """Keep what was found in the data; refuse to go on with other data than a run began with."""
     path = folder / "data.json"
-    if path.exists():
+    if _begun(folder) and path.exists():
         old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
         if old != dataset.fingerprint:
             raise ConfigError(
