@@ -7,6 +7,8 @@ SHELL := bash
 
 VENV ?= .venv
 BIN := $(VENV)/bin
+# One process a core, each with one thread: many small tests gain more from that than from threads.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 # A Python that is new enough, that starts (a pyenv shim may not) and that can make an environment.
 CHECK := import sys, ensurepip, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 CANDIDATES := python3.11 python3.12 python3.13 python3.14 python3 python
@@ -20,10 +22,10 @@ demo: $(VENV)/.demo ## train and measure a speech and an image adapter; writes r
 	@$(BIN)/python recipes/demo/demo.py $(if $(SPEECH),--general-speech $(SPEECH))
 
 test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff format --check .
