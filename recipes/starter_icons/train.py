@@ -20,17 +20,18 @@ from pathlib import Path
 
 import torch
 from icons import ASSETS, HERE, STYLES, Icons, caption, load_icons, made_up_word
-from text import GRID, encode, latents_of, load_encoder, tokens, train_text
+from lookup import Lookups
+from text import WIDTH, encode, latents_of, load_encoder, tokens, train_text
 
+TEACH = 300  # steps
 TIME_IDS = [64.0, 64.0, 0.0, 0.0, 64.0, 64.0]  # SDXL: original size, crop, target size
 
 
 def make_unet():
-    """16x16x12 latents; few channels where there are many pixels; attention at 4x4.
+    """16x16x12 latents; cross-attention at 4x4 and, once per pixel, at 16x16 on the way up.
 
-    Each of the 16 positions at 4x4 looks up one of the 16 regions that the text encoder
-    holds. The U-Net has no coordinates, but at 4x4 the zero padding of its convolutions
-    tells every position from every other.
+    The last up block has cross-attention in both of its places (`only_cross_attention`):
+    2 x 8 heads of 12 values, one for each pixel of a region (see lookup.py).
     """
     from diffusers import UNet2DConditionModel
 
@@ -39,14 +40,15 @@ def make_unet():
         in_channels=12,
         out_channels=12,
         layers_per_block=1,
-        block_out_channels=(64, 128, 256),
+        block_out_channels=(96, 128, 256),
         down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
-        cross_attention_dim=192,
-        attention_head_dim=4,  # diffusers' name for 4 heads
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
+        only_cross_attention=(True, False, False),
+        cross_attention_dim=WIDTH,
+        attention_head_dim=(8, 8, 4),  # diffusers' name for the number of heads
         addition_embed_type="text_time",
         addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=192 + 6 * 32,
+        projection_class_embeddings_input_dim=WIDTH + 6 * 32,
     )
 
 
@@ -145,55 +147,6 @@ def examples(latents, rows: list[int], captions: Captions, rng, generator, drop:
     return (a * x + s * noise, t, states, pooled), a * noise - s * x
 
 
-@torch.no_grad()
-def aim_attention(unet, x, t, states, pooled, gain: float = 5.0) -> dict[str, float]:
-    """Start three of four cross-attention heads at "each position looks up its region".
-
-    x: noised latents (n, 12, 16, 16); t: (n,); states: (n, 36, 192); pooled: (n, 192).
-    Which position a feature comes from, and which region a state holds, are both close to
-    linear; two ridge regressions read them, and become the query and the key projections
-    (a match scores about `gain` above the rest). Found by gradient descent alone, this
-    takes thousands of steps. Returns, by layer, how often the largest score is the right one.
-    """
-    blocks = {n: m for n, m in unet.named_modules() if n.endswith("transformer_blocks.0")}
-    features: dict[str, torch.Tensor] = {}
-    hooks = [
-        m.attn2.to_q.register_forward_hook(
-            lambda _, inputs, __, name=name: features.update({name: inputs[0]})
-        )
-        for name, m in blocks.items()
-    ]
-    predict(unet, x, t, states, pooled)
-    for hook in hooks:
-        hook.remove()
-
-    def read(inputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        rows, goal = inputs.flatten(0, 1), wanted.repeat(len(inputs), 1)
-        gram = rows.T @ rows
-        gram += 0.01 * gram.diagonal().mean() * torch.eye(len(gram))
-        return torch.linalg.solve(gram, rows.T @ goal).T
-
-    region = torch.eye(GRID)
-    before = torch.zeros(states.shape[1] - GRID, GRID)
-    key = read(states, torch.cat([before, region - 1 / GRID]))
-    found = states @ key.T
-    right = {}
-    for name, block in blocks.items():
-        query = read(features[name], region - 1 / GRID)
-        scores = features[name] @ query.T @ found.transpose(1, 2)
-        hit = scores[:, :, -GRID:].diagonal(dim1=1, dim2=2)
-        right[name] = float((scores[:, :, -GRID:].argmax(2) == torch.arange(GRID)).float().mean())
-        attention = block.attn2
-        width = attention.to_q.out_features // attention.heads
-        scale = (gain * width**0.5 / float(hit.mean() - scores.mean())) ** 0.5
-        for head in range(attention.heads - 1):
-            rows = slice(head * width, (head + 1) * width)
-            for linear, weight in ((attention.to_q, query), (attention.to_k, key)):
-                linear.weight[rows] = 0.02 * torch.randn_like(linear.weight[rows])
-                linear.weight[rows][:GRID] += scale * weight
-    return right
-
-
 def idle_cores(mine: int) -> int:
     """How many threads to use, at least 1: the cores that nobody else keeps busy.
 
@@ -243,11 +196,10 @@ def train(args: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         ema, step, used = state["ema"], state["step"], state["used"]
         print(f"resumed at step {step}, {used / 60:.1f} minutes", flush=True)
-    elif not args.warm_start:
-        some = random.Random(0).sample(rows.tolist(), min(320, len(rows)))
-        generator = torch.Generator().manual_seed(args.seed)
-        inputs, _ = examples(latents, some, captions, random.Random(0), generator, drop=0)
-        print("attention finds its region:", aim_attention(unet, *inputs), flush=True)
+    lookups = Lookups(unet)
+    if step == 0 and not args.warm_start:
+        heads = torch.load(text / "heads.pt", weights_only=True)["heads"]
+        lookups.read_pictures(heads["region.weight"], captions.states[:200].float())
     ema = {k: v.clone() for k, v in unet.state_dict().items()} if ema is None else ema
 
     # Seeded by the step, so that a resumed run doesn't repeat the batches of its beginning.
@@ -263,8 +215,10 @@ def train(args: argparse.Namespace) -> None:
         batch, order = order[: args.batch], order[args.batch :]
         inputs, target = examples(latents, batch, captions, rng, generator)
         loss = (predict(unet, *inputs) - target).square().mean()
+        # Firmly while heads find their tokens, then only so much that they don't lose them.
+        hold = 0.3 if step < TEACH else 0.01
         optimizer.zero_grad()
-        loss.backward()
+        (loss + hold * lookups.loss()).backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         step += 1
@@ -273,11 +227,13 @@ def train(args: argparse.Namespace) -> None:
         torch._foreach_lerp_(list(ema.values()), values, 1 - decay)
 
         now = time.monotonic()
-        used, last, loss_sum = used + now - last, now, loss_sum + loss.item()
+        # A process that was stopped for a while was not training.
+        used, last, loss_sum = used + min(now - last, 60), now, loss_sum + loss.item()
         if step % 20 == 0:
             print(
                 f"{step} samples {step * args.batch} min {used / 60:.1f} "
-                f"loss {loss_sum / 20:.4f} threads {torch.get_num_threads()}",
+                f"loss {loss_sum / 20:.4f} looks right {min(lookups.right.values()):.2f} "
+                f"threads {torch.get_num_threads()}",
                 flush=True,
             )
             loss_sum = 0.0

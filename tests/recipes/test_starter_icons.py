@@ -20,7 +20,7 @@ ASSETS = ROOT / "assets" / "starter-icons"
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch):
     """The recipe's scripts, which import each other by their short names."""
-    names = ("icons", "text", "train", "judge")
+    names = ("icons", "text", "lookup", "train", "judge")
     saved = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     monkeypatch.syspath_prepend(str(RECIPE))
 
@@ -134,21 +134,50 @@ def test_every_row_draws_captions_of_its_own_concept(recipe):
         assert drawn == {int(icons.concept[row])}
 
 
-def test_attention_starts_at_its_region_and_ignores_empty_prompts(recipe):
-    train = recipe("train")
+def test_attention_learns_where_to_look(recipe):
+    lookup, train = recipe("lookup"), recipe("train")
     torch.manual_seed(0)
-    unet = train.make_unet().eval()
-    n = 48
-    states = 0.5 * torch.randn(n, 36, 192)
+    unet = train.make_unet()
+    lookups = lookup.Lookups(unet)
+    states = 0.5 * torch.randn(4, 36, 192)
     states[:, -16:, :16] += 2 * torch.eye(16)  # what the encoder's loss asks for
-    t = torch.randint(0, 1000, (n,))
-    right = train.aim_attention(unet, torch.randn(n, 12, 16, 16), t, states, torch.randn(n, 192))
-    assert len(right) == 4
-    assert min(right.values()) > 0.5  # chance: 1/16
-    empty = train.predict(
-        unet, torch.randn(2, 12, 16, 16), t[:2], torch.zeros(2, 36, 192), torch.zeros(2, 192)
-    )
-    assert torch.isfinite(empty).all()
+    states[:, 0] = torch.randn(192)  # the start token: the same in every caption
+    optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
+    losses, t = [], torch.tensor([999, 700, 400, 100])
+    for _ in range(12):
+        train.predict(unet, torch.randn(4, 12, 16, 16), t, states, torch.randn(4, 192))
+        losses.append(lookups.loss())
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert len(lookups.right) == 8
+    assert losses[-1] < 0.9 * losses[0]
+    empty = torch.zeros(2, 36, 192), torch.zeros(2, 192)
+    v = train.predict(unet, torch.randn(2, 12, 16, 16), t[:2], *empty)
+    assert torch.isfinite(v).all()
+    assert lookups.loss() == 0  # nothing to look up
+
+
+def test_heads_that_look_right_bring_the_picture(recipe):
+    lookup, train, text = recipe("lookup"), recipe("train"), recipe("text")
+    torch.manual_seed(0)
+    lookups = lookup.Lookups(train.make_unet())
+    reader = torch.randn(192, 192)
+    start = torch.nn.functional.normalize(torch.randn(192), dim=0)
+    states = torch.randn(2, 36, 192)
+    states -= (states @ start)[..., None] * start
+    states[:, 0] = start
+    lookups.read_pictures(reader, states)
+    wanted = text.from_regions(states[:, -16:] @ reader.T)
+    row, column = 6, 11
+    region, place = 4 * (row // 4) + column // 4, 4 * (row % 4) + column % 4
+    brought = 0
+    for attention, serves in lookups.fine[:2]:  # the two attentions of one block
+        looks = torch.where(serves == place, 20 + region, 0)
+        values = attention.to_v(states).view(2, 36, len(serves), -1)
+        picked = values[:, looks, torch.arange(len(serves))].flatten(1)
+        brought = brought + (picked @ attention.to_out[0].weight.T)[:, :12]
+    assert torch.allclose(brought, wanted[:, :, row, column], atol=1e-4)
 
 
 def test_a_mirrored_or_moved_icon_keeps_its_range(recipe):
