@@ -74,7 +74,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     from accelerate import PartialState
 
     from mmtune.data.cache import PrefixCache
-    from mmtune.data.check import check
+    from mmtune.data.check import check, remarks
     from mmtune.train.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, PartialState()
@@ -85,6 +85,9 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     dataset = check(source, modality, config.data)
     if process.is_main_process:
         _record_data(folder, dataset)
+        if reporter is not None:
+            for line in remarks(dataset):
+                reporter.note(line)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
     result = fit(
         task, dataset.split("train"), dataset.split("validation"), config.train, folder, reporter

@@ -141,10 +141,7 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
             f"median {statistics.median(values):g}{total_s}"
         )
     lines.append(f"fingerprint  {dataset.fingerprint}")
-    by_kind: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-    for finding in dataset.findings:
-        by_kind[finding.severity, finding.kind].append(finding)
-    for (severity, kind), group in sorted(by_kind.items()):
+    for (severity, kind), group in _by_kind(dataset):
         lines.append(f"{severity} {kind}: {len(group)}")
         lines += (f"  {line}" for line in _in_full(group[:examples]))
         if len(group) > examples:
@@ -152,9 +149,31 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
     return lines
 
 
+def remarks(dataset: Dataset) -> list[str]:
+    """What somebody who trains on it should know: a line for each kind of finding."""
+    lines = [
+        f"{severity} {kind}{f', {len(group)} times' if len(group) > 1 else ''}: "
+        f"{next(iter(_in_full(group)))}"
+        for (severity, kind), group in _by_kind(dataset)
+    ]
+    if dataset.quarantined:
+        lines.append(
+            f"{len(dataset.quarantined)} rows are left out; mmtune check "
+            f"{printable(str(dataset.source))} lists them"
+        )
+    return lines
+
+
 def printable(text: str) -> str:
     """`text` without control characters: a file's name must not steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _by_kind(dataset: Dataset) -> list[tuple[tuple[str, str], list[Finding]]]:
+    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for finding in dataset.findings:
+        groups[finding.severity, finding.kind].append(finding)
+    return sorted(groups.items())
 
 
 def _in_full(findings: Iterable[Finding]) -> Iterable[str]:

@@ -101,7 +101,8 @@ def prepare(config: RunConfig) -> Path:
     if not isinstance(options, SpeechOptions) or options.terms is None:
         raise ConfigError(
             "no data to train on",
-            "give recordings (--data FOLDER) or a list of terms (--terms terms.txt)",
+            "give recordings (--data FOLDER) or a list of terms (--terms terms.txt; "
+            "--terms medical is the demo's)",
         )
     terms = read_terms(find_terms(options.terms), options.language)
     plan = list(make_plan(terms, options))

@@ -49,7 +49,7 @@ class Reporter:
         """Held-out metrics after `step`; step 0 is the base."""
 
     def note(self, text: str) -> None:
-        """Something out of the ordinary: a skipped step, a damaged checkpoint, a resume."""
+        """Something out of the ordinary: a finding in the data, a skipped step, a resume."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def test_demo_prints_the_readme_screen(
 
     def small(name: str, given: Mapping[str, str]) -> RunConfig:
         more = SMALL[name] | ({"terms": str(terms)} if name == "terminology" else {})
-        return load(name, {"steps": "2", "epochs": "1", **more, **given})
+        return load(name, {"steps": "2", "epochs": "1", **given, **more})
 
     monkeypatch.setattr(pipeline, "load_recipe", small)
     monkeypatch.chdir(tmp_path)
