@@ -12,6 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
 from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
 
 from mmtune.speech.audio import SAMPLE_RATE
@@ -50,10 +51,11 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
         rng: draws the noise.
     """
     count = len(samples)
-    spectrum = np.fft.rfft(rng.standard_normal(count))
+    length = next_fast_len(count, real=True)  # a prime length takes ten times as long
+    spectrum = rfft(rng.standard_normal(length))
     spectrum[0] = 0.0
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    noise = np.fft.irfft(spectrum, count)
+    noise = irfft(spectrum, length)[:count]
     power = np.mean(np.square(samples, dtype=np.float64))
     noise *= np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
     return np.clip(samples + noise, -1.0, 1.0).astype(np.float32)

@@ -30,7 +30,7 @@ from mmtune.speech.rows import SpeechRow, plain_words
 from mmtune.speech.terms import Term, find_terms, read_terms
 from mmtune.speech.voices import Espeak, Hibari, Voice, installed
 
-VERSION = 1  # raised when the same plan would sound different
+VERSION = 2  # raised when the same plan would sound different
 SLOT = "{term}"
 TEST_SENTENCES = 2  # for each term; two synthesizers take turns
 ORDINARY_SHARE = 6  # one everyday word in a term's place for so many terms
