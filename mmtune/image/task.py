@@ -63,16 +63,21 @@ class Denoiser(nn.Module):
 
     The objective (what the UNet predicts) is the scheduler's `prediction_type`: the noise, the
     velocity (arXiv 2202.00512) or the clean latent. With `min_snr` the timesteps are weighted as
-    Min-SNR-gamma (arXiv 2303.09556, sec. 3.4) says for each of them.
+    Min-SNR-gamma (arXiv 2303.09556, sec. 3.4) says for each of them. At the noisiest `keep_layout` of
+    the timesteps the target is what the UNet predicts without its adapters.
     """
 
-    def __init__(self, base: DiffusionBase, min_snr: float | None) -> None:
+    def __init__(
+        self, base: DiffusionBase, min_snr: float | None, keep_layout: float = 0.0
+    ) -> None:
         super().__init__()
         self.unet = base.pipeline.unet
         self.schedule = training_schedule(base.pipeline.scheduler)
         self.kind = str(self.schedule.config.prediction_type)
         self.dtype = base.dtype
         self.min_snr = min_snr
+        steps = int(self.schedule.config.num_train_timesteps)
+        self.keep_from = steps - round(keep_layout * steps)
 
     def forward(self, batch: Batch) -> Loss:
         """Per-row squared errors, summed over the latent's elements.
@@ -92,16 +97,36 @@ class Denoiser(nn.Module):
                 "text_embeds": batch["pooled"].to(self.dtype),
                 "time_ids": batch["time_ids"].to(self.dtype),
             }
-        predicted = self.unet(
-            noisy.to(self.dtype),
-            timesteps,
-            encoder_hidden_states=batch["embeds"].to(self.dtype),
-            added_cond_kwargs=condition,
-        ).sample
+        inputs = noisy.to(self.dtype), timesteps, batch["embeds"].to(self.dtype)
+        predicted = self._predict(*inputs, condition)
         target = self._target(latents, noise, timesteps)
+        kept = timesteps >= self.keep_from
+        if bool(kept.any()):
+            some = {name: values[kept] for name, values in (condition or {}).items()}
+            noisy, _, embeds = (x[kept] for x in inputs)
+            target = target.clone()
+            target[kept] = self._without_adapters(noisy, timesteps[kept], embeds, some or None)
         errors = (predicted.float() - target).square().flatten(1)
         weights = self.snr_weights(timesteps)
         return Loss(errors.sum(1) * weights, torch.full_like(weights, errors.shape[1]))
+
+    def _predict(
+        self, noisy: Tensor, timesteps: Tensor, embeds: Tensor, condition: dict[str, Tensor] | None
+    ) -> Tensor:
+        predicted: Tensor = self.unet(
+            noisy, timesteps, encoder_hidden_states=embeds, added_cond_kwargs=condition
+        ).sample
+        return predicted
+
+    @torch.no_grad()
+    def _without_adapters(
+        self, noisy: Tensor, timesteps: Tensor, embeds: Tensor, condition: dict[str, Tensor] | None
+    ) -> Tensor:
+        self.unet.disable_adapters()
+        try:
+            return self._predict(noisy, timesteps, embeds, condition).float()
+        finally:
+            self.unet.enable_adapters()
 
     def _target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         if self.kind == "epsilon":
@@ -189,7 +214,7 @@ class ImageTask:
             resolution=self.resolution,
         )
         self._attach(config)
-        self.module: nn.Module = Denoiser(base, options.min_snr)
+        self.module: nn.Module = Denoiser(base, options.min_snr, options.keep_layout)
         self.monitor = Monitor("style_distance", higher_is_better=False)
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")

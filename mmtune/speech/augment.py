@@ -55,7 +55,7 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
     spectrum = rfft(rng.standard_normal(length))
     spectrum[0] = 0.0
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    noise = irfft(spectrum, length)[:count]
+    noise: NDArray[np.float64] = irfft(spectrum, length)[:count]
     power = np.mean(np.square(samples, dtype=np.float64))
     noise *= np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
     return np.clip(samples + noise, -1.0, 1.0).astype(np.float32)

@@ -44,7 +44,10 @@ def main() -> None:
 
     # The control hears the same voices say the same sentences about everyday things.
     control: RunResult = train(
-        load_recipe("terminology", given | {"name": f"{config.name}-control", "ordinary": "true", "test": "0"})
+        load_recipe(
+            "terminology",
+            given | {"name": f"{config.name}-control", "ordinary": "true", "test": "0"},
+        )
     )
     result = train(load_recipe("terminology", given | {"control": str(control.folder)}))
 

@@ -72,6 +72,23 @@ def test_only_lora_trains_and_gets_gradients(tmp_path: Path) -> None:
     assert set(frozen) == named
 
 
+@pytest.mark.parametrize("kind", ["sdxl", "sd"])
+@torch.no_grad()
+def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> None:
+    plain, kept = make(tmp_path, kind), make(tmp_path, kind, keep_layout="0.5")
+    rows = list(plain._brand)
+    noisy = torch.tensor([Draw(0, 0, row.id).integer("timestep", 1000) >= 500 for row in rows])
+    assert 0 < noisy.sum() < len(rows)
+    usual, found = losses(plain, rows).total, losses(kept, rows).total
+    assert torch.equal(found[~noisy], usual[~noisy])
+    assert (found[noisy] < 1e-8).all()  # an adapter that changes nothing is what it should be
+    for name, parameter in kept.module.named_parameters():
+        if "lora_B" in name:
+            parameter.fill_(0.1)
+    assert (losses(kept, rows).total[noisy] > 1e-4).all()
+    assert torch.equal(losses(kept, rows).total, losses(kept, rows).total)
+
+
 def test_the_seed_decides_the_adapter_and_nothing_else_does(tmp_path: Path) -> None:
     def first(seed: str) -> torch.Tensor:
         state = torch.get_rng_state()
