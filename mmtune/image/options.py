@@ -16,8 +16,8 @@ class ImageOptions(Section):
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
-    # Of the timesteps, the noisiest share that learns what the base itself predicts: there the layout
-    # is decided, which a style should leave alone.
+    # The noisiest share of the timesteps, which learns what the base itself predicts: there the
+    # layout is decided, and a style should leave it alone.
     keep_layout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
     guidance: Annotated[float, Field(ge=1)] = 5.0  # classifier-free guidance; 1: off

@@ -63,8 +63,8 @@ class Denoiser(nn.Module):
 
     The objective (what the UNet predicts) is the scheduler's `prediction_type`: the noise, the
     velocity (arXiv 2202.00512) or the clean latent. With `min_snr` the timesteps are weighted as
-    Min-SNR-gamma (arXiv 2303.09556, sec. 3.4) says for each of them. At the noisiest `keep_layout` of
-    the timesteps the target is what the UNet predicts without its adapters.
+    Min-SNR-gamma (arXiv 2303.09556, sec. 3.4) says for each of them. At the noisiest `keep_layout`
+    of the timesteps the target is what the UNet predicts without its adapters.
     """
 
     def __init__(
