@@ -90,6 +90,8 @@ def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> N
 
 
 def test_the_seed_decides_the_adapter_and_nothing_else_does(tmp_path: Path) -> None:
+    make(tmp_path)  # the pipeline is made once a process, from the generator that is watched here
+
     def first(seed: str) -> torch.Tensor:
         state = torch.get_rng_state()
         task = make(tmp_path, seed=seed)
