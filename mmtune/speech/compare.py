@@ -26,7 +26,7 @@ from mmtune.speech.terms import find_terms, read_terms
 from mmtune.speech.transcribe import SpeechPredictor
 
 GENERAL = "general speech"
-GENERAL_ROWS = 60  # of the retention manifest, drawn by hash
+GENERAL_ROWS = 40  # of the retention manifest, drawn by hash
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 EXAMPLES = 3  # of each kind
 PREDICTIONS = "predictions.jsonl"
