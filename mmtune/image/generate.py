@@ -276,12 +276,18 @@ def generate(
     Raises:
         BaseModelError: see `load_base`.
         AdapterError: see `load_adapter`.
-        ConfigError: there is no prompt.
+        ConfigError: there is no prompt, or `folder` is meant as a picture's name.
     """
+    from PIL.Image import registered_extensions
     from PIL.PngImagePlugin import PngInfo
 
     if not prompts or not seeds:
         raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
+    if folder.suffix.lower() in registered_extensions():
+        raise ConfigError(
+            f"--out {folder} is no folder: the pictures are named by prompt and seed",
+            f"--out {folder.with_suffix('')}",
+        )
     device = pick_device()
     loaded = load_base(base, device, DTYPES[choose(precision, device)])
     known = {"adapter": adapter} if adapter is not None else {}

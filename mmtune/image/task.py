@@ -76,8 +76,7 @@ class Denoiser(nn.Module):
         self.kind = str(self.schedule.config.prediction_type)
         self.dtype = base.dtype
         self.min_snr = min_snr
-        steps = int(self.schedule.config.num_train_timesteps)
-        self.keep_from = steps - round(keep_layout * steps)
+        self.keep_layout = keep_layout
 
     def forward(self, batch: Batch) -> Loss:
         """Per-row squared errors, summed over the latent's elements.
@@ -100,8 +99,9 @@ class Denoiser(nn.Module):
         inputs = noisy.to(self.dtype), timesteps, batch["embeds"].to(self.dtype)
         predicted = self._predict(*inputs, condition)
         target = self._target(latents, noise, timesteps)
-        kept = timesteps >= self.keep_from
-        if bool(kept.any()):
+        steps = int(self.schedule.config.num_train_timesteps)
+        kept = timesteps >= steps - round(self.keep_layout * steps)
+        if self.keep_layout and bool(kept.any()):  # any() waits for a GPU: not where it's off
             some = {name: values[kept] for name, values in (condition or {}).items()}
             noisy, _, embeds = (x[kept] for x in inputs)
             target = target.clone()

@@ -14,17 +14,14 @@ from pathlib import Path
 
 from openmoji import make_brand
 
+from mmtune.cli import split_settings
+from mmtune.errors import MmtuneError
 from mmtune.image.generate import generate
 from mmtune.pipeline import load_recipe, train
 
 
-def settings(arguments: list[str]) -> dict[str, str]:
-    """`--key value` pairs."""
-    return {k.removeprefix("--"): v for k, v in zip(arguments[::2], arguments[1::2], strict=True)}
-
-
 def main() -> None:
-    given = settings(sys.argv[1:])
+    _, given = split_settings(["brand_style", *sys.argv[1:]])
     if "data" not in given:
         given["data"] = str(make_brand(Path("runs/openmoji")))
     config = load_recipe("brand_style", given)
@@ -51,4 +48,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MmtuneError as error:
+        sys.exit(f"error: {error}")

@@ -1,6 +1,7 @@
 """Does a sample show what its caption names? A classifier of the real icons answers.
 
     python recipes/starter_icons/judge.py --work runs/starter_icons --pipeline assets/starter-icons
+    python recipes/starter_icons/judge.py --work runs/starter_icons --run runs/demo/brand_style
 
 The classifier never sees a held-out (concept, style) pair, nor a sample. Its accuracy on
 the real held-out icons, printed first, is the ceiling to read the other figures against.
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import ASSETS, Icons, caption, load_icons
+from icons import ASSETS, Icons, caption, load_icons, words
 from torch import nn
 
 
@@ -180,11 +181,29 @@ def judge(args: argparse.Namespace) -> dict:
     return figures
 
 
+def judge_run(args: argparse.Namespace) -> dict[str, float]:
+    """Of a brand run's captions, the share that is named in base, adapter and brand pictures."""
+    from PIL import Image
+
+    icons = load_icons(args.work, args.npm)
+    net = classifier(args.work, icons, args.minutes)
+    found = json.loads((args.run / "comparison.json").read_text())["examples"]
+    concepts = [words(concept) for concept in icons.concepts]
+    wanted = np.array([concepts.index(each["prompt"]) for each in found])
+    figures: dict[str, float] = {"captions": len(found)}
+    for name in ("base", "adapter", "brand"):
+        pictures = np.stack([np.asarray(Image.open(each[name]).convert("RGB")) for each in found])
+        figures[name] = float((named(net, pictures) == wanted).mean())
+    print(json.dumps(figures, indent=1))
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--pipeline", type=Path, help="a saved pipeline; else the checkpoint")
+    parser.add_argument("--run", type=Path, help="a brand_style run whose pictures to name")
     parser.add_argument(
         "--from",
         dest="source",
@@ -203,7 +222,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     if args.sheet:
         args.sheet.mkdir(parents=True, exist_ok=True)
-    judge(args)
+    judge_run(args) if args.run else judge(args)
 
 
 if __name__ == "__main__":

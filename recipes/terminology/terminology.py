@@ -13,6 +13,8 @@ import os
 import sys
 from pathlib import Path
 
+from mmtune.cli import split_settings
+from mmtune.errors import ConfigError, MmtuneError
 from mmtune.pipeline import RunResult, load_recipe, train
 from mmtune.speech.terms import find_terms, read_terms
 
@@ -22,19 +24,13 @@ SHARED = Path(os.environ.get("MMTUNE_SHARED", "../shared/data"))
 REAL_SPEECH = SHARED / "speechocean762" / "train.jsonl"
 
 
-def settings(arguments: list[str]) -> dict[str, str]:
-    """`--key value` pairs; recordings are refused, since nothing speaks their control."""
-    odd = len(arguments) % 2 or any(not key.startswith("--") for key in arguments[::2])
-    if odd or "--data" in arguments[::2]:
-        raise SystemExit(
-            "usage: terminology.py [--terms terms.txt] [--key value …]\n"
-            "with recordings of yours: mmtune train terminology --data FOLDER --terms terms.txt"
-        )
-    return {k.removeprefix("--"): v for k, v in zip(arguments[::2], arguments[1::2], strict=True)}
-
-
 def main() -> None:
-    given = settings(sys.argv[1:])
+    _, given = split_settings(["terminology", *sys.argv[1:]])
+    if "data" in given:
+        raise ConfigError(
+            "--data: nothing speaks a control of recordings",
+            "mmtune train terminology --data FOLDER --terms terms.txt",
+        )
     if REAL_SPEECH.exists():
         given.setdefault("retention", str(REAL_SPEECH))
     given.setdefault("terms", "medical")
@@ -59,4 +55,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MmtuneError as error:
+        sys.exit(f"error: {error}")

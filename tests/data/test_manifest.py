@@ -13,6 +13,7 @@ from mmtune.image.check import caption_from_name
 from mmtune.image.rows import ImageRow
 from mmtune.speech.rows import SpeechRow, plain_words
 from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image
+from tests.speech.real import corpus
 
 GOOD = {"id": "1", "audio": "a.wav", "text": "hello"}
 
@@ -41,10 +42,7 @@ def test_a_manifest_with_everything_that_writers_do(tmp_path: Path) -> None:
 
 
 def test_the_shared_corpus_is_readable() -> None:
-    source = Path(__file__).parents[3] / "shared" / "data" / "speechocean762"
-    if not source.is_dir():
-        pytest.skip("the corpus is not here")
-    rows, findings = read_rows(source, SPEECH)
+    rows, findings = read_rows(corpus(), SPEECH)
     assert not findings
     assert len(rows) == 970
     assert {row.split for row in rows} == {None, "test"}  # train.jsonl may be held out from

@@ -126,6 +126,13 @@ def test_adapters_that_do_not_fit_are_refused(adapter: Path, tmp_path: Path) -> 
         predictor({"brand": tmp_path})
 
 
+def test_a_picture_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"apple\.PNG is no folder") as caught:
+        generate(["a red apple"], tmp_path / "apple.PNG", base="starter:icons")
+    assert caught.value.cure == f"--out {tmp_path / 'apple'}"
+    assert not list(tmp_path.iterdir())
+
+
 def test_generate_writes_pngs_that_say_what_they_are(adapter: Path, tmp_path: Path) -> None:
     settings = {"base": str(tiny.saved("sdxl-one-encoder")), "steps": 2, "guidance": 1.0}
     paths = generate(["A red ball!", "x"], tmp_path, adapter=adapter, seeds=(0, 3), **settings)

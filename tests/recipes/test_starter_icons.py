@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import random
@@ -187,7 +188,25 @@ def test_a_mirrored_or_moved_icon_keeps_its_range(recipe):
     assert abs(float(x.mean()) - 1) < 0.01  # white stays white, but for a little noise
 
 
-@pytest.mark.skipif(not (ASSETS / "model_index.json").exists(), reason="no exported pipeline")
+def test_a_run_is_judged_by_its_captions(recipe, tmp_path, monkeypatch):
+    from PIL import Image
+
+    judge, icons = recipe("judge"), few_icons(recipe)
+    monkeypatch.setattr(judge, "load_icons", lambda work, npm: icons)
+    monkeypatch.setattr(judge, "classifier", lambda work, icons, minutes: None)
+    monkeypatch.setattr(judge, "named", lambda net, pictures: pictures[:, 0, 0, 0] // 20)
+    examples = []
+    for i, shown in ((0, 0), (1, 1), (2, 5), (3, 5)):  # grey level: 20 for each concept
+        example = {"prompt": f"thing {'abcd'[i]}"}
+        for name, level in (("base", i), ("adapter", shown), ("brand", 11)):
+            example[name] = str(tmp_path / f"{name}{i}.png")
+            Image.new("RGB", (64, 64), (20 * level,) * 3).save(example[name])
+        examples.append(example)
+    (tmp_path / "comparison.json").write_text(json.dumps({"examples": examples}))
+    args = argparse.Namespace(work=tmp_path, npm=None, minutes=0, run=tmp_path)
+    assert judge.judge_run(args) == {"captions": 4, "base": 1.0, "adapter": 0.5, "brand": 0.0}
+
+
 def test_the_exported_pipeline_draws_64_pixels_offline(monkeypatch):
     from diffusers import StableDiffusionXLPipeline
 

