@@ -24,10 +24,12 @@ class Labels:
     Attributes:
         ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot.
         given: how many of them are given, not predicted: all before the text.
+        terms: places in `ids` of what writes a term.
     """
 
     ids: tuple[int, ...]
     given: int
+    terms: tuple[int, ...] = ()
 
 
 def prefix_ids(base: WhisperBase, language: str | None, prompt: str | None = None) -> list[int]:
@@ -53,11 +55,14 @@ def prefix_ids(base: WhisperBase, language: str | None, prompt: str | None = Non
     return ids
 
 
-def make_labels(base: WhisperBase, row: Row, language: str | None) -> Labels:
+def make_labels(
+    base: WhisperBase, row: Row, language: str | None, spans: Sequence[tuple[int, int]] = ()
+) -> Labels:
     """The labels of a row.
 
     Args:
         language: of the run, where the row names none.
+        spans: (first, after the last) character of each term in the row's text.
 
     Raises:
         DataError: the text has more tokens than the decoder has positions.
@@ -65,7 +70,15 @@ def make_labels(base: WhisperBase, row: Row, language: str | None) -> Labels:
     prefix = prefix_ids(
         base, getattr(row, "language", None) or language, getattr(row, "prompt", None)
     )
-    text = base.tokenizer.encode(" " + row.reference.strip(), add_special_tokens=False)
+    written = " " + row.reference.strip()
+    coded = base.tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
+    text = coded.input_ids
+    shift = 1 - (len(row.reference) - len(row.reference.lstrip()))
+    terms = tuple(
+        len(prefix) + place
+        for place, (start, end) in enumerate(coded.offset_mapping)
+        if any(start < last + shift and first + shift < end for first, last in spans)
+    )
     ids = (*prefix, *text, base.ids["endoftext"])
     # The last id is only ever a target, so it takes no position.
     most = base.model.config.max_target_positions
@@ -75,7 +88,7 @@ def make_labels(base: WhisperBase, row: Row, language: str | None) -> Labels:
             f"for {most}",
             "cut the recording into shorter utterances, or shorten its prompt",
         )
-    return Labels(ids, len(prefix))
+    return Labels(ids, len(prefix), terms)
 
 
 def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,7 +6,7 @@ costs the same; a shorter window with the position embeddings cut to it is sever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,13 @@ from torch import Tensor, nn
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.hashing import hash_file, hash_json
+from mmtune.hashing import hash_file, hash_json, hash_text
 from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
 from mmtune.speech.base import WhisperBase
+from mmtune.speech.forward import decode_all
+from mmtune.speech.labels import Labels
 from mmtune.speech.options import Windows
+from mmtune.train.prefix import Features
 from mmtune.train.task import Part, Tensors
 
 WINDOWS = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30)  # seconds
@@ -30,7 +33,7 @@ LONGEST = WINDOWS[-1]
 # itself on many short windows (7 of 28 clips of speechocean762); with two seconds on few (1, as on
 # 30 s), but still on some: compare models on padded windows.
 MARGIN = 2.0
-NAME = "audio"
+NAME, KEPT = "audio", "kept"
 VERSION = 1  # raised when the computation changes
 
 
@@ -166,3 +169,46 @@ class AudioStage:
             hidden = encode_mel(self.encoder, mel)
             results.extend(each.clone() for each in hidden[:real])
         return results
+
+
+class KeptStage:
+    """A row's audio and text -> what the untuned decoder makes of them, [length, width].
+
+    Its last states before the projection, each after the correct text before it: the prediction
+    that an adapter keeps where it has nothing to learn (see `loss`). Like everything below an
+    adapter it never changes, so it is computed once a row and not in every epoch.
+
+    Args:
+        audio: the stage of the encoder outputs.
+        features: where those come from.
+        model: the `PeftModel`, whose adapter is off meanwhile.
+        labels: a row's ids.
+    """
+
+    def __init__(
+        self, audio: AudioStage, features: Features, model: Any, labels: Callable[[Row], Labels]
+    ) -> None:
+        self.audio, self.features, self.model, self.labels = audio, features, model, labels
+        self.block = audio.block
+        self.fingerprint = hash_json({"version": 1, "audio": audio.fingerprint})
+
+    def part(self, row: Row) -> Part:
+        """The part of a row; its source is the audio's and the ids."""
+        source = hash_text(f"{self.audio.part(row).source}|{self.labels(row).ids}")
+        return Part(KEPT, source, origin=row)
+
+    def shape_key(self, part: Part) -> str:
+        """Window and number of ids."""
+        return f"{self.audio.window(part.origin)}s {len(self.labels(part.origin).ids)}"
+
+    @torch.no_grad()
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """Decoder states of parts of one shape: {"hidden": [ids - 1, width]} on the CPU."""
+        padded = [*parts, *[parts[0]] * (self.block - len(parts))]
+        found = self.features.get([self.audio.part(part.origin) for part in padded])
+        hidden = torch.stack([each["hidden"] for each in found]).to(self.audio.device)
+        ids = [self.labels(part.origin).ids[:-1] for part in padded]
+        decoder = self.audio.base.model.model.decoder
+        with self.model.disable_adapter():
+            states = decode_all(decoder, torch.tensor(ids, device=self.audio.device), hidden)
+        return [{"hidden": each.clone()} for each in states.cpu()[: len(parts)]]

@@ -138,12 +138,12 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
             voice = _turn(fixed, voices[split], i)
             channel = turn.choice(CHANNELS)
             # In a control, an everyday word has the term's place in the same sentence and voice.
-            word = turn.choice(ordinary[split]) if term is None else term.text
+            word = term or _everyday_word(turn.choice(ordinary[split]))
             utterance = Utterance(
                 split=split,
-                text=sentence.replace(SLOT, word),
-                spoken=sentence.replace(SLOT, word if term is None else term.spoken),
-                term=term,
+                text=sentence.replace(SLOT, word.text),
+                spoken=sentence.replace(SLOT, word.spoken),
+                term=word if options.ordinary and seed else term,
                 voice=voice,
                 channel=channel,
             )
@@ -285,6 +285,10 @@ def _ordinary(options: SpeechOptions) -> list[str]:
 def _own(kind: str, language: str) -> Path | None:
     path = resource("assets", "carriers") / f"{kind}.{language}.txt"
     return path if path.exists() else None
+
+
+def _everyday_word(word: str) -> Term:
+    return Term(word, word)
 
 
 def _rng(*parts: str) -> random.Random:

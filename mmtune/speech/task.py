@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mmtune.config import LoraOptions
 from mmtune.data.cache import PrefixCache
@@ -19,51 +20,16 @@ from mmtune.speech.decode import DecodeOptions, decode
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
+from mmtune.speech.loss import frozen_cross_entropy
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.stages import NAME, AudioStage, seconds_of
+from mmtune.speech.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of
+from mmtune.speech.terms import TermFinder, find_terms, read_terms
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
-from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Tensors
+from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Stage, Tensors
 
 VALIDATION_BATCH = 32  # rows decoded together
 SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
-CHUNK = 256  # positions whose logits are held at once
-
-
-class FrozenCrossEntropy(torch.autograd.Function):
-    """Cross-entropy after a frozen projection, without ever holding all logits.
-
-    Whisper's vocabulary of 51,865 makes logits by far the largest tensor of a step. The projection
-    gets no gradient, so the one of its input, (softmax - target) @ weight, is taken while a chunk
-    of logits is there, and scaled in the backward pass. Apple's Cut Cross-Entropy
-    (arXiv 2411.09009) and Liger Kernel (arXiv 2410.10989, section 3.2) do the same.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-        """Losses [n] float32 from hidden [n, width], weight [vocabulary, width], targets [n]."""
-        losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        wanted = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(hidden) if wanted else None
-        for start in range(0, len(hidden), CHUNK):
-            part = slice(start, start + CHUNK)
-            logits = nn.functional.linear(hidden[part].to(weight.dtype), weight).float()
-            picked = logits.gather(1, targets[part, None]).squeeze(1)
-            scale = logits.logsumexp(dim=-1)
-            losses[part] = scale - picked
-            if gradient is not None:
-                logits.sub_(scale[:, None]).exp_()
-                logits[torch.arange(len(logits), device=logits.device), targets[part]] -= 1
-                gradient[part] = (logits.to(weight.dtype) @ weight).to(hidden.dtype)
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        return losses
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        """The stored gradient, scaled by each position's own."""
-        (gradient,) = ctx.saved_tensors
-        return gradient * grads[0][:, None].to(gradient.dtype), None, None
 
 
 class SpeechModule(nn.Module):
@@ -75,15 +41,18 @@ class SpeechModule(nn.Module):
         self.project = whisper.proj_out
 
     def forward(self, batch: Batch) -> Loss:
-        """Summed cross-entropy of each row's text and end token; units are those tokens.
+        """Summed loss of each row's text and end token; units are those tokens.
 
         Args:
-            batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length].
+            batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length]; where the
+                base is to be kept, also kept [rows, length, width], the base's own states, and
+                keep [rows, length], the share of its prediction in the target.
         """
         hidden = decode_all(self.decoder, batch["inputs"], batch["hidden"])
         mask: Tensor = batch["mask"]
-        losses: Tensor = FrozenCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden[mask], self.project.weight, batch["targets"][mask]
+        kept = (batch["kept"][mask], batch["keep"][mask]) if "kept" in batch else (None, None)
+        losses = frozen_cross_entropy(
+            hidden[mask], self.project.weight, batch["targets"][mask], *kept
         )
         grid = torch.zeros(mask.shape, dtype=losses.dtype, device=losses.device)
         grid = grid.masked_scatter(mask, losses)
@@ -113,24 +82,34 @@ class SpeechTask:
     ) -> None:
         self.base, self.options = base, options
         self.stage = AudioStage(base, options.windows)
-        self.stages = {NAME: self.stage}
-        self.features = Features(self.stages, cache)
+        stages: dict[str, Stage] = {NAME: self.stage}
+        self.features = Features(stages, cache)
         self.base_hash = base.fingerprint
         self.model = attach(base, lora, seed)
         self.module: nn.Module = SpeechModule(base.model)
+        self.kept = KeptStage(self.stage, self.features, self.model, self.labels)
+        stages[KEPT] = self.kept
+        listed = () if options.terms is None else read_terms(find_terms(options.terms))
+        self.find_terms = TermFinder(term.text for term in listed)
         self._labels: dict[str, Labels] = {}
 
     def labels(self, row: Row) -> Labels:
         """The row's ids, made once."""
         found = self._labels.get(row.id)
         if found is None:
-            found = self._labels[row.id] = make_labels(self.base, row, self.options.language)
+            spans = self.find_terms(row.reference, getattr(row, "terms", ()))
+            found = make_labels(self.base, row, self.options.language, spans)
+            self._labels[row.id] = found
         return found
 
     def variants(self, row: Row) -> Iterable[Part]:
         """The row's audio. A text that is too long is found here, before the first step."""
         self.labels(row)
-        return [self.stage.part(row)]
+        return self._parts(row)
+
+    def _parts(self, row: Row) -> tuple[Part, ...]:
+        audio = self.stage.part(row)
+        return (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
 
     def bucket(self, row: Row) -> str:
         """The row's window."""
@@ -138,7 +117,7 @@ class SpeechTask:
 
     def choose(self, row: Row, draw: Draw) -> Example:
         """The row as it is: nothing is drawn."""
-        return Example(row, (self.stage.part(row),))
+        return Example(row, self._parts(row))
 
     def collate(
         self,
@@ -147,11 +126,16 @@ class SpeechTask:
         draws: Sequence[Draw],
     ) -> Batch:
         """Stack encoder outputs of one window; pad labels to the longest row."""
-        inputs, targets, mask = pad_labels(
-            [self.labels(example.row) for example in examples], self.base.ids["endoftext"]
-        )
+        labels = [self.labels(example.row) for example in examples]
+        inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
         hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
-        return {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
+        batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
+        if self.options.keep_base:
+            batch["kept"] = pad_sequence([each[KEPT]["hidden"] for each in tensors], True)
+            batch["keep"] = mask * self.options.keep_base
+            for i, each in enumerate(labels):
+                batch["keep"][i, [at - 1 for at in each.terms]] = 0.0
+        return batch
 
     def param_groups(self) -> list[ParamGroup]:
         """The adapter's weights."""

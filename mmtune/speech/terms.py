@@ -12,6 +12,8 @@ it was never taught.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +105,27 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
     if not any(term.seen for term in terms):
         raise ConfigError(f"{path} holds no term to train", "write one term a line")
     return tuple(terms)
+
+
+class TermFinder:
+    """Finds where terms stand in a transcript, as it is written: whole words, in any case.
+
+    Args:
+        terms: the run's.
+    """
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        self._terms = frozenset(terms)
+        self._pattern = _any_of(self._terms)
+
+    def __call__(self, text: str, more: Iterable[str] = ()) -> list[tuple[int, int]]:
+        """(first, after the last) character of each term; `more` are those that the row names."""
+        named = set(more) - self._terms
+        pattern = _any_of(self._terms | named) if named else self._pattern
+        return [match.span() for match in pattern.finditer(text)]
+
+
+def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(set(terms) - {""}, key=lambda term: (-len(term), term))
+    inner = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) matches nothing
+    return re.compile(rf"(?<!\w)(?:{inner})(?!\w)", re.IGNORECASE)

@@ -14,8 +14,9 @@ from mmtune.speech.base import load_base, resolve_base
 from mmtune.speech.forward import can_absorb, decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
+from mmtune.speech.loss import frozen_cross_entropy
 from mmtune.speech.rows import SpeechRow
-from mmtune.speech.task import FrozenCrossEntropy, SpeechModule
+from mmtune.speech.task import SpeechModule
 from tests.speech.real import BASE, TINY, loaded, needs
 
 
@@ -83,12 +84,23 @@ def test_frozen_cross_entropy(n: int) -> None:
     weight = torch.randn(101, 16, generator=generator)
     targets = torch.randint(101, (n,), generator=generator)
     scale = torch.rand(n, generator=generator)
-    ours = FrozenCrossEntropy.apply(hidden, weight, targets)
-    (gradient,) = torch.autograd.grad((ours * scale).sum(), hidden)
-    theirs = nn.functional.cross_entropy(hidden @ weight.T, targets, reduction="none")
-    (expected,) = torch.autograd.grad((theirs * scale).sum(), hidden)
-    torch.testing.assert_close(ours, theirs)
-    torch.testing.assert_close(gradient, expected)
+    kept, keep = torch.randn(n, 16, generator=generator), torch.rand(n, generator=generator)
+    logits = hidden @ weight.T
+    entropy = nn.functional.cross_entropy(logits, targets, reduction="none")
+    teacher = (kept @ weight.T).log_softmax(-1)
+    divergence = nn.functional.kl_div(
+        logits.log_softmax(-1), teacher, reduction="none", log_target=True
+    ).sum(-1)
+    for extra, theirs in (
+        ((), entropy),
+        ((kept, keep), (1 - keep) * entropy + keep * divergence),
+        ((kept, torch.zeros(n)), entropy),
+    ):
+        ours = frozen_cross_entropy(hidden, weight, targets, *extra)
+        (gradient,) = torch.autograd.grad((ours * scale).sum(), hidden)
+        (expected,) = torch.autograd.grad((theirs * scale).sum(), hidden, retain_graph=True)
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(gradient, expected)
 
 
 @needs(TINY)

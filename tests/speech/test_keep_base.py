@@ -1,0 +1,100 @@
+"""The base's own prediction as a part of the target: which words it covers, and what it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmtune.config import LoraOptions, TrainOptions
+from mmtune.data.cache import PrefixCache
+from mmtune.speech.base import load_base
+from mmtune.speech.labels import make_labels
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.rows import SpeechRow
+from mmtune.speech.stages import KEPT, NAME
+from mmtune.speech.task import SpeechTask
+from mmtune.speech.terms import TermFinder
+from mmtune.train.draw import Draw
+from mmtune.train.loop import fit
+from tests.speech.real import TINY, loaded, needs, real_rows
+
+
+def test_terms_are_found_as_whole_words_in_any_case() -> None:
+    find = TermFinder(["metoprolol", "NSTEMI", "heart failure", "heart", "q.d."])
+    text = "Metoprolol q.d. for heart failure, nstemi; not metoprolols or sweetheart"
+    assert [text[a:b] for a, b in find(text)] == ["Metoprolol", "q.d.", "heart failure", "nstemi"]
+    assert find("apixaban") == []
+    assert find("apixaban", ["Apixaban"]) == [(0, 8)]
+    assert TermFinder([])("anything") == []
+
+
+@needs(TINY)
+@settings(max_examples=60, deadline=None)
+@given(
+    before=st.text("ab é,.\t ", max_size=8),
+    term=st.sampled_from(["metoprolol", "NSTEMI", "naïve Bayes", "心電図"]),
+    after=st.text("cd è;! ", max_size=8),
+)
+def test_term_ids_are_those_that_write_the_term(before: str, term: str, after: str) -> None:
+    base = loaded(TINY)
+    row = SpeechRow(id="a", audio="a", text=f"{before} {term} {after}")
+    labels = make_labels(base, row, "en", TermFinder([term])(row.text))
+    written = base.tokenizer.decode([labels.ids[at] for at in labels.terms])
+    assert term in written
+    assert len(written.strip()) <= len(term) + 1  # a mark may share an id with the last letter
+    assert all(labels.given <= at < len(labels.ids) - 1 for at in labels.terms)
+
+
+def make_task(cache: Path, keep: float) -> SpeechTask:
+    options = SpeechOptions(keep_base=keep)
+    return SpeechTask(load_base(TINY), LoraOptions(rank=8), options, PrefixCache(cache), seed=3)
+
+
+@needs(TINY)
+def test_the_base_is_kept_but_for_the_terms(tmp_path: Path) -> None:
+    task = make_task(tmp_path, 0.75)
+    rows = [r for r in real_rows(40, step=3) if task.bucket(r) == "5s"][:3]
+    word = rows[0].text.split()[1]
+    rows[0] = rows[0].model_copy(update={"terms": (word,)})
+    examples = [task.choose(row, Draw(0, 0, row.id)) for row in rows]
+    assert [p for row in rows for p in task.variants(row)] == [p for e in examples for p in e.parts]
+    stored = [
+        dict(zip((NAME, KEPT), task.features.get(example.parts), strict=True))
+        for example in examples
+    ]
+    batch = task.collate(examples, stored, [])
+    at = [place - 1 for place in task.labels(rows[0]).terms]
+    assert at
+    keep = batch["mask"] * 0.75
+    keep[0, at] = 0
+    assert torch.equal(batch["keep"], keep)
+    # A fresh adapter changes nothing, so its states are the base's: no divergence, and a loss of
+    # a quarter of the cross-entropy, but for the term's, which counts whole.
+    with torch.no_grad():
+        mixed = task.module(batch).total
+        plain = task.module({k: v for k, v in batch.items() if k not in (KEPT, "keep")}).total
+    torch.testing.assert_close(mixed[1:], plain[1:] / 4, rtol=1e-3, atol=1e-3)
+    assert mixed[0] > plain[0] / 4
+
+
+@needs(TINY)
+def test_it_holds_the_adapter_near_the_base(tmp_path: Path) -> None:
+    """Trained on wrong transcripts, an adapter that keeps the base believes them less."""
+    losses = {}
+    for keep in (0.0, 0.9):
+        task = make_task(tmp_path / "cache", keep)
+        rows = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:8]
+        texts = [row.text for row in rows]
+        wrong = [
+            row.model_copy(update={"text": text})
+            for row, text in zip(rows, [*texts[1:], texts[0]], strict=True)
+        ]
+        options = TrainOptions(epochs=20, batch_size=8, lr=2e-3, schedule="constant")
+        fit(task, wrong, [], options, tmp_path / f"run{keep}")
+        task._labels.clear()
+        with torch.no_grad():
+            losses[keep] = task.validate(rows)["loss"]
+    assert losses[0.9] < 0.75 * losses[0.0]
