@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 CHUNK = 256  # positions whose logits are held at once
+LIKELY = 32  # ids of the base's prediction that are kept
 
 
 def frozen_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     targets: Tensor,
-    kept: Tensor | None = None,
+    kept: tuple[Tensor, Tensor] | None = None,
     keep: Tensor | None = None,
 ) -> Tensor:
     """(1 - keep) cross-entropy + keep KL(base || adapted), for each position.
@@ -26,63 +27,64 @@ def frozen_cross_entropy(
         hidden: [n, width], the adapted decoder's last states.
         weight: [vocabulary, width] of the frozen projection.
         targets: [n] ids.
-        kept: [n, width], the base's states at the same positions; None: cross-entropy alone.
+        kept: the base's prediction (`likely`); None: cross-entropy alone.
         keep: [n] in [0, 1].
 
     Returns:
         [n] float32.
     """
-    losses: Tensor = _Frozen.apply(hidden, weight, targets, kept, keep)  # type: ignore[no-untyped-call]
-    return losses
+    ids, shares, constant = targets[:, None], torch.ones_like(targets, dtype=torch.float32), 0.0
+    shares = shares[:, None]
+    if kept is not None and keep is not None:
+        share = keep[:, None].float()
+        probabilities = kept[1].float()
+        ids = torch.cat([ids, kept[0].long()], dim=1)
+        shares = torch.cat([1 - share, share * probabilities], dim=1)
+        constant = (share * torch.special.entr(probabilities)).sum(dim=-1)
+    losses: Tensor = _Frozen.apply(hidden, weight, ids, shares)  # type: ignore[no-untyped-call]
+    return losses - constant
+
+
+def likely(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The `LIKELY` likeliest ids of each position and their probabilities, which sum to 1.
+
+    Args:
+        hidden: [n, width], last states of a decoder.
+        weight: [vocabulary, width] of its projection.
+
+    Returns:
+        ids [n, LIKELY] int32 and probabilities [n, LIKELY] float32.
+    """
+    logits = nn.functional.linear(hidden.to(weight.dtype), weight).float()
+    best = logits.topk(LIKELY, dim=-1)
+    return best.indices.int(), best.values.softmax(dim=-1)
 
 
 class _Frozen(torch.autograd.Function):
     # Whisper's vocabulary of 51,865 makes logits by far the largest tensor of a step. The
     # projection gets no gradient, so the one of its input, (softmax - target) @ weight, is taken
     # while a chunk of logits is there, and scaled in the backward pass. Apple's Cut Cross-Entropy
-    # (arXiv 2411.09009) and Liger Kernel (arXiv 2410.10989, section 3.2) do the same.
+    # (arXiv 2411.09009) and Liger Kernel (arXiv 2410.10989, section 3.2) do the same. A target is
+    # a distribution over a few ids [n, k], of which one may come twice.
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        targets: Tensor,
-        kept: Tensor | None,
-        keep: Tensor | None,
-    ) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, shares: Tensor) -> Tensor:
         losses = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), CHUNK):
             part = slice(start, start + CHUNK)
-            places = torch.arange(len(targets[part]), device=hidden.device)
-            logs = _log_softmax(hidden[part], weight)
-            losses[part] = -logs[places, targets[part]]
-            teacher = share = None
-            if kept is not None and keep is not None:
-                share = keep[part, None].float()
-                wanted = _log_softmax(kept[part], weight)
-                teacher = wanted.exp()
-                divergence = (teacher * wanted.sub_(logs)).sum(dim=-1)
-                losses[part] += share.squeeze(1) * (divergence - losses[part])
+            logits = nn.functional.linear(hidden[part].to(weight.dtype), weight).float()
+            scale = logits.logsumexp(dim=-1, keepdim=True)
+            losses[part] = (shares[part] * (scale - logits.gather(1, ids[part]))).sum(dim=-1)
             if gradient is not None:
-                error = logs.exp_()
-                if teacher is None or share is None:
-                    error[places, targets[part]] -= 1
-                else:
-                    error -= teacher.mul_(share)
-                    error[places, targets[part]] -= 1 - share.squeeze(1)
+                error = logits.sub_(scale).exp_().scatter_add_(1, ids[part], -shares[part])
                 gradient[part] = (error.to(weight.dtype) @ weight).to(hidden.dtype)
         if gradient is not None:
             ctx.save_for_backward(gradient)
         return losses
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        """The stored gradient, scaled by each position's own."""
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0][:, None].to(gradient.dtype), None, None, None, None
-
-
-def _log_softmax(hidden: Tensor, weight: Tensor) -> Tensor:
-    logits = nn.functional.linear(hidden.to(weight.dtype), weight).float()
-    return logits.sub_(logits.logsumexp(dim=-1, keepdim=True))
+        return gradient * grads[0][:, None].to(gradient.dtype), None, None, None

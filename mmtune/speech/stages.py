@@ -23,6 +23,7 @@ from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels
+from mmtune.speech.loss import LIKELY, likely
 from mmtune.speech.options import Windows
 from mmtune.train.prefix import Features
 from mmtune.train.task import Part, Tensors
@@ -172,11 +173,10 @@ class AudioStage:
 
 
 class KeptStage:
-    """A row's audio and text -> what the untuned decoder makes of them, [length, width].
+    """A row's audio and text -> what the untuned model predicts at each place of the text.
 
-    Its last states before the projection, each after the correct text before it: the prediction
-    that an adapter keeps where it has nothing to learn (see `loss`). Like everything below an
-    adapter it never changes, so it is computed once a row and not in every epoch.
+    It is what an adapter keeps where it has nothing to learn (see `loss`). Like everything below
+    an adapter it never changes, so it is computed once a row and not in every epoch.
 
     Args:
         audio: the stage of the encoder outputs.
@@ -190,7 +190,7 @@ class KeptStage:
     ) -> None:
         self.audio, self.features, self.model, self.labels = audio, features, model, labels
         self.block = audio.block
-        self.fingerprint = hash_json({"version": 1, "audio": audio.fingerprint})
+        self.fingerprint = hash_json({"version": 2, "likely": LIKELY, "audio": audio.fingerprint})
 
     def part(self, row: Row) -> Part:
         """The part of a row; its source is the audio's and the ids."""
@@ -203,12 +203,14 @@ class KeptStage:
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Decoder states of parts of one shape: {"hidden": [ids - 1, width]} on the CPU."""
+        """{"ids", "probabilities"} of parts of one shape, [ids - 1, LIKELY] each, on the CPU."""
         padded = [*parts, *[parts[0]] * (self.block - len(parts))]
-        found = self.features.get([self.audio.part(part.origin) for part in padded])
-        hidden = torch.stack([each["hidden"] for each in found]).to(self.audio.device)
+        heard = self.features.get([self.audio.part(part.origin) for part in padded])
+        hidden = torch.stack([each["hidden"] for each in heard]).to(self.audio.device)
         ids = [self.labels(part.origin).ids[:-1] for part in padded]
         decoder = self.audio.base.model.model.decoder
         with self.model.disable_adapter():
             states = decode_all(decoder, torch.tensor(ids, device=self.audio.device), hidden)
-        return [{"hidden": each.clone()} for each in states.cpu()[: len(parts)]]
+        weight = self.audio.base.model.proj_out.weight
+        found = [likely(each, weight) for each in states[: len(parts)]]
+        return [{"ids": i.cpu(), "probabilities": p.cpu()} for i, p in found]

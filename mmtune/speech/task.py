@@ -45,14 +45,16 @@ class SpeechModule(nn.Module):
 
         Args:
             batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length]; where the
-                base is to be kept, also kept [rows, length, width], the base's own states, and
-                keep [rows, length], the share of its prediction in the target.
+                base is to be kept, also likely and probabilities [rows, length, LIKELY], its own
+                prediction, and keep [rows, length], the share of that in the target.
         """
         hidden = decode_all(self.decoder, batch["inputs"], batch["hidden"])
         mask: Tensor = batch["mask"]
-        kept = (batch["kept"][mask], batch["keep"][mask]) if "kept" in batch else (None, None)
+        kept = keep = None
+        if "keep" in batch:
+            kept, keep = (batch["likely"][mask], batch["probabilities"][mask]), batch["keep"][mask]
         losses = frozen_cross_entropy(
-            hidden[mask], self.project.weight, batch["targets"][mask], *kept
+            hidden[mask], self.project.weight, batch["targets"][mask], kept, keep
         )
         grid = torch.zeros(mask.shape, dtype=losses.dtype, device=losses.device)
         grid = grid.masked_scatter(mask, losses)
@@ -131,7 +133,9 @@ class SpeechTask:
         hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
         batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
         if self.options.keep_base:
-            batch["kept"] = pad_sequence([each[KEPT]["hidden"] for each in tensors], True)
+            kept = [each[KEPT] for each in tensors]
+            batch["likely"] = pad_sequence([each["ids"] for each in kept], True)
+            batch["probabilities"] = pad_sequence([each["probabilities"] for each in kept], True)
             batch["keep"] = mask * self.options.keep_base
             for i, each in enumerate(labels):
                 batch["keep"][i, [at - 1 for at in each.terms]] = 0.0

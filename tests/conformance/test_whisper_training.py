@@ -14,7 +14,7 @@ from mmtune.speech.base import load_base, resolve_base
 from mmtune.speech.forward import can_absorb, decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
-from mmtune.speech.loss import frozen_cross_entropy
+from mmtune.speech.loss import frozen_cross_entropy, likely
 from mmtune.speech.rows import SpeechRow
 from mmtune.speech.task import SpeechModule
 from tests.speech.real import BASE, TINY, loaded, needs
@@ -84,13 +84,15 @@ def test_frozen_cross_entropy(n: int) -> None:
     weight = torch.randn(101, 16, generator=generator)
     targets = torch.randint(101, (n,), generator=generator)
     scale = torch.rand(n, generator=generator)
-    kept, keep = torch.randn(n, 16, generator=generator), torch.rand(n, generator=generator)
+    states, keep = torch.randn(n, 16, generator=generator), torch.rand(n, generator=generator)
+    ids, probabilities = kept = likely(states, weight)
     logits = hidden @ weight.T
     entropy = nn.functional.cross_entropy(logits, targets, reduction="none")
-    teacher = (kept @ weight.T).log_softmax(-1)
-    divergence = nn.functional.kl_div(
-        logits.log_softmax(-1), teacher, reduction="none", log_target=True
-    ).sum(-1)
+    teacher = torch.zeros(n, 101).scatter(1, ids.long(), probabilities)
+    full = (states @ weight.T).softmax(-1)
+    nearly = full.masked_fill(teacher == 0, 0.0)
+    torch.testing.assert_close(teacher, nearly / nearly.sum(-1, keepdim=True))
+    divergence = nn.functional.kl_div(logits.log_softmax(-1), teacher, reduction="none").sum(-1)
     for extra, theirs in (
         ((), entropy),
         ((kept, keep), (1 - keep) * entropy + keep * divergence),
