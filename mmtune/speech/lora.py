@@ -1,8 +1,9 @@
-"""LoRA on Whisper's decoder: attached for training, loaded strictly, switched for each request."""
+"""LoRA on Whisper: attached for training, loaded strictly, switched for each request."""
 
 from __future__ import annotations
 
 import difflib
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,19 +18,21 @@ from mmtune.adapters.lora import lora_config, probe, require_match
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.speech.base import WhisperBase
+from mmtune.speech.encoder import finish
 
 MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 
 
-def decoder_targets(names: Sequence[str] = ()) -> str:
-    """The regular expression over module names that adapts these layers of the decoder alone.
+def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> str:
+    """The regular expression over module names that adapts these modules of Whisper's layers.
 
     Args:
         names: of `TARGETS`; empty means all.
+        encoder_layers: the adapted layers of the encoder; those of the decoder always are.
 
     Raises:
-        ConfigError: a name that the decoder's layers don't have.
+        ConfigError: a name that the layers don't have.
     """
     chosen = tuple(names) or TARGETS
     for name in chosen:
@@ -37,23 +40,53 @@ def decoder_targets(names: Sequence[str] = ()) -> str:
             near = difflib.get_close_matches(name, TARGETS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
-                f"lora.targets: {name!r} is no layer of Whisper's decoder",
+                f"lora.targets: {name!r} is no module of Whisper's layers",
                 f"{hint}use some of {', '.join(TARGETS)}",
             )
-    return rf"model\.decoder\.layers\.\d+\.((self|encoder)_attn\.)?({'|'.join(chosen)})"
+    layers = r"decoder\.layers\.\d+"
+    if encoder_layers:
+        layers = rf"({layers}|encoder\.layers\.({'|'.join(map(str, encoder_layers))}))"
+    return rf"model\.{layers}\.((self|encoder)_attn\.)?({'|'.join(chosen)})"
 
 
-def attach(base: WhisperBase, options: LoraOptions, seed: int) -> Any:
+def adapted_from(folder: Path) -> int | None:
+    """The lowest layer of the encoder that an adapter changes; None: the decoder's alone.
+
+    Raises:
+        AdapterError: the folder can't be read, or it adapts what lies below all layers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / "adapter_model.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            names = list(file.keys())
+    except (OSError, SafetensorError) as error:
+        raise AdapterError(f"{folder} can't be read: {error}", "restore the folder") from None
+    found = [re.search(r"\.encoder\.layers\.(\d+)\.", name) for name in names]
+    for name, layer in zip(names, found, strict=True):
+        if layer is None and ".encoder." in name:
+            raise AdapterError(
+                f"{folder} adapts {name!r}, below the encoder's layers",
+                "train it on layers of encoder and decoder, as mmtune's recipes do",
+            )
+    return min((int(layer[1]) for layer in found if layer), default=None)
+
+
+def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None = None) -> Any:
     """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
 
     Args:
         base: is changed: peft puts the adapter into its layers.
         seed: of the adapter's initial weights.
+        cut: the encoder's layers from this one on are adapted too; None: the decoder's alone.
     """
     from peft import get_peft_model
 
+    count = len(base.model.model.encoder.layers)
+    upper = range(count)[cut:] if cut is not None else ()
     config = lora_config(
-        options.model_copy(update={"targets": ()}), decoder_targets(options.targets)
+        options.model_copy(update={"targets": ()}), targets(options.targets, upper)
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft records the loaded folder, which for a starter exists on one machine only, and warns.
@@ -72,7 +105,7 @@ def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
         adapters: folders by the names that requests use.
 
     Raises:
-        AdapterError: damaged, made for another base, not of the decoder alone, or without effect.
+        AdapterError: damaged, made for another base, or without effect.
     """
     switch = Switch(base)
     for name, path in adapters.items():
@@ -110,11 +143,6 @@ class Switch:
             weights = load_peft_weights(str(folder), device="cpu")
         except Exception as error:  # json, safetensors and peft raise types of their own
             raise AdapterError(f"{folder} can't be read: {error}", "restore the folder") from None
-        if any(".encoder." in key for key in weights):
-            raise AdapterError(
-                f"{folder} adapts the encoder, whose output is shared and cached here",
-                "train it on the decoder, as mmtune's recipes do",
-            )
         try:
             if self.model is None:
                 self.model = PeftModel(self.base.model, config, adapter_name=inner)
@@ -135,11 +163,12 @@ class Switch:
 
     @torch.no_grad()
     def _answer(self) -> torch.Tensor:
-        """Logits [1, 3, vocabulary] for silence."""
+        """Logits [1, 3, vocabulary] for eight made-up frames through all layers."""
         whisper, config = self.base.model, self.base.model.config
         weight = whisper.proj_out.weight
         hidden = torch.zeros(1, 8, config.d_model, dtype=weight.dtype, device=weight.device)
         hidden[0, :, ::2] = 1.0
+        hidden = finish(whisper.model.encoder, hidden, 0)
         ids = torch.tensor([[self.base.ids["startoftranscript"], 1, 2]], device=weight.device)
         output = whisper.model.decoder(input_ids=ids, encoder_hidden_states=hidden, use_cache=False)
         logits: torch.Tensor = whisper.proj_out(output.last_hidden_state)

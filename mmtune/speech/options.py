@@ -18,6 +18,8 @@ class SpeechOptions(Section):
     language: str = "en"  # of rows that don't name theirs; English-only bases ignore it
     windows: Windows = "trimmed"  # for training: 4 to 30 s, by the clip; or always 30 s
     score_windows: Windows = "padded"  # for the comparison: Whisper itself knows only 30 s
+    # Top layers of the encoder that are adapted beside the decoder: for accents and dialects.
+    encoder_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     # Share of the base's own prediction in the target of all words but terms: what was right stays.
     keep_base: Annotated[float, Field(ge=0, le=1)] = 0.0
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy

@@ -1,4 +1,4 @@
-"""The frozen prefix of speech: a clip's encoder output, on a window that fits the clip.
+"""The frozen prefix of speech: the encoder below the adapter, on a window that fits the clip.
 
 Whisper's encoder always sees 30 s. Most utterances are far shorter, and the rest is silence that
 costs the same; a shorter window with the position embeddings cut to it is several times cheaper.
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.hashing import hash_file, hash_json, hash_text
 from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
 from mmtune.speech.base import WhisperBase
+from mmtune.speech.encoder import encode_mel, finish
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels
 from mmtune.speech.loss import LIKELY, likely
@@ -66,37 +67,23 @@ def seconds_of(row: Row) -> float:
     return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
-def encode_mel(encoder: Any, mel: Tensor) -> Tensor:
-    """Whisper's encoder on a window of any length, with the position embeddings cut to it.
-
-    The same computation as `WhisperEncoder.forward`, which refuses any length but 30 s
-    (transformers, models/whisper/modeling_whisper.py).
-
-    Args:
-        encoder: a `WhisperEncoder` in eval mode.
-        mel: [batch, mels, frames], 100 frames a second.
-
-    Returns:
-        [batch, frames / 2, width].
-    """
-    hidden = nn.functional.gelu(encoder.conv1(mel))
-    hidden = nn.functional.gelu(encoder.conv2(hidden)).permute(0, 2, 1)
-    hidden = hidden + encoder.embed_positions.weight[: hidden.shape[1]]
-    for layer in encoder.layers:
-        hidden = layer(hidden, None)
-    result: Tensor = encoder.layer_norm(hidden)
-    return result
-
-
 class AudioStage:
-    """Audio -> encoder output [frames, width]; 50 frames a second of the window.
+    """Audio -> the encoder's states [frames, width]; 50 frames a second of the window.
 
     The *audio* is padded with zeros, never the mel: a zero mel is not silence, and the floor of
     the log-mel follows the loudest frame of the clip.
+
+    Args:
+        base: whose encoder.
+        windows: see `window_of`.
+        cut: layers of the encoder below the first adapted one, which are run here; the others are
+            left to `finish`. None: all, with the last norm.
     """
 
-    def __init__(self, base: WhisperBase, windows: Windows = "trimmed") -> None:
-        self.base = base
+    def __init__(
+        self, base: WhisperBase, windows: Windows = "trimmed", cut: int | None = None
+    ) -> None:
+        self.base, self.cut = base, cut
         self.windows: Windows = windows
         self.encoder = base.model.model.encoder
         parameter = next(self.encoder.parameters())
@@ -114,6 +101,7 @@ class AudioStage:
                 },
                 "dtype": str(self.dtype),
             }
+            | ({} if cut is None else {"cut": cut})
         )
 
     def part(self, row: Row) -> Part:
@@ -142,14 +130,14 @@ class AudioStage:
         return f"{self.window(part.origin)}s"
 
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Encoder outputs of parts of one window: {"hidden": [frames, width]} on the CPU."""
+        """States of parts of one window: {"hidden": [frames, width]} on the CPU."""
         window = self.window(parts[0].origin)
         clips = [read_audio(part.origin.path, max_seconds=LONGEST + 1) for part in parts]
         return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window)]
 
     @torch.no_grad()
     def encode_audio(self, clips: Sequence[NDArray[np.float32]], window: int) -> list[Tensor]:
-        """Encoder outputs of clips on one window, each [frames, width], on the base's device.
+        """States of clips on one window, each [frames, width], on the base's device.
 
         Args:
             clips: [samples] each, 16 kHz; what goes beyond the window is cut.
@@ -167,9 +155,13 @@ class AudioStage:
                 max_length=window * SAMPLE_RATE,
                 return_tensors="pt",
             ).input_features.to(self.device, self.dtype)
-            hidden = encode_mel(self.encoder, mel)
+            hidden = encode_mel(self.encoder, mel, self.cut)
             results.extend(each.clone() for each in hidden[:real])
         return results
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Encoder outputs from states [rows, frames, width], with the adapter that is active."""
+        return finish(self.encoder, hidden, self.cut)
 
 
 class KeptStage:
@@ -210,7 +202,9 @@ class KeptStage:
         ids = [self.labels(part.origin).ids[:-1] for part in padded]
         decoder = self.audio.base.model.model.decoder
         with self.model.disable_adapter():
-            states = decode_all(decoder, torch.tensor(ids, device=self.audio.device), hidden)
+            heard_by_base = self.audio.finish(hidden)
+            inputs = torch.tensor(ids, device=self.audio.device)
+            states = decode_all(decoder, inputs, heard_by_base)
         weight = self.audio.base.model.proj_out.weight
         found = [likely(each, weight) for each in states[: len(parts)]]
         return [{"ids": i.cpu(), "probabilities": p.cpu()} for i, p in found]

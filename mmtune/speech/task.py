@@ -1,4 +1,4 @@
-"""Whisper's decoder as the loop sees it: stored encoder outputs in, per-row losses out."""
+"""Whisper above the cut as the loop sees it: stored encoder states in, per-row losses out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.decode import DecodeOptions, decode
+from mmtune.speech.encoder import cut_of, finish
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
@@ -33,10 +34,18 @@ SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
 
 
 class SpeechModule(nn.Module):
-    """The trainable path: decoder (with the adapter in its layers), projection, loss."""
+    """The trainable path: upper encoder, decoder (the adapter in their layers), projection, loss.
 
-    def __init__(self, whisper: Any) -> None:
+    Args:
+        whisper: a `WhisperForConditionalGeneration`.
+        cut: layers of its encoder that stored states have behind them; None: all.
+    """
+
+    def __init__(self, whisper: Any, cut: int | None = None) -> None:
         super().__init__()
+        self.cut = cut
+        if cut is not None:
+            self.encoder = whisper.model.encoder
         self.decoder = whisper.model.decoder
         self.project = whisper.proj_out
 
@@ -48,7 +57,10 @@ class SpeechModule(nn.Module):
                 base is to be kept, also likely and probabilities [rows, length, LIKELY], its own
                 prediction, and keep [rows, length], the share of that in the target.
         """
-        hidden = decode_all(self.decoder, batch["inputs"], batch["hidden"])
+        heard = batch["hidden"]
+        if self.cut is not None:
+            heard = finish(self.encoder, heard, self.cut)
+        hidden = decode_all(self.decoder, batch["inputs"], heard)
         mask: Tensor = batch["mask"]
         kept = keep = None
         if "keep" in batch:
@@ -62,13 +74,13 @@ class SpeechModule(nn.Module):
 
 
 class SpeechTask:
-    """Decoder LoRA on cached encoder outputs.
+    """LoRA on the decoder, and on upper layers of the encoder, on cached states from below.
 
     Args:
-        base: loaded; its decoder gets the adapter.
+        base: loaded; its layers get the adapter.
         lora: the adapter.
-        options: language and windows.
-        cache: of encoder outputs; None computes them again each time.
+        options: language, windows, adapted encoder layers.
+        cache: of encoder states; None computes them again each time.
         seed: of the adapter's initial weights.
     """
 
@@ -83,12 +95,13 @@ class SpeechTask:
         seed: int = 0,
     ) -> None:
         self.base, self.options = base, options
-        self.stage = AudioStage(base, options.windows)
+        cut = cut_of(base.model.model.encoder, options.encoder_layers)
+        self.stage = AudioStage(base, options.windows, cut)
         stages: dict[str, Stage] = {NAME: self.stage}
         self.features = Features(stages, cache)
         self.base_hash = base.fingerprint
-        self.model = attach(base, lora, seed)
-        self.module: nn.Module = SpeechModule(base.model)
+        self.model = attach(base, lora, seed, cut)
+        self.module: nn.Module = SpeechModule(base.model, cut)
         self.kept = KeptStage(self.stage, self.features, self.model, self.labels)
         stages[KEPT] = self.kept
         listed = () if options.terms is None else read_terms(find_terms(options.terms))
@@ -153,10 +166,11 @@ class SpeechTask:
         loss = units = 0.0
         for batch in self._batches(rows):
             found = self.features.get([self.stage.part(row) for row in batch])
-            hidden = torch.stack([each["hidden"] for each in found])
+            hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
             labels = [self.labels(row) for row in batch]
             prefixes = [each.ids[: each.given] for each in labels]
-            spoken = decode(self.base.model, hidden, prefixes, DecodeOptions(max_new_tokens=SPOKEN))
+            options = DecodeOptions(max_new_tokens=SPOKEN)
+            spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):
                 text = self.base.tokenizer.decode(ids, skip_special_tokens=True).strip()
                 stats[row.id] = metric.observe(row, Prediction(row.id, text))
@@ -164,7 +178,7 @@ class SpeechTask:
             device = self.stage.device
             result = self.module(
                 {
-                    "hidden": hidden.to(device),
+                    "hidden": hidden,
                     "inputs": inputs.to(device),
                     "targets": targets.to(device),
                     "mask": mask.to(device),

@@ -22,7 +22,7 @@ from mmtune.speech.audio import SAMPLE_RATE, read_audio
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import DecodeOptions, decode, detect_language
 from mmtune.speech.labels import prefix_ids
-from mmtune.speech.lora import MARKER, load_adapters
+from mmtune.speech.lora import MARKER, adapted_from, load_adapters
 from mmtune.speech.options import Windows
 from mmtune.speech.stages import LONGEST, NAME, AudioStage, seconds_of
 from mmtune.speech.task import SPOKEN
@@ -38,8 +38,8 @@ SMOOTH = 10  # frames (0.2 s) over which loudness is averaged
 class SpeechPredictor:
     """A base with its adapters (`mmtune.predict.Predictor`).
 
-    Each clip is encoded once, and decoded for every adapter that a call asks for: put the requests
-    for base and adapter into one `predict`.
+    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
+    that a call asks for: put the requests for base and adapter into one `predict`.
 
     Args:
         base: what `load_base` takes, or a loaded base that nothing else adapts.
@@ -61,10 +61,14 @@ class SpeechPredictor:
         language: str | None = None,
     ) -> None:
         self.base = _load(base) if isinstance(base, str) else base
-        self.features = features or Features({NAME: AudioStage(self.base, windows)}, None)
+        found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
+        cut = min((layer for layer in found if layer is not None), default=None)
+        self.features = features or Features({NAME: AudioStage(self.base, windows, cut)}, None)
         stage = self.features.stages[NAME]
         if not isinstance(stage, AudioStage):
             raise TypeError(f"the stage {NAME!r} is a {type(stage).__name__}, not an AudioStage")
+        if cut is not None and (stage.cut is None or stage.cut > cut):
+            raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
         self.stage = stage
         self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
         self.adapters = load_adapters(self.base, adapters)
@@ -116,13 +120,14 @@ class SpeechPredictor:
         prompts: Sequence[str | None],
         weights: Mapping[str, float],
     ) -> list[str]:
-        """Transcripts of encoder outputs [rows, frames, width] of one window."""
+        """Transcripts of the stage's states [rows, frames, width] of one window."""
         prefixes = [
             prefix_ids(self.base, language, prompt)
             for language, prompt in zip(languages, prompts, strict=True)
         ]
         with self.adapters.on(weights):
-            spoken = decode(self.base.model, hidden, prefixes, self.options)
+            heard = self.stage.finish(hidden)
+            spoken = decode(self.base.model, heard, prefixes, self.options)
         return [self.base.tokenizer.decode(i, skip_special_tokens=True).strip() for i in spoken]
 
     def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
@@ -133,7 +138,7 @@ class SpeechPredictor:
         open_rows = [i for i, name in enumerate(found) if name is None]
         if open_rows:
             with self.adapters.on({}):
-                heard = detect_language(self.base.model, hidden[open_rows])
+                heard = detect_language(self.base.model, self.stage.finish(hidden[open_rows]))
             for i, language in zip(open_rows, heard, strict=True):
                 found[i] = language
         return found

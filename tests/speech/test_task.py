@@ -11,7 +11,7 @@ from mmtune.config import LoraOptions, TrainOptions
 from mmtune.data.cache import PrefixCache
 from mmtune.errors import ConfigError, DataError
 from mmtune.speech.base import load_base
-from mmtune.speech.lora import decoder_targets
+from mmtune.speech.lora import targets
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
 from mmtune.speech.task import SpeechTask
@@ -78,12 +78,12 @@ def test_a_text_that_has_no_room_is_named() -> None:
 def test_targets_are_the_decoders() -> None:
     import re
 
-    pattern = decoder_targets(("q_proj", "fc1"))
+    pattern = targets(("q_proj", "fc1"))
     assert re.fullmatch(pattern, "model.decoder.layers.3.encoder_attn.q_proj")
     assert re.fullmatch(pattern, "model.decoder.layers.11.fc1")
     assert not re.fullmatch(pattern, "model.encoder.layers.3.self_attn.q_proj")
     assert not re.fullmatch(pattern, "model.decoder.layers.3.self_attn.k_proj")
     with pytest.raises(ConfigError, match="'query'"):
-        decoder_targets(("query",))
+        targets(("query",))
     with pytest.raises(ConfigError, match="did you mean 'out_proj'"):
-        decoder_targets(("o_proj", "out_prj"))
+        targets(("o_proj", "out_prj"))
