@@ -9,8 +9,8 @@ computed by the model that was trained, the same normalization.
 - theirs: `Seq2SeqTrainer` with the collator of transformers' fine-tuning guide and the LoraConfig
   of PEFT's Whisper guide (rank 32, q_proj and v_proj of encoder and decoder), features computed
   beforehand for 30 s windows; the time counts features and training.
-- ours: `mmtune.train.loop.fit` with the default adapter (decoder), from an empty cache; the time
-  counts preflight, encoding, storing and training.
+- ours: `mmtune.train.loop.fit` from an empty cache; the time counts preflight, encoding, storing
+  and training. The adapter is the default one, on the decoder, or also on upper encoder layers.
 
 Model loading, checking the data and scoring are in neither time. CPU seconds are given beside the
 clock because they don't depend on what else the machine does.
@@ -50,6 +50,8 @@ from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
 
 SCORED = 8  # rows decoded together
+OURS, THEIRS = "mmtune", "transformers + PEFT"
+ADAPTED = {"0": "decoder", "all": "decoder and encoder"}
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
     return stats
 
 
-def ours(args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str) -> Run:
-    """mmtune, from an empty cache."""
+def ours(
+    args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str, layers: str
+) -> Run:
+    """mmtune, from an empty cache; `layers` of the encoder are adapted beside the decoder."""
     base = load_base(args.base, device(), DTYPES[kind])
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(
@@ -119,11 +123,13 @@ def ours(args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, 
         )
         clock = Clock()
         cache = PrefixCache(Path(folder) / "cache")
-        task = SpeechTask(base, LoraOptions(), SpeechOptions(), cache, seed)
+        speech = SpeechOptions(encoder_layers=layers if layers == "all" else int(layers))
+        task = SpeechTask(base, LoraOptions(), speech, cache, seed)
         fit(task, rows, [], options, Path(folder) / "run")
         wall, cpu = clock.since()
     seen = len(rows) * args.epochs
-    return Run("mmtune", kind, seen / wall, seen / cpu, score(base, test))
+    side = f"{OURS}, {ADAPTED.get(layers, f'decoder and top {layers} of the encoder')}"
+    return Run(side, kind, seen / wall, seen / cpu, score(base, test))
 
 
 @dataclass
@@ -221,7 +227,7 @@ def theirs(
     if not steps:
         seen = len(rows) * args.epochs
         return Run(
-            "transformers + PEFT",
+            THEIRS,
             kind,
             seen / (wall + features[0]),
             seen / (cpu + features[1]),
@@ -236,7 +242,7 @@ def theirs(
         for i in (0, 1)
     )
     note = f"speed from {len(taken)} steps"
-    return Run("transformers + PEFT", kind, 1 / wall, 1 / cpu, [], note)
+    return Run(THEIRS, kind, 1 / wall, 1 / cpu, [], note)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -260,13 +266,13 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
         f"| base | | | | {words(bootstrap(base, metric.reduce, clusters=clusters))} |",
     ]
     for kind in dict.fromkeys(run.precision for run in runs):
-        reference = [r for r in runs if r.precision == kind and r.side != "mmtune"]
+        reference = [r for r in runs if r.precision == kind and r.side == THEIRS]
         for side in dict.fromkeys(run.side for run in runs):
             mine = [r for r in runs if (r.side, r.precision) == (side, kind)]
             if not mine:
                 continue
             ratio = "1"
-            if side == "mmtune" and reference:
+            if side != THEIRS and reference:
                 wall, cpu = (
                     statistics.mean(getattr(r, name) for r in mine)
                     / statistics.mean(getattr(r, name) for r in reference)
@@ -298,17 +304,27 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
 
 def difference(runs: list[Run], kind: str, clusters: list[Any]) -> list[str]:
     """Our WER minus theirs, paired by test row and repeat."""
-    by = {
-        side: [r.stats for r in runs if r.precision == kind and r.side == side and r.stats]
-        for side in ("transformers + PEFT", "mmtune")
-    }
-    pairs = list(zip(*by.values(), strict=False))
-    if not pairs:
-        return []
-    a = [s for pair in pairs for s in pair[0]]
-    b = [s for pair in pairs for s in pair[1]]
-    gap = paired_bootstrap(a, b, WordErrors().reduce, clusters=clusters * len(pairs))[2]
-    return [f"| difference, {kind} | | | | {words(gap)} |"]
+    by: dict[str, list[list[Stat]]] = {}
+    for run in runs:
+        if run.precision == kind and run.stats:
+            by.setdefault(run.side, []).append(run.stats)
+    reference = by.pop(THEIRS, [])
+    lines = []
+    for side, mine in by.items():
+        pairs = list(zip(reference, mine, strict=False))
+        if pairs:
+            a = [s for pair in pairs for s in pair[0]]
+            b = [s for pair in pairs for s in pair[1]]
+            gap = paired_bootstrap(a, b, WordErrors().reduce, clusters=clusters * len(pairs))[2]
+            lines.append(f"| difference: {side}, {kind} | | | | {words(gap)} |")
+    return lines
+
+
+def report(run: Run, seed: int) -> None:
+    """A line while it runs."""
+    rate = WordErrors().reduce(run.stats) if run.stats else None
+    scored = f", WER {rate:.3f}" if rate is not None else ""
+    print(f"{run.side}, {run.precision}, {seed}: {run.speed:.2f} utterances/s{scored}", flush=True)
 
 
 def main() -> None:
@@ -327,6 +343,9 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=4, help="of theirs in the other repeats; the first warms up"
     )
+    parser.add_argument(
+        "--encoder-layers", nargs="*", default=["0", "2", "all"], help="of our runs: 0, N or all"
+    )
     parser.add_argument("--out", type=Path, help="write the table to this file")
     args = parser.parse_args()
     rows, test = load_rows(args.data, args.rows), load_rows(args.test, args.test_rows)
@@ -341,11 +360,12 @@ def main() -> None:
     runs: list[Run] = []
     for kind in kinds:
         for seed in range(args.repeats):
-            runs.append(ours(args, rows, test, seed, kind))
-            print(runs[-1].side, kind, seed, f"{runs[-1].speed:.2f} utterances/s", flush=True)
+            for layers in args.encoder_layers:
+                runs.append(ours(args, rows, test, seed, kind, layers))
+                report(runs[-1], seed)
             steps = 0 if seed < args.full else args.steps
             runs.append(theirs(args, rows, test, seed, kind, steps))
-            print(runs[-1].side, kind, seed, f"{runs[-1].speed:.2f} utterances/s", flush=True)
+            report(runs[-1], seed)
     text = table(runs, base, test, args)
     print(text)
     if args.out:

@@ -20,11 +20,17 @@ class Section(BaseModel):
 
 
 class LoraOptions(Section):
-    """The adapter (LoRA, arXiv 2106.09685)."""
+    """The adapter (LoRA, arXiv 2106.09685).
+
+    `rslora` scales by alpha / sqrt(rank) (arXiv 2312.03732); `dora` also learns each weight row's
+    magnitude (arXiv 2402.09353), so that scale 0 is not the base.
+    """
 
     rank: Annotated[int, Field(ge=1)] = 16
     alpha: Annotated[float, Field(gt=0)] = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rslora: bool = False
+    dora: bool = False
     targets: tuple[str, ...] = ()  # names of the adapted modules; empty: the recipe's own choice
 
 

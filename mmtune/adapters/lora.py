@@ -17,7 +17,7 @@ def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
     """A `peft.LoraConfig`.
 
     Args:
-        options: rank, alpha, dropout and, if the user gave any, targets.
+        options: rank, alpha, dropout, kind and, if the user gave any, targets.
         targets: the recipe's targets: name endings, or one regular expression over full names.
     """
     from peft import LoraConfig
@@ -27,6 +27,8 @@ def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
         r=options.rank,
         lora_alpha=options.alpha,  # type: ignore[arg-type, unused-ignore]
         lora_dropout=options.dropout,
+        use_rslora=options.rslora,
+        use_dora=options.dora,
         target_modules=chosen,
         bias="none",
     )

@@ -26,12 +26,13 @@ class DecodeOptions:
 
     Attributes:
         beams: 1 is greedy.
-        max_new_tokens: for each row, the end token included; None: to the decoder's last position.
+        max_new_tokens: for all rows or for each, the end token included; None: to the decoder's
+            last position.
         length_penalty: finished beams are ranked by log probability / length ** this.
     """
 
     beams: int = 1
-    max_new_tokens: int | None = None
+    max_new_tokens: int | tuple[int, ...] | None = None
     length_penalty: float = 1.0
 
 
@@ -58,10 +59,10 @@ def decode(
     if not prefixes:
         return []
     decoder = _Decoder(model, hidden, prefixes)
-    limits = [
-        min(options.max_new_tokens or room, room)
-        for room in (decoder.positions - len(prefix) for prefix in prefixes)
-    ]
+    wanted = options.max_new_tokens
+    most = wanted if isinstance(wanted, tuple) else [wanted] * len(prefixes)
+    rooms = [decoder.positions - len(prefix) for prefix in prefixes]
+    limits = [min(one or room, room) for one, room in zip(most, rooms, strict=True)]
     if min(limits) < 1:
         raise ValueError(f"a prefix of {max(map(len, prefixes))} ids leaves no room to decode")
     if options.beams == 1:

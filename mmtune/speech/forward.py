@@ -42,7 +42,7 @@ def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
 
 
 def can_absorb(decoder: Any, length: int) -> bool:
-    """Whether it is exact and cheaper: no dropout anywhere, fewer tokens than a head is wide."""
+    """Whether it is exact and cheaper: no dropout or DoRA, fewer tokens than a head is wide."""
     config = decoder.config
     dropouts = (config.dropout, config.attention_dropout, config.activation_dropout)
     if any(dropouts) or config.decoder_layerdrop:
@@ -51,7 +51,7 @@ def can_absorb(decoder: Any, length: int) -> bool:
     if length >= attention.head_dim:
         return False
     projections = [p for layer in decoder.layers for p in _projections(layer.encoder_attn)]
-    return all(not _has_dropout(p) for p in projections)
+    return all(not _has_dropout(p) and not _has_dora(p) for p in projections)
 
 
 def _projections(attention: Any) -> tuple[Any, Any]:
@@ -61,6 +61,11 @@ def _projections(attention: Any) -> tuple[Any, Any]:
 def _has_dropout(layer: Any) -> bool:
     drops = getattr(layer, "lora_dropout", {})
     return any(getattr(drop, "p", 0.0) for drop in drops.values()) if drops else False
+
+
+def _has_dora(layer: Any) -> bool:
+    # Its norm is of the whole weight, so that W + s B A isn't all there is.
+    return any(getattr(layer, "use_dora", {}).values())
 
 
 def weight_of(layer: Any) -> Tensor:

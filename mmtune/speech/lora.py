@@ -22,13 +22,16 @@ from mmtune.speech.encoder import finish
 
 MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+ATTENTIONS = ("self_attn", "encoder_attn")
+KNOWN = (*TARGETS, *(f"{kind}.{name}" for kind in ATTENTIONS for name in TARGETS[:4]))
 
 
 def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> str:
     """The regular expression over module names that adapts these modules of Whisper's layers.
 
     Args:
-        names: of `TARGETS`; empty means all.
+        names: of `TARGETS`, or of one kind of attention alone ("encoder_attn.q_proj"); empty
+            means all.
         encoder_layers: the adapted layers of the encoder; those of the decoder always are.
 
     Raises:
@@ -36,17 +39,18 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
     """
     chosen = tuple(names) or TARGETS
     for name in chosen:
-        if name not in TARGETS:
-            near = difflib.get_close_matches(name, TARGETS, n=1)
+        if name not in KNOWN:
+            near = difflib.get_close_matches(name, KNOWN, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
                 f"lora.targets: {name!r} is no module of Whisper's layers",
-                f"{hint}use some of {', '.join(TARGETS)}",
+                f"{hint}use some of {', '.join(TARGETS)}, or self_attn.NAME, encoder_attn.NAME",
             )
     layers = r"decoder\.layers\.\d+"
     if encoder_layers:
         layers = rf"({layers}|encoder\.layers\.({'|'.join(map(str, encoder_layers))}))"
-    return rf"model\.{layers}\.((self|encoder)_attn\.)?({'|'.join(chosen)})"
+    found = "|".join(re.escape(n) if "." in n else rf"((self|encoder)_attn\.)?{n}" for n in chosen)
+    return rf"model\.{layers}\.({found})"
 
 
 def adapted_from(folder: Path) -> int | None:

@@ -123,6 +123,10 @@ def test_a_limit_ends_rows_and_beams() -> None:
     for beams in (1, 4):
         short = decode(base.model, hidden, [prefix] * 2, DecodeOptions(beams, max_new_tokens=3))
         assert [len(ids) for ids in short] == [3, 3]
+        own = decode(base.model, hidden, [prefix] * 2, DecodeOptions(beams, (2, 5)))
+        assert [len(ids) for ids in own] == [2, 5]
+        if beams == 1:
+            assert [ids[:3] for ids in own] == [short[0][:2], short[1]]
     with pytest.raises(ValueError, match="no room"):
         decode(base.model, hidden[:1], [[1] * 448], DecodeOptions())
     with pytest.raises(ValueError, match="1 prefixes"):

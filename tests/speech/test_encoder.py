@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,11 +74,14 @@ def test_gradients_are_those_of_the_whole_model() -> None:
 
 
 @needs(TINY)
-def test_trained_saved_and_heard_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [{}, {"dora": True}, {"rslora": True, "alpha": 16}])
+def test_trained_saved_and_heard_again(
+    kind: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("mmtune.speech.task.SPOKEN", 40)
     options = SpeechOptions(encoder_layers=1, keep_base=0.2)
     cache = PrefixCache(tmp_path / "cache")
-    task = SpeechTask(load_base(TINY), LoraOptions(rank=8), options, cache, seed=3)
+    task = SpeechTask(load_base(TINY), LoraOptions(rank=8, **kind), options, cache, seed=3)
     rows = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:8]
     settings = TrainOptions(epochs=5, batch_size=8, lr=2e-3, schedule="constant")
     result = fit(task, rows, rows[:4], settings, tmp_path / "run")

@@ -40,6 +40,18 @@ def test_it_learns_real_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @needs(TINY)
+def test_validation_does_not_follow_a_loop() -> None:
+    """The untuned base repeats itself on some trimmed windows; one such row must not be all."""
+    task = make_task()
+    rows = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:12]
+    with torch.no_grad():
+        found = task.validate(rows)
+    words = sum(len(r.text.split()) for r in rows)
+    most = sum(2 * len(task.labels(r).ids) + 8 for r in rows)
+    assert 0 < found["wer"] <= 1 + most / words
+
+
+@needs(TINY)
 def test_only_the_decoders_adapter_trains(tmp_path: Path) -> None:
     task = make_task()
     (group,) = task.param_groups()
@@ -83,6 +95,11 @@ def test_targets_are_the_decoders() -> None:
     assert re.fullmatch(pattern, "model.decoder.layers.11.fc1")
     assert not re.fullmatch(pattern, "model.encoder.layers.3.self_attn.q_proj")
     assert not re.fullmatch(pattern, "model.decoder.layers.3.self_attn.k_proj")
+    crossed = targets(("encoder_attn.q_proj", "fc2"), (2, 3))
+    assert re.fullmatch(crossed, "model.decoder.layers.0.encoder_attn.q_proj")
+    assert re.fullmatch(crossed, "model.encoder.layers.3.fc2")
+    assert not re.fullmatch(crossed, "model.decoder.layers.0.self_attn.q_proj")
+    assert not re.fullmatch(crossed, "model.encoder.layers.1.fc2")
     with pytest.raises(ConfigError, match="'query'"):
         targets(("query",))
     with pytest.raises(ConfigError, match="did you mean 'out_proj'"):
