@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mmtune.errors import ConfigError
+
 
 def cut_of(encoder: Any, adapted: int | str) -> int | None:
     """How many of the encoder's layers lie below the first adapted one.
@@ -20,9 +22,17 @@ def cut_of(encoder: Any, adapted: int | str) -> int | None:
 
     Returns:
         None where no layer is adapted: then the whole encoder lies below.
+
+    Raises:
+        ConfigError: the encoder has fewer layers.
     """
     layers = len(encoder.layers)
-    top = layers if adapted == "all" else min(int(adapted), layers)
+    top = layers if adapted == "all" else int(adapted)
+    if top > layers:
+        raise ConfigError(
+            f"task.encoder_layers: {top}, but the base's encoder has {layers} layers",
+            f"use 0 to {layers}, or all",
+        )
     return layers - top if top else None
 
 

@@ -35,7 +35,7 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
         encoder_layers: the adapted layers of the encoder; those of the decoder always are.
 
     Raises:
-        ConfigError: a name that the layers don't have.
+        ConfigError: a name that the layers don't have, or none that the encoder's have.
     """
     chosen = tuple(names) or TARGETS
     for name in chosen:
@@ -46,6 +46,11 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
                 f"lora.targets: {name!r} is no module of Whisper's layers",
                 f"{hint}use some of {', '.join(TARGETS)}, or self_attn.NAME, encoder_attn.NAME",
             )
+    if encoder_layers and all(name.startswith("encoder_attn.") for name in chosen):
+        raise ConfigError(
+            f"task.encoder_layers: lora.targets ({', '.join(chosen)}) are in the decoder alone",
+            "set task.encoder_layers to 0, or add a target such as self_attn.q_proj",
+        )
     layers = r"decoder\.layers\.\d+"
     if encoder_layers:
         layers = rf"({layers}|encoder\.layers\.({'|'.join(map(str, encoder_layers))}))"
