@@ -33,8 +33,8 @@ def frozen_cross_entropy(
     Returns:
         [n] float32.
     """
-    ids, shares, constant = targets[:, None], torch.ones_like(targets, dtype=torch.float32), 0.0
-    shares = shares[:, None]
+    ids, constant = targets[:, None], 0.0
+    shares = torch.ones_like(ids, dtype=torch.float32)
     if kept is not None and keep is not None:
         share = keep[:, None].float()
         probabilities = kept[1].float()
