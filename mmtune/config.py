@@ -206,8 +206,8 @@ def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) 
 
 
 def _explain(error: ValidationError, source: str, known: Sequence[str], prefix: str) -> ConfigError:
-    first = error.errors()[0]
-    name = prefix + ".".join(str(part) for part in first["loc"])
+    errors = [(_setting(e["loc"], known, prefix), e) for e in error.errors()]
+    name, first = errors[0]
     if first["type"] == "extra_forbidden":
         return ConfigError(
             f"{source}: unknown setting {name!r}", did_you_mean(name.rsplit(".", 1)[-1], known)
@@ -216,6 +216,13 @@ def _explain(error: ValidationError, source: str, known: Sequence[str], prefix: 
         return ConfigError(
             f"{source}: setting {name!r} is missing", f"add it, or give --{name} VALUE"
         )
-    return ConfigError(
-        f"{source}: {name} = {first['input']!r}: {first['msg']}", "correct this value"
-    )
+    # A setting of several types has an error for each of them.
+    wrong = " or: ".join(e["msg"] for where, e in errors if where == name)
+    return ConfigError(f"{source}: {name} = {first['input']!r}: {wrong}", "correct this value")
+
+
+def _setting(place: Sequence[str | int], known: Sequence[str], prefix: str) -> str:
+    # Pydantic's place goes on below the setting: an index, or the type that was tried.
+    parts = [str(part) for part in place]
+    ends = (prefix + ".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((name for name in ends if name in known), prefix + ".".join(parts))

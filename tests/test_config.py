@@ -83,3 +83,19 @@ def test_nest_makes_one_leaf(parts: list[str], value: int) -> None:
         assert list(found) == [part]
         found = found[part]
     assert found == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wrong"),
+    [
+        ("encoder_layers", "most", "valid integer.* or: Input should be 'all'"),
+        ("encoder_layers", "-1", "greater than or equal to 0 or: "),
+        ("lora.targets", "[1]", "valid string"),
+    ],
+)
+def test_a_setting_of_several_types_is_named_by_its_name(key: str, value: str, wrong: str) -> None:
+    with pytest.raises(ConfigError, match=rf"x: (task|lora)\.\w+ = \S+: .*{wrong}"):
+        build(RECIPE, "x", {key: value})
+    assert (
+        build(RECIPE, "x", {"encoder_layers": "all"}).task.model_dump()["encoder_layers"] == "all"
+    )
