@@ -54,6 +54,15 @@ class TrainOptions(Section):
     patience: Annotated[int, Field(ge=1)] | None = None  # validations without a new best
     checkpoint_every: Annotated[int, Field(ge=1)] = 50  # steps
     keep: Annotated[int, Field(ge=2)] = 2  # checkpoints: never fewer than two
+    # Strengths of the adapter that are tried on validation (and retention) rows after training;
+    # one alone is taken untried.
+    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
+        0.25,
+        0.5,
+        0.75,
+        1.0,
+    )
+    may_lose: Annotated[float, Field(ge=0)] = 0.01  # of the validation metric on retention rows
     stop_after_bad: Annotated[int, Field(ge=1)] = 3  # skipped steps in a row
     tracker: str | None = None  # any of Accelerate's: tensorboard, wandb, mlflow …
 

@@ -44,6 +44,14 @@ class Modality(Protocol):
         """The manifest or folder to train on; a recipe may make it (speech from a term list)."""
         ...
 
+    def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
+        """A manifest of rows made to be trained on beside the data's own; None for none."""
+        ...
+
+    def retention(self, config: RunConfig) -> Sequence[Row]:
+        """Rows on which the adapter's strength is tried, for they must not get worse."""
+        ...
+
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """The task of a run: base loaded, adapter attached, nothing computed."""
         ...

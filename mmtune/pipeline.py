@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,7 +16,7 @@ import yaml
 
 from mmtune.adapters.card import Card, read_card
 from mmtune.config import RunConfig, build, read_yaml
-from mmtune.data.rows import Split
+from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import write_report
@@ -24,6 +26,7 @@ from mmtune.resources import recipes, resource
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
     from mmtune.train.loop import FitResult, Reporter
+    from mmtune.train.scale import ScalePoint
     from mmtune.train.task import Task
 
 COMPARISON = "comparison.json"
@@ -88,12 +91,19 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
+    with process.main_process_first():
+        added = _added(config, dataset, reporter)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
     result = fit(
-        task, dataset.split("train"), dataset.split("validation"), config.train, folder, reporter
+        task,
+        (*dataset.split("train"), *added),
+        dataset.split("validation"),
+        config.train,
+        folder,
+        reporter,
     )
     if process.is_main_process:
-        _save_adapter(config, dataset, task, result)
+        _save_adapter(config, dataset, len(added), task, result, reporter)
         _compare(config, dataset)
     process.wait_for_everyone()
     return RunResult(folder, result, _read_comparison(folder))
@@ -113,6 +123,22 @@ def evaluate(config: RunConfig) -> Comparison:
     dataset = check(modality.prepare(config), modality, config.data)
     (config.folder / COMPARISON).unlink(missing_ok=True)
     return _compare(config, dataset)
+
+
+def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
+    """What the modality adds to the training rows, checked as all data is."""
+    from mmtune.data.check import check
+
+    modality = find_modality(config.modality)
+    source = modality.extend(config, dataset)
+    if source is None:
+        return ()
+    rows = check(source, modality).split("train")
+    if reporter is not None:
+        kinds = Counter(row.group.get("mix", "other") for row in rows)
+        parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        reporter.note(f"added      {parts}: {source}")
+    return rows
 
 
 def _claim(config: RunConfig) -> None:
@@ -174,13 +200,25 @@ def _rows(dataset: Dataset) -> dict[str, int]:
     return {name: len(dataset.split(name)) for name in get_args(Split)}
 
 
-def _save_adapter(config: RunConfig, dataset: Dataset, task: Task, result: FitResult) -> None:
+def _save_adapter(
+    config: RunConfig,
+    dataset: Dataset,
+    added: int,
+    task: Task,
+    result: FitResult,
+    reporter: Reporter | None,
+) -> None:
+    from mmtune.train.scale import scaled
+
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON).exists():
         return  # a finished run that is repeated
+    scale, points = _choose_scale(config, dataset, task, reporter)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    task.save(partial)
+    with nullcontext() if scale == 1.0 else scaled(task.module, scale):
+        task.save(partial)
+    rows = _rows(dataset)
     Card(
         name=config.name,
         recipe=config.recipe,
@@ -188,14 +226,49 @@ def _save_adapter(config: RunConfig, dataset: Dataset, task: Task, result: FitRe
         base=config.base,
         base_hash=task.base_hash,
         dataset=dataset.fingerprint,
-        rows=_rows(dataset),
+        rows=rows | ({"added": added} if added else {}),
         settings=yaml.safe_load(config.dump()),
         validation=result.best,
         best_step=result.best_step,
         steps=result.steps,
+        scale=scale,
+        sweep=[dataclasses.asdict(point) for point in points],
     ).write(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
+
+
+def _choose_scale(
+    config: RunConfig, dataset: Dataset, task: Task, reporter: Reporter | None
+) -> tuple[float, list[ScalePoint]]:
+    """The strength that is best on validation rows without harm to the retention rows."""
+    from mmtune.train.scale import best_scale, can_scale, sweep
+
+    scales, validation = config.train.scales, dataset.split("validation")
+    if len(scales) == 1:
+        return scales[0], []
+    if not validation or not can_scale(task.module):
+        return 1.0, []
+    retention = find_modality(config.modality).retention(config)
+    points = sweep(task, scales, validation, retention)
+    found = best_scale(points, task.monitor, config.train.may_lose)
+    if reporter is not None:
+        for point in points:
+            kept = "" if point.retained is None else f"   retention {point.retained:.4f}"
+            mark = "   chosen" if point.scale == found else ""
+            reporter.note(
+                f"scale {point.scale:<4g} {task.monitor.name} {point.value:.4f}{kept}{mark}"
+            )
+    if found == 0.0:
+        # An adapter without effect would be refused everywhere; the figures say what it is.
+        least = min(scales)
+        if reporter is not None:
+            reporter.note(
+                f"no strength is better than the base and keeps what it had; saved at {least:g}: "
+                "keep the base"
+            )
+        return least, points
+    return found, points
 
 
 def _compare(config: RunConfig, dataset: Dataset) -> Comparison:

@@ -38,6 +38,8 @@ class Card(BaseModel):
     validation: dict[str, float] = Field(default_factory=dict)  # of the kept checkpoint
     best_step: int = 0
     steps: int = 0
+    scale: float = 1.0  # of the trained adapter; it is in the weights already
+    sweep: list[dict[str, Any]] = Field(default_factory=list)  # what each scale reached
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled after evaluation
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -56,6 +58,10 @@ class Card(BaseModel):
             f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
             f"- best of {self.steps} steps: step {self.best_step}",
         ]
+        if self.sweep:
+            lines.append(
+                f"- its strength is {self.scale:g} of what was trained: see `sweep` in {FILE}"
+            )
         lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
         if self.measures:
             lines += [

@@ -64,6 +64,14 @@ class ImageModality:
             )
         return config.data.path
 
+    def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
+        """Nothing yet."""
+        return None
+
+    def retention(self, config: RunConfig) -> Sequence[Row]:
+        """None: what an image adapter must keep isn't measured by its validation."""
+        return ()
+
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's UNet."""
         from mmtune.image.base import load_base, pick_device

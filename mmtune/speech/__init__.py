@@ -51,6 +51,19 @@ class SpeechModality:
 
         return prepare(config)
 
+    def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
+        """Joined windows, non-speech and replayed speech, as `task.mix` says."""
+        from mmtune.speech.mix import extend
+
+        return extend(config, dataset)
+
+    def retention(self, config: RunConfig) -> Sequence[Row]:
+        """Other rows of the retention manifest than those that `compare` scores."""
+        from mmtune.speech.compare import retention_rows
+
+        assert isinstance(config.task, SpeechOptions)
+        return retention_rows(config.task, "validation")
+
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's decoder."""
         from accelerate import PartialState

@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from mmtune.data.rows import Row
 from mmtune.errors import DataError
 
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
@@ -76,6 +77,11 @@ def read_audio(path: Path, *, max_seconds: float = 4 * 3600.0) -> NDArray[np.flo
 
     resampled: NDArray[np.float32] = soxr.resample(mono, info.rate, SAMPLE_RATE)
     return resampled
+
+
+def read_row(row: Row) -> NDArray[np.float32]:
+    """The samples that a row means."""
+    return read_audio(row.path)
 
 
 def probe(path: Path) -> AudioInfo:

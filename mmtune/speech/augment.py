@@ -1,4 +1,4 @@
-"""What happens to speech on its way to a recording: rooms' and lines' noise, and the telephone.
+"""What happens to speech on its way to a recording: pace, rooms, noise, lines and the telephone.
 
 All functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
 from the generator that is given.
@@ -7,17 +7,33 @@ from the generator that is given.
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
-from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
+from scipy.signal import butter, oaconvolve, sosfiltfilt  # type: ignore[import-untyped]
 
 from mmtune.speech.audio import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Samples = NDArray[np.float32]
+
+VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
+SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio Augmentation for Speech Recognition"
+ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # of views
+RT60 = (0.15, 0.6)  # seconds in which a room's sound falls by 60 dB
+REVERB_DB = (-12.0, 0.0)  # of the room's sound, beside the direct one
+VIEW_SNR_DB = (5.0, 25.0)
+GAIN_DB = (-12.0, 6.0)
+TIME_MASKS, TIME_MASK = 2, 40  # how many, and the longest in frames of 10 ms
+TIME_SHARE = 0.15  # of a clip, that one time mask may cover
+QUIET = 10  # percentile of a clip's frames that counts as its silence
+FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # how many, and the widest in mel bins
 
 TELEPHONE_RATE = 8_000  # Hz
 TELEPHONE_BAND = (300.0, 3_400.0)  # Hz, ITU-T G.712
@@ -33,13 +49,35 @@ def set_level(samples: Samples, rms_db: float) -> Samples:
     return (samples * gain).astype(np.float32)
 
 
-def trim(samples: Samples, below_db: float = 45.0) -> Samples:
-    """Without the silence at both ends: 10 ms frames that far below the loudest one."""
+def sounding(samples: Samples, below_db: float = 45.0) -> tuple[int, int]:
+    """(first, after the last) sample of what isn't silence: 10 ms frames near the loudest one.
+
+    Args:
+        below_db: how far a frame may be below the loudest.
+    """
     frame = SAMPLE_RATE // 100
     frames = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
     power = np.square(frames, dtype=np.float64).mean(axis=1)
     loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-below_db / 10))
-    return samples[loud[0] * frame : (loud[-1] + 1) * frame] if len(loud) else samples[:0]
+    if not len(loud):
+        return 0, 0
+    return int(loud[0]) * frame, min(int(loud[-1] + 1) * frame, len(samples))
+
+
+def trim(samples: Samples, below_db: float = 45.0) -> Samples:
+    """Without the silence at both ends; see `sounding`."""
+    start, end = sounding(samples, below_db)
+    return samples[start:end]
+
+
+def pink(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[count] samples of noise whose power falls with 1/f, of no particular level."""
+    length = next_fast_len(count, real=True)  # a prime length takes ten times as long
+    spectrum = rfft(rng.standard_normal(length))
+    spectrum[0] = 0.0
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    noise: NDArray[np.float64] = irfft(spectrum, length)[:count]
+    return noise
 
 
 def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
@@ -50,12 +88,7 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
         snr_db: power of the whole clip over power of the noise, in dB.
         rng: draws the noise.
     """
-    count = len(samples)
-    length = next_fast_len(count, real=True)  # a prime length takes ten times as long
-    spectrum = rfft(rng.standard_normal(length))
-    spectrum[0] = 0.0
-    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
-    noise: NDArray[np.float64] = irfft(spectrum, length)[:count]
+    noise = pink(len(samples), rng)
     power = np.mean(np.square(samples, dtype=np.float64))
     noise *= np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
     return np.clip(samples + noise, -1.0, 1.0).astype(np.float32)
@@ -73,3 +106,119 @@ def telephone(samples: Samples) -> Samples:
     heard, _ = soundfile.read(line, dtype="float32")
     wide: Samples = soxr.resample(heard, TELEPHONE_RATE, SAMPLE_RATE)
     return np.clip(wide[: len(samples)], -1.0, 1.0)
+
+
+def speeds_for(seconds: float, longest: float) -> tuple[float, ...]:
+    """The speeds at which a clip of that length stays within `longest` seconds."""
+    return tuple(speed for speed in SPEEDS if speed >= 1 or seconds / speed <= longest)
+
+
+def draw_speed(speeds: tuple[float, ...], seed: int) -> float:
+    """One of `speeds`, by the seed."""
+    return speeds[int(np.random.default_rng([seed, 1]).integers(len(speeds)))]
+
+
+def change_speed(samples: Samples, speed: float) -> Samples:
+    """Faster or slower, with pitch and formants: another speaker's, as it were."""
+    if speed == 1.0:
+        return samples
+    # Read as if it had been recorded at another rate.
+    changed: Samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
+    return changed
+
+
+def add_room(samples: Samples, rng: np.random.Generator) -> Samples:
+    """The echo of a room: noise that decays exponentially (Polack's model), after the direct sound.
+
+    Returns:
+        As many samples: the echo's end is cut.
+    """
+    decay, level = rng.uniform(*RT60), rng.uniform(*REVERB_DB)
+    time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
+    response = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
+    response *= 10 ** (level / 20) / max(float(np.sqrt(np.sum(response**2))), 1e-9)
+    response[0] = 1.0
+    echoed = oaconvolve(samples, response)[: len(samples)]
+    result: Samples = np.clip(echoed, -1.0, 1.0).astype(np.float32)
+    return result
+
+
+def view(samples: Samples, speed: float, seed: int) -> Samples:
+    """A version of a clip as another line, room or day would have it.
+
+    Args:
+        speed: from `draw_speed`; it decides the length.
+        seed: decides all else.
+    """
+    rng = np.random.default_rng([seed, 2])
+    result = change_speed(samples, speed)
+    if not len(result):
+        return result
+    if rng.random() < ROOM_SHARE:
+        result = add_room(result, rng)
+    if rng.random() < NOISE_SHARE:
+        result = add_noise(result, rng.uniform(*VIEW_SNR_DB), rng)
+    if rng.random() < TELEPHONE_SHARE:
+        result = telephone(result)
+    gain = 10 ** (rng.uniform(*GAIN_DB) / 20)
+    heard: Samples = np.clip(result * gain, -1.0, 1.0).astype(np.float32)
+    return heard
+
+
+def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
+    """SpecAugment's masks (Park et al. 2019, arXiv 1904.08779), without its warping.
+
+    transformers applies its own inside `WhisperModel`, and not where encoder states are given.
+
+    Args:
+        mel: [bins, frames], log-mel.
+        frames: how many of the first are the clip's; the rest is padding.
+        seed: decides the masks.
+
+    Returns:
+        A copy in which the masked parts hold the clip's mean.
+    """
+    rng = np.random.default_rng([seed, 3])
+    masked = mel.clone()
+    frames = min(frames, mel.shape[1])
+    fill = mel[:, :frames].mean() if frames else mel.mean()
+    for _ in range(TIME_MASKS):
+        width = int(rng.integers(min(TIME_MASK, int(frames * TIME_SHARE)) + 1))
+        start = int(rng.integers(frames - width + 1))
+        masked[:, start : start + width] = fill
+    for _ in range(FREQUENCY_MASKS):
+        width = int(rng.integers(FREQUENCY_MASK + 1))
+        start = int(rng.integers(mel.shape[0] - width + 1))
+        masked[start : start + width, :frames] = fill
+    return masked
+
+
+def silence(count: int, rng: np.random.Generator) -> Samples:
+    """[count] samples in which nobody speaks: a line's hiss, a room's noise or a mains hum."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return np.zeros(count, np.float32)
+    level = 10 ** (rng.uniform(-70.0, -25.0) / 20)
+    if kind == 1:
+        noise = rng.standard_normal(count)
+    elif kind == 2:
+        noise = pink(count, rng)
+    else:
+        time = np.arange(count) / SAMPLE_RATE
+        mains = rng.choice([50.0, 60.0])
+        tones = [np.sin(2 * np.pi * mains * n * time + rng.uniform(0, 6)) / n for n in (1, 2, 3, 5)]
+        noise = np.sum(tones, axis=0) + 0.1 * rng.standard_normal(count)
+    noise = noise * level / max(float(np.sqrt(np.mean(noise**2))), 1e-9)
+    return np.clip(noise, -1.0, 1.0).astype(np.float32)
+
+
+def room_tone(samples: Samples, count: int, rng: np.random.Generator) -> Samples:
+    """[count] samples as loud as a clip's quiet places: what lies between two of its words."""
+    frame = SAMPLE_RATE // 50
+    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
+    if not len(frames) or not count:
+        return np.zeros(count, np.float32)
+    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET)
+    noise = pink(count, rng)
+    noise *= np.sqrt(floor / max(float(np.mean(noise**2)), 1e-20))
+    return np.clip(noise, -1.0, 1.0).astype(np.float32)

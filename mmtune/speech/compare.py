@@ -6,7 +6,7 @@ import json
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
@@ -106,16 +106,23 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
     return trained, set(by_key.values()) - trained
 
 
-def retention_rows(options: SpeechOptions) -> list[Row]:
+def retention_rows(
+    options: SpeechOptions, part: Literal["test", "validation"] = "test"
+) -> list[Row]:
     """At most `GENERAL_ROWS` rows of the retention manifest, always the same ones.
+
+    Args:
+        part: "test" is what `compare` scores; "validation" are others.
 
     Raises:
         DataError: it can't be used.
     """
     if options.retention is None:
         return []
-    rows = check(options.retention, find_modality("speech")).rows
-    return sorted(rows, key=lambda row: hash_text(row.id))[:GENERAL_ROWS]
+    found = check(options.retention, find_modality("speech")).rows
+    rows = sorted(found, key=lambda row: hash_text(row.id))
+    start = 0 if part == "test" else GENERAL_ROWS
+    return rows[start : start + GENERAL_ROWS]
 
 
 def headline(name: str, measures: Sequence[Measure]) -> str:

@@ -16,23 +16,42 @@ from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.speech.base import WhisperBase
 
+TIME_STEP = 0.02  # seconds from one timestamp token to the next
+
+Times = Sequence[tuple[float, float, str]]  # (start, end, text) in seconds of the window
+
 
 @dataclass(frozen=True)
 class Labels:
     """One row's ids.
 
     Attributes:
-        ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot.
+        ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot; with times, instead of
+            notimestamps, each segment's text stands between two timestamps.
         given: how many of them are given, not predicted: all before the text.
         terms: places in `ids` of what writes a term.
+        times: places in `ids` of timestamps.
     """
 
     ids: tuple[int, ...]
     given: int
     terms: tuple[int, ...] = ()
+    times: tuple[int, ...] = ()
+
+    @property
+    def spoken(self) -> int:
+        """How many ids are predicted, the end included."""
+        return len(self.ids) - self.given
 
 
-def prefix_ids(base: WhisperBase, language: str | None, prompt: str | None = None) -> list[int]:
+def prefix_ids(
+    base: WhisperBase,
+    language: str | None,
+    prompt: str | None = None,
+    *,
+    timestamps: bool = False,
+    room: int | None = None,
+) -> list[int]:
     """What the decoder is given before it speaks.
 
     Args:
@@ -40,55 +59,99 @@ def prefix_ids(base: WhisperBase, language: str | None, prompt: str | None = Non
         language: needed by multilingual bases, ignored by English-only ones.
         prompt: earlier text or a list of words; its last tokens are kept where it is too long
             (223, as in Whisper's own `decoding.py`).
+        timestamps: whether the decoder is to write times.
+        room: tokens of the prompt that may be kept where that is fewer.
     """
     ids: list[int] = []
-    if prompt and prompt.strip():
-        room = base.model.config.max_target_positions // 2 - 1
+    most = base.model.config.max_target_positions // 2 - 1
+    most = most if room is None else min(most, room)
+    if prompt and prompt.strip() and most > 0:
         words = base.tokenizer.encode(" " + prompt.strip(), add_special_tokens=False)
-        ids += [base.ids["startofprev"], *words[-room:]]
+        ids += [base.ids["startofprev"], *words[-most:]]
     ids.append(base.ids["startoftranscript"])
     if base.multilingual:
         if language is None:
             raise ValueError("a multilingual Whisper needs a language")
         ids += [base.language_id(language), base.ids["transcribe"]]
-    ids.append(base.ids["notimestamps"])
+    if not timestamps:
+        ids.append(base.ids["notimestamps"])
     return ids
 
 
+def time_id(base: WhisperBase, seconds: float) -> int:
+    """The timestamp token nearest to a time within the window, 0 to 30 s."""
+    steps = round(min(max(seconds, 0.0), 30.0) / TIME_STEP)
+    return base.ids["notimestamps"] + 1 + steps
+
+
 def make_labels(
-    base: WhisperBase, row: Row, language: str | None, spans: Sequence[tuple[int, int]] = ()
+    base: WhisperBase,
+    row: Row,
+    language: str | None,
+    spans: Sequence[tuple[int, int]] = (),
+    times: Times = (),
 ) -> Labels:
     """The labels of a row.
 
     Args:
         language: of the run, where the row names none.
         spans: (first, after the last) character of each term in the row's text.
+        times: where the labels shall carry times: segments whose texts, joined by spaces, are the
+            row's text. One without words (no speech) writes its start alone.
 
     Raises:
         DataError: the text has more tokens than the decoder has positions.
     """
-    prefix = prefix_ids(
-        base, getattr(row, "language", None) or language, getattr(row, "prompt", None)
-    )
-    written = " " + row.reference.strip()
-    coded = base.tokenizer(written, add_special_tokens=False, return_offsets_mapping=True)
-    text = coded.input_ids
-    shift = 1 - (len(row.reference) - len(row.reference.lstrip()))
-    terms = tuple(
-        len(prefix) + place
-        for place, (start, end) in enumerate(coded.offset_mapping)
-        if any(start < last + shift and first + shift < end for first, last in spans)
-    )
-    ids = (*prefix, *text, base.ids["endoftext"])
+    code = getattr(row, "language", None) or language
+    text, terms, marks = _written(base, row.reference, spans, times)
+    text.append(base.ids["endoftext"])
+    timed = bool(times)
     # The last id is only ever a target, so it takes no position.
     most = base.model.config.max_target_positions
-    if len(ids) - 1 > most:
+    bare = len(prefix_ids(base, code, timestamps=timed))
+    if bare + len(text) - 1 > most:
         raise DataError(
-            f"row {row.id!r}: its text and prompt have {len(ids) - 1} tokens; {base.name} has room "
+            f"row {row.id!r}: its text has {bare + len(text) - 1} tokens; {base.name} has room "
             f"for {most}",
-            "cut the recording into shorter utterances, or shorten its prompt",
+            "cut the recording into shorter utterances",
         )
-    return Labels(ids, len(prefix), terms)
+    # 448 counts the prompt: it is shortened before the text is refused.
+    room = most - bare - len(text)
+    prompt = getattr(row, "prompt", None)
+    prefix = prefix_ids(base, code, prompt, timestamps=timed, room=room)
+    given = len(prefix)
+    return Labels(
+        (*prefix, *text),
+        given,
+        tuple(given + place for place in terms),
+        tuple(given + place for place in marks),
+    )
+
+
+def _written(
+    base: WhisperBase, text: str, spans: Sequence[tuple[int, int]], times: Times
+) -> tuple[list[int], list[int], list[int]]:
+    # The ids of the text, and the places among them of terms and of timestamps.
+    ids: list[int] = []
+    terms: list[int] = []
+    marks: list[int] = []
+    at = len(text) - len(text.lstrip())  # where in the row's text a segment's begins
+    for start, end, words in times or [(0.0, 0.0, text.strip())]:
+        if times:
+            marks.append(len(ids))
+            ids.append(time_id(base, start))
+        if not words:
+            continue
+        coded = base.tokenizer(" " + words, add_special_tokens=False, return_offsets_mapping=True)
+        for token, (first, last) in zip(coded.input_ids, coded.offset_mapping, strict=True):
+            if any(first + at - 1 < b and a < last + at - 1 for a, b in spans):
+                terms.append(len(ids))
+            ids.append(token)
+        at += len(words) + 1
+        if times:
+            marks.append(len(ids))
+            ids.append(time_id(base, end))
+    return ids, terms, marks
 
 
 def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tensor]:

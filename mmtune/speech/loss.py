@@ -48,6 +48,8 @@ def frozen_cross_entropy(
 def likely(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """The `LIKELY` likeliest ids of each position and their probabilities, which sum to 1.
 
+    Positions are projected in chunks of one fixed size, so that how many there are changes none.
+
     Args:
         hidden: [n, width], last states of a decoder.
         weight: [vocabulary, width] of its projection.
@@ -55,9 +57,12 @@ def likely(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ids [n, LIKELY] int32 and probabilities [n, LIKELY] float32.
     """
-    logits = nn.functional.linear(hidden.to(weight.dtype), weight).float()
-    best = logits.topk(LIKELY, dim=-1)
-    return best.indices.int(), best.values.softmax(dim=-1)
+    found = []
+    for chunk in torch.split(hidden.to(weight.dtype), CHUNK):
+        full = nn.functional.pad(chunk, (0, 0, 0, CHUNK - len(chunk)))
+        found.append(nn.functional.linear(full, weight)[: len(chunk)].topk(LIKELY, dim=-1))
+    values = torch.cat([each.values for each in found])
+    return torch.cat([each.indices for each in found]).int(), values.float().softmax(dim=-1)
 
 
 class _Frozen(torch.autograd.Function):

@@ -10,6 +10,16 @@ from pydantic import Field
 from mmtune.config import Section
 
 Windows = Literal["trimmed", "padded"]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MixOptions(Section):
+    """What is added to the training rows, as shares of all training windows (see `mix`)."""
+
+    joined: Share = 0.3  # several consecutive utterances in one window, with their times
+    nonspeech: Share = 0.05  # silence, noise and hum, in which nothing must be heard
+    replay: Share = 0.1  # recordings of `general`, labelled by the base
+    general: Path | None = None  # a manifest or folder of other speech; its texts aren't read
 
 
 class SpeechOptions(Section):
@@ -21,7 +31,12 @@ class SpeechOptions(Section):
     # Top layers of the encoder that are adapted beside the decoder: for accents and dialects.
     encoder_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     # Share of the base's own prediction in the target of all words but terms: what was right stays.
-    keep_base: Annotated[float, Field(ge=0, le=1)] = 0.0
+    keep_base: Share = 0.0
+    views: Annotated[int, Field(ge=1)] = 1  # of each clip: itself, and others (see `augment`)
+    mix: MixOptions = MixOptions()
+    timestamps: Share = 0.5  # of the training texts are written with times
+    prompts: Share = 0.5  # of the times that a row has a prompt, it is given
+    term_prompts: Share = 0.0  # of the times, a list of terms is given
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 
     # A term list: what is spoken where no recordings are given, and what term recall counts.

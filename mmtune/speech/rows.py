@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmtune.data.rows import Row
 
 # Keys that corpora commonly carry to describe a recording. They are facts to slice results by,
 # not settings, so they may stand in the row itself and are kept in `group`.
 DESCRIPTIVE = ("accent", "age", "channel", "device", "dialect", "domain", "gender", "noise")
+
+
+class Segment(BaseModel):
+    """A stretch of a row: when it is said, in seconds from the row's beginning, and its words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    end: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    text: str
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"end = {self.end:g} is before start = {self.start:g}")
+        return self
 
 
 class SpeechRow(Row):
@@ -25,6 +41,7 @@ class SpeechRow(Row):
         language: Whisper's code ("en"); None leaves it to the run.
         prompt: text that Whisper is given before the utterance.
         terms: the terms spoken in it, for term recall.
+        segments: its text in pieces with their times, where those are known.
         duration_s: length in seconds as the corpus states it; `check` measures it itself.
     """
 
@@ -36,6 +53,8 @@ class SpeechRow(Row):
     language: Annotated[str, Field(min_length=1)] | None = None
     prompt: str | None = None
     terms: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    nonspeech: bool = False
     duration_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="before")
@@ -57,6 +76,12 @@ class SpeechRow(Row):
             if key not in found and not (key in DESCRIPTIVE and value is None)
         }
         return {**rest, "group": {**found, **group}} if found else rest
+
+    @model_validator(mode="after")
+    def _segments_are_the_text(self) -> Self:
+        if self.segments and " ".join(s.text for s in self.segments) != self.text:
+            raise ValueError("the segments' texts, joined by spaces, must be the text")
+        return self
 
     @property
     def reference(self) -> str:

@@ -19,12 +19,14 @@ from torch import Tensor
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.hashing import hash_file, hash_json, hash_text
+from mmtune.speech import augment
 from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
+from mmtune.speech.augment import sounding
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.encoder import encode_mel, finish
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels
-from mmtune.speech.loss import LIKELY, likely
+from mmtune.speech.loss import CHUNK, LIKELY, likely
 from mmtune.speech.options import Windows
 from mmtune.train.prefix import Features
 from mmtune.train.task import Part, Tensors
@@ -67,6 +69,30 @@ def seconds_of(row: Row) -> float:
     return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
 
 
+def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]:
+    """Segments of a row as (start, end, text), in seconds.
+
+    They are those that the row names; or one, from the first to the last sound above a floor.
+
+    Args:
+        speed: of the view that is heard.
+    """
+    named = getattr(row, "segments", ())
+    if named:
+        return [(each.start / speed, each.end / speed, each.text) for each in named]
+    text = row.reference.strip()
+    path = row.path
+    start, end = _sounding(path, path.stat().st_mtime_ns) if text else (0.0, 0.0)
+    return [(start / speed, end / speed, text)]
+
+
+@lru_cache(maxsize=65_536)
+def _sounding(path: Path, _modified: int) -> tuple[float, float]:
+    audio = read_audio(path)
+    start, end = sounding(audio)
+    return start / SAMPLE_RATE, end / SAMPLE_RATE
+
+
 class AudioStage:
     """Audio -> the encoder's states [frames, width]; 50 frames a second of the window.
 
@@ -78,12 +104,18 @@ class AudioStage:
         windows: see `window_of`.
         cut: layers of the encoder below the first adapted one, which are run here; the others are
             left to `finish`. None: all, with the last norm.
+        views: how many versions of a clip there are: itself, and others as `augment.view` and
+            `augment.mask_mel` make them. All of a clip lie in one window.
     """
 
     def __init__(
-        self, base: WhisperBase, windows: Windows = "trimmed", cut: int | None = None
+        self,
+        base: WhisperBase,
+        windows: Windows = "trimmed",
+        cut: int | None = None,
+        views: int = 1,
     ) -> None:
-        self.base, self.cut = base, cut
+        self.base, self.cut, self.views = base, cut, views
         self.windows: Windows = windows
         self.encoder = base.model.model.encoder
         parameter = next(self.encoder.parameters())
@@ -102,23 +134,36 @@ class AudioStage:
                 "dtype": str(self.dtype),
             }
             | ({} if cut is None else {"cut": cut})
+            | ({} if views == 1 else {"augment": augment.VERSION, "speeds": augment.SPEEDS})
         )
 
-    def part(self, row: Row) -> Part:
+    def part(self, row: Row, view: int = 0) -> Part:
         """The part of a row; its source is the content hash that `check` gave, or the file's."""
         source = row.content
         if not source:
             source = hash_file(row.path)
-        return Part(NAME, source, origin=row)
+        return Part(NAME, source, view, origin=row)
+
+    def speed(self, part: Part) -> float:
+        """How much faster than its clip a view is; the clip itself is view 0."""
+        if not part.view:
+            return 1.0
+        fitting = augment.speeds_for(seconds_of(part.origin), LONGEST)
+        return augment.draw_speed(fitting, self._seed(part))
+
+    def _seed(self, part: Part) -> int:
+        return int(hash_text(f"{part.source}|view {part.view}")[:12], 16)
 
     def window(self, row: Row) -> int:
-        """The row's window in seconds.
+        """The row's window in seconds: that of its slowest view.
 
         Raises:
             DataError: its file is longer than 30 s.
         """
+        seconds = seconds_of(row)
+        slowest = min(augment.speeds_for(seconds, LONGEST)) if self.views > 1 else 1.0
         try:
-            return window_of(seconds_of(row), self.windows)
+            return window_of(seconds / slowest, self.windows)
         except ValueError as error:
             raise DataError(
                 f"row {row.id!r}: {row.path} can't be used: {error}",
@@ -132,16 +177,28 @@ class AudioStage:
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
         """States of parts of one window: {"hidden": [frames, width]} on the CPU."""
         window = self.window(parts[0].origin)
-        clips = [read_audio(part.origin.path, max_seconds=LONGEST + 1) for part in parts]
-        return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window)]
+        clips, seeds = [], []
+        for part in parts:
+            clip = read_audio(part.origin.path, max_seconds=LONGEST + 1)
+            seeds.append(self._seed(part) if part.view else None)
+            if part.view:
+                clip = augment.view(clip, self.speed(part), self._seed(part))
+            clips.append(clip)
+        return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window, seeds)]
 
     @torch.no_grad()
-    def encode_audio(self, clips: Sequence[NDArray[np.float32]], window: int) -> list[Tensor]:
+    def encode_audio(
+        self,
+        clips: Sequence[NDArray[np.float32]],
+        window: int,
+        masks: Sequence[int | None] = (),
+    ) -> list[Tensor]:
         """States of clips on one window, each [frames, width], on the base's device.
 
         Args:
             clips: [samples] each, 16 kHz; what goes beyond the window is cut.
             window: seconds.
+            masks: for each clip, the seed of the masks on its spectrogram, or None.
         """
         results: list[Tensor] = []
         for start in range(0, len(clips), self.block):
@@ -154,8 +211,12 @@ class AudioStage:
                 sampling_rate=SAMPLE_RATE,
                 max_length=window * SAMPLE_RATE,
                 return_tensors="pt",
-            ).input_features.to(self.device, self.dtype)
-            hidden = encode_mel(self.encoder, mel, self.cut)
+            ).input_features
+            for i, seed in enumerate(masks[start : start + self.block]):
+                if seed is not None:
+                    frames = len(block[i]) // self.base.feature_extractor.hop_length
+                    mel[i] = augment.mask_mel(mel[i], frames, seed)
+            hidden = encode_mel(self.encoder, mel.to(self.device, self.dtype), self.cut)
             results.extend(each.clone() for each in hidden[:real])
         return results
 
@@ -168,21 +229,27 @@ class KeptStage:
     """A row's audio and text -> what the untuned model predicts at each place of the text.
 
     It is what an adapter keeps where it has nothing to learn (see `loss`). Like everything below
-    an adapter it never changes, so it is computed once a row and not in every epoch.
+    an adapter it never changes, so it is computed once a row and not in every epoch. It hears the
+    clip itself, without augmentation, and reads no prompt.
 
     Args:
         audio: the stage of the encoder outputs.
         features: where those come from.
         model: the `PeftModel`, whose adapter is off meanwhile.
-        labels: a row's ids.
+        labels: a row's ids, without a prompt.
     """
+
+    # Each row is decoded by itself, so that no other can change what is stored; rows are together
+    # for the projection alone, which is several times faster on a full, fixed chunk.
+    block = 16
 
     def __init__(
         self, audio: AudioStage, features: Features, model: Any, labels: Callable[[Row], Labels]
     ) -> None:
         self.audio, self.features, self.model, self.labels = audio, features, model, labels
-        self.block = audio.block
-        self.fingerprint = hash_json({"version": 2, "likely": LIKELY, "audio": audio.fingerprint})
+        self.fingerprint = hash_json(
+            {"version": 3, "likely": LIKELY, "chunk": CHUNK, "audio": audio.fingerprint}
+        )
 
     def part(self, row: Row) -> Part:
         """The part of a row; its source is the audio's and the ids."""
@@ -190,21 +257,28 @@ class KeptStage:
         return Part(KEPT, source, origin=row)
 
     def shape_key(self, part: Part) -> str:
-        """Window and number of ids."""
-        return f"{self.audio.window(part.origin)}s {len(self.labels(part.origin).ids)}"
+        """Any may share a call."""
+        return ""
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """{"ids", "probabilities"} of parts of one shape, [ids - 1, LIKELY] each, on the CPU."""
-        padded = [*parts, *[parts[0]] * (self.block - len(parts))]
-        heard = self.features.get([self.audio.part(part.origin) for part in padded])
-        hidden = torch.stack([each["hidden"] for each in heard]).to(self.audio.device)
-        ids = [self.labels(part.origin).ids[:-1] for part in padded]
+        """{"ids", "probabilities"} of the places of each text, [spoken, LIKELY], on the CPU."""
+        heard = self.features.get([self.audio.part(part.origin) for part in parts])
         decoder = self.audio.base.model.model.decoder
+        states = []
         with self.model.disable_adapter():
-            heard_by_base = self.audio.finish(hidden)
-            inputs = torch.tensor(ids, device=self.audio.device)
-            states = decode_all(decoder, inputs, heard_by_base)
-        weight = self.audio.base.model.proj_out.weight
-        found = [likely(each, weight) for each in states[: len(parts)]]
-        return [{"ids": i.cpu(), "probabilities": p.cpu()} for i, p in found]
+            for part, each in zip(parts, heard, strict=True):
+                labels = self.labels(part.origin)
+                hidden = self.audio.finish(each["hidden"][None].to(self.audio.device))
+                inputs = torch.tensor([labels.ids[:-1]], device=self.audio.device)
+                states.append(decode_all(decoder, inputs, hidden)[0, labels.given - 1 :])
+        ids, probabilities = likely(torch.cat(states), self.audio.base.model.proj_out.weight)
+        lengths = [len(each) for each in states]
+        return [
+            {"ids": i.clone(), "probabilities": p.clone()}
+            for i, p in zip(
+                torch.split(ids.cpu(), lengths),
+                torch.split(probabilities.cpu(), lengths),
+                strict=True,
+            )
+        ]

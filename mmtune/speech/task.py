@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from mmtune.config import LoraOptions
 from mmtune.data.cache import PrefixCache
@@ -21,9 +20,9 @@ from mmtune.speech.encoder import cut_of, finish
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
 from mmtune.speech.lora import attach
-from mmtune.speech.loss import frozen_cross_entropy
+from mmtune.speech.loss import LIKELY, frozen_cross_entropy
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of
+from mmtune.speech.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
 from mmtune.speech.terms import TermFinder, find_terms, read_terms
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
@@ -31,6 +30,8 @@ from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, S
 
 VALIDATION_BATCH = 32  # rows decoded together
 SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
+MOST_OTHERS = 20  # terms in a prompt that nobody speaks
+LISTED = 0.8  # of the prompts with terms hold those that are spoken
 SLACK = 8  # in validation a row is given twice its reference's ids, and so many more
 
 
@@ -97,43 +98,76 @@ class SpeechTask:
     ) -> None:
         self.base, self.options = base, options
         cut = cut_of(base.model.model.encoder, options.encoder_layers)
-        self.stage = AudioStage(base, options.windows, cut)
+        self.stage = AudioStage(base, options.windows, cut, options.views)
         stages: dict[str, Stage] = {NAME: self.stage}
         self.features = Features(stages, cache)
         self.base_hash = base.fingerprint
         self.model = attach(base, lora, seed, cut)
         self.module: nn.Module = SpeechModule(base.model, cut)
-        self.kept = KeptStage(self.stage, self.features, self.model, self.labels)
+        self.kept = KeptStage(self.stage, self.features, self.model, self._bare)
         stages[KEPT] = self.kept
         listed = () if options.terms is None else read_terms(find_terms(options.terms))
+        self.terms = tuple(sorted(term.text for term in listed if term.seen))
         self.find_terms = TermFinder(term.text for term in listed)
-        self._labels: dict[str, Labels] = {}
+        self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
 
-    def labels(self, row: Row) -> Labels:
-        """The row's ids, made once."""
-        found = self._labels.get(row.id)
+    def labels(
+        self, row: Row, prompt: str | None = None, speed: float = 1.0, timed: bool | None = None
+    ) -> Labels:
+        """The row's ids, made once.
+
+        Args:
+            prompt: given before the text; the row's own is not looked at.
+            speed: of the view that is heard, which moves the times.
+            timed: whether the text is written with times; None: as the row is trained.
+        """
+        timed = self._timed(row) if timed is None else timed
+        key = row.id, prompt, speed, timed
+        found = self._labels.get(key)
         if found is None:
             spans = self.find_terms(row.reference, getattr(row, "terms", ()))
-            found = make_labels(self.base, row, self.options.language, spans)
-            self._labels[row.id] = found
+            asked = row.model_copy(update={"prompt": prompt})
+            times = spoken_times(row, speed) if timed else ()
+            found = make_labels(self.base, asked, self.options.language, spans, times)
+            self._labels[key] = found
         return found
 
-    def variants(self, row: Row) -> Iterable[Part]:
-        """The row's audio. A text that is too long is found here, before the first step."""
-        self.labels(row)
-        return self._parts(row)
+    def _bare(self, row: Row) -> Labels:
+        return self.labels(row)
 
-    def _parts(self, row: Row) -> tuple[Part, ...]:
-        audio = self.stage.part(row)
-        return (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
+    def _timed(self, row: Row) -> bool:
+        # By the row and not by the draw: the base's prediction is stored for one form of the text.
+        return Draw(0, 0, row.id).uniform("timestamps") < self.options.timestamps
+
+    def variants(self, row: Row) -> Iterable[Part]:
+        """The row's views. A text that is too long is found here, before the first step."""
+        self.labels(row)
+        views = [self.stage.part(row, view) for view in range(self.options.views)]
+        return [*views, self.kept.part(row)] if self.options.keep_base else views
 
     def bucket(self, row: Row) -> str:
         """The row's window."""
         return f"{self.stage.window(row)}s"
 
     def choose(self, row: Row, draw: Draw) -> Example:
-        """The row as it is: nothing is drawn."""
-        return Example(row, self._parts(row))
+        """One of the row's views, and what is given before its text."""
+        audio = self.stage.part(row, draw.integer("view", self.options.views))
+        parts = (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
+        choices = {"prompt": self._prompt(row, draw), "speed": self.stage.speed(audio)}
+        return Example(row, parts, choices)
+
+    def _prompt(self, row: Row, draw: Draw) -> str | None:
+        """A list of terms, the text before the row, or nothing."""
+        if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
+            spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference)]
+            others = 1 + draw.integer("others", MOST_OTHERS)
+            order = sorted(self.terms, key=lambda term: draw.key(f"term {term}"))
+            # Sometimes what is spoken isn't listed, so that the list is a hint and no more.
+            listed = spoken * (draw.uniform("listed") < LISTED) + order[:others]
+            listed = list(dict.fromkeys(listed))
+            return ", ".join(sorted(listed, key=lambda term: draw.key(f"place {term}")))
+        given: str | None = getattr(row, "prompt", None)
+        return given if given and draw.uniform("prompt") < self.options.prompts else None
 
     def collate(
         self,
@@ -142,17 +176,21 @@ class SpeechTask:
         draws: Sequence[Draw],
     ) -> Batch:
         """Stack encoder outputs of one window; pad labels to the longest row."""
-        labels = [self.labels(example.row) for example in examples]
+        labels = [self.labels(example.row, **example.choices) for example in examples]
         inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
         hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
         batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
         if self.options.keep_base:
-            kept = [each[KEPT] for each in tensors]
-            batch["likely"] = pad_sequence([each["ids"] for each in kept], True)
-            batch["probabilities"] = pad_sequence([each["probabilities"] for each in kept], True)
+            rows, length = inputs.shape
+            batch["likely"] = torch.zeros(rows, length, LIKELY, dtype=torch.int32)
+            batch["probabilities"] = torch.zeros(rows, length, LIKELY)
             batch["keep"] = mask * self.options.keep_base
             for i, each in enumerate(labels):
-                batch["keep"][i, [at - 1 for at in each.terms]] = 0.0
+                place = slice(each.given - 1, each.given - 1 + each.spoken)
+                batch["likely"][i, place] = tensors[i][KEPT]["ids"]
+                batch["probabilities"][i, place] = tensors[i][KEPT]["probabilities"]
+                # Terms are to be learned; and the base heard the times of another view.
+                batch["keep"][i, [at - 1 for at in (*each.terms, *each.times)]] = 0.0
         return batch
 
     def param_groups(self) -> list[ParamGroup]:
@@ -169,11 +207,12 @@ class SpeechTask:
         for batch in self._batches(rows):
             found = self.features.get([self.stage.part(row) for row in batch])
             hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-            labels = [self.labels(row) for row in batch]
+            prompts = [getattr(row, "prompt", None) for row in batch]
+            labels = [self.labels(r, p, timed=False) for r, p in zip(batch, prompts, strict=True)]
             prefixes = [each.ids[: each.given] for each in labels]
             # An untuned base repeats itself on trimmed windows: to follow that would take most of
             # the time, and one row's 200 words would drown the others.
-            most = tuple(min(SPOKEN, 2 * (len(e.ids) - e.given) + SLACK) for e in labels)
+            most = tuple(min(SPOKEN, 2 * each.spoken + SLACK) for each in labels)
             options = DecodeOptions(max_new_tokens=most)
             spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):

@@ -50,7 +50,7 @@ def test_term_ids_are_those_that_write_the_term(before: str, term: str, after: s
 
 
 def make_task(cache: Path, keep: float) -> SpeechTask:
-    options = SpeechOptions(keep_base=keep)
+    options = SpeechOptions(keep_base=keep, timestamps=0.0)
     return SpeechTask(load_base(TINY), LoraOptions(rank=8), options, PrefixCache(cache), seed=3)
 
 
