@@ -7,8 +7,6 @@ costs the same; a shorter window with the position embeddings cut to it is sever
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +16,8 @@ from torch import Tensor
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.hashing import hash_file, hash_json, hash_text
-from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
+from mmtune.hashing import hash_json, hash_text
+from mmtune.speech.audio import SAMPLE_RATE, content_of, read_row, row_seconds
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.encoder import encode_mel, finish
 from mmtune.speech.forward import decode_all
@@ -56,15 +54,13 @@ def window_of(seconds: float, windows: Windows) -> int:
     return LONGEST if windows == "padded" else next(fitting, LONGEST)
 
 
-@lru_cache(maxsize=65_536)
-def _seconds(path: Path, _modified: int) -> float:
-    return probe(path).seconds
-
-
 def seconds_of(row: Row) -> float:
-    """A row's length by its file's header."""
-    path = row.path
-    return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
+    """A row's length, that is, of its span, by its file's header.
+
+    Raises:
+        AudioFault: the file can't be read, or has no such span.
+    """
+    return row_seconds(row)
 
 
 class AudioStage:
@@ -106,23 +102,20 @@ class AudioStage:
 
     def part(self, row: Row) -> Part:
         """The part of a row; its source is the content hash that `check` gave, or the file's."""
-        source = row.content
-        if not source:
-            source = hash_file(row.path)
-        return Part(NAME, source, origin=row)
+        return Part(NAME, row.content or content_of(row), origin=row)
 
     def window(self, row: Row) -> int:
         """The row's window in seconds.
 
         Raises:
-            DataError: its file is longer than 30 s.
+            DataError: it is longer than 30 s.
         """
         try:
             return window_of(seconds_of(row), self.windows)
         except ValueError as error:
             raise DataError(
                 f"row {row.id!r}: {row.path} can't be used: {error}",
-                "cut the recording into utterances, one a row",
+                "cut the recording into utterances, one a row, by files or by start and end",
             ) from None
 
     def shape_key(self, part: Part) -> str:
@@ -132,7 +125,7 @@ class AudioStage:
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
         """States of parts of one window: {"hidden": [frames, width]} on the CPU."""
         window = self.window(parts[0].origin)
-        clips = [read_audio(part.origin.path, max_seconds=LONGEST + 1) for part in parts]
+        clips = [read_row(part.origin, max_seconds=LONGEST + 1) for part in parts]
         return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window)]
 
     @torch.no_grad()
