@@ -39,7 +39,7 @@ from mmtune.metrics.wer import WordErrors
 from mmtune.modality import find_modality
 from mmtune.precision import DTYPES, cpu_has_bf16
 from mmtune.predict import Prediction, Stat
-from mmtune.speech.audio import SAMPLE_RATE, read_audio
+from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import DecodeOptions, decode
 from mmtune.speech.labels import prefix_ids
@@ -97,7 +97,7 @@ def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
     stats: list[Stat] = []
     for start in range(0, len(rows), SCORED):
         some = rows[start : start + SCORED]
-        hidden = stage.encode_audio([read_audio(row.path) for row in some], LONGEST)
+        hidden = stage.encode_audio([read_row(row) for row in some], LONGEST)
         prefixes = [prefix_ids(base, "en")] * len(some)
         options = DecodeOptions(max_new_tokens=SPOKEN)
         spoken = decode(base.model, torch.stack(hidden), prefixes, options)
@@ -189,7 +189,7 @@ def theirs(
     data = [
         {
             "input_features": processor.feature_extractor(
-                read_audio(row.path), sampling_rate=SAMPLE_RATE
+                read_row(row), sampling_rate=SAMPLE_RATE
             ).input_features[0],
             "labels": processor.tokenizer(row.reference).input_ids,
         }

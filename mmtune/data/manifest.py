@@ -37,6 +37,8 @@ SYNONYMS: tuple[frozenset[str], ...] = (
     frozenset({"speaker", "client_id", "speaker_id", "spk"}),
     frozenset({"language", "lang", "locale"}),
     frozenset({"duration_s", "duration", "length"}),
+    frozenset({"start", "begin", "offset", "start_time", "begin_time"}),
+    frozenset({"end", "stop", "end_time"}),
     frozenset({"id", "key", "name", "uid", "utt_id", "utterance_id"}),
     frozenset({"split", "subset", "partition"}),
 )  # fmt: skip

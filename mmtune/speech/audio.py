@@ -1,235 +1,293 @@
 """Reading audio files: judged by their headers first, decoded in blocks, never more than claimed.
 
-libsndfile decodes WAV, AIFF, FLAC, Ogg Vorbis and Opus, and MP3. It shortens a truncated WAV, AIFF
-or Ogg in silence, so the length that their containers promise is compared here.
+libsndfile decodes what it can (`audio_sndfile`), FFmpeg the rest (`audio_av`). Everybody who wants
+the sound of a row calls `read_row`: it knows of spans and of channels.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.errors import DataError
+from mmtune.hashing import hash_file, hash_json
+from mmtune.speech import audio_av, audio_sndfile
+from mmtune.speech.audio_info import (
+    CONVERT,
+    MAX_CHANNELS,
+    MAX_RATE,
+    SAMPLE_RATE,
+    AudioFault,
+    AudioInfo,
+    require_file,
+)
+from mmtune.speech.channels import Channels, measure
 
-SAMPLE_RATE = 16_000  # Hz, what Whisper hears
-MAX_RATE = 192_000  # Hz; more is no recording of speech
-MAX_CHANNELS = 8
-UNKNOWN = 2**60  # frames: libsndfile gives its greatest number where a header says 0
-BLOCK = 65_536  # frames decoded at a time
-CONVERT = "convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac"
+__all__ = [
+    "CONVERT",
+    "MAX_CHANNELS",
+    "MAX_RATE",
+    "SAMPLE_RATE",
+    "AudioFault",
+    "AudioInfo",
+    "Channel",
+    "Span",
+    "choose_channel",
+    "content_of",
+    "decode",
+    "locate",
+    "probe",
+    "read_audio",
+    "read_channels",
+    "read_row",
+    "require_file",
+    "row_seconds",
+    "span_of",
+]
 
-
-class AudioFault(DataError):
-    """A file that can't be used as audio. `kind` is the short name that findings carry."""
-
-    def __init__(self, kind: str, found: str, cure: str) -> None:
-        self.kind = kind
-        super().__init__(found, cure)
+Channel = int | Literal["mix"]
+MAX_SECONDS = 4 * 3600.0
+ROUNDED = 0.1  # seconds by which a span may end after its file: times are rounded
 
 
 @dataclass(frozen=True)
-class AudioInfo:
-    """What the header says: frames per channel, rate in Hz, channels."""
+class Span:
+    """A part of a file: seconds from its beginning (None: to its end), and a channel from 0."""
 
-    frames: int
-    rate: int
-    channels: int
-
-    @property
-    def seconds(self) -> float:
-        """The length claimed."""
-        return self.frames / self.rate
+    start: float = 0.0
+    end: float | None = None
+    channel: Channel | None = None
 
 
-def read_audio(path: Path, *, max_seconds: float = 4 * 3600.0) -> NDArray[np.float32]:
-    """The samples of a file as Whisper wants them.
+def read_audio(
+    path: Path,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    channel: Channel | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> NDArray[np.float32]:
+    """The samples of a file, or of a span of it, as Whisper wants them.
 
     Args:
-        path: a WAV, AIFF, FLAC, Ogg, Opus or MP3 file.
-        max_seconds: refuse longer recordings (and files that turn out longer than they claim).
+        path: WAV, AIFF, FLAC, Ogg, Opus, MP3; M4A, MP4, WebM, AAC, AMR, WMA and others by FFmpeg.
+        start: seconds.
+        end: seconds; None is the end of the file.
+        channel: from 0, or "mix" for the mean of all. None: what the file has, if its channels
+            are copies of one, one source in stereo, or silent but for one.
+        max_seconds: refuse longer spans (and files that turn out longer than they claim).
 
     Returns:
-        [samples] float32, mono (the mean of the channels), 16 kHz, nominally in [-1, 1].
+        [samples] float32, mono, 16 kHz, nominally in [-1, 1].
 
     Raises:
-        DataError: missing, undecodable, truncated, not finite or too large; names the file.
+        AudioFault: missing, undecodable, truncated, not finite or too large; no such span or
+            channel; channels that differ, and none is named. It names the file.
     """
-    info = probe(path)
-    if info.seconds > max_seconds:
-        raise AudioFault(
-            "too-long",
-            f"{path} is {info.seconds:.1f} s long; the limit here is {max_seconds:.0f} s",
-            "cut it into shorter files",
-        )
-    blocks = [block.mean(axis=1) for block in decode(path, info)]
+    info, first, last = _locate(path, Span(start, end, channel), max_seconds)
+    chosen = channel
+    if info.channels > 1 and channel is None:
+        chosen = choose_channel(path, measure(decode(path, info, first, last), info.rate), info)
+    blocks = [_mono(block, chosen) for block in decode(path, info, first, last)]
     mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    if info.rate == SAMPLE_RATE or not len(mono):
-        return mono
-    import soxr
-
-    resampled: NDArray[np.float32] = soxr.resample(mono, info.rate, SAMPLE_RATE)
-    return resampled
+    return _resample(mono, info.rate)
 
 
-def read_row(row: Row) -> NDArray[np.float32]:
-    """The samples that a row means."""
-    return read_audio(row.path)
+def read_channels(
+    path: Path, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
+) -> NDArray[np.float32]:
+    """Each channel of a file, or of a span of it, by itself.
+
+    Returns:
+        [channels, samples] float32, 16 kHz.
+
+    Raises:
+        AudioFault: as `read_audio`, but for channels.
+    """
+    info, first, last = _locate(path, Span(start, end), max_seconds)
+    blocks = list(decode(path, info, first, last))
+    joined = np.concatenate(blocks) if blocks else np.zeros((0, info.channels), np.float32)
+    return np.ascontiguousarray(_resample(joined, info.rate).T)
+
+
+def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
+    """The sound of a speech row: [samples] float32, mono, 16 kHz. Honours its span and channel.
+
+    Raises:
+        AudioFault: as `read_audio`.
+    """
+    span = span_of(row)
+    return read_audio(
+        row.path, start=span.start, end=span.end, channel=span.channel, max_seconds=max_seconds
+    )
+
+
+def row_seconds(row: Row) -> float:
+    """The length of a row's span in seconds, by its file's header.
+
+    Raises:
+        AudioFault: the file can't be read, or has no such span.
+    """
+    span, path = span_of(row), row.path
+    info = _probed(path, path.stat().st_mtime_ns if path.exists() else 0)
+    first, last = locate(path, info, span)
+    return (last - first) / info.rate
+
+
+def span_of(row: Row) -> Span:
+    """What of its file a row is."""
+    return Span(
+        getattr(row, "start", None) or 0.0,
+        getattr(row, "end", None),
+        getattr(row, "channel", None),
+    )
+
+
+def content_of(row: Row) -> str:
+    """Hash of what a row's sound depends on: the file's bytes, and the span and channel if named.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    status = row.path.stat()
+    whole = _hashed(row.path, status.st_mtime_ns, status.st_size)
+    span = span_of(row)
+    if span == Span():
+        return whole
+    return hash_json({"file": whole, "span": [span.start, span.end, span.channel]})
+
+
+def choose_channel(path: Path, found: Channels, info: AudioInfo) -> Channel:
+    """What to read of a file with several channels where its row doesn't say it.
+
+    Raises:
+        AudioFault: they are different recordings.
+    """
+    if found.wanted is None:
+        raise AudioFault(
+            "channels",
+            f"{path} has {info.channels} channels that are not the same "
+            f"(correlation {found.correlation:.2f}): the sides of a call?",
+            "say whose words are written: "
+            + " or ".join(f'"channel": {i}' for i in range(info.channels))
+            + ' (a row each), or "channel": "mix" for all of them together',
+        )
+    return found.wanted
 
 
 def probe(path: Path) -> AudioInfo:
-    """Read and judge a file's header without decoding any of it.
+    """Read and judge a file's header without decoding it.
 
     Raises:
-        AudioFault: missing, not a file, empty, undecodable, truncated or a size bomb.
+        AudioFault: missing, not a file, empty, undecodable, without audio, truncated or a size
+            bomb.
     """
     require_file(path)
+    info = audio_sndfile.probe(path)
+    if info is not None:
+        return info
     try:
-        with soundfile.SoundFile(path) as file:
-            info = AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        # libsndfile's own words mislead: of junk it says that the file doesn't exist.
-        raise AudioFault("undecodable", f"{path} is no audio that can be read", CONVERT) from None
-    if info.frames > UNKNOWN:
-        raise AudioFault(
-            "undecodable",
-            f"{path} does not say how long it is; it was written to a pipe",
-            CONVERT,
-        )
-    if info.rate > MAX_RATE or info.channels > MAX_CHANNELS:
-        raise AudioFault(
-            "size-bomb",
-            f"{path} claims {info.frames} frames of {info.channels} channels at {info.rate} Hz",
-            f"remove it: no recording needs more than {MAX_CHANNELS} channels at {MAX_RATE} Hz",
-        )
-    _require_whole(path)
-    return info
+        demuxer = audio_av.demuxer_of(path)
+    except OSError:
+        demuxer = ""
+    if not demuxer:
+        raise AudioFault("undecodable", f"{path} is no audio that can be read", CONVERT)
+    audio_sndfile.require_whole(path)
+    return audio_av.probe(path, demuxer)
 
 
-def decode(path: Path, info: AudioInfo) -> Iterator[NDArray[np.float32]]:
+def decode(
+    path: Path, info: AudioInfo, first: int = 0, last: int | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Decode a probed file block by block, holding one block at a time.
 
+    Args:
+        path: the file.
+        info: from `probe`.
+        first: the first frame wanted.
+        last: the frame after the last one wanted; None is the end.
+
     Yields:
-        [frames, channels] float32.
+        [frames, channels] float32, at the file's own rate.
 
     Raises:
         AudioFault: fewer or more frames than `info` claims, damaged data, NaN or Inf samples.
     """
-    done = 0
-    try:
-        with soundfile.SoundFile(path) as file:
-            # One frame more than claimed is asked for: a file that has it lies about its size.
-            while len(block := file.read(min(BLOCK, info.frames + 1 - done), "float32", True)):
-                finite = np.isfinite(block).all(axis=1)
-                if not finite.all():
-                    first = (done + int(finite.argmin())) / info.rate
-                    raise AudioFault(
-                        "not-finite",
-                        f"{path} holds NaN or Inf samples, the first at {first:.2f} s",
-                        "export it again from its source",
-                    )
-                done += len(block)
-                if done > info.frames:
-                    break
-                yield block
-    except (soundfile.SoundFileError, OSError) as error:
-        kind = "truncated" if done < info.frames else "undecodable"
-        raise AudioFault(
-            kind,
-            f"{path} breaks off after {done / info.rate:.2f} of {info.seconds:.2f} s: "
-            + str(error).rstrip("."),
-            "copy the file again from its source",
-        ) from None
-    if done != info.frames:
-        word = "holds only" if done < info.frames else "goes on after"
-        raise AudioFault(
-            "truncated" if done < info.frames else "size-bomb",
-            f"{path} claims {info.seconds:.2f} s but {word} {done / info.rate:.2f} s",
-            "copy the file again from its source, or " + CONVERT,
-        )
+    last = info.frames if last is None else last
+    if first < last or last == info.frames:
+        decoder = audio_av.decode if info.demuxer else audio_sndfile.decode
+        yield from decoder(path, info, first, last)
 
 
-def require_file(path: Path) -> int:
-    """The size of a regular file, in bytes.
+def locate(path: Path, info: AudioInfo, span: Span) -> tuple[int, int]:
+    """A span of a probed file in frames, cut to the file's end where rounding has put it after it.
 
     Raises:
-        AudioFault: missing, not a regular file (a pipe would block for ever) or empty.
+        AudioFault: it begins or ends after the file does, or the file has no such channel.
     """
-    try:
-        if not path.is_file():
-            kind = "not-a-file" if path.exists() else "missing"
-            found = f"{path} is not a file" if kind == "not-a-file" else f"no such file: {path}"
-            raise AudioFault(kind, found, "correct the path, or remove the row")
-        size = path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise AudioFault("missing", f"{path}: {error}", "correct the path") from None
-    if not size:
-        raise AudioFault("empty", f"{path} has 0 bytes", "copy the file again from its source")
-    return size
-
-
-def _require_whole(path: Path) -> None:
-    # libsndfile clamps the length of these containers to what is there and says nothing.
-    with path.open("rb") as file:
-        magic = file.read(12)
-        size = os.fstat(file.fileno()).st_size
-        if magic[:4] in (b"RIFF", b"RF64") and magic[8:] == b"WAVE":
-            claimed = _sound_chunk_end(file, b"data", "little")
-        elif magic[:4] == b"FORM" and magic[8:] in (b"AIFF", b"AIFC"):
-            claimed = _sound_chunk_end(file, b"SSND", "big")
-        elif magic[:4] == b"OggS":
-            if not _ends_with_last_page(file, size):
-                raise AudioFault(
-                    "truncated",
-                    f"{path} has no last Ogg page: the end of the recording is missing",
-                    "copy the file again from its source",
-                )
-            return
-        else:
-            return
-    if claimed is not None and claimed > size:
+    if isinstance(span.channel, int) and not 0 <= span.channel < info.channels:
         raise AudioFault(
-            "truncated",
-            f"{path} has {size} bytes, but its header promises {claimed}",
-            "copy the file again from its source",
+            "no-channel",
+            f"{path} has {info.channels} channel{'s' if info.channels > 1 else ''}, and none of "
+            f"the number {span.channel}",
+            f"count from 0: at most {info.channels - 1}; or leave out 'channel'",
         )
+    first = round(span.start * info.rate)
+    last = info.frames if span.end is None else round(span.end * info.rate)
+    asked = f"{span.start:g} s to {'its end' if span.end is None else f'{span.end:g} s'}"
+    if span.start < 0 or (span.end is not None and last <= first):
+        raise AudioFault("no-span", f"{path}: {asked} is no span", "end must be greater than start")
+    if (first and first >= info.frames) or last > info.frames + ROUNDED * info.rate:
+        raise AudioFault(
+            "no-span",
+            f"{path} is {info.seconds:.2f} s long, but {asked} is asked for",
+            "correct start and end, or look whether it is the right file",
+        )
+    return first, min(last, info.frames)
 
 
-def _sound_chunk_end(file: BinaryIO, wanted: bytes, order: Literal["little", "big"]) -> int | None:
-    # IFF: chunks of a four-byte name, a four-byte size and that many bytes, padded to even.
-    long_data = None
-    file.seek(12)
-    while len(head := file.read(8)) == 8:
-        name, size = head[:4], int.from_bytes(head[4:], order)
-        start = file.tell()
-        if name == b"ds64":  # RF64: the real 64-bit size of the data chunk (EBU Tech 3306)
-            long_data = int.from_bytes(file.read(16)[8:16], "little")
-        if name == wanted:
-            if size == 0xFFFFFFFF and long_data is not None:
-                size = long_data
-            # Writers that can't seek back leave one of these where the size belongs.
-            unknown = size in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000) or (
-                size >= 0x7FFFF000 and size & 0xFFF == 0
-            )
-            return None if unknown else start + size
-        file.seek(start + size + size % 2)
-    return None
+def _locate(path: Path, span: Span, max_seconds: float) -> tuple[AudioInfo, int, int]:
+    info = probe(path)
+    first, last = locate(path, info, span)
+    seconds = (last - first) / info.rate
+    if seconds > max_seconds:
+        part = "" if (first, last) == (0, info.frames) else f", from {span.start:g} s,"
+        raise AudioFault(
+            "too-long",
+            f"{path}{part} is {seconds:.1f} s long; the limit here is {max_seconds:.0f} s",
+            "cut it into shorter files, or name start and end",
+        )
+    return info, first, last
 
 
-def _ends_with_last_page(file: BinaryIO, size: int) -> bool:
-    # RFC 3533: the flag 4 of a page's header marks the last page; its byte 26 counts the entries
-    # of the table that follows, which add up to the page's body. At most 65,307 bytes in all.
-    file.seek(max(0, size - 65_307))
-    tail = file.read()
-    page = tail[max(0, tail.rfind(b"OggS")) :]
-    if len(page) < 27 or not page[5] & 4:
-        return False
-    table = page[27 : 27 + page[26]]
-    return len(page) >= 27 + page[26] + sum(table)
+def _mono(block: NDArray[np.float32], channel: Channel | None) -> NDArray[np.float32]:
+    if isinstance(channel, int):
+        return np.ascontiguousarray(block[:, channel])
+    mono: NDArray[np.float32] = block.mean(axis=1)
+    return mono
+
+
+def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    if rate == SAMPLE_RATE or not len(samples):
+        return samples
+    import soxr
+
+    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE)
+    return resampled
+
+
+@lru_cache(maxsize=65_536)
+def _probed(path: Path, _modified: int) -> AudioInfo:
+    return probe(path)
+
+
+@lru_cache(maxsize=4096)
+def _hashed(path: Path, _modified: int, _size: int) -> str:
+    # A call of an hour may have a hundred rows.
+    return hash_file(path)

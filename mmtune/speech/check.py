@@ -11,20 +11,28 @@ import numpy as np
 
 from mmtune.data.manifest import scan_files, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.hashing import hash_file
-from mmtune.speech.audio import CONVERT, AudioFault, decode, probe
+from mmtune.speech.audio import (
+    AudioFault,
+    choose_channel,
+    content_of,
+    decode,
+    locate,
+    probe,
+    span_of,
+)
+from mmtune.speech.channels import QUIET, ChannelMeter, Channels
 from mmtune.speech.rows import SpeechRow
 
-SPEECH_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif")
-# Not readable here; found in folders all the same, so that nobody's recordings vanish in silence.
-FOREIGN_SUFFIXES = (".m4a", ".aac", ".wma", ".amr", ".webm", ".mp4", ".3gp", ".caf")
+SPEECH_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
+    *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
+)
 MAX_SECONDS = 30.0  # Whisper's window: what lies beyond it is never heard
-QUIET = 10 ** (-60 / 20)  # peak, full scale = 1
 
 
 def scan(folder: Path) -> Iterator[dict[str, Any]]:
     """Rows of a folder: each recording with the transcript in its same-named .txt."""
-    for name, relative in scan_files(folder, SPEECH_SUFFIXES + FOREIGN_SUFFIXES):
+    for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
         words = words_beside(folder / relative)
         yield row if words is None else {**row, "text": words}
@@ -37,32 +45,45 @@ def inspect(row: Row) -> Inspection:
     """
     if not isinstance(row, SpeechRow):
         raise TypeError(f"a speech row is needed, not {type(row).__name__}")
-    if row.path.suffix.lower() in FOREIGN_SUFFIXES and row.path.is_file():
-        found = f"{row.path} is in a format that isn't read here"
-        return Inspection("", [Finding("undecodable", row.id, found, CONVERT)])
+    peak, frames = 0.0, 0
     try:
         info = probe(row.path)
-        if info.seconds > MAX_SECONDS:
+        span = span_of(row)
+        first, last = locate(row.path, info, span)
+        seconds = (last - first) / info.rate
+        if seconds > MAX_SECONDS:
             raise AudioFault(
                 "too-long",
-                f"{row.path} is {info.seconds:.1f} s long; Whisper hears {MAX_SECONDS:.0f} s",
-                "cut it at pauses, with the words of each piece",
+                f"{row.path} is {seconds:.1f} s long; Whisper hears {MAX_SECONDS:.0f} s",
+                "cut it at pauses, with the words of each piece: by files, or by start and end",
             )
-        if not info.frames:
+        if first == last:
             raise AudioFault(
                 "zero-length", f"{row.path} holds no samples", "record it again, or remove the row"
             )
-        peak = max(float(np.abs(block).max()) for block in decode(row.path, info))
-        content = hash_file(row.path)
+        meter = ChannelMeter(info.rate)
+        for block in decode(row.path, info, first, last):
+            meter.add(block)
+            heard = block[:, span.channel] if isinstance(span.channel, int) else block
+            peak = max(peak, float(np.abs(heard).max()))
+            frames += len(block)
+        channels = meter.verdict()
+        if span.channel is None:
+            choose_channel(row.path, channels, info)
+        content = content_of(row)
     except AudioFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
+    seconds = frames / info.rate
     facts = {
-        "duration_s": round(info.seconds, 4),
+        "duration_s": round(seconds, 4),
         "sample_rate": float(info.rate),
         "channels": float(info.channels),
         "peak": round(peak, 5),
     }
-    return Inspection(content, list(_judge(row, info.seconds, peak)), facts)
+    findings = [*_judge(row, seconds, peak)]
+    if span.channel is None:
+        findings += _judge_channels(row, channels)
+    return Inspection(content, findings, facts)
 
 
 def check_rows(rows: Sequence[Row]) -> list[Finding]:
@@ -90,12 +111,12 @@ def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
             f"{row.path} is silent (peak {peak:.1e}), but its transcript is {row.text[:60]!r}",
             "record it again, or remove the row: it would teach the model to invent",
         )
-    if peak > QUIET and not said:
+    if peak > QUIET and not said and not row.nonspeech:
         yield Finding(
             "empty-text",
             row.id,
             f"{row.path} has sound, but its transcript is empty",
-            "write down what is said, or remove the row",
+            'write down what is said, or remove the row; if nothing is said: "nonspeech": true',
         )
     if row.duration_s is not None and abs(row.duration_s - seconds) > 0.1 + 0.02 * seconds:
         yield Finding(
@@ -103,5 +124,25 @@ def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
             row.id,
             f"{row.path} lasts {seconds:.2f} s, but the row says {row.duration_s:.2f} s",
             "look whether it is the right file",
+            "warning",
+        )
+
+
+def _judge_channels(row: SpeechRow, found: Channels) -> Iterator[Finding]:
+    if found.kind == "stereo":
+        yield Finding(
+            "stereo",
+            row.id,
+            f"{row.path} is one source in stereo (correlation {found.correlation:.2f}); the mean "
+            "of its channels is used",
+            'say "channel": "mix" if that is right, or the number of one',
+            "warning",
+        )
+    if found.kind == "one-sided":
+        yield Finding(
+            "one-sided",
+            row.id,
+            f"{row.path} has sound on channel {found.loudest} only, which is used",
+            f'say "channel": {found.loudest} if that is right',
             "warning",
         )

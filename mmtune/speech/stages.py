@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from torch import Tensor
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.hashing import hash_file, hash_json, hash_text
+from mmtune.hashing import hash_json, hash_text
 from mmtune.speech import augment
-from mmtune.speech.audio import SAMPLE_RATE, probe, read_audio
+from mmtune.speech.audio import SAMPLE_RATE, content_of, read_row, row_seconds
 from mmtune.speech.augment import sounding
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.encoder import encode_mel, finish
@@ -58,15 +57,13 @@ def window_of(seconds: float, windows: Windows) -> int:
     return LONGEST if windows == "padded" else next(fitting, LONGEST)
 
 
-@lru_cache(maxsize=65_536)
-def _seconds(path: Path, _modified: int) -> float:
-    return probe(path).seconds
-
-
 def seconds_of(row: Row) -> float:
-    """A row's length by its file's header."""
-    path = row.path
-    return _seconds(path, path.stat().st_mtime_ns if path.exists() else 0)
+    """A row's length, that is, of its span, by its file's header.
+
+    Raises:
+        AudioFault: the file can't be read, or has no such span.
+    """
+    return row_seconds(row)
 
 
 def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]:
@@ -81,15 +78,25 @@ def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]
     if named:
         return [(each.start / speed, each.end / speed, each.text) for each in named]
     text = row.reference.strip()
-    path = row.path
-    start, end = _sounding(path, path.stat().st_mtime_ns) if text else (0.0, 0.0)
+    start, end = _sounding(_Heard(row)) if text else (0.0, 0.0)
     return [(start / speed, end / speed, text)]
 
 
+class _Heard:
+    # A row by what is heard of it, for a cache: rows themselves have no hash.
+    def __init__(self, row: Row) -> None:
+        self.row, self.content = row, row.content or content_of(row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Heard) and other.content == self.content
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+
 @lru_cache(maxsize=65_536)
-def _sounding(path: Path, _modified: int) -> tuple[float, float]:
-    audio = read_audio(path)
-    start, end = sounding(audio)
+def _sounding(heard: _Heard) -> tuple[float, float]:
+    start, end = sounding(read_row(heard.row))
     return start / SAMPLE_RATE, end / SAMPLE_RATE
 
 
@@ -139,10 +146,7 @@ class AudioStage:
 
     def part(self, row: Row, view: int = 0) -> Part:
         """The part of a row; its source is the content hash that `check` gave, or the file's."""
-        source = row.content
-        if not source:
-            source = hash_file(row.path)
-        return Part(NAME, source, view, origin=row)
+        return Part(NAME, row.content or content_of(row), view, origin=row)
 
     def speed(self, part: Part) -> float:
         """How much faster than its clip a view is; the clip itself is view 0."""
@@ -158,7 +162,7 @@ class AudioStage:
         """The row's window in seconds: that of its slowest view.
 
         Raises:
-            DataError: its file is longer than 30 s.
+            DataError: it is longer than 30 s.
         """
         seconds = seconds_of(row)
         slowest = min(augment.speeds_for(seconds, LONGEST)) if self.views > 1 else 1.0
@@ -167,7 +171,7 @@ class AudioStage:
         except ValueError as error:
             raise DataError(
                 f"row {row.id!r}: {row.path} can't be used: {error}",
-                "cut the recording into utterances, one a row",
+                "cut the recording into utterances, one a row, by files or by start and end",
             ) from None
 
     def shape_key(self, part: Part) -> str:
@@ -179,7 +183,7 @@ class AudioStage:
         window = self.window(parts[0].origin)
         clips, seeds = [], []
         for part in parts:
-            clip = read_audio(part.origin.path, max_seconds=LONGEST + 1)
+            clip = read_row(part.origin, max_seconds=LONGEST + 1)
             seeds.append(self._seed(part) if part.view else None)
             if part.view:
                 clip = augment.view(clip, self.speed(part), self._seed(part))

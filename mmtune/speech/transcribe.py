@@ -18,7 +18,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
-from mmtune.speech.audio import SAMPLE_RATE, read_audio
+from mmtune.speech.audio import SAMPLE_RATE, read_audio, span_of
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import DecodeOptions, decode, detect_language
 from mmtune.speech.labels import prefix_ids
@@ -161,7 +161,7 @@ class SpeechPredictor:
 
 def _key(row: Row) -> tuple[str, ...]:
     # All that a transcript depends on: one recording may be asked for with several prompts.
-    speech = (getattr(row, "language", None), getattr(row, "prompt", None))
+    speech = (getattr(row, "language", None), getattr(row, "prompt", None), span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
 
 

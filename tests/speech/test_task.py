@@ -11,9 +11,11 @@ from mmtune.config import LoraOptions, TrainOptions
 from mmtune.data.cache import PrefixCache
 from mmtune.errors import ConfigError, DataError
 from mmtune.speech.base import load_base
+from mmtune.speech.labels import make_labels
 from mmtune.speech.lora import targets
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
+from mmtune.speech.stages import spoken_times
 from mmtune.speech.task import SpeechTask
 from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
@@ -81,8 +83,6 @@ def test_collate_and_loss_follow_the_rows() -> None:
 @needs(TINY)
 def test_a_text_that_has_no_room_is_named() -> None:
     base = loaded(TINY)
-    from mmtune.speech.labels import make_labels
-
     row = SpeechRow(id="novel", audio="a", text="metoprolol " * 200)
     with pytest.raises(DataError, match=r"row 'novel': .* tokens; .* has room for 448"):
         make_labels(base, row, "en")
@@ -107,3 +107,87 @@ def test_targets_are_the_decoders() -> None:
         targets(("query",))
     with pytest.raises(ConfigError, match="did you mean 'out_proj'"):
         targets(("o_proj", "out_prj"))
+
+
+@needs(TINY)
+def test_times_stand_around_the_text() -> None:
+    base = loaded(TINY)
+    zero = base.tokenizer.convert_tokens_to_ids("<|0.00|>")
+    assert zero is None or zero == base.ids["notimestamps"] + 1
+    row = SpeechRow(
+        id="a",
+        audio="a",
+        text="take metoprolol twice",
+        segments=[{"start": 0.5, "end": 1.22, "text": "take metoprolol"},
+                  {"start": 2, "end": 29.98, "text": "twice"}],
+    )  # fmt: skip
+    labels = make_labels(base, row, "en", [(5, 15)], spoken_times(row))
+    first = base.ids["notimestamps"] + 1
+    assert base.ids["notimestamps"] not in labels.ids
+    assert [labels.ids[at] - first for at in labels.times] == [25, 61, 100, 1499]
+    assert labels.ids[labels.given] == first + 25
+    words = [i for i in labels.ids[labels.given :] if i < base.ids["endoftext"]]
+    assert base.tokenizer.decode(words) == " take metoprolol twice"
+    written = base.tokenizer.decode([labels.ids[at] for at in labels.terms])
+    assert written == " metoprolol"
+    slower = make_labels(base, row, "en", (), spoken_times(row, 0.5))
+    assert [slower.ids[at] - first for at in slower.times] == [50, 122, 200, 1500]
+    nothing = make_labels(base, SpeechRow(id="n", audio="n", text="", nonspeech=True), "en")
+    assert nothing.ids[nothing.given :] == (base.ids["endoftext"],)
+
+
+@needs(TINY)
+def test_a_prompt_gives_way_to_the_text() -> None:
+    base = loaded(TINY)
+    row = SpeechRow(id="a", audio="a", text="one two " * 150, prompt="before " * 300)
+    labels = make_labels(base, row, "en")
+    assert len(labels.ids) - 1 == 448
+    bare = make_labels(base, row.model_copy(update={"prompt": None}), "en")
+    assert labels.ids[-bare.spoken :] == bare.ids[-bare.spoken :]
+
+
+@needs(TINY)
+def test_views_are_stored_apart_in_one_window(tmp_path: Path) -> None:
+    options = SpeechOptions(views=3, timestamps=1.0, keep_base=0.5)
+    task = SpeechTask(load_base(TINY), LoraOptions(rank=4), options, PrefixCache(tmp_path), seed=3)
+    row = real_rows(4)[0]
+    parts = list(task.variants(row))
+    assert [(p.stage, p.view) for p in parts] == [
+        ("audio", 0), ("audio", 1), ("audio", 2), ("kept", 0)
+    ]  # fmt: skip
+    assert len({task.features.key(part) for part in parts}) == 4
+    stored = task.features.get(parts)
+    shapes = {value["hidden"].shape for value in stored[:3]}
+    assert len(shapes) == 1
+    assert not torch.equal(stored[0]["hidden"], stored[1]["hidden"])
+    again = task.stage.encode([parts[1]])[0]
+    assert torch.equal(again["hidden"], stored[1]["hidden"])  # the seed is the row's and the view's
+    plain = SpeechTask(load_base(TINY), LoraOptions(rank=4), SpeechOptions(), None)
+    if plain.bucket(row) == task.bucket(row):
+        same = plain.features.get([plain.stage.part(row)])[0]["hidden"]
+        assert torch.equal(same, stored[0]["hidden"])
+    drawn = [task.choose(row, Draw(0, epoch, row.id)) for epoch in range(40)]
+    assert {e.parts[0].view for e in drawn} == {0, 1, 2}
+    for example in drawn:
+        assert set(example.parts) <= set(parts)
+        labels = task.labels(row, **example.choices)
+        end = (labels.ids[labels.times[-1]] - task.base.ids["notimestamps"] - 1) * 0.02
+        assert end <= (row.duration_s or 0) / example.choices["speed"] + 0.02
+
+
+@needs(TINY)
+def test_prompts_are_drawn(tmp_path: Path) -> None:
+    listed = tmp_path / "terms.txt"
+    listed.write_text("metoprolol\nshock\napixaban\nlisinopril\n")
+    options = SpeechOptions(terms=listed, term_prompts=0.4, prompts=0.5)
+    task = SpeechTask(load_base(TINY), LoraOptions(rank=4), options, None)
+    row = SpeechRow(id="a", audio="a", text="the shock was too much", prompt="Good morning.")
+    drawn = [task._prompt(row, Draw(0, epoch, row.id)) for epoch in range(400)]
+    terms = [p for p in drawn if p and p != row.prompt]
+    assert 120 < len(terms) < 200
+    assert 80 < drawn.count(row.prompt) < 160
+    assert 0.7 < sum("shock" in p for p in terms) / len(terms) <= 1
+    assert {word for p in terms for word in p.split(", ")} == {
+        "metoprolol", "shock", "apixaban", "lisinopril"
+    }  # fmt: skip
+    assert drawn == [task._prompt(row, Draw(0, epoch, row.id)) for epoch in range(400)]

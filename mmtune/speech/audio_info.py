@@ -1,0 +1,84 @@
+"""What is known of an audio file before it is decoded, and what it may not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.errors import DataError
+
+SAMPLE_RATE = 16_000  # Hz, what Whisper hears
+MAX_RATE = 192_000  # Hz; more is no recording of speech
+MAX_CHANNELS = 8
+CONVERT = "convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac"
+AGAIN = "copy the file again from its source"
+
+
+class AudioFault(DataError):
+    """A file that can't be used as audio. `kind` is the short name that findings carry."""
+
+    def __init__(self, kind: str, found: str, cure: str) -> None:
+        self.kind = kind
+        super().__init__(found, cure)
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header says: frames per channel, rate in Hz, channels.
+
+    `demuxer` is FFmpeg's name of the container where libsndfile can't read it; there `frames` is
+    counted in packets, which priming and padding make inexact.
+    """
+
+    frames: int
+    rate: int
+    channels: int
+    demuxer: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """The length claimed."""
+        return self.frames / self.rate
+
+
+def require_size(path: Path, info: AudioInfo) -> AudioInfo:
+    """`info`, if a recording can be like that.
+
+    Raises:
+        AudioFault: too many channels or too high a rate: a size bomb.
+    """
+    if not 0 < info.rate <= MAX_RATE or not 0 < info.channels <= MAX_CHANNELS:
+        raise AudioFault(
+            "size-bomb",
+            f"{path} claims {info.frames} frames of {info.channels} channels at {info.rate} Hz",
+            f"remove it: no recording needs more than {MAX_CHANNELS} channels at {MAX_RATE} Hz",
+        )
+    return info
+
+
+def require_file(path: Path) -> int:
+    """The size of a regular file, in bytes.
+
+    Raises:
+        AudioFault: missing, not a regular file (a pipe would block for ever) or empty.
+    """
+    try:
+        if not path.is_file():
+            kind = "not-a-file" if path.exists() else "missing"
+            found = f"{path} is not a file" if kind == "not-a-file" else f"no such file: {path}"
+            raise AudioFault(kind, found, "correct the path, or remove the row")
+        size = path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise AudioFault("missing", f"{path}: {error}", "correct the path") from None
+    if not size:
+        raise AudioFault("empty", f"{path} has 0 bytes", AGAIN)
+    return size
+
+
+def not_finite(path: Path, seconds: float) -> AudioFault:
+    """The fault of a file with samples that are no numbers."""
+    return AudioFault(
+        "not-finite",
+        f"{path} holds NaN or Inf samples, the first at {seconds:.2f} s",
+        "export it again from its source",
+    )
