@@ -1,4 +1,4 @@
-"""The one decoder loop: greedy and beam search over encoder outputs, a prompt for each row.
+"""The one decoder loop: greedy, sampled or beam search over encoder outputs, a prompt a row.
 
 Token-identical to transformers' `generate()` where that works. It exists because `generate()` has
 one prompt for a whole batch, recomputes or refuses stored encoder outputs with its fallbacks, and
@@ -36,10 +36,51 @@ class DecodeOptions:
     length_penalty: float = 1.0
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Sampling:
+    """Ids at random, row by row: what a row gets doesn't depend on the others in its batch.
+
+    Attributes:
+        temperature: by which logits are divided; more than 0.
+        seeds: one for each row.
+    """
+
+    temperature: float
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """What was decoded for one row, and how sure the model is.
+
+    Attributes:
+        ids: without the end token.
+        log_probability: the mean over the ids and the end token (`avg_logprob` in
+            openai/whisper's decoding.py).
+        no_speech: the probability that the window holds no speech, as the model says at its
+            start token.
+    """
+
+    ids: list[int]
+    log_probability: float
+    no_speech: float
+
+
 def decode(
     model: Any, hidden: Tensor, prefixes: Sequence[Sequence[int]], options: DecodeOptions
 ) -> list[list[int]]:
+    """The ids of `decode_scored`, which see."""
+    return [each.ids for each in decode_scored(model, hidden, prefixes, options)]
+
+
+@torch.no_grad()
+def decode_scored(
+    model: Any,
+    hidden: Tensor,
+    prefixes: Sequence[Sequence[int]],
+    options: DecodeOptions,
+    sampling: Sampling | None = None,
+) -> list[Spoken]:
     """Decode a batch.
 
     Args:
@@ -47,15 +88,18 @@ def decode(
         hidden: encoder outputs, [rows, frames, width], one window for all rows.
         prefixes: what each row's decoder is given first; lengths may differ.
         options: how to search.
+        sampling: draw ids instead of searching; its beams are then one.
 
     Returns:
-        The new ids of each row, without its end token.
+        What each row says.
 
     Raises:
-        ValueError: a prefix leaves no room, or there isn't one for each row.
+        ValueError: a prefix leaves no room, or there isn't one (or a seed) for each row.
     """
     if len(hidden) != len(prefixes):
         raise ValueError(f"{len(hidden)} encoder outputs but {len(prefixes)} prefixes")
+    if sampling is not None and len(sampling.seeds) != len(prefixes):
+        raise ValueError(f"{len(prefixes)} prefixes but {len(sampling.seeds)} seeds")
     if not prefixes:
         return []
     decoder = _Decoder(model, hidden, prefixes)
@@ -65,9 +109,14 @@ def decode(
     limits = [min(one or room, room) for one, room in zip(most, rooms, strict=True)]
     if min(limits) < 1:
         raise ValueError(f"a prefix of {max(map(len, prefixes))} ids leaves no room to decode")
-    if options.beams == 1:
-        return _greedy(decoder, limits)
-    return _beam(decoder, limits, options)
+    if options.beams == 1 or sampling is not None:
+        found = _greedy(decoder, limits, sampling)
+    else:
+        found = _beam(decoder, limits, options)
+    return [
+        Spoken(ids, total / (len(ids) + 1), silent)
+        for (ids, total), silent in zip(found, decoder.no_speech, strict=True)
+    ]
 
 
 class _Decoder:
@@ -97,6 +146,15 @@ class _Decoder:
         )
         self.pads = pads if bool(pads.any()) else None
         self.length = 0  # positions in the cache
+        start = int(generation.decoder_start_token_id)
+        self.starts = [
+            longest - len(prefix) + (list(prefix).index(start) if start in prefix else 0)
+            for prefix in prefixes
+        ]
+        # OpenAI's vocabularies have it before <|notimestamps|>, under two names.
+        stamps = getattr(generation, "no_timestamps_token_id", None)
+        self.silent = None if stamps is None else int(stamps) - 1
+        self.no_speech = [0.0] * len(prefixes)
 
     def step(self) -> Tensor:
         """Logits after `input`, [rows, vocabulary] float32, suppressed ids at -inf."""
@@ -115,7 +173,12 @@ class _Decoder:
             **extra,
         )
         first, self.length = self.length == 0, self.length + new
-        logits: Tensor = self.project(output.last_hidden_state[:, -1]).float()
+        states = output.last_hidden_state
+        if first and self.silent is not None:
+            at_start = states[torch.arange(len(states)), self.starts]
+            chances = self.project(at_start).float().softmax(dim=-1)
+            self.no_speech = chances[:, self.silent].tolist()
+        logits: Tensor = self.project(states[:, -1]).float()
         return self._suppress(logits, first)
 
     def _suppress(self, logits: Tensor, first: bool) -> Tensor:
@@ -145,15 +208,28 @@ class _Decoder:
         self.cache.self_attention_cache.reorder_cache(rows)
 
 
-def _greedy(decoder: _Decoder, limits: list[int]) -> list[list[int]]:
+def _greedy(
+    decoder: _Decoder, limits: list[int], sampling: Sampling | None
+) -> list[tuple[list[int], float]]:
     results: list[list[int]] = [[] for _ in limits]
+    sums = [0.0] * len(limits)
     rows = list(range(len(limits)))  # which row each place of the batch decodes
     running = set(rows)
+    draws = [torch.Generator().manual_seed(s) for s in sampling.seeds] if sampling else []
     while True:
-        tokens = decoder.step().argmax(dim=-1)
-        for row, token in zip(rows, tokens.tolist(), strict=True):
+        logits = decoder.step()
+        if sampling is None:
+            tokens = logits.argmax(dim=-1)
+        else:
+            # The largest of logits with Gumbel noise is a draw from their softmax.
+            uniform = torch.stack([torch.rand(logits.shape[-1], generator=draws[r]) for r in rows])
+            gumbel = -torch.log(-torch.log(uniform.double().clamp(min=1e-20))).float()
+            tokens = (logits / sampling.temperature + gumbel.to(logits.device)).argmax(dim=-1)
+        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        for row, token, value in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             if row not in running:
                 continue
+            sums[row] += value
             if token == decoder.end:
                 running.discard(row)
                 continue
@@ -161,7 +237,7 @@ def _greedy(decoder: _Decoder, limits: list[int]) -> list[list[int]]:
             if len(results[row]) >= limits[row]:
                 running.discard(row)
         if not running:
-            return results
+            return list(zip(results, sums, strict=True))
         if len(running) <= SHRINK * len(rows):
             keep = torch.tensor([i for i, row in enumerate(rows) if row in running])
             keep = keep.to(tokens.device)
@@ -173,13 +249,13 @@ def _greedy(decoder: _Decoder, limits: list[int]) -> list[list[int]]:
 
 @dataclass
 class _Search:
-    """One row's beams: ids so far, and what is finished as (score, ids)."""
+    """One row's beams: ids so far, and what is finished as (score, ids, log probability)."""
 
     row: int
     limit: int
     live: list[list[int]]
     scores: list[float]
-    done: list[tuple[float, list[int]]]
+    done: list[tuple[float, list[int], float]]
     over: bool = False
 
     def advance(
@@ -199,7 +275,7 @@ class _Search:
             # Only the best `beams` can finish; the others are there so that enough stay alive.
             if token == end or last:
                 ids = self.live[beam] + ([] if token == end else [token])
-                self.done.append((score / length**options.length_penalty, ids))
+                self.done.append((score / length**options.length_penalty, ids, score))
         self.done.sort(key=lambda each: -each[0])
         del self.done[options.beams :]
         alive = [each for each in candidates if each[2] != end][: options.beams]
@@ -211,9 +287,11 @@ class _Search:
         return [beam for _, beam, _ in alive]
 
 
-def _beam(decoder: _Decoder, limits: list[int], options: DecodeOptions) -> list[list[int]]:
+def _beam(
+    decoder: _Decoder, limits: list[int], options: DecodeOptions
+) -> list[tuple[list[int], float]]:
     searches = [_Search(row, limit, [[]], [0.0], []) for row, limit in enumerate(limits)]
-    results: list[list[int]] = [[] for _ in limits]
+    results: list[tuple[list[int], float]] = [([], 0.0) for _ in limits]
     width = 1  # beams of each row in the batch; the prefix is decoded once
     while True:
         scores = decoder.log_probabilities()
@@ -230,7 +308,7 @@ def _beam(decoder: _Decoder, limits: list[int], options: DecodeOptions) -> list[
         left = [i for i, each in enumerate(searches) if not each.over]
         for each in searches:
             if each.over:
-                results[each.row] = max(each.done, key=lambda one: one[0])[1]
+                results[each.row] = max(each.done, key=lambda one: one[0])[1:]
         if not left:
             return results
         order = [source[i * options.beams + b] for i in left for b in range(options.beams)]
