@@ -40,6 +40,11 @@ class WhisperBase:
     multilingual: bool
     ids: dict[str, int] = field(default_factory=dict)
 
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The words that ids write, without special tokens and times."""
+        words = [i for i in ids if i <= self.ids["notimestamps"]]
+        return str(self.tokenizer.decode(words, skip_special_tokens=True)).strip()
+
     def language_id(self, language: str) -> int:
         """The token of a language: "en", "english" or "<|en|>".
 

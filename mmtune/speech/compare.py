@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,33 +13,24 @@ from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.hashing import hash_text
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.modality import find_modality
-from mmtune.predict import Metric, Prediction, Request
+from mmtune.predict import Metric
 from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
+from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
 from mmtune.speech.task import SPOKEN
 from mmtune.speech.terms import find_terms, read_terms
 from mmtune.speech.transcribe import SpeechPredictor
 
-GENERAL = "general speech"
 GENERAL_ROWS = 40  # of the retention manifest, drawn by hash
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 EXAMPLES = 3  # of each kind
 PREDICTIONS = "predictions.jsonl"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One row with what each model wrote: "base", "adapter", perhaps "control"."""
-
-    row: Row
-    heard: dict[str, Prediction]
-    cluster: Hashable
-    terms: frozenset[str]  # spoken in it, normalized
-    general: bool = False
 
 
 def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
@@ -61,22 +51,23 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
     general = retention_rows(options)
-    heard = _transcribe(config, options, folder, [*test, *general])
+    predictor, active = _opened(config, options, folder)
+    heard = hear(predictor, active, [*test, *general])
     everything = TermCounter(seen | unseen, options.language)
+    clusters = [
+        *_clusters(test, everything, options), *_clusters(general, everything, options)
+    ]  # fmt: skip
     items = [
         Item(
             row=row,
             heard=heard[place],
-            cluster=cluster,
+            cluster=clusters[place],
             terms=frozenset(_spoken(everything, row, options)),
-            general=place >= len(test),
+            kind="test" if place < len(test) else GENERAL,
         )
-        for place, (row, cluster) in enumerate(
-            zip([*test, *general],
-                [*_clusters(test, everything, options), *_clusters(general, everything, options)],
-                strict=True)
-        )
-    ]  # fmt: skip
+        for place, row in enumerate([*test, *general])
+    ]
+    items += probes(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
     _write(path, items)
     measures = list(_measures(items, seen, unseen, options))
@@ -149,9 +140,9 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
     return "   ".join(parts)
 
 
-def _transcribe(
-    config: RunConfig, options: SpeechOptions, folder: Path, rows: Sequence[Row]
-) -> list[dict[str, Prediction]]:
+def _opened(
+    config: RunConfig, options: SpeechOptions, folder: Path
+) -> tuple[SpeechPredictor, Active]:
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
@@ -162,16 +153,7 @@ def _transcribe(
         options=DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN),
         language=options.language,
     )
-    active: dict[str, dict[str, float]] = {"base": {}} | {name: {name: 1.0} for name in adapters}
-    # One call: each clip is encoded once for all models.
-    predictions = predictor.predict(
-        [Request(row, weights) for row in rows for weights in active.values()]
-    )
-    size = len(active)
-    return [
-        dict(zip(active, predictions[i * size : (i + 1) * size], strict=True))
-        for i in range(len(rows))
-    ]
+    return predictor, {"base": {}} | {name: {name: 1.0} for name in adapters}
 
 
 def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
@@ -198,8 +180,8 @@ def _measures(
     items: Sequence[Item], seen: set[str], unseen: set[str], options: SpeechOptions
 ) -> Iterable[Measure]:
     language = options.language
-    test = [item for item in items if not item.general]
-    general = [item for item in items if item.general]
+    test = [item for item in items if item.kind == "test"]
+    general = [item for item in items if item.kind == GENERAL]
     synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
     slices = {"": test}
     if len(synthesizers) > 1:
@@ -220,6 +202,13 @@ def _measures(
         yield _measure(WordErrors(language), GENERAL, general)
         if seen or unseen:
             yield _measure(insertions, GENERAL, general)
+    for name, some in by_group(test).items():
+        yield _measure(WordErrors(language), f"test, {name}", some)
+    for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
+        if some := [item for item in items if item.kind == kind]:
+            yield _measure(WordErrors(language), kind, some)
+    if some := [item for item in items if item.kind == NONSPEECH]:
+        yield _measure(HallucinatedWords(language), NONSPEECH, some)
 
 
 def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
@@ -257,8 +246,7 @@ def _write(path: Path, items: Sequence[Item]) -> None:
     partial_file = path.with_suffix(".partial")
     with partial_file.open("w", encoding="utf-8") as file:
         for item in items:
-            group = GENERAL if item.general else "test"
-            values = {"id": item.row.id, "slice": group, "terms": sorted(item.terms)}
+            values = {"id": item.row.id, "slice": item.kind, "terms": sorted(item.terms)}
             file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
     partial_file.replace(path)
 
@@ -270,14 +258,16 @@ def _examples(
     keys = {normalize(term, options.language) for term in seen}
     kinds: dict[str, list[Item]] = {}
     for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
-        if item.general:
-            kind = GENERAL
+        if item.kind in (GENERAL, NONSPEECH):
+            kind = item.kind
+        elif item.kind != "test":
+            continue
         elif item.terms:
             kind = "seen term" if item.terms & keys else "unseen term"
         else:
             kind = "no term"
         kinds.setdefault(kind, []).append(item)
-    order = ("seen term", "unseen term", "no term", GENERAL)
+    order = ("seen term", "unseen term", "no term", GENERAL, NONSPEECH)
     return [
         {"kind": kind, "audio": item.row.path} | _words(item)
         for kind in order

@@ -29,11 +29,13 @@ class DecodeOptions:
         max_new_tokens: for all rows or for each, the end token included; None: to the decoder's
             last position.
         length_penalty: finished beams are ranked by log probability / length ** this.
+        timestamps: write times among the words; the prefixes must then not forbid it. One beam.
     """
 
     beams: int = 1
     max_new_tokens: int | tuple[int, ...] | None = None
     length_penalty: float = 1.0
+    timestamps: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,15 +96,19 @@ def decode_scored(
         What each row says.
 
     Raises:
-        ValueError: a prefix leaves no room, or there isn't one (or a seed) for each row.
+        ValueError: a prefix leaves no room, or there isn't one (or a seed) for each row; or beams
+            are asked for times.
     """
     if len(hidden) != len(prefixes):
         raise ValueError(f"{len(hidden)} encoder outputs but {len(prefixes)} prefixes")
     if sampling is not None and len(sampling.seeds) != len(prefixes):
         raise ValueError(f"{len(prefixes)} prefixes but {len(sampling.seeds)} seeds")
+    if options.timestamps and options.beams > 1:
+        raise ValueError("times are decoded with one beam")
     if not prefixes:
         return []
     decoder = _Decoder(model, hidden, prefixes)
+    rules = _time_rules(model, decoder) if options.timestamps else None
     wanted = options.max_new_tokens
     most = wanted if isinstance(wanted, tuple) else [wanted] * len(prefixes)
     rooms = [decoder.positions - len(prefix) for prefix in prefixes]
@@ -110,7 +116,7 @@ def decode_scored(
     if min(limits) < 1:
         raise ValueError(f"a prefix of {max(map(len, prefixes))} ids leaves no room to decode")
     if options.beams == 1 or sampling is not None:
-        found = _greedy(decoder, limits, sampling)
+        found = _greedy(decoder, limits, sampling, rules)
     else:
         found = _beam(decoder, limits, options)
     return [
@@ -208,16 +214,27 @@ class _Decoder:
         self.cache.self_attention_cache.reorder_cache(rows)
 
 
+def _time_rules(model: Any, decoder: _Decoder) -> Any:
+    # Whisper's grammar of times: they come in pairs, never go back, and begin a window.
+    from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
+
+    begin = decoder.input.shape[1]
+    return WhisperTimeStampLogitsProcessor(model.generation_config, begin_index=begin)
+
+
 def _greedy(
-    decoder: _Decoder, limits: list[int], sampling: Sampling | None
+    decoder: _Decoder, limits: list[int], sampling: Sampling | None, rules: Any = None
 ) -> list[tuple[list[int], float]]:
     results: list[list[int]] = [[] for _ in limits]
     sums = [0.0] * len(limits)
     rows = list(range(len(limits)))  # which row each place of the batch decodes
     running = set(rows)
     draws = [torch.Generator().manual_seed(s) for s in sampling.seeds] if sampling else []
+    history = decoder.input
     while True:
         logits = decoder.step()
+        if rules is not None:
+            logits = rules(history, logits)
         if sampling is None:
             tokens = logits.argmax(dim=-1)
         else:
@@ -242,9 +259,10 @@ def _greedy(
             keep = torch.tensor([i for i, row in enumerate(rows) if row in running])
             keep = keep.to(tokens.device)
             decoder.select(keep)
-            tokens = tokens[keep]
+            tokens, history = tokens[keep], history[keep]
             rows = [row for row in rows if row in running]
         decoder.input = tokens[:, None]
+        history = torch.cat([history, decoder.input], dim=1)
 
 
 @dataclass

@@ -37,6 +37,9 @@ class SpeechOptions(Section):
     timestamps: Share = 0.5  # of the training texts are written with times
     prompts: Share = 0.5  # of the times that a row has a prompt, it is given
     term_prompts: Share = 0.0  # of the times, a list of terms is given
+    # In the comparison, rows that are heard again with times and on the other windows, and
+    # recordings of silence and noise; 0: none.
+    probes: Annotated[int, Field(ge=0)] = 40
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 
     # A term list: what is spoken where no recordings are given, and what term recall counts.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +84,19 @@ class SpeechPredictor:
             }
         )
 
+    def with_options(self, options: DecodeOptions) -> SpeechPredictor:
+        """The same models with another search."""
+        other = copy.copy(self)
+        other.options = options
+        return other
+
+    def with_windows(self, windows: Windows) -> SpeechPredictor:
+        """The same models on other windows."""
+        other = copy.copy(self)
+        other.stage = AudioStage(self.base, windows, self.stage.cut)
+        other.features = Features({NAME: other.stage}, None)
+        return other
+
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """Transcripts, in order; `details` has the window in seconds and the language.
 
@@ -122,13 +136,13 @@ class SpeechPredictor:
     ) -> list[str]:
         """Transcripts of the stage's states [rows, frames, width] of one window."""
         prefixes = [
-            prefix_ids(self.base, language, prompt)
+            prefix_ids(self.base, language, prompt, timestamps=self.options.timestamps)
             for language, prompt in zip(languages, prompts, strict=True)
         ]
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
             spoken = decode(self.base.model, heard, prefixes, self.options)
-        return [self.base.tokenizer.decode(i, skip_special_tokens=True).strip() for i in spoken]
+        return [self.base.text_of(ids) for ids in spoken]
 
     def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
         """The language of each row: named, the run's, or heard by the base."""

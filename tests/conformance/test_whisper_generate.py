@@ -54,6 +54,29 @@ def test_english_only(beams: int) -> None:
     assert len({len(ids) for ids in ours}) > 1  # rows end at different steps
 
 
+@needs(TINY)
+def test_with_times() -> None:
+    base = loaded(TINY)
+    clips = [read_audio(row.path) for row in real_rows(3)]
+    hidden = torch.stack(AudioStage(base, "padded").encode_audio(clips, 30))
+    prefix = prefix_ids(base, None, timestamps=True)
+    options = DecodeOptions(max_new_tokens=LIMIT, timestamps=True)
+    ours = decode(base.model, hidden, [prefix] * 3, options)
+    for clip, ids in zip(clips, ours, strict=True):
+        features = base.feature_extractor(clip, sampling_rate=16_000, return_tensors="pt")
+        theirs = base.model.generate(
+            features.input_features, return_timestamps=True, max_new_tokens=LIMIT
+        )
+        # `generate` goes on in the same window after the last time; that isn't the decoder's part.
+        new = [i for i in theirs[0].tolist() if i not in prefix]
+        assert new[: len(ids)] == ids
+        stamps = [i for i in ids if i > base.ids["notimestamps"]]
+        assert len(stamps) >= 2
+        assert stamps == sorted(stamps)
+        assert base.text_of(ids)
+        assert "<|" not in base.text_of(ids)
+
+
 @needs(BASE)
 @pytest.mark.parametrize(
     ("language", "beams"), [("en", 1), ("de", 1), pytest.param("en", 5, marks=pytest.mark.slow)]

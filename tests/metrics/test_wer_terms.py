@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.terms import FalseInsertions, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.predict import Prediction
@@ -116,3 +117,18 @@ def test_term_rates_sum_over_items() -> None:
     assert TermRecall(TERMS).reduce(np.array([[0, 0]])) is None
     assert FalseInsertions(TERMS).reduce(np.array([[1, 1], [0, 1]])) == 0.5
     assert FalseInsertions([]).observe(row("a"), said("b")).tolist() == [0, 1]
+
+
+def test_words_heard_in_silence_are_counted_by_the_minute() -> None:
+    metric = HallucinatedWords()
+    rows = [
+        SpeechRow(id=str(i), audio="a", text="", nonspeech=True, duration_s=seconds)
+        for i, seconds in enumerate((30, 15, 15))
+    ]
+    heard = ["Thank you.", "", "thank you very much"]
+    stats = [
+        metric.observe(row, Prediction(row.id, text)) for row, text in zip(rows, heard, strict=True)
+    ]
+    assert metric.reduce(stats) == 6
+    assert metric.reduce(stats[1:2]) == 0
+    assert metric.reduce([]) is None

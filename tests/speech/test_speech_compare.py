@@ -54,6 +54,7 @@ def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
         score_windows="trimmed",
         control=make_adapter(folder / "control", 2),
         retention=dataset.source,
+        probes=2,
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mmtune.speech.compare.SPOKEN", 20)  # garblers never stop by themselves
@@ -79,6 +80,10 @@ def test_every_measure_of_the_recipe_is_there(
         ("false insertions", "test"): len(test),
         ("WER", "general speech"): len(dataset.rows),
         ("false insertions", "general speech"): len(dataset.rows),
+        ("WER", "with times"): 2,
+        ("WER", "general speech with times"): 2,
+        ("WER", "test, padded windows"): 2,
+        ("hallucinated words/min", "non-speech"): 2,
     }.items():
         assert found[key].items == count > 0
     for measure in found.values():

@@ -1,0 +1,39 @@
+"""Teach Whisper a dialect or an accent, and show what adapting the encoder adds.
+
+    python recipes/dialect/dialect.py --data ./recordings [--base starter:whisper-base] [--key value …]
+
+Two adapters are trained: one on the decoder alone, and then one that reaches into the encoder, with the
+first as its control. `mmtune train dialect` does the second half alone.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from mmtune.cli import split_settings
+from mmtune.errors import ConfigError, MmtuneError
+from mmtune.pipeline import load_recipe, train
+
+
+def main() -> None:
+    _, given = split_settings(["dialect", *sys.argv[1:]])
+    if "data" not in given:
+        raise ConfigError("no recordings are named", "give --data FOLDER or --data manifest.jsonl")
+    config = load_recipe("dialect", given)
+    shallow = given | {"name": f"{config.name}-decoder", "encoder_layers": "0"}
+    decoder = train(load_recipe("dialect", shallow))
+    result = train(load_recipe("dialect", given | {"control": str(decoder.folder)}))
+
+    print("control: the decoder alone")
+    for measure in result.comparison.measures:
+        print(f"{measure.metric:<24}{measure.slice:<28}{measure.items:>5}  base {measure.base}  "
+              f"control {measure.control}  adapter {measure.adapter}  {measure.note}")  # fmt: skip
+    print(result.comparison.headline)
+    print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except MmtuneError as error:
+        sys.exit(f"error: {error}")
