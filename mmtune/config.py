@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from mmtune.errors import ConfigError
 
@@ -89,6 +89,12 @@ class RunConfig(Section):
     lora: LoraOptions = LoraOptions()
     train: TrainOptions = TrainOptions()
     task: SerializeAsAny[Section] = Section()
+
+    @model_validator(mode="after")
+    def _dora_has_no_strength(self) -> Self:
+        if self.lora.dora and self.train.scales != (1.0,) and len(self.train.scales) == 1:
+            raise ValueError("train.scales: DoRA acts at 1 alone, for at 0 it isn't the base")
+        return self
 
     @property
     def folder(self) -> Path:

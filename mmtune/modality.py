@@ -62,8 +62,14 @@ class Modality(Protocol):
         """A base with adapters loaded strictly, each probed to differ from the base."""
         ...
 
-    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
-        """Base against the run's adapter on the dataset's test rows, paired."""
+    def compare(
+        self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
+    ) -> Comparison:
+        """Base against the run's adapter on the dataset's test rows, paired.
+
+        `task` is the one that was just trained: a modality may take its base and features rather
+        than load them again, and nobody uses it afterwards.
+        """
         ...
 
 

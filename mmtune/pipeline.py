@@ -104,7 +104,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-        _compare(config, dataset)
+        _compare(config, dataset, task)
     process.wait_for_everyone()
     return RunResult(folder, result, _read_comparison(folder))
 
@@ -271,10 +271,10 @@ def _choose_scale(
     return found, points
 
 
-def _compare(config: RunConfig, dataset: Dataset) -> Comparison:
+def _compare(config: RunConfig, dataset: Dataset, task: Task | None = None) -> Comparison:
     folder, path = config.folder, config.folder / COMPARISON
     if not path.exists():
-        found = find_modality(config.modality).compare(config, dataset, folder)
+        found = find_modality(config.modality).compare(config, dataset, folder, task)
         text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
         partial = path.with_name(f".{path.name}.partial")
         partial.write_text(text + "\n", encoding="utf-8")

@@ -97,11 +97,14 @@ class ImageModality:
             loaded, adapters, features, steps=defaults.steps, guidance=defaults.guidance
         )
 
-    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+    def compare(
+        self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
+    ) -> Comparison:
         """Base against adapter on the test captions: style, nearest training image, a grid."""
         from mmtune.image.compare import compare
+        from mmtune.image.task import ImageTask
 
-        return compare(config, dataset, folder)
+        return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
 
 
 MODALITY = ImageModality()

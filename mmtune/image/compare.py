@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig
+from mmtune.data.cache import PrefixCache
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
@@ -21,12 +22,14 @@ from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import ImagePredictor
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
-from mmtune.image.task import held_out
+from mmtune.image.stages import TextStage
+from mmtune.image.task import ImageTask, held_out
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore, style_score
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Request
+from mmtune.train.prefix import Features
 
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
@@ -37,13 +40,17 @@ LABEL, HEAD = 72, 20  # pixels left of and above the tiles
 ADAPTER = "adapter"
 
 
-def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+def compare(
+    config: RunConfig, dataset: Dataset, folder: Path, task: ImageTask | None = None
+) -> Comparison:
     """Sample base and adapter for each test caption and seed, with the same noise, and measure.
 
     Writes `folder/samples/{base,adapter}/*.png` and `folder/grid.png`.
 
     Args:
         folder: the run's; its `adapter/` is loaded strictly.
+        task: the one that was trained, whose base and caption embeddings serve again; it can't be
+            used afterwards. None: the base is loaded.
 
     Raises:
         DataError: fewer than two held-out images or two training images.
@@ -53,8 +60,13 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     if not isinstance(options, ImageOptions):
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
     test, train = held_out(dataset), dataset.split("train")
-    device = pick_device()
-    base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+    if task is not None:
+        base, features = task.release(), task.features
+    else:
+        device = pick_device()
+        base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+        # Each caption is drawn several times, by base and by adapter: encode it once.
+        features = Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
     trained_on = read_card(folder / "adapter").base_hash
     if trained_on != base.fingerprint:
         raise AdapterError(
@@ -65,6 +77,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     predictor = ImagePredictor(
         base,
         {ADAPTER: folder / "adapter"},
+        features,
         steps=options.steps,
         guidance=options.guidance,
         resolution=options.resolution,
@@ -78,7 +91,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     real = [open_image(row.path) for row in test]
     brand = [open_image(row.path) for row in train]
 
-    describe = StyleDescriptor(base, predictor.sampler.resolution, predictor.sampler.features)
+    describe = StyleDescriptor(base, predictor.sampler.resolution, features)
     metric = StyleDistance(describe, brand)
     prompts = [row.id for row, _ in asked]
     style = style_score(

@@ -150,7 +150,10 @@ class ImagePredictor:
 def active(
     base: DiffusionBase, weights: Mapping[str, float], known: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Only these adapters, at these weights; none of them is the base itself.
+    """Only these adapters, at these weights; none of them, or all at 0, is the base itself.
+
+    An adapter at 0 is switched off, not multiplied by 0: the magnitudes that DoRA has learned
+    (arXiv 2402.09353, eq. 5) would still change the output.
 
     Raises:
         AdapterError: an adapter that isn't loaded.
@@ -164,9 +167,10 @@ def active(
         yield
         return
     unet = base.pipeline.unet
-    if weights:
+    on = {name: weight for name, weight in weights.items() if weight != 0}
+    if on:
         unet.enable_lora()
-        unet.set_adapters(list(weights), list(weights.values()))
+        unet.set_adapters(list(on), list(on.values()))
     else:
         unet.disable_lora()
     try:

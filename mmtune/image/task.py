@@ -363,6 +363,13 @@ class ImageTask:
             **_collate_lora_metadata({"unet": unet}),
         )
 
+    def release(self) -> DiffusionBase:
+        """The base as it was loaded, without the adapter; the task can't be used afterwards."""
+        pipeline = self.base.pipeline
+        pipeline.unload_lora_weights()
+        pipeline.unet.requires_grad_(False).eval()
+        return self.base
+
 
 def _latent(stored: Tensors, draw: Draw) -> Tensor:
     """A latent, [channels, h, w]: stored as it is, or sampled anew from its posterior."""

@@ -85,8 +85,10 @@ class SpeechModality:
 
         return SpeechPredictor(base, adapters, features)
 
-    def compare(self, config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
-        """Base against adapter on the test rows: word errors and terms."""
+    def compare(
+        self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
+    ) -> Comparison:
+        """Base against adapter on the test rows: word errors and terms; both are loaded anew."""
         from mmtune.speech.compare import compare
 
         return compare(config, dataset, folder)

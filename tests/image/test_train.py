@@ -80,3 +80,17 @@ def test_a_stopped_run_ends_with_the_same_adapter(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert any(bool(w.any()) for name, w in ours.items() if "up" in name)
     assert (resumed.folder / "grid.png").read_bytes() == (whole.folder / "grid.png").read_bytes()
+
+
+def test_the_comparison_is_the_same_with_the_base_that_was_trained_on(tmp_path: Path) -> None:
+    """`train` reuses the loaded base and its features, `evaluate` loads afresh."""
+    config = tiny.config(
+        tiny.saved("sdxl-one-encoder"), tiny.brand(tmp_path / "brand"), tmp_path, dora="true"
+    )
+    trained = train(config).comparison
+    samples = {p: p.read_bytes() for p in sorted((config.folder / "samples").rglob("*.png"))}
+    assert samples
+    for path in samples:
+        path.unlink()
+    assert evaluate(config).to_json() == trained.to_json()
+    assert {p: p.read_bytes() for p in samples} == samples
