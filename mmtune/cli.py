@@ -188,11 +188,16 @@ def _run(arguments: list[str]) -> int:
         options = argparse.Namespace(recipe=recipe, settings=settings, show=show)
     else:
         options = parser.parse_args(arguments)
+    return command_of(name)(options)
+
+
+def command_of(name: str) -> Callable[[argparse.Namespace], int]:
+    """The function of `mmtune.commands` that a command runs; a word of Python has a `_` behind."""
     from mmtune import commands
 
     function = f"{name}_" if keyword.iskeyword(name) else name
     command: Callable[[argparse.Namespace], int] = getattr(commands, function)
-    return command(options)
+    return command
 
 
 def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
