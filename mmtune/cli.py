@@ -84,6 +84,7 @@ def _parser() -> _Parser:
     check = add("check", "look for what training can't use; exit code 1 if there is any")
     check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
     check.add_argument("--modality", help="speech or image (default: what the content is)")
+    check.add_argument("--terms", type=Path, help="term list to compare the spelling with")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument("--all", action="store_true", help="print every finding")
 

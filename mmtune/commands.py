@@ -106,6 +106,7 @@ def check(options: argparse.Namespace) -> int:
             source,
             modality,
             strict=False,
+            terms=options.terms,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     splits = {name: len(dataset.split(name)) for name in get_args(Split)}

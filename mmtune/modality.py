@@ -37,8 +37,8 @@ class Modality(Protocol):
         """Open and fully decode one item; never raises for a bad file, but finds."""
         ...
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows at once."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows at once; `terms` is a list of words to compare with."""
         ...
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:

@@ -41,9 +41,16 @@ class ImageModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows.
+
+        Raises:
+            ConfigError: a term list is given.
+        """
         from mmtune.image import check
+
+        if terms is not None:
+            raise ConfigError("images have no term list", "leave out --terms")
 
         return check.check_rows(rows)
 

@@ -40,11 +40,11 @@ class SpeechModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows; spellings are compared with a term list."""
         from mmtune.speech import check
 
-        return check.check_rows(rows)
+        return check.check_rows(rows, terms)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether one of `importers.LAYOUTS` fits, or has the given name."""
