@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import keyword
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,11 +15,15 @@ import mmtune
 from mmtune.errors import ConfigError, MmtuneError
 
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
-COMMANDS = ("recipes", "init", "train", "check", "evaluate", "transcribe", "generate", "cache")
+COMMANDS = (
+    *("recipes", "init", "import", "check", "train", "evaluate"),
+    *("transcribe", "generate", "cache"),
+)
 
 EXAMPLES = """\
 examples:
   mmtune recipes                                          what can be trained
+  mmtune import ./kaldi/data --to corpus                  data of another layout
   mmtune check ./recordings                               look at the data first
   mmtune train terminology --terms terms.txt --base starter:whisper-base
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
@@ -79,8 +84,27 @@ def _parser() -> _Parser:
     check = add("check", "look for what training can't use; exit code 1 if there is any")
     check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
     check.add_argument("--modality", help="speech or image (default: what the content is)")
+    check.add_argument("--terms", type=Path, help="term list to compare the spelling with")
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument("--all", action="store_true", help="print every finding")
+
+    bring = add("import", "write data of another layout as a folder to check and train on")
+    bring.add_argument("source", type=Path, metavar="SOURCE", help="a file or folder")
+    bring.add_argument("--to", type=Path, required=True, metavar="DIR", help="the new folder")
+    bring.add_argument(
+        "--format",
+        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
+        "(default: by the content)",
+    )
+    bring.add_argument("--modality", help="speech or image (default: what the content is)")
+    bring.add_argument("--language", help="code, such as en, of rows that name none")
+    bring.add_argument("--channel", help="0, 1 … or mix, of recordings with several channels")
+    bring.add_argument(
+        "--align", action="store_true", help="cut long recordings by the words that --base hears"
+    )
+    bring.add_argument("--base", help="for --align: starter:NAME, a folder, or a hub id")
+    bring.add_argument("--json", action="store_true", help="print JSON")
+    bring.add_argument("--all", action="store_true", help="print everything that is left out")
 
     evaluate = add("evaluate", "measure a finished run again, and write its report")
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -165,10 +189,16 @@ def _run(arguments: list[str]) -> int:
         options = argparse.Namespace(recipe=recipe, settings=settings, show=show)
     else:
         options = parser.parse_args(arguments)
+    return command_of(name)(options)
+
+
+def command_of(name: str) -> Callable[[argparse.Namespace], int]:
+    """The function of `mmtune.commands` that a command runs; a word of Python has a `_` behind."""
     from mmtune import commands
 
-    command: Callable[[argparse.Namespace], int] = getattr(commands, name)
-    return command(options)
+    function = f"{name}_" if keyword.iskeyword(name) else name
+    command: Callable[[argparse.Namespace], int] = getattr(commands, function)
+    return command
 
 
 def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:

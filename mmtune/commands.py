@@ -106,6 +106,7 @@ def check(options: argparse.Namespace) -> int:
             source,
             modality,
             strict=False,
+            terms=options.terms,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     splits = {name: len(dataset.split(name)) for name in get_args(Split)}
@@ -135,6 +136,47 @@ def _opened() -> Progress:
 
     console = Console(stderr=True)
     return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def import_(options: argparse.Namespace) -> int:
+    from mmtune.modality import REGISTRY, find_modality
+
+    source: Path = options.source
+    if not source.exists():
+        raise ConfigError(f"no such file or folder: {source}", "name the data to import")
+    if options.modality:
+        fitting = [find_modality(options.modality)]
+    else:
+        known = [find_modality(name) for name in REGISTRY]
+        fitting = [m for m in known if m.recognise(source, options.format)]
+    if len(fitting) != 1:
+        found = " or ".join(m.name for m in fitting) or "in no layout that is known"
+        if options.format and not fitting:
+            found = f"to be read as {options.format!r}, which is no layout that is known"
+        raise ConfigError(
+            f"{source} is {found}",
+            f"say --modality {'|'.join(REGISTRY)}, or another --format; "
+            "`mmtune import --help` lists them",
+        )
+    names = ["language", "channel", "align", "base"]
+    given = {name: value for name in names if (value := getattr(options, name))}
+    with _opened() as bar:
+        task = bar.add_task("importing", total=None)
+        result = fitting[0].import_data(
+            source,
+            options.to,
+            options.format,
+            given,
+            lambda done: bar.update(task, completed=done),
+        )
+    if options.json:
+        import dataclasses
+        import json
+
+        print(json.dumps(dataclasses.asdict(result) | {"folder": str(result.folder)}, indent=2))
+    else:
+        print("\n".join(result.describe(len(result.left_out) if options.all else 5)))
+    return 0 if result.rows else FINDINGS
 
 
 def evaluate(options: argparse.Namespace) -> int:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmtune.config import RunConfig, Section
+from mmtune.data.imported import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 
@@ -36,8 +37,28 @@ class Modality(Protocol):
         """Open and fully decode one item; never raises for a bad file, but finds."""
         ...
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows at once."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows at once; `terms` is a list of words to compare with."""
+        ...
+
+    def recognise(self, source: Path, layout: str | None = None) -> bool:
+        """Whether `import_data` knows a source's layout; or the layout's name, if given."""
+        ...
+
+    def import_data(
+        self,
+        source: Path,
+        to: Path,
+        layout: str | None,
+        settings: Mapping[str, Any],
+        progress: Callable[[int], None] | None = None,
+    ) -> Imported:
+        """Write the data of another layout as a folder with a manifest.
+
+        Raises:
+            ConfigError: an unknown layout or setting, or the folder can't be used.
+            DataError: the source can't be read at all.
+        """
         ...
 
     def prepare(self, config: RunConfig) -> Path:

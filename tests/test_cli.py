@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmtune import commands, pipeline
+from mmtune import pipeline
 from mmtune.adapters.card import adapter_folder
-from mmtune.cli import COMMANDS, main, split_settings
+from mmtune.cli import COMMANDS, command_of, main, split_settings
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.train.interrupt import Interrupted
 
@@ -82,7 +82,7 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
             main([name, "--help"])
         assert stop.value.code == 0
         assert f"usage: mmtune {name}" in capsys.readouterr().out
-        assert callable(getattr(commands, name))
+        assert callable(command_of(name))
 
 
 @pytest.mark.parametrize(

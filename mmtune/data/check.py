@@ -70,6 +70,7 @@ def check(
     options: DataOptions = DataOptions(),  # noqa: B008  (frozen)
     *,
     strict: bool = True,
+    terms: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Read, open and judge every row of a manifest or folder.
@@ -79,6 +80,7 @@ def check(
         modality: whose rows they are.
         options: shares of the splits, and how many rows may be bad.
         strict: raise where training must not begin; otherwise give what there is, to be shown.
+        terms: a list of words whose spelling the modality compares with the rows'.
         progress: called with (files opened, files in all).
 
     Raises:
@@ -96,7 +98,8 @@ def check(
         if row.id not in bad
     ]
     findings += _duplicates([row for row, _ in good])
-    findings += modality.check_rows([row for row, _ in good])
+    passed = [row for row, _ in good]
+    findings += modality.check_rows(passed, terms) if terms else modality.check_rows(passed)
     bad = {finding.row for finding in findings if finding.severity == "error"}
     kept = assign([r for r, _ in good if r.id not in bad], options.validation, options.test)
     if kept:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
+from mmtune.data.imported import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 from mmtune.image.options import ImageOptions
@@ -40,11 +41,37 @@ class ImageModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows.
+
+        Raises:
+            ConfigError: a term list is given.
+        """
         from mmtune.image import check
 
+        if terms is not None:
+            raise ConfigError("images have no term list", "leave out --terms")
+
         return check.check_rows(rows)
+
+    def recognise(self, source: Path, layout: str | None = None) -> bool:
+        """No: images in folders need no import, and no other layout is known yet."""
+        return False
+
+    def import_data(
+        self,
+        source: Path,
+        to: Path,
+        layout: str | None,
+        settings: Mapping[str, Any],
+        progress: Callable[[int], None] | None = None,
+    ) -> Imported:
+        """Not for images yet.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("images are not imported", f"train on them as they are: --data {source}")
 
     def prepare(self, config: RunConfig) -> Path:
         """The images that the settings name.

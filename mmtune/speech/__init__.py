@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
+from mmtune.data.imported import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
@@ -39,11 +40,30 @@ class SpeechModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row]) -> list[Finding]:
-        """Findings that need all rows."""
+    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+        """Findings that need all rows; spellings are compared with a term list."""
         from mmtune.speech import check
 
-        return check.check_rows(rows)
+        return check.check_rows(rows, terms)
+
+    def recognise(self, source: Path, layout: str | None = None) -> bool:
+        """Whether one of `importers.LAYOUTS` fits, or has the given name."""
+        from mmtune.speech import importers
+
+        return layout in importers.LAYOUTS if layout else importers.recognise(source) is not None
+
+    def import_data(
+        self,
+        source: Path,
+        to: Path,
+        layout: str | None,
+        settings: Mapping[str, Any],
+        progress: Callable[[int], None] | None = None,
+    ) -> Imported:
+        """Pieces of recordings as 16 kHz FLAC files, with a manifest."""
+        from mmtune.speech import importers
+
+        return importers.import_speech(source, to, layout, settings, progress)
 
     def prepare(self, config: RunConfig) -> Path:
         """The recordings that the settings name, or synthetic ones of the terms that they name."""

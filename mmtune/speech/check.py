@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmtune.data.manifest import scan_files, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.audio import (
     AudioFault,
+    AudioInfo,
     choose_channel,
     content_of,
     decode,
@@ -21,12 +20,17 @@ from mmtune.speech.audio import (
     span_of,
 )
 from mmtune.speech.channels import QUIET, ChannelMeter, Channels
+from mmtune.speech.check_text import check_terms, check_text
 from mmtune.speech.rows import SpeechRow
+from mmtune.speech.signal import Signal, SignalMeter
+from mmtune.speech.terms import find_terms, read_terms
 
 SPEECH_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
     *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
 )
+CLIPPED = 0.001  # share of samples at full scale, in runs
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # Hz
 MAX_SECONDS = 30.0  # Whisper's window: what lies beyond it is never heard
 
 
@@ -45,7 +49,7 @@ def inspect(row: Row) -> Inspection:
     """
     if not isinstance(row, SpeechRow):
         raise TypeError(f"a speech row is needed, not {type(row).__name__}")
-    peak, frames = 0.0, 0
+    frames = 0
     try:
         info = probe(row.path)
         span = span_of(row)
@@ -61,11 +65,10 @@ def inspect(row: Row) -> Inspection:
             raise AudioFault(
                 "zero-length", f"{row.path} holds no samples", "record it again, or remove the row"
             )
-        meter = ChannelMeter(info.rate)
+        meter, signal = ChannelMeter(info.rate), SignalMeter(info.rate)
         for block in decode(row.path, info, first, last):
             meter.add(block)
-            heard = block[:, span.channel] if isinstance(span.channel, int) else block
-            peak = max(peak, float(np.abs(heard).max()))
+            signal.add(block[:, span.channel] if isinstance(span.channel, int) else block)
             frames += len(block)
         channels = meter.verdict()
         if span.channel is None:
@@ -73,32 +76,46 @@ def inspect(row: Row) -> Inspection:
         content = content_of(row)
     except AudioFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
-    seconds = frames / info.rate
+    seconds, heard = frames / info.rate, signal.result()
     facts = {
         "duration_s": round(seconds, 4),
         "sample_rate": float(info.rate),
         "channels": float(info.channels),
-        "peak": round(peak, 5),
+        "peak": round(heard.peak, 5),
     }
-    findings = [*_judge(row, seconds, peak)]
+    findings = [*_judge(row, seconds, heard.peak), *_judge_signal(row, info, seconds, heard)]
+    findings += check_text(row, seconds)
     if span.channel is None:
         findings += _judge_channels(row, channels)
     return Inspection(content, findings, facts)
 
 
-def check_rows(rows: Sequence[Row]) -> list[Finding]:
-    """Findings that need all rows: one transcript for most of the recordings."""
-    words, count = Counter(row.reference for row in rows).most_common(1)[0] if rows else ("", 0)
-    if len(rows) < 10 or count * 2 <= len(rows):
-        return []
+def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+    """Findings that need all rows: one transcript for most recordings, spellings of terms.
+
+    Args:
+        rows: all rows.
+        terms: a term list, to be compared with the transcripts as the rows' own terms are.
+
+    Raises:
+        ConfigError: the list can't be read.
+    """
+    speech = [row for row in rows if isinstance(row, SpeechRow)]
+    listed = [] if terms is None else [term.text for term in read_terms(find_terms(terms))]
+    findings = check_terms(speech, listed)
+    spoken = [row.text for row in speech if not row.nonspeech]
+    words, count = Counter(spoken).most_common(1)[0] if spoken else ("", 0)
+    if len(spoken) < 10 or count * 2 <= len(spoken):
+        return findings
     return [
+        *findings,
         Finding(
             "same-text",
             "all rows",
-            f"{count} of {len(rows)} recordings have the transcript {words[:60]!r}",
+            f"{count} of {len(spoken)} recordings have the transcript {words[:60]!r}",
             "look whether the export repeated one transcript",
             "warning",
-        )
+        ),
     ]
 
 
@@ -118,11 +135,37 @@ def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
             f"{row.path} has sound, but its transcript is empty",
             'write down what is said, or remove the row; if nothing is said: "nonspeech": true',
         )
+
+
+def _judge_signal(
+    row: SpeechRow, info: AudioInfo, seconds: float, heard: Signal
+) -> Iterator[Finding]:
+    if heard.clipped > CLIPPED:
+        yield Finding(
+            "clipped",
+            row.id,
+            f"{row.path} is clipped: {heard.clipped:.1%} of its samples are cut off at full scale",
+            "record it again with less gain; if all recordings are so, no need to do anything",
+            "warning",
+        )
+    if heard.narrow:
+        yield Finding(
+            "narrowband",
+            row.id,
+            f"{row.path} claims {info.rate} Hz, but nothing in it lies above 4 kHz: it was made "
+            "from a telephone's 8000 Hz",
+            "use the better original, if there is one and calls aren't what is to be transcribed",
+            "warning",
+        )
     if row.duration_s is not None and abs(row.duration_s - seconds) > 0.1 + 0.02 * seconds:
+        # Samples that were written at one rate and labelled with another.
+        other = info.rate * seconds / row.duration_s if row.duration_s else 0.0
+        real = next((rate for rate in RATES if abs(rate - other) < 0.02 * rate), None)
         yield Finding(
             "duration",
             row.id,
-            f"{row.path} lasts {seconds:.2f} s, but the row says {row.duration_s:.2f} s",
+            f"{row.path} lasts {seconds:.2f} s, but the row says {row.duration_s:.2f} s"
+            + (f": is its rate {real} Hz, and not the {info.rate} that it claims?" if real else ""),
             "look whether it is the right file",
             "warning",
         )

@@ -15,7 +15,7 @@ from mmtune.speech.stages import seconds_of
 from tests.data.pieces import SPEECH, noise
 
 
-def row(path: Path, text: str = "some words", **extra: Any) -> SpeechRow:
+def row(path: Path, text: str = "as many words as half a minute holds", **extra: Any) -> SpeechRow:
     return SpeechRow(id="r", audio=str(path), text=text, **extra)
 
 

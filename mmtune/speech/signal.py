@@ -1,0 +1,78 @@
+"""What a recording's samples say about how it was made: level, clipping, bandwidth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FULL = 0.995  # of full scale; lossy codecs smooth the edge of a clipped wave
+RUN = 3  # samples in a row at full scale: a loud peak has one, a clipped wave several
+WINDOW = 0.032  # seconds of a spectrum
+# A telephone's band ends at 3.4 kHz, and 8 kHz sampling at 4 kHz: between these bands a resampler's
+# filter falls by far more than any voice does.
+INSIDE, OUTSIDE = (2_000.0, 3_300.0), 4_400.0  # Hz
+STEEP = 1e-4  # -40 dB from inside to outside
+PRESENT = 1e-6  # -60 dB of all power: a voice has this much inside
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Measures of one recording.
+
+    Attributes:
+        peak: full scale = 1.
+        clipped: share of samples in runs at full scale.
+        narrow: whether nothing lies above 4 kHz, though the rate has room for it.
+    """
+
+    peak: float
+    clipped: float
+    narrow: bool
+
+
+class SignalMeter:
+    """Adds up a recording's blocks [frames] or [frames, channels] (measured together)."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.peak, self.frames, self.runs = 0.0, 0, 0
+        self.size = int(WINDOW * rate)
+        self.power = np.zeros(self.size // 2 + 1)
+        self.taper = np.hanning(self.size).astype(np.float32)
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        """Take in one block."""
+        level = np.abs(block if block.ndim == 2 else block[:, None])
+        if not len(level):
+            return
+        self.peak = max(self.peak, float(level.max()))
+        self.frames += level.size
+        full = level >= FULL
+        if full.any():
+            inner = full[: -RUN + 1].copy()
+            for shift in range(1, RUN):
+                inner &= full[shift : len(full) - RUN + 1 + shift]
+            within = np.zeros_like(full)
+            for shift in range(RUN):
+                within[shift : len(full) - RUN + 1 + shift] |= inner
+            self.runs += int(within.sum())
+        if self.rate >= 2.2 * OUTSIDE:
+            mono = block if block.ndim == 1 else block.mean(axis=1)
+            framed = mono[: len(mono) // self.size * self.size].reshape(-1, self.size)
+            self.power += np.square(np.abs(np.fft.rfft(framed * self.taper, axis=1))).sum(axis=0)
+
+    def result(self) -> Signal:
+        """The measures."""
+        clipped = self.runs / self.frames if self.frames else 0.0
+        return Signal(self.peak, clipped, self._narrow())
+
+    def _narrow(self) -> bool:
+        total = float(self.power.sum())
+        if total <= 0:
+            return False
+        frequency = np.arange(len(self.power)) * self.rate / self.size
+        inside = self.power[(frequency >= INSIDE[0]) & (frequency <= INSIDE[1])]
+        outside = self.power[frequency >= OUTSIDE]
+        return bool(inside.sum() > PRESENT * total and outside.max() < STEEP * float(inside.mean()))

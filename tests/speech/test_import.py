@@ -1,0 +1,536 @@
+"""Each layout from a small sample: imported, checked, and what is in it compared."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import resource
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mmtune.cli import main
+from mmtune.data.check import check
+from mmtune.errors import ConfigError, DataError
+from mmtune.modality import find_modality
+from mmtune.speech.audio import read_audio
+from mmtune.speech.importers import LAYOUTS, import_speech, recognise
+from mmtune.speech.importers.subtitles import ENOUGH, GAP, Cue, join
+from tests.data.pieces import noise, write_audio
+from tests.speech.encoded import encode, tones
+
+SPEECH = find_modality("speech")
+
+
+def left_out(folder: Path) -> dict[str, str]:
+    lines = (folder / "left_out.jsonl").read_text().splitlines()
+    return {each["where"]: each["found"] + "; " + each["cure"] for each in map(json.loads, lines)}
+
+
+def imported(source: Path, to: Path, **settings_: Any) -> dict[str, Any]:
+    """Import by content, check, and give the rows by text."""
+    layout = settings_.pop("layout", None)
+    import_speech(source, to, layout, settings_)
+    data = check(to, SPEECH)
+    assert [f for f in data.findings if f.severity == "error"] == []
+    for row in data.rows:
+        with soundfile.SoundFile(row.path) as file:
+            assert (file.samplerate, file.channels, file.format) == (16_000, 1, "FLAC")
+    return {row.reference: row for row in data.rows}
+
+
+def table(path: Path, rows: list[dict[str, Any]], delimiter: str = ",") -> Path:
+    with path.open("w", newline="") as file:
+        quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter, quoting=quoting)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+# Each makes a sample with the texts "words 0" … and returns what to import.
+
+
+def common_voice(folder: Path) -> Path:
+    for i in range(6):
+        write_audio(folder / f"clips/common_voice_{i}.mp3", seed=i, seconds=1.0)
+    for i, name in enumerate(["train", "train", "train", "train", "dev", "test"]):
+        row = {
+            "client_id": f"c{i}",
+            "path": f"common_voice_{i}.mp3",
+            "sentence": f"words {i}",
+            "up_votes": "2",
+            "age": "twenties",
+            "accents": "Scottish",
+            "locale": "sv-SE",
+        }
+        path = folder / f"{name}.tsv"
+        if path.exists():
+            with path.open("a") as file:
+                file.write("\t".join(row.values()) + "\n")
+        else:
+            table(path, [row], "\t")
+    (folder / "validated.tsv").write_text("client_id\tpath\tsentence\nx\tmissing.mp3\tno\n")
+    return folder
+
+
+def plain_csv(folder: Path) -> Path:
+    for i in range(4):
+        write_audio(folder / f"audio/{i}.wav", seed=i, seconds=1.0)
+    return table(
+        folder / "list.csv",
+        [{"Filename": f"{i}.wav", "Transcription": f"words {i}", "Speaker_ID": f"s{i}"}
+         for i in range(4)],
+        ";",
+    )  # fmt: skip
+
+
+def nemo(folder: Path) -> Path:
+    write_audio(folder / "long.wav", seconds=60.0)
+    lines = [
+        {"audio_filepath": "long.wav", "offset": 10.0 * i, "duration": 2.5, "text": f"words {i}"}
+        for i in range(4)
+    ]
+    path = folder / "manifest.json"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def audiofolder(folder: Path) -> Path:
+    for split, numbers in {"train": (0, 1, 2), "test": (3,)}.items():
+        for i in numbers:
+            write_audio(folder / split / f"{i}.flac", seed=i, seconds=1.0)
+        table(
+            folder / split / "metadata.csv",
+            [{"file_name": f"{i}.flac", "transcription": f"words {i}"} for i in numbers],
+        )
+    return folder
+
+
+def hf_dataset(folder: Path) -> Any:
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    audio = []
+    for i in range(4):
+        path = write_audio(folder / f"{i}.wav", seed=i, seconds=1.0)
+        audio.append({"bytes": path.read_bytes(), "path": f"{i}.wav"})
+    values = {"audio": audio, "sentence": [f"words {i}" for i in range(4)],
+              "speaker_id": [7, 7, 8, 9]}  # fmt: skip
+    # Without features first: with them, `datasets` would want torchcodec to make it.
+    return datasets.Dataset.from_dict(values).cast_column("audio", datasets.Audio())
+
+
+def saved(folder: Path) -> Path:
+    datasets = pytest.importorskip("datasets")
+    whole = hf_dataset(folder / "raw")
+    parts = {"train": whole.select([0, 1, 2]), "test": whole.select([3])}
+    datasets.DatasetDict(parts).save_to_disk(str(folder / "saved"))
+    return folder / "saved"
+
+
+def parquet(folder: Path) -> Path:
+    whole = hf_dataset(folder / "raw")
+    (folder / "set/data").mkdir(parents=True)
+    whole.select([0, 1, 2]).to_parquet(str(folder / "set/data/train-00000-of-00001.parquet"))
+    whole.select([3]).to_parquet(str(folder / "set/data/test-00000-of-00001.parquet"))
+    return folder / "set"
+
+
+def kaldi(folder: Path) -> Path:
+    write_audio(folder / "wavs/call one.wav", seconds=40.0)
+    for split, numbers in {"train": (0, 1, 2), "test": (3,)}.items():
+        data = folder / "data" / split
+        data.mkdir(parents=True)
+        (data / "wav.scp").write_text(
+            f"call-{split} {folder}/wavs/call one.wav\npiped sph2pipe -f wav a.sph |\n"
+        )
+        (data / "segments").write_text(
+            "".join(f"u{i} call-{split} {5 * i} {5 * i + 2.5}\n" for i in numbers)
+            + "p1 piped 0 1\n"
+        )
+        (data / "text").write_text("".join(f"u{i} words {i}\n" for i in numbers) + "p1 piped\n")
+        (data / "utt2spk").write_text("".join(f"u{i} s{i}\n" for i in numbers))
+        (data / "spk2gender").write_text("".join(f"s{i} f\n" for i in numbers))
+    return folder / "data"
+
+
+VTT = """WEBVTT
+
+NOTE made by hand
+
+00:00:01.250 --> 00:00:03.000
+<v Anna Berg>words
+0</v>
+
+00:05.000 --> 00:07.000 align:start
+<v.loud Agent>words 1
+
+00:08.500 --> 00:09.000
+<v Anna Berg>[laughs]
+
+00:00:10.000 --> 00:00:12.000
+<v Anna Berg>words <i>2</i>
+
+00:00:20.000 --> 00:00:22.000
+<v Agent>words 3
+"""
+
+
+def vtt(folder: Path) -> Path:
+    encode(folder / "talk.m4a", tones(30.0, 16_000), 16_000, "aac")
+    (folder / "talk.en.vtt").write_text(VTT)
+    return folder
+
+
+def srt(folder: Path) -> Path:
+    write_audio(folder / "talk.wav", seconds=30.0)
+    (folder / "talk.srt").write_text(
+        "".join(
+            f"{i + 1}\r\n00:00:{5 * i:02},500 --> 00:00:{5 * i + 2:02},000\r\n"
+            f"{{\\an8}}words\r\n{i}\r\n\r\n"
+            for i in range(4)
+        ),
+        encoding="utf-8-sig",
+    )
+    return folder
+
+
+def transcripts(folder: Path) -> Path:
+    for i in range(4):
+        write_audio(folder / f"call {i}.wav", seed=i, seconds=1.0)
+        (folder / f"call {i}.txt").write_text(f"words\n{i}\n")
+    return folder
+
+
+SAMPLES = {
+    "commonvoice": common_voice,
+    "table": plain_csv,
+    "nemo": nemo,
+    "audiofolder": audiofolder,
+    "saved": saved,
+    "parquet": parquet,
+    "kaldi": kaldi,
+    "vtt": vtt,
+    "srt": srt,
+    "transcripts": transcripts,
+}
+CALLED = {"nemo": "table", "saved": "huggingface", "parquet": "huggingface", "vtt": "subtitles",
+          "srt": "subtitles"}  # fmt: skip
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_each_layout_is_recognised_imported_and_checked(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, to = SAMPLES[name](tmp_path / "source"), tmp_path / "to"
+    assert recognise(source) == CALLED.get(name, name)
+    assert main(["import", str(source), "--to", str(to), "--language", "en"]) == 0
+    assert f"mmtune check {to}" in capsys.readouterr().out
+    assert main(["check", str(to)]) == 0
+    rows = {row.reference: row for row in check(to, SPEECH).rows}
+    count = 6 if name == "commonvoice" else 4
+    assert sorted(rows) == [f"words {i}" for i in range(count)]
+    assert {row.language for row in rows.values()} == {"sv" if name == "commonvoice" else "en"}
+    for row in rows.values():
+        assert row.path.parent == (to / "audio").resolve()
+        assert row.group["recording"]
+        with soundfile.SoundFile(row.path) as file:
+            assert (file.samplerate, file.channels, file.format) == (16_000, 1, "FLAC")
+    before = fingerprint(to)
+    mtimes = {path: path.stat().st_mtime_ns for path in (to / "audio").iterdir()}
+    assert main(["import", str(source), "--to", str(to), "--language", "en"]) == 0
+    assert fingerprint(to) == before
+    assert {path: path.stat().st_mtime_ns for path in (to / "audio").iterdir()} == mtimes
+    other = tmp_path / "other"
+    assert main(["import", str(source), "--to", str(other), "--language", "en"]) == 0
+    assert fingerprint(other) == before
+
+
+def test_common_voice_keeps_its_splits_speakers_and_quotes(tmp_path: Path) -> None:
+    source = common_voice(tmp_path / "cv")
+    write_audio(source / "clips/common_voice_9.mp3", seed=9, seconds=1.0)
+    with (source / "train.tsv").open("a") as file:
+        file.write('c9\tcommon_voice_9.mp3\t"Yes," she said.\t2\tteens\t\ten\n')
+        file.write("c9\tgone.mp3\tnot there\t2\tteens\t\ten\n")
+    rows = imported(source, tmp_path / "to")
+    assert {text: row.split for text, row in rows.items()} == {
+        **{f"words {i}": "train" for i in range(4)},
+        "words 4": "validation",
+        "words 5": "test",
+        '"Yes," she said.': "train",
+    }
+    assert rows["words 3"].speaker == "c3"
+    assert rows["words 3"].group["accent"] == "Scottish"
+    assert rows["words 3"].group["age"] == "twenties"
+    assert list(left_out(tmp_path / "to")) == ["train.tsv line 7"]
+
+
+def test_audio_of_a_span_is_the_span(tmp_path: Path) -> None:
+    source = nemo(tmp_path / "nemo")
+    rows = imported(source, tmp_path / "to")
+    for i in range(4):
+        row = rows[f"words {i}"]
+        mine = read_audio(row.path)
+        theirs = read_audio(source.parent / "long.wav", start=10.0 * i, end=10.0 * i + 2.5)
+        assert np.abs(mine - theirs).max() <= 1 / 32768
+    group = rows["words 2"].group
+    assert group == {
+        "recording": "long.wav",
+        "recording_start": "20.000",
+        "recording_end": "22.500",
+    }
+    assert len({row.split for row in rows.values()}) == 1  # one recording
+
+
+def test_splits_of_folders_and_files_are_kept(tmp_path: Path) -> None:
+    for name in ("audiofolder", "saved", "parquet", "kaldi"):
+        rows = imported(SAMPLES[name](tmp_path / name), tmp_path / f"{name}-to")
+        found = {text: row.split for text, row in rows.items()}
+        assert found == {
+            "words 0": "train",
+            "words 1": "train",
+            "words 2": "train",
+            "words 3": "test",
+        }, name
+
+
+def test_a_command_in_wav_scp_is_never_run(tmp_path: Path) -> None:
+    source = kaldi(tmp_path / "kaldi")
+    trap = tmp_path / "ran"
+    (source / "train/wav.scp").write_text(f"call-train touch {trap} |\n")
+    import_speech(source, tmp_path / "to")
+    assert not trap.exists()
+    found = left_out(tmp_path / "to")
+    assert "isn't run: touch" in found["train/segments u0"]
+    assert "run it yourself" in found["train/segments u0"]
+
+
+def test_kaldi_without_segments_and_with_sides(tmp_path: Path) -> None:
+    folder = tmp_path / "kaldi"
+    folder.mkdir()
+    sides = np.stack([noise(1, 4.0), 0.5 * noise(2, 4.0)], 1)
+    soundfile.write(folder / "call.wav", sides, 16_000)
+    (folder / "wav.scp").write_text(
+        "call-A call.wav\ncall-B call.wav\nlost\tgone.wav\nx a.ark:12\n"
+    )
+    (folder / "text").write_text("call-A hello there\ncall-B good morning\nlost a\nx b\n")
+    (folder / "reco2file_and_channel").write_text("call-A call A\ncall-B call B\n")
+    rows = imported(folder, tmp_path / "to")
+    for text, side in (("hello there", 0), ("good morning", 1)):
+        assert np.abs(read_audio(rows[text].path) - sides[:, side]).max() < 1e-4
+        assert rows[text].group["recording_channel"] == str(side)
+    assert sorted(left_out(tmp_path / "to")) == ["kaldi/wav.scp lost", "kaldi/wav.scp x"]
+
+
+def test_voices_become_speakers(tmp_path: Path) -> None:
+    rows = imported(vtt(tmp_path / "talks"), tmp_path / "to")
+    assert {text: row.speaker for text, row in rows.items()} == {
+        "words 0": "Anna Berg",
+        "words 1": "talk.m4a: Agent",  # a role: in each call it is somebody else
+        "words 2": "Anna Berg",
+        "words 3": "talk.m4a: Agent",
+    }
+    assert rows["words 0"].group["recording_start"] == "1.250"
+    assert len(read_audio(rows["words 0"].path)) == pytest.approx(1.75 * 16_000, abs=2)
+    assert list(left_out(tmp_path / "to")) == ["talk.en.vtt at 8.50 s"]
+
+
+def test_voices_at_the_same_time_are_left_out(tmp_path: Path) -> None:
+    write_audio(tmp_path / "a/talk.wav", seconds=30.0)
+    cues = [("A", 0, 2), ("A", 2, 6), ("B", 5, 8), ("B", 9, 11), ("B", 11, 13)]
+    (tmp_path / "a/talk.vtt").write_text(
+        "WEBVTT\n\n"
+        + "".join(f"00:{s:02}.000 --> 00:{e:02}.000\n<v {v}>{v}{s}\n\n" for v, s, e in cues)
+    )
+    rows = imported(tmp_path / "a", tmp_path / "to")
+    assert sorted(rows) == ["A0", "B9 B11"]
+    assert sorted(left_out(tmp_path / "to")) == ["talk.vtt at 2.00 s", "talk.vtt at 5.00 s"]
+
+
+def test_translations_are_not_transcripts(tmp_path: Path) -> None:
+    source = srt(tmp_path / "talks")
+    (source / "talk.srt").rename(source / "talk.en.srt")
+    (source / "talk.de.srt").write_text((source / "talk.en.srt").read_text().replace("words", "w"))
+    import_speech(source, tmp_path / "to")
+    assert "several languages" in left_out(tmp_path / "to")["talk.wav"]
+    assert "words 0" in imported(source, tmp_path / "en", language="en")
+    assert "w 0" in imported(source, tmp_path / "de", language="de")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("talk.vtt", b"no subtitles"), ("talk.srt", b"\xff\xfe\xfa"), ("talk.vtt", b"WEBVTT\n"),
+     ("talk.srt", "1\n00:00:01,000 --> 00:00:02,000\nf\xfcr\n".encode("latin-1")),
+     ("talk.vtt", b"WEBVTT\n\n00:05.000 --> 00:04.000\nback\n"),
+     ("talk.vtt", b"WEBVTT\n\n00:25.000 --> 00:34.000\nafter the end\n")],
+)  # fmt: skip
+def test_subtitles_that_are_none(tmp_path: Path, name: str, text: bytes) -> None:
+    write_audio(tmp_path / "a/talk.wav", seconds=30.0)
+    (tmp_path / "a" / name).write_bytes(text)
+    result = import_speech(tmp_path / "a", tmp_path / "to")
+    assert result.rows == 0
+    assert len(result.left_out) == 1
+    assert name in result.left_out[0].where
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 12), st.floats(0.05, 29), st.sampled_from("AB"), st.booleans()),
+        max_size=25,
+    )
+)
+def test_joined_cues_keep_every_word_and_the_limit(
+    parts: list[tuple[float, float, str, bool]],
+) -> None:
+    cues, now = [], 0.0
+    for i, (gap, length, voice, ends) in enumerate(parts):
+        cues.append(Cue(now + gap, now + gap + length, f"w{i}" + "." * ends, voice))
+        now += gap + length
+    found = join(cues)
+    assert " ".join(cue.text for cue in found) == " ".join(cue.text for cue in cues)
+    for cue in found:
+        inside = [c for c in cues if cue.start <= c.start and c.end <= cue.end]
+        assert cue.end - cue.start <= 30
+        assert {c.voice for c in inside} == {cue.voice}
+        assert all(b.start - a.end <= GAP for a, b in pairwise(inside))
+    for a, b in pairwise(found):
+        parted = (
+            a.voice != b.voice
+            or b.start - a.end > GAP
+            or (a.end - a.start >= ENOUGH and a.text.endswith("."))
+            or b.end - a.start > 30
+            or any(c.end - a.start > 30 for c in cues if b.start <= c.start and c.end <= b.end)
+        )
+        assert parted
+
+
+def test_rows_that_cannot_be_imported_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a"
+    for i in range(2):
+        write_audio(folder / f"{i}.wav", seed=i, seconds=1.0)
+    write_audio(folder / "long.wav", seconds=31.0)
+    (folder / "broken.wav").write_bytes(b"RIFFxxxx")
+    call = np.stack([noise(1, 2.0), noise(2, 2.0)], 1)
+    soundfile.write(folder / "call.wav", call, 16_000)
+    (folder / "list.csv").write_text(
+        "file,text,start,end\n"
+        "0.wav,words,,\n"
+        "1.wav,,,\n"
+        "long.wav,too long,,\n"
+        "long.wav,a part,1.5,0:04\n"
+        "long.wav,no time,soon,\n"
+        "long.wav,backwards,4,3\n"
+        "broken.wav,broken,,\n"
+        "call.wav,two sides,,\n"
+        ",nameless,,\n"
+        "0.wav,one too many,,,,\n"
+    )
+    assert main(["import", str(folder / "list.csv"), "--to", str(tmp_path / "to")]) == 0
+    out = capsys.readouterr().out
+    assert "2 rows" in out
+    assert "8 left out" in out
+    assert "… and 3 more" in out
+    found = left_out(tmp_path / "to")
+    assert [int(where.split()[-1]) for where in found] == [3, 4, 6, 7, 8, 9, 10, 11]
+    assert "--align" in found["list.csv line 4"]
+    assert "--channel 0" in found["list.csv line 9"]
+    assert all("cure" not in text and len(text) > 20 for text in found.values())
+    rows = imported(folder / "list.csv", tmp_path / "to", channel="mix")
+    assert sorted(rows) == ["a part", "two sides", "words"]
+    assert read_audio(rows["two sides"].path) == pytest.approx(call.mean(axis=1), abs=1e-4)
+
+
+def test_a_changed_source_changes_the_import(tmp_path: Path) -> None:
+    source, to = plain_csv(tmp_path / "a"), tmp_path / "to"
+    imported(source, to)
+    before = {path.name for path in (to / "audio").iterdir()}
+    write_audio(source.parent / "audio/1.wav", seed=99, seconds=1.0)
+    rows = imported(source, to)
+    after = {path.name for path in (to / "audio").iterdir()}
+    assert len(before & after) == 3
+    assert len(after) == 4
+    expected = read_audio(source.parent / "audio/1.wav")
+    assert read_audio(rows["words 1"].path) == pytest.approx(expected, abs=1e-4)
+
+
+def test_an_import_spares_what_is_not_its_own(tmp_path: Path) -> None:
+    source = plain_csv(tmp_path / "a")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/audio.txt").write_text("keep")
+    with pytest.raises(ConfigError, match="is no import"):
+        import_speech(source, tmp_path / "mine")
+    with pytest.raises(ConfigError, match="lies within"):
+        import_speech(tmp_path / "a", tmp_path / "a/to")
+    with pytest.raises(ConfigError, match="kaldi"):
+        import_speech(source, tmp_path / "to", "kadli")
+    with pytest.raises(ConfigError, match="--channel"):
+        import_speech(source, tmp_path / "to", None, {"channel": "left"})
+    with pytest.raises(ConfigError, match="--base"):
+        import_speech(source, tmp_path / "to", None, {"align": True})
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(DataError, match="no layout"):
+        import_speech(tmp_path / "nothing", tmp_path / "to")
+    for wrong in (["--format", "kadli"], ["--modality", "speach"], ["--modality", "image"]):
+        assert main(["import", str(source), "--to", str(tmp_path / "to"), *wrong]) == 2
+
+
+def test_a_table_without_the_columns_is_one_finding(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("sound,words\nx,y\nz,w\n")
+    result = import_speech(path, tmp_path / "to")
+    assert len(result.left_out) == 1
+    assert "no column for audio; its columns are sound, words" in result.left_out[0].found
+
+
+def test_an_hour_is_cut_without_being_held(tmp_path: Path) -> None:
+    rate, minutes = 48_000, 20
+    path = tmp_path / "a/long.wav"
+    path.parent.mkdir()
+    with soundfile.SoundFile(path, "w", rate, 1) as file:
+        for i in range(minutes):
+            file.write(noise(i, 60.0, rate))
+    lines = [f"long.wav,words {i},{60 * i + 1},{60 * i + 3}" for i in range(minutes)]
+    (tmp_path / "a/list.csv").write_text("file,text,start,end\n" + "\n".join(lines))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert import_speech(tmp_path / "a", tmp_path / "to").rows == minutes
+    # The whole of it is 220 MiB as float32.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 60_000  # KiB
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_table_or_subtitle_raises_anything_else(tmp_path: Path, data: bytes) -> None:
+    folder = tmp_path / "a"
+    if not (folder / "x.wav").exists():
+        write_audio(folder / "x.wav")
+    (folder / "list.csv").write_bytes(b"file,text\n" + data)
+    (folder / "x.vtt").write_bytes(b"WEBVTT\n\n00:00.000 --> 00:00.200\n" + data)
+    (folder / "x.srt").write_bytes(b"1\n00:00:00,000 --> 00:00:00,200\n" + data)
+    for layout in ("table", "subtitles"):
+        try:
+            result = import_speech(folder, tmp_path / layout, layout)
+        except DataError:
+            continue
+        for row in check(tmp_path / layout, SPEECH, strict=False).rows if result.rows else ():
+            assert row.reference
+
+
+def test_every_layout_has_a_sample() -> None:
+    assert {CALLED.get(name, name) for name in SAMPLES} == set(LAYOUTS)
