@@ -1,9 +1,9 @@
 """Teach Whisper a dialect or an accent, and show what adapting the encoder adds.
 
-    python recipes/dialect/dialect.py --data ./recordings [--base starter:whisper-base] [--key value …]
+    python recipes/dialect/dialect.py --data ./recordings [--base BASE] [--key value …]
 
-Two adapters are trained: one on the decoder alone, and then one that reaches into the encoder, with the
-first as its control. `mmtune train dialect` does the second half alone.
+Two adapters are trained: one on the decoder alone, and then one that reaches into the encoder,
+with the first as its control. `mmtune train dialect` does the second half alone.
 """
 
 from __future__ import annotations
