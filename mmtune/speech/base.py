@@ -232,6 +232,7 @@ def _special_ids(tokenizer: Any, generation: Any, base: str) -> dict[str, int]:
         "<|notimestamps|>",
         "<|startofprev|>",
         "<|transcribe|>",
+        "<|translate|>",
     )
     ids = {name.strip("<|>"): tokenizer.convert_tokens_to_ids(name) for name in names}
     wrong = [name for name, value in ids.items() if value is None]

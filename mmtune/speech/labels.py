@@ -49,6 +49,7 @@ def prefix_ids(
     language: str | None,
     prompt: str | None = None,
     *,
+    task: str = "transcribe",
     timestamps: bool = False,
     room: int | None = None,
 ) -> list[int]:
@@ -59,6 +60,7 @@ def prefix_ids(
         language: needed by multilingual bases, ignored by English-only ones.
         prompt: earlier text or a list of words; its last tokens are kept where it is too long
             (223, as in Whisper's own `decoding.py`).
+        task: "transcribe" or "translate" (into English); English-only bases ignore it.
         timestamps: whether the decoder is to write times.
         room: tokens of the prompt that may be kept where that is fewer.
     """
@@ -72,7 +74,7 @@ def prefix_ids(
     if base.multilingual:
         if language is None:
             raise ValueError("a multilingual Whisper needs a language")
-        ids += [base.language_id(language), base.ids["transcribe"]]
+        ids += [base.language_id(language), base.ids[task]]
     if not timestamps:
         ids.append(base.ids["notimestamps"])
     return ids
@@ -108,6 +110,7 @@ def make_labels(
     timed = bool(times)
     # The last id is only ever a target, so it takes no position.
     most = base.model.config.max_target_positions
+    task = str(getattr(row, "task", "transcribe"))
     bare = len(prefix_ids(base, code, timestamps=timed))
     if bare + len(text) - 1 > most:
         raise DataError(
@@ -118,7 +121,7 @@ def make_labels(
     # 448 counts the prompt: it is shortened before the text is refused.
     room = most - bare - len(text)
     prompt = getattr(row, "prompt", None)
-    prefix = prefix_ids(base, code, prompt, timestamps=timed, room=room)
+    prefix = prefix_ids(base, code, prompt, task=task, timestamps=timed, room=room)
     given = len(prefix)
     return Labels(
         (*prefix, *text),

@@ -48,6 +48,8 @@ class SpeechRow(Row):
         nonspeech: nothing is said: noise, music, silence.
         speaker: who says it; a speaker's rows stay in one split.
         language: Whisper's code ("en"); None leaves it to the run.
+        task: "translate" where the text is English for speech of another language; multilingual
+            bases only.
         prompt: text that Whisper is given before the utterance.
         terms: the terms spoken in it, for term recall.
         segments: its text in pieces with their times, where those are known.
@@ -67,6 +69,7 @@ class SpeechRow(Row):
     nonspeech: Annotated[bool, Field(strict=True)] = False
     speaker: Annotated[str, Field(min_length=1)] | None = None
     language: Annotated[str, Field(min_length=1)] | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = None
     terms: tuple[str, ...] = ()
     segments: tuple[Segment, ...] = ()
