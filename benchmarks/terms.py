@@ -4,8 +4,8 @@
 
 The test rows of a terminology run are transcribed as `mmtune transcribe` does: without help, with
 a plain prompt (as much of a list as its 223 tokens hold), and with retrieval from the list, each
-with the base and with the run's adapter. The list holds the run's terms, seen and unseen, among made-up
-names of drugs with the same beginnings and endings.
+with the base and with the run's adapter. The list holds the run's terms, seen and unseen, among
+made-up names of drugs with the same beginnings and endings.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MIDDLES = (
     "ba ci cla cy da di do fa flu ga gli ki la li lo ma mi na no pi pra ra ri ro so ta tra va vi xa"
 )
 ENDS = (
-    "olol azole pril sartan statin mab nib tidine oxin cillin mycin azepam idone oxetine apine gliptin "
-    "gliflozin tide parin xaban itis ectomy osis emia pathy centesis statin urea amide phylline"
+    "olol azole pril sartan statin mab nib tidine oxin cillin mycin azepam idone oxetine apine "
+    "gliptin gliflozin tide parin xaban itis ectomy osis emia pathy centesis urea amide phylline"
 )
 
 

@@ -63,7 +63,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
             heard=heard[place],
             cluster=clusters[place],
             terms=frozenset(_spoken(everything, row, options)),
-            kind="test" if place < len(test) else GENERAL,
+            kind="test" if place < len(test) else _general_kind(row, options),
         )
         for place, row in enumerate([*test, *general])
     ]
@@ -100,7 +100,7 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
 ) -> list[Row]:
-    """At most `GENERAL_ROWS` rows of the retention manifest, always the same ones.
+    """At most `GENERAL_ROWS` rows of each language in the retention manifest, always the same.
 
     Args:
         part: "test" is what `compare` scores; "validation" are others.
@@ -111,9 +111,16 @@ def retention_rows(
     if options.retention is None:
         return []
     found = check(options.retention, find_modality("speech")).rows
-    rows = sorted(found, key=lambda row: hash_text(row.id))
+    languages: dict[str, list[Row]] = {}
+    for row in sorted(found, key=lambda row: hash_text(row.id)):
+        languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
     start = 0 if part == "test" else GENERAL_ROWS
-    return rows[start : start + GENERAL_ROWS]
+    return [row for rows in languages.values() for row in rows[start : start + GENERAL_ROWS]]
+
+
+def _general_kind(row: Row, options: SpeechOptions) -> str:
+    language = getattr(row, "language", None) or options.language
+    return GENERAL if language == options.language else f"{GENERAL}, {language}"
 
 
 def headline(name: str, measures: Sequence[Measure]) -> str:
@@ -202,6 +209,9 @@ def _measures(
         yield _measure(WordErrors(language), GENERAL, general)
         if seen or unseen:
             yield _measure(insertions, GENERAL, general)
+    for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
+        others = [item for item in items if item.kind == kind]
+        yield _measure(WordErrors(language), kind, others)
     for name, some in by_group(test).items():
         yield _measure(WordErrors(language), f"test, {name}", some)
     for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
@@ -258,8 +268,10 @@ def _examples(
     keys = {normalize(term, options.language) for term in seen}
     kinds: dict[str, list[Item]] = {}
     for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
-        if item.kind in (GENERAL, NONSPEECH):
-            kind = item.kind
+        if item.kind.startswith(GENERAL) and TIMED not in item.kind:
+            kind = GENERAL
+        elif item.kind == NONSPEECH:
+            kind = NONSPEECH
         elif item.kind != "test":
             continue
         elif item.terms:

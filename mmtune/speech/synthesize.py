@@ -157,6 +157,24 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
         yield Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
 
 
+def everyday_speech(language: str, split: Split = "test") -> list[Utterance]:
+    """Everyday sentences of a language by the voices of a split: speech that must stay understood.
+
+    Raises:
+        ConfigError: mmtune has no sentences of it.
+    """
+    path = _own("everyday", language)
+    if path is None:
+        raise ConfigError(
+            f"no everyday sentences of language {language!r}", "give recordings as task.retention"
+        )
+    voices = voices_for(language)[split]
+    return [
+        Utterance(split, line, line, None, voices[i % len(voices)], "clean")
+        for i, line in enumerate(read_lines(path))
+    ]
+
+
 def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:
     """Speak what isn't spoken yet and write the manifest.
 

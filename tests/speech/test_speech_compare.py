@@ -172,3 +172,25 @@ def test_the_headline_says_what_was_not_measured() -> None:
         "speech   terminology   term recall 0.020 → 0.840 (control 0.100), +0.820 [+0.720, +0.920]"
         "   WER 0.500 → 0.125, -0.375 [-0.475, -0.275]   general speech not measured"
     )
+
+
+@needs_speech
+def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None:
+    from mmtune.speech.compare import _general_kind
+    from mmtune.speech.synthesize import everyday_speech
+
+    german = everyday_speech("de")
+    assert len(german) == 30
+    manifest = synthesize(german[:3], tmp_path, "de")
+    english = [u for u in make_plan(TERMS, SpeechOptions(utterances=1)) if u.channel == "clean"][:2]
+    synthesize(english, tmp_path / "en", "en")
+    for line in (tmp_path / "en" / "manifest.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        with manifest.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row | {"audio": f"en/{row['audio']}"}) + "\n")
+    options = SpeechOptions(retention=manifest)
+    rows = retention_rows(options)
+    kinds = [_general_kind(row, options) for row in rows]
+    assert kinds.count("general speech, de") == 3
+    assert kinds.count("general speech") == len(english)
+    assert retention_rows(options, "validation") == []
