@@ -8,9 +8,13 @@ computed by the model that was trained, the same normalization.
 
 - theirs: `Seq2SeqTrainer` with the collator of transformers' fine-tuning guide and the LoraConfig
   of PEFT's Whisper guide (rank 32, q_proj and v_proj of encoder and decoder), features computed
-  beforehand for 30 s windows; the time counts features and training.
+  beforehand for 30 s windows; the time counts features and training. And the strongest that
+  their data path allows: the same with the adapter on the decoder alone, so that nothing is
+  propagated back through the encoder.
 - ours: `mmtune.train.loop.fit` from an empty cache; the time counts preflight, encoding, storing
-  and training. The adapter is the default one, on the decoder, or also on upper encoder layers.
+  and training. The adapter is the default one, on the decoder, or also on upper encoder layers;
+  with several views each clip is also stored in augmented versions, of which an epoch draws one.
+  Labels are without times, as theirs are.
 
 Model loading, checking the data and scoring are in neither time. CPU seconds are given beside the
 clock because they don't depend on what else the machine does.
@@ -51,6 +55,8 @@ from mmtune.train.loop import fit
 
 SCORED = 8  # rows decoded together
 OURS, THEIRS = "mmtune", "transformers + PEFT"
+STRONGEST = f"{THEIRS}, decoder"
+SIDES = (THEIRS, STRONGEST)
 ADAPTED = {"0": "decoder", "all": "decoder and encoder"}
 
 
@@ -108,7 +114,13 @@ def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
 
 
 def ours(
-    args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str, layers: str
+    args: argparse.Namespace,
+    rows: list[Row],
+    test: list[Row],
+    seed: int,
+    kind: str,
+    layers: str,
+    views: int = 1,
 ) -> Run:
     """mmtune, from an empty cache; `layers` of the encoder are adapted beside the decoder."""
     base = load_base(args.base, device(), DTYPES[kind])
@@ -123,12 +135,15 @@ def ours(
         )
         clock = Clock()
         cache = PrefixCache(Path(folder) / "cache")
-        speech = SpeechOptions(encoder_layers=layers if layers == "all" else int(layers))
+        speech = SpeechOptions(
+            encoder_layers=layers if layers == "all" else int(layers), views=views, timestamps=0
+        )
         task = SpeechTask(base, LoraOptions(), speech, cache, seed)
         fit(task, rows, [], options, Path(folder) / "run")
         wall, cpu = clock.since()
     seen = len(rows) * args.epochs
     side = f"{OURS}, {ADAPTED.get(layers, f'decoder and top {layers} of the encoder')}"
+    side += f", {views} views" if views > 1 else ""
     return Run(side, kind, seen / wall, seen / cpu, score(base, test))
 
 
@@ -154,7 +169,13 @@ class Collator:
 
 
 def theirs(
-    args: argparse.Namespace, rows: list[Row], test: list[Row], seed: int, kind: str, steps: int
+    args: argparse.Namespace,
+    rows: list[Row],
+    test: list[Row],
+    seed: int,
+    kind: str,
+    steps: int,
+    side: str = THEIRS,
 ) -> Run:
     """transformers and PEFT; with `steps` only so many, for the speed alone."""
     from peft import LoraConfig, get_peft_model
@@ -180,9 +201,10 @@ def theirs(
     processor = WhisperProcessor(base.feature_extractor, base.tokenizer)
     if base.multilingual:
         processor.tokenizer.set_prefix_tokens(language="en", task="transcribe")
-    config = LoraConfig(
-        r=32, lora_alpha=64, target_modules=["q_proj", "v_proj"], lora_dropout=0.05, bias="none"
-    )
+    modules: Any = ["q_proj", "v_proj"]
+    if side == STRONGEST:
+        modules = r".*\.decoder\..*\.(q_proj|v_proj)"
+    config = LoraConfig(r=32, lora_alpha=64, target_modules=modules, lora_dropout=0.05, bias="none")
     model = get_peft_model(base.model, config)
     clock = Clock()
     used = rows[: steps * args.batch] if steps else rows
@@ -227,7 +249,7 @@ def theirs(
     if not steps:
         seen = len(rows) * args.epochs
         return Run(
-            THEIRS,
+            side,
             kind,
             seen / (wall + features[0]),
             seen / (cpu + features[1]),
@@ -242,7 +264,7 @@ def theirs(
         for i in (0, 1)
     )
     note = f"speed from {len(taken)} steps"
-    return Run(THEIRS, kind, 1 / wall, 1 / cpu, [], note)
+    return Run(side, kind, 1 / wall, 1 / cpu, [], note)
 
 
 def spread(values: Sequence[float]) -> str:
@@ -261,24 +283,17 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
     """Markdown for docs/results.md."""
     metric, clusters = WordErrors(), [getattr(row, "speaker", row.id) for row in test]
     lines = [
-        "| | utterances/s | per CPU second | ratio | WER on padded windows |",
-        "|---|---|---|---|---|",
-        f"| base | | | | {words(bootstrap(base, metric.reduce, clusters=clusters))} |",
+        "| | utterances/s | per CPU second | ratio | to their decoder alone | WER, padded windows |",
+        "|---|---|---|---|---|---|",
+        f"| base | | | | | {words(bootstrap(base, metric.reduce, clusters=clusters))} |",
     ]
     for kind in dict.fromkeys(run.precision for run in runs):
-        reference = [r for r in runs if r.precision == kind and r.side == THEIRS]
+        of = {s: [r for r in runs if (r.side, r.precision) == (s, kind)] for s in SIDES}
         for side in dict.fromkeys(run.side for run in runs):
             mine = [r for r in runs if (r.side, r.precision) == (side, kind)]
             if not mine:
                 continue
-            ratio = "1"
-            if side != THEIRS and reference:
-                wall, cpu = (
-                    statistics.mean(getattr(r, name) for r in mine)
-                    / statistics.mean(getattr(r, name) for r in reference)
-                    for name in ("speed", "cpu_speed")
-                )
-                ratio = f"{wall:.1f}x (CPU time {cpu:.1f}x)"
+            ratios = " | ".join(times(mine, of[each]) for each in SIDES)
             scored = [s for r in mine for s in r.stats]
             repeated = clusters * (len(scored) // len(test))
             rate = words(bootstrap(scored, metric.reduce, clusters=repeated)) if scored else ""
@@ -286,7 +301,7 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
             label = f"{side}, {kind}" + (f" ({notes})" if notes else "")
             lines.append(
                 f"| {label} | {spread([r.speed for r in mine])} | "
-                f"{spread([r.cpu_speed for r in mine])} | {ratio} | {rate} |"
+                f"{spread([r.cpu_speed for r in mine])} | {ratios} | {rate} |"
             )
         lines += difference(runs, kind, clusters)
     cores = torch.get_num_threads()
@@ -302,6 +317,18 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
     return "\n".join(lines)
 
 
+def times(mine: list[Run], reference: list[Run]) -> str:
+    """How many times as fast, by the clock and by CPU time."""
+    if not reference:
+        return ""
+    wall, cpu = (
+        statistics.mean(getattr(r, name) for r in mine)
+        / statistics.mean(getattr(r, name) for r in reference)
+        for name in ("speed", "cpu_speed")
+    )
+    return f"{wall:.1f}x (CPU time {cpu:.1f}x)"
+
+
 def difference(runs: list[Run], kind: str, clusters: list[Any]) -> list[str]:
     """Our WER minus theirs, paired by test row and repeat."""
     by: dict[str, list[list[Stat]]] = {}
@@ -309,6 +336,7 @@ def difference(runs: list[Run], kind: str, clusters: list[Any]) -> list[str]:
         if run.precision == kind and run.stats:
             by.setdefault(run.side, []).append(run.stats)
     reference = by.pop(THEIRS, [])
+    by.pop(STRONGEST, None)
     lines = []
     for side, mine in by.items():
         pairs = list(zip(reference, mine, strict=False))
@@ -316,7 +344,7 @@ def difference(runs: list[Run], kind: str, clusters: list[Any]) -> list[str]:
             a = [s for pair in pairs for s in pair[0]]
             b = [s for pair in pairs for s in pair[1]]
             gap = paired_bootstrap(a, b, WordErrors().reduce, clusters=clusters * len(pairs))[2]
-            lines.append(f"| difference: {side}, {kind} | | | | {words(gap)} |")
+            lines.append(f"| difference: {side}, {kind} | | | | | {words(gap)} |")
     return lines
 
 
@@ -346,6 +374,9 @@ def main() -> None:
     parser.add_argument(
         "--encoder-layers", nargs="*", default=["0", "2", "all"], help="of our runs: 0, N or all"
     )
+    parser.add_argument(
+        "--views", nargs="*", type=int, default=[1, 4], help="of our decoder-only runs"
+    )
     parser.add_argument("--out", type=Path, help="write the table to this file")
     args = parser.parse_args()
     rows, test = load_rows(args.data, args.rows), load_rows(args.test, args.test_rows)
@@ -360,12 +391,18 @@ def main() -> None:
     runs: list[Run] = []
     for kind in kinds:
         for seed in range(args.repeats):
-            for layers in args.encoder_layers:
-                runs.append(ours(args, rows, test, seed, kind, layers))
+            kinds_of_ours = [
+                (layers, views)
+                for layers in args.encoder_layers
+                for views in (args.views if layers == "0" else [1])
+            ]
+            for layers, views in kinds_of_ours:
+                runs.append(ours(args, rows, test, seed, kind, layers, views))
                 report(runs[-1], seed)
-            steps = 0 if seed < args.full else args.steps
-            runs.append(theirs(args, rows, test, seed, kind, steps))
-            report(runs[-1], seed)
+            for side in SIDES:
+                steps = 0 if seed < args.full and side == THEIRS else args.steps
+                runs.append(theirs(args, rows, test, seed, kind, steps, side))
+                report(runs[-1], seed)
     text = table(runs, base, test, args)
     print(text)
     if args.out:

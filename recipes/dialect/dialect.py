@@ -11,11 +11,13 @@ from __future__ import annotations
 import sys
 
 from mmtune.cli import split_settings
+from mmtune.console import quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.pipeline import load_recipe, train
 
 
 def main() -> None:
+    quiet_libraries()
     _, given = split_settings(["dialect", *sys.argv[1:]])
     if "data" not in given:
         raise ConfigError("no recordings are named", "give --data FOLDER or --data manifest.jsonl")

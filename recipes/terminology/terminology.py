@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from mmtune.cli import split_settings
+from mmtune.console import quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.pipeline import RunResult, load_recipe, train
 from mmtune.speech.terms import find_terms, read_terms
@@ -25,6 +26,7 @@ REAL_SPEECH = SHARED / "speechocean762" / "train.jsonl"
 
 
 def main() -> None:
+    quiet_libraries()
     _, given = split_settings(["terminology", *sys.argv[1:]])
     if "data" in given:
         raise ConfigError(
