@@ -283,7 +283,7 @@ def table(runs: list[Run], base: list[Stat], test: list[Row], args: argparse.Nam
     """Markdown for docs/results.md."""
     metric, clusters = WordErrors(), [getattr(row, "speaker", row.id) for row in test]
     lines = [
-        "| | utterances/s | per CPU second | ratio | to their decoder alone | WER, padded windows |",
+        "| | utterances/s | per CPU second | ratio | to their decoder alone | WER, 30 s windows |",
         "|---|---|---|---|---|---|",
         f"| base | | | | | {words(bootstrap(base, metric.reduce, clusters=clusters))} |",
     ]

@@ -219,10 +219,17 @@ def _nonspeech(name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
 
 
 def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
-    """Rows of other speech, in an order of their own, without what is trained on anyway."""
+    """Rows of other speech, in an order of their own.
+
+    Without what is trained on anyway, and what retention is measured on: both may name one file.
+    """
+    from mmtune.speech.compare import retention_rows
+
     if options.mix.general is None or not options.mix.replay:
         return []
     known = {row.content for row in train}
+    known |= {row.content for row in retention_rows(options, "test")}
+    known |= {row.content for row in retention_rows(options, "validation")}
     found = check(options.mix.general, find_modality("speech")).rows
     fresh = [row for row in found if row.content not in known and row.reference.strip()]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))

@@ -179,6 +179,10 @@ def test_replayed_speech_has_the_bases_words(recordings: Path, tmp_path: Path) -
     assert made is not None
     found = checked(made).rows
     assert len(found) == 2
+    same = configured(
+        tmp_path / "same", joined=0, nonspeech=0, replay=0.1, general=general
+    ).model_copy(update={"task": config.task.model_copy(update={"retention": general})})
+    assert mix.extend(same, checked(recordings)) is None  # what retention is measured on
     by_id = {row["id"]: row["text"] for row in rows}
     for row in found:
         said = set(by_id[row.group["from"]].split())
