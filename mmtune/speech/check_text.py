@@ -134,25 +134,25 @@ def fewest_tokens(text: str) -> int:
 
 
 def _tokens(row: SpeechRow) -> Iterator[Finding]:
-    least, most = fewest_tokens(row.text), len(f" {row.text.strip()}".encode())
-    extra = PREFIX
+    least, most = fewest_tokens(row.text) + PREFIX, len(f" {row.text.strip()}".encode()) + PREFIX
+    prompt = 0
     if row.prompt and row.prompt.strip():
-        extra += 1 + min(PROMPT, fewest_tokens(row.prompt))
-    if least + extra > ROOM:
+        prompt = 1 + min(PROMPT, fewest_tokens(row.prompt))
+    if least > ROOM:
         yield Finding(
             "too-many-tokens",
             row.id,
-            f"its text and prompt have at least {least + extra} tokens; Whisper has room for "
-            f"{ROOM}",
-            "cut the recording into shorter utterances, or shorten its prompt",
+            f"its text has at least {least} tokens; Whisper has room for {ROOM}",
+            "cut the recording into shorter utterances",
         )
-    elif most / 3 + extra > ROOM:  # a token has three to four letters in most languages
+    elif max(least, most / 3) + prompt > ROOM:  # a token has three to four letters, mostly
+        words = "its text and prompt have" if prompt else "its text has"
         yield Finding(
             "many-tokens",
             row.id,
-            f"its text and prompt have between {least + extra} and {most + extra} tokens, by the "
-            f"tokenizer; Whisper has room for {ROOM}",
-            "cut the recording into shorter utterances if training refuses the row",
+            f"{words} between {least + prompt} and {most + prompt} tokens, by the tokenizer; "
+            f"Whisper has room for {ROOM}",
+            "cut the recording into shorter utterances, or shorten its prompt",
             "warning",
         )
 

@@ -113,7 +113,7 @@ def test_more_tokens_than_whisper_reads() -> None:
     found = of_text("a b " * 224, 30.0)
     assert kinds(found) == [("too-many-tokens", "error")]
     assert "at least 450 tokens" in found[0].message
-    assert kinds(of_text("a b " * 150, 30.0, prompt="x " * 300)) == [("too-many-tokens", "error")]
+    assert kinds(of_text("a b " * 150, 30.0, prompt="x " * 300)) == [("many-tokens", "warning")]
     assert kinds(of_text("नमस्ते " * 75, 30.0)) == [("many-tokens", "warning")]
 
 
