@@ -53,12 +53,13 @@ def main() -> None:
     options = parser.parse_args()
 
     from jiwer import process_words
-    from mmtune.speech.transcript import make_transcript
 
     from mmtune.console import quiet_libraries
     from mmtune.predict import Request
     from mmtune.speech.normalize import normalize
-    from mmtune.speech.transcribe import SpeechPredictor, listen
+    from mmtune.speech.predictor import SpeechPredictor
+    from mmtune.speech.transcribe import listen
+    from mmtune.speech.transcript import make_transcript
 
     quiet_libraries()
     adapters = {path.name: path for path in options.adapter}

@@ -48,9 +48,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    from mmtune.speech.retrieve import TermIndex, prompt_with
-    from mmtune.speech.transcript import make_transcript
-
     from mmtune.console import quiet_libraries
     from mmtune.data.check import check
     from mmtune.metrics.bootstrap import bootstrap
@@ -61,7 +58,10 @@ def main() -> None:
     from mmtune.predict import Prediction
     from mmtune.speech.audio import read_row
     from mmtune.speech.compare import divide_terms
-    from mmtune.speech.transcribe import ADAPTER, SpeechPredictor, listen
+    from mmtune.speech.predictor import ADAPTER, SpeechPredictor
+    from mmtune.speech.retrieve import TermIndex, prompt_with
+    from mmtune.speech.transcribe import listen
+    from mmtune.speech.transcript import make_transcript
 
     quiet_libraries()
     config = load_recipe(str(options.run / "config.yaml"))

@@ -109,12 +109,30 @@ def _parser() -> _Parser:
     evaluate = add("evaluate", "measure a finished run again, and write its report")
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
 
-    transcribe = add("transcribe", "turn recordings into text, one line a file")
+    transcribe = add("transcribe", "turn recordings of any length into text or subtitles")
     _model(transcribe)
     transcribe.add_argument("--language", help="code, such as en (default: the adapter's)")
     transcribe.add_argument("--prompt", help="earlier text, or words to expect")
-    transcribe.add_argument("--json", action="store_true", help="print JSON lines, with segments")
-    transcribe.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    transcribe.add_argument(
+        "--terms", type=Path, metavar="FILE", help="one a line, up to 100,000: how they are written"
+    )
+    transcribe.add_argument("--beams", type=_positive, default=1, help="1 is greedy (default)")
+    transcribe.add_argument("--words", action="store_true", help="times of words, in json")
+    transcribe.add_argument(
+        "--channels",
+        choices=("auto", "split", "mix"),
+        default="auto",
+        help="auto: those that differ, as in a call, are heard apart",
+    )
+    transcribe.add_argument("--speakers", metavar="A,B", help="names of channels heard apart")
+    transcribe.add_argument("--format", choices=("txt", "json", "srt", "vtt"), default="txt")
+    transcribe.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="same as --format json"
+    )
+    transcribe.add_argument("--out", type=Path, metavar="DIR", help="write a file for each input")
+    transcribe.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE|DIR", help="folders with all below them"
+    )
 
     generate = add("generate", "make images in the adapter's style")
     _model(generate)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from mmtune.data.rows import Split
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+ERROR = 2  # exit code of a command that could not do all of its work
 FINDINGS = 1  # exit code of a check that found something
 
 
@@ -221,27 +224,93 @@ def _model(options: argparse.Namespace, modality: str) -> tuple[str, Path | None
 
 
 def transcribe(options: argparse.Namespace) -> int:
+    import sys
+
     base, adapter, _ = _model(options, "speech")
-    missing = [path for path in options.files if not path.is_file()]
-    if missing:
-        raise ConfigError(f"no such file: {missing[0]}", "name existing audio files")
+    inputs = _recordings(options.files)
+    out: Path | None = options.out
+    if out is not None and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file", "name a folder: --out DIR")
+    names = [name.strip() for name in (options.speakers or "").split(",") if name.strip()]
     from mmtune.console import quiet_libraries
+    from mmtune.speech import predictor as models
     from mmtune.speech import transcribe as speech
+    from mmtune.speech.retrieve import TermIndex, read_list
+    from mmtune.speech.transcript import TIMED, WRITERS
 
+    terms = None
+    if options.terms is not None:
+        listed = read_list(options.terms)
+        terms = TermIndex(listed.terms, listed.spoken)
     quiet_libraries()
-
-    predictor = speech.open_predictor(base, adapter, language=options.language)
-    for path in options.files:
-        found = speech.transcribe(path, predictor, prompt=options.prompt)
-        if options.json:
-            import dataclasses
+    predictor = models.open_predictor(base, adapter, language=options.language, beams=options.beams)
+    write, failed = WRITERS[options.format], False
+    for path, target in inputs.items():
+        try:
+            found = speech.transcribe(
+                path,
+                predictor,
+                prompt=options.prompt,
+                words=options.words or options.format in TIMED,
+                channels=options.channels,
+                names=names,
+                terms=terms,
+            )
+        except DataError as error:
+            if len(inputs) == 1:
+                raise
+            # One bad file of a folder doesn't keep the others from being heard.
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            failed = True
+            continue
+        text = write(found)
+        if out is not None:
+            file = out / f"{target}.{options.format}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            print(file, flush=True)
+        elif options.format == "json":
             import json
 
-            print(json.dumps({"file": str(path), **dataclasses.asdict(found)}), flush=True)
+            print(json.dumps({"file": str(path)})[:-1] + ", " + text[1:], end="", flush=True)
         else:
-            name = f"{path}: " if len(options.files) > 1 else ""
-            print(f"{name}{found.text}", flush=True)
-    return 0
+            name = f"{path}: " if len(inputs) > 1 and options.format == "txt" else ""
+            print(name + text, end="", flush=True)
+    return ERROR if failed else 0
+
+
+def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
+    """The files to transcribe, and the name (without suffix) of what is written for each.
+
+    Raises:
+        ConfigError: one is missing, or a folder holds no recording.
+    """
+    from mmtune.data.manifest import scan_files
+    from mmtune.speech.check import SPEECH_SUFFIXES
+
+    found: dict[Path, str] = {}
+    for path in paths:
+        if path.is_dir():
+            files = list(scan_files(path, SPEECH_SUFFIXES))
+            if not files:
+                raise ConfigError(f"{path} holds no recording", "name a folder of audio files")
+            found |= {path / relative: name for name, relative in files}
+        elif path.is_file():
+            found[path] = path.stem
+        else:
+            raise ConfigError(f"no such file: {path}", "name existing audio files")
+    counts = Counter(found.values())
+    # Files of one name from several places keep their suffix or, if that is the same, a number.
+    taken: set[str] = set()
+    for path, name in found.items():
+        unique = name if counts[name] == 1 else path.name
+        number = 1
+        while unique in taken:
+            number += 1
+            unique = f"{path.name}-{number}"
+        taken.add(unique)
+        found[path] = unique
+    return found
 
 
 def generate(options: argparse.Namespace) -> int:

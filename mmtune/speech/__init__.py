@@ -101,7 +101,7 @@ class SpeechModality:
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
         """The base with PEFT LoRA folders, decoding greedily on 30 s windows."""
-        from mmtune.speech.transcribe import SpeechPredictor
+        from mmtune.speech.predictor import SpeechPredictor
 
         return SpeechPredictor(base, adapters, features)
 

@@ -22,10 +22,10 @@ from mmtune.speech.decode import DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
 from mmtune.speech.task import SPOKEN
 from mmtune.speech.terms import find_terms, read_terms
-from mmtune.speech.transcribe import SpeechPredictor
 
 GENERAL_ROWS = 40  # of the retention manifest, drawn by hash
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead

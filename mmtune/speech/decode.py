@@ -242,7 +242,7 @@ def _greedy(
             uniform = torch.stack([torch.rand(logits.shape[-1], generator=draws[r]) for r in rows])
             gumbel = -torch.log(-torch.log(uniform.double().clamp(min=1e-20))).float()
             tokens = (logits / sampling.temperature + gumbel.to(logits.device)).argmax(dim=-1)
-        chosen = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        chosen = logits.log_softmax(dim=-1).gather(1, tokens[:, None])[:, 0]
         for row, token, value in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             if row not in running:
                 continue

@@ -239,7 +239,7 @@ def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[Spee
     """Other speech with the words that the base hears in it, so that it goes on hearing them."""
     if not rows:
         return []
-    from mmtune.speech.transcribe import SpeechPredictor
+    from mmtune.speech.predictor import SpeechPredictor
 
     assert isinstance(config.task, SpeechOptions)
     predictor = SpeechPredictor(config.base, {}, language=config.task.language)

@@ -14,8 +14,8 @@ from mmtune.speech import augment
 from mmtune.speech.audio import SAMPLE_RATE
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.options import SpeechOptions, Windows
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.rows import SOURCE, SpeechRow
-from mmtune.speech.transcribe import SpeechPredictor
 
 TIMED, NONSPEECH = "with times", "non-speech"
 SILENCE_SECONDS = (5.0, 30.0)

@@ -1,319 +1,211 @@
-"""Speech to text with a base and its adapters: rows for evaluation, files for people."""
+"""Recordings of any length to text: channels, speech, windows, times, terms."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import adapter_folder, read_card
-from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.hashing import hash_json
-from mmtune.predict import Prediction, Request
-from mmtune.speech.audio import SAMPLE_RATE, read_audio, span_of
-from mmtune.speech.base import WhisperBase, load_base
-from mmtune.speech.decode import DecodeOptions, decode, detect_language
+from mmtune.speech.audio import SAMPLE_RATE, read_channels
+from mmtune.speech.channels import measure
+from mmtune.speech.fallback import Heard, agrees, decode_safely, is_silence
 from mmtune.speech.labels import prefix_ids
-from mmtune.speech.lora import MARKER, adapted_from, load_adapters
-from mmtune.speech.options import Windows
-from mmtune.speech.stages import LONGEST, NAME, AudioStage, seconds_of
-from mmtune.speech.task import SPOKEN
-from mmtune.train.prefix import Features
+from mmtune.speech.predictor import BATCH, SpeechPredictor
+from mmtune.speech.retrieve import TermIndex, prompt_with
+from mmtune.speech.stages import LONGEST
+from mmtune.speech.transcript import Segment, Transcript, make_transcript, split
+from mmtune.speech.vad import Window, windows
+from mmtune.speech.words import Word, align
 
-ADAPTER = "adapter"
-BATCH = 16  # rows decoded together; beams share it
-SEARCH = 5.0  # seconds before the end of a window in which its cut is sought
-FRAME = SAMPLE_RATE // 50
-SMOOTH = 10  # frames (0.2 s) over which loudness is averaged
-
-
-class SpeechPredictor:
-    """A base with its adapters (`mmtune.predict.Predictor`).
-
-    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
-    that a call asks for: put the requests for base and adapter into one `predict`.
-
-    Args:
-        base: what `load_base` takes, or a loaded base that nothing else adapts.
-        adapters: folders by name, loaded strictly.
-        features: where encoder outputs come from; None computes them, on `windows`.
-        windows: "padded" is what Whisper was trained on.
-        options: how to search.
-        language: of rows that name none; None: what an adapter was trained with, or else heard.
-    """
-
-    def __init__(
-        self,
-        base: str | WhisperBase,
-        adapters: Mapping[str, Path],
-        features: Features | None = None,
-        *,
-        windows: Windows = "padded",
-        options: DecodeOptions | None = None,
-        language: str | None = None,
-    ) -> None:
-        self.base = _load(base) if isinstance(base, str) else base
-        found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
-        cut = min((layer for layer in found if layer is not None), default=None)
-        self.features = features or Features({NAME: AudioStage(self.base, windows, cut)}, None)
-        stage = self.features.stages[NAME]
-        if not isinstance(stage, AudioStage):
-            raise TypeError(f"the stage {NAME!r} is a {type(stage).__name__}, not an AudioStage")
-        if cut is not None and (stage.cut is None or stage.cut > cut):
-            raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
-        self.stage = stage
-        self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
-        self.adapters = load_adapters(self.base, adapters)
-        self.language = language or _trained_language(adapters)
-        self.fingerprint = hash_json(
-            {
-                "base": self.base.fingerprint,
-                "stage": self.stage.fingerprint,
-                "adapters": sorted(adapters),
-                "options": vars(self.options),
-                "language": self.language,
-            }
-        )
-
-    def with_options(self, options: DecodeOptions) -> SpeechPredictor:
-        """The same models with another search."""
-        other = copy.copy(self)
-        other.options = options
-        return other
-
-    def with_windows(self, windows: Windows) -> SpeechPredictor:
-        """The same models on other windows."""
-        other = copy.copy(self)
-        other.stage = AudioStage(self.base, windows, self.stage.cut)
-        other.features = Features({NAME: other.stage}, None)
-        return other
-
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order; `details` has the window in seconds and the language.
-
-        Raises:
-            AdapterError: a request names an adapter that isn't loaded.
-            DataError: a clip can't be read, or is longer than 30 s.
-        """
-        results: dict[int, Prediction] = {}
-        for rows in self._batches([request.row for request in requests]):
-            keys = {_key(row) for row in rows}
-            members = [i for i, request in enumerate(requests) if _key(request.row) in keys]
-            hidden, languages = self._hear(rows)
-            groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
-            for i in members:
-                groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
-            places = {_key(row): place for place, row in enumerate(rows)}
-            window = self.stage.window(rows[0])
-            for weights, group in groups.items():
-                at = [places[_key(requests[i].row)] for i in group]
-                texts = self.speak(
-                    hidden[at],
-                    [languages[place] for place in at],
-                    [getattr(rows[place], "prompt", None) for place in at],
-                    dict(weights),
-                )
-                for i, place, text in zip(group, at, texts, strict=True):
-                    details = {"window": window, "language": languages[place]}
-                    results[i] = Prediction(requests[i].row.id, text, details)
-        return [results[i] for i in range(len(requests))]
-
-    def speak(
-        self,
-        hidden: Tensor,
-        languages: Sequence[str | None],
-        prompts: Sequence[str | None],
-        weights: Mapping[str, float],
-    ) -> list[str]:
-        """Transcripts of the stage's states [rows, frames, width] of one window."""
-        prefixes = [
-            prefix_ids(self.base, language, prompt, timestamps=self.options.timestamps)
-            for language, prompt in zip(languages, prompts, strict=True)
-        ]
-        with self.adapters.on(weights):
-            heard = self.stage.finish(hidden)
-            spoken = decode(self.base.model, heard, prefixes, self.options)
-        return [self.base.text_of(ids) for ids in spoken]
-
-    def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
-        """The language of each row: named, the run's, or heard by the base."""
-        if not self.base.multilingual:
-            return [None] * len(named)
-        found = [name or self.language for name in named]
-        open_rows = [i for i, name in enumerate(found) if name is None]
-        if open_rows:
-            with self.adapters.on({}):
-                heard = detect_language(self.base.model, self.stage.finish(hidden[open_rows]))
-            for i, language in zip(open_rows, heard, strict=True):
-                found[i] = language
-        return found
-
-    def _hear(self, rows: Sequence[Row]) -> tuple[Tensor, list[str | None]]:
-        found = self.features.get([self.stage.part(row) for row in rows])
-        hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-        return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        size = max(1, BATCH // self.options.beams)
-        groups: dict[int, dict[tuple[str, ...], Row]] = {}
-        for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
-            groups.setdefault(self.stage.window(row), {})[_key(row)] = row
-        for group in groups.values():
-            distinct = list(group.values())
-            for start in range(0, len(distinct), size):
-                yield distinct[start : start + size]
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    # All that a transcript depends on: one recording may be asked for with several prompts.
-    speech = (getattr(row, "language", None), getattr(row, "prompt", None), span_of(row))
-    return (row.id, str(row.path), *map(repr, speech))
-
-
-def _load(base: str) -> WhisperBase:
-    from accelerate import PartialState
-
-    from mmtune.precision import DTYPES, choose
-
-    device = PartialState().device
-    return load_base(base, device, DTYPES[choose("auto", device)])
-
-
-def _trained_language(adapters: Mapping[str, Path]) -> str | None:
-    for path in adapters.values():
-        folder = adapter_folder(path, MARKER)
-        if (folder / CARD).exists():
-            language = (read_card(folder).settings.get("task") or {}).get("language")
-            return str(language) if language else None
-    return None
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a file. Times are in seconds from its beginning."""
-
-    start: float
-    end: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """What was said in a file."""
-
-    text: str
-    language: str | None
-    segments: tuple[Segment, ...]
-
-
-def open_predictor(
-    base: str | None = None,
-    adapter: Path | str | None = None,
-    *,
-    language: str | None = None,
-    beams: int = 1,
-) -> SpeechPredictor:
-    """A model to transcribe files with; its adapter, if there is one, is called `ADAPTER`.
-
-    Args:
-        base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder; None: the base alone.
-        language: of the recordings; None: as the adapter was trained, or else heard.
-
-    Raises:
-        MmtuneError: base or adapter can't be used; it says why.
-    """
-    folder = Path(adapter) if adapter is not None else None
-    return SpeechPredictor(
-        _base_name(base, folder),
-        {ADAPTER: folder} if folder is not None else {},
-        options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
-        language=language,
-    )
+MAX_SECONDS = 24 * 3600.0  # of a file
+ChannelChoice = Literal["auto", "split", "mix"]
 
 
 def transcribe(
-    path: Path | str, predictor: SpeechPredictor, *, weight: float = 1.0, prompt: str | None = None
+    path: Path | str,
+    predictor: SpeechPredictor,
+    *,
+    weight: float = 1.0,
+    prompt: str | None = None,
+    words: bool = False,
+    channels: ChannelChoice = "auto",
+    names: Sequence[str] = (),
+    terms: TermIndex | None = None,
 ) -> Transcript:
     """The words of a recording of any length.
 
-    It is cut into windows of at most 30 s, each at the quietest place in its last seconds.
+    Speech is found first, and cut at pauses into windows of at most 30 s; the rest is skipped. A
+    window that repeats itself or is a guess is decoded again (see `fallback`).
 
     Args:
         path: an audio file.
         predictor: from `open_predictor`.
         weight: of the adapter; 1 is as trained.
         prompt: earlier text, or words to expect.
+        words: give each word's times too; a segment is then a sentence, and not a window.
+        channels: "auto" hears channels apart that differ, as the two sides of a call do; "split"
+            all of them; "mix" their mean.
+        names: of channels that are heard apart; "channel 1", "channel 2" … by default.
+        terms: how they are written where something like them is said: a second pass is given
+            those that a first one's text suggests.
+
+    Raises:
+        DataError: the file can't be read.
+        ConfigError: another number of names than of channels.
+    """
+    tracks = read_tracks(Path(path), channels)
+    labels = _labels(tracks, names, path)
+    speakers: list[str | None] = [*labels] or [None]
+    # Turns of several speakers are put in order by the times of their words.
+    timed = words or len(tracks) > 1
+    found, language = listen(
+        predictor,
+        tracks,
+        weights=dict.fromkeys(predictor.adapters.inner, weight) if weight else {},
+        prompt=prompt,
+        words=timed,
+        terms=terms,
+    )
+    segments = [
+        replace(segment, channel=label, words=segment.words if words else ())
+        for label, each in zip(speakers, found, strict=True)
+        for segment in each
+    ]
+    seconds = len(tracks[0]) / SAMPLE_RATE
+    return make_transcript(segments, language, labels, seconds)
+
+
+def read_tracks(path: Path, channels: ChannelChoice = "auto") -> list[NDArray[np.float32]]:
+    """What of a file is heard apart: [samples] each, mono, 16 kHz; see `transcribe`.
 
     Raises:
         DataError: the file can't be read.
     """
-    audio = read_audio(Path(path))
-    weights = dict.fromkeys(predictor.adapters.inner, weight)
-    spans = cut(audio)
-    segments: list[Segment] = []
-    heard: str | None = None
-    size = max(1, BATCH // predictor.options.beams)
-    for i in range(0, len(spans), size):
-        some = spans[i : i + size]
-        clips = [audio[start:end] for start, end in some]
-        hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
-        if heard is None:
-            heard = predictor.languages(hidden[:1], [None])[0]
-        texts = predictor.speak(hidden, [heard] * len(some), [prompt] * len(some), weights)
-        segments += [
-            Segment(start / SAMPLE_RATE, end / SAMPLE_RATE, text)
-            for (start, end), text in zip(some, texts, strict=True)
-        ]
-    text = " ".join(segment.text for segment in segments if segment.text)
-    return Transcript(text, heard, tuple(segments))
+    samples = read_channels(path, max_seconds=MAX_SECONDS)
+    if len(samples) == 1:
+        return [samples[0]]
+    if channels == "auto":
+        verdict = measure([samples.T], SAMPLE_RATE)
+        if verdict.wanted is not None and verdict.wanted != "mix":
+            return [samples[verdict.wanted]]
+        channels = "split" if verdict.wanted is None else "mix"
+    return list(samples) if channels == "split" else [samples.mean(axis=0)]
 
 
-def _base_name(base: str | None, adapter: Path | None) -> str:
-    if base is not None:
-        return base
-    if adapter is not None:
-        folder = adapter_folder(adapter, MARKER)
-        if (folder / CARD).exists():
-            return read_card(folder).base
-    raise ConfigError(
-        "no base model is named, and no adapter's card names one",
-        "give --base, for example starter:whisper-base",
-    )
+def _labels(
+    tracks: Sequence[NDArray[np.float32]], names: Sequence[str], path: Path | str
+) -> list[str]:
+    if len(tracks) == 1:
+        return []
+    if names and len(names) != len(tracks):
+        raise ConfigError(
+            f"{path} has {len(tracks)} channels that differ, but {len(names)} names are given",
+            "give one name for each channel: --speakers agent,customer",
+        )
+    return list(names) or [f"channel {i}" for i in range(1, len(tracks) + 1)]
 
 
-def cut(audio: NDArray[np.float32], longest: float = LONGEST) -> list[tuple[int, int]]:
-    """Consecutive spans of at most `longest` seconds that together are the whole recording.
+def listen(
+    predictor: SpeechPredictor,
+    tracks: Sequence[NDArray[np.float32]],
+    *,
+    language: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    prompt: str | None = None,
+    words: bool = False,
+    terms: TermIndex | None = None,
+) -> tuple[list[list[Segment]], str | None]:
+    """`transcribe` for samples: the segments of each track, and the language.
+
+    Windows of all tracks are decoded together, at most `BATCH` of them: memory doesn't grow with
+    the recording.
 
     Args:
-        audio: [samples], 16 kHz.
-
-    Returns:
-        (start, end) in samples; none for an empty recording.
+        tracks: [samples] each, mono, 16 kHz.
+        language: Whisper's code; None: the predictor's, or what is heard in the first window.
+        weights: of the adapters that act, by name; None: all of them, as trained.
     """
-    most = int(longest * SAMPLE_RATE)
-    spans: list[tuple[int, int]] = []
-    start = 0
-    while len(audio) - start > most:
-        first = start + most - int(min(SEARCH, longest / 2) * SAMPLE_RATE)
-        frames: Any = audio[first : start + most]
-        frames = frames[: len(frames) // FRAME * FRAME].reshape(-1, FRAME)
-        power = np.square(frames, dtype=np.float64).mean(axis=1)
-        smooth = np.convolve(power, np.ones(SMOOTH) / SMOOTH, mode="same")
-        # Zeros beyond the edges would make them look quiet.
-        inner = slice(SMOOTH // 2, len(smooth) - SMOOTH // 2)
-        end = first + (int(np.argmin(smooth[inner])) + SMOOTH // 2) * FRAME + FRAME // 2
-        spans.append((start, end))
-        start = end
-    if start < len(audio):
-        spans.append((start, len(audio)))
-    return spans
+    if weights is None:
+        weights = dict.fromkeys(predictor.adapters.inner, 1.0)
+    plan = [(i, window) for i, track in enumerate(tracks) for window in windows(track)]
+    plan.sort(key=lambda each: (each[1].start, each[0]))
+    found: list[list[Segment]] = [[] for _ in tracks]
+    size = max(1, BATCH // predictor.options.beams)
+    if not plan and language is None and predictor.base.multilingual:
+        language = predictor.language  # of silence none is heard
+    for first in range(0, len(plan), size):
+        some = plan[first : first + size]
+        clips = [window.audio(tracks[i]) for i, window in some]
+        hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
+        language = predictor.languages(hidden[:1], [language])[0]
+        with predictor.adapters.on(weights):
+            states = predictor.stage.finish(hidden)
+            heard = _decode(predictor, states, clips, language, prompt, terms)
+            spoken = [() if is_silence(each) else each.ids for each in heard]
+            seconds = [len(clip) / SAMPLE_RATE for clip in clips]
+            languages = [language] * len(some)
+            timed = align(predictor.base, states, spoken, languages, seconds) if words else []
+        for place, ((i, window), each) in enumerate(zip(some, heard, strict=True)):
+            if not spoken[place] or not each.text:
+                continue
+            segment = Segment(
+                window.start,
+                window.end,
+                each.text,
+                log_probability=each.log_probability,
+                no_speech=each.no_speech,
+                temperature=each.temperature,
+            )
+            if words:
+                segment = replace(segment, words=_placed(timed[place], window))
+                found[i] += split(segment)
+            else:
+                found[i].append(segment)
+    return found, language
+
+
+def _placed(words: Sequence[Word], window: Window) -> tuple[Word, ...]:
+    placed: list[Word] = []
+    for word in words:
+        start, end = window.times(word.start, word.end)
+        if placed:  # what the limits of speech moved stays in order
+            start = max(start, placed[-1].end)
+        placed.append(replace(word, start=start, end=max(start, end)))
+    return tuple(placed)
+
+
+def _decode(
+    predictor: SpeechPredictor,
+    states: Tensor,
+    clips: Sequence[NDArray[np.float32]],
+    language: str | None,
+    prompt: str | None,
+    terms: TermIndex | None,
+) -> list[Heard]:
+    base, options = predictor.base, predictor.options
+    contents = [hashlib.sha256(clip.tobytes()).hexdigest() for clip in clips]
+    prefix = prefix_ids(base, language, prompt)
+    heard = decode_safely(base, states, [prefix] * len(clips), options, contents)
+    if terms is None:
+        return heard
+    prompts = [prompt_with(base, terms.candidates(each.text), prompt) for each in heard]
+    again = [i for i, own in enumerate(prompts) if own is not None]
+    if not again:
+        return heard
+    prefixes = [prefix_ids(base, language, prompts[i]) for i in again]
+    # A second pass that goes wrong isn't tried again: the first one's text is there.
+    second = decode_safely(
+        base, states[again], prefixes, options, [contents[i] for i in again], (0.0,)
+    )
+    for i, each in zip(again, second, strict=True):
+        if agrees(heard[i], each):
+            heard[i] = each
+    return heard

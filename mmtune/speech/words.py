@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import codecs
 import string
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,13 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmtune.speech.audio import SAMPLE_RATE
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.normalize import UNSPACED
 
 if TYPE_CHECKING:
-    from mmtune.speech.transcribe import SpeechPredictor
+    from mmtune.speech.predictor import SpeechPredictor
 
 FRAMES = 50  # of the encoder's output, a second
 MEDIAN = 7  # frames over which attention is smoothed
@@ -57,49 +56,27 @@ def timed_words(
     audio: NDArray[np.float32],
     *,
     language: str | None = None,
-    weight: float = 1.0,
+    weights: Mapping[str, float] | None = None,
     prompt: str | None = None,
 ) -> list[Word]:
     """What is said in a recording of any length, word by word.
 
     Args:
-        predictor: from `open_predictor`; all of its adapters act.
+        predictor: from `open_predictor`.
         audio: [samples], mono, 16 kHz.
         language: Whisper's code; None: the predictor's, or heard.
-        weight: of the adapters; 0 is the base alone.
+        weights: of the adapters that act, by name; None: all of them, as trained.
         prompt: earlier text, or words to expect.
 
     Returns:
-        In the order of time, within the recording; none for silence of no length.
+        In the order of time; none where nobody speaks.
     """
-    from mmtune.speech.decode import decode
-    from mmtune.speech.stages import LONGEST
-    from mmtune.speech.transcribe import BATCH, cut
+    from mmtune.speech.transcribe import listen
 
-    weights = dict.fromkeys(predictor.adapters.inner, weight)
-    spans = cut(audio)
-    words: list[Word] = []
-    size = max(1, BATCH // predictor.options.beams)
-    for i in range(0, len(spans), size):
-        some = spans[i : i + size]
-        clips = [audio[start:end] for start, end in some]
-        hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
-        if language is None:  # of the first window, and then of all
-            language = predictor.languages(hidden[:1], [None])[0]
-        prefix = prefix_ids(predictor.base, language, prompt)
-        with predictor.adapters.on(weights):
-            heard = predictor.stage.finish(hidden)
-            spoken = decode(predictor.base.model, heard, [prefix] * len(some), predictor.options)
-            seconds = [len(clip) / SAMPLE_RATE for clip in clips]
-            found = align(predictor.base, heard, spoken, [language] * len(some), seconds)
-        for (start, _), each in zip(some, found, strict=True):
-            words += shift(each, start / SAMPLE_RATE)
-    return words
-
-
-def shift(words: Sequence[Word], seconds: float) -> list[Word]:
-    """The same words so much later."""
-    return [replace(w, start=w.start + seconds, end=w.end + seconds) for w in words]
+    (segments,), _ = listen(
+        predictor, [audio], language=language, weights=weights, prompt=prompt, words=True
+    )
+    return [word for segment in segments for word in segment.words]
 
 
 @torch.no_grad()

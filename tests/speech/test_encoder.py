@@ -18,9 +18,9 @@ from mmtune.speech.decode import DecodeOptions
 from mmtune.speech.encoder import cut_of
 from mmtune.speech.lora import adapted_from
 from mmtune.speech.options import SpeechOptions
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.stages import AudioStage
 from mmtune.speech.task import SpeechTask
-from mmtune.speech.transcribe import SpeechPredictor
 from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
 from tests.speech.real import TINY, loaded, needs, real_rows

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from mmtune.adapters.card import Card
@@ -21,8 +22,12 @@ from mmtune.predict import Request
 from mmtune.speech.audio import read_audio
 from mmtune.speech.base import load_base
 from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import attach
-from mmtune.speech.transcribe import SpeechPredictor, cut, open_predictor, transcribe
+from mmtune.speech.predictor import SpeechPredictor, open_predictor
+from mmtune.speech.retrieve import TermIndex
+from mmtune.speech.transcribe import listen, read_tracks, transcribe
+from mmtune.speech.vad import cut, find_speech
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 WEIGHTS = "adapter_model.safetensors"
@@ -195,22 +200,115 @@ def test_a_cut_falls_into_the_pause() -> None:
 def test_a_file_of_more_than_one_window(
     tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmtune.speech.transcribe.SPOKEN", 60)
-    clips = [read_audio(row.path) for row in real_rows(9, step=5)]
-    pause = np.zeros(16_000, np.float32)
+    monkeypatch.setattr("mmtune.speech.predictor.SPOKEN", 60)
+    clips = [read_audio(row.path) for row in real_rows(12, step=5)]
+    pause = np.zeros(32_000, np.float32)
     whole = np.concatenate([piece for clip in clips for piece in (clip, pause)])
     path = tmp_path / "call.wav"
     soundfile.write(path, whole, 16_000)
-    assert 30 < len(whole) / 16_000 < 60
+    assert 60 < len(whole) / 16_000 < 90
     found = transcribe(path, open_predictor(TINY))
-    assert len(found.segments) == 2
-    assert found.segments[0].end == found.segments[1].start
-    assert found.segments[1].end == pytest.approx(len(whole) / 16_000)
+    first, second = found.segments  # without the pauses it fits into two windows
+    assert 0 < first.start < first.end < second.start < second.end < len(whole) / 16_000 - 1.5
+    assert found.seconds == len(whole) / 16_000
     assert found.text == " ".join(segment.text for segment in found.segments)
     assert "thank you so much" in found.text.lower()
     adapted = open_predictor(TINY, folders[0])
-    assert transcribe(path, adapted).text != found.text
     assert transcribe(path, adapted, weight=0.0).text == found.text
+    assert transcribe(path, adapted).text != found.text
+
+
+@needs(TINY)
+def test_silence_says_nothing(tmp_path: Path) -> None:
+    predictor = SpeechPredictor(loaded(TINY), {})
+    noise = np.random.default_rng(0).normal(0, 0.02, 20 * 16_000).astype(np.float32)
+    for name, audio in (("silence", noise * 0), ("noise", noise), ("empty", noise[:10])):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, audio, 16_000)
+        found = transcribe(path, predictor, words=True)
+        assert (found.text, found.segments) == ("", ()), name
+
+
+def call_of_two() -> tuple[NDArray[np.float32], list[str], list[tuple[float, float]]]:
+    """Two speakers, one a channel, of whom the second begins before the first has ended."""
+    first, second = (read_audio(row.path) for row in real_rows(2, step=5))
+    begins = 1.5
+    channels = np.zeros((2, 8 * 16_000), np.float32)
+    channels[0, : len(first)] = first
+    channels[1, int(begins * 16_000) :][: len(second)] = second
+    texts = ["thank you so much for it", "happy and good"]
+    spoken = [find_speech(first), find_speech(second)]
+    spans = [
+        (offset + each[0][0] / 16_000, offset + each[-1][1] / 16_000)
+        for each, offset in zip(spoken, (0.0, begins), strict=True)
+    ]
+    return channels, texts, spans
+
+
+@needs(TINY)
+def test_two_sides_of_a_call(tmp_path: Path) -> None:
+    channels, texts, spans = call_of_two()
+    assert spans[1][0] < spans[0][1]
+    path = tmp_path / "call.flac"
+    soundfile.write(path, channels.T, 16_000)
+    predictor = SpeechPredictor(loaded(TINY), {}, options=SHORT)
+    found = transcribe(path, predictor, words=True)
+    assert found.channels == ("channel 1", "channel 2")
+    for name, text, (start, end) in zip(found.channels, texts, spans, strict=True):
+        own = [s for s in found.segments if s.channel == name]
+        assert text in " ".join(s.text for s in own).lower()
+        assert own[0].start == pytest.approx(start, abs=0.3)
+        assert own[-1].end == pytest.approx(end, abs=0.3)
+        assert own[0].words[0].start == own[0].start
+    assert [s.start for s in found.segments] == sorted(s.start for s in found.segments)
+    assert found.text.startswith("channel 1: Thank you so much")
+    assert "\nchannel 2: " in found.text
+    named = transcribe(path, predictor, names=["agent", "customer"])
+    assert named.channels == ("agent", "customer")
+    assert named.segments[0].words == ()
+    with pytest.raises(ConfigError, match="2 channels that differ, but 1 names"):
+        transcribe(path, predictor, names=["agent"])
+    # Each side is what it is alone.
+    alone = tmp_path / "side.flac"
+    soundfile.write(alone, channels[1], 16_000)
+    (side,) = transcribe(alone, predictor).segments
+    assert side.text == " ".join(s.text for s in found.segments if s.channel == "channel 2")
+
+
+@needs(TINY)
+def test_copies_are_one_channel(tmp_path: Path) -> None:
+    audio = read_audio(real_rows(1)[0].path)
+    silent = np.zeros_like(audio)
+    for name, pair in (("copies", (audio, audio)), ("one side", (silent, audio))):
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, np.stack(pair).T, 16_000)
+        (track,) = read_tracks(path)
+        assert np.abs(track - audio).max() < 1e-3
+        assert len(read_tracks(path, "split")) == 2
+        (mixed,) = read_tracks(path, "mix")
+        assert np.abs(mixed - np.mean(pair, axis=0)).max() < 1e-3
+
+
+@needs(TINY)
+def test_a_term_is_heard_in_a_second_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = read_audio(real_rows(1)[0].path)  # "thank you so much for it"
+    predictor = SpeechPredictor(loaded(TINY), {}, options=SHORT)
+    prompts: list[Any] = []
+
+    def spy(base: Any, language: Any, prompt: Any = None) -> list[int]:
+        prompts.append(prompt)
+        return prefix_ids(base, language, prompt)
+
+    monkeypatch.setattr("mmtune.speech.transcribe.prefix_ids", spy)
+    plain, _ = listen(predictor, [audio])
+    terms = TermIndex(["THANK YOU SO MUTCH", "electroencephalography"])
+    found, _ = listen(predictor, [audio], terms=terms)
+    assert prompts == [None, None, "THANK YOU SO MUTCH"]
+    assert found[0][0].text != plain[0][0].text
+    assert found[0][0].text.upper().startswith("THANK YOU SO M")
+    # A second pass that goes wrong leaves the first one's text.
+    monkeypatch.setattr("mmtune.speech.transcribe.agrees", lambda first, second: False)
+    assert listen(predictor, [audio], terms=terms)[0] == plain
 
 
 def test_no_base_anywhere(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmtune.speech.audio import read_audio
 from mmtune.speech.decode import decode
 from mmtune.speech.labels import prefix_ids
-from mmtune.speech.transcribe import SpeechPredictor
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.words import (
     Word,
     align,

@@ -229,7 +229,7 @@ def _text(path: Path) -> str | LeftOut:
 
 def _listener(options: ImportOptions) -> Any:
     try:
-        from mmtune.speech.transcribe import open_predictor
+        from mmtune.speech.predictor import open_predictor
         from mmtune.speech.words import timed_words
     except ImportError as error:
         raise DataError(f"--align can't work: {error}", "install mmtune with its models") from None

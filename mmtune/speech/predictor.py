@@ -1,0 +1,227 @@
+"""Base and adapters of Whisper, ready to answer: rows to transcripts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmtune.adapters.card import FILE as CARD
+from mmtune.adapters.card import adapter_folder, read_card
+from mmtune.data.rows import Row
+from mmtune.errors import ConfigError
+from mmtune.hashing import hash_json
+from mmtune.predict import Prediction, Request
+from mmtune.speech.audio import span_of
+from mmtune.speech.base import WhisperBase, load_base
+from mmtune.speech.decode import DecodeOptions, decode, detect_language
+from mmtune.speech.labels import prefix_ids
+from mmtune.speech.lora import MARKER, adapted_from, load_adapters
+from mmtune.speech.options import Windows
+from mmtune.speech.stages import NAME, AudioStage, seconds_of
+from mmtune.speech.task import SPOKEN
+from mmtune.train.prefix import Features
+
+ADAPTER = "adapter"
+BATCH = 16  # rows decoded together; beams share it
+
+
+class SpeechPredictor:
+    """A base with its adapters (`mmtune.predict.Predictor`).
+
+    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
+    that a call asks for: put the requests for base and adapter into one `predict`.
+
+    Args:
+        base: what `load_base` takes, or a loaded base that nothing else adapts.
+        adapters: folders by name, loaded strictly.
+        features: where encoder outputs come from; None computes them, on `windows`.
+        windows: "padded" is what Whisper was trained on.
+        options: how to search.
+        language: of rows that name none; None: what an adapter was trained with, or else heard.
+    """
+
+    def __init__(
+        self,
+        base: str | WhisperBase,
+        adapters: Mapping[str, Path],
+        features: Features | None = None,
+        *,
+        windows: Windows = "padded",
+        options: DecodeOptions | None = None,
+        language: str | None = None,
+    ) -> None:
+        self.base = _load(base) if isinstance(base, str) else base
+        found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
+        cut = min((layer for layer in found if layer is not None), default=None)
+        self.features = features or Features({NAME: AudioStage(self.base, windows, cut)}, None)
+        stage = self.features.stages[NAME]
+        if not isinstance(stage, AudioStage):
+            raise TypeError(f"the stage {NAME!r} is a {type(stage).__name__}, not an AudioStage")
+        if cut is not None and (stage.cut is None or stage.cut > cut):
+            raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
+        self.stage = stage
+        self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
+        self.adapters = load_adapters(self.base, adapters)
+        self.language = language or _trained_language(adapters)
+        self.fingerprint = hash_json(
+            {
+                "base": self.base.fingerprint,
+                "stage": self.stage.fingerprint,
+                "adapters": sorted(adapters),
+                "options": vars(self.options),
+                "language": self.language,
+            }
+        )
+
+    def with_options(self, options: DecodeOptions) -> SpeechPredictor:
+        """The same models with another search."""
+        other = copy.copy(self)
+        other.options = options
+        return other
+
+    def with_windows(self, windows: Windows) -> SpeechPredictor:
+        """The same models on other windows."""
+        other = copy.copy(self)
+        other.stage = AudioStage(self.base, windows, self.stage.cut)
+        other.features = Features({NAME: other.stage}, None)
+        return other
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """Transcripts, in order; `details` has the window in seconds and the language.
+
+        Raises:
+            AdapterError: a request names an adapter that isn't loaded.
+            DataError: a clip can't be read, or is longer than 30 s.
+        """
+        results: dict[int, Prediction] = {}
+        for rows in self._batches([request.row for request in requests]):
+            keys = {_key(row) for row in rows}
+            members = [i for i, request in enumerate(requests) if _key(request.row) in keys]
+            hidden, languages = self._hear(rows)
+            groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+            for i in members:
+                groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
+            places = {_key(row): place for place, row in enumerate(rows)}
+            window = self.stage.window(rows[0])
+            for weights, group in groups.items():
+                at = [places[_key(requests[i].row)] for i in group]
+                prefixes = [self._prefix(rows[place], languages[place]) for place in at]
+                texts = self.speak(hidden[at], prefixes, dict(weights))
+                for i, place, text in zip(group, at, texts, strict=True):
+                    details = {"window": window, "language": languages[place]}
+                    results[i] = Prediction(requests[i].row.id, text, details)
+        return [results[i] for i in range(len(requests))]
+
+    def speak(
+        self, hidden: Tensor, prefixes: Sequence[Sequence[int]], weights: Mapping[str, float]
+    ) -> list[str]:
+        """Transcripts of the stage's states [rows, frames, width] of one window."""
+        with self.adapters.on(weights):
+            heard = self.stage.finish(hidden)
+            spoken = decode(self.base.model, heard, prefixes, self.options)
+        return [self.base.text_of(ids) for ids in spoken]
+
+    def _prefix(self, row: Row, language: str | None) -> list[int]:
+        return prefix_ids(
+            self.base,
+            language,
+            getattr(row, "prompt", None),
+            task=getattr(row, "task", "transcribe"),
+            timestamps=self.options.timestamps,
+        )
+
+    def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
+        """The language of each row: named, the run's, or heard by the base."""
+        if not self.base.multilingual:
+            return [None] * len(named)
+        found = [name or self.language for name in named]
+        open_rows = [i for i, name in enumerate(found) if name is None]
+        if open_rows:
+            with self.adapters.on({}):
+                heard = detect_language(self.base.model, self.stage.finish(hidden[open_rows]))
+            for i, language in zip(open_rows, heard, strict=True):
+                found[i] = language
+        return found
+
+    def _hear(self, rows: Sequence[Row]) -> tuple[Tensor, list[str | None]]:
+        found = self.features.get([self.stage.part(row) for row in rows])
+        hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
+        return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        size = max(1, BATCH // self.options.beams)
+        groups: dict[int, dict[tuple[str, ...], Row]] = {}
+        for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
+            groups.setdefault(self.stage.window(row), {})[_key(row)] = row
+        for group in groups.values():
+            distinct = list(group.values())
+            for start in range(0, len(distinct), size):
+                yield distinct[start : start + size]
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    # All that a transcript depends on: one recording may be asked for with several prompts.
+    names = ("language", "prompt", "task")
+    speech = (*(getattr(row, name, None) for name in names), span_of(row))
+    return (row.id, str(row.path), *map(repr, speech))
+
+
+def _load(base: str) -> WhisperBase:
+    from accelerate import PartialState
+
+    from mmtune.precision import DTYPES, choose
+
+    device = PartialState().device
+    return load_base(base, device, DTYPES[choose("auto", device)])
+
+
+def _trained_language(adapters: Mapping[str, Path]) -> str | None:
+    for path in adapters.values():
+        folder = adapter_folder(path, MARKER)
+        if (folder / CARD).exists():
+            language = (read_card(folder).settings.get("task") or {}).get("language")
+            return str(language) if language else None
+    return None
+
+
+def open_predictor(
+    base: str | None = None,
+    adapter: Path | str | None = None,
+    *,
+    language: str | None = None,
+    beams: int = 1,
+) -> SpeechPredictor:
+    """A model to transcribe files with; its adapter, if there is one, is called `ADAPTER`.
+
+    Args:
+        base: as for `load_base`; None: the one that the adapter was trained on.
+        adapter: a run's folder or its adapter/ folder; None: the base alone.
+        language: of the recordings; None: as the adapter was trained, or else heard.
+
+    Raises:
+        MmtuneError: base or adapter can't be used; it says why.
+    """
+    folder = Path(adapter) if adapter is not None else None
+    return SpeechPredictor(
+        _base_name(base, folder),
+        {ADAPTER: folder} if folder is not None else {},
+        options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
+        language=language,
+    )
+
+
+def _base_name(base: str | None, adapter: Path | None) -> str:
+    if base is not None:
+        return base
+    if adapter is not None:
+        folder = adapter_folder(adapter, MARKER)
+        if (folder / CARD).exists():
+            return read_card(folder).base
+    raise ConfigError(
+        "no base model is named, and no adapter's card names one",
+        "give --base, for example starter:whisper-base",
+    )
