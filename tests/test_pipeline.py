@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mmtune.adapters.card import read_card
 from mmtune.errors import BaseModelError, ConfigError
 from mmtune.pipeline import load_recipe, train
 from mmtune.train.loop import Reporter
-from tests.faults.test_kill import pictures
+from tests.faults.test_kill import pictures, recordings
+from tests.speech.real import TINY, needs
 
 
 class Notes(Reporter):
@@ -46,3 +48,34 @@ def test_a_command_that_failed_does_not_hold_the_name(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"alpha"', '"omega"'))
     with pytest.raises(ConfigError, match="has changed since"):
         train(load_recipe("brand_style", good))
+
+
+@needs(TINY)
+def test_made_rows_and_strengths_are_in_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joined windows and silence are trained on, and the strengths tried are written down."""
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    data = recordings(tmp_path / "data")
+    given = {"data": str(data), "base": TINY, "epochs": "1", "batch_size": "8", "rank": "2"}
+    given |= {"joined": "0.2", "nonspeech": "0.1", "scales": "[0.5, 1.0]", "probes": "1"}
+    told = Notes()
+    result = train(load_recipe("terminology", settings(tmp_path) | given), told)
+    card = read_card(result.folder / "adapter")
+    added = card.rows["added"]
+    made = [path.stem for path in (result.folder / "data" / "mix" / "audio").iterdir()]
+    assert added == len(made)
+    assert {name.split("-")[0] for name in made} == {"joined", "nonspeech"}
+    assert any(line.startswith("added      ") and "1 nonspeech" in line for line in told.lines)
+    assert [point["scale"] for point in card.sweep] == [0.0, 0.5, 1.0]
+    assert card.scale in (0.5, 1.0)
+    assert any(line.startswith("scale 1 ") for line in told.lines)
+    found = {(m.metric, m.slice) for m in result.comparison.measures}
+    assert ("hallucinated words/min", "non-speech") in found
+    assert train(load_recipe("terminology", settings(tmp_path) | given)).fit.steps == result.fit.steps
+
+
+def test_dora_has_one_strength() -> None:
+    with pytest.raises(ConfigError, match=r"DoRA acts at 1 alone"):
+        load_recipe("terminology", {"lora.dora": "true", "scales": "[0.5]"})
+    assert load_recipe("terminology", {"lora.dora": "true"}).lora.dora

@@ -14,12 +14,13 @@ from mmtune.speech.base import load_base
 from mmtune.speech.labels import make_labels
 from mmtune.speech.lora import targets
 from mmtune.speech.options import SpeechOptions
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.rows import SpeechRow
 from mmtune.speech.stages import spoken_times
 from mmtune.speech.task import SpeechTask
 from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
-from tests.speech.real import TINY, loaded, needs, real_rows
+from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 
 def make_task(cache: Path | None = None) -> SpeechTask:
@@ -191,3 +192,14 @@ def test_prompts_are_drawn(tmp_path: Path) -> None:
         "metoprolol", "shock", "apixaban", "lisinopril"
     }  # fmt: skip
     assert drawn == [task._prompt(row, Draw(0, epoch, row.id)) for epoch in range(400)]
+
+
+@needs(BASE)
+def test_a_row_may_be_a_translation() -> None:
+    base = loaded(BASE)
+    row = SpeechRow(id="a", audio="a", text="good morning", language="de", task="translate")
+    labels = make_labels(base, row, "en")
+    names = base.tokenizer.convert_ids_to_tokens(list(labels.ids[: labels.given]))
+    assert names == ["<|startoftranscript|>", "<|de|>", "<|translate|>", "<|notimestamps|>"]
+    heard = SpeechPredictor(base, {})._prefix(row, "de")
+    assert tuple(heard) == labels.ids[: labels.given]
