@@ -72,7 +72,9 @@ def test_made_rows_and_strengths_are_in_the_card(
     assert any(line.startswith("scale 1 ") for line in told.lines)
     found = {(m.metric, m.slice) for m in result.comparison.measures}
     assert ("hallucinated words/min", "non-speech") in found
-    assert train(load_recipe("terminology", settings(tmp_path) | given)).fit.steps == result.fit.steps
+    assert (
+        train(load_recipe("terminology", settings(tmp_path) | given)).fit.steps == result.fit.steps
+    )
 
 
 def test_dora_has_one_strength() -> None:

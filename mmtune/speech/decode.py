@@ -61,11 +61,13 @@ class Spoken:
             openai/whisper's decoding.py).
         no_speech: the probability that the window holds no speech, as the model says at its
             start token.
+        no_words: the probability that the text ends before it begins, which decoding forbids.
     """
 
     ids: list[int]
     log_probability: float
     no_speech: float
+    no_words: float = 0.0
 
 
 def decode(
@@ -120,8 +122,10 @@ def decode_scored(
     else:
         found = _beam(decoder, limits, options)
     return [
-        Spoken(ids, total / (len(ids) + 1), silent)
-        for (ids, total), silent in zip(found, decoder.no_speech, strict=True)
+        Spoken(ids, total / (len(ids) + 1), silent, ending)
+        for (ids, total), silent, ending in zip(
+            found, decoder.no_speech, decoder.no_words, strict=True
+        )
     ]
 
 
@@ -161,6 +165,7 @@ class _Decoder:
         stamps = getattr(generation, "no_timestamps_token_id", None)
         self.silent = None if stamps is None else int(stamps) - 1
         self.no_speech = [0.0] * len(prefixes)
+        self.no_words = [0.0] * len(prefixes)
 
     def step(self) -> Tensor:
         """Logits after `input`, [rows, vocabulary] float32, suppressed ids at -inf."""
@@ -185,6 +190,8 @@ class _Decoder:
             chances = self.project(at_start).float().softmax(dim=-1)
             self.no_speech = chances[:, self.silent].tolist()
         logits: Tensor = self.project(states[:, -1]).float()
+        if first:
+            self.no_words = logits.softmax(dim=-1)[:, self.end].tolist()
         return self._suppress(logits, first)
 
     def _suppress(self, logits: Tensor, first: bool) -> Tensor:

@@ -20,6 +20,7 @@ TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPRESSION = 2.4  # a text that zlib makes smaller than 1 / this repeats itself
 LOG_PROBABILITY = -1.0  # mean; below it the model guesses
 NO_SPEECH = 0.6
+NO_WORDS = 0.5  # of ending at once
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Heard:
     Attributes:
         ids: of the text.
         text: without spaces around it; empty where there is no speech.
-        log_probability, no_speech: see `Spoken`.
+        log_probability, no_speech, no_words: see `Spoken`.
         temperature: at which it was decoded; 0 is a search.
     """
 
@@ -38,6 +39,7 @@ class Heard:
     log_probability: float
     no_speech: float
     temperature: float
+    no_words: float = 0.0
 
 
 def compression(text: str) -> float:
@@ -46,9 +48,14 @@ def compression(text: str) -> float:
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
-def is_silence(heard: Heard) -> bool:
-    """Whether the model itself thinks that nobody speaks, and is unsure of the words."""
-    return heard.no_speech > NO_SPEECH and heard.log_probability < LOG_PROBABILITY
+def is_silence(heard: Heard | Spoken) -> bool:
+    """Whether the model itself thinks that nobody speaks, and is unsure of the words, or has none.
+
+    openai/whisper asks for the first two. Its decoding forbids a text without words, so that a
+    model that has learned silence is made to write some: what it would have written counts too.
+    """
+    unsure = heard.log_probability < LOG_PROBABILITY or heard.no_words > NO_WORDS
+    return heard.no_speech > NO_SPEECH and unsure
 
 
 def failed(heard: Heard) -> bool:
@@ -108,7 +115,14 @@ def decode_safely(
 
 def _read(base: WhisperBase, spoken: Spoken, temperature: float) -> Heard:
     text = base.tokenizer.decode(spoken.ids, skip_special_tokens=True).strip()
-    return Heard(tuple(spoken.ids), text, spoken.log_probability, spoken.no_speech, temperature)
+    return Heard(
+        tuple(spoken.ids),
+        text,
+        spoken.log_probability,
+        spoken.no_speech,
+        temperature,
+        spoken.no_words,
+    )
 
 
 def _best(tried: Sequence[Heard]) -> Heard:

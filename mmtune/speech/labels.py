@@ -31,12 +31,15 @@ class Labels:
         given: how many of them are given, not predicted: all before the text.
         terms: places in `ids` of what writes a term.
         times: places in `ids` of timestamps.
+        silence: where nobody speaks, the place of the start token and the id that is predicted
+            there: Whisper says so before it is told the language and the task.
     """
 
     ids: tuple[int, ...]
     given: int
     terms: tuple[int, ...] = ()
     times: tuple[int, ...] = ()
+    silence: tuple[int, int] | None = None
 
     @property
     def spoken(self) -> int:
@@ -128,7 +131,13 @@ def make_labels(
         given,
         tuple(given + place for place in terms),
         tuple(given + place for place in marks),
+        _silence(base, prefix) if getattr(row, "nonspeech", False) else None,
     )
+
+
+def _silence(base: WhisperBase, prefix: Sequence[int]) -> tuple[int, int]:
+    # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
+    return prefix.index(base.ids["startoftranscript"]), base.ids["notimestamps"] - 1
 
 
 def _written(
@@ -175,4 +184,7 @@ def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tens
         inputs[i, :n] = torch.tensor(each.ids[:-1])
         targets[i, :n] = torch.tensor(each.ids[1:])
         mask[i, each.given - 1 : n] = True
+        if each.silence is not None:
+            place, target = each.silence
+            targets[i, place], mask[i, place] = target, True
     return inputs, targets, mask

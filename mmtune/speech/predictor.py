@@ -17,7 +17,8 @@ from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
 from mmtune.speech.audio import span_of
 from mmtune.speech.base import WhisperBase, load_base
-from mmtune.speech.decode import DecodeOptions, decode, detect_language
+from mmtune.speech.decode import DecodeOptions, decode_scored, detect_language
+from mmtune.speech.fallback import is_silence
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import MARKER, adapted_from, load_adapters
 from mmtune.speech.options import Windows
@@ -122,8 +123,8 @@ class SpeechPredictor:
         """Transcripts of the stage's states [rows, frames, width] of one window."""
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
-            spoken = decode(self.base.model, heard, prefixes, self.options)
-        return [self.base.text_of(ids) for ids in spoken]
+            spoken = decode_scored(self.base.model, heard, prefixes, self.options)
+        return ["" if is_silence(each) else self.base.text_of(each.ids) for each in spoken]
 
     def _prefix(self, row: Row, language: str | None) -> list[int]:
         return prefix_ids(

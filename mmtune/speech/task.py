@@ -191,6 +191,8 @@ class SpeechTask:
                 batch["probabilities"][i, place] = tensors[i][KEPT]["probabilities"]
                 # Terms are to be learned; and the base heard the times of another view.
                 batch["keep"][i, [at - 1 for at in (*each.terms, *each.times)]] = 0.0
+                if each.silence is not None:  # the base may hear words in it
+                    batch["keep"][i] = 0.0
         return batch
 
     def param_groups(self) -> list[ParamGroup]:

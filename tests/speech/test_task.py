@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
 from mmtune.config import LoraOptions, TrainOptions
 from mmtune.data.cache import PrefixCache
 from mmtune.errors import ConfigError, DataError
+from mmtune.speech import augment
 from mmtune.speech.base import load_base
-from mmtune.speech.labels import make_labels
+from mmtune.speech.heard import hear
+from mmtune.speech.labels import make_labels, pad_labels
 from mmtune.speech.lora import targets
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
@@ -135,6 +139,15 @@ def test_times_stand_around_the_text() -> None:
     assert [slower.ids[at] - first for at in slower.times] == [50, 122, 200, 1500]
     nothing = make_labels(base, SpeechRow(id="n", audio="n", text="", nonspeech=True), "en")
     assert nothing.ids[nothing.given :] == (base.ids["endoftext"],)
+    assert nothing.silence == (0, base.ids["notimestamps"] - 1)
+    assert base.tokenizer.convert_ids_to_tokens(nothing.silence[1]) in (
+        "<|nospeech|>",
+        "<|nocaptions|>",
+    )
+    _, targets, mask = pad_labels([nothing, make_labels(base, row, "en")], 7)
+    assert targets[0, 0] == nothing.silence[1]
+    assert mask[0].nonzero().flatten().tolist() == [0, nothing.given - 1]
+    assert not mask[1, 0]
 
 
 @needs(TINY)
@@ -203,3 +216,25 @@ def test_a_row_may_be_a_translation() -> None:
     assert names == ["<|startoftranscript|>", "<|de|>", "<|translate|>", "<|notimestamps|>"]
     heard = SpeechPredictor(base, {})._prefix(row, "de")
     assert tuple(heard) == labels.ids[: labels.given]
+
+
+@needs(TINY)
+def test_silence_is_learned(tmp_path: Path) -> None:
+    """After a few steps on noise without words the model itself says that nobody speaks."""
+    rows = []
+    for i in range(6):
+        noise = augment.silence(3 * 16_000, np.random.default_rng(i))
+        soundfile.write(tmp_path / f"{i}.wav", noise, 16_000)
+        path = str(tmp_path / f"{i}.wav")
+        rows.append(SpeechRow(id=str(i), audio=path, text="", nonspeech=True))
+    spoken = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:4]
+    task = make_task(tmp_path / "cache")
+    options = TrainOptions(epochs=8, batch_size=10, lr=2e-3, schedule="constant")
+    fit(task, [*rows, *spoken], [], options, tmp_path / "run")
+    task.save(tmp_path / "adapter")
+    predictor = SpeechPredictor(TINY, {"a": tmp_path / "adapter"}, windows="padded")
+    active = {"base": {}, "adapter": {"a": 1.0}}
+    heard = hear(predictor, active, [*rows, *spoken])
+    assert all(each["adapter"].value == "" for each in heard[:6])
+    assert any(each["base"].value for each in heard[:6])
+    assert all(each["adapter"].value for each in heard[6:])
