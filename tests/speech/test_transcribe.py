@@ -237,7 +237,7 @@ def call_of_two() -> tuple[NDArray[np.float32], list[str], list[tuple[float, flo
     channels[0, : len(first)] = first
     channels[1, int(begins * 16_000) :][: len(second)] = second
     texts = ["thank you so much for it", "happy and good"]
-    spoken = [find_speech(first), find_speech(second)]
+    spoken = [find_speech(first)[1], find_speech(second)[1]]
     spans = [
         (offset + each[0][0] / 16_000, offset + each[-1][1] / 16_000)
         for each, offset in zip(spoken, (0.0, begins), strict=True)

@@ -52,16 +52,19 @@ def test_long_silence_is_left_out_and_times_lead_back() -> None:
     speech = [(1 * rate, 2 * rate), (int(2.5 * rate), 3 * rate), (13 * rate, 15 * rate)]
     (window,) = windows(np.zeros(20 * rate, np.float32), 30.0, speech)
     assert window.pieces == (
-        (int(0.7 * rate), int(3.3 * rate)),
-        (int(12.7 * rate), int(15.3 * rate)),
+        (int(0.6 * rate), int(3.4 * rate)),
+        (int(12.6 * rate), int(15.4 * rate)),
     )
     assert (window.start, window.end) == (1.0, 15.0)
-    assert window.times(0.4, 0.9) == pytest.approx((1.1, 1.6))
-    assert window.times(2.6 + 0.5, 2.6 + 1.0) == pytest.approx((13.2, 13.7))
+    assert window.clear == window.speech
+    (sure,) = windows(np.zeros(20 * rate, np.float32), 30.0, speech, [(rate * 5 // 4, 2 * rate)])
+    assert (sure.pieces, sure.start, sure.end) == (window.pieces, 1.25, 2.0)
+    assert window.times(0.5, 1.0) == pytest.approx((1.1, 1.6))
+    assert window.times(2.8 + 0.6, 2.8 + 1.1) == pytest.approx((13.2, 13.7))
     # A word that attention stretches into silence ends where the speech does.
-    assert window.times(0.0, 0.9) == pytest.approx((1.0, 1.6))
-    assert window.times(2.0, 2.6 + 0.4) == pytest.approx((2.7, 3.0))
-    assert window.times(2.5, 2.6 + 1.2) == pytest.approx((13.0, 13.9))
+    assert window.times(0.0, 1.0) == pytest.approx((1.0, 1.6))
+    assert window.times(2.1, 2.8 + 0.4) == pytest.approx((2.7, 3.0))
+    assert window.times(2.7, 2.8 + 1.3) == pytest.approx((13.0, 13.9))
 
 
 def test_speech_is_found_and_torch_keeps_its_threads() -> None:
@@ -76,15 +79,16 @@ def test_speech_is_found_and_torch_keeps_its_threads() -> None:
     assert done.stdout.split() == ["2"]
     clip = read_audio(real_rows(1)[0].path)
     silence = np.zeros(2 * SAMPLE_RATE, np.float32)
-    found = find_speech(np.concatenate([silence, clip, silence, clip, silence]))
-    assert len(found) == 2
+    found, clear = find_speech(np.concatenate([silence, clip, silence, clip, silence]))
+    assert len(found) == len(clear) == 2
+    assert all(a <= c < d <= b for (a, b), (c, d) in zip(found, clear, strict=True))
     seconds = len(clip) / SAMPLE_RATE
     for (first, last), offset in zip(found, (2.0, 4.0 + seconds), strict=True):
         assert offset <= first / SAMPLE_RATE < last / SAMPLE_RATE <= offset + seconds + 0.1
-    assert find_speech(np.zeros(5 * SAMPLE_RATE, np.float32)) == []
-    assert find_speech(np.zeros(0, np.float32)) == []
+    assert find_speech(np.zeros(5 * SAMPLE_RATE, np.float32)) == [[], []]
+    assert find_speech(np.zeros(0, np.float32)) == [[], []]
 
 
 def test_a_window_of_nothing_overlapping_keeps_its_times() -> None:
-    window = Window(((0, 16_000),), ((12_000, 15_000),))
+    window = Window(((0, 16_000),), ((12_000, 15_000),), ((12_000, 15_000),))
     assert window.times(0.1, 0.2) == (0.1, 0.2)
