@@ -92,7 +92,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             for line in remarks(dataset):
                 reporter.note(line)
     with process.main_process_first():
-        added = _added(config, dataset, reporter)
+        added = _added(config, dataset, reporter if process.is_main_process else None)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
     result = fit(
         task,
