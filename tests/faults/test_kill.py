@@ -67,7 +67,8 @@ def pictures(folder: Path) -> Path:
 CASES = {
     "speech": (
         "terminology", recordings, "adapter_model.safetensors",
-        ["base=starter:whisper-tiny.en", "joined=0", "nonspeech=0", "views=2", "scales=[0.5, 1.0]"],
+        ["base=starter:whisper-tiny.en", "joined=0", "nonspeech=0", "views=2", "scales=[0.5, 1.0]",
+         "probes=0"],
     ),
     "image": (
         "brand_style", pictures, "pytorch_lora_weights.safetensors",

@@ -35,7 +35,7 @@ def test_control_adapter_and_report_from_a_term_list(
     monkeypatch.setattr("mmtune.speech.synthesize.TEST_SENTENCES", 1)
     monkeypatch.setattr("mmtune.speech.compare.SPOKEN", 30)
     given = {"terms": terms, "out": tmp_path, "utterances": 6, "epochs": 1, "rank": 4}
-    given |= {"joined": 0.1, "scales": "[1.0]"}
+    given |= {"joined": 0.1, "scales": "[1.0]", "probes": 1}
     arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]
     monkeypatch.setattr(sys, "argv", ["terminology.py", *arguments])
     monkeypatch.syspath_prepend(str(resource("recipes", "terminology")))

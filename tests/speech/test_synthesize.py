@@ -348,9 +348,9 @@ def test_lines_are_divided_once_and_for_all() -> None:
 
 def test_sentences_of_ones_own(tmp_path: Path) -> None:
     path = tmp_path / "carriers.txt"
-    path.write_text("\n".join(f"Satz {i} über {{term}}." for i in range(9)), encoding="utf-8")
-    made = plan(SpeechOptions(language="de", carriers=path))
-    assert all("Satz" in u.text and u.voice.name.startswith("espeak de") for u in made)
+    path.write_text("\n".join(f"Zin {i} over {{term}}." for i in range(9)), encoding="utf-8")
+    made = plan(SpeechOptions(language="nl", carriers=path))
+    assert all("Zin" in u.text and u.voice.name.startswith("espeak nl") for u in made)
     path.write_text("too few {term}", encoding="utf-8")
     with pytest.raises(ConfigError, match="1 sentences"):
         plan(SpeechOptions(carriers=path))
