@@ -49,5 +49,6 @@ class Imported:
         ]
         if len(self.left_out) > examples:
             lines.append(f"  … and {len(self.left_out) - examples} more")
-        lines.append(f"next: mmtune check {self.folder}")
+        if self.rows:
+            lines.append(f"next: mmtune check {self.folder}")
         return lines
