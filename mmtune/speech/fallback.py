@@ -114,7 +114,7 @@ def decode_safely(
 
 
 def _read(base: WhisperBase, spoken: Spoken, temperature: float) -> Heard:
-    text = base.tokenizer.decode(spoken.ids, skip_special_tokens=True).strip()
+    text = base.text_of(spoken.ids)
     return Heard(
         tuple(spoken.ids),
         text,

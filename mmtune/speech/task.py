@@ -218,7 +218,7 @@ class SpeechTask:
             options = DecodeOptions(max_new_tokens=most)
             spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):
-                text = self.base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+                text = self.base.text_of(ids)
                 stats[row.id] = metric.observe(row, Prediction(row.id, text))
             inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
             device = self.stage.device

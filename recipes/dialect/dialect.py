@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 
 from mmtune.cli import split_settings
-from mmtune.console import quiet_libraries
+from mmtune.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.pipeline import load_recipe, train
 
@@ -27,9 +27,7 @@ def main() -> None:
     result = train(load_recipe("dialect", given | {"control": str(decoder.folder)}))
 
     print("control: the decoder alone")
-    for measure in result.comparison.measures:
-        print(f"{measure.metric:<24}{measure.slice:<28}{measure.items:>5}  base {measure.base}  "
-              f"control {measure.control}  adapter {measure.adapter}  {measure.note}")  # fmt: skip
+    output().print(measures_table(result.comparison.measures))
     print(result.comparison.headline)
     print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
 

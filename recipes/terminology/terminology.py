@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from mmtune.cli import split_settings
-from mmtune.console import quiet_libraries
+from mmtune.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.pipeline import RunResult, load_recipe, train
 from mmtune.speech.terms import find_terms, read_terms
@@ -49,9 +49,7 @@ def main() -> None:
     )
     result = train(load_recipe("terminology", given | {"control": str(control.folder)}))
 
-    for measure in result.comparison.measures:
-        print(f"{measure.metric:<17}{measure.slice:<24}{measure.items:>5}  base {measure.base}  "
-              f"adapter {measure.adapter}  {measure.note}")  # fmt: skip
+    output().print(measures_table(result.comparison.measures))
     print(result.comparison.headline)
     print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
 
