@@ -45,11 +45,11 @@ from mmtune.precision import DTYPES, cpu_has_bf16
 from mmtune.predict import Prediction, Stat
 from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.base import WhisperBase, load_base
-from mmtune.speech.decode import DecodeOptions, decode
+from mmtune.speech.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.stages import LONGEST, AudioStage
-from mmtune.speech.task import SPOKEN, SpeechTask
+from mmtune.speech.stages import LONGEST, AudioStage, seconds_of
+from mmtune.speech.task import SpeechTask
 from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
 
@@ -105,7 +105,8 @@ def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
         some = rows[start : start + SCORED]
         hidden = stage.encode_audio([read_row(row) for row in some], LONGEST)
         prefixes = [prefix_ids(base, "en")] * len(some)
-        options = DecodeOptions(max_new_tokens=SPOKEN)
+        limits = tuple(most_ids(seconds_of(row)) for row in some)
+        options = DecodeOptions(max_new_tokens=limits)
         spoken = decode(base.model, torch.stack(hidden), prefixes, options)
         for row, ids in zip(some, spoken, strict=True):
             text = base.tokenizer.decode(ids, skip_special_tokens=True)

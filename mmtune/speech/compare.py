@@ -18,13 +18,12 @@ from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.modality import find_modality
 from mmtune.predict import Metric
-from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
-from mmtune.speech.task import SPOKEN
 from mmtune.speech.terms import find_terms, read_terms
 
 GENERAL_ROWS = 40  # of the retention manifest, drawn by hash

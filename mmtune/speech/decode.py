@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
+PACE, AT_ONCE = 10.0, 24  # ids a second, and beside them: twice what the fastest speech takes
 SHRINK = 0.75  # drop finished rows when no more than this share of a batch is left
 
 
@@ -68,6 +70,15 @@ class Spoken:
     log_probability: float
     no_speech: float
     no_words: float = 0.0
+
+
+def most_ids(seconds: float, most: int = SPOKEN) -> int:
+    """How many ids a clip can have: `SPOKEN` for half a minute, and fewer for a short one.
+
+    What is longer is a model that repeats itself. To follow it to the end takes most of the time
+    of scoring, and a few such clips would drown all others in a corpus' WER.
+    """
+    return min(most, AT_ONCE + round(PACE * seconds))
 
 
 def decode(

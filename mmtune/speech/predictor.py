@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,13 +18,20 @@ from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
 from mmtune.speech.audio import span_of
 from mmtune.speech.base import WhisperBase, load_base
-from mmtune.speech.decode import DecodeOptions, decode_scored, detect_language
+from mmtune.speech.decode import (
+    AT_ONCE,
+    PACE,
+    SPOKEN,
+    DecodeOptions,
+    decode_scored,
+    detect_language,
+    most_ids,
+)
 from mmtune.speech.fallback import is_silence
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import MARKER, adapted_from, load_adapters
 from mmtune.speech.options import Windows
 from mmtune.speech.stages import NAME, AudioStage, seconds_of
-from mmtune.speech.task import SPOKEN
 from mmtune.train.prefix import Features
 
 ADAPTER = "adapter"
@@ -41,7 +49,7 @@ class SpeechPredictor:
         adapters: folders by name, loaded strictly.
         features: where encoder outputs come from; None computes them, on `windows`.
         windows: "padded" is what Whisper was trained on.
-        options: how to search.
+        options: how to search; a row gets at most as many ids as `most_ids` gives its length.
         language: of rows that name none; None: what an adapter was trained with, or else heard.
     """
 
@@ -74,6 +82,7 @@ class SpeechPredictor:
                 "stage": self.stage.fingerprint,
                 "adapters": sorted(adapters),
                 "options": vars(self.options),
+                "pace": (PACE, AT_ONCE),
                 "language": self.language,
             }
         )
@@ -111,20 +120,30 @@ class SpeechPredictor:
             for weights, group in groups.items():
                 at = [places[_key(requests[i].row)] for i in group]
                 prefixes = [self._prefix(rows[place], languages[place]) for place in at]
-                texts = self.speak(hidden[at], prefixes, dict(weights))
+                most = [self._most(rows[place]) for place in at]
+                texts = self._speak(hidden[at], prefixes, most, dict(weights))
                 for i, place, text in zip(group, at, texts, strict=True):
                     details = {"window": window, "language": languages[place]}
                     results[i] = Prediction(requests[i].row.id, text, details)
         return [results[i] for i in range(len(requests))]
 
-    def speak(
-        self, hidden: Tensor, prefixes: Sequence[Sequence[int]], weights: Mapping[str, float]
+    def _speak(
+        self,
+        hidden: Tensor,
+        prefixes: Sequence[Sequence[int]],
+        most: Sequence[int],
+        weights: Mapping[str, float],
     ) -> list[str]:
         """Transcripts of the stage's states [rows, frames, width] of one window."""
+        options = replace(self.options, max_new_tokens=tuple(most))
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
-            spoken = decode_scored(self.base.model, heard, prefixes, self.options)
+            spoken = decode_scored(self.base.model, heard, prefixes, options)
         return ["" if is_silence(each) else self.base.text_of(each.ids) for each in spoken]
+
+    def _most(self, row: Row) -> int:
+        most = self.options.max_new_tokens
+        return most_ids(seconds_of(row), most if isinstance(most, int) else SPOKEN)
 
     def _prefix(self, row: Row, language: str | None) -> list[int]:
         return prefix_ids(

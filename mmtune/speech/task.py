@@ -15,7 +15,7 @@ from mmtune.data.rows import Row
 from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.base import WhisperBase
-from mmtune.speech.decode import DecodeOptions, decode
+from mmtune.speech.decode import SPOKEN, DecodeOptions, decode
 from mmtune.speech.encoder import cut_of, finish
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import Labels, make_labels, pad_labels
@@ -29,7 +29,6 @@ from mmtune.train.prefix import Features
 from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Stage, Tensors
 
 VALIDATION_BATCH = 32  # rows decoded together
-SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
 MOST_OTHERS = 20  # terms in a prompt that nobody speaks
 LISTED = 0.8  # of the prompts with terms hold those that are spoken
 SLACK = 8  # in validation a row is given twice its reference's ids, and so many more
