@@ -85,6 +85,10 @@ def _parser() -> _Parser:
     check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
     check.add_argument("--modality", help="speech or image (default: what the content is)")
     check.add_argument("--terms", type=Path, help="term list to compare the spelling with")
+    check.add_argument("--base", help="what images are for: how much of a caption does it read?")
+    check.add_argument(
+        "--resolution", type=_positive, metavar="PIXELS", help="of images (default: the base's)"
+    )
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument("--all", action="store_true", help="print every finding")
 

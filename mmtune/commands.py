@@ -103,6 +103,11 @@ def check(options: argparse.Namespace) -> int:
         raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
     given = options.modality
     modality = find_modality(given) if given else guess_modality(source)
+    settings = None
+    if options.resolution is not None:
+        if "resolution" not in modality.options.model_fields:
+            raise ConfigError(f"{modality.name} has no resolution", "leave out --resolution")
+        settings = modality.options.model_validate({"resolution": options.resolution})
     with _opened() as bar:
         task = bar.add_task("opening files", total=None)
         dataset = data.check(
@@ -110,6 +115,8 @@ def check(options: argparse.Namespace) -> int:
             modality,
             strict=False,
             terms=options.terms,
+            base=options.base,
+            settings=settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     splits = {name: len(dataset.split(name)) for name in get_args(Split)}
