@@ -189,6 +189,39 @@ def import_(options: argparse.Namespace) -> int:
     return 0 if result.rows else FINDINGS
 
 
+def caption(options: argparse.Namespace) -> int:
+    import sys
+
+    from mmtune.data.check import printable
+    from mmtune.image import caption as image
+
+    if options.prompt is not None and options.model is None:
+        raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")
+    captioner: image.Captioner = image.by_name
+    if options.model is not None:
+        from mmtune.console import quiet_libraries
+
+        quiet_libraries()
+        captioner = image.ModelCaptioner(options.model, options.prompt)
+    counts: Counter[str] = Counter()
+    for each in image.propose(options.folder, captioner, write=not options.dry_run):
+        counts[each.outcome] += 1
+        if each.outcome == "new":
+            print(printable(f"{each.file}: {each.caption}"), flush=True)
+        elif each.outcome == "nothing":
+            print(printable(f"{each.image}: nothing to say"), flush=True)
+        elif each.outcome == "failed":
+            print(f"error: {each.caption}", file=sys.stderr, flush=True)
+    done = "would be written" if options.dry_run else "written"
+    print(
+        f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
+        + (f", {counts['failed']} can't be read" if counts["failed"] else "")
+    )
+    if counts["new"]:
+        print(f"next: read them, and mmtune check {options.folder}")
+    return ERROR if counts["failed"] else 0
+
+
 def evaluate(options: argparse.Namespace) -> int:
     from mmtune import pipeline
     from mmtune.console import measures_table, output, plain, quiet_libraries

@@ -14,7 +14,7 @@ SIDE = 64  # pixels of the square that is hashed
 BITS, HASH = 64, 8  # of a perceptual hash, and its bytes
 GRID = 8  # the colours of an image, as so many by so many pixels
 # Both must hold: the hash sees shapes and no colours, the grid colours and hardly any shapes.
-NEAR_BITS = 4
+NEAR_BITS = 6
 NEAR_COLOUR = 8.0  # mean difference of the grids' values, 0 to 255
 
 
@@ -32,7 +32,7 @@ def look_of(image: Image.Image) -> bytes:
     small = thumbnail(image, SIDE)
     bits = imagehash.phash(small).hash.flatten()
     colours = small.resize((GRID, GRID), Image.Resampling.BOX)
-    return np.packbits(bits).tobytes() + colours.tobytes()
+    return bytes(np.packbits(bits)) + bytes(colours.tobytes())
 
 
 def near_copies(rows: Sequence[Row], looks: Sequence[bytes]) -> list[Finding]:

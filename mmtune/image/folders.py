@@ -61,17 +61,8 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
     folder above it; in the .txt or .caption of its name; in its name; in the name of a folder like
     "10_acme icon", whose number is also the row's weight, divided by the least of such numbers.
     """
-    metadata: dict[str, dict[str, Any]] = {}
-    for path in _metadata_files(folder):
-        for item in read_metadata(path):
-            if isinstance(item, Finding):
-                yield item
-                continue
-            place = os.path.normpath(path.parent.relative_to(folder) / item["image"])
-            if place in metadata:
-                found = f"{path} names {item['image']} a second time"
-                yield Finding("duplicate-id", f"{path.name} {place}", found, "name each file once")
-            metadata.setdefault(place, {**item, "image": Path(place).as_posix()})
+    metadata, findings = metadata_of(folder)
+    yield from findings
     files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
     repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in files}}
     times = {1 if each is None else each.times for each in repeats.values()}
@@ -90,6 +81,24 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
         yield {**row, "caption": caption} if caption else row
     for place, known in metadata.items():  # files that aren't there: found when they are opened
         yield {"id": Path(place).with_suffix("").as_posix(), **_split(Path(place)), **known}
+
+
+def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+    """Rows that the metadata files of a folder and of those in it name, by the image's path."""
+    rows: dict[str, dict[str, Any]] = {}
+    findings = []
+    for path in _metadata_files(folder):
+        for item in read_metadata(path):
+            if isinstance(item, Finding):
+                findings.append(item)
+                continue
+            place = os.path.normpath(path.parent.relative_to(folder) / item["image"])
+            if place in rows:
+                found = f"{path} names {item['image']} a second time"
+                where = f"{path.name} {place}"
+                findings.append(Finding("duplicate-id", where, found, "name each file once"))
+            rows.setdefault(place, {**item, "image": Path(place).as_posix()})
+    return rows, findings
 
 
 def caption_beside(path: Path) -> str | bytes | None:

@@ -159,7 +159,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _turned(image: Image.Image) -> bool:
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
     except Exception:  # as above
         return False
 
