@@ -55,6 +55,8 @@ def near_copies(rows: Sequence[Row], looks: Sequence[bytes]) -> list[Finding]:
             if np.abs(colours[other] - colours[place]).mean() > NEAR_COLOUR:
                 continue
             row, first = rows[known[place]], rows[known[other]]
+            if row.content and row.content == first.content:
+                break  # byte for byte: an error already
             findings.append(
                 Finding(
                     "near-duplicate",

@@ -79,8 +79,11 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
         if caption is None:
             caption = caption_from_name(relative.stem) or (group.words if group else "")
         yield {**row, "caption": caption} if caption else row
+    taken = {name for name, _ in files}
     for place, known in metadata.items():  # files that aren't there: found when they are opened
-        yield {"id": Path(place).with_suffix("").as_posix(), **_split(Path(place)), **known}
+        stem = Path(place).with_suffix("").as_posix()
+        name = known["image"] if stem in taken else stem
+        yield {"id": name, **_split(Path(place)), **known}
 
 
 def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
@@ -133,12 +136,12 @@ def parse_repeats(name: str) -> Repeats | None:
 def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
     """Rows of a metadata.jsonl or metadata.csv, with `image` relative to its folder.
 
-    Columns that a row has by the same name (subject, weight, split, group, id) are taken as they
+    Columns that a row has by the same name (subject, weight, split, group) are taken as they
     are, the first of `CAPTIONS` as the caption, and others are left out. Rows of other media give
     nothing; a line that can't be read gives a finding.
     """
     reader = _csv_lines if path.suffix == ".csv" else _json_lines
-    own = set(ImageRow.model_fields) - {"content", "image", "caption"}
+    own = set(ImageRow.model_fields) - {"content", "id", "image", "caption"}
     try:
         for number, values in reader(path):
             where = f"{path.name} line {number}"

@@ -52,6 +52,8 @@ def flatten(image: Image.Image, background: str = "white") -> Image.Image:
     profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_eight_bits(image)
+    if image.mode in ("RGBa", "La"):  # multiplied by their alpha: to be divided again first
+        image = image.convert(image.mode.upper())
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     rgb = _to_srgb(_colours(image), profile).convert("RGB")
     if alpha is None:
@@ -168,8 +170,6 @@ def _colours(image: Image.Image) -> Image.Image:
     # Without alpha, in a mode that a profile can speak of.
     if image.mode in ("L", "RGB", "CMYK", "LAB"):
         return image
-    if image.mode in ("RGBa", "La"):  # multiplied by their alpha: to be divided again first
-        image = image.convert("RGBA" if image.mode == "RGBa" else "LA")
     return image.convert("L" if image.mode in ("1", "LA") else "RGB")
 
 
