@@ -80,16 +80,17 @@ class ModelCaptioner:
     def __init__(self, model: str, prompt: str | None = None) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from mmtune.image.base import pick_device
+        from mmtune.image.base import pick_device, quiet
         from mmtune.precision import DTYPES, choose
 
         self.name, self.prompt, self.device = model, prompt, pick_device()
         self.dtype = DTYPES[choose("auto", self.device)]
         try:
-            self.processor = AutoProcessor.from_pretrained(model)
-            loaded = AutoModelForImageTextToText.from_pretrained(
-                model, dtype=self.dtype, use_safetensors=True
-            )
+            with quiet():
+                self.processor = AutoProcessor.from_pretrained(model)
+                loaded = AutoModelForImageTextToText.from_pretrained(
+                    model, dtype=self.dtype, use_safetensors=True
+                )
         except Exception as error:  # transformers and the hub raise many kinds
             raise BaseModelError(
                 f"{model} can't be loaded as an image captioner: {_first_line(error)}",

@@ -31,10 +31,13 @@ class TextRoom:
     def cut(self, caption: str) -> tuple[int, str]:
         """How many tokens `caption` has, and the words of it that are cut off ("" for none)."""
         caption = caption.strip()
-        encoded = self.tokenizer(caption, return_offsets_mapping=True)
-        tokens = len(encoded["input_ids"])
+        ids = self.tokenizer(caption)["input_ids"]
+        tokens = len(ids)
         if tokens <= self.tokens:
             return tokens, ""
+        if not self.tokenizer.is_fast:  # it can't say where in the caption a token stands
+            cut = self.tokenizer.decode(ids[self.tokens - 1 :], skip_special_tokens=True)
+            return tokens, str(cut).strip() or caption[-1:]
         kept = self.tokenizer(
             caption, truncation=True, max_length=self.tokens, return_offsets_mapping=True
         )

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
+from mmtune import pipeline
 from mmtune.cli import main
 from mmtune.config import DataOptions
 from mmtune.data.check import Dataset, check
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.errors import BaseModelError
-from mmtune.image.limits import read_limits
+from mmtune.image import ImageModality
+from mmtune.image.limits import TextRoom, read_limits
 from mmtune.image.options import ImageOptions
 from tests.data.pieces import IMAGE, write_image
 from tests.image import tiny
@@ -199,6 +202,42 @@ def test_images_that_are_enlarged(tmp_path: Path) -> None:
     assert {f.row for f in of_kind(larger, "upscaled")} == {"a", "b", "c"}
     base = check(tmp_path, IMAGE, base="starter:icons")
     assert of_kind(base, "upscaled") == [], "at 64 pixels all are large enough"
+
+
+def test_a_tokenizer_that_has_no_offsets_cuts_the_same_words() -> None:
+    room = read_limits("starter:icons").room
+    assert room is not None
+
+    class Slow:
+        is_fast = False
+
+        def __call__(self, text: str) -> Any:
+            return room.tokenizer(text)
+
+        def decode(self, ids: list[int], **options: Any) -> str:
+            return str(room.tokenizer.decode(ids, **options))
+
+    caption = "a red apple " * 12 + "and a pear"
+    assert TextRoom(Slow(), room.tokens).cut(caption) == room.cut(caption)
+
+
+def test_training_knows_its_base_and_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tiny.brand(tmp_path / "brand")
+    write_image(data / "pear.png")
+    (data / "pear.txt").write_text("a green pear and a long caption")
+    config = tiny.config(tiny.saved("sd"), data, tmp_path, resolution="64")
+
+    def stop(*_: object) -> None:
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(ImageModality, "task", stop)
+    with pytest.raises(RuntimeError, match="far enough"):
+        pipeline.train(config)
+    text = json.dumps(json.loads((config.folder / "data.json").read_text()))
+    assert "long-caption" in text
+    assert "upscaled" in text, "its images have 40 pixels"
 
 
 def test_check_command_with_a_base(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
