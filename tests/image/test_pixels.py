@@ -27,31 +27,55 @@ SRGB = ((0.43607, 0.38515, 0.14307), (0.22249, 0.71687, 0.06061), (0.01392, 0.09
 WHITE = (0.96420, 1.0, 0.82491)
 
 
-def profile(gamma: float, primaries: tuple[tuple[float, ...], ...] | None = None) -> bytes:
-    """An ICC profile (ICC.1:2001-04) of one gamma: of RGB with primaries, of grey without."""
-
-    def xyz(values: tuple[float, ...]) -> bytes:
-        return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65_536)) for v in values)
-
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+def icc(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """An ICC profile (ICC.1:2001-04) of its parts."""
     name = b"desc\0\0\0\0" + struct.pack(">I", 5) + b"test\0" + bytes(78)
-    tags = {b"desc": name, b"cprt": b"text\0\0\0\0none\0", b"wtpt": xyz(WHITE)}
-    if primaries is None:
-        tags[b"kTRC"] = curve
-    else:
-        for band, letter in enumerate(b"rgb"):
-            tags[bytes([letter]) + b"XYZ"] = xyz(tuple(line[band] for line in primaries))
-            tags[bytes([letter]) + b"TRC"] = curve
-    space = b"GRAY" if primaries is None else b"RGB "
+    tags = {b"desc": name, b"cprt": b"text\0\0\0\0none\0", b"wtpt": xyz(WHITE), **tags}
     table, body, place = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
     for key, data in tags.items():
         table += key + struct.pack(">II", place + len(body), len(data))
         body += data + bytes(-len(data) % 4)
-    head = struct.pack(">I4sI4s4s4s", 0, b"", 0x02400000, b"mntr", space, b"XYZ ")
+    head = struct.pack(">I4sI4s4s4s", 0, b"", 0x02400000, kind, space, connection)
     head += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28) + xyz(WHITE)[8:]
     head = head.ljust(128, b"\0")
     size = len(head) + len(table) + len(body)
     return struct.pack(">I", size) + head[4:] + table + body
+
+
+def xyz(values: tuple[float, ...]) -> bytes:
+    return b"XYZ \0\0\0\0" + b"".join(struct.pack(">i", round(v * 65_536)) for v in values)
+
+
+def profile(gamma: float, primaries: tuple[tuple[float, ...], ...] | None = None) -> bytes:
+    """A profile of one gamma: of RGB with primaries, of grey without."""
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    if primaries is None:
+        return icc(b"mntr", b"GRAY", b"XYZ ", {b"kTRC": curve})
+    tags = {}
+    for band, letter in enumerate(b"rgb"):
+        tags[bytes([letter]) + b"XYZ"] = xyz(tuple(line[band] for line in primaries))
+        tags[bytes([letter]) + b"TRC"] = curve
+    return icc(b"mntr", b"RGB ", b"XYZ ", tags)
+
+
+def press(inks: dict[tuple[int, ...], tuple[int, int, int]]) -> bytes:
+    """A CMYK profile that is a table of 2x2x2x2 Lab colours; those not given are black."""
+    even = bytes(range(256))
+    unit = b"".join(struct.pack(">i", 65_536 * (i % 4 == 0)) for i in range(9))
+    table = b""
+    for corner in np.ndindex(2, 2, 2, 2):
+        light, a, b = inks.get(corner, (0, 0, 0))
+        table += bytes([round(light * 2.55), a + 128, b + 128])
+    lut = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + unit + even * 4 + table + even * 3
+    return icc(b"prtr", b"CMYK", b"Lab ", {b"A2B0": lut})
+
+
+def lab_to_srgb(lab: tuple[int, int, int]) -> np.ndarray:
+    """CIE 1976 L*a*b* of D50 in sRGB."""
+    y = (lab[0] + 16) / 116
+    f = np.array([y + lab[1] / 500, y, y - lab[2] / 200])
+    light = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * np.array(WHITE)
+    return encoded(np.linalg.solve(np.array(SRGB), light))
 
 
 def encoded(linear: np.ndarray) -> np.ndarray:
@@ -140,6 +164,18 @@ def test_ink_becomes_light(tmp_path: Path, name: str) -> None:
     for ink, light in inks.items():
         Image.new("CMYK", (16, 16), ink).save(tmp_path / name)
         assert open_image(tmp_path / name).getpixel((8, 8)) == pytest.approx(light, abs=2)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
+def test_ink_of_a_press_becomes_what_its_profile_says(tmp_path: Path, name: str) -> None:
+    inks = {(1, 1, 0, 0): (30, 20, -45), (0, 1, 1, 0): (50, 55, 40), (1, 0, 0, 0): (60, -30, -35)}
+    paper = press(inks)
+    for ink, lab in inks.items():
+        image = Image.new("CMYK", (16, 16), tuple(255 * part for part in ink))
+        image.save(tmp_path / name, icc_profile=paper)
+        found = open_image(tmp_path / name).getpixel((8, 8))
+        assert found == pytest.approx(tuple(lab_to_srgb(lab)), abs=3)
+        assert np.abs(np.subtract(found, image.convert("RGB").getpixel((8, 8)))).max() > 8
 
 
 def test_sixteen_bits_of_colour_and_a_grey_that_is_a_hole(tmp_path: Path) -> None:
