@@ -16,7 +16,7 @@ from mmtune.errors import ConfigError, MmtuneError
 
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
-    *("recipes", "init", "import", "check", "train", "evaluate"),
+    *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
     *("transcribe", "generate", "cache"),
 )
 
@@ -85,6 +85,10 @@ def _parser() -> _Parser:
     check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
     check.add_argument("--modality", help="speech or image (default: what the content is)")
     check.add_argument("--terms", type=Path, help="term list to compare the spelling with")
+    check.add_argument("--base", help="what images are for: how much of a caption does it read?")
+    check.add_argument(
+        "--resolution", type=_positive, metavar="PIXELS", help="of images (default: the base's)"
+    )
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument("--all", action="store_true", help="print every finding")
 
@@ -105,6 +109,16 @@ def _parser() -> _Parser:
     bring.add_argument("--base", help="for --align: starter:NAME, a folder, or a hub id")
     bring.add_argument("--json", action="store_true", help="print JSON")
     bring.add_argument("--all", action="store_true", help="print everything that is left out")
+
+    caption = add("caption", "propose captions for images that have none; overwrites nothing")
+    caption.add_argument("folder", type=Path, metavar="FOLDER", help="with all folders in it")
+    caption.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a hub id or folder of an image-to-text model (default: words of the files' names)",
+    )
+    caption.add_argument("--prompt", help="for --model: what it is asked")
+    caption.add_argument("--dry-run", action="store_true", help="write nothing, only print")
 
     evaluate = add("evaluate", "measure a finished run again, and write its report")
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")

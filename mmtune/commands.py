@@ -103,6 +103,11 @@ def check(options: argparse.Namespace) -> int:
         raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
     given = options.modality
     modality = find_modality(given) if given else guess_modality(source)
+    settings = None
+    if options.resolution is not None:
+        if "resolution" not in modality.options.model_fields:
+            raise ConfigError(f"{modality.name} has no resolution", "leave out --resolution")
+        settings = modality.options.model_validate({"resolution": options.resolution})
     with _opened() as bar:
         task = bar.add_task("opening files", total=None)
         dataset = data.check(
@@ -110,6 +115,8 @@ def check(options: argparse.Namespace) -> int:
             modality,
             strict=False,
             terms=options.terms,
+            base=options.base,
+            settings=settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     splits = {name: len(dataset.split(name)) for name in get_args(Split)}
@@ -180,6 +187,39 @@ def import_(options: argparse.Namespace) -> int:
     else:
         print("\n".join(result.describe(len(result.left_out) if options.all else 5)))
     return 0 if result.rows else FINDINGS
+
+
+def caption(options: argparse.Namespace) -> int:
+    import sys
+
+    from mmtune.data.check import printable
+    from mmtune.image import caption as image
+
+    if options.prompt is not None and options.model is None:
+        raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")
+    captioner: image.Captioner = image.by_name
+    if options.model is not None:
+        from mmtune.console import quiet_libraries
+
+        quiet_libraries()
+        captioner = image.ModelCaptioner(options.model, options.prompt)
+    counts: Counter[str] = Counter()
+    for each in image.propose(options.folder, captioner, write=not options.dry_run):
+        counts[each.outcome] += 1
+        if each.outcome == "new":
+            print(printable(f"{each.file}: {each.caption}"), flush=True)
+        elif each.outcome == "nothing":
+            print(printable(f"{each.image}: nothing to say"), flush=True)
+        elif each.outcome == "failed":
+            print(f"error: {each.caption}", file=sys.stderr, flush=True)
+    done = "would be written" if options.dry_run else "written"
+    print(
+        f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
+        + (f", {counts['failed']} can't be read" if counts["failed"] else "")
+    )
+    if counts["new"]:
+        print(f"next: read them, and mmtune check {options.folder}")
+    return ERROR if counts["failed"] else 0
 
 
 def evaluate(options: argparse.Namespace) -> int:

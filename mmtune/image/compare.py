@@ -88,8 +88,8 @@ def compare(
         for name, on in (("base", {}), (ADAPTER, {ADAPTER: 1.0}))
     }
     files = {name: _write(folder / "samples" / name, asked, i) for name, i in samples.items()}
-    real = [open_image(row.path) for row in test]
-    brand = [open_image(row.path) for row in train]
+    real = [open_image(row.path, options.background) for row in test]
+    brand = [open_image(row.path, options.background) for row in train]
 
     describe = StyleDescriptor(base, predictor.sampler.resolution, features)
     metric = StyleDistance(describe, brand)

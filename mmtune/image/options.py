@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mmtune.config import Section
 
@@ -13,6 +13,7 @@ class ImageOptions(Section):
     """Training and sampling of a diffusion model."""
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
+    background: str = "#ffffff"  # behind what is transparent; a name will do
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
@@ -23,3 +24,14 @@ class ImageOptions(Section):
     guidance: Annotated[float, Field(ge=1)] = 5.0  # classifier-free guidance; 1: off
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
+
+    @field_validator("background")
+    @classmethod
+    def _a_colour(cls, value: str) -> str:
+        # As #rrggbb, so that one colour has one key in the cache, however it is written.
+        from PIL import ImageColor
+
+        red, green, blue, *alpha = ImageColor.getrgb(value)
+        if alpha and alpha[0] != 255:
+            raise ValueError("a background can't be transparent itself")
+        return f"#{red:02x}{green:02x}{blue:02x}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FLIPPED = 1  # the view of a latent that is mirrored; view 0 is the image as it is
 BLOCK = 8  # parts per call on an accelerator
-PREPROCESSING = 1  # raise it when a stored value changes for the same image
+PREPROCESSING = 2  # raise it when a stored value changes for the same image
 
 
 def text_part(caption: str) -> Part:
@@ -62,12 +62,13 @@ class LatentStage:
         DataError: an image can't be read.
     """
 
-    def __init__(self, base: DiffusionBase, resolution: int) -> None:
+    def __init__(self, base: DiffusionBase, resolution: int, background: str = "#ffffff") -> None:
         self.base = base
         self.resolution = resolution
+        self.background = background
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
-            ["latent", PREPROCESSING, base.hashes["vae"], resolution, str(base.dtype)]
+            ["latent", PREPROCESSING, base.hashes["vae"], resolution, background, str(base.dtype)]
         )
 
     def shape_key(self, part: Part) -> str:
@@ -79,7 +80,7 @@ class LatentStage:
         """Latents of at most `block` images; `Part.origin` is the row."""
         squares, ids = [], []
         for part in parts:
-            square, time_ids = fit(open_image(part.origin.path), self.resolution)
+            square, time_ids = fit(open_image(part.origin.path, self.background), self.resolution)
             squares.append(ImageOps.mirror(square) if part.view == FLIPPED else square)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
         squares += [squares[-1]] * (self.block - len(squares))

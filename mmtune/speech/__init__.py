@@ -28,7 +28,7 @@ class SpeechModality:
     row: type[Row] = SpeechRow
     options: type[Section] = SpeechOptions
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Recordings with their transcripts in .txt files of the same names."""
         from mmtune.speech import check
 
@@ -40,8 +40,20 @@ class SpeechModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
-        """Findings that need all rows; spellings are compared with a term list."""
+    def check_rows(
+        self,
+        rows: Sequence[Row],
+        terms: Path | None = None,
+        *,
+        seen: Sequence[Inspection] = (),
+        base: str | None = None,
+        settings: Section | None = None,
+    ) -> list[Finding]:
+        """Findings that need all rows; spellings are compared with a term list.
+
+        `base` and `settings` change nothing: every Whisper has the same room, and training counts
+        its tokens exactly.
+        """
         from mmtune.speech import check
 
         return check.check_rows(rows, terms)
