@@ -156,7 +156,14 @@ def figure(measure: Measure) -> Figure:
 
     roles = {"base", "adapter", "control"}
     bars = [
-        Bar(name, name if name in roles else "reference", str(i), place(i.value), place(i.low), round(place(i.high) - place(i.low), 2))
+        Bar(
+            name,
+            name if name in roles else "reference",
+            str(i),
+            place(i.value),
+            place(i.low),
+            round(place(i.high) - place(i.low), 2),
+        )
         for name, i in named
         if math.isfinite(i.value)
     ]

@@ -71,8 +71,12 @@ class PromptCheck:
     def __str__(self) -> str:
         if not self.valid:
             return "not valid: this scorer can't tell these captions apart on real images"
-        limit = f"{TOLERANCE:.0%} of the gap between own and others' captions ({self.gap.value:.2f})"
-        return ("kept: loses surely less than " if self.kept else "not shown to be kept within ") + limit
+        limit = (
+            f"{TOLERANCE:.0%} of the gap between own and others' captions ({self.gap.value:.2f})"
+        )
+        return (
+            "kept: loses surely less than " if self.kept else "not shown to be kept within "
+        ) + limit
 
 
 def check_prompts(

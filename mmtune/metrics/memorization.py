@@ -15,7 +15,8 @@ PERCENTILE = 99.0  # of the similarity of real held-out images to the training i
 def copy_threshold(held_out: Sequence[Nearest]) -> float:
     """The similarity that real images which nobody trained on hardly exceed.
 
-    Of fewer than a hundred images it is the highest.
+    Of n images, fewer than a hundred, it is the highest: then another such image exceeds it one
+    time in n + 1.
 
     Raises:
         ValueError: there are none.

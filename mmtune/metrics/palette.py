@@ -42,6 +42,14 @@ def to_lab(rgb: Colours) -> Colours:
     return np.asarray(rgbs_to_lab(rgb), dtype=np.float64)
 
 
+def to_hex(lab: Colours) -> list[str]:
+    """Lab colours as `#FCEA2B`."""
+    from basic_colormath.vec_distance import labs_to_rgb
+
+    rgb = np.rint(np.asarray(labs_to_rgb(lab), dtype=np.float64)).astype(int)
+    return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in rgb]
+
+
 def delta_e(first: Colours, second: Colours) -> Colours:
     """CIEDE2000 (Sharma, Wu & Dalal 2005) of every two of two lists of Lab colours.
 
@@ -84,7 +92,7 @@ def estimate_palette(images: Sequence[Any], colours: int = COLOURS, seed: int = 
     Raises:
         ValueError: no images.
     """
-    from scipy.cluster.vq import kmeans2
+    from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped]
 
     if not images:
         raise ValueError("no images to estimate a palette from")

@@ -29,7 +29,7 @@ def test_cmmd_is_its_formula() -> None:
     x, y = cloud(25, 0.5, unit=True), cloud(25, seed=1, unit=True)
 
     def kernel(a: np.ndarray, b: np.ndarray) -> torch.Tensor:
-        return torch.exp(-torch.cdist(torch.tensor(a), torch.tensor(b)) ** 2 / 200)
+        return torch.exp(-(torch.cdist(torch.tensor(a), torch.tensor(b)) ** 2) / 200)
 
     wanted = 1000 * float(maximum_mean_discrepancy(kernel(x, x), kernel(x, y), kernel(y, y)))
     assert KernelDistance(gaussian, y).of(x) == pytest.approx(wanted)

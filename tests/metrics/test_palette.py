@@ -1,4 +1,4 @@
-"""Palette share: CIEDE2000 against the published pairs, palettes that are known, shares by count."""
+"""CIEDE2000 against the published pairs, palettes that are known, shares by count."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmtune.metrics.palette import (
     delta_e,
     estimate_palette,
     parse_palette,
+    to_hex,
     to_lab,
 )
 from mmtune.predict import Prediction
@@ -70,7 +71,9 @@ def test_ciede2000_gives_the_published_differences() -> None:
 
 def test_lab_is_that_of_d65() -> None:
     """Lindbloom's calculator: the primary red of sRGB."""
-    np.testing.assert_allclose(to_lab(np.array([[255.0, 0, 0]]))[0], [53.24, 80.09, 67.20], atol=0.1)
+    np.testing.assert_allclose(
+        to_lab(np.array([[255.0, 0, 0]]))[0], [53.24, 80.09, 67.20], atol=0.1
+    )
     np.testing.assert_allclose(to_lab(np.array([[255.0, 255, 255]]))[0], [100, 0, 0], atol=0.05)
 
 
@@ -82,9 +85,12 @@ def picture(*colours: tuple[int, int, int], side: int = 40) -> Image.Image:
 
 def test_a_given_palette_counts_its_pixels() -> None:
     metric = PaletteShare(parse_palette(["#FCEA2B", "000000"]))
+    assert to_hex(metric.palette) == ["#FCEA2B", "#000000"]
     assert metric.share(picture(YELLOW, BLACK)) == 1
     assert metric.share(picture(YELLOW, WHITE)) == 0.5
-    assert metric.share(picture((250, 232, 45), WHITE, WHITE, WHITE)) == 0.25  # not to be told apart
+    assert (
+        metric.share(picture((250, 232, 45), WHITE, WHITE, WHITE)) == 0.25
+    )  # not to be told apart
     assert metric.share(picture((252, 200, 43), WHITE)) == 0
     images = [picture(YELLOW, WHITE), picture(BLACK, BLACK)]
     stats = metric.statistics(images)
