@@ -58,7 +58,7 @@ class _StyleEncoder:
         rows = []
         for start in range(0, len(pixels), BATCH):
             x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(self._device)
-            rows.append(self._net(x.permute(0, 3, 1, 2).float() / 127.5 - 1))
+            rows.append(self._net(x.permute(0, 3, 1, 2).float() / 255))
         return _numbers(torch.cat(rows))
 
 

@@ -48,8 +48,9 @@ def load_style_net(folder: Path) -> StyleNet:
     from safetensors.torch import load_file
 
     state = load_file(folder / FILE)
-    net = StyleNet(*state["projection"].shape)
-    net.load_state_dict(state)
+    features, width = state["projection"].shape
+    net = StyleNet(features, width)
+    net.load_state_dict(state)  # stored in half precision
     return net.eval()
 
 
