@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -24,6 +25,26 @@ class ImageOptions(Section):
     guidance: Annotated[float, Field(ge=1)] = 5.0  # classifier-free guidance; 1: off
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
+
+    # The report card.
+    # The brand's colours, as #FCEA2B; empty: estimated from the training images.
+    palette: tuple[Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")], ...] = ()
+    controls: Path | None = None  # a folder of real images of other styles, each in a subfolder
+    # Encoder that judges style, diversity and KID: starter:style, a hub id or a folder; None: the
+    # frozen base itself.
+    backbone: str | None = None
+    clip_model: str | None = None  # CLIP or SigLIP, for CLIP score and CMMD: hub id or folder
+    # To look for copies, the adapter also draws training captions: how many, and images of each.
+    copy_captions: Annotated[int, Field(ge=1)] = 25
+    copy_seeds: Annotated[int, Field(ge=0)] = 4  # 0: off
+
+    @field_validator("controls")
+    @classmethod
+    def _folder(cls, path: Path | None) -> Path | None:
+        # Said before the training, not after it.
+        if path is not None and not path.is_dir():
+            raise ValueError(f"no such folder: {path}")
+        return path
 
     @field_validator("background")
     @classmethod
