@@ -15,7 +15,7 @@ from PIL.Image import Image
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.evaluate.compare import Measure
-from mmtune.image.check import IMAGE_SUFFIXES
+from mmtune.image.folders import IMAGE_SUFFIXES
 from mmtune.image.pixels import open_image
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.clip_score import check_prompts, clip_scores, mean_score, shuffled
