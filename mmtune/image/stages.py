@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import ImageOps
@@ -52,11 +52,11 @@ def fit(image: Image, resolution: int) -> tuple[Image, list[int]]:
 
 
 class LatentStage:
-    """Images to latents, in the UNet's scale (what the scheduler adds noise to).
+    """Images to latents, in the denoiser's scale (what the scheduler adds noise to).
 
     `encode` gives `mean` and `std` of an AutoencoderKL's posterior, [channels, h, w], float32, so
-    that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior; and
-    `time_ids`, [6], float32.
+    that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior, and
+    for families that are trained on its mode; and `time_ids`, [6], float32.
 
     Raises:
         DataError: an image can't be read.
@@ -67,7 +67,14 @@ class LatentStage:
         self.resolution = resolution
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
-            ["latent", PREPROCESSING, base.hashes["vae"], resolution, str(base.dtype)]
+            [
+                "latent",
+                PREPROCESSING,
+                base.family.name,
+                base.hashes["vae"],
+                resolution,
+                str(base.dtype),
+            ]
         )
 
     def shape_key(self, part: Part) -> str:
@@ -106,38 +113,22 @@ class LatentStage:
         finally:
             if upcast:
                 vae.to(torch.float16)
-        shift, scale = self._affine(vae.config)
-        if hasattr(encoded, "latent_dist"):
-            mean, std = encoded.latent_dist.mean.float(), encoded.latent_dist.std.float()
-            return {"mean": (mean - shift) * scale, "std": std * scale}
-        return {"latent": (encoded.latents.float() - shift) * scale}
-
-    def _affine(self, config: Any) -> tuple[Tensor, Tensor]:
-        # The inverse of what the pipelines do before they decode.
-        scale = torch.tensor(float(config.scaling_factor), device=self.base.device)
-        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        if mean is None or std is None:
-            return torch.zeros((), device=self.base.device), scale
-        shape = (1, -1, 1, 1)
-        device = self.base.device
-        return (
-            torch.tensor(mean, device=device).view(shape),
-            scale / torch.tensor(std, device=device).view(shape),
-        )
+        return self.base.family.latents(encoded)
 
 
 class TextStage:
-    """Captions to what conditions the UNet, by the pipeline's own `encode_prompt`.
+    """Captions to what conditions the denoiser, by the pipeline's own `encode_prompt`.
 
-    `encode` gives `embeds`, [tokens, width], and for SDXL `pooled`, [width]. The empty caption is
-    the unconditional branch of guidance: zeros where the pipeline has
-    `force_zeros_for_empty_prompt`.
+    `encode` gives what `Family.encode_text` does: `embeds`, [tokens, width], and in some families
+    `pooled`, [width]. The empty caption is the unconditional branch of guidance.
     """
 
     def __init__(self, base: DiffusionBase) -> None:
         self.base = base
         self.block = 1 if base.device.type == "cpu" else BLOCK
-        self.fingerprint = hash_json(["text", base.hashes["text"], str(base.dtype)])
+        self.fingerprint = hash_json(
+            ["text", base.family.name, base.hashes["text"], str(base.dtype)]
+        )
 
     def shape_key(self, part: Part) -> str:
         """The empty caption takes another path than the others."""
@@ -148,17 +139,5 @@ class TextStage:
         """Embeddings of at most `block` captions; `Part.origin` is the caption."""
         captions = [str(part.origin) for part in parts]
         captions += [captions[-1]] * (self.block - len(captions))
-        empty = not captions[0]
-        encoded = self.base.pipeline.encode_prompt(
-            prompt=captions,
-            device=self.base.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=empty,
-        )
-        # SD 1.x: (embeds, negative); SDXL: (embeds, negative, pooled, negative pooled).
-        chosen = encoded[1::2] if empty else encoded[0::2]
-        names = ("embeds", "pooled")
-        return [
-            {k: v[i].cpu().clone() for k, v in zip(names, chosen, strict=False)}
-            for i in range(len(parts))
-        ]
+        encoded = self.base.family.encode_text(captions, self.base.device)
+        return [{k: v.cpu().clone() for k, v in encoded[i].items()} for i in range(len(parts))]
