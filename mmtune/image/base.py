@@ -144,11 +144,13 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
         )
     if isinstance(source, Path):
         _require_files(source, index)
+    # diffusers wants to hear of a component that is null in the index.
+    lacking = {p: None for p in family.optional if not (index.get(p) or [None])[0]}
     try:
         # Safetensors only: a pickled checkpoint can run code.
         with quiet():
             pipeline = getattr(diffusers, kind).from_pretrained(
-                source, dtype=dtype, use_safetensors=True, **family.load
+                source, dtype=dtype, use_safetensors=True, **family.load, **lacking
             )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         raise BaseModelError(

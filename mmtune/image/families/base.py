@@ -34,6 +34,8 @@ class Family:
     denoiser_name: ClassVar[str] = "transformer"
     load: ClassVar[Mapping[str, Any]] = {}
     """What the class is given besides its weights, so that it alters and withholds no image."""
+    optional: ClassVar[Sequence[str]] = ()
+    """Components that a base may lack."""
     targets: ClassVar[Sequence[str]] = ATTENTION
     """Modules that LoRA adapts where the settings name none."""
     posterior: ClassVar[bool] = True

@@ -20,6 +20,7 @@ class StableDiffusion3(Family):
 
     name = "Stable Diffusion 3/3.5"
     pipeline_class = "StableDiffusion3Pipeline"
+    optional = ("text_encoder_3", "tokenizer_3")
     targets = JOINT_ATTENTION
 
     @property
