@@ -202,6 +202,12 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             "load it on the base named in its card.json, or restore the file",
         ) from error
     part = base.family.denoiser_name
+    if name not in getattr(base.denoiser, "peft_config", {}):
+        # diffusers passes over weights of a part that the pipeline lacks.
+        raise AdapterError(
+            f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
+            "load it on the base named in its card.json",
+        )
     given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
     expected = get_peft_model_state_dict(base.denoiser, adapter_name=name)
     wanted = {f"{part}.{key}" for key in expected}

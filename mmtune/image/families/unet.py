@@ -34,7 +34,7 @@ class StableDiffusion(Family):
     def multiple(self) -> int:
         """Each level of the UNet but the last halves a side."""
         levels = len(self.denoiser.config.block_out_channels)
-        return int(self.pipeline.vae_scale_factor) * 2 ** (levels - 1)
+        return int(self.pipeline.vae_scale_factor) << (levels - 1)
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
         """`embeds`, [tokens, width], and for SDXL `pooled`, [width].
