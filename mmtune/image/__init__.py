@@ -100,7 +100,7 @@ class ImageModality:
         return ()
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
-        """A LoRA on the base's UNet."""
+        """A LoRA on the base's denoiser."""
         from mmtune.image.base import load_base, pick_device
         from mmtune.image.task import ImageTask
         from mmtune.precision import DTYPES, choose

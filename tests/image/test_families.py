@@ -20,7 +20,7 @@ from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_tensors
 from mmtune.image import MODALITY
-from mmtune.image.base import DiffusionBase
+from mmtune.image.base import DiffusionBase, load_base
 from mmtune.image.families import FAMILIES
 from mmtune.image.generate import WEIGHTS, ImagePredictor, Sampler, generator_of, probe_output
 from mmtune.image.objective import objective_of
@@ -290,7 +290,7 @@ def test_a_folder_becomes_an_adapter_that_diffusers_reads(
     """Trained, saved, loaded strictly here and by diffusers alone: the same pictures."""
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
     data = tiny.brand(tmp_path / "brand", size=(50, 40))
-    over = {"resolution": str(SIDE), "epochs": "1", "lr": "0.05"}
+    over = {"resolution": str(SIDE), "epochs": "3", "lr": "0.02"}
     result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs", **over))
     adapter = result.folder / "adapter"
     found = {m.metric: m for m in result.comparison.measures}
@@ -347,6 +347,24 @@ def test_each_kind_of_lora_is_read_back_bit_by_bit(
     plain.pipeline.load_lora_weights(tmp_path / "adapter", weight_name=WEIGHTS)
     assert torch.equal(probe_output(plain), trained)
     assert not torch.equal(before, trained)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_trains_and_samples(tmp_path: Path, kind: str) -> None:
+    config = tiny.config(
+        tiny.saved(kind), tiny.brand(tmp_path / "brand"), tmp_path, resolution=str(SIDE)
+    )
+    base = load_base(str(tiny.saved(kind)), CPU, torch.bfloat16)
+    dataset = check(MODALITY.prepare(config), MODALITY, config.data)
+    task = ImageTask(config, dataset, base, None)
+    loss = task.module(batch_of(task, list(task._brand)[:2]))
+    loss.total.sum().backward()
+    [group] = task.param_groups()
+    assert all(p.dtype == torch.float32 for p in group["params"])
+    assert all(bool(p.grad.isfinite().all()) for p in group["params"])
+    assert any(bool(p.grad.any()) for p in group["params"])
+    [image] = task.sampler.sample(["red ball"], [0])
+    assert image.size == (SIDE, SIDE)
 
 
 def test_an_adapter_of_another_family_is_refused(tmp_path: Path) -> None:
