@@ -13,6 +13,7 @@ class ImageOptions(Section):
     """Training and sampling of a diffusion model."""
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
+    buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off

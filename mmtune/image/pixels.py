@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from mmtune.errors import DataError
 
@@ -58,6 +58,20 @@ def probe(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as image:
         return image.width, image.height
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as `open_image` gives them, from the header alone.
+
+    Raises:
+        ImageFault: as `probe`.
+    """
+    with _opened(path) as image:
+        try:
+            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        except Exception:  # a damaged EXIF block says nothing of the pixels
+            lying = False
+        return (image.height, image.width) if lying else (image.width, image.height)
 
 
 @contextmanager

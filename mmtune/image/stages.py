@@ -10,6 +10,7 @@ from PIL import ImageOps
 from torch import Tensor
 
 from mmtune.hashing import hash_json, hash_text
+from mmtune.image.buckets import Buckets, Size
 from mmtune.image.pixels import open_image
 from mmtune.train.task import Part, Tensors
 
@@ -29,26 +30,32 @@ def text_part(caption: str) -> Part:
     return Part("text", hash_text(caption), origin=caption)
 
 
-def fit(image: Image, resolution: int) -> tuple[Image, list[int]]:
-    """Scale the short side to `resolution` and cut out the centre; never distorts.
+def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
+    """Scale an image until it covers `size` and cut out the centre; never distorts.
+
+    Args:
+        image: the whole picture.
+        size: side of a square, or height and width, in pixels.
 
     Returns:
-        The square image, and SDXL's time ids for it: original height and width, top and left of
+        The cut image, and SDXL's time ids for it: original height and width, top and left of
         the cut, target height and width. A larger original counts as having the target's size:
         shrinking loses no sharpness, and the target's size is what a pipeline asks for when it
         samples. A smaller one gives its own size, so that its blur is not learned as style.
     """
     from PIL.Image import Resampling
 
-    scale = resolution / min(image.size)
-    width, height = (max(resolution, round(side * scale)) for side in image.size)
-    left, top = (width - resolution) // 2, (height - resolution) // 2
+    high, wide = (size, size) if isinstance(size, int) else size
+    scale = max(wide / image.width, high / image.height)
+    width = max(wide, round(image.width * scale))
+    height = max(high, round(image.height * scale))
+    left, top = (width - wide) // 2, (height - high) // 2
     resized = image.resize((width, height), Resampling.LANCZOS)
-    square = resized.crop((left, top, left + resolution, top + resolution))
+    cut = resized.crop((left, top, left + wide, top + high))
     original = [min(image.height, height), min(image.width, width)]
     if scale <= 1:
-        original = [resolution, resolution]
-    return square, [*original, top, left, resolution, resolution]
+        original = [high, wide]
+    return cut, [*original, top, left, high, wide]
 
 
 class LatentStage:
@@ -58,13 +65,20 @@ class LatentStage:
     that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior, and
     for families that are trained on its mode; and `time_ids`, [6], float32.
 
+    Args:
+        base: the pipeline.
+        resolution: side in pixels of square images.
+        buckets: other shapes; None: all are square.
+
     Raises:
         DataError: an image can't be read.
     """
 
-    def __init__(self, base: DiffusionBase, resolution: int) -> None:
+    def __init__(
+        self, base: DiffusionBase, resolution: int, buckets: Buckets | None = None
+    ) -> None:
         self.base = base
-        self.resolution = resolution
+        self.buckets = buckets or Buckets(resolution, base.family.multiple, many=False)
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
             [
@@ -72,25 +86,26 @@ class LatentStage:
                 PREPROCESSING,
                 base.family.name,
                 base.hashes["vae"],
-                resolution,
+                self.buckets.sizes,
                 str(base.dtype),
             ]
         )
 
     def shape_key(self, part: Part) -> str:
-        """All are square and of one size."""
-        return str(self.resolution)
+        """The size in pixels that the image is cut to."""
+        return "{}x{}".format(*self.buckets.of(part.origin.path))
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
         """Latents of at most `block` images; `Part.origin` is the row."""
-        squares, ids = [], []
+        cuts, ids = [], []
         for part in parts:
-            square, time_ids = fit(open_image(part.origin.path), self.resolution)
-            squares.append(ImageOps.mirror(square) if part.view == FLIPPED else square)
+            path = part.origin.path
+            cut, time_ids = fit(open_image(path), self.buckets.of(path))
+            cuts.append(ImageOps.mirror(cut) if part.view == FLIPPED else cut)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
-        squares += [squares[-1]] * (self.block - len(squares))
-        moments = {k: v.float().cpu() for k, v in self._moments(squares).items()}
+        cuts += [cuts[-1]] * (self.block - len(cuts))
+        moments = {k: v.float().cpu() for k, v in self._moments(cuts).items()}
         return [
             {k: v[i].clone() for k, v in moments.items()} | {"time_ids": ids[i]}
             for i in range(len(parts))
@@ -98,7 +113,7 @@ class LatentStage:
 
     @torch.no_grad()
     def of_images(self, squares: Sequence[Image]) -> Tensor:
-        """Latents of images of the right size, [images, channels, h, w]; of moments, the mean."""
+        """Latents of images of one right size, [images, channels, h, w]; of moments, the mean."""
         moments = self._moments(squares)
         return moments.get("latent", moments.get("mean"))  # type: ignore[return-value]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, DataError
 from mmtune.image.base import DiffusionBase
+from mmtune.image.buckets import Buckets
 from mmtune.image.denoiser import Denoiser
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import Sampler
@@ -87,14 +88,16 @@ class ImageTask:
                 f"task.resolution = {self.resolution}: this base needs a multiple of {step}",
                 f"use {max(step, round(self.resolution / step) * step)}",
             )
-        if largest is not None and self.resolution > largest:
+        self.buckets = Buckets(self.resolution, step, options.buckets)
+        if largest is not None and self.buckets.longest > largest:
             raise ConfigError(
-                f"task.resolution = {self.resolution}: this base has no positions beyond {largest}",
+                f"task.resolution = {self.resolution}: this base has no positions beyond "
+                f"{largest} pixels, and the longest side is {self.buckets.longest}",
                 f"use {largest} or less",
             )
         self.objective = objective_of(base.pipeline.scheduler, self.family, options)
         self.stages: Mapping[str, Stage] = {
-            "latent": LatentStage(base, self.resolution),
+            "latent": LatentStage(base, self.resolution, self.buckets),
             "text": TextStage(base),
         }
         self.features = Features(self.stages, cache)
@@ -146,8 +149,8 @@ class ImageTask:
         return Part("latent", row.content, view, origin=row)
 
     def bucket(self, row: Row) -> str:
-        """All images are square and of one size."""
-        return str(self.resolution)
+        """The size in pixels that the image is cut to: square, unless `buckets` is on."""
+        return "{}x{}".format(*self.buckets.of(row.path))
 
     def choose(self, row: Row, draw: Draw) -> Example:
         """Draw the mirroring and the dropout of the caption."""
@@ -230,20 +233,26 @@ class ImageTask:
     def _loss(self, rows: Sequence[Row]) -> float:
         total = units = 0.0
         for seed in range(LOSS_DRAWS):
-            draws = [Draw(seed, FIXED_EPOCH, row.id) for row in rows]
-            for start in range(0, len(rows), VALIDATION_BATCH):
-                part = slice(start, start + VALIDATION_BATCH)
+            for chosen in self._batches(rows):
                 examples = [
-                    Example(row, (self._latent(row, 0), text_part(row.reference)))
-                    for row in rows[part]
+                    Example(row, (self._latent(row, 0), text_part(row.reference))) for row in chosen
                 ]
                 stored = iter(self.features.get([p for e in examples for p in e.parts]))
                 tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
-                batch = self.collate(examples, tensors, draws[part])
+                draws = [Draw(seed, FIXED_EPOCH, row.id) for row in chosen]
+                batch = self.collate(examples, tensors, draws)
                 loss = self.module({k: v.to(self.base.device) for k, v in batch.items()})
                 total += float(loss.total.sum())
                 units += float(loss.units.sum())
         return total / units
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
+        groups: dict[str, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(self.bucket(row), []).append(row)
+        for group in groups.values():
+            for start in range(0, len(group), VALIDATION_BATCH):
+                yield group[start : start + VALIDATION_BATCH]
 
     def save(self, folder: Path) -> None:
         """Write `pytorch_lora_weights.safetensors`, which `load_lora_weights(folder)` reads.
