@@ -17,7 +17,7 @@ from mmtune.errors import ConfigError, MmtuneError
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
-    *("transcribe", "generate", "cache"),
+    *("transcribe", "generate", "export", "cache"),
 )
 
 EXAMPLES = """\
@@ -29,6 +29,7 @@ examples:
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
+  mmtune export runs/brand_style --format kohya --out brand.safetensors
 """
 
 TRAIN_HELP = """\
@@ -149,12 +150,45 @@ def _parser() -> _Parser:
     )
 
     generate = add("generate", "make images in the adapter's style")
-    _model(generate)
-    generate.add_argument("--prompt", required=True)
+    generate.add_argument(
+        "--adapter",
+        action="append",
+        metavar="DIR[=WEIGHT]",
+        help="a run's folder, or its adapter/; again for another adapter of the same base",
+    )
+    _base(generate)
+    generate.add_argument("--prompt", required=True, action="append", help="may be given again")
     generate.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
-    generate.add_argument("--scale", type=float, default=1.0, help="of the adapter; 0 is the base")
+    generate.add_argument("--seeds", type=_integers, metavar="A,B", help="these, one image each")
+    generate.add_argument(
+        "--scale", type=float, default=1.0, help="of all adapters; 0 is the base (default: 1)"
+    )
+    generate.add_argument("--steps", type=_positive, help="default: as in the adapter's training")
+    generate.add_argument("--guidance", type=float, help="default: as in the adapter's training")
+    generate.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
     generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+
+    export = add("export", "write an adapter for other programs, and prove that it is the same")
+    export.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
+    export.add_argument(
+        "--format", required=True, help="of images: diffusers, kohya (ComfyUI, A1111) or fused"
+    )
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
+    )
+    export.add_argument("--base", help="default: the adapter's")
+    export.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
+    export.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="of the base while comparing, and of what --format fused writes (default: fp32)",
+    )
+    export.add_argument(
+        "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
+    )
+    export.add_argument("--json", action="store_true", help="print JSON")
 
     cache = add("cache", "the stored frozen prefixes")
     actions = cache.add_subparsers(
@@ -172,6 +206,10 @@ def _model(command: _Parser) -> None:
     command.add_argument(
         "--adapter", type=Path, metavar="DIR", help="a run's folder, or its adapter/"
     )
+    _base(command)
+
+
+def _base(command: _Parser) -> None:
     command.add_argument("--base", help="default: the adapter's; without an adapter, it alone")
 
 
@@ -271,3 +309,7 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]

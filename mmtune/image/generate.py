@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from mmtune.adapters.card import FILE as CARD
+from mmtune.adapters.card import read_card
 from mmtune.adapters.lora import probe, require_match
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_file, hash_json
 from mmtune.image.base import DiffusionBase, load_base, pick_device, quiet
+from mmtune.image.mark import save_png
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
 from mmtune.precision import DTYPES, choose
@@ -36,7 +39,7 @@ def generator_of(prompt: str, seed: int) -> torch.Generator:
 
 
 class Sampler:
-    """Samples with whatever adapters are active in the pipeline's UNet.
+    """Samples with whatever adapters are active in the pipeline's denoiser.
 
     An image depends on its prompt and seed, the weights and the settings; its batch-mates change
     it only by the rounding of another matrix shape. So base and adapter are compared in batches
@@ -46,7 +49,7 @@ class Sampler:
         base: the pipeline.
         features: gives caption embeddings, from the cache if there is one.
         steps: denoising steps.
-        guidance: classifier-free guidance scale; 1 is off.
+        guidance: scale of guidance, classifier-free or distilled; 1 is off.
         resolution: side in pixels; None: the base's own.
     """
 
@@ -77,21 +80,14 @@ class Sampler:
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         device = self.base.device
         stored = self.features.get([text_part(prompt) for prompt in prompts])
-        inputs = {"prompt_embeds": torch.stack([s["embeds"] for s in stored])}
-        if self.base.sdxl:
-            inputs["pooled_prompt_embeds"] = torch.stack([s["pooled"] for s in stored])
-        if self.guidance > 1:
+        empty = None
+        if self.base.family.uses_empty(self.guidance):
             [empty] = self.features.get([text_part("")])
-            inputs["negative_prompt_embeds"] = empty["embeds"].expand_as(inputs["prompt_embeds"])
-            if self.base.sdxl:
-                pooled = empty["pooled"].expand_as(inputs["pooled_prompt_embeds"])
-                inputs["negative_pooled_prompt_embeds"] = pooled
         output = self.base.pipeline(
-            **{name: value.to(device) for name, value in inputs.items()},
+            **self.base.family.sampling(stored, empty, self.guidance, device),
             height=self.resolution,
             width=self.resolution,
             num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
             generator=[generator_of(p, s) for p, s in zip(prompts, seeds, strict=True)],
         )
         return list(output.images)
@@ -101,7 +97,7 @@ class ImagePredictor:
     """A base with its adapters: images for requests.
 
     Args:
-        base: the loaded pipeline; `adapters` are added to its UNet.
+        base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
         features: shares cached caption embeddings.
 
@@ -166,21 +162,21 @@ def active(
     if not known:
         yield
         return
-    unet = base.pipeline.unet
+    denoiser = base.denoiser
     on = {name: weight for name, weight in weights.items() if weight != 0}
     if on:
-        unet.enable_lora()
-        unet.set_adapters(list(on), list(on.values()))
+        denoiser.enable_lora()
+        denoiser.set_adapters(list(on), list(on.values()))
     else:
-        unet.disable_lora()
+        denoiser.disable_lora()
     try:
         yield
     finally:
-        unet.disable_lora()
+        denoiser.disable_lora()
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
-    """Add the diffusers LoRA of `folder` to the base's UNet, strictly; it is left switched off.
+    """Add the diffusers LoRA of `folder` to the base's denoiser, strictly; it is left switched off.
 
     Returns:
         The file of its weights.
@@ -199,7 +195,8 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
         )
     pipeline = base.pipeline
     try:
-        state, _ = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
+        state = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
+        state = state[0] if isinstance(state, tuple) else state  # some classes add alphas
         with quiet():  # it remarks on text encoders without LoRA; keys are compared below
             pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
@@ -207,9 +204,16 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             f"{path} can't be loaded on {base.name}: {str(error).splitlines()[0][:300]}",
             "load it on the base named in its card.json, or restore the file",
         ) from error
-    unet = pipeline.unet
-    given = convert_unet_state_dict_to_peft(state).keys()
-    wanted = {f"unet.{key}" for key in get_peft_model_state_dict(unet, adapter_name=name)}
+    part = base.family.denoiser_name
+    if name not in getattr(base.denoiser, "peft_config", {}):
+        # diffusers passes over weights of a part that the pipeline lacks.
+        raise AdapterError(
+            f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
+            "load it on the base named in its card.json",
+        )
+    given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
+    expected = get_peft_model_state_dict(base.denoiser, adapter_name=name)
+    wanted = {f"{part}.{key}" for key in expected}
     require_match(wanted - given, given - wanted, path, base.name)
     with active(base, {}, {name: path}):
         without = probe_output(base)
@@ -220,30 +224,15 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
 
 @torch.no_grad()
 def probe_output(base: DiffusionBase) -> torch.Tensor:
-    """The UNet's answer to fixed noise at the middle of the schedule."""
-    unet = base.pipeline.unet
+    """The denoiser's answer to fixed noise at the middle of the schedule."""
     generator = torch.Generator().manual_seed(0)
-    config = unet.config
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(base.device, base.dtype)
 
-    condition: dict[str, Any] = {}
-    if base.sdxl:
-        pooled = int(config.projection_class_embeddings_input_dim) - 6 * int(
-            config.addition_time_embed_dim
-        )
-        side = float(base.resolution)
-        ids = torch.tensor([[side, side, 0.0, 0.0, side, side]], device=base.device)
-        condition = {"text_embeds": noise(1, pooled), "time_ids": ids.to(base.dtype)}
-    size = int(config.sample_size)
-    output: torch.Tensor = unet(
-        noise(1, int(config.in_channels), size, size),
-        torch.tensor([500], device=base.device),
-        encoder_hidden_states=noise(1, 8, int(config.cross_attention_dim)),
-        added_cond_kwargs=condition or None,
-    ).sample
-    return output
+    noisy, conditions = base.family.probe(noise)
+    middle = torch.tensor([500], device=base.device)
+    return base.family.predict(base.denoiser, noisy, middle, conditions)
 
 
 def file_name(prompt: str, seed: int, weight: float | None) -> str:
@@ -257,12 +246,13 @@ def generate(
     folder: Path,
     *,
     base: str,
-    adapter: Path | None = None,
+    adapter: Path | Mapping[Path, float] | None = None,
     weight: float = 1.0,
     seeds: Sequence[int] = (0,),
     steps: int = 30,
     guidance: float = 5.0,
     precision: str = "auto",
+    grid: bool = False,
 ) -> list[Path]:
     """Sample images and write them as PNG; what `mmtune generate` calls.
 
@@ -270,12 +260,14 @@ def generate(
         prompts: one or more.
         folder: where the files go; it is made.
         base: hub id, folder or starter.
-        adapter: an adapter folder; None samples the base.
-        weight: of the adapter; 0 is the base.
+        adapter: an adapter folder, or several with their weights; None samples the base.
+        weight: of all adapters together; 0 is the base.
         seeds: images of each prompt.
+        grid: also write `grid.png`: the base, each adapter alone, and all of them.
 
     Returns:
-        The files, by prompt and then by seed. Each PNG records its prompt, seed and adapter.
+        The files, by prompt and then by seed, and then the grid. Each PNG records prompt, seed,
+        settings, base and adapters, and that a model made it (see `mmtune.image.mark`).
 
     Raises:
         BaseModelError: see `load_base`.
@@ -283,7 +275,6 @@ def generate(
         ConfigError: there is no prompt, or `folder` is meant as a picture's name.
     """
     from PIL.Image import registered_extensions
-    from PIL.PngImagePlugin import PngInfo
 
     if not prompts or not seeds:
         raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
@@ -292,33 +283,65 @@ def generate(
             f"--out {folder} is no folder: the pictures are named by prompt and seed",
             f"--out {folder.with_suffix('')}",
         )
+    given = adapter if isinstance(adapter, Mapping) else {adapter: 1.0} if adapter else {}
+    known = {f"adapter{i}": path for i, path in enumerate(given)}
+    weights = {name: given[path] * weight for name, path in known.items()}
     device = pick_device()
     loaded = load_base(base, device, DTYPES[choose(precision, device)])
-    known = {"adapter": adapter} if adapter is not None else {}
     predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
-    requests = [
-        Request(
-            ImageRow(id=f"{i}-{seed}", image="-", caption=prompt),
-            dict.fromkeys(known, weight),
-            seed,
-        )
-        for i, prompt in enumerate(prompts)
-        for seed in seeds
-    ]
+    asked = [(prompt, seed) for prompt in prompts for seed in seeds]
+
+    def draw(on: Mapping[str, float]) -> list[Image]:
+        requests = [
+            Request(ImageRow(id=str(i), image="-", caption=prompt), on, seed)
+            for i, (prompt, seed) in enumerate(asked)
+        ]
+        return [prediction.value for prediction in predictor.predict(requests)]
+
+    drawn, facts = draw(weights), _facts(loaded, known, weights, steps, guidance)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for request, prediction in zip(requests, predictor.predict(requests), strict=True):
-        prompt = request.row.reference
-        path = folder / file_name(prompt, request.seed, None if weight == 1 else weight)
-        info = PngInfo()
-        for key, value in {
-            "prompt": prompt,
-            "seed": request.seed,
-            "base": base,
-            "adapter": adapter or "",
-            "weight": weight,
-        }.items():
-            info.add_itxt(key, str(value))
-        prediction.value.save(path, pnginfo=info)
+    for (prompt, seed), image in zip(asked, drawn, strict=True):
+        path = folder / file_name(prompt, seed, None if weight == 1 else weight)
+        save_png(image, path, {"prompt": prompt, "seed": seed} | facts)
         paths.append(path)
+    if grid:
+        from mmtune.image.compare import draw_grid
+
+        rows: dict[str, Sequence[Image]] = {"base": draw({})} if known else {}
+        if len(known) > 1:
+            alone = {name: {name: value} for name, value in weights.items()}
+            rows |= {label(known[name], 8): draw(on) for name, on in alone.items()}
+        rows["together" if len(known) > 1 else "adapter" if known else "base"] = drawn
+        paths.append(folder / "grid.png")
+        save_png(draw_grid([f"#{seed} {prompt}" for prompt, seed in asked], rows), paths[-1], facts)
     return paths
+
+
+def label(folder: Path, most: int = 60) -> str:
+    """An adapter's name: that of its card, else of its folder."""
+    card = folder / CARD
+    return (read_card(folder).name if card.is_file() else folder.name)[:most]
+
+
+def _facts(
+    base: DiffusionBase,
+    adapters: Mapping[str, Path],
+    weights: Mapping[str, float],
+    steps: int,
+    guidance: float,
+) -> dict[str, str]:
+    """What all pictures of one call have in common."""
+    versions = [
+        f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weights[name]:g}"
+        for name, path in adapters.items()
+    ]
+    return {
+        "steps": str(steps),
+        "guidance": f"{guidance:g}",
+        "base": base.name,
+        "base_hash": base.fingerprint,
+        "adapter": ", ".join(str(path) for path in adapters.values()),
+        "adapter_version": ", ".join(versions),
+        "weight": ", ".join(f"{value:g}" for value in weights.values()) or "0",
+    }
