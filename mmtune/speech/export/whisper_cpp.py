@@ -56,7 +56,7 @@ def run(
         )
         if done.returncode:
             raise AdapterError(
-                f"whisper.cpp can't run {model.name}: {_last(done.stderr)} (exit {done.returncode})",
+                f"whisper.cpp ends with {done.returncode} at {model.name}: {_last(done.stderr)}",
                 "look at the versions in PARITY.json; try another pywhispercpp",
             )
         texts: list[str] = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
