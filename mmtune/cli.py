@@ -17,7 +17,7 @@ from mmtune.errors import ConfigError, MmtuneError
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
-    *("transcribe", "generate", "cache"),
+    *("transcribe", "generate", "export", "cache"),
 )
 
 EXAMPLES = """\
@@ -29,6 +29,7 @@ examples:
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
+  mmtune export runs/brand_style --format kohya --out brand.safetensors
 """
 
 TRAIN_HELP = """\
@@ -155,6 +156,27 @@ def _parser() -> _Parser:
     generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
     generate.add_argument("--scale", type=float, default=1.0, help="of the adapter; 0 is the base")
     generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+
+    export = add("export", "write an adapter for other programs, and prove that it is the same")
+    export.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
+    export.add_argument(
+        "--format", required=True, help="of images: diffusers, kohya (ComfyUI, A1111) or fused"
+    )
+    export.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
+    )
+    export.add_argument("--base", help="default: the adapter's")
+    export.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
+    export.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="of the base while comparing, and of what --format fused writes (default: fp32)",
+    )
+    export.add_argument(
+        "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
+    )
+    export.add_argument("--json", action="store_true", help="print JSON")
 
     cache = add("cache", "the stored frozen prefixes")
     actions = cache.add_subparsers(

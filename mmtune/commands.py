@@ -374,6 +374,33 @@ def generate(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    from mmtune.adapters import export as adapters
+    from mmtune.console import quiet_libraries
+
+    quiet_libraries()
+    done = adapters.export(
+        options.run,
+        options.format,
+        options.out,
+        base=options.base,
+        scale=options.scale,
+        precision=options.precision,
+        accept=options.accept_licence,
+    )
+    if options.json:
+        import dataclasses
+        import json
+
+        print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
+        return 0
+    print(done.path)
+    print("proved: " + ", ".join(f"{name} {value}" for name, value in done.proof.items()))
+    for note in done.notes:
+        print(f"note: {note}")
+    return 0
+
+
 def cache(options: argparse.Namespace) -> int:
     import time
 

@@ -14,6 +14,7 @@ from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmtune.adapters.export import Export, Exported
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -28,6 +29,8 @@ class Modality(Protocol):
     name: str
     row: type[Row]
     options: type[Section]
+    formats: Mapping[str, str]
+    """Formats that an adapter can be exported in, each with what it is."""
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Raw rows of a folder without a manifest (audio with .txt; images with captions).
@@ -109,6 +112,14 @@ class Modality(Protocol):
 
         `task` is the one that was just trained: a modality may take its base and features rather
         than load them again, and nobody uses it afterwards.
+        """
+        ...
+
+    def export(self, request: Export) -> Exported:
+        """Write an adapter as `request.to` in one of the `formats`, and prove it.
+
+        Raises:
+            AdapterError: the format can't hold the adapter, or it isn't the same when read back.
         """
         ...
 

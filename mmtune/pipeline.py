@@ -209,6 +209,7 @@ def _save_adapter(
     result: FitResult,
     reporter: Reporter | None,
 ) -> None:
+    from mmtune.adapters.licence import licence_of
     from mmtune.train.scale import scaled
 
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
@@ -219,13 +220,14 @@ def _save_adapter(
     partial.mkdir(parents=True)
     with nullcontext() if scale == 1.0 else scaled(task.module, scale):
         task.save(partial)
-    rows = _rows(dataset)
+    rows, licence = _rows(dataset), licence_of(config.base)
     Card(
         name=config.name,
         recipe=config.recipe,
         modality=config.modality,
         base=config.base,
         base_hash=task.base_hash,
+        base_licence=licence.name if licence else "",
         dataset=dataset.fingerprint,
         rows=rows | ({"added": added} if added else {}),
         settings=yaml.safe_load(config.dump()),

@@ -32,6 +32,7 @@ class Card(BaseModel):
     modality: str
     base: str
     base_hash: str  # of the base's weights
+    base_licence: str = ""  # as the base's model card names it
     dataset: str  # fingerprint
     rows: dict[str, int]  # by split
     settings: dict[str, Any]
@@ -58,6 +59,8 @@ class Card(BaseModel):
             f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
             f"- best of {self.steps} steps: step {self.best_step}",
         ]
+        if self.base_licence:
+            lines.append(f"- the base's licence: {self.base_licence}")
         if self.sweep:
             lines.append(
                 f"- its strength is {self.scale:g} of what was trained: see `sweep` in {FILE}"

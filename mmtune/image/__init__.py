@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
@@ -14,6 +15,7 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.rows import ImageRow
 
 if TYPE_CHECKING:
+    from mmtune.adapters.export import Export, Exported
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -28,6 +30,13 @@ class ImageModality:
     name = "image"
     row: type[Row] = ImageRow
     options: type[Section] = ImageOptions
+    formats: Mapping[str, str] = MappingProxyType(
+        {
+            "diffusers": "a LoRA folder for load_lora_weights",
+            "kohya": "one .safetensors for ComfyUI and A1111",
+            "fused": "the whole pipeline, the adapter in its weights",
+        }
+    )
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Images with captions in files beside them, in metadata, or in names."""
@@ -110,7 +119,7 @@ class ImageModality:
         return ()
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
-        """A LoRA on the base's UNet."""
+        """A LoRA on the base's denoiser."""
         from mmtune.image.base import load_base, pick_device
         from mmtune.image.task import ImageTask
         from mmtune.precision import DTYPES, choose
@@ -142,6 +151,12 @@ class ImageModality:
         from mmtune.image.task import ImageTask
 
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
+
+    def export(self, request: Export) -> Exported:
+        """A LoRA folder, a single file, or the pipeline with the adapter in it."""
+        from mmtune.image.export import export
+
+        return export(request)
 
 
 MODALITY = ImageModality()

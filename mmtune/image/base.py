@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError
 from mmtune.hashing import hash_json, hash_tensors
+from mmtune.image.families import FAMILIES, Family, family_class
 from mmtune.resources import resource
 
 if TYPE_CHECKING:
@@ -19,16 +20,7 @@ if TYPE_CHECKING:
 STARTERS = {"starter:icons": "starter-icons"}
 STARTER_HINT = "use starter:icons, which needs no hub"
 INDEX = "model_index.json"
-# What each class is given besides its weights: nothing that would alter or withhold an image.
-CLASSES: dict[str, dict[str, Any]] = {
-    "StableDiffusionXLPipeline": {"add_watermarker": False},
-    "StableDiffusionPipeline": {
-        "safety_checker": None,
-        "feature_extractor": None,
-        "requires_safety_checker": False,
-    },
-}
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
+PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 @dataclass(frozen=True)
@@ -38,13 +30,14 @@ class DiffusionBase:
     Attributes:
         name: what the user gave.
         pipeline: the diffusers pipeline, frozen, in evaluation mode.
-        sdxl: whether the UNet also takes pooled text and time ids (SDXL, arXiv 2307.01952).
-        hashes: of weights and configuration, by part (`unet`, `vae`, `text`).
+        family: what its kind of pipeline does in its own way.
+        hashes: of weights and configuration, by part (`unet` or `transformer`, `vae`, `text`,
+            `scheduler`).
     """
 
     name: str
     pipeline: Any
-    sdxl: bool
+    family: Family
     hashes: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
@@ -57,7 +50,12 @@ class DiffusionBase:
     @property
     def resolution(self) -> int:
         """Side in pixels of the square images that the base was trained on."""
-        return int(self.pipeline.unet.config.sample_size) * int(self.pipeline.vae_scale_factor)
+        return self.family.resolution
+
+    @property
+    def denoiser(self) -> Any:
+        """The UNet or transformer."""
+        return self.family.denoiser
 
 
 def pick_device() -> torch.device:
@@ -122,7 +120,7 @@ def _download(repo: str, file: str) -> Path:
 
 
 def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionBase:
-    """Load a StableDiffusionXLPipeline or StableDiffusionPipeline, frozen.
+    """Load a pipeline of one of the `FAMILIES`, frozen.
 
     Args:
         base: a hub id, a local folder or `starter:icons`.
@@ -137,18 +135,22 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
     source = resolve_base(base)
     index = read_index(source)
     kind = str(index.get("_class_name"))
-    if kind not in CLASSES:
+    family = family_class(kind)
+    if family is None:
+        known = ", ".join(f"{f.name} ({f.pipeline_class})" for f in FAMILIES)
         raise BaseModelError(
-            f"{base} is a {kind}; this version trains " + " and ".join(CLASSES),
+            f"{base} is a {kind}; these families can be trained: {known}",
             f"choose another base, or {STARTER_HINT}",
         )
     if isinstance(source, Path):
         _require_files(source, index)
+    # diffusers wants to hear of a component that is null in the index.
+    lacking = {p: None for p in family.optional if not (index.get(p) or [None])[0]}
     try:
         # Safetensors only: a pickled checkpoint can run code.
         with quiet():
             pipeline = getattr(diffusers, kind).from_pretrained(
-                source, dtype=dtype, use_safetensors=True, **CLASSES[kind]
+                source, dtype=dtype, use_safetensors=True, **family.load, **lacking
             )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         raise BaseModelError(
@@ -163,8 +165,8 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
     return DiffusionBase(
         name=base,
         pipeline=pipeline,
-        sdxl=kind == "StableDiffusionXLPipeline",
-        hashes=_hashes(pipeline),
+        family=family(pipeline),
+        hashes=_hashes(pipeline, family.denoiser_name),
         device=device,
         dtype=dtype,
     )
@@ -205,7 +207,7 @@ def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
             )
 
 
-def _hashes(pipeline: Any) -> dict[str, str]:
+def _hashes(pipeline: Any, denoiser: str) -> dict[str, str]:
     def part(name: str) -> str:
         model = getattr(pipeline, name, None)
         if model is None:
@@ -216,14 +218,20 @@ def _hashes(pipeline: Any) -> dict[str, str]:
 
     def vocabulary(name: str) -> list[Any]:
         tokenizer = getattr(pipeline, name, None)
-        return [] if tokenizer is None else [tokenizer.get_vocab(), tokenizer.model_max_length]
+        if tokenizer is None:
+            return []
+        template = getattr(tokenizer, "chat_template", None)
+        facts = [tokenizer.get_vocab(), tokenizer.model_max_length]
+        return facts if template is None else [*facts, template]
 
     text = [part("text_encoder"), part("text_encoder_2")]
     text += [hash_json([vocabulary("tokenizer"), vocabulary("tokenizer_2")])]
+    if hasattr(pipeline, "text_encoder_3"):
+        text += [part("text_encoder_3"), hash_json(vocabulary("tokenizer_3"))]
     zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
     scheduler = {k: v for k, v in pipeline.scheduler.config.items() if k != "_diffusers_version"}
     return {
-        "unet": part("unet"),
+        denoiser: part(denoiser),
         "vae": part("vae"),
         "text": hash_json([*text, zeros]),
         "scheduler": hash_json(json.loads(json.dumps(scheduler, default=str))),

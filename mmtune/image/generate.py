@@ -36,7 +36,7 @@ def generator_of(prompt: str, seed: int) -> torch.Generator:
 
 
 class Sampler:
-    """Samples with whatever adapters are active in the pipeline's UNet.
+    """Samples with whatever adapters are active in the pipeline's denoiser.
 
     An image depends on its prompt and seed, the weights and the settings; its batch-mates change
     it only by the rounding of another matrix shape. So base and adapter are compared in batches
@@ -46,7 +46,7 @@ class Sampler:
         base: the pipeline.
         features: gives caption embeddings, from the cache if there is one.
         steps: denoising steps.
-        guidance: classifier-free guidance scale; 1 is off.
+        guidance: scale of guidance, classifier-free or distilled; 1 is off.
         resolution: side in pixels; None: the base's own.
     """
 
@@ -77,21 +77,14 @@ class Sampler:
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         device = self.base.device
         stored = self.features.get([text_part(prompt) for prompt in prompts])
-        inputs = {"prompt_embeds": torch.stack([s["embeds"] for s in stored])}
-        if self.base.sdxl:
-            inputs["pooled_prompt_embeds"] = torch.stack([s["pooled"] for s in stored])
-        if self.guidance > 1:
+        empty = None
+        if self.base.family.uses_empty(self.guidance):
             [empty] = self.features.get([text_part("")])
-            inputs["negative_prompt_embeds"] = empty["embeds"].expand_as(inputs["prompt_embeds"])
-            if self.base.sdxl:
-                pooled = empty["pooled"].expand_as(inputs["pooled_prompt_embeds"])
-                inputs["negative_pooled_prompt_embeds"] = pooled
         output = self.base.pipeline(
-            **{name: value.to(device) for name, value in inputs.items()},
+            **self.base.family.sampling(stored, empty, self.guidance, device),
             height=self.resolution,
             width=self.resolution,
             num_inference_steps=self.steps,
-            guidance_scale=self.guidance,
             generator=[generator_of(p, s) for p, s in zip(prompts, seeds, strict=True)],
         )
         return list(output.images)
@@ -101,7 +94,7 @@ class ImagePredictor:
     """A base with its adapters: images for requests.
 
     Args:
-        base: the loaded pipeline; `adapters` are added to its UNet.
+        base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
         features: shares cached caption embeddings.
 
@@ -166,21 +159,21 @@ def active(
     if not known:
         yield
         return
-    unet = base.pipeline.unet
+    denoiser = base.denoiser
     on = {name: weight for name, weight in weights.items() if weight != 0}
     if on:
-        unet.enable_lora()
-        unet.set_adapters(list(on), list(on.values()))
+        denoiser.enable_lora()
+        denoiser.set_adapters(list(on), list(on.values()))
     else:
-        unet.disable_lora()
+        denoiser.disable_lora()
     try:
         yield
     finally:
-        unet.disable_lora()
+        denoiser.disable_lora()
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
-    """Add the diffusers LoRA of `folder` to the base's UNet, strictly; it is left switched off.
+    """Add the diffusers LoRA of `folder` to the base's denoiser, strictly; it is left switched off.
 
     Returns:
         The file of its weights.
@@ -199,7 +192,8 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
         )
     pipeline = base.pipeline
     try:
-        state, _ = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
+        state = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
+        state = state[0] if isinstance(state, tuple) else state  # some classes add alphas
         with quiet():  # it remarks on text encoders without LoRA; keys are compared below
             pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
@@ -207,9 +201,16 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             f"{path} can't be loaded on {base.name}: {str(error).splitlines()[0][:300]}",
             "load it on the base named in its card.json, or restore the file",
         ) from error
-    unet = pipeline.unet
-    given = convert_unet_state_dict_to_peft(state).keys()
-    wanted = {f"unet.{key}" for key in get_peft_model_state_dict(unet, adapter_name=name)}
+    part = base.family.denoiser_name
+    if name not in getattr(base.denoiser, "peft_config", {}):
+        # diffusers passes over weights of a part that the pipeline lacks.
+        raise AdapterError(
+            f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
+            "load it on the base named in its card.json",
+        )
+    given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
+    expected = get_peft_model_state_dict(base.denoiser, adapter_name=name)
+    wanted = {f"{part}.{key}" for key in expected}
     require_match(wanted - given, given - wanted, path, base.name)
     with active(base, {}, {name: path}):
         without = probe_output(base)
@@ -220,30 +221,15 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
 
 @torch.no_grad()
 def probe_output(base: DiffusionBase) -> torch.Tensor:
-    """The UNet's answer to fixed noise at the middle of the schedule."""
-    unet = base.pipeline.unet
+    """The denoiser's answer to fixed noise at the middle of the schedule."""
     generator = torch.Generator().manual_seed(0)
-    config = unet.config
 
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(base.device, base.dtype)
 
-    condition: dict[str, Any] = {}
-    if base.sdxl:
-        pooled = int(config.projection_class_embeddings_input_dim) - 6 * int(
-            config.addition_time_embed_dim
-        )
-        side = float(base.resolution)
-        ids = torch.tensor([[side, side, 0.0, 0.0, side, side]], device=base.device)
-        condition = {"text_embeds": noise(1, pooled), "time_ids": ids.to(base.dtype)}
-    size = int(config.sample_size)
-    output: torch.Tensor = unet(
-        noise(1, int(config.in_channels), size, size),
-        torch.tensor([500], device=base.device),
-        encoder_hidden_states=noise(1, 8, int(config.cross_attention_dim)),
-        added_cond_kwargs=condition or None,
-    ).sample
-    return output
+    noisy, conditions = base.family.probe(noise)
+    middle = torch.tensor([500], device=base.device)
+    return base.family.predict(base.denoiser, noisy, middle, conditions)
 
 
 def file_name(prompt: str, seed: int, weight: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,14 +14,21 @@ class ImageOptions(Section):
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
     background: str = "#ffffff"  # behind what is transparent; a name will do
+    buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
+    # Bases that were trained by flow matching: density of the timesteps before the base's own shift
+    # (arXiv 2403.03206, sec. 3.1). min_snr is not for them; other bases draw uniformly.
+    timesteps: Literal["logit_normal", "uniform", "mode"] = "logit_normal"
+    logit_mean: float = 0.0
+    logit_std: Annotated[float, Field(gt=0)] = 1.0
+    train_guidance: Annotated[float, Field(ge=0)] = 1.0  # FLUX.1 [dev]: its input while it trains
     # The noisiest share of the timesteps, which learns what the base itself predicts: there the
     # layout is decided, and a style should leave it alone.
     keep_layout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
-    guidance: Annotated[float, Field(ge=1)] = 5.0  # classifier-free guidance; 1: off
+    guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
 

@@ -82,6 +82,20 @@ def probe(path: Path) -> tuple[int, int]:
         return image.width, image.height
 
 
+def upright_size(path: Path) -> tuple[int, int]:
+    """Width and height in pixels as `open_image` gives them, from the header alone.
+
+    Raises:
+        ImageFault: as `probe`.
+    """
+    with _opened(path) as image:
+        try:
+            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        except Exception:  # a damaged EXIF block says nothing of the pixels
+            lying = False
+        return (image.height, image.width) if lying else (image.width, image.height)
+
+
 @contextmanager
 def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
     """All pixels of a file, in its own mode, after its header was judged.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import ImageOps
 from torch import Tensor
 
 from mmtune.hashing import hash_json, hash_text
+from mmtune.image.buckets import Buckets, Size
 from mmtune.image.pixels import open_image
 from mmtune.train.task import Part, Tensors
 
@@ -29,62 +30,89 @@ def text_part(caption: str) -> Part:
     return Part("text", hash_text(caption), origin=caption)
 
 
-def fit(image: Image, resolution: int) -> tuple[Image, list[int]]:
-    """Scale the short side to `resolution` and cut out the centre; never distorts.
+def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
+    """Scale an image until it covers `size` and cut out the centre; never distorts.
+
+    Args:
+        image: the whole picture.
+        size: side of a square, or height and width, in pixels.
 
     Returns:
-        The square image, and SDXL's time ids for it: original height and width, top and left of
+        The cut image, and SDXL's time ids for it: original height and width, top and left of
         the cut, target height and width. A larger original counts as having the target's size:
         shrinking loses no sharpness, and the target's size is what a pipeline asks for when it
         samples. A smaller one gives its own size, so that its blur is not learned as style.
     """
     from PIL.Image import Resampling
 
-    scale = resolution / min(image.size)
-    width, height = (max(resolution, round(side * scale)) for side in image.size)
-    left, top = (width - resolution) // 2, (height - resolution) // 2
+    high, wide = (size, size) if isinstance(size, int) else size
+    scale = max(wide / image.width, high / image.height)
+    width = max(wide, round(image.width * scale))
+    height = max(high, round(image.height * scale))
+    left, top = (width - wide) // 2, (height - high) // 2
     resized = image.resize((width, height), Resampling.LANCZOS)
-    square = resized.crop((left, top, left + resolution, top + resolution))
+    cut = resized.crop((left, top, left + wide, top + high))
     original = [min(image.height, height), min(image.width, width)]
     if scale <= 1:
-        original = [resolution, resolution]
-    return square, [*original, top, left, resolution, resolution]
+        original = [high, wide]
+    return cut, [*original, top, left, high, wide]
 
 
 class LatentStage:
-    """Images to latents, in the UNet's scale (what the scheduler adds noise to).
+    """Images to latents, in the denoiser's scale (what the scheduler adds noise to).
 
     `encode` gives `mean` and `std` of an AutoencoderKL's posterior, [channels, h, w], float32, so
-    that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior; and
-    `time_ids`, [6], float32.
+    that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior, and
+    for families that are trained on its mode; and `time_ids`, [6], float32.
+
+    Args:
+        base: the pipeline.
+        resolution: side in pixels of square images.
+        background: a colour, behind what is transparent.
+        buckets: other shapes; None: all are square.
 
     Raises:
         DataError: an image can't be read.
     """
 
-    def __init__(self, base: DiffusionBase, resolution: int, background: str = "#ffffff") -> None:
+    def __init__(
+        self,
+        base: DiffusionBase,
+        resolution: int,
+        background: str = "#ffffff",
+        buckets: Buckets | None = None,
+    ) -> None:
         self.base = base
-        self.resolution = resolution
+        self.buckets = buckets or Buckets(resolution, base.family.multiple, many=False)
         self.background = background
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
-            ["latent", PREPROCESSING, base.hashes["vae"], resolution, background, str(base.dtype)]
+            [
+                "latent",
+                PREPROCESSING,
+                base.family.name,
+                base.hashes["vae"],
+                self.buckets.sizes,
+                background,
+                str(base.dtype),
+            ]
         )
 
     def shape_key(self, part: Part) -> str:
-        """All are square and of one size."""
-        return str(self.resolution)
+        """The size in pixels that the image is cut to."""
+        return "{}x{}".format(*self.buckets.of(part.origin.path))
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
         """Latents of at most `block` images; `Part.origin` is the row."""
-        squares, ids = [], []
+        cuts, ids = [], []
         for part in parts:
-            square, time_ids = fit(open_image(part.origin.path, self.background), self.resolution)
-            squares.append(ImageOps.mirror(square) if part.view == FLIPPED else square)
+            path = part.origin.path
+            cut, time_ids = fit(open_image(path, self.background), self.buckets.of(path))
+            cuts.append(ImageOps.mirror(cut) if part.view == FLIPPED else cut)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
-        squares += [squares[-1]] * (self.block - len(squares))
-        moments = {k: v.float().cpu() for k, v in self._moments(squares).items()}
+        cuts += [cuts[-1]] * (self.block - len(cuts))
+        moments = {k: v.float().cpu() for k, v in self._moments(cuts).items()}
         return [
             {k: v[i].clone() for k, v in moments.items()} | {"time_ids": ids[i]}
             for i in range(len(parts))
@@ -92,7 +120,7 @@ class LatentStage:
 
     @torch.no_grad()
     def of_images(self, squares: Sequence[Image]) -> Tensor:
-        """Latents of images of the right size, [images, channels, h, w]; of moments, the mean."""
+        """Latents of images of one right size, [images, channels, h, w]; of moments, the mean."""
         moments = self._moments(squares)
         return moments.get("latent", moments.get("mean"))  # type: ignore[return-value]
 
@@ -107,38 +135,22 @@ class LatentStage:
         finally:
             if upcast:
                 vae.to(torch.float16)
-        shift, scale = self._affine(vae.config)
-        if hasattr(encoded, "latent_dist"):
-            mean, std = encoded.latent_dist.mean.float(), encoded.latent_dist.std.float()
-            return {"mean": (mean - shift) * scale, "std": std * scale}
-        return {"latent": (encoded.latents.float() - shift) * scale}
-
-    def _affine(self, config: Any) -> tuple[Tensor, Tensor]:
-        # The inverse of what the pipelines do before they decode.
-        scale = torch.tensor(float(config.scaling_factor), device=self.base.device)
-        mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
-        if mean is None or std is None:
-            return torch.zeros((), device=self.base.device), scale
-        shape = (1, -1, 1, 1)
-        device = self.base.device
-        return (
-            torch.tensor(mean, device=device).view(shape),
-            scale / torch.tensor(std, device=device).view(shape),
-        )
+        return self.base.family.latents(encoded)
 
 
 class TextStage:
-    """Captions to what conditions the UNet, by the pipeline's own `encode_prompt`.
+    """Captions to what conditions the denoiser, by the pipeline's own `encode_prompt`.
 
-    `encode` gives `embeds`, [tokens, width], and for SDXL `pooled`, [width]. The empty caption is
-    the unconditional branch of guidance: zeros where the pipeline has
-    `force_zeros_for_empty_prompt`.
+    `encode` gives what `Family.encode_text` does: `embeds`, [tokens, width], and in some families
+    `pooled`, [width]. The empty caption is the unconditional branch of guidance.
     """
 
     def __init__(self, base: DiffusionBase) -> None:
         self.base = base
         self.block = 1 if base.device.type == "cpu" else BLOCK
-        self.fingerprint = hash_json(["text", base.hashes["text"], str(base.dtype)])
+        self.fingerprint = hash_json(
+            ["text", base.family.name, base.hashes["text"], str(base.dtype)]
+        )
 
     def shape_key(self, part: Part) -> str:
         """The empty caption takes another path than the others."""
@@ -149,17 +161,5 @@ class TextStage:
         """Embeddings of at most `block` captions; `Part.origin` is the caption."""
         captions = [str(part.origin) for part in parts]
         captions += [captions[-1]] * (self.block - len(captions))
-        empty = not captions[0]
-        encoded = self.base.pipeline.encode_prompt(
-            prompt=captions,
-            device=self.base.device,
-            num_images_per_prompt=1,
-            do_classifier_free_guidance=empty,
-        )
-        # SD 1.x: (embeds, negative); SDXL: (embeds, negative, pooled, negative pooled).
-        chosen = encoded[1::2] if empty else encoded[0::2]
-        names = ("embeds", "pooled")
-        return [
-            {k: v[i].cpu().clone() for k, v in zip(names, chosen, strict=False)}
-            for i in range(len(parts))
-        ]
+        encoded = self.base.family.encode_text(captions, self.base.device)
+        return [{k: v.cpu().clone() for k, v in encoded[i].items()} for i in range(len(parts))]

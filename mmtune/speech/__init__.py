@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.imported import Imported
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.errors import ConfigError
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
 
 if TYPE_CHECKING:
+    from mmtune.adapters.export import Export, Exported
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -27,6 +30,7 @@ class SpeechModality:
     name = "speech"
     row: type[Row] = SpeechRow
     options: type[Section] = SpeechOptions
+    formats: Mapping[str, str] = MappingProxyType({})
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Recordings with their transcripts in .txt files of the same names."""
@@ -124,6 +128,14 @@ class SpeechModality:
         from mmtune.speech.compare import compare
 
         return compare(config, dataset, folder)
+
+    def export(self, request: Export) -> Exported:
+        """Not yet: an adapter of Whisper is a plain PEFT folder as it is.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"no format {request.format!r}", f"use {request.adapter} as it is")
 
 
 MODALITY = SpeechModality()

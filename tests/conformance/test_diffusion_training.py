@@ -128,4 +128,4 @@ def test_saved_adapter_loads_in_plain_diffusers(tmp_path: Path, kind: str, targe
         "red ball", num_inference_steps=3, guidance_scale=2.0, generator=generator_of("red ball", 7)
     ).images
     assert half.value.tobytes() == theirs.tobytes() != ours.value.tobytes()
-    assert isinstance(plain.pipeline, StableDiffusionXLPipeline) == plain.sdxl
+    assert isinstance(plain.pipeline, StableDiffusionXLPipeline) == (plain.family.name == "SDXL")

@@ -12,6 +12,7 @@ import torch
 
 from mmtune.errors import BaseModelError
 from mmtune.image.base import load_base, resolve_base
+from mmtune.image.families import FAMILIES
 from mmtune.image.generate import ImagePredictor
 from mmtune.image.rows import ImageRow
 from mmtune.predict import Request
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_loads_frozen_and_hashes_weights(kind: str, tmp_path: Path) -> None:
     base = tiny.loaded(kind)
-    assert base.sdxl == kind.startswith("sdxl")
+    assert (base.family.name == "SDXL") == kind.startswith("sdxl")
     assert base.resolution == (64 if kind == "sdxl-one-encoder" else 32)
     assert not any(p.requires_grad for p in base.pipeline.unet.parameters())
     assert base.hashes == tiny.loaded(kind).hashes
@@ -72,8 +73,10 @@ def test_damaged_and_foreign_pipelines_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:100])
     assert "can't be loaded" in refusal(str(copy))
     index = json.loads((copy / "model_index.json").read_text())
-    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "FluxPipeline"}))
-    assert "is a FluxPipeline" in refusal(str(copy))
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": "KolorsPipeline"}))
+    text = refusal(str(copy))
+    assert "is a KolorsPipeline" in text
+    assert all(family.pipeline_class in text for family in FAMILIES)
     (copy / "model_index.json").write_text("{")
     assert "model_index.json is damaged" in refusal(str(copy))
 
@@ -86,7 +89,7 @@ def test_hub_ids_pass_through() -> None:
 def test_the_starter_draws_in_colour() -> None:
     """The real one of assets/, with the settings of the recipe."""
     base = load_base("starter:icons", CPU, torch.float32)
-    assert (base.sdxl, base.resolution) == (True, 64)
+    assert (base.family.name, base.resolution) == ("SDXL", 64)
     predictor = ImagePredictor(base, {}, steps=8, guidance=3.0)
     requests = [
         Request(ImageRow(id=c, image="-", caption=c))

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 
 from mmtune.config import RunConfig, build
 from mmtune.image.base import DiffusionBase, load_base
+from tests.image import transformers
 
 KINDS = ("sdxl", "sdxl-one-encoder", "sd")
 LENGTH = 16  # tokens
@@ -56,6 +57,8 @@ def text_encoder(vocabulary: int, width: int, projected: bool) -> Any:
 
 def pipeline(kind: str, prediction: str = "epsilon", zero_snr: bool = False) -> Any:
     """A random pipeline of 16x16 latents; images of 64x64 (tiny VAE) or 32x32 pixels."""
+    if kind in transformers.KINDS:
+        return transformers.pipeline(kind)
     from diffusers import (
         AutoencoderKL,
         AutoencoderTiny,

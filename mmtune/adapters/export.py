@@ -1,0 +1,133 @@
+"""Writing an adapter for other programs: what all formats of all modalities share."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.licence import Licence, licence_of
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.modality import find_modality
+
+
+@dataclass(frozen=True)
+class Export:
+    """What a modality is asked to write.
+
+    Attributes:
+        adapter: its folder.
+        card: what is in it.
+        base: the model that it is for.
+        format: one of the modality's `formats`.
+        to: the file or folder to write; it doesn't exist, its parent does.
+        scale: factor on the adapter's strength.
+        precision: of the base while the export is proved: fp32, bf16 or fp16.
+        licence: of the base; None where it isn't known.
+        accepted: the licence's name, where the user had to accept it.
+    """
+
+    adapter: Path
+    card: Card
+    base: str
+    format: str
+    to: Path
+    scale: float = 1.0
+    precision: str = "fp32"
+    licence: Licence | None = None
+    accepted: str = ""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and how it was proved.
+
+    Attributes:
+        path: the file or folder.
+        proof: figures of the comparison with the adapter, by what they are.
+        notes: what the user should know.
+    """
+
+    path: Path
+    format: str
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    run: Path,
+    format: str,
+    out: Path,
+    *,
+    base: str | None = None,
+    scale: float = 1.0,
+    precision: str = "fp32",
+    accept: str = "",
+) -> Exported:
+    """Write a run's adapter in a format of its modality, prove it, and only then put it in place.
+
+    Args:
+        run: a run's folder, or its adapter/.
+        format: see the modality's `formats`.
+        out: a file or folder that doesn't exist yet.
+        base: None: the one that the card names.
+        accept: the name of a licence that the export would otherwise stop at.
+
+    Raises:
+        ConfigError: an unknown format, a wrong scale, or `out` is taken.
+        AdapterError: there is no adapter, the format can't hold it, the base's licence stops it,
+            or what was written isn't the same adapter. Nothing is left at `out`.
+    """
+    folder = adapter_folder(run)
+    card = read_card(folder)
+    modality = find_modality(card.modality, str(folder))
+    if format not in modality.formats:
+        known = "; ".join(f"{name}: {text}" for name, text in modality.formats.items())
+        raise ConfigError(
+            f"no format {format!r} for adapters of {card.modality}", f"formats: {known or 'none'}"
+        )
+    if not math.isfinite(scale) or scale == 0:
+        raise ConfigError(f"--scale {scale:g} leaves no adapter", "give another, such as 0.8")
+    if out.exists() or out.is_symlink():
+        raise ConfigError(f"{out} exists already", "name another: --out PATH")
+    if not out.name:
+        raise ConfigError(f"{out} is no name for an export", "name a file or folder: --out PATH")
+    base = base or card.base
+    licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
+    notes = _judge(licence, base, accept)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        request = Export(
+            folder, card, base, format, partial / out.name, scale, precision, licence, accept
+        )
+        done = modality.export(request)
+        request.to.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return Exported(out, format, done.proof, (*notes, *done.notes))
+
+
+def _judge(licence: Licence | None, base: str, accept: str) -> list[str]:
+    """Stop at a licence that restrains use, unless its name is given; remarks about others."""
+    if accept and (licence is None or accept.lower() != licence.name):
+        found = "isn't stated" if licence is None else f"is {licence.name}"
+        raise ConfigError(
+            f"--accept-licence {accept}: the licence of {base} {found}",
+            "leave it out" if licence is None else f"--accept-licence {licence.name!r}",
+        )
+    if licence is None:
+        return [f"the licence of {base} isn't stated in a model card: look up its terms"]
+    if licence.restrained and not accept:
+        raise AdapterError(
+            f"{base} is under {licence.name}, which restrains what is made with it",
+            f"read it; if your use is allowed: --accept-licence {licence.name!r}",
+        )
+    if licence.vague:
+        return [f"the licence of {base} is called {licence.name!r}: look up its terms"]
+    return []

@@ -1,0 +1,69 @@
+"""What a base model's licence is, as its model card says, and whether it restrains its use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+PAGE = "README.md"
+# Parts of licence names that forbid selling what is made, or passing on what is changed:
+# cc-by-nc-4.0, cc-by-nd-4.0, flux-1-dev-non-commercial-license, sai-nc-community.
+RESTRAINED = {"nc", "nd", "noncommercial", "research", "academic"}
+VAGUE = {"", "other", "unknown"}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A licence by the name that the model card gives it ("apache-2.0"), in lower case."""
+
+    name: str
+
+    @property
+    def restrained(self) -> bool:
+        """Whether its name says that commercial use or changed copies are forbidden."""
+        words = set(re.split(r"[^a-z0-9]+", self.name))
+        return bool(words & RESTRAINED) or {"non", "commercial"} <= words
+
+    @property
+    def vague(self) -> bool:
+        """Whether the name says nothing about the terms."""
+        return self.name in VAGUE
+
+
+def read_licence(page: Path) -> Licence | None:
+    """The licence in the front matter of a model card; None where it names none.
+
+    `license: other` has its name in `license_name`.
+    """
+    from huggingface_hub.repocard import metadata_load
+    from yaml import YAMLError
+
+    try:
+        facts = metadata_load(page) or {}
+    except (OSError, ValueError, YAMLError):
+        return None
+    names = facts.get("license"), facts.get("license_name")
+    given = [n for name in names for n in (name if isinstance(name, list) else [name]) if n]
+    lower = [str(name).strip().lower() for name in given]
+    told = [name for name in lower if name not in VAGUE] or lower
+    return Licence(", ".join(told)) if told else None
+
+
+def licence_of(base: str) -> Licence | None:
+    """The licence of a base: a folder with a README.md, or a hub id; None where it isn't known.
+
+    Of a hub id the page is fetched where it isn't on this machine; a hub that can't be reached is
+    no error.
+    """
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        return read_licence(folder / PAGE)
+    if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:
+        return None
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return read_licence(Path(hf_hub_download(base, PAGE)))
+    except Exception:  # the hub's client raises its own, its transport's and the OS's
+        return None

@@ -1,0 +1,87 @@
+"""The trainable path: the denoiser with the loss of its objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.image.base import DiffusionBase
+from mmtune.image.objective import Objective
+from mmtune.train.task import Batch, Loss, Tensors
+
+KEYS = ("latents", "noise", "timesteps")
+
+
+class Denoiser(nn.Module):
+    """The UNet or transformer, called as its family calls it.
+
+    At the noisiest `keep_layout` of the timesteps the target is what the denoiser predicts without
+    its adapters.
+
+    Args:
+        base: its denoiser is trained.
+        objective: noise, target and weights.
+        keep_layout: share of the schedule.
+        guidance: the input of a guidance-distilled denoiser while it trains.
+    """
+
+    def __init__(
+        self,
+        base: DiffusionBase,
+        objective: Objective,
+        keep_layout: float = 0.0,
+        guidance: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.family = base.family
+        # Under its own name, which the names of the trained weights begin with.
+        self.add_module(base.family.denoiser_name, base.denoiser)
+        self.objective = objective
+        self.dtype = base.dtype
+        self.keep_layout = keep_layout
+        self.guidance = guidance
+
+    def forward(self, batch: Batch) -> Loss:
+        """Per-row squared errors, summed over the latent's elements.
+
+        Args:
+            batch: `latents` and `noise` [rows, channels, h, w], `timesteps` [rows], and what
+                `Family.conditions` gave.
+        """
+        latents: Tensor = batch["latents"]
+        noise: Tensor = batch["noise"]
+        timesteps: Tensor = batch["timesteps"]
+        noisy = self.objective.noisy(latents, noise, timesteps).to(self.dtype)
+        conditions = {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in batch.items()
+            if name not in KEYS
+        }
+        predicted = self._predict(noisy, timesteps, conditions)
+        target = self.objective.target(latents, noise, timesteps)
+        if self.keep_layout:
+            tokens = self.family.tokens(latents.shape)
+            kept = self.objective.noisiest(timesteps, self.keep_layout, tokens)
+            if bool(kept.any()):  # any() waits for a GPU: not where it's off
+                some = {name: values[kept] for name, values in conditions.items()}
+                target = target.clone()
+                target[kept] = self._without_adapters(noisy[kept], timesteps[kept], some)
+        errors = (predicted.float() - target).square().flatten(1)
+        weights = self.objective.weights(timesteps)
+        return Loss(errors.sum(1) * weights, torch.full_like(weights, errors.shape[1]))
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.get_submodule(self.family.denoiser_name)
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        return self.family.predict(self._model, noisy, timesteps, conditions, self.guidance)
+
+    @torch.no_grad()
+    def _without_adapters(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        denoiser = self.family.denoiser
+        denoiser.disable_adapters()
+        try:
+            return self._predict(noisy, timesteps, conditions).float()
+        finally:
+            denoiser.enable_adapters()

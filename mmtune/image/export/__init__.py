@@ -1,0 +1,45 @@
+"""Image adapters for other programs: written, read back, and compared before they are kept."""
+
+from __future__ import annotations
+
+from mmtune.adapters.export import Export, Exported
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.image.base import load_base, pick_device
+from mmtune.image.export.files import write_diffusers, write_single
+from mmtune.image.export.fused import write_fused
+from mmtune.image.export.proof import SOURCE, Picture
+from mmtune.image.export.weights import fold
+from mmtune.image.generate import load_adapter
+from mmtune.precision import DTYPES
+
+
+def export(request: Export) -> Exported:
+    """Write `request.to` in one of the image modality's formats.
+
+    Raises:
+        ConfigError: `request.to` has a name that other programs would not find.
+        AdapterError: the adapter doesn't load, the format can't hold it, or it isn't the same when
+            it is read back.
+    """
+    single = request.format == "kohya"
+    if single != (request.to.suffix == ".safetensors"):
+        raise ConfigError(
+            f"{request.to.name}: format {request.format} is a {'file' if single else 'folder'}",
+            "name a .safetensors file" if single else f"--out {request.to.stem}",
+        )
+    base = load_base(request.base, pick_device(), DTYPES[request.precision])
+    load_adapter(base, request.adapter, SOURCE)
+    if single and base.denoiser.peft_config[SOURCE].use_dora:
+        raise AdapterError(
+            f"{request.adapter} is a DoRA: single files write its magnitudes in ways that loaders "
+            "read differently or drop",
+            "--format fused puts it into the weights; --format diffusers keeps it as it is",
+        )
+    picture = Picture(base, request.precision)
+    before = picture.draw({SOURCE: request.scale})
+    if request.format == "fused":
+        proof, notes = write_fused(request, base, picture, before)
+    else:
+        write = write_single if single else write_diffusers
+        proof, notes = write(request, base, fold(base, SOURCE, request.scale), picture, before)
+    return Exported(request.to, request.format, proof, notes)

@@ -1,0 +1,105 @@
+"""The whole pipeline with the adapter in its weights."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmtune.adapters.export import Export
+from mmtune.image.base import INDEX, DiffusionBase, load_base, quiet, resolve_base
+from mmtune.image.export.proof import SOURCE, Picture, same_change, unproved
+from mmtune.image.export.weights import architecture, origin
+from mmtune.image.generate import active
+
+FACTS = "export.json"
+# What load_base leaves aside, because it alters or withholds images.
+LEFT = ("safety_checker", "feature_extractor", "image_encoder")
+
+
+@torch.no_grad()
+def write_fused(
+    request: Export, base: DiffusionBase, picture: Picture, before: Image
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A folder for `DiffusionPipeline.from_pretrained`, without a trace of peft.
+
+    The base's parts that mmtune doesn't load (a safety checker) are copied from where the base is.
+    """
+    pipeline, part = base.pipeline, base.family.denoiser_name
+    device, dtype = base.device, base.dtype
+    wanted = _wanted(base, request.scale)
+    with active(base, {SOURCE: request.scale}, {SOURCE: None}):
+        pipeline.fuse_lora(components=[part], adapter_names=[SOURCE])
+    with quiet():
+        pipeline.unload_lora_weights()
+        pipeline.save_pretrained(request.to)
+    names = base.denoiser.state_dict().keys()
+    notes = _complete(request)
+    facts = origin(request) | {"modelspec.architecture": architecture(base)[0]}
+    (request.to / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    del pipeline, base
+    again = load_base(str(request.to), device, dtype)
+    found = again.denoiser.state_dict()
+    if found.keys() != names:
+        extra = sorted(found.keys() ^ names)
+        raise unproved(request.to, f"{len(extra)} keys are others, such as {extra[0]}")
+    for name, weight in wanted.items():
+        same_change(weight, found[f"{name}.weight"].cpu(), name, request.to)
+    levels = picture.compare(before, picture.draw({}, again), request.to)
+    return {"keys": len(found), f"layers of the {part}": len(wanted), **levels}, notes
+
+
+def _wanted(base: DiffusionBase, scale: float) -> dict[str, Tensor]:
+    """Each adapted layer's weight with its change, fp32; DoRA's come from peft's own formula."""
+    from peft.tuners.lora import LoraLayer
+
+    found = {}
+    with active(base, {SOURCE: scale}, {SOURCE: None}):
+        for name, layer in base.denoiser.named_modules():
+            if not isinstance(layer, LoraLayer):
+                continue
+            change, weight = layer.get_delta_weight(SOURCE), layer.get_base_layer().weight
+            if SOURCE in layer.lora_magnitude_vector:
+                # arXiv 2402.09353, eq. 5: magnitude by (W + change) over its norm of each row.
+                whole = (weight + change).float()
+                norms = whole.flatten(1).norm(dim=1)
+                length = layer.lora_magnitude_vector[SOURCE].weight.float().flatten() / norms
+                found[name] = (whole * length.view(-1, *[1] * (whole.ndim - 1))).cpu()
+            else:
+                found[name] = (weight.float() + change.float()).cpu()
+    return found
+
+
+def _complete(request: Export) -> tuple[str, ...]:
+    """Copy what the base has beyond what is loaded, and name it in the index again."""
+    source = resolve_base(request.base)
+    folder = source if isinstance(source, Path) else _snapshot(source)
+    if folder is None or not (folder / INDEX).is_file():
+        return ()
+    theirs = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    ours = json.loads((request.to / INDEX).read_text(encoding="utf-8"))
+    missing = []
+    for name in LEFT:
+        if not (theirs.get(name) or [None])[0] or (ours.get(name) or [None])[0]:
+            continue
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, request.to / name)
+            ours[name] = theirs[name]
+        else:
+            missing.append(name)
+    if "requires_safety_checker" in ours and ours.get("safety_checker", [None])[0]:
+        ours["requires_safety_checker"] = theirs.get("requires_safety_checker", True)
+    (request.to / INDEX).write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+    return tuple(f"the base's {name} is not on this machine and was left out" for name in missing)
+
+
+def _snapshot(repo: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(repo, INDEX)
+    return Path(found).parent if isinstance(found, str) else None

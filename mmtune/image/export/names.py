@@ -1,0 +1,147 @@
+"""What other programs call the modules of a denoiser.
+
+Written from the published formats: sd-scripts' `lora_unet_…` over the names of diffusers (SD 1 and
+2) or of the original SDXL UNet (`input_blocks`, `middle_block`, `output_blocks`),
+`lora_te…_text_model_…` for CLIP, and the names below `transformer.` that ComfyUI maps.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+RESNET = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+OUTER = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
+
+# Modules that ComfyUI finds below `transformer.`; `#` stands for a number.
+JOINT = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+MLP = ("net.0.proj", "net.2", "linear_in", "linear_out")
+TWO_STREAMS = (
+    *(f"transformer_blocks.#.attn.{name}" for name in JOINT),
+    *(f"transformer_blocks.#.{ff}.{name}" for ff in ("ff", "ff_context") for name in MLP),
+    *("transformer_blocks.#.norm1.linear", "transformer_blocks.#.norm1_context.linear"),
+    *("context_embedder", "proj_out", "norm_out.linear"),
+    *(f"time_text_embed.{kind}_embedder.linear_#" for kind in ("timestep", "text", "guidance")),
+)
+Z_BLOCK = (
+    *(f"attention.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
+    *(f"feed_forward.w{i}" for i in (1, 2, 3)),
+    "adaLN_modulation.0",
+)
+SINGLE = (
+    *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out", "attn.to_qkv_mlp_proj"),
+    *("proj_mlp", "proj_out", "norm.linear"),
+)
+FLUX = (*TWO_STREAMS, *(f"single_transformer_blocks.#.{name}" for name in SINGLE), "x_embedder")
+COMFY = {
+    "StableDiffusion3Pipeline": (
+        *TWO_STREAMS,
+        *(f"transformer_blocks.#.attn2.{name}" for name in JOINT[:4]),
+        "pos_embed.proj",
+    ),
+    "FluxPipeline": FLUX,
+    "Flux2KleinPipeline": FLUX,
+    "ZImagePipeline": (
+        *(
+            f"{at}.#.{name}"
+            for at in ("layers", "noise_refiner", "context_refiner")
+            for name in Z_BLOCK
+        ),
+        *("all_final_layer.2-1.linear", "all_final_layer.2-1.adaLN_modulation.1"),
+        *("all_x_embedder.2-1", "cap_embedder.1", "t_embedder.mlp.0", "t_embedder.mlp.2"),
+    ),
+}
+
+
+def unread_by_comfy(pipeline_class: str, modules: Iterable[str]) -> list[str]:
+    """Modules of a transformer that ComfyUI would pass over with "lora key not loaded"."""
+    known = [re.escape(name).replace(r"\#", r"\d+") for name in COMFY[pipeline_class]]
+    fits = re.compile("|".join(known))
+    return [name for name in modules if not fits.fullmatch(name)]
+
+
+def ldm_name(module: str, layers: int, attentive: Iterable[int]) -> str | None:
+    """A module of SDXL's UNet under its original name (Stability's generative-models).
+
+    Args:
+        module: in diffusers' name, such as `down_blocks.1.attentions.0.proj_in`.
+        layers: residual layers of each level, diffusers' `layers_per_block`.
+        attentive: places of the up blocks that have attention.
+
+    Returns:
+        None where there is no such name that loaders read: an upsampler without attention before
+        it would stand where they expect attention.
+    """
+    if module in OUTER:
+        return OUTER[module]
+    block, _, rest = module.partition(".")
+    if block == "mid_block":
+        kind, place, inner = rest.split(".", 2)
+        number = MIDDLE.get(f"{kind}.{place}")
+        return None if number is None else _inside(f"middle_block.{number}", kind, inner)
+    if block not in ("down_blocks", "up_blocks") or rest.count(".") < 3:
+        return None
+    level, kind, place, inner = rest.split(".", 3)
+    first = int(level) * (layers + 1)
+    if kind == "downsamplers":
+        return f"input_blocks.{first + layers + 1}.0.op" if inner == "conv" else None
+    if kind == "upsamplers":
+        if inner != "conv" or int(level) not in set(attentive):
+            return None
+        return f"output_blocks.{first + layers}.2.conv"
+    number = str(int(kind == "attentions"))
+    if block == "down_blocks":
+        return _inside(f"input_blocks.{first + int(place) + 1}.{number}", kind, inner)
+    return _inside(f"output_blocks.{first + int(place)}.{number}", kind, inner)
+
+
+def _inside(block: str, kind: str, inner: str) -> str | None:
+    name = RESNET.get(inner) if kind == "resnets" else inner
+    return None if name is None else f"{block}.{name}"
+
+
+def unet_names(modules: Iterable[str], config: object, sdxl: bool) -> dict[str, str]:
+    """Names of a UNet's modules, before `lora_unet_` and the underscores.
+
+    SDXL's are the original ones, which sd-scripts trains and all others read too. A UNet that isn't
+    built as SDXL's (the starter's isn't) keeps diffusers' names for all of its modules.
+
+    Args:
+        config: diffusers' of the UNet.
+    """
+    modules = list(modules)
+    layers = getattr(config, "layers_per_block", None)
+    if not sdxl or not isinstance(layers, int):
+        return {module: module for module in modules}
+    kinds = getattr(config, "up_block_types", ())
+    attentive = [i for i, kind in enumerate(kinds) if "CrossAttn" in kind]
+    found = {module: ldm_name(module, layers, attentive) for module in modules}
+    whole = {module: name for module, name in found.items() if name is not None}
+    return whole if len(whole) == len(modules) else {module: module for module in modules}
+
+
+def clip_name(module: str, encoder: int, of: int) -> str:
+    """What sd-scripts calls a module of a CLIP text encoder.
+
+    Args:
+        module: transformers' name; newer versions of transformers leave out `text_model.`.
+        encoder: 1 or 2.
+        of: how many text encoders the base has.
+    """
+    prefix = "lora_te" if of == 1 else f"lora_te{encoder}"
+    if module != "text_projection" and not module.startswith("text_model."):
+        module = f"text_model.{module}"
+    return f"{prefix}.{module}".replace(".", "_")

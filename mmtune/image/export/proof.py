@@ -1,0 +1,108 @@
+"""Whether what was written is the same adapter: its layers, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmtune.errors import AdapterError
+from mmtune.image.base import DiffusionBase
+from mmtune.image.generate import Sampler, active
+
+SOURCE, EXPORTED = "source", "exported"
+PROMPT, SEED, STEPS = "a red apple on a table", 0, 4
+LATENTS = 64  # at most, along the picture's side: 512 pixels of most autoencoders
+LEVELS = 1  # of 255, that pictures may differ by: one rounding
+ROUNDING = 1e-5  # relative to a layer's largest change, in fp32
+
+
+def unproved(path: Path, found: str) -> AdapterError:
+    """The error of an export that isn't the adapter."""
+    return AdapterError(
+        f"{path.name} was not kept, for it isn't the same adapter: {found}",
+        "use the adapter's own folder, which diffusers reads; and report this with its card.json",
+    )
+
+
+class Picture:
+    """One fixed prompt and seed, sampled with a few steps.
+
+    Args:
+        precision: of the base. In fp32 every pixel must be within one level of 255. In a half
+            precision the two ways of adding the same change round differently: then it is their
+            mean.
+    """
+
+    def __init__(self, base: DiffusionBase, precision: str) -> None:
+        self.precision = precision
+        self.base = base
+        step = base.family.multiple
+        most = min(base.resolution, LATENTS * int(base.pipeline.vae_scale_factor))
+        self.side = max(step, most // step * step)
+
+    def draw(self, weights: Mapping[str, float], base: DiffusionBase | None = None) -> Image:
+        """The picture with these adapters, on `base` or its own."""
+        base = base or self.base
+        sampler = Sampler(base, steps=STEPS, guidance=1.0, resolution=self.side)
+        with active(base, weights, getattr(base.denoiser, "peft_config", {})):
+            [image] = sampler.sample([PROMPT], [SEED])
+        return image
+
+    def compare(self, before: Image, after: Image, path: Path) -> dict[str, int | float]:
+        """Figures of the comparison.
+
+        Raises:
+            AdapterError: the pictures differ.
+        """
+        gap = np.abs(np.asarray(before, np.int16) - np.asarray(after, np.int16))
+        most, mean = int(gap.max()), float(gap.mean())
+        if (most if self.precision == "fp32" else mean) > LEVELS:
+            raise unproved(path, f"the same prompt and seed differ by up to {most} of 255")
+        return {"largest difference of a pixel": most}
+
+
+@torch.no_grad()
+def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
+    """Compare each layer's change of weights by the two loaded adapters.
+
+    Returns:
+        How many layers there are.
+
+    Raises:
+        AdapterError: a layer that only one of them has, or another change.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    count, both = 0, {SOURCE: scale, EXPORTED: 1.0}
+    with active(base, both, both):
+        for name, layer in base.denoiser.named_modules():
+            if not isinstance(layer, LoraLayer):
+                continue
+            has = [each for each in both if each in layer.scaling]
+            if len(has) != 2:
+                raise unproved(path, f"only the {' and '.join(has)} adapter changes {name}")
+            wanted, found = (layer.get_delta_weight(each) for each in has)
+            same_change(wanted, found, name, path)
+            vectors = layer.lora_magnitude_vector
+            with_dora = [vectors[each].weight for each in has if each in vectors]
+            if len(with_dora) == 1 or (with_dora and not torch.equal(*with_dora)):
+                raise unproved(path, f"{name} has other magnitudes")
+            count += 1
+    return count
+
+
+def same_change(wanted: Tensor, found: Tensor, name: str, path: Path) -> None:
+    """Two changes of one weight that are equal but for rounding.
+
+    Raises:
+        AdapterError: they aren't.
+    """
+    wanted, found = wanted.float(), found.float()
+    gap, size = float((wanted - found).abs().max()), float(wanted.abs().max())
+    if not gap <= ROUNDING * size:  # also where one of them is not a number
+        raise unproved(path, f"the change of {name} is off by {gap:.3g}, the largest is {size:.3g}")

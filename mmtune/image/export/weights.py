@@ -1,0 +1,159 @@
+"""The adapter's weights with its strength in them, and what a file says of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from mmtune.adapters.card import versions
+from mmtune.adapters.export import Export
+from mmtune.hashing import hash_bytes, hash_file
+from mmtune.image.base import DiffusionBase
+from mmtune.image.generate import WEIGHTS, active
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# modelspec.architecture of Stability's ModelSpec, and ss_base_model_version of sd-scripts.
+NAMES = {
+    "StableDiffusionPipeline": ("stable-diffusion-v1", "sd_v1"),
+    "StableDiffusionXLPipeline": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
+    "StableDiffusion3Pipeline": ("stable-diffusion-3", "sd3"),
+    "FluxPipeline": ("flux-1-dev", "flux1"),
+    "Flux2KleinPipeline": ("flux-2-klein", "flux2"),
+    "ZImagePipeline": ("z-image", "z-image"),
+}
+SD2_WIDTH = 1024  # of the text that Stable Diffusion 2 attends to; 1's is 768
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A LoRA whose strength is in B, so that alpha is the rank and every loader's factor is 1.
+
+    Attributes:
+        tensors: by peft's names below the denoiser (`….lora_A.weight`), fp32.
+        config: of peft, for `lora_adapter_metadata`.
+        rank: the largest.
+    """
+
+    tensors: dict[str, Tensor]
+    config: dict[str, Any]
+    rank: int
+
+    @property
+    def modules(self) -> list[str]:
+        """Names of the adapted modules."""
+        return sorted({key.split(".lora_")[0] for key in self.tensors})
+
+
+def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
+    """The loaded adapter `name`, its B multiplied by peft's own factor and by `scale`.
+
+    The factor is alpha / r, or for rsLoRA (arXiv 2312.03732) alpha / sqrt(r). A file that says
+    alpha = r without rsLoRA has the factor 1, whichever of these a loader knows.
+    """
+    from peft import get_peft_model_state_dict
+
+    denoiser, tensors = base.denoiser, {}
+    with active(base, {name: scale}, {name: None}):  # peft's factors hold the scale, too
+        for key, value in get_peft_model_state_dict(denoiser, adapter_name=name).items():
+            tensor = value.detach().float()
+            module, _, part = key.partition(".lora_")
+            if part.startswith("B."):
+                tensor = tensor * float(denoiser.get_submodule(module).scaling[name])
+            tensors[key] = tensor.cpu().contiguous()
+    config = denoiser.peft_config[name].to_dict()
+    ranks = config.get("rank_pattern") or {}
+    config |= {"lora_alpha": config["r"], "alpha_pattern": dict(ranks), "use_rslora": False}
+    rank = max(len(v) for k, v in tensors.items() if ".lora_A." in k)
+    return Folded(tensors, config, rank)
+
+
+def architecture(base: DiffusionBase) -> tuple[str, str]:
+    """The base's kind, as ModelSpec and as sd-scripts name it."""
+    spec, version = NAMES[base.family.pipeline_class]
+    config = base.denoiser.config
+    velocity = base.pipeline.scheduler.config.get("prediction_type") == "v_prediction"
+    if spec == "stable-diffusion-v1" and config.cross_attention_dim == SD2_WIDTH:
+        return (
+            ("stable-diffusion-v2-768-v", "sd_v2_v")
+            if velocity
+            else (
+                "stable-diffusion-v2-512",
+                "sd_v2",
+            )
+        )
+    if spec == "flux-1-dev" and not config.guidance_embeds:
+        spec = "flux-1-schnell"
+    return spec, version
+
+
+def origin(request: Export) -> dict[str, str]:
+    """Where an export comes from: adapter, data, base and licence, as strings."""
+    card = request.card
+    facts = {
+        "mmtune.adapter": f"{card.name}@{hash_file(request.adapter / WEIGHTS)}",
+        "mmtune.base": card.base,
+        "mmtune.base_hash": card.base_hash,
+        "mmtune.dataset": card.dataset,
+        "mmtune.scale": f"{request.scale:g}",
+        "mmtune.version": versions()["mmtune"],
+    }
+    if request.licence is not None:
+        facts["mmtune.base_licence"] = request.licence.name
+    if request.accepted:
+        facts["mmtune.accepted_licence"] = request.accepted.lower()
+    return facts
+
+
+def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) -> dict[str, str]:
+    """`ss_*` of sd-scripts, `modelspec.*` of ModelSpec 1.0, and where the adapter comes from.
+
+    Args:
+        layout: the code whose names the keys have (`modelspec.implementation`).
+    """
+    card, (spec, version) = request.card, architecture(base)
+    train = card.settings.get("train") or {}
+    facts = {
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(folded.rank),
+        "ss_network_alpha": str(folded.rank),
+        "ss_base_model_version": version,
+        "ss_sd_model_name": card.base,
+        "ss_v2": str("-v2-" in spec),
+        "ss_output_name": card.name,
+        "ss_num_train_images": str(card.rows.get("train", 0)),
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"{spec}/lora",
+        "modelspec.implementation": layout,
+        "modelspec.title": card.name,
+        "modelspec.date": card.created,
+        "modelspec.resolution": f"{base.resolution}x{base.resolution}",
+    }
+    if "lr" in train:
+        facts["ss_learning_rate"] = str(train["lr"])
+    kind = base.pipeline.scheduler.config.get("prediction_type")
+    if kind in ("epsilon", "v_prediction"):
+        facts["modelspec.prediction_type"] = "v" if kind == "v_prediction" else kind
+    if request.licence is not None:
+        facts["modelspec.license"] = request.licence.name
+    return facts | origin(request)
+
+
+def save(tensors: dict[str, Tensor], path: Path, facts: dict[str, str]) -> None:
+    """Write a safetensors file with metadata and the hash of its tensors.
+
+    `modelspec.hash_sha256` (with 0x) and A1111's `sshs_model_hash` cover the file's bytes behind
+    the header, which don't depend on what the header says.
+    """
+    from safetensors.torch import save as to_bytes
+    from safetensors.torch import save_file
+
+    tensors = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in tensors.items()}
+    whole = to_bytes(tensors)
+    digest = hash_bytes(whole[8 + int.from_bytes(whole[:8], "little") :])
+    hashes = {"modelspec.hash_sha256": f"0x{digest}", "sshs_model_hash": digest}
+    save_file(tensors, path, metadata={"format": "pt"} | facts | hashes)
