@@ -208,8 +208,8 @@ def _model(command: _Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0: done. 1: `check` or `cache verify` found something, or an export failed its comparison. 2: an error that the user can mend.
-    130 (143): stopped by Ctrl-C (SIGTERM).
+    0: done. 1: `check` or `cache verify` found something, or an export isn't what was measured.
+    2: an error that the user can mend. 130 (143): stopped by Ctrl-C (SIGTERM).
     """
     from mmtune.train.interrupt import Interrupted
 

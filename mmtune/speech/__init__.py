@@ -129,7 +129,7 @@ class SpeechModality:
         return compare(config, dataset, folder)
 
     def export(self, request: Export) -> Exported:
-        """The base with the adapter in its weights, for transformers, faster-whisper, whisper.cpp."""
+        """The adapter in its base's weights, for transformers, faster-whisper or whisper.cpp."""
         from mmtune.speech.export import export
 
         return export(request)
