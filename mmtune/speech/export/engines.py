@@ -250,6 +250,7 @@ class WhisperCpp:
             "suppress_blank": True,
             "suppress_nst": self.forbids,
             "no_speech_thold": 2.0,  # a probability: never reached
+            "n_threads": torch.get_num_threads(),
         }
         # It counts from 0, and stops behind the limit.
         each = [self._spoken(clip) | {"max_tokens": clip.most - 1} for clip in clips]
@@ -258,7 +259,12 @@ class WhisperCpp:
     def own(self, clips: Sequence[Clip]) -> list[str]:
         """With nothing but the language."""
         samples = [clip.samples for clip in clips]
-        return run(self.path, samples, {}, [self._spoken(clip) for clip in clips])
+        return run(
+            self.path,
+            samples,
+            {"n_threads": torch.get_num_threads()},
+            [self._spoken(clip) for clip in clips],
+        )
 
     @staticmethod
     def _spoken(clip: Clip) -> dict[str, Any]:
