@@ -29,6 +29,7 @@ examples:
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
+  mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl
   mmtune export runs/brand_style --format kohya --out brand.safetensors
 """
 
@@ -172,7 +173,10 @@ def _parser() -> _Parser:
     export = add("export", "write an adapter for other programs, and prove that it is the same")
     export.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
     export.add_argument(
-        "--format", required=True, help="of images: diffusers, kohya (ComfyUI, A1111) or fused"
+        "--format",
+        required=True,
+        help="of speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
+        "of images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     export.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
@@ -181,9 +185,13 @@ def _parser() -> _Parser:
     export.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
     export.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
-        default="fp32",
-        help="of the base while comparing, and of what --format fused writes (default: fp32)",
+        choices=("fp32", "bf16", "fp16", "int8"),
+        default="",
+        help="of speech models, and of what --format fused writes; int8 with ctranslate2 only "
+        "(default: fp32; of ggml fp16)",
+    )
+    export.add_argument(
+        "--check", type=Path, metavar="MANIFEST", help="speech on which it must score the same"
     )
     export.add_argument(
         "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
@@ -216,8 +224,8 @@ def _base(command: _Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0: done. 1: `check` or `cache verify` found something. 2: an error that the user can mend.
-    130 (143): stopped by Ctrl-C (SIGTERM).
+    0: done. 1: `check` or `cache verify` found something, or an export isn't what was measured.
+    2: an error that the user can mend. 130 (143): stopped by Ctrl-C (SIGTERM).
     """
     from mmtune.train.interrupt import Interrupted
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 ERROR = 2  # exit code of a command that could not do all of its work
-FINDINGS = 1  # exit code of a check that found something
+FINDINGS = 1  # exit code of a check that found something, or of an export that isn't the same
 
 
 def recipes(options: argparse.Namespace) -> int:
@@ -413,9 +413,13 @@ def _weighted(text: str | None) -> tuple[Path | None, float]:
 
 
 def export(options: argparse.Namespace) -> int:
-    from mmtune.adapters import export as adapters
-    from mmtune.console import quiet_libraries
+    import sys
 
+    from mmtune.adapters import export as adapters
+    from mmtune.console import output, plain_table, quiet_libraries
+
+    if options.check is not None and not options.check.exists():
+        raise ConfigError(f"no such file or folder: {options.check}", "give a manifest.jsonl")
     quiet_libraries()
     done = adapters.export(
         options.run,
@@ -424,6 +428,7 @@ def export(options: argparse.Namespace) -> int:
         base=options.base,
         scale=options.scale,
         precision=options.precision,
+        check=options.check,
         accept=options.accept_licence,
     )
     if options.json:
@@ -431,11 +436,19 @@ def export(options: argparse.Namespace) -> int:
         import json
 
         print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
-        return 0
+        return FINDINGS if done.failed else 0
     print(done.path)
-    print("proved: " + ", ".join(f"{name} {value}" for name, value in done.proof.items()))
+    if done.table:
+        output().print(plain_table(done.table))
+    proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
+    if proof and not done.failed:
+        print(f"proved: {proof}")
     for note in done.notes:
         print(f"note: {note}")
+    if done.failed:
+        print(f"failed: {done.failed}", file=sys.stderr)
+        print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
+        return FINDINGS
     return 0
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import BaseModelError
-from mmtune.image.base import STARTER_HINT, read_index, resolve_base
 
 ENDLESS = 100_000  # tokens: what a tokenizer without a limit claims is far more
 DENOISERS = ("unet", "transformer")
@@ -61,6 +60,8 @@ def read_limits(base: str) -> Limits:
     Raises:
         BaseModelError: it can't be found, or a file of it can't be read.
     """
+    from mmtune.image.base import read_index, resolve_base  # with torch: only where a base is named
+
     source = resolve_base(base)
     index = read_index(source)
     rooms = [_room(base, source, name) for name in index if name.startswith("tokenizer")
@@ -83,6 +84,8 @@ def _room(base: str, source: Path | str, name: str) -> TextRoom | None:
         tokenizer = AutoTokenizer.from_pretrained(source, subfolder=name)
         tokens = int(tokenizer.model_max_length)
     except Exception as error:  # transformers and the hub raise many kinds
+        from mmtune.image.base import STARTER_HINT
+
         raise BaseModelError(
             f"{base}: its {name} can't be read: {_first_line(error)}",
             f"complete the folder, or {STARTER_HINT}",
@@ -113,6 +116,8 @@ def _config(source: Path | str, part: str) -> dict[str, Any]:
             path = Path(hf_hub_download(source, f"{part}/config.json"))
         value = json.loads(path.read_text(encoding="utf-8"))
     except Exception as error:  # the hub's client raises its own, its transport's and the OS's
+        from mmtune.image.base import STARTER_HINT
+
         raise BaseModelError(
             f"{source}: {part}/config.json can't be read: {_first_line(error)}",
             f"complete the folder, or {STARTER_HINT}",
