@@ -67,7 +67,7 @@ def test_every_adapted_weight_gets_a_gradient(tmp_path: Path, kind: str) -> None
     assert len({id(p) for g in task.param_groups() for p in g["params"]}) == len(trained)
 
 
-@pytest.mark.parametrize("kind", ["sdxl", "sd"])
+@pytest.mark.parametrize("kind", ["sdxl", pytest.param("sd", marks=pytest.mark.slow)])
 def test_a_run_and_what_diffusers_makes_of_it(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
