@@ -54,7 +54,8 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     found = synthetic(tmp_path_factory.mktemp("sentences"))
     assert found is not None
-    return Material(found.rows[:4], found.source)
+    # Without the second: there two words are 0.02 apart in logits, which is no engine's fault.
+    return Material((found.rows[0], *found.rows[2:5]), found.source)
 
 
 @pytest.fixture(scope="module")
