@@ -30,6 +30,7 @@ from tests.speech.test_transcribe import make_adapter
 
 pytestmark = needs(TINY, ESPEAK)
 WEAK = 0.02  # changes logits, and some words
+WRONG = 25.0  # a scale at which that garbles everything
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_transformers_passes_and_a_wrong_scale_does_not(
     found = judged(material, reference, Transformers(folder))
     assert found.passed, found.faults
     assert (found.clips, found.identical_raw, found.difference) == (4, 1.0, 0.0)
-    write_transformers(merge(TINY, adapter, 12.0), tmp_path)
+    write_transformers(merge(TINY, adapter, WRONG), tmp_path)
     found = judged(few(material), reference, Transformers(tmp_path))
     assert not found.passed
     assert any("points apart" in fault for fault in found.faults)
@@ -221,7 +222,7 @@ def test_the_command_writes_checks_and_tells(
     import mmtune.speech.export.merge as merging
 
     whole = merging.merge
-    monkeypatch.setattr(merging, "merge", lambda b, a, s: whole(b, a, 12 * s))
+    monkeypatch.setattr(merging, "merge", lambda b, a, s: whole(b, a, WRONG * s))
     out = tmp_path / "wrong"
     assert export(adapter, out, *flags) == 1
     told = capsys.readouterr()
