@@ -54,12 +54,29 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Material:
     found = synthetic(tmp_path_factory.mktemp("sentences"))
     assert found is not None
     # Without the second: there two words are 0.02 apart in logits, which is no engine's fault.
-    return Material((found.rows[0], *found.rows[2:5]), found.source)
+    return Material((found.rows[0], *found.rows[3:5]), found.source)
+
+
+class Remembering(Reference):
+    """Hears each clip once, for all tests."""
+
+    def __init__(self, base: WhisperBase, adapter: Path, scale: float) -> None:
+        super().__init__(base, adapter, scale)
+        self.heard: dict[bytes, str] = {}
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        new = [clip for clip in clips if clip.samples.tobytes() not in self.heard]
+        texts = super().same(new)
+        self.heard |= {clip.samples.tobytes(): text for clip, text in zip(new, texts, strict=True)}
+        return [self.heard[clip.samples.tobytes()] for clip in clips]
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        return [""] * len(clips)
 
 
 @pytest.fixture(scope="module")
 def reference(adapter: Path) -> Reference:
-    return Reference(load_base(TINY), adapter, 1.0)
+    return Remembering(load_base(TINY), adapter, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +92,7 @@ def folder(merged: WhisperBase, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def few(material: Material) -> Material:
-    return Material(material.rows[:2], material.source)
+    return Material(material.rows[:1], material.source)
 
 
 class Quick:
@@ -97,9 +114,7 @@ def judged(
     engine: Transformers | FasterWhisper | WhisperCpp,
     precision: str = "fp32",
 ) -> parity.Parity:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Reference, "own", lambda self, clips: [""] * len(clips))
-        return parity.compare(material.rows, material.source, reference, Quick(engine), precision)
+    return parity.compare(material.rows, material.source, reference, Quick(engine), precision)
 
 
 def test_the_reference_is_the_predictor_that_evaluates(
@@ -109,9 +124,10 @@ def test_the_reference_is_the_predictor_that_evaluates(
     from mmtune.speech.predictor import ADAPTER
 
     predictor: SpeechPredictor = reference.predictor
-    asked = [Request(row, {ADAPTER: 1.0}) for row in material.rows]
+    rows = few(material).rows
+    asked = [Request(row, {ADAPTER: 1.0}) for row in rows]
     heard = [str(each.value) for each in predictor.predict(asked)]
-    assert reference.same(reference.clips(material.rows)) == heard
+    assert reference.same(reference.clips(rows)) == heard
     assert all(heard)
 
 
@@ -120,7 +136,7 @@ def test_transformers_passes_and_a_wrong_scale_does_not(
 ) -> None:
     found = judged(material, reference, Transformers(folder))
     assert found.passed, found.faults
-    assert (found.clips, found.identical_raw, found.difference) == (4, 1.0, 0.0)
+    assert (found.clips, found.identical_raw, found.difference) == (3, 1.0, 0.0)
     write_transformers(merge(TINY, adapter, WRONG), tmp_path)
     found = judged(few(material), reference, Transformers(tmp_path))
     assert not found.passed
@@ -201,7 +217,7 @@ def test_the_command_writes_checks_and_tells(
     data = tmp_path / "data"
     data.mkdir()
     lines = []
-    for row in material.rows[:2]:
+    for row in few(material).rows:
         assert isinstance(row, SpeechRow)
         shutil.copy(row.path, data)
         lines.append(json.dumps({"audio": row.path.name, "text": row.text}))
@@ -211,7 +227,7 @@ def test_the_command_writes_checks_and_tells(
     assert export(adapter, out, *flags) == 0
     printed = capsys.readouterr().out
     assert "WER %, same options" in printed
-    assert "proved: clips 2" in printed
+    assert "proved: clips 1" in printed
     assert "words are few" in printed
     facts = json.loads((out / parity.FILE).read_text())
     assert facts["passed"] is True
