@@ -99,7 +99,7 @@ class ImagePredictor:
     Args:
         base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
-        features: shares cached caption embeddings.
+        features: shares cached caption embeddings, unless an adapter changes a text encoder.
 
     Raises:
         AdapterError: an adapter's file is missing, doesn't match the base, or changes nothing.
@@ -117,10 +117,12 @@ class ImagePredictor:
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
+        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
+        if len(base.adapted) > 1:
+            features = None  # captions mean something else with each adapter
         self.sampler = Sampler(
             base, features, steps=steps, guidance=guidance, resolution=resolution
         )
-        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
         self.fingerprint = hash_json(
             [base.fingerprint, str(base.dtype), files, steps, guidance, self.sampler.resolution]
         )
@@ -162,17 +164,17 @@ def active(
     if not known:
         yield
         return
-    denoiser = base.denoiser
+    pipeline = base.pipeline
     on = {name: weight for name, weight in weights.items() if weight != 0}
     if on:
-        denoiser.enable_lora()
-        denoiser.set_adapters(list(on), list(on.values()))
+        pipeline.enable_lora()
+        pipeline.set_adapters(list(on), list(on.values()))
     else:
-        denoiser.disable_lora()
+        pipeline.disable_lora()
     try:
         yield
     finally:
-        denoiser.disable_lora()
+        pipeline.disable_lora()
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
@@ -212,8 +214,12 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             "load it on the base named in its card.json",
         )
     given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
-    expected = get_peft_model_state_dict(base.denoiser, adapter_name=name)
-    wanted = {f"{part}.{key}" for key in expected}
+    wanted = {
+        f"{part}.{key}"
+        for part, model in base.adapted.items()
+        if name in model.peft_config
+        for key in get_peft_model_state_dict(model, adapter_name=name)
+    }
     require_match(wanted - given, given - wanted, path, base.name)
     with active(base, {}, {name: path}):
         without = probe_output(base)
