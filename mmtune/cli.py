@@ -151,11 +151,23 @@ def _parser() -> _Parser:
     )
 
     generate = add("generate", "make images in the adapter's style")
-    _model(generate)
-    generate.add_argument("--prompt", required=True)
+    generate.add_argument(
+        "--adapter",
+        action="append",
+        metavar="DIR[=WEIGHT]",
+        help="a run's folder, or its adapter/; again for another adapter of the same base",
+    )
+    _base(generate)
+    generate.add_argument("--prompt", required=True, action="append", help="may be given again")
     generate.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
-    generate.add_argument("--scale", type=float, default=1.0, help="of the adapter; 0 is the base")
+    generate.add_argument("--seeds", type=_integers, metavar="A,B", help="these, one image each")
+    generate.add_argument(
+        "--scale", type=float, default=1.0, help="of all adapters; 0 is the base (default: 1)"
+    )
+    generate.add_argument("--steps", type=_positive, help="default: as in the adapter's training")
+    generate.add_argument("--guidance", type=float, help="default: as in the adapter's training")
+    generate.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
     generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
 
     export = add("export", "write an adapter for other programs, and prove that it is the same")
@@ -202,6 +214,10 @@ def _model(command: _Parser) -> None:
     command.add_argument(
         "--adapter", type=Path, metavar="DIR", help="a run's folder, or its adapter/"
     )
+    _base(command)
+
+
+def _base(command: _Parser) -> None:
     command.add_argument("--base", help="default: the adapter's; without an adapter, it alone")
 
 
@@ -301,3 +317,7 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
     return value
+
+
+def _integers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]

@@ -354,24 +354,62 @@ def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def generate(options: argparse.Namespace) -> int:
-    base, adapter, settings = _model(options, "image")
+    adapters: dict[Path, float] = {}
+    settings: dict[str, Any] = {}
+    base = options.base
+    for text in options.adapter or [None]:
+        path, weight = _weighted(text)
+        one = argparse.Namespace(adapter=path, base=options.base)
+        found, folder, trained_with = _model(one, "image")
+        if folder is None:
+            base = found
+            continue
+        if folder in adapters:
+            raise ConfigError(f"--adapter {path} is given twice", "give it once, with its =WEIGHT")
+        if base is not None and found != base:
+            raise AdapterError(
+                f"{folder} is for {found}, and the adapter before it for {base}",
+                "take adapters of one base, or say which to use: --base BASE",
+            )
+        adapters[folder], base = weight, found
+        settings = settings or trained_with
+    given = {name: getattr(options, name) for name in ("steps", "guidance")}
+    chosen = {name: settings[name] for name in given if name in settings}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    if chosen.get("guidance", 1) < 1:
+        raise ConfigError(f"--guidance {options.guidance:g} is below 1", "1 is off")
+    if options.seeds and options.count > 1:
+        raise ConfigError("--seeds and --count are both given", "--count N counts from --seed")
     from mmtune.console import quiet_libraries
     from mmtune.image import generate as image
 
     quiet_libraries()
-
     paths = image.generate(
-        [options.prompt],
+        options.prompt,
         options.out,
         base=base,
-        adapter=adapter,
+        adapter=adapters,
         weight=options.scale,
-        seeds=range(options.seed, options.seed + options.count),
-        **{name: settings[name] for name in ("steps", "guidance") if name in settings},
+        seeds=options.seeds or range(options.seed, options.seed + options.count),
+        grid=options.grid,
+        **chosen,
     )
     for path in paths:
         print(path)
     return 0
+
+
+def _weighted(text: str | None) -> tuple[Path | None, float]:
+    """An adapter's path and its weight, of `DIR` or `DIR=WEIGHT`."""
+    if text is None:
+        return None, 1.0
+    path, equals, weight = text.rpartition("=")
+    if equals and path and not Path(text).exists():
+        try:
+            return Path(path), float(weight)
+        except ValueError:
+            pass
+    return Path(text), 1.0
 
 
 def export(options: argparse.Namespace) -> int:

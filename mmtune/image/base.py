@@ -57,6 +57,12 @@ class DiffusionBase:
         """The UNet or transformer."""
         return self.family.denoiser
 
+    @property
+    def adapted(self) -> dict[str, Any]:
+        """The models that hold adapters, by the names of the pipeline's parts."""
+        parts = {self.family.denoiser_name: self.denoiser, **self.family.text_encoders}
+        return {name: model for name, model in parts.items() if getattr(model, "peft_config", None)}
+
 
 def pick_device() -> torch.device:
     """This process's accelerator if there is one, otherwise the CPU."""

@@ -36,6 +36,11 @@ class Denoiser(nn.Module):
         self.family = base.family
         # Under its own name, which the names of the trained weights begin with.
         self.add_module(base.family.denoiser_name, base.denoiser)
+        # Text encoders that train too are called here, so that processes synchronise them.
+        self._text = [n for n in base.adapted if n != base.family.denoiser_name]
+        for name in self._text:
+            self.add_module(name, base.adapted[name])
+        self.pipeline = base.pipeline
         self.objective = objective
         self.dtype = base.dtype
         self.keep_layout = keep_layout
@@ -46,7 +51,7 @@ class Denoiser(nn.Module):
 
         Args:
             batch: `latents` and `noise` [rows, channels, h, w], `timesteps` [rows], and what
-                `Family.conditions` gave.
+                `Family.conditions` gave, of embeddings or, if text encoders train, of tokens.
         """
         latents: Tensor = batch["latents"]
         noise: Tensor = batch["noise"]
@@ -57,7 +62,7 @@ class Denoiser(nn.Module):
             for name, value in batch.items()
             if name not in KEYS
         }
-        predicted = self._predict(noisy, timesteps, conditions)
+        predicted = self._predict(noisy, timesteps, self._embedded(conditions))
         target = self.objective.target(latents, noise, timesteps)
         if self.keep_layout:
             tokens = self.family.tokens(latents.shape)
@@ -70,6 +75,15 @@ class Denoiser(nn.Module):
         weights = self.objective.weights(timesteps)
         return Loss(errors.sum(1) * weights, torch.full_like(weights, errors.shape[1]))
 
+    def _embedded(self, conditions: Tensors) -> Tensors:
+        if not self._text:
+            return conditions
+        names = ("zeros", *self.family.text_encoders)
+        models = {name: self.get_submodule(name) for name in self.family.text_encoders}
+        rest = {name: value for name, value in conditions.items() if name not in names}
+        embedded = self.family.embed(models, conditions)
+        return rest | {name: value.to(self.dtype) for name, value in embedded.items()}
+
     @property
     def _model(self) -> nn.Module:
         return self.get_submodule(self.family.denoiser_name)
@@ -79,9 +93,8 @@ class Denoiser(nn.Module):
 
     @torch.no_grad()
     def _without_adapters(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
-        denoiser = self.family.denoiser
-        denoiser.disable_adapters()
+        self.pipeline.disable_lora()
         try:
-            return self._predict(noisy, timesteps, conditions).float()
+            return self._predict(noisy, timesteps, self._embedded(conditions)).float()
         finally:
-            denoiser.enable_adapters()
+            self.pipeline.enable_lora()

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
+from mmtune.adapters.card import FILE as CARD
+from mmtune.adapters.card import read_card
 from mmtune.adapters.lora import probe, require_match
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_file, hash_json
 from mmtune.image.base import DiffusionBase, load_base, pick_device, quiet
+from mmtune.image.mark import save_png
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
 from mmtune.precision import DTYPES, choose
@@ -96,7 +99,7 @@ class ImagePredictor:
     Args:
         base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
-        features: shares cached caption embeddings.
+        features: shares cached caption embeddings, unless an adapter changes a text encoder.
 
     Raises:
         AdapterError: an adapter's file is missing, doesn't match the base, or changes nothing.
@@ -114,10 +117,12 @@ class ImagePredictor:
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
+        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
+        if len(base.adapted) > 1:
+            features = None  # captions mean something else with each adapter
         self.sampler = Sampler(
             base, features, steps=steps, guidance=guidance, resolution=resolution
         )
-        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
         self.fingerprint = hash_json(
             [base.fingerprint, str(base.dtype), files, steps, guidance, self.sampler.resolution]
         )
@@ -159,17 +164,17 @@ def active(
     if not known:
         yield
         return
-    denoiser = base.denoiser
+    pipeline = base.pipeline
     on = {name: weight for name, weight in weights.items() if weight != 0}
     if on:
-        denoiser.enable_lora()
-        denoiser.set_adapters(list(on), list(on.values()))
+        pipeline.enable_lora()
+        pipeline.set_adapters(list(on), list(on.values()))
     else:
-        denoiser.disable_lora()
+        pipeline.disable_lora()
     try:
         yield
     finally:
-        denoiser.disable_lora()
+        pipeline.disable_lora()
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
@@ -209,8 +214,12 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             "load it on the base named in its card.json",
         )
     given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
-    expected = get_peft_model_state_dict(base.denoiser, adapter_name=name)
-    wanted = {f"{part}.{key}" for key in expected}
+    wanted = {
+        f"{part}.{key}"
+        for part, model in base.adapted.items()
+        if name in model.peft_config
+        for key in get_peft_model_state_dict(model, adapter_name=name)
+    }
     require_match(wanted - given, given - wanted, path, base.name)
     with active(base, {}, {name: path}):
         without = probe_output(base)
@@ -243,12 +252,13 @@ def generate(
     folder: Path,
     *,
     base: str,
-    adapter: Path | None = None,
+    adapter: Path | Mapping[Path, float] | None = None,
     weight: float = 1.0,
     seeds: Sequence[int] = (0,),
     steps: int = 30,
     guidance: float = 5.0,
     precision: str = "auto",
+    grid: bool = False,
 ) -> list[Path]:
     """Sample images and write them as PNG; what `mmtune generate` calls.
 
@@ -256,12 +266,14 @@ def generate(
         prompts: one or more.
         folder: where the files go; it is made.
         base: hub id, folder or starter.
-        adapter: an adapter folder; None samples the base.
-        weight: of the adapter; 0 is the base.
+        adapter: an adapter folder, or several with their weights; None samples the base.
+        weight: of all adapters together; 0 is the base.
         seeds: images of each prompt.
+        grid: also write `grid.png`: the base, each adapter alone, and all of them.
 
     Returns:
-        The files, by prompt and then by seed. Each PNG records its prompt, seed and adapter.
+        The files, by prompt and then by seed, and then the grid. Each PNG records prompt, seed,
+        settings, base and adapters, and that a model made it (see `mmtune.image.mark`).
 
     Raises:
         BaseModelError: see `load_base`.
@@ -269,7 +281,6 @@ def generate(
         ConfigError: there is no prompt, or `folder` is meant as a picture's name.
     """
     from PIL.Image import registered_extensions
-    from PIL.PngImagePlugin import PngInfo
 
     if not prompts or not seeds:
         raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
@@ -278,33 +289,65 @@ def generate(
             f"--out {folder} is no folder: the pictures are named by prompt and seed",
             f"--out {folder.with_suffix('')}",
         )
+    given = adapter if isinstance(adapter, Mapping) else {adapter: 1.0} if adapter else {}
+    known = {f"adapter{i}": path for i, path in enumerate(given)}
+    weights = {name: given[path] * weight for name, path in known.items()}
     device = pick_device()
     loaded = load_base(base, device, DTYPES[choose(precision, device)])
-    known = {"adapter": adapter} if adapter is not None else {}
     predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
-    requests = [
-        Request(
-            ImageRow(id=f"{i}-{seed}", image="-", caption=prompt),
-            dict.fromkeys(known, weight),
-            seed,
-        )
-        for i, prompt in enumerate(prompts)
-        for seed in seeds
-    ]
+    asked = [(prompt, seed) for prompt in prompts for seed in seeds]
+
+    def draw(on: Mapping[str, float]) -> list[Image]:
+        requests = [
+            Request(ImageRow(id=str(i), image="-", caption=prompt), on, seed)
+            for i, (prompt, seed) in enumerate(asked)
+        ]
+        return [prediction.value for prediction in predictor.predict(requests)]
+
+    drawn, facts = draw(weights), _facts(loaded, known, weights, steps, guidance)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for request, prediction in zip(requests, predictor.predict(requests), strict=True):
-        prompt = request.row.reference
-        path = folder / file_name(prompt, request.seed, None if weight == 1 else weight)
-        info = PngInfo()
-        for key, value in {
-            "prompt": prompt,
-            "seed": request.seed,
-            "base": base,
-            "adapter": adapter or "",
-            "weight": weight,
-        }.items():
-            info.add_itxt(key, str(value))
-        prediction.value.save(path, pnginfo=info)
+    for (prompt, seed), image in zip(asked, drawn, strict=True):
+        path = folder / file_name(prompt, seed, None if weight == 1 else weight)
+        save_png(image, path, {"prompt": prompt, "seed": seed} | facts)
         paths.append(path)
+    if grid:
+        from mmtune.image.compare import draw_grid
+
+        rows: dict[str, Sequence[Image]] = {"base": draw({})} if known else {}
+        if len(known) > 1:
+            alone = {name: {name: value} for name, value in weights.items()}
+            rows |= {label(known[name], 8): draw(on) for name, on in alone.items()}
+        rows["together" if len(known) > 1 else "adapter" if known else "base"] = drawn
+        paths.append(folder / "grid.png")
+        save_png(draw_grid([f"#{seed} {prompt}" for prompt, seed in asked], rows), paths[-1], facts)
     return paths
+
+
+def label(folder: Path, most: int = 60) -> str:
+    """An adapter's name: that of its card, else of its folder."""
+    card = folder / CARD
+    return (read_card(folder).name if card.is_file() else folder.name)[:most]
+
+
+def _facts(
+    base: DiffusionBase,
+    adapters: Mapping[str, Path],
+    weights: Mapping[str, float],
+    steps: int,
+    guidance: float,
+) -> dict[str, str]:
+    """What all pictures of one call have in common."""
+    versions = [
+        f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weights[name]:g}"
+        for name, path in adapters.items()
+    ]
+    return {
+        "steps": str(steps),
+        "guidance": f"{guidance:g}",
+        "base": base.name,
+        "base_hash": base.fingerprint,
+        "adapter": ", ".join(str(path) for path in adapters.values()),
+        "adapter_version": ", ".join(versions),
+        "weight": ", ".join(f"{value:g}" for value in weights.values()) or "0",
+    }

@@ -17,6 +17,8 @@ class ImageOptions(Section):
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
+    # Also adapt the CLIP text encoders of Stable Diffusion 1.x, 2.x and XL; captions aren't stored.
+    text_encoder: bool = False
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
     # Bases that were trained by flow matching: density of the timesteps before the base's own shift
     # (arXiv 2403.03206, sec. 3.1). min_snr is not for them; other bases draw uniformly.

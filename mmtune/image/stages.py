@@ -24,10 +24,10 @@ BLOCK = 8  # parts per call on an accelerator
 PREPROCESSING = 2  # raise it when a stored value changes for the same image
 
 
-def text_part(caption: str) -> Part:
+def text_part(caption: str, stage: str = "text") -> Part:
     """The part of a caption; all empty captions share one entry."""
     caption = caption.strip()
-    return Part("text", hash_text(caption), origin=caption)
+    return Part(stage, hash_text(caption), origin=caption)
 
 
 def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
@@ -136,6 +136,24 @@ class LatentStage:
             if upcast:
                 vae.to(torch.float16)
         return self.base.family.latents(encoded)
+
+
+class TokenStage:
+    """Captions to what a text encoder that is itself adapted reads, see `Family.tokens_of`."""
+
+    block = 1
+
+    def __init__(self, base: DiffusionBase) -> None:
+        self.base = base
+        self.fingerprint = hash_json(["tokens", base.family.name, base.hashes["text"]])
+
+    def shape_key(self, part: Part) -> str:
+        """One kind."""
+        return "tokens"
+
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """Token ids of captions; `Part.origin` is the caption."""
+        return self.base.family.tokens_of([str(part.origin) for part in parts])
 
 
 class TextStage:

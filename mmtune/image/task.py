@@ -22,7 +22,7 @@ from mmtune.image.generate import Sampler
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
-from mmtune.image.stages import FLIPPED, LatentStage, TextStage, text_part
+from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
@@ -96,14 +96,21 @@ class ImageTask:
                 f"use {largest} or less",
             )
         self.objective = objective_of(base.pipeline.scheduler, self.family, options)
+        text = TextStage(base)
         self.stages: Mapping[str, Stage] = {
             "latent": LatentStage(base, self.resolution, options.background, self.buckets),
-            "text": TextStage(base),
+            "text": text,
         }
+        self._captions = "text"  # the stage that training reads
+        if options.text_encoder:
+            self._captions = "tokens"
+            self.stages = {**self.stages, "tokens": TokenStage(base)}
         self.features = Features(self.stages, cache)
+        # An embedding that changes from step to step is not stored.
+        self._now = Features({"text": text}, None) if options.text_encoder else self.features
         self.sampler = Sampler(
             base,
-            self.features,
+            self._now,
             steps=options.steps,
             guidance=options.guidance,
             resolution=self.resolution,
@@ -121,7 +128,12 @@ class ImageTask:
     def _attach(self, config: RunConfig) -> None:
         from diffusers.training_utils import cast_training_params
 
-        denoiser = self.base.denoiser
+        denoiser, encoders = self.base.denoiser, self.family.text_encoders
+        if self.options.text_encoder and not encoders:
+            raise ConfigError(
+                f"task.text_encoder: the text encoders of {self.family.name} are not adapted",
+                "leave it out: the denoiser learns a look without",
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
@@ -134,16 +146,21 @@ class ImageTask:
                     f"name modules of the {self.family.denoiser_name}: "
                     + ", ".join(self.family.targets),
                 ) from None
-        cast_training_params(denoiser, dtype=torch.float32)
+            if self.options.text_encoder:
+                plain = config.lora.model_copy(update={"targets": []})  # those are the denoiser's
+                for name, encoder in encoders.items():
+                    chosen = lora_config(plain, self.family.text_targets(name))
+                    encoder.add_adapter(chosen, adapter_name=ADAPTER)
+        cast_training_params(list(self.base.adapted.values()), dtype=torch.float32)
 
     def variants(self, row: Row) -> Iterable[Part]:
         """The image, mirrored too if asked for, its caption, and the empty caption."""
         yield self._latent(row, 0)
         if self.options.flip:
             yield self._latent(row, FLIPPED)
-        yield text_part(row.reference)
+        yield text_part(row.reference, self._captions)
         if self.options.caption_dropout:
-            yield text_part("")
+            yield text_part("", self._captions)
 
     def _latent(self, row: Row, view: int) -> Part:
         return Part("latent", row.content, view, origin=row)
@@ -157,7 +174,7 @@ class ImageTask:
         view = FLIPPED if self.options.flip and draw.integer("flip", 2) else 0
         dropped = draw.uniform("caption dropout") < self.options.caption_dropout
         caption = "" if dropped else row.reference
-        return Example(row, (self._latent(row, view), text_part(caption)))
+        return Example(row, (self._latent(row, view), text_part(caption, self._captions)))
 
     def collate(
         self,
@@ -180,7 +197,7 @@ class ImageTask:
             ),
         }
         conditions = self.family.conditions(
-            [t["text"] for t in tensors], [t["latent"] for t in tensors]
+            [t[self._captions] for t in tensors], [t["latent"] for t in tensors]
         )
         return batch | conditions
 
@@ -200,9 +217,9 @@ class ImageTask:
         rows = sorted(rows, key=lambda row: row.id)
         count = self.options.validation_images
         chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
-        denoiser = self.base.denoiser
+        pipeline = self.base.pipeline
         loss, samples = self._loss(rows), self._sample(chosen)
-        denoiser.disable_lora()  # the frozen base describes, and gives the scale's zero
+        pipeline.disable_lora()  # the frozen base describes, and gives the scale's zero
         try:
             metric = self._style()
             distance = metric.distance(samples)
@@ -210,14 +227,14 @@ class ImageTask:
                 base = samples if self._untrained() else self._sample(chosen)
                 self._scale = metric.distance(base), metric.distance(self._open(rows[:count]))
         finally:
-            denoiser.enable_lora()
+            pipeline.enable_lora()
         values = {"style_distance": distance, "loss": loss}
         style = on_scale(distance, *self._scale)
         return values if math.isnan(style) else values | {"style": style}
 
     def _style(self) -> StyleDistance:
         if self._metric is None:
-            describe = StyleDescriptor(self.base, self.resolution, self.features)
+            describe = StyleDescriptor(self.base, self.resolution, self._now)
             self._metric = StyleDistance(describe, self._open(self._brand))
         return self._metric
 
@@ -230,7 +247,7 @@ class ImageTask:
 
     def _untrained(self) -> bool:
         # LoRA begins with B = 0: the base itself.
-        named = self.base.denoiser.named_parameters()
+        named = self.module.named_parameters()
         return not any(bool(p.any()) for name, p in named if "lora_B" in name)
 
     def _loss(self, rows: Sequence[Row]) -> float:
@@ -238,7 +255,8 @@ class ImageTask:
         for seed in range(LOSS_DRAWS):
             for chosen in self._batches(rows):
                 examples = [
-                    Example(row, (self._latent(row, 0), text_part(row.reference))) for row in chosen
+                    Example(row, (self._latent(row, 0), text_part(row.reference, self._captions)))
+                    for row in chosen
                 ]
                 stored = iter(self.features.get([p for e in examples for p in e.parts]))
                 tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
@@ -267,20 +285,23 @@ class ImageTask:
         from diffusers.training_utils import _collate_lora_metadata
         from peft import get_peft_model_state_dict
 
-        denoiser, name = self.base.denoiser, self.family.denoiser_name
-        weights = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
-        layers = {k: v.float().cpu().contiguous() for k, v in weights.items()}
+        layers = {
+            f"{name}_lora_layers": {
+                key: value.float().cpu().contiguous()
+                for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
+            }
+            for name, model in self.base.adapted.items()
+        }
         type(self.base.pipeline).save_lora_weights(
-            folder,
-            **{f"{name}_lora_layers": layers},
-            **_collate_lora_metadata({name: denoiser}),
+            folder, **layers, **_collate_lora_metadata(self.base.adapted)
         )
 
     def release(self) -> DiffusionBase:
         """The base as it was loaded, without the adapter; the task can't be used afterwards."""
-        pipeline = self.base.pipeline
-        pipeline.unload_lora_weights()
-        self.base.denoiser.requires_grad_(False).eval()
+        adapted = self.base.adapted
+        self.base.pipeline.unload_lora_weights()
+        for model in adapted.values():
+            model.requires_grad_(False).eval()
         return self.base
 
 

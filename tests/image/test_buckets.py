@@ -58,7 +58,9 @@ def test_the_time_ids_are_those_of_the_cut(size: tuple[int, int], ids: list[int]
     assert found == ids
 
 
-@pytest.mark.parametrize("kind", ["sdxl", "flux-dev", "flux2-klein"])
+@pytest.mark.parametrize(
+    "kind", ["sdxl", "flux-dev", pytest.param("flux2-klein", marks=pytest.mark.slow)]
+)
 def test_batches_hold_one_shape_and_every_row_keeps_its_loss(tmp_path: Path, kind: str) -> None:
     data = tiny.brand(tmp_path / "brand", count=6, size=(60, 30))
     for i, path in enumerate(sorted(tiny.brand(tmp_path / "tall", size=(30, 60)).glob("*box*"))):

@@ -283,7 +283,13 @@ def test_the_shift_is_the_samplers(kind: str) -> None:
     assert ours == pytest.approx(found, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(k, marks=pytest.mark.slow if k in ("sd3-no-t5", "flux-schnell") else ())
+        for k in KINDS
+    ],
+)
 def test_a_folder_becomes_an_adapter_that_diffusers_reads(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,7 +384,13 @@ def test_an_adapter_of_another_family_is_refused(tmp_path: Path) -> None:
             ImagePredictor(tiny.loaded(kind), {"a": tmp_path / "adapter"}, steps=1, guidance=1.0)
 
 
-@pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux-schnell", "z-image"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(k, marks=pytest.mark.slow if k in ("sd", "flux-schnell") else ())
+        for k in ("sd", "sdxl", "sd3", "flux-schnell", "z-image")
+    ],
+)
 def test_each_image_meets_its_own_caption(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -156,3 +156,70 @@ def test_generate_writes_pngs_that_say_what_they_are(adapter: Path, tmp_path: Pa
         assert image.tobytes() != on
     with pytest.raises(ConfigError, match="no prompt"):
         generate([], tmp_path, **settings)
+
+
+def test_a_picture_says_how_it_was_made_and_that_a_model_made_it(tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    from mmtune.hashing import hash_file
+    from tests.image import adapters
+
+    one = adapters.make(tmp_path / "one", "sd")
+    two = adapters.make(tmp_path / "two", "sd", r=2, target_modules=["conv1"])
+    settings = {"base": str(tiny.saved("sd")), "steps": 2, "guidance": 1.5}
+    given = {one: 0.7, two: 0.5}
+    out = tmp_path / "out"
+    paths = generate(["rød bold"], out, adapter=given, seeds=(0, 3), grid=True, **settings)
+    assert [p.name for p in paths] == ["rød-bold-seed0.png", "rød-bold-seed3.png", "grid.png"]
+    with Image.open(paths[1]) as image:
+        said = {k: str(v) for k, v in image.info.items()}
+        drawn = image.tobytes()
+    assert (said["prompt"], said["seed"]) == ("rød bold", "3")
+    assert (said["steps"], said["guidance"], said["base"]) == ("2", "1.5", settings["base"])
+    assert said["base_hash"] == tiny.loaded("sd").fingerprint
+    versions = [f"brand@{hash_file(a / WEIGHTS)[:16]}*{w:g}" for a, w in ((one, 0.7), (two, 0.5))]
+    assert said["adapter_version"] == ", ".join(versions)
+    for path in paths:
+        with Image.open(path) as image:
+            packet = str(image.info["XML:com.adobe.xmp"])
+        root = ElementTree.fromstring(packet)
+        [description] = root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+        name = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
+        assert description.attrib[name].endswith("/trainedAlgorithmicMedia")
+    # Both at work, each with its weight: as the predictor has them.
+    both = ImagePredictor(tiny.loaded("sd"), {"a": one, "b": two}, steps=2, guidance=1.5)
+    row = ImageRow(id="r", image="-", caption="rød bold")
+    [seen] = both.predict([Request(row, {"a": 0.7, "b": 0.5}, 3)])
+    [alone] = both.predict([Request(row, {"a": 0.7}, 3)])
+    assert seen.value.tobytes() == drawn != alone.value.tobytes()
+
+
+def test_the_command_takes_several_adapters_seeds_and_prompts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmtune.cli import main
+    from tests.image import adapters
+
+    monkeypatch.chdir(tmp_path)
+    adapters.make(tmp_path / "runs" / "one" / "adapter", "sd")
+    adapters.make(tmp_path / "two=2", "sd", r=2)
+    command = ["generate", "--adapter", "runs/one=0.5", "--adapter", "two=2"]
+    more = ["--prompt", "x", "--prompt", "y", "--seeds", "4,9", "--grid", "--guidance", "1"]
+    assert main([*command, *more]) == 0
+    names = [Path(line).name for line in capsys.readouterr().out.splitlines()]
+    assert names == ["x-seed4.png", "x-seed9.png", "y-seed4.png", "y-seed9.png", "grid.png"]
+    with Image.open("images/x-seed4.png") as image:
+        assert image.info["weight"] == "0.5, 1"
+        assert (image.info["steps"], image.info["guidance"]) == ("2", "1")
+    with Image.open("images/grid.png") as image:
+        assert image.height > 4 * 100, "base, each alone, and both"
+    adapters.make(tmp_path / "other", "sd", base="elsewhere/model")
+    for arguments, found in (
+        ([*command, "--adapter", "other", "--prompt", "x"], "is for elsewhere/model"),
+        ([*command, "--adapter", "two=2", "--prompt", "x"], "given twice"),
+        ([*command, "--prompt", "x", "--seeds", "1,b"], "invalid"),
+        ([*command, "--prompt", "x", "--seeds", "1", "--count", "2"], "both given"),
+        ([*command, "--prompt", "x", "--guidance", "0"], "below 1"),
+    ):
+        assert main(arguments) == 2
+        assert found in capsys.readouterr().err

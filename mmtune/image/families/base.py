@@ -38,6 +38,8 @@ class Family:
     """Components that a base may lack."""
     targets: ClassVar[Sequence[str]] = ATTENTION
     """Modules that LoRA adapts where the settings name none."""
+    text_parts: ClassVar[Sequence[str]] = ()
+    """Text encoders that may be adapted too."""
     posterior: ClassVar[bool] = True
     """Whether training samples the autoencoder's posterior or takes its mode, as the family's
     published training scripts do."""
@@ -104,6 +106,30 @@ class Family:
         """Captions by the pipeline's own `encode_prompt`: all of them empty, or none.
 
         The empty caption is the unconditional branch of guidance.
+        """
+        raise NotImplementedError
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """Those of `text_parts` that the pipeline has."""
+        found = {name: getattr(self.pipeline, name, None) for name in self.text_parts}
+        return {name: model for name, model in found.items() if model is not None}
+
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """Modules of a text encoder that LoRA adapts."""
+        raise NotImplementedError
+
+    def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
+        """What `embed` reads, for training a text encoder: token ids, [tokens], for each of the
+        `text_encoders` under its name, and `zeros`, whether all is to be zero instead."""
+        raise NotImplementedError
+
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """What `encode_text` gives, from stacked `tokens_of`, with gradients.
+
+        Args:
+            models: the `text_encoders`, as the training loop has wrapped them.
+            tokens: [rows, ...].
         """
         raise NotImplementedError
 

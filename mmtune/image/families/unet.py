@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from mmtune.image.families.base import PROBE_TOKENS, Family, Noise
 from mmtune.train.task import Tensors
 
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+
 
 class StableDiffusion(Family):
     """Stable Diffusion 1.x and 2.x (arXiv 2112.10752)."""
@@ -23,6 +25,7 @@ class StableDiffusion(Family):
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
+    text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
     patch = 1
 
     @property
@@ -54,6 +57,31 @@ class StableDiffusion(Family):
         return [
             {k: v[i] for k, v in zip(names, chosen, strict=False)} for i in range(len(captions))
         ]
+
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """The attention of all layers."""
+        return TEXT_ATTENTION
+
+    def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
+        """By the pipeline's own tokenizers."""
+        zeros = bool(self.pipeline.config.get("force_zeros_for_empty_prompt", False))
+        found = [{"zeros": torch.tensor(zeros and not caption)} for caption in captions]
+        for name in self.text_encoders:
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"))
+            ids = tokenizer(
+                list(captions),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for tokens, row in zip(found, ids, strict=True):
+                tokens[name] = row
+        return found
+
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """The last hidden state, after its norm."""
+        return {"embeds": models["text_encoder"](tokens["text_encoder"])[0]}
 
     def predict(
         self,
@@ -98,11 +126,28 @@ class StableDiffusionXL(StableDiffusion):
     name = "SDXL"
     pipeline_class = "StableDiffusionXLPipeline"
     load: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    text_parts: ClassVar[Sequence[str]] = ("text_encoder", "text_encoder_2")
 
     def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
         """With each image's `time_ids`, [rows, 6]."""
         ids = torch.stack([image["time_ids"] for image in images])
         return super().conditions(text, images) | {"time_ids": ids}
+
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """The attention of all layers that the UNet reads: the first encoder has one more."""
+        if name == "text_encoder_2":
+            return TEXT_ATTENTION
+        last = int(self.pipeline.text_encoder.config.num_hidden_layers) - 1
+        layers = "|".join(str(i) for i in range(last))
+        return rf".*\.layers\.({layers})\..*({'|'.join(TEXT_ATTENTION)})"
+
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """The last hidden state but one of each encoder, side by side, and the second's pooled."""
+        outputs = {n: m(tokens[n], output_hidden_states=True) for n, m in models.items()}
+        keep = ~tokens["zeros"]
+        embeds = torch.cat([out.hidden_states[-2] for out in outputs.values()], dim=-1)
+        pooled = outputs["text_encoder_2"][0]
+        return {"embeds": embeds * keep[:, None, None], "pooled": pooled * keep[:, None]}
 
     def _added(self, conditions: Tensors) -> dict[str, Tensor] | None:
         return {"text_embeds": conditions["pooled"], "time_ids": conditions["time_ids"]}

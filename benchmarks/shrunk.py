@@ -1,0 +1,163 @@
+"""Stable Diffusion 1.5 and SDXL with narrower layers, for benchmarks: their costs in proportion."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, ImageDraw
+
+from mmtune.image.base import quiet
+from mmtune.resources import resource
+
+TOKENS = 77
+NATIVE = {"sd": 512, "sdxl": 1024}  # pixels
+# With half the pixels a side these keep the encoders' share of the cost (see `share`).
+SHRINK = {"sd": 4, "sdxl": 8}
+
+
+def parts(kind: str, shrink: int) -> dict[str, Any]:
+    """The trained and frozen networks of SD 1.5 or SDXL, all widths divided by `shrink`."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    def text(width: int, layers: int, heads: int, projected: bool) -> Any:
+        config = CLIPTextConfig(
+            vocab_size=len(tokenizer()),
+            hidden_size=width // shrink,
+            intermediate_size=4 * width // shrink,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            max_position_embeddings=TOKENS,
+            projection_dim=width // shrink,
+            bos_token_id=0,
+            eos_token_id=1,
+            pad_token_id=1,
+        )
+        return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+    def channels(*published: int) -> tuple[int, ...]:
+        return tuple(width // shrink for width in published)
+
+    groups = 32 // shrink if shrink < 32 else 1
+    made: dict[str, Any] = {
+        "vae": AutoencoderKL(
+            block_out_channels=channels(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            norm_num_groups=groups,
+            latent_channels=4,
+        ),
+        "text_encoder": text(768, 12, 12, projected=False),
+    }
+    if kind == "sd":
+        cross = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+        unet = {
+            "block_out_channels": channels(320, 640, 1280, 1280),
+            "down_block_types": (cross[0],) * 3 + ("DownBlock2D",),
+            "up_block_types": ("UpBlock2D",) + (cross[1],) * 3,
+            "attention_head_dim": 8,
+            "cross_attention_dim": 768 // shrink,
+        }
+    else:
+        made["text_encoder_2"] = text(1280, 32, 20, projected=True)
+        unet = {
+            "block_out_channels": channels(320, 640, 1280),
+            "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
+            "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
+            "transformer_layers_per_block": (1, 2, 10),
+            "attention_head_dim": (5, 10, 20),
+            "cross_attention_dim": 2048 // shrink,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256 // shrink,
+            "projection_class_embeddings_input_dim": 2816 // shrink,
+        }
+    size = NATIVE[kind] // 8
+    made["unet"] = UNet2DConditionModel(
+        sample_size=size, layers_per_block=2, norm_num_groups=groups, **unet
+    )
+    return made
+
+
+def tokenizer() -> Any:
+    """The starter's, for captions of the published length."""
+    from transformers import CLIPTokenizer
+
+    folder = resource("assets", "starter-icons") / "tokenizer_2"
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
+
+
+def make(kind: str, shrink: int, folder: Path) -> None:
+    """Save a pipeline with random weights."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+
+    torch.manual_seed(0)
+    words, made = tokenizer(), parts(kind, shrink)
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        steps_offset=1,
+    )
+    if kind == "sd":
+        pipeline = StableDiffusionPipeline(
+            **made,
+            tokenizer=words,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    else:
+        pipeline = StableDiffusionXLPipeline(
+            **made, tokenizer=words, tokenizer_2=words, scheduler=scheduler, add_watermarker=False
+        )
+    with quiet():
+        pipeline.save_pretrained(folder)
+
+
+def share(kind: str, shrink: int, side: int) -> float:
+    """Operations of the encoders over those of one pass of the denoiser, for one picture."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def count(run: Callable[[], Any]) -> int:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            run()
+        return int(counter.get_total_flops())
+
+    with torch.device("meta"):
+        made = parts(kind, shrink)
+        unet, latent = made["unet"], side // 8
+        pixels, noisy = torch.zeros(1, 3, side, side), torch.zeros(1, 4, latent, latent)
+        ids = torch.zeros(1, TOKENS, dtype=torch.long)
+        embeds = torch.zeros(1, TOKENS, unet.config.cross_attention_dim)
+        added = {"text_embeds": torch.zeros(1, 1280 // shrink), "time_ids": torch.zeros(1, 6)}
+        step = torch.zeros(1)
+        encode = count(lambda: made["vae"].encoder(pixels))
+        for name in ("text_encoder", "text_encoder_2"):
+            if name in made:
+                layers = made[name]
+                encode += count(lambda layers=layers: layers(ids))  # type: ignore[misc]
+        denoise = count(lambda: unet(noisy, step, embeds, added_cond_kwargs=added))
+    return encode / denoise
+
+
+def pictures(folder: Path, count: int, side: int) -> Path:
+    """Coloured shapes on white, a quarter larger than they are trained at, as PNG files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw, size = random.Random(0), side * 5 // 4
+    for i in range(count):
+        image = Image.new("RGB", (size, size), "white")
+        pen = ImageDraw.Draw(image)
+        for _ in range(6):
+            x, y, width = (draw.randrange(size) for _ in range(3))
+            colour = tuple(draw.randrange(256) for _ in range(3))
+            pen.ellipse((x, y, x + width, y + width // 2 + 1), fill=colour)
+        image.save(folder / f"picture number {i} of coloured shapes.png")
+    return folder
