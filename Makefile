@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint bench bench-image clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,9 @@ DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
 TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
 bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
 	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
+
+bench-image: $(VENV)/.dev ## against diffusers' LoRA training, on shrunk SD 1.5 and SDXL and on the starter
+	@$(BIN)/python benchmarks/image_training.py
 
 clean: ## the environment and build outputs; runs/ and the cache stay
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from shrunk import NATIVE, make, pictures, share
+from shrunk import NATIVE, SHRINK, make, pictures, share
 
 from mmtune.config import build
 from mmtune.data.cache import PrefixCache
@@ -348,8 +348,8 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--data", type=Path, help="images (default: shapes that are drawn)")
     parser.add_argument("--rows", type=int, default=24, help="of drawn images")
-    parser.add_argument("--shrink", type=int, default=4, help="divides widths of sd and sdxl")
-    parser.add_argument("--side", type=int, default=256, help="pixels of sd and sdxl")
+    parser.add_argument("--shrink", type=int, help="of sd and sdxl (default: 4 and 8)")
+    parser.add_argument("--side", type=int, help="pixels of sd and sdxl (default: 256 and 512)")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10, help="counted in each run")
     parser.add_argument("--warmup", type=int, default=2, help="steps before them; 1 or more")
@@ -361,10 +361,11 @@ def main() -> None:
         root, results = Path(folder), []
         for name in args.models:
             if name in NATIVE:
-                make(name, args.shrink, root / name)
-                kept, real = share(name, args.shrink, args.side), share(name, 1, NATIVE[name])
+                shrink, side = args.shrink or SHRINK[name], args.side or NATIVE[name] // 2
+                make(name, shrink, root / name)
+                kept, real = share(name, shrink, side), share(name, 1, NATIVE[name])
                 note = f"; encoders cost {kept:.2f} passes of the denoiser, as published {real:.2f}"
-                model = Model(name, str(root / name), args.side, note)
+                model = Model(name, str(root / name), side, note)
             else:
                 side = load_base(name, torch.device("cpu"), torch.float32).resolution
                 model = Model(name, name, side)

@@ -11,10 +11,11 @@ from mmtune.adapters.card import Card
 from tests.image import tiny
 
 
-def make(folder: Path, kind: str, *, base: str = "", **lora: Any) -> Path:
+def make(folder: Path, kind: str, *, base: str = "", text: bool = False, **lora: Any) -> Path:
     """A LoRA that does something, with its card: B is random, not zero.
 
     Args:
+        text: whether it also adapts the text encoders.
         lora: settings of `peft.LoraConfig`; by default rank 4, alpha 2, the family's own targets.
     """
     from diffusers.training_utils import _collate_lora_metadata
@@ -26,16 +27,26 @@ def make(folder: Path, kind: str, *, base: str = "", **lora: Any) -> Path:
     settings |= {"target_modules": list(loaded.family.targets)} | lora
     torch.manual_seed(1)
     denoiser.add_adapter(LoraConfig(**settings))
+    models = {part: denoiser}
+    if text:
+        for name, encoder in loaded.family.text_encoders.items():
+            targets = loaded.family.text_targets(name)
+            targets = targets if isinstance(targets, str) else list(targets)
+            encoder.add_adapter(
+                LoraConfig(**settings | {"target_modules": targets}), adapter_name="default"
+            )
+            models[name] = encoder
     with torch.no_grad():
-        for name, value in denoiser.named_parameters():
-            if "magnitude" in name:
-                value *= 1 + 0.2 * torch.rand(value.shape)
-            elif "lora_B" in name:
-                value *= 5
+        for model in models.values():
+            for name, value in model.named_parameters():
+                if "magnitude" in name:
+                    value *= 1 + 0.2 * torch.rand(value.shape)
+                elif "lora_B" in name:
+                    value *= 5
     loaded.pipeline.save_lora_weights(
         folder,
-        **{f"{part}_lora_layers": get_peft_model_state_dict(denoiser)},
-        **_collate_lora_metadata({part: denoiser}),
+        **{f"{name}_lora_layers": get_peft_model_state_dict(m) for name, m in models.items()},
+        **_collate_lora_metadata(models),
     )
     card = Card(
         name="brand",

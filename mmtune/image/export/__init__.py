@@ -40,7 +40,7 @@ def export(request: Export) -> Exported:
         )
     base = load_base(request.base, pick_device(), DTYPES[precision])
     load_adapter(base, request.adapter, SOURCE)
-    if single and base.denoiser.peft_config[SOURCE].use_dora:
+    if single and any(m.peft_config[SOURCE].use_dora for m in base.adapted.values()):
         raise AdapterError(
             f"{request.adapter} is a DoRA: single files write its magnitudes in ways that loaders "
             "read differently or drop",

@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.export import Export
 from mmtune.errors import AdapterError
 from mmtune.image.base import DiffusionBase, quiet
-from mmtune.image.export.names import unet_names, unread_by_comfy
+from mmtune.image.export.names import clip_name, unet_names, unread_by_comfy
 from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
 from mmtune.image.generate import WEIGHTS, load_adapter
 
 Proof = tuple[dict[str, Any], tuple[str, ...]]
+ORIGINAL = ("lora_unet_input_blocks", "lora_unet_middle_block", "lora_unet_output_blocks")
 ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
 
 
@@ -25,12 +27,11 @@ def write_diffusers(
     request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
 ) -> Proof:
     """A folder that `load_lora_weights` reads, with diffusers' own metadata and ours."""
-    part = base.family.denoiser_name
-    _save_lora(base, folded, request.to, request, "diffusers")
+    _save_lora(base, folded, request.to, request)
     load_adapter(base, request.to, EXPORTED)  # strictly: all keys, and none else
     layers = same_layers(base, request.scale, request.to)
     levels = picture.compare(before, picture.draw({EXPORTED: 1.0}), request.to)
-    return {"keys": len(folded.tensors), f"layers of the {part}": layers, **levels}, ()
+    return {"keys": len(folded.keys), "layers": layers, **levels}, ()
 
 
 def write_single(
@@ -40,21 +41,21 @@ def write_single(
     path = request.to
     notes: tuple[str, ...] = ()
     if base.family.denoiser_name == "unet":
-        tensors, names = kohya(base, folded)
-        diffusers = all(module == name for module, name in names.items())
-        layout = "diffusers" if diffusers else "https://github.com/Stability-AI/generative-models"
+        tensors = kohya(base, folded)
+        original = any(key.startswith(ORIGINAL) for key in tensors)
+        layout = "https://github.com/Stability-AI/generative-models" if original else "diffusers"
         save(tensors, path, metadata(request, base, folded, layout))
         check_kohya(path, base)
     else:
-        unread = unread_by_comfy(base.family.pipeline_class, folded.modules)
+        part = base.family.denoiser_name
+        unread = unread_by_comfy(base.family.pipeline_class, folded.modules(part))
         if unread:
             raise AdapterError(
                 f"ComfyUI has no place for {len(unread)} adapted modules, such as {unread[0]}",
                 "--format fused or --format diffusers; or train again on other lora.targets",
             )
-        _save_lora(base, folded, path.parent, request, "diffusers", path.name)
-        wanted = {f"{base.family.denoiser_name}.{key}" for key in folded.tensors}
-        if other := sorted(wanted ^ _read(path).keys()):
+        _save_lora(base, folded, path.parent, request, path.name)
+        if other := sorted(folded.keys ^ _read(path).keys()):
             raise unproved(path, f"{len(other)} keys are missing or match nothing: {other[0]}")
         notes = (
             "keys are diffusers' (transformer.….lora_A.weight), which ComfyUI reads; sd-scripts "
@@ -66,18 +67,22 @@ def write_single(
     return {"keys": len(_read(path)), "layers": layers, **levels}, notes
 
 
-def kohya(base: DiffusionBase, folded: Folded) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A UNet's LoRA under kohya's keys, and the name that each module got."""
-    from diffusers.utils import convert_state_dict_to_kohya
+def kohya(base: DiffusionBase, folded: Folded) -> dict[str, Tensor]:
+    """A UNet's and its text encoders' LoRA under kohya's keys.
 
-    names = _names(base, folded.modules)
-    renamed = {}
-    for key, tensor in folded.tensors.items():
-        module, _, part = key.partition(".lora_")
-        renamed[f"unet.{names[module]}.lora_{part}"] = tensor
-    # It sets alpha to the rank, which is right because the strength is in B.
-    state = convert_state_dict_to_kohya(renamed)
-    return {k: v.float() if k.endswith(ALPHA) else v for k, v in state.items()}, names
+    diffusers' `convert_state_dict_to_kohya` gives the same keys where diffusers' names are kohya's;
+    it knows neither the names of SDXL's UNet nor those of CLIP.
+    """
+    state: dict[str, Tensor] = {}
+    for part, tensors in folded.tensors.items():
+        stems = _stems(base, part, folded.modules(part))
+        for key, tensor in tensors.items():
+            module, _, rest = key.partition(".lora_")
+            stem = stems[module]
+            state[stem + (DOWN if rest.startswith("A.") else UP)] = tensor
+            if rest.startswith("A."):
+                state[stem + ALPHA] = torch.tensor(float(tensor.shape[0]))
+    return state
 
 
 def check_kohya(path: Path, base: DiffusionBase) -> None:
@@ -87,13 +92,16 @@ def check_kohya(path: Path, base: DiffusionBase) -> None:
         AdapterError: a key that belongs to nothing, a part that is missing, a shape or an alpha
             that is wrong.
     """
-    weights = {n: w for n, m in base.denoiser.named_modules() if (w := _weight(n, m)) is not None}
-    # All modules at once may have no original names where the adapted ones do, so each by itself.
-    shapes = {
-        f"lora_unet_{name.replace('.', '_')}": weight.shape
-        for module, weight in weights.items()
-        for name in (module, _names(base, [module])[module])
-    }
+    shapes: dict[str, torch.Size] = {}
+    for part, model in base.adapted.items():
+        for module, each in model.named_modules():
+            weight = _weight(module, each)
+            if weight is None:
+                continue
+            # Each by itself: all together may have no original names where the adapted ones do.
+            shapes |= dict.fromkeys(_stems(base, part, [module]).values(), weight.shape)
+            if part == base.family.denoiser_name:
+                shapes["lora_unet_" + module.replace(".", "_")] = weight.shape
     layers: dict[str, dict[str, Tensor]] = {}
     for key, tensor in _read(path).items():
         stem, dot, part = key.partition(".")
@@ -126,29 +134,28 @@ def load_file_strictly(base: DiffusionBase, path: Path) -> None:
 
 
 def _save_lora(
-    base: DiffusionBase,
-    folded: Folded,
-    folder: Path,
-    request: Export,
-    layout: str,
-    name: str = WEIGHTS,
+    base: DiffusionBase, folded: Folded, folder: Path, request: Export, name: str = WEIGHTS
 ) -> None:
     from safetensors import safe_open
 
-    part = base.family.denoiser_name
-    type(base.pipeline).save_lora_weights(
-        folder,
-        weight_name=name,
-        **{f"{part}_lora_layers": folded.tensors, f"{part}_lora_adapter_metadata": folded.config},
-    )
+    layers = {f"{part}_lora_layers": tensors for part, tensors in folded.tensors.items()}
+    configs = {f"{part}_lora_adapter_metadata": c for part, c in folded.configs.items()}
+    type(base.pipeline).save_lora_weights(folder, weight_name=name, **layers, **configs)
     # diffusers writes no metadata but its own: written again with both.
     with safe_open(folder / name, "pt") as file:
         theirs = file.metadata()
-    save(_read(folder / name), folder / name, theirs | metadata(request, base, folded, layout))
+    facts = theirs | metadata(request, base, folded, "diffusers")
+    save(_read(folder / name), folder / name, facts)
 
 
-def _names(base: DiffusionBase, modules: Iterable[str]) -> dict[str, str]:
-    return unet_names(modules, base.denoiser.config, base.family.name == "SDXL")
+def _stems(base: DiffusionBase, part: str, modules: Iterable[str]) -> dict[str, str]:
+    """The beginning of kohya's keys for each module of a part."""
+    sdxl = base.family.name == "SDXL"
+    if part != base.family.denoiser_name:
+        encoder = 2 if part.endswith("_2") else 1
+        return {module: clip_name(module, encoder, 2 if sdxl else 1) for module in modules}
+    names = unet_names(modules, base.denoiser.config, sdxl)
+    return {module: "lora_unet_" + name.replace(".", "_") for module, name in names.items()}
 
 
 def _weight(name: str, module: Any) -> Tensor | None:

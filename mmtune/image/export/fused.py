@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from mmtune.adapters.export import Export
 from mmtune.image.base import INDEX, DiffusionBase, load_base, quiet, resolve_base
-from mmtune.image.export.proof import SOURCE, Picture, same_change, unproved
+from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import architecture, origin
 from mmtune.image.generate import active
 
@@ -30,39 +31,42 @@ def write_fused(
 
     The base's parts that mmtune doesn't load (a safety checker) are copied from where the base is.
     """
-    pipeline, part = base.pipeline, base.family.denoiser_name
-    device, dtype = base.device, base.dtype
-    wanted = _wanted(base, request.scale)
+    pipeline, device, dtype = base.pipeline, base.device, base.dtype
+    wanted, parts = _wanted(base, request.scale), list(base.adapted)
     with active(base, {SOURCE: request.scale}, {SOURCE: None}):
-        pipeline.fuse_lora(components=[part], adapter_names=[SOURCE])
+        pipeline.fuse_lora(components=parts, adapter_names=[SOURCE])
     with quiet():
         pipeline.unload_lora_weights()
         pipeline.save_pretrained(request.to)
-    names = base.denoiser.state_dict().keys()
+    names = _state(base, parts).keys()
     notes = _complete(request)
     facts = origin(request) | {"modelspec.architecture": architecture(base)[0]}
     (request.to / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     del pipeline, base
     again = load_base(str(request.to), device, dtype)
-    found = again.denoiser.state_dict()
+    found = _state(again, parts)
     if found.keys() != names:
         extra = sorted(found.keys() ^ names)
         raise unproved(request.to, f"{len(extra)} keys are others, such as {extra[0]}")
     for name, weight in wanted.items():
         same_change(weight, found[f"{name}.weight"].cpu(), name, request.to)
     levels = picture.compare(before, picture.draw({}, again), request.to)
-    return {"keys": len(found), f"layers of the {part}": len(wanted), **levels}, notes
+    return {"keys": len(found), "layers": len(wanted), **levels}, notes
+
+
+def _state(base: DiffusionBase, parts: Iterable[str]) -> dict[str, Tensor]:
+    return {
+        f"{part}.{name}": tensor
+        for part in parts
+        for name, tensor in getattr(base.pipeline, part).state_dict().items()
+    }
 
 
 def _wanted(base: DiffusionBase, scale: float) -> dict[str, Tensor]:
     """Each adapted layer's weight with its change, fp32; DoRA's come from peft's own formula."""
-    from peft.tuners.lora import LoraLayer
-
     found = {}
     with active(base, {SOURCE: scale}, {SOURCE: None}):
-        for name, layer in base.denoiser.named_modules():
-            if not isinstance(layer, LoraLayer):
-                continue
+        for name, layer in adapted_layers(base):
             change, weight = layer.get_delta_weight(SOURCE), layer.get_base_layer().weight
             if SOURCE in layer.lora_magnitude_vector:
                 # arXiv 2402.09353, eq. 5: magnitude by (W + change) over its norm of each row.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,13 +77,9 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
     Raises:
         AdapterError: a layer that only one of them has, or another change.
     """
-    from peft.tuners.lora import LoraLayer
-
     count, both = 0, {SOURCE: scale, EXPORTED: 1.0}
     with active(base, both, both):
-        for name, layer in base.denoiser.named_modules():
-            if not isinstance(layer, LoraLayer):
-                continue
+        for name, layer in adapted_layers(base):
             has = [each for each in both if each in layer.scaling]
             if len(has) != 2:
                 raise unproved(path, f"only the {' and '.join(has)} adapter changes {name}")
@@ -94,6 +91,16 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
                 raise unproved(path, f"{name} has other magnitudes")
             count += 1
     return count
+
+
+def adapted_layers(base: DiffusionBase) -> Iterator[tuple[str, Any]]:
+    """peft's layers of all adapted parts, with their names in the pipeline."""
+    from peft.tuners.lora import LoraLayer
+
+    for part, model in base.adapted.items():
+        for name, layer in model.named_modules():
+            if isinstance(layer, LoraLayer):
+                yield f"{part}.{name}", layer
 
 
 def same_change(wanted: Tensor, found: Tensor, name: str, path: Path) -> None:

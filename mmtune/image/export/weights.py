@@ -34,19 +34,24 @@ class Folded:
     """A LoRA whose strength is in B, so that alpha is the rank and every loader's factor is 1.
 
     Attributes:
-        tensors: by peft's names below the denoiser (`….lora_A.weight`), fp32.
-        config: of peft, for `lora_adapter_metadata`.
+        tensors: by part of the pipeline (`unet`, `text_encoder`) and by peft's names in it
+            (`….lora_A.weight`), fp32.
+        configs: of peft, by part, for `lora_adapter_metadata`.
         rank: the largest.
     """
 
-    tensors: dict[str, Tensor]
-    config: dict[str, Any]
+    tensors: dict[str, dict[str, Tensor]]
+    configs: dict[str, dict[str, Any]]
     rank: int
 
     @property
-    def modules(self) -> list[str]:
-        """Names of the adapted modules."""
-        return sorted({key.split(".lora_")[0] for key in self.tensors})
+    def keys(self) -> set[str]:
+        """Keys of a file with peft's names."""
+        return {f"{part}.{key}" for part, tensors in self.tensors.items() for key in tensors}
+
+    def modules(self, part: str) -> list[str]:
+        """Names of a part's adapted modules."""
+        return sorted({key.split(".lora_")[0] for key in self.tensors[part]})
 
 
 def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
@@ -57,19 +62,26 @@ def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
     """
     from peft import get_peft_model_state_dict
 
-    denoiser, tensors = base.denoiser, {}
+    tensors: dict[str, dict[str, Tensor]] = {}
+    configs: dict[str, dict[str, Any]] = {}
     with active(base, {name: scale}, {name: None}):  # peft's factors hold the scale, too
-        for key, value in get_peft_model_state_dict(denoiser, adapter_name=name).items():
-            tensor = value.detach().float()
-            module, _, part = key.partition(".lora_")
-            if part.startswith("B."):
-                tensor = tensor * float(denoiser.get_submodule(module).scaling[name])
-            tensors[key] = tensor.cpu().contiguous()
-    config = denoiser.peft_config[name].to_dict()
-    ranks = config.get("rank_pattern") or {}
-    config |= {"lora_alpha": config["r"], "alpha_pattern": dict(ranks), "use_rslora": False}
-    rank = max(len(v) for k, v in tensors.items() if ".lora_A." in k)
-    return Folded(tensors, config, rank)
+        for part, model in base.adapted.items():
+            tensors[part] = {}
+            for key, value in get_peft_model_state_dict(model, adapter_name=name).items():
+                tensor = value.detach().float()
+                module, _, rest = key.partition(".lora_")
+                if rest.startswith("B."):
+                    tensor = tensor * float(model.get_submodule(module).scaling[name])
+                tensors[part][key] = tensor.cpu().contiguous()
+            config = model.peft_config[name].to_dict()
+            ranks = dict(config.get("rank_pattern") or {})
+            configs[part] = config | {
+                "lora_alpha": config["r"],
+                "alpha_pattern": ranks,
+                "use_rslora": False,
+            }
+    rank = max(len(v) for t in tensors.values() for k, v in t.items() if ".lora_A." in k)
+    return Folded(tensors, configs, rank)
 
 
 def architecture(base: DiffusionBase) -> tuple[str, str]:

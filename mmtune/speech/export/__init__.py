@@ -77,6 +77,9 @@ def export(request: Export) -> Exported:
             parity.write(request.to, facts | {"checked": False, "passed": None, "notes": notes})
             return Exported(request.to, request.format, {}, notes)
         found = _compare(request, merged, material, precision)
+    if request.check is not None and found.allowed > parity.LIMITS[precision].points:
+        few = f"{found.words} words are few: one of them is {found.allowed:.2f} points of WER"
+        notes = (*notes, few)
     parity.write(request.to, facts | found.record() | {"notes": notes})
     return Exported(
         request.to,

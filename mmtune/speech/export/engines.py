@@ -250,6 +250,9 @@ class WhisperCpp:
             "suppress_blank": True,
             "suppress_nst": self.forbids,
             "no_speech_thold": 2.0,  # a probability: never reached
+            # Exact attention, as everybody else's; flash attention in half precision, which is its
+            # default, decides ties of some hundredths of a logit otherwise.
+            "context_params": {"flash_attn": False},
             "n_threads": torch.get_num_threads(),
         }
         # It counts from 0, and stops behind the limit.

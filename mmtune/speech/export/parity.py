@@ -49,7 +49,7 @@ LIMITS: dict[str, Limits] = {
 
 @dataclass(frozen=True)
 class Scores:
-    """WER of one model in percent; None where it could not be run, or no reference has words."""
+    """WER of one model in percent; None where it wasn't run."""
 
     engine: str
     same: float | None
@@ -136,28 +136,31 @@ def compare(
         raise DataError(f"{source}: no row has words", "check with rows that say what is spoken")
     wanted = _score(metric, rows, ours)
     found = None if fault else _score(metric, rows, theirs)
-    own, _ = _ask(engine, "own", clips) if not fault else ([], "")
     pairs = [
         (row, one, other, _normal(row, clip, one), _normal(row, clip, other))
         for row, clip, one, other in zip(rows, clips, ours, theirs, strict=True)
     ]
     identical = sum(a == b for *_, a, b in pairs) / len(pairs)
     allowed = max(LIMITS[precision].points, 100 / count)
+    faults = (fault,) if fault else tuple(_faults(wanted, found, allowed, identical, precision))
+    our_own, their_own = None, None
+    if not faults:  # of what fails nobody asks what else it would do
+        our_own = _score(metric, rows, reference.own(clips))
+        spoken, broken = _ask(engine, "own", clips)
+        their_own = None if broken else _score(metric, rows, spoken)
     return Parity(
         source=source,
         precision=precision,
         clips=len(rows),
         seconds=round(sum(len(clip.samples) for clip in clips) / 16_000, 2),
         words=count,
-        reference=Scores(reference.name, wanted, _score(metric, rows, reference.own(clips))),
-        exported=Scores(
-            getattr(engine, "name", "export"), found, _score(metric, rows, own) if own else None
-        ),
+        reference=Scores(reference.name, wanted, our_own),
+        exported=Scores(getattr(engine, "name", "export"), found, their_own),
         difference=None if found is None or wanted is None else found - wanted,
         allowed=allowed,
         identical=identical,
         identical_raw=sum(one == other for _, one, other, *_ in pairs) / len(pairs),
-        faults=(fault,) if fault else tuple(_faults(wanted, found, allowed, identical, precision)),
+        faults=faults,
         differing=tuple(
             {"id": row.id, "reference": row.reference, "mmtune": one, "export": other}
             for row, one, other, *_ in pairs
