@@ -59,5 +59,5 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV); this happens once and takes a few minutes"
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak,datasets,bench,test,dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak,datasets,bench,export,test,dev]'
 	@touch $@ $(VENV)/.demo

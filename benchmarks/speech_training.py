@@ -47,7 +47,7 @@ from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.labels import prefix_ids
-from mmtune.speech.options import SpeechOptions
+from mmtune.speech.options import MixOptions, SpeechOptions
 from mmtune.speech.stages import LONGEST, AudioStage, seconds_of
 from mmtune.speech.task import SpeechTask
 from mmtune.train.draw import Draw
@@ -137,7 +137,10 @@ def ours(
         clock = Clock()
         cache = PrefixCache(Path(folder) / "cache")
         speech = SpeechOptions(
-            encoder_layers=layers if layers == "all" else int(layers), views=views, timestamps=0
+            encoder_layers=layers if layers == "all" else int(layers),
+            views=views,
+            timestamps=0,
+            mix=MixOptions(nonspeech=0),  # the ids that theirs is trained on, and no others
         )
         task = SpeechTask(base, LoraOptions(), speech, cache, seed)
         fit(task, rows, [], options, Path(folder) / "run")

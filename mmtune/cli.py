@@ -16,7 +16,7 @@ from mmtune.errors import ConfigError, MmtuneError
 
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
-    *("recipes", "init", "import", "check", "train", "evaluate"),
+    *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
     *("transcribe", "generate", "export", "cache"),
 )
 
@@ -29,6 +29,7 @@ examples:
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
+  mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl
   mmtune export runs/brand_style --format kohya --out brand.safetensors
 """
 
@@ -86,6 +87,10 @@ def _parser() -> _Parser:
     check.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
     check.add_argument("--modality", help="speech or image (default: what the content is)")
     check.add_argument("--terms", type=Path, help="term list to compare the spelling with")
+    check.add_argument("--base", help="what images are for: how much of a caption does it read?")
+    check.add_argument(
+        "--resolution", type=_positive, metavar="PIXELS", help="of images (default: the base's)"
+    )
     check.add_argument("--json", action="store_true", help="print JSON")
     check.add_argument("--all", action="store_true", help="print every finding")
 
@@ -106,6 +111,16 @@ def _parser() -> _Parser:
     bring.add_argument("--base", help="for --align: starter:NAME, a folder, or a hub id")
     bring.add_argument("--json", action="store_true", help="print JSON")
     bring.add_argument("--all", action="store_true", help="print everything that is left out")
+
+    caption = add("caption", "propose captions for images that have none; overwrites nothing")
+    caption.add_argument("folder", type=Path, metavar="FOLDER", help="with all folders in it")
+    caption.add_argument(
+        "--model",
+        metavar="MODEL",
+        help="a hub id or folder of an image-to-text model (default: words of the files' names)",
+    )
+    caption.add_argument("--prompt", help="for --model: what it is asked")
+    caption.add_argument("--dry-run", action="store_true", help="write nothing, only print")
 
     evaluate = add("evaluate", "measure a finished run again, and write its report")
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
@@ -158,7 +173,10 @@ def _parser() -> _Parser:
     export = add("export", "write an adapter for other programs, and prove that it is the same")
     export.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
     export.add_argument(
-        "--format", required=True, help="of images: diffusers, kohya (ComfyUI, A1111) or fused"
+        "--format",
+        required=True,
+        help="of speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
+        "of images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     export.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
@@ -167,9 +185,13 @@ def _parser() -> _Parser:
     export.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
     export.add_argument(
         "--precision",
-        choices=("fp32", "bf16", "fp16"),
-        default="fp32",
-        help="of the base while comparing, and of what --format fused writes (default: fp32)",
+        choices=("fp32", "bf16", "fp16", "int8"),
+        default="",
+        help="of speech models, and of what --format fused writes; int8 with ctranslate2 only "
+        "(default: fp32; of ggml fp16)",
+    )
+    export.add_argument(
+        "--check", type=Path, metavar="MANIFEST", help="speech on which it must score the same"
     )
     export.add_argument(
         "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
@@ -202,8 +224,8 @@ def _base(command: _Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0: done. 1: `check` or `cache verify` found something. 2: an error that the user can mend.
-    130 (143): stopped by Ctrl-C (SIGTERM).
+    0: done. 1: `check` or `cache verify` found something, or an export isn't what was measured.
+    2: an error that the user can mend. 130 (143): stopped by Ctrl-C (SIGTERM).
     """
     from mmtune.train.interrupt import Interrupted
 

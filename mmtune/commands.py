@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 ERROR = 2  # exit code of a command that could not do all of its work
-FINDINGS = 1  # exit code of a check that found something
+FINDINGS = 1  # exit code of a check that found something, or of an export that isn't the same
 
 
 def recipes(options: argparse.Namespace) -> int:
@@ -103,6 +103,11 @@ def check(options: argparse.Namespace) -> int:
         raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
     given = options.modality
     modality = find_modality(given) if given else guess_modality(source)
+    settings = None
+    if options.resolution is not None:
+        if "resolution" not in modality.options.model_fields:
+            raise ConfigError(f"{modality.name} has no resolution", "leave out --resolution")
+        settings = modality.options.model_validate({"resolution": options.resolution})
     with _opened() as bar:
         task = bar.add_task("opening files", total=None)
         dataset = data.check(
@@ -110,6 +115,8 @@ def check(options: argparse.Namespace) -> int:
             modality,
             strict=False,
             terms=options.terms,
+            base=options.base,
+            settings=settings,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     splits = {name: len(dataset.split(name)) for name in get_args(Split)}
@@ -180,6 +187,39 @@ def import_(options: argparse.Namespace) -> int:
     else:
         print("\n".join(result.describe(len(result.left_out) if options.all else 5)))
     return 0 if result.rows else FINDINGS
+
+
+def caption(options: argparse.Namespace) -> int:
+    import sys
+
+    from mmtune.data.check import printable
+    from mmtune.image import caption as image
+
+    if options.prompt is not None and options.model is None:
+        raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")
+    captioner: image.Captioner = image.by_name
+    if options.model is not None:
+        from mmtune.console import quiet_libraries
+
+        quiet_libraries()
+        captioner = image.ModelCaptioner(options.model, options.prompt)
+    counts: Counter[str] = Counter()
+    for each in image.propose(options.folder, captioner, write=not options.dry_run):
+        counts[each.outcome] += 1
+        if each.outcome == "new":
+            print(printable(f"{each.file}: {each.caption}"), flush=True)
+        elif each.outcome == "nothing":
+            print(printable(f"{each.image}: nothing to say"), flush=True)
+        elif each.outcome == "failed":
+            print(f"error: {each.caption}", file=sys.stderr, flush=True)
+    done = "would be written" if options.dry_run else "written"
+    print(
+        f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
+        + (f", {counts['failed']} can't be read" if counts["failed"] else "")
+    )
+    if counts["new"]:
+        print(f"next: read them, and mmtune check {options.folder}")
+    return ERROR if counts["failed"] else 0
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -373,9 +413,13 @@ def _weighted(text: str | None) -> tuple[Path | None, float]:
 
 
 def export(options: argparse.Namespace) -> int:
-    from mmtune.adapters import export as adapters
-    from mmtune.console import quiet_libraries
+    import sys
 
+    from mmtune.adapters import export as adapters
+    from mmtune.console import output, plain_table, quiet_libraries
+
+    if options.check is not None and not options.check.exists():
+        raise ConfigError(f"no such file or folder: {options.check}", "give a manifest.jsonl")
     quiet_libraries()
     done = adapters.export(
         options.run,
@@ -384,6 +428,7 @@ def export(options: argparse.Namespace) -> int:
         base=options.base,
         scale=options.scale,
         precision=options.precision,
+        check=options.check,
         accept=options.accept_licence,
     )
     if options.json:
@@ -391,11 +436,19 @@ def export(options: argparse.Namespace) -> int:
         import json
 
         print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
-        return 0
+        return FINDINGS if done.failed else 0
     print(done.path)
-    print("proved: " + ", ".join(f"{name} {value}" for name, value in done.proof.items()))
+    if done.table:
+        output().print(plain_table(done.table))
+    proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
+    if proof and not done.failed:
+        print(f"proved: {proof}")
     for note in done.notes:
         print(f"note: {note}")
+    if done.failed:
+        print(f"failed: {done.failed}", file=sys.stderr)
+        print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
+        return FINDINGS
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -48,6 +48,16 @@ def measures_table(measures: Iterable[Measure]) -> Table:
         if with_control:
             cells.append("" if m.control is None else interval(m.control))
         table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def plain_table(rows: Sequence[Sequence[str]]) -> Table:
+    """A head and its lines, aligned; nothing in them is markup."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in rows[0]:
+        table.add_column(Text(name), overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 

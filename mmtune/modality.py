@@ -32,16 +32,35 @@ class Modality(Protocol):
     formats: Mapping[str, str]
     """Formats that an adapter can be exported in, each with what it is."""
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
-        """Raw rows of a folder without a manifest (audio with .txt; images with captions)."""
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+        """Raw rows of a folder without a manifest (audio with .txt; images with captions).
+
+        What is found on the way (a line that can't be read) is given among them.
+        """
         ...
 
     def inspect(self, row: Row) -> Inspection:
         """Open and fully decode one item; never raises for a bad file, but finds."""
         ...
 
-    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
-        """Findings that need all rows at once; `terms` is a list of words to compare with."""
+    def check_rows(
+        self,
+        rows: Sequence[Row],
+        terms: Path | None = None,
+        *,
+        seen: Sequence[Inspection] = (),
+        base: str | None = None,
+        settings: Section | None = None,
+    ) -> list[Finding]:
+        """Findings that need all rows at once, or the model that they are for.
+
+        Args:
+            rows: those without errors.
+            terms: a list of words to compare with.
+            seen: what `inspect` gave for each of them.
+            base: the model, if it is known.
+            settings: the run's own `options`, if there is a run.
+        """
         ...
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:

@@ -85,7 +85,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         if process.is_main_process:
             _claim(config)
         source = modality.prepare(config)
-    dataset = check(source, modality, config.data)
+    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:
         _record_data(folder, dataset)
         if reporter is not None:
@@ -120,7 +120,8 @@ def evaluate(config: RunConfig) -> Comparison:
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
     modality = find_modality(config.modality)
-    dataset = check(modality.prepare(config), modality, config.data)
+    source = modality.prepare(config)
+    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     (config.folder / COMPARISON).unlink(missing_ok=True)
     return _compare(config, dataset)
 

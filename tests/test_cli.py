@@ -71,6 +71,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_check_needs_no_model_library(recordings: Path, pictures: Path) -> None:
     assert imported_by("check", str(recordings)) <= {"librosa"}
     assert imported_by("check", str(pictures)) == set()
+    assert imported_by("caption", str(pictures), "--dry-run") == set()
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

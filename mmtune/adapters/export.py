@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.modality import find_modality
+
+FAILED = ".failed"  # behind the name of an export that isn't what was measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Export:
         format: one of the modality's `formats`.
         to: the file or folder to write; it doesn't exist, its parent does.
         scale: factor on the adapter's strength.
-        precision: of the base while the export is proved: fp32, bf16 or fp16.
+        precision: fp32, bf16, fp16 or int8; empty: the format's own. Of the base while an image
+            adapter is proved, and of the weights that are written.
+        check: speech or images to prove it on; None: the modality's own choice.
         licence: of the base; None where it isn't known.
         accepted: the licence's name, where the user had to accept it.
     """
@@ -38,7 +42,8 @@ class Export:
     format: str
     to: Path
     scale: float = 1.0
-    precision: str = "fp32"
+    precision: str = ""
+    check: Path | None = None
     licence: Licence | None = None
     accepted: str = ""
 
@@ -51,12 +56,16 @@ class Exported:
         path: the file or folder.
         proof: figures of the comparison with the adapter, by what they are.
         notes: what the user should know.
+        failed: why it is not the adapter that was measured; empty if it is.
+        table: head and lines of the comparison, where there is more than `proof`.
     """
 
     path: Path
     format: str
     proof: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    failed: str = ""
+    table: tuple[tuple[str, ...], ...] = ()
 
 
 def export(
@@ -66,7 +75,8 @@ def export(
     *,
     base: str | None = None,
     scale: float = 1.0,
-    precision: str = "fp32",
+    precision: str = "",
+    check: Path | None = None,
     accept: str = "",
 ) -> Exported:
     """Write a run's adapter in a format of its modality, prove it, and only then put it in place.
@@ -76,12 +86,17 @@ def export(
         format: see the modality's `formats`.
         out: a file or folder that doesn't exist yet.
         base: None: the one that the card names.
+        scale, precision, check: see `Export`.
         accept: the name of a licence that the export would otherwise stop at.
 
     Raises:
         ConfigError: an unknown format, a wrong scale, or `out` is taken.
         AdapterError: there is no adapter, the format can't hold it, the base's licence stops it,
             or what was written isn't the same adapter. Nothing is left at `out`.
+
+    Returns:
+        What was written. If it `failed`, nothing is at `out`, and what was written lies beside it
+        in a folder with `.failed` behind its name, to be looked at; an earlier one is replaced.
     """
     folder = adapter_folder(run)
     card = read_card(folder)
@@ -100,17 +115,21 @@ def export(
     base = base or card.base
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
     notes = _judge(licence, base, accept)
+    failed = out.with_name(f"{out.name}{FAILED}")
+    if failed.exists() and not failed.is_dir():
+        raise ConfigError(f"{failed} is in the way", "move it, or name another: --out PATH")
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        request = Export(
-            folder, card, base, format, partial / out.name, scale, precision, licence, accept
-        )
+        to = partial / out.name
+        request = Export(folder, card, base, format, to, scale, precision, check, licence, accept)
         done = modality.export(request)
-        request.to.rename(out)
+        place = failed if done.failed else out
+        shutil.rmtree(failed, ignore_errors=True)  # it tells of an export that is over
+        to.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Exported(out, format, done.proof, (*notes, *done.notes))
+    return replace(done, path=place, notes=(*notes, *done.notes))
 
 
 def _judge(licence: Licence | None, base: str, accept: str) -> list[str]:

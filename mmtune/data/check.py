@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from mmtune.config import DataOptions
+from mmtune.config import DataOptions, Section
 from mmtune.data.manifest import read_rows, root_of
 from mmtune.data.rows import Finding, Inspection, Row, Split
 from mmtune.data.split import assign, held_out, leaks
@@ -71,6 +71,8 @@ def check(
     *,
     strict: bool = True,
     terms: Path | None = None,
+    base: str | None = None,
+    settings: Section | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Read, open and judge every row of a manifest or folder.
@@ -81,6 +83,8 @@ def check(
         options: shares of the splits, and how many rows may be bad.
         strict: raise where training must not begin; otherwise give what there is, to be shown.
         terms: a list of words whose spelling the modality compares with the rows'.
+        base: the model that the rows are for: what it can't read of them is found too.
+        settings: the modality's own, of the run that the rows are for.
         progress: called with (files opened, files in all).
 
     Raises:
@@ -88,22 +92,29 @@ def check(
             of the rows have errors or none is left.
     """
     rows, findings = read_rows(source, modality)
-    lost = list(dict.fromkeys(finding.row for finding in findings))
+    lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
     inspected = _inspect_all(rows, root_of(source), modality, progress)
     findings += [f for _, inspection in inspected for f in inspection.findings]
     bad = {finding.row for finding in findings if finding.severity == "error"}
     good = [
-        (row.model_copy(update={"content": inspection.content}), inspection.facts)
+        (row.model_copy(update={"content": inspection.content}), inspection)
         for row, inspection in inspected
         if row.id not in bad
     ]
     findings += _duplicates([row for row, _ in good])
-    passed = [row for row, _ in good]
-    findings += modality.check_rows(passed, terms) if terms else modality.check_rows(passed)
+    findings += modality.check_rows(
+        [row for row, _ in good],
+        terms,
+        seen=[inspection for _, inspection in good],
+        base=base,
+        settings=settings,
+    )
     bad = {finding.row for finding in findings if finding.severity == "error"}
-    kept = assign([r for r, _ in good if r.id not in bad], options.validation, options.test)
+    links = [(finding.row, finding.other) for finding in findings if finding.other]
+    free = [row for row, _ in good if row.id not in bad]
+    kept = assign(free, options.validation, options.test, links=links)
     if kept:
-        findings += leaks(kept)
+        findings += leaks(kept, links)
         findings += held_out(kept, [("validation", options.validation), ("test", options.test)])
     dataset = Dataset(
         source=source,
@@ -111,7 +122,7 @@ def check(
         rows=tuple(kept),
         findings=tuple(findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
-        facts={row.id: facts for row, facts in good if row.id not in bad},
+        facts={row.id: inspection.facts for row, inspection in good if row.id not in bad},
         fingerprint=hash_json(
             sorted((_identity(row) for row in kept), key=lambda values: str(values["id"]))
         ),

@@ -77,7 +77,9 @@ def read_rows(source: Path, modality: Modality) -> tuple[list[Row], list[Finding
             if source / "validation.jsonl" not in parts:
                 parts[source / "train.jsonl"] = None  # its rows may be held out
             return _read_files(parts, modality)
-        rows, findings = _validate(_scanned(source, modality), modality.row, source)
+        told: list[Finding] = []
+        rows, findings = _validate(_scanned(source, modality, told), modality.row, source)
+        findings += told
         if not rows and not findings:
             raise DataError(
                 f"{source} holds no {modality.row.media} files",
@@ -107,7 +109,7 @@ def guess_modality(source: Path) -> Modality:
         if manifests:
             fits = any(modality.row.media in _keys(line) for line in islice(lines, 100))
         else:
-            fits = next(modality.scan(source), None) is not None
+            fits = any(not isinstance(raw, Finding) for raw in modality.scan(source))
         if fits:
             found.append(modality)
     if len(found) == 1:
@@ -162,9 +164,9 @@ def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Pat
             yield row, relative
 
 
-def words_beside(path: Path) -> str | bytes | None:
+def words_beside(path: Path, suffix: str = ".txt") -> str | bytes | None:
     """The words in the .txt of a media file's name; None without one; bytes if not UTF-8."""
-    beside = path.with_suffix(".txt")
+    beside = path.with_suffix(suffix)
     try:
         if not beside.is_file():
             return None
@@ -183,9 +185,12 @@ def words_beside(path: Path) -> str | bytes | None:
 Raw = tuple[str, str, Any]  # where it stands, the split that its file means, the value
 
 
-def _scanned(folder: Path, modality: Modality) -> Iterator[Raw]:
+def _scanned(folder: Path, modality: Modality, told: list[Finding]) -> Iterator[Raw]:
     for raw in modality.scan(folder):
-        yield str(raw.get("id")), "", raw
+        if isinstance(raw, Finding):
+            told.append(raw)
+        else:
+            yield str(raw.get("id")), "", raw
 
 
 def _read_files(
@@ -199,7 +204,7 @@ def _read_files(
             for number, line in _lines(path, modality.row):
                 where = f"{prefix}line {number}"
                 try:
-                    yield where, split or "", _parse(line)
+                    yield where, split or "", parse_line(line)
                 except (ValueError, RecursionError) as error:
                     found = f"{path.name}, line {number}: not a row: {error}"
                     cure = f"write one JSON object on the line: {example(modality.row)}"
@@ -235,7 +240,14 @@ def _lines(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
         raise DataError(f"{path}: {what}", "name a .jsonl manifest or a folder") from None
 
 
-def _parse(line: bytes) -> dict[str, Any]:
+def parse_line(line: bytes) -> dict[str, Any]:
+    """One line of JSONL.
+
+    Raises:
+        ValueError: not a JSON object, a key that stands twice, or no UTF-8.
+        RecursionError: nested too deeply.
+    """
+
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) < len(pairs):
@@ -256,7 +268,7 @@ def _parse(line: bytes) -> dict[str, Any]:
 
 def _keys(line: bytes) -> set[str]:
     try:
-        return set(_parse(line))
+        return set(parse_line(line))
     except (ValueError, RecursionError):
         return set()
 

@@ -57,12 +57,17 @@ class Finding:
     message: str  # what was found, with the value
     cure: str
     severity: Severity = "error"
+    other: str = ""  # id of a second row that is nearly the same: both go to one split
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a modality learns from opening one item's file."""
+    """What a modality learns from opening one item's file.
+
+    `facts` are shown by `check`; `marks` are what only the modality's `check_rows` compares.
+    """
 
     content: str  # hash of all that training reads of the item's file
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)  # duration_s, width, height …
+    marks: bytes = b""

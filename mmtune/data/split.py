@@ -9,21 +9,25 @@ from mmtune.data.rows import Finding, Row, Split
 from mmtune.hashing import hash_text
 
 R = TypeVar("R", bound=Row)
+Links = Sequence[tuple[str, str]]  # ids of two rows that must not be in two splits
 
 
-def assign(rows: Sequence[R], validation: float, test: float, seed: int = 0) -> list[R]:
+def assign(
+    rows: Sequence[R], validation: float, test: float, seed: int = 0, links: Links = ()
+) -> list[R]:
     """Give every row without a split one; explicit splits stay as they are.
 
-    The rows that `leakage_keys` connect, directly or through others, form one component, which
-    goes to one split as a whole, by the hash of its key: when rows are added later, the others
-    stay where they are. A split that the manifest names is taken as complete and gets nothing
-    more by chance.
+    The rows that `leakage_keys` and `links` connect, directly or through others, form one
+    component, which goes to one split as a whole, by the hash of its key: when rows are added
+    later, the others stay where they are. A split that the manifest names is taken as complete
+    and gets nothing more by chance.
 
     Args:
         rows: all rows of the dataset.
         validation: share of the free rows to hold out for validation.
         test: share of the free rows to hold out for testing.
         seed: another seed, another draw.
+        links: further pairs of rows to keep together; ids that no row has are ignored.
 
     Returns:
         The rows in their order, each with a split.
@@ -35,7 +39,7 @@ def assign(rows: Sequence[R], validation: float, test: float, seed: int = 0) -> 
     }
     splits: list[Split | None] = [row.split for row in rows]
     free: list[tuple[float, list[int]]] = []
-    for members in components(rows):
+    for members in components(rows, links):
         fixed = {splits[i] for i in members} - {None}
         if not fixed:
             free.append((_position(members, rows, seed), members))
@@ -52,8 +56,8 @@ def assign(rows: Sequence[R], validation: float, test: float, seed: int = 0) -> 
     ]
 
 
-def components(rows: Sequence[Row]) -> list[list[int]]:
-    """Indices of rows that leakage keys connect, as lists in the order of their first row."""
+def components(rows: Sequence[Row], links: Links = ()) -> list[list[int]]:
+    """Indices of rows that leakage keys or links connect, as lists in the order of their first."""
     parent = list(range(len(rows)))
 
     def find(i: int) -> int:
@@ -62,24 +66,43 @@ def components(rows: Sequence[Row]) -> list[list[int]]:
             i = parent[i]
         return i
 
+    def join(i: int, j: int) -> None:
+        a, b = sorted((find(i), find(j)))
+        parent[b] = a
+
     owner: dict[str, int] = {}
     for i, row in enumerate(rows):
         for key in row.leakage_keys:
-            a, b = sorted((find(owner.setdefault(key, i)), find(i)))
-            parent[b] = a
+            join(owner.setdefault(key, i), i)
+    place = {row.id: i for i, row in enumerate(rows)}
+    for one, other in links:
+        if one in place and other in place:
+            join(place[one], place[other])
     groups: dict[int, list[int]] = {}
     for i in range(len(rows)):
         groups.setdefault(find(i), []).append(i)
     return list(groups.values())
 
 
-def leaks(rows: Sequence[Row]) -> list[Finding]:
-    """A warning for each leakage key that rows of different splits share."""
+def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
+    """A warning for each leakage key that rows of different splits share, and each such link."""
     first: dict[str, dict[str, str]] = {}
     for row in rows:
         for key in row.leakage_keys:
             first.setdefault(key, {}).setdefault(str(row.split), row.id)
-    return [
+    split = {row.id: str(row.split) for row in rows}
+    apart = [
+        Finding(
+            "leakage",
+            one,
+            f"rows {other!r} ({split[other]}) and {one!r} ({split[one]}) are nearly the same",
+            "remove one of them, or name the same 'split' in both",
+            "warning",
+        )
+        for one, other in links
+        if one in split and other in split and split[one] != split[other]
+    ]
+    return apart + [
         Finding(
             "leakage",
             next(iter(owners.values())),

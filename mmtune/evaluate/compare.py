@@ -31,6 +31,8 @@ class Measure:
     higher_is_better: bool
     note: str = ""
     control: Interval | None = None  # an adapter trained on the same data without the subject
+    # What the figures are read beside: real held-out images, other styles, shuffled prompts.
+    references: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class Comparison:
         for measure in values["measures"]:
             for name in INTERVALS:
                 if measure[name] is not None:
-                    measure[name] = {k: _null(v) for k, v in measure[name].items()}
+                    measure[name] = _nulls(measure[name])
+            measure["references"] = {n: _nulls(i) for n, i in measure["references"].items()}
         return values
 
     @staticmethod
@@ -58,17 +61,20 @@ class Comparison:
         measures = []
         for measure in values["measures"]:
             intervals = {n: measure[n] for n in INTERVALS if measure.get(n) is not None}
-            real = {n: {k: _nan(v) for k, v in i.items()} for n, i in intervals.items()}
-            measures.append({**measure, **real})
+            named = measure.get("references", {})  # a comparison of an older run has none
+            measures.append({**measure, **_nans(intervals), "references": _nans(named)})
         return _ADAPTER.validate_python({**values, "measures": measures})
 
 
-def _null(value: float | None) -> float | None:
-    return None if value is None or math.isnan(value) else value
+def _nulls(interval: dict[str, float]) -> dict[str, float | None]:
+    return {k: None if math.isnan(v) else v for k, v in interval.items()}
 
 
-def _nan(value: float | None) -> float:
-    return math.nan if value is None else value
+def _nans(intervals: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
+    return {
+        name: {k: math.nan if v is None else v for k, v in interval.items()}
+        for name, interval in intervals.items()
+    }
 
 
 _ADAPTER = TypeAdapter(Comparison)

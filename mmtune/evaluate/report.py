@@ -44,6 +44,7 @@ class Bar:
     """An interval on the common scale of a measure, in per cent of its width."""
 
     name: str
+    kind: str  # "base", "adapter", "control", "reference"
     text: str
     at: float
     left: float
@@ -143,6 +144,7 @@ def figure(measure: Measure) -> Figure:
     named = [("base", measure.base), ("adapter", measure.adapter)]
     if measure.control is not None:
         named.append(("control", measure.control))
+    named += measure.references.items()
     defined = [i for _, i in named if math.isfinite(i.value)]
     # From 0, so that lengths can be compared by eye; below 0 only where a value is.
     low = min([0.0, *(i.low for i in defined)])
@@ -152,8 +154,16 @@ def figure(measure: Measure) -> Figure:
     def place(value: float) -> float:
         return round(100 * (value - low) / span, 2)
 
+    roles = {"base", "adapter", "control"}
     bars = [
-        Bar(name, str(i), place(i.value), place(i.low), round(place(i.high) - place(i.low), 2))
+        Bar(
+            name,
+            name if name in roles else "reference",
+            str(i),
+            place(i.value),
+            place(i.low),
+            round(place(i.high) - place(i.low), 2),
+        )
         for name, i in named
         if math.isfinite(i.value)
     ]

@@ -38,11 +38,11 @@ class ImageModality:
         }
     )
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
-        """Images with captions in a same-named .txt or in the file's name."""
-        from mmtune.image import check
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+        """Images with captions in files beside them, in metadata, or in names."""
+        from mmtune.image import folders
 
-        return check.scan(folder)
+        return folders.scan(folder)
 
     def inspect(self, row: Row) -> Inspection:
         """Decode one image."""
@@ -50,18 +50,28 @@ class ImageModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
-        """Findings that need all rows.
+    def check_rows(
+        self,
+        rows: Sequence[Row],
+        terms: Path | None = None,
+        *,
+        seen: Sequence[Inspection] = (),
+        base: str | None = None,
+        settings: Section | None = None,
+    ) -> list[Finding]:
+        """Findings that need all rows, or the base that they are for.
 
         Raises:
             ConfigError: a term list is given.
+            BaseModelError: the base can't be read.
         """
         from mmtune.image import check
 
         if terms is not None:
             raise ConfigError("images have no term list", "leave out --terms")
 
-        return check.check_rows(rows)
+        resolution = settings.resolution if isinstance(settings, ImageOptions) else None
+        return check.check_rows(rows, seen, base, resolution)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """No: images in folders need no import, and no other layout is known yet."""

@@ -2,53 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from mmtune.data.manifest import scan_files, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.hashing import hash_file
+from mmtune.image.alike import look_of, near_copies
+from mmtune.image.check_caption import check_captions
+from mmtune.image.folders import FOREIGN_SUFFIXES
+from mmtune.image.limits import read_limits
 from mmtune.image.pixels import CONVERT, ImageFault, decoded, probe
 from mmtune.image.rows import ImageRow
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-# Not readable here; found in folders all the same, so that nobody's pictures vanish in silence.
-FOREIGN_SUFFIXES = (".heic", ".heif", ".svg", ".psd", ".eps", ".jxl", ".dng", ".cr2", ".nef")
-
-# A number at the end counts pictures of one thing: "_01", " (2)", "-003"; "route-66" keeps its.
-_COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d+\)|-0\d+|[_ -]copy)$", re.IGNORECASE)
-# What cameras and programs call files says nothing of what is shown.
-_NO_NAME = re.compile(
-    r"(?:img|dsc[nf]?|pxl|p|image|photo|picture|pic|screen ?shot|scan|untitled|download|file)?"
-    r"[\d\W_]*|[0-9a-f]{8}[0-9a-f-]*",
-    re.IGNORECASE,
-)
-
-
-def scan(folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a folder: each image with the caption in its same-named .txt, or in its name."""
-    for name, relative in scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES):
-        words = words_beside(folder / relative)
-        caption = caption_from_name(relative.stem) if words is None else words
-        row: dict[str, Any] = {"id": name, "image": relative.as_posix()}
-        yield {**row, "caption": caption} if caption else row
-
-
-def caption_from_name(stem: str) -> str:
-    """The caption that a file's name holds: "red-apple_01" gives "red apple".
-
-    Empty for names that say nothing: "IMG_2041", "00017", "3f9ac04e77d1".
-    """
-    if _NO_NAME.fullmatch(stem):
-        return ""
-    while (shorter := _COUNTER.sub("", stem)) != stem:
-        stem = shorter
-    return " ".join(re.split(r"[-_\s]+", stem)).strip()
+UPSCALED = 1.5  # times that an image may be enlarged before that is told
 
 
 def inspect(row: Row) -> Inspection:
@@ -62,26 +30,67 @@ def inspect(row: Row) -> Inspection:
         width, height = probe(row.path)
         with decoded(row.path, reduced=True) as image:
             findings = list(_judge(row, image))
+            look = b"" if any(f.kind == "blank" for f in findings) else look_of(image)
         content = hash_file(row.path)
     except ImageFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
-    return Inspection(content, findings, {"width": float(width), "height": float(height)})
+    return Inspection(content, findings, {"width": float(width), "height": float(height)}, look)
 
 
-def check_rows(rows: Sequence[Row]) -> list[Finding]:
-    """Findings that need all rows: one caption for most of the images."""
+def check_rows(
+    rows: Sequence[Row],
+    seen: Sequence[Inspection] = (),
+    base: str | None = None,
+    resolution: int | None = None,
+) -> list[Finding]:
+    """Findings that need all rows or the base: copies, captions, sizes.
+
+    Args:
+        rows: all rows.
+        seen: what `inspect` gave for each of them.
+        base: whose text encoders and resolution they are compared with; None: not compared.
+        resolution: side in pixels of the squares to train on; None: the base's.
+
+    Raises:
+        BaseModelError: the base can't be read.
+    """
+    findings = near_copies(rows, [each.marks for each in seen]) if seen else []
+    if base is not None:
+        limits = read_limits(base)
+        findings += check_captions(rows, limits.room)
+        resolution = resolution or limits.resolution
+    else:
+        findings += check_captions(rows)
+    if resolution:
+        for row, each in zip(rows, seen, strict=False):
+            findings += _size(row, each, resolution)
     words, count = Counter(row.reference for row in rows).most_common(1)[0] if rows else ("", 0)
-    if len(rows) < 10 or count * 2 <= len(rows):
-        return []
-    return [
-        Finding(
-            "same-caption",
-            "all rows",
-            f"{count} of {len(rows)} images have the caption {words[:60]!r}",
-            "say in each caption what its image shows: otherwise the adapter ignores the prompt",
+    if len(rows) >= 10 and count * 2 > len(rows):
+        findings.append(
+            Finding(
+                "same-caption",
+                "all rows",
+                f"{count} of {len(rows)} images have the caption {words[:60]!r}",
+                "say in each caption what its image shows: otherwise the adapter ignores the "
+                "prompt",
+                "warning",
+            )
+        )
+    return findings
+
+
+def _size(row: Row, seen: Inspection, resolution: int) -> Iterator[Finding]:
+    short = min(seen.facts.get(side, 0.0) for side in ("width", "height"))
+    if short and resolution > UPSCALED * short:
+        width, height = (int(seen.facts[side]) for side in ("width", "height"))
+        yield Finding(
+            "upscaled",
+            row.id,
+            f"{row.path} has {width}x{height} pixels and is scaled up {resolution / short:.1f} "
+            f"times for training at {resolution}",
+            "use a larger original, or a smaller task.resolution: the blur would be learned",
             "warning",
         )
-    ]
 
 
 def _judge(row: ImageRow, image: Image.Image) -> Iterator[Finding]:

@@ -1,13 +1,11 @@
-"""Base against adapter on the test captions: style, nearest training image, and a grid to see."""
+"""Base against adapter on the test captions: the report card, and a grid to see."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mmtune.adapters.card import read_card
@@ -17,16 +15,32 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.hashing import hash_text
+from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import ImagePredictor
+from mmtune.image.measures import (
+    Copy,
+    Drawn,
+    clip_measure,
+    cmmd_measure,
+    copies_measure,
+    evenly,
+    nearest_measure,
+    once,
+    palette_measure,
+    read_controls,
+    set_measures,
+    short,
+    style_measures,
+    style_of,
+)
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.stages import TextStage
 from mmtune.image.task import ImageTask, held_out
-from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.nearest import NearestTraining
-from mmtune.metrics.style import StyleDistance, StyleScore, style_score
+from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Request
 from mmtune.train.prefix import Features
@@ -38,6 +52,7 @@ GRID_COLUMNS = 12
 TILE = 128  # pixels; larger images are reduced, smaller ones enlarged without smoothing
 LABEL, HEAD = 72, 20  # pixels left of and above the tiles
 ADAPTER = "adapter"
+MOST_COPIES = 12  # pairs that the report shows
 
 
 def compare(
@@ -45,7 +60,7 @@ def compare(
 ) -> Comparison:
     """Sample base and adapter for each test caption and seed, with the same noise, and measure.
 
-    Writes `folder/samples/{base,adapter}/*.png` and `folder/grid.png`.
+    Writes `folder/samples/{base,adapter,training captions}/*.png` and `folder/grid.png`.
 
     Args:
         folder: the run's; its `adapter/` is loaded strictly.
@@ -82,128 +97,103 @@ def compare(
         guidance=options.guidance,
         resolution=options.resolution,
     )
-    asked = [(row, seed) for row in test for seed in range(options.seeds)]
-    samples = {
-        name: [p.value for p in predictor.predict([Request(r, on, s) for r, s in asked])]
-        for name, on in (("base", {}), (ADAPTER, {ADAPTER: 1.0}))
-    }
-    files = {name: _write(folder / "samples" / name, asked, i) for name, i in samples.items()}
-    real = [open_image(row.path) for row in test]
-    brand = [open_image(row.path) for row in train]
 
-    describe = StyleDescriptor(base, predictor.sampler.resolution, features)
-    metric = StyleDistance(describe, brand)
-    prompts = [row.id for row, _ in asked]
-    style = style_score(
-        metric,
-        metric.statistics(samples["base"]),
-        metric.statistics(samples[ADAPTER]),
-        np.repeat(metric.statistics(real), options.seeds, axis=0),
-        prompts,
+    def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
+        return [p.value for p in predictor.predict([Request(r, weights, s) for r, s in asked])]
+
+    asked = [(row, seed) for row in test for seed in range(options.seeds)]
+    drawn = Drawn(
+        rows=[row for row, _ in asked],
+        seeds=options.seeds,
+        base=draw(asked, {}),
+        adapter=draw(asked, {ADAPTER: 1.0}),
+        real=[open_image(row.path, options.background) for row in test],
+        brand=[open_image(row.path, options.background) for row in train],
     )
-    nearest, copies = _nearest(samples, real, train, brand, prompts)
+    files = {
+        "base": _write(folder / "samples" / "base", asked, drawn.base),
+        ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
+    }
+
+    describe: Embed = StyleDescriptor(base, predictor.sampler.resolution, features)
+    if options.backbone is not None:
+        describe = load_backbone(options.backbone, base.device)
+    metric = StyleDistance(once(describe), drawn.brand)
+    style = style_of(drawn, metric)
+    controls = (
+        read_controls(options.controls, options.background) if options.controls is not None else {}
+    )
+    similar = NearestTraining(drawn.brand)
+    nearest, near = nearest_measure(drawn, similar, train)
+    measures = [*style_measures(drawn, metric, style, controls), nearest]
+    measures.append(palette_measure(drawn, options.palette))
+    copies: list[Copy] = []
+    if options.copy_seeds:
+        again = [
+            (row, seed)
+            for row in evenly(train, options.copy_captions)
+            for seed in range(options.copy_seeds)
+        ]
+        repeated = draw(again, {ADAPTER: 1.0})
+        written = _write(folder / "samples" / "training captions", again, repeated)
+        found, copies = copies_measure(
+            again, repeated, written, drawn.real, similar, train, lambda of: draw(of, {})
+        )
+        measures.append(found)
+    measures += set_measures(drawn, metric)
+    if options.clip_model is not None:
+        scorer = TextAndImage(options.clip_model, base.device)
+        images = once(scorer.images)
+        measures += [clip_measure(drawn, scorer, images), cmmd_measure(drawn, images)]
+    elif options.backbone not in (None, STYLE):
+        measures.append(cmmd_measure(drawn, metric.describe))
+
     grid = folder / "grid.png"
     firsts = range(0, len(asked), options.seeds)
     draw_grid(
         [row.reference for row in test],
         {
-            "base": [samples["base"][i] for i in firsts],
-            "adapter": [samples[ADAPTER][i] for i in firsts],
-            "brand": real,
+            "base": [drawn.base[i] for i in firsts],
+            "adapter": [drawn.adapter[i] for i in firsts],
+            "brand": drawn.real,
         },
     ).save(grid)
-    examples = [
+    examples: list[dict[str, Any]] = [
         {
             "prompt": row.reference,
             "base": files["base"][i],
             "adapter": files[ADAPTER][i],
             "brand": row.path,
-            "nearest training image": copies[i],
+            "nearest training image": near[i],
         }
         for i, (row, seed) in enumerate(asked)
         if seed == 0
     ]
     return Comparison(
         modality="image",
-        measures=[*_style_measures(style, len(asked)), nearest],
+        measures=measures,
         headline=headline(config.name, style, nearest, grid),
-        examples=examples,
+        examples=[*map(_shown, copies[:MOST_COPIES]), *examples],
         files={"grid": grid},
     )
 
 
+def _shown(copy: Copy) -> dict[str, Any]:
+    """A pair to look at, in the columns of the other examples."""
+    return {
+        "prompt": f"{copy.prompt} (trained; similarity {copy.similarity:.2f})",
+        "adapter": copy.image,
+        "nearest training image": copy.training,
+    }
+
+
 def headline(name: str, style: StyleScore, nearest: Measure, grid: Path) -> str:
     """The line for the terminal."""
-    score = _short(style.score) if style.measurable else "not measurable"
+    score = short(style.score) if style.measurable else "not measurable"
     return (
         f"image    {name.replace('_', ' ')}   style 0 = base, 1 = brand: {score}   "
-        f"nearest training image {_short(nearest.adapter)} ({nearest.note})   grid {grid}"
+        f"nearest training image {short(nearest.adapter)} ({nearest.note})   grid {grid}"
     )
-
-
-def _short(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def _style_measures(style: StyleScore, items: int) -> list[Measure]:
-    zero = Interval(0.0, 0.0, 0.0)
-    undefined = Interval(math.nan, math.nan, math.nan)
-    if style.measurable:
-        note = "0 = base, 1 = held-out real images of the brand"
-    else:
-        note = (
-            "not measurable: the base is no farther from the brand than the brand's own held-out "
-            f"images are (scale {_short(style.scale)})"
-        )
-    return [
-        Measure(
-            metric="style",
-            slice="held-out captions",
-            items=items,
-            base=zero if style.measurable else undefined,
-            adapter=style.score,
-            difference=style.score,
-            higher_is_better=True,
-            note=note,
-        ),
-        Measure(
-            metric="style distance",
-            slice="held-out captions",
-            items=items,
-            base=style.base,
-            adapter=style.adapter,
-            difference=style.difference,
-            higher_is_better=False,
-            note=f"real {style.real:.2f}",
-        ),
-    ]
-
-
-def _nearest(
-    samples: dict[str, list[Image.Image]],
-    real: Sequence[Image.Image],
-    train: Sequence[Row],
-    brand: Sequence[Image.Image],
-    prompts: Sequence[str],
-) -> tuple[Measure, list[Path]]:
-    metric = NearestTraining(brand)
-    found = {name: metric.find(images) for name, images in samples.items()}
-    stats = {name: [np.array([n.similarity]) for n in near] for name, near in found.items()}
-    base, adapter, difference = paired_bootstrap(
-        stats["base"], stats[ADAPTER], metric.reduce, clusters=prompts
-    )
-    held_out = bootstrap([np.array([n.similarity]) for n in metric.find(real)], metric.reduce)
-    measure = Measure(
-        metric="nearest training image",
-        slice="held-out captions",
-        items=len(prompts),
-        base=base,
-        adapter=adapter,
-        difference=difference,
-        higher_is_better=False,
-        note=f"real {held_out.value:.2f}",
-    )
-    return measure, [train[n.index].path for n in found[ADAPTER]]
 
 
 def _write(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mmtune.config import Section
 
@@ -13,6 +14,7 @@ class ImageOptions(Section):
     """Training and sampling of a diffusion model."""
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
+    background: str = "#ffffff"  # behind what is transparent; a name will do
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
@@ -32,3 +34,34 @@ class ImageOptions(Section):
     guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
+
+    # The report card.
+    # The brand's colours, as #FCEA2B; empty: estimated from the training images.
+    palette: tuple[Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")], ...] = ()
+    controls: Path | None = None  # a folder of real images of other styles, each in a subfolder
+    # Encoder that judges style, diversity and KID: starter:style, a hub id or a folder; None: the
+    # frozen base itself.
+    backbone: str | None = None
+    clip_model: str | None = None  # CLIP or SigLIP, for CLIP score and CMMD: hub id or folder
+    # To look for copies, the adapter also draws training captions: how many, and images of each.
+    copy_captions: Annotated[int, Field(ge=1)] = 25
+    copy_seeds: Annotated[int, Field(ge=0)] = 4  # 0: off
+
+    @field_validator("controls")
+    @classmethod
+    def _folder(cls, path: Path | None) -> Path | None:
+        # Said before the training, not after it.
+        if path is not None and not path.is_dir():
+            raise ValueError(f"no such folder: {path}")
+        return path
+
+    @field_validator("background")
+    @classmethod
+    def _a_colour(cls, value: str) -> str:
+        # As #rrggbb, so that one colour has one key in the cache, however it is written.
+        from PIL import ImageColor
+
+        red, green, blue, *alpha = ImageColor.getrgb(value)
+        if alpha and alpha[0] != 255:
+            raise ValueError("a background can't be transparent itself")
+        return f"#{red:02x}{green:02x}{blue:02x}"

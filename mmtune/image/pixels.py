@@ -27,27 +27,49 @@ class ImageFault(DataError):
         super().__init__(found, cure)
 
 
-def open_image(path: Path) -> Image.Image:
-    """An image as a diffusion model wants it: RGB in sRGB, upright, transparency on white.
+def open_image(path: Path, background: str = "white") -> Image.Image:
+    """An image as a diffusion model wants it: RGB in sRGB, upright, without transparency.
 
     Of an animation, the first frame.
+
+    Args:
+        path: the file.
+        background: colour behind what is transparent, as `PIL.ImageColor` reads it.
 
     Raises:
         DataError: missing, undecodable, truncated or too large; names the file.
     """
     with decoded(path) as image:
-        return flatten(_upright(image))
+        return flatten(_upright(image), background)
 
 
-def flatten(image: Image.Image) -> Image.Image:
-    """`image` as RGB in sRGB, its transparent parts on white."""
+def flatten(image: Image.Image, background: str = "white") -> Image.Image:
+    """`image` as RGB in sRGB, its transparent parts on `background`.
+
+    Colours in an embedded ICC profile, be it of RGB, grey or CMYK, are converted as
+    `ImageCms.profileToProfile` does by default.
+    """
+    profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_eight_bits(image)
-    if image.has_transparency_data:
-        rgba = _to_srgb(image.convert("RGBA"), image.info.get("icc_profile"))
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return _to_srgb(image, image.info.get("icc_profile")).convert("RGB")
+    if image.mode in ("RGBa", "La"):  # multiplied by their alpha: to be divided again first
+        image = image.convert(image.mode.upper())
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    rgb = _to_srgb(_colours(image), profile).convert("RGB")
+    if alpha is None:
+        return rgb
+    rgb.putalpha(alpha)
+    under = Image.new("RGBA", rgb.size, background)
+    return Image.alpha_composite(under, rgb).convert("RGB")
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """A decoded image as a square of `side` pixels, squeezed, RGB in sRGB, upright, on white."""
+    if _turned(image):
+        image = _upright(image)
+    if image.mode not in ("L", "RGB", "RGBA", "CMYK") or "transparency" in image.info:
+        image = flatten(image)  # its palette, or one value of many, must be looked up first
+    return flatten(image.resize((side, side), Image.Resampling.BOX))
 
 
 def probe(path: Path) -> tuple[int, int]:
@@ -80,8 +102,8 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
 
     Args:
         path: the file.
-        reduced: enough to judge it: a JPEG is read whole but opened at an eighth of its size, in
-            a third of the time.
+        reduced: enough to judge it: a JPEG is read whole but opened at an eighth of its size (64
+            pixels at least), in a third of the time.
 
     Raises:
         ImageFault: as `probe`, or truncated or damaged.
@@ -89,7 +111,7 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
     with _opened(path) as image:
         try:
             if reduced:
-                image.draft(None, (image.width // 8, image.height // 8))
+                image.draft(None, (max(64, image.width // 8), max(64, image.height // 8)))
             image.load()
         except MemoryError:
             raise ImageFault("size-bomb", f"{path} exhausts the memory", CONVERT) from None
@@ -151,17 +173,33 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
+def _turned(image: Image.Image) -> bool:
+    try:
+        return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
+    except Exception:  # as above
+        return False
+
+
+def _colours(image: Image.Image) -> Image.Image:
+    # Without alpha, in a mode that a profile can speak of.
+    if image.mode in ("L", "RGB", "CMYK", "LAB"):
+        return image
+    return image.convert("L" if image.mode in ("1", "LA") else "RGB")
+
+
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     # A brand's colours: in a wide-gamut file the same numbers mean another colour.
-    if not profile or image.mode not in ("RGB", "RGBA", "CMYK"):
+    if not profile:
         return image
-    mode = "RGBA" if image.mode == "RGBA" else "RGB"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        target = ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, source, target, outputMode=mode)
+        if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
+            image = image.convert("RGB")  # a grey picture that kept its camera's profile
+        converted = ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image  # a damaged profile: the numbers as they are
+        return image  # a damaged profile, or one of other colours: the numbers as they are
     return image if converted is None else converted
 
 
@@ -169,4 +207,7 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     # Pillow's convert() clips these: a 16-bit grey would become white.
     values = np.asarray(image, dtype=np.float32)
     scale = 255.0 if image.mode == "F" else 1 / 257.0
-    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    grey = Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+    if isinstance(hole := image.info.get("transparency"), int):  # one value stands for nothing
+        grey.putalpha(Image.fromarray(np.where(values == hole, 0, 255).astype(np.uint8)))
+    return grey

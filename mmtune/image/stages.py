@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FLIPPED = 1  # the view of a latent that is mirrored; view 0 is the image as it is
 BLOCK = 8  # parts per call on an accelerator
-PREPROCESSING = 1  # raise it when a stored value changes for the same image
+PREPROCESSING = 2  # raise it when a stored value changes for the same image
 
 
 def text_part(caption: str, stage: str = "text") -> Part:
@@ -69,16 +69,22 @@ class LatentStage:
         base: the pipeline.
         resolution: side in pixels of square images.
         buckets: other shapes; None: all are square.
+        background: colour behind what is transparent.
 
     Raises:
         DataError: an image can't be read.
     """
 
     def __init__(
-        self, base: DiffusionBase, resolution: int, buckets: Buckets | None = None
+        self,
+        base: DiffusionBase,
+        resolution: int,
+        buckets: Buckets | None = None,
+        background: str = "#ffffff",
     ) -> None:
         self.base = base
         self.buckets = buckets or Buckets(resolution, base.family.multiple, many=False)
+        self.background = background
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
             [
@@ -87,6 +93,7 @@ class LatentStage:
                 base.family.name,
                 base.hashes["vae"],
                 self.buckets.sizes,
+                background,
                 str(base.dtype),
             ]
         )
@@ -101,7 +108,7 @@ class LatentStage:
         cuts, ids = [], []
         for part in parts:
             path = part.origin.path
-            cut, time_ids = fit(open_image(path), self.buckets.of(path))
+            cut, time_ids = fit(open_image(path, self.background), self.buckets.of(path))
             cuts.append(ImageOps.mirror(cut) if part.view == FLIPPED else cut)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
         cuts += [cuts[-1]] * (self.block - len(cuts))

@@ -98,7 +98,7 @@ class ImageTask:
         self.objective = objective_of(base.pipeline.scheduler, self.family, options)
         text = TextStage(base)
         self.stages: Mapping[str, Stage] = {
-            "latent": LatentStage(base, self.resolution, self.buckets),
+            "latent": LatentStage(base, self.resolution, self.buckets, options.background),
             "text": text,
         }
         self._captions = "text"  # the stage that training reads
@@ -225,7 +225,7 @@ class ImageTask:
             distance = metric.distance(samples)
             if self._scale is None:
                 base = samples if self._untrained() else self._sample(chosen)
-                self._scale = metric.distance(base), metric.distance(_open(rows[:count]))
+                self._scale = metric.distance(base), metric.distance(self._open(rows[:count]))
         finally:
             pipeline.enable_lora()
         values = {"style_distance": distance, "loss": loss}
@@ -235,12 +235,15 @@ class ImageTask:
     def _style(self) -> StyleDistance:
         if self._metric is None:
             describe = StyleDescriptor(self.base, self.resolution, self._now)
-            self._metric = StyleDistance(describe, _open(self._brand))
+            self._metric = StyleDistance(describe, self._open(self._brand))
         return self._metric
 
     def _sample(self, chosen: Sequence[tuple[Row, int]]) -> list[Image]:
         prompts = [row.reference for row, _ in chosen]
         return self.sampler.sample(prompts, [seed for _, seed in chosen])
+
+    def _open(self, rows: Sequence[Row]) -> list[Image]:
+        return [open_image(row.path, self.options.background) for row in rows]
 
     def _untrained(self) -> bool:
         # LoRA begins with B = 0: the base itself.
@@ -307,7 +310,3 @@ def _latent(stored: Tensors, draw: Draw) -> Tensor:
     if "latent" in stored:
         return stored["latent"]
     return stored["mean"] + stored["std"] * draw.normal("posterior", tuple(stored["std"].shape))
-
-
-def _open(rows: Sequence[Row]) -> list[Image]:
-    return [open_image(row.path) for row in rows]

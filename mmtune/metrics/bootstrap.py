@@ -54,6 +54,23 @@ def _interval(value: float | None, samples: list[float], level: float) -> Interv
     return Interval(value, float(low), float(high))
 
 
+def resample_counts(
+    n: int, clusters: Sequence[Hashable] | None = None, rounds: int = 1000, seed: int = 0
+) -> NDArray[np.float64]:
+    """How often each resample holds each item, [rounds, n]: the resamples of `bootstrap`.
+
+    For figures of a whole set, which many counts give at once as a matrix product.
+    """
+    drawn = _resamples(n, clusters, rounds, seed)
+    return np.stack([np.bincount(i, minlength=n) for i in drawn]).astype(np.float64)
+
+
+def interval_of(value: float, samples: NDArray[np.float64], level: float = 0.95) -> Interval:
+    """A figure with the percentiles of its resamples, [rounds]; those that are nan don't count."""
+    finite = samples[np.isfinite(samples)]
+    return _interval(value if np.isfinite(value) else None, list(finite), level)
+
+
 def bootstrap(
     stats: Sequence[Stat],
     reduce: Reduce,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.metrics.bootstrap import Interval, bootstrap
+from mmtune.metrics.bootstrap import Interval, bootstrap, interval_of, resample_counts
 from mmtune.predict import Prediction, Stat
 
 Vectors = NDArray[np.float64]
@@ -173,3 +173,43 @@ def style_score(
         difference=boot(lambda b, a, r: a - b),
         real=distances(positions)[2],
     )
+
+
+def control_score(
+    metric: StyleDistance,
+    base: Stat,
+    real: Stat,
+    prompts: Sequence[Hashable],
+    control: Stat,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    rounds: int = 1000,
+    seed: int = 0,
+) -> Interval:
+    """Where other images stand on the scale of base (0) and held-out real images (1).
+
+    A style that isn't the brand's belongs far below 1, and the base's own images of other seeds
+    at 0: a scale on which they don't says little of an adapter.
+
+    Args:
+        base, real, prompts: as for `style_score`.
+        control: statistics of the other images, at least two.
+        clusters: prompt of each control image: those of one are drawn together. The same as
+            `prompts`: they are drawn with base and real images. None: each by itself.
+    """
+    if clusters is not None and list(clusters) == list(prompts):
+        counts = others = resample_counts(len(base), prompts, rounds, seed)
+    else:
+        counts = resample_counts(len(base), prompts, rounds, seed)
+        others = resample_counts(len(control), clusters, rounds, seed + 1)
+
+    def distances(stats: Stat, counts: Stat) -> Stat:
+        means = counts / counts.sum(1, keepdims=True) @ stats
+        return np.array([metric.of_means(mean) for mean in means])
+
+    def placed(of: Stat, zero: Stat, one: Stat) -> Stat:
+        return np.array([on_scale(*each) for each in zip(of, zero, one, strict=True)])
+
+    sets = ((control, others), (base, counts), (real, counts))
+    [value] = placed(*(distances(s, np.ones((1, len(s)))) for s, _ in sets))
+    return interval_of(value, placed(*(distances(s, c) for s, c in sets)))

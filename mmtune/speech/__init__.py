@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.imported import Imported
 from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.errors import ConfigError
+from mmtune.speech.export import FORMATS
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
 
@@ -30,9 +29,9 @@ class SpeechModality:
     name = "speech"
     row: type[Row] = SpeechRow
     options: type[Section] = SpeechOptions
-    formats: Mapping[str, str] = MappingProxyType({})
+    formats: Mapping[str, str] = FORMATS
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any]]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Recordings with their transcripts in .txt files of the same names."""
         from mmtune.speech import check
 
@@ -44,8 +43,20 @@ class SpeechModality:
 
         return check.inspect(row)
 
-    def check_rows(self, rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
-        """Findings that need all rows; spellings are compared with a term list."""
+    def check_rows(
+        self,
+        rows: Sequence[Row],
+        terms: Path | None = None,
+        *,
+        seen: Sequence[Inspection] = (),
+        base: str | None = None,
+        settings: Section | None = None,
+    ) -> list[Finding]:
+        """Findings that need all rows; spellings are compared with a term list.
+
+        `base` and `settings` change nothing: every Whisper has the same room, and training counts
+        its tokens exactly.
+        """
         from mmtune.speech import check
 
         return check.check_rows(rows, terms)
@@ -118,12 +129,10 @@ class SpeechModality:
         return compare(config, dataset, folder)
 
     def export(self, request: Export) -> Exported:
-        """Not yet: an adapter of Whisper is a plain PEFT folder as it is.
+        """The adapter in its base's weights, for transformers, faster-whisper or whisper.cpp."""
+        from mmtune.speech.export import export
 
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(f"no format {request.format!r}", f"use {request.adapter} as it is")
+        return export(request)
 
 
 MODALITY = SpeechModality()

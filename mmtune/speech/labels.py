@@ -31,15 +31,18 @@ class Labels:
         given: how many of them are given, not predicted: all before the text.
         terms: places in `ids` of what writes a term.
         times: places in `ids` of timestamps.
-        silence: where nobody speaks, the place of the start token and the id that is predicted
-            there: Whisper says so before it is told the language and the task.
+        start: the place of the start token and the id that is predicted there, where that is
+            trained: Whisper says there whether anybody speaks, and in which language, before it
+            is told.
+        silent: nobody speaks.
     """
 
     ids: tuple[int, ...]
     given: int
     terms: tuple[int, ...] = ()
     times: tuple[int, ...] = ()
-    silence: tuple[int, int] | None = None
+    start: tuple[int, int] | None = None
+    silent: bool = False
 
     @property
     def spoken(self) -> int:
@@ -95,6 +98,7 @@ def make_labels(
     language: str | None,
     spans: Sequence[tuple[int, int]] = (),
     times: Times = (),
+    start: bool = False,
 ) -> Labels:
     """The labels of a row.
 
@@ -103,6 +107,7 @@ def make_labels(
         spans: (first, after the last) character of each term in the row's text.
         times: where the labels shall carry times: segments whose texts, joined by spaces, are the
             row's text. One without words (no speech) writes its start alone.
+        start: whether what follows the start token is predicted too; without speech it always is.
 
     Raises:
         DataError: the text has more tokens than the decoder has positions.
@@ -125,19 +130,20 @@ def make_labels(
     room = most - bare - len(text)
     prompt = getattr(row, "prompt", None)
     prefix = prefix_ids(base, code, prompt, task=task, timestamps=timed, room=room)
-    given = len(prefix)
+    given, ids = len(prefix), (*prefix, *text)
+    silent = bool(getattr(row, "nonspeech", False))
+    at = prefix.index(base.ids["startoftranscript"])
+    # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
+    first = base.ids["notimestamps"] - 1 if silent else ids[at + 1]
+    start = start and at + 1 < given  # otherwise it is the text's first id
     return Labels(
-        (*prefix, *text),
+        ids,
         given,
         tuple(given + place for place in terms),
         tuple(given + place for place in marks),
-        _silence(base, prefix) if getattr(row, "nonspeech", False) else None,
+        (at, first) if silent or start else None,
+        silent,
     )
-
-
-def _silence(base: WhisperBase, prefix: Sequence[int]) -> tuple[int, int]:
-    # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
-    return prefix.index(base.ids["startoftranscript"]), base.ids["notimestamps"] - 1
 
 
 def _written(
@@ -184,7 +190,7 @@ def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tens
         inputs[i, :n] = torch.tensor(each.ids[:-1])
         targets[i, :n] = torch.tensor(each.ids[1:])
         mask[i, each.given - 1 : n] = True
-        if each.silence is not None:
-            place, target = each.silence
+        if each.start is not None:
+            place, target = each.start
             targets[i, place], mask[i, place] = target, True
     return inputs, targets, mask

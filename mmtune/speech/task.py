@@ -127,7 +127,9 @@ class SpeechTask:
             spans = self.find_terms(row.reference, getattr(row, "terms", ()))
             asked = row.model_copy(update={"prompt": prompt})
             times = spoken_times(row, speed) if timed else ()
-            found = make_labels(self.base, asked, self.options.language, spans, times)
+            # Where some rows teach that nobody speaks, the others teach that somebody does.
+            start = self.options.mix.nonspeech > 0
+            found = make_labels(self.base, asked, self.options.language, spans, times, start)
             self._labels[key] = found
         return found
 
@@ -188,9 +190,12 @@ class SpeechTask:
                 place = slice(each.given - 1, each.given - 1 + each.spoken)
                 batch["likely"][i, place] = tensors[i][KEPT]["ids"]
                 batch["probabilities"][i, place] = tensors[i][KEPT]["probabilities"]
-                # Terms are to be learned; and the base heard the times of another view.
-                batch["keep"][i, [at - 1 for at in (*each.terms, *each.times)]] = 0.0
-                if each.silence is not None:  # the base may hear words in it
+                if each.start is not None:
+                    batch["keep"][i, each.start[0]] = 0.0
+                # Terms are to be learned; and of another speed the base heard other times.
+                moved = each.times if examples[i].choices["speed"] != 1.0 else ()
+                batch["keep"][i, [at - 1 for at in (*each.terms, *moved)]] = 0.0
+                if each.silent:  # the base may hear words in it
                     batch["keep"][i] = 0.0
         return batch
 

@@ -11,8 +11,10 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from mmtune.image import ImageModality, folders
 from mmtune.image import check as image_check
 from mmtune.image.rows import ImageRow
+from mmtune.speech import SpeechModality
 from mmtune.speech import check as speech_check
 from mmtune.speech.rows import SpeechRow
 
@@ -27,10 +29,10 @@ class Pieces:
 
 
 SPEECH: Any = Pieces(
-    "speech", SpeechRow, speech_check.scan, speech_check.inspect, speech_check.check_rows
+    "speech", SpeechRow, speech_check.scan, speech_check.inspect, SpeechModality().check_rows
 )
 IMAGE: Any = Pieces(
-    "image", ImageRow, image_check.scan, image_check.inspect, image_check.check_rows
+    "image", ImageRow, folders.scan, image_check.inspect, ImageModality().check_rows
 )
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmtune.data.manifest import example, guess_modality, read_rows, write_manifest
 from mmtune.errors import DataError
-from mmtune.image.check import caption_from_name
+from mmtune.image.folders import caption_from_name
 from mmtune.image.rows import ImageRow
 from mmtune.speech.rows import SpeechRow, plain_words
 from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image

@@ -121,3 +121,30 @@ def test_pictures_of_one_subject_stay_together() -> None:
     split = assign(rows, 0.2, 0.2)
     assert all(a.split == b.split for a, b in zip(split[::2], split[1::2], strict=True))
     assert {row.split for row in split} == {"train", "validation", "test"}
+
+
+@given(rows_of, st.lists(st.tuples(st.integers(0, 45), st.integers(0, 45)), max_size=12))
+@settings(max_examples=200, deadline=None)
+def test_linked_rows_share_a_split_as_those_with_a_common_key_do(
+    rows: list[SpeechRow], pairs: list[tuple[int, int]]
+) -> None:
+    links = [(str(a), str(b)) for a, b in pairs]  # some name no row
+    graph = networkx.Graph()
+    for row in rows:
+        graph.add_node(row.id)
+        graph.add_edges_from((row.id, key) for key in row.leakage_keys)
+    ids = {row.id for row in rows}
+    graph.add_edges_from((a, b) for a, b in links if {a, b} <= ids)
+    theirs = {frozenset(c & ids) for c in networkx.connected_components(graph)}
+    assert {frozenset(rows[i].id for i in c) for c in components(rows, links)} == theirs
+    free = [row.model_copy(update={"split": None}) for row in rows]
+    split = {row.id: row.split for row in assign(free, 0.2, 0.2, links=links)}
+    assert all(split[a] == split[b] for a, b in links if {a, b} <= ids)
+
+
+def test_links_that_the_manifest_tears_apart_are_named() -> None:
+    rows = [speech(0, None, "x", "train"), speech(1, None, "y", "test"), speech(2, None, "z")]
+    (finding,) = leaks(rows, [("1", "0"), ("0", "7")])
+    assert (finding.kind, finding.row) == ("leakage", "1")
+    assert "'0' (train) and '1' (test)" in finding.message
+    assert leaks(assign(rows, 0.1, 0.1, links=[("2", "1")]), [("2", "1")]) == []

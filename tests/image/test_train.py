@@ -35,7 +35,9 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     card = read_card(adapter)
     assert card.rows["train"] + card.rows["validation"] + card.rows["test"] == 12
     found = {m.metric: m for m in result.comparison.measures}
-    assert found.keys() == {"style", "style distance", "nearest training image"}
+    assert found.keys() == {
+        "style", "style distance", "nearest training image", "palette", "copies", "KID",
+    }  # fmt: skip
     distance = found["style distance"]
     assert math.isclose(
         distance.difference.value, distance.adapter.value - distance.base.value, abs_tol=1e-9

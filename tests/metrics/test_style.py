@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.image.rows import ImageRow
-from mmtune.metrics.style import StyleDistance, on_scale, style_score
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.style import StyleDistance, control_score, on_scale, style_score
 from mmtune.predict import Prediction
 
 
@@ -112,3 +113,23 @@ def test_scale_is_linear(distance: float, real: float, gap: float) -> None:
     assert on_scale(base, base, real) == 0
     assert on_scale(real, base, real) == pytest.approx(1)
     assert on_scale(distance, base, real) == pytest.approx((base - distance) / (base - real))
+
+
+def test_controls_stand_on_the_same_scale() -> None:
+    found = metric(gauss(0.0, 1.0, n=100, seed=9))
+    prompts = [str(i // 2) for i in range(60)]
+    base = found.statistics(list(gauss(4.0, 1.0, seed=1)))
+    real = found.statistics(list(gauss(0.0, 1.0, seed=2)))
+
+    def placed(images: np.ndarray, clusters: list[str] | None = None) -> Interval:
+        stats = found.statistics(list(images))
+        return control_score(found, base, real, prompts, stats, clusters, rounds=200)
+
+    again = placed(gauss(4.0, 1.0, seed=7), prompts)
+    assert again.low < 0 < again.high
+    assert abs(again.value) < 0.1
+    other = placed(gauss(3.0, 1.0, n=25, seed=5))  # nearer than the base, and another style
+    assert 0.1 < other.low < other.value < other.high < 0.4
+    assert placed(gauss(0.0, 1.0, n=50, seed=6)).value == pytest.approx(1, abs=0.05)
+    itself = control_score(found, base, real, prompts, base, prompts, rounds=50)
+    assert (itself.value, itself.low, itself.high) == (0, 0, 0)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mmtune.speech.audio import read_audio
-from mmtune.speech.decode import DecodeOptions, Sampling, decode, decode_scored
+from mmtune.speech.decode import SPOKEN, DecodeOptions, Sampling, decode, decode_scored, most_ids
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.stages import AudioStage
 from tests.speech.real import TINY, loaded, needs, real_rows
@@ -77,3 +79,14 @@ def test_a_sample_depends_on_its_seed_alone(hidden: torch.Tensor) -> None:
     assert sample([0, 1, 2], (5, 6, 7), 1e-4) == decode(base.model, hidden, [prefix] * 3, options)
     with pytest.raises(ValueError, match="1 seeds"):
         sample([0, 1], (1,), 1.0)
+
+
+@given(st.floats(0, 30), st.floats(0, 30), st.integers(1, 448))
+def test_longer_clips_may_say_more_and_none_more_than_asked(
+    one: float, other: float, most: int
+) -> None:
+    short, long = sorted((one, other))
+    assert 1 <= most_ids(short, most) <= most_ids(long, most) <= most
+    # What the fastest of real speech takes (6 ids a second) always has room.
+    assert most_ids(long) >= min(SPOKEN, 6 * long + 16)
+    assert most_ids(30) == SPOKEN

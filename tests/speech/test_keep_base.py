@@ -13,7 +13,7 @@ from mmtune.data.cache import PrefixCache
 from mmtune.speech.base import load_base
 from mmtune.speech.forward import decode_all
 from mmtune.speech.labels import make_labels
-from mmtune.speech.options import SpeechOptions
+from mmtune.speech.options import MixOptions, SpeechOptions
 from mmtune.speech.rows import SpeechRow
 from mmtune.speech.stages import KEPT, NAME
 from mmtune.speech.task import SpeechTask
@@ -50,7 +50,7 @@ def test_term_ids_are_those_that_write_the_term(before: str, term: str, after: s
 
 
 def make_task(cache: Path, keep: float) -> SpeechTask:
-    options = SpeechOptions(keep_base=keep, timestamps=0.0)
+    options = SpeechOptions(keep_base=keep, timestamps=0.0, mix=MixOptions(nonspeech=0))
     return SpeechTask(load_base(TINY), LoraOptions(rank=8), options, PrefixCache(cache), seed=3)
 
 

@@ -81,7 +81,10 @@ def test_collate_and_loss_follow_the_rows() -> None:
     assert batch["hidden"].shape == (2, 250, 384)
     loss = task.module(batch)
     assert loss.total.shape == loss.units.shape == (2,)
-    words = [len(task.labels(row).ids) - task.labels(row).given for row in rows]
+    labels = [task.labels(row) for row in rows]
+    assert [each.start is None for each in labels] == [bool(each.times) for each in labels]
+    # The text and its end; and that somebody speaks, where a time doesn't say so already.
+    words = [each.spoken + (each.start is not None) for each in labels]
     assert loss.units.tolist() == words
 
 
@@ -139,15 +142,25 @@ def test_times_stand_around_the_text() -> None:
     assert [slower.ids[at] - first for at in slower.times] == [50, 122, 200, 1500]
     nothing = make_labels(base, SpeechRow(id="n", audio="n", text="", nonspeech=True), "en")
     assert nothing.ids[nothing.given :] == (base.ids["endoftext"],)
-    assert nothing.silence == (0, base.ids["notimestamps"] - 1)
-    assert base.tokenizer.convert_ids_to_tokens(nothing.silence[1]) in (
+    assert nothing.silent
+    assert nothing.start == (0, base.ids["notimestamps"] - 1)
+    assert base.tokenizer.convert_ids_to_tokens(nothing.start[1]) in (
         "<|nospeech|>",
         "<|nocaptions|>",
     )
     _, targets, mask = pad_labels([nothing, make_labels(base, row, "en")], 7)
-    assert targets[0, 0] == nothing.silence[1]
+    assert targets[0, 0] == nothing.start[1]
     assert mask[0].nonzero().flatten().tolist() == [0, nothing.given - 1]
     assert not mask[1, 0]
+    told = make_labels(base, row.model_copy(update={"prompt": "Now:"}), "en", start=True)
+    assert told.start is not None
+    at, first = told.start
+    assert told.ids[at : at + 2] == (base.ids["startoftranscript"], first)
+    assert at == 3  # <|startofprev|>, two ids of the prompt
+    assert not told.silent
+    _, targets, mask = pad_labels([told], 7)
+    assert mask[0, at]
+    assert targets[0, at] == base.ids["notimestamps"]
 
 
 @needs(TINY)

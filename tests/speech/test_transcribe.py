@@ -21,11 +21,12 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Request
 from mmtune.speech.audio import read_audio
 from mmtune.speech.base import load_base
-from mmtune.speech.decode import DecodeOptions
+from mmtune.speech.decode import DecodeOptions, most_ids
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import attach
 from mmtune.speech.predictor import SpeechPredictor, open_predictor
 from mmtune.speech.retrieve import TermIndex
+from mmtune.speech.stages import seconds_of
 from mmtune.speech.transcribe import listen, read_tracks, transcribe
 from mmtune.speech.vad import cut, find_speech
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
@@ -78,6 +79,17 @@ def test_off_is_the_base_and_a_batch_may_mix(predictor: SpeechPredictor) -> None
     assert [p.row for p in predictor.predict(requests[:2])] == [rows[0].id] * 2
     # Alone, each request gets the same answer as among the others.
     assert predictor.predict(requests[6:7])[0].value == found[6]
+
+
+@needs(TINY)
+def test_what_repeats_itself_is_cut_by_the_length_of_its_clip(folders: tuple[Path, Path]) -> None:
+    endless = SpeechPredictor(loaded(TINY), {"one": folders[0]}, windows="trimmed")
+    row = min(real_rows(3), key=seconds_of)
+    words = endless.predict([Request(row, {"one": 1.0})])[0].value
+    most = most_ids(seconds_of(row))
+    spoken = len(endless.base.tokenizer(words, add_special_tokens=False).input_ids)
+    assert most < 80
+    assert 0.8 * most < spoken <= most + 1  # written again, a text may take an id more
 
 
 @needs(TINY)

@@ -1,0 +1,188 @@
+"""Image encoders that judge: vectors in which images of one look, or one content, are near.
+
+`starter:style` is a small network of our own; any CLIP, SigLIP, DINOv2 or other image encoder that
+transformers loads is named by its hub id or folder. None is fetched unless it is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image, Resampling
+from torch import Tensor
+
+from mmtune.errors import BaseModelError
+from mmtune.image.base import quiet
+from mmtune.resources import resource
+
+Vectors = NDArray[np.float64]
+Embed = Callable[[Sequence[Image]], Vectors]
+STYLE = "starter:style"
+BATCH = 32  # images embedded at once
+
+
+def load_backbone(name: str, device: torch.device) -> Embed:
+    """An encoder: images to unit vectors, [images, width].
+
+    Of a CLIP or SigLIP it is the vector that is compared with texts, of others (DINOv2) what the
+    model pools, and of those that don't pool the first token.
+
+    Args:
+        name: `starter:style`, a hub id, or a folder that `save_pretrained` wrote.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no images.
+    """
+    if name == STYLE:
+        return _StyleEncoder(device)
+    return _HubEncoder(name, device)
+
+
+class _StyleEncoder:
+    def __init__(self, device: torch.device) -> None:
+        from mmtune.image.style_net import load_style_net
+
+        self._net = load_style_net(resource("assets", "style-encoder")).to(device)
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image]) -> Vectors:
+        from mmtune.image.style_net import SIDE
+
+        pixels = [np.asarray(i.convert("RGB").resize((SIDE, SIDE), Resampling.BOX)) for i in images]
+        rows = []
+        for start in range(0, len(pixels), BATCH):
+            x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(self._device)
+            rows.append(self._net(x.permute(0, 3, 1, 2).float() / 255))
+        return _numbers(torch.cat(rows))
+
+
+class _HubEncoder:
+    def __init__(self, name: str, device: torch.device) -> None:
+        from transformers import AutoImageProcessor
+
+        self.name = name
+        self._device = device
+        with _loading(name):
+            self.model = _load_model(name).to(device)
+            self._processor = AutoImageProcessor.from_pretrained(name)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image]) -> Vectors:
+        rows = []
+        for start in range(0, len(images), BATCH):
+            part = [image.convert("RGB") for image in images[start : start + BATCH]]
+            pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
+            rows.append(self._pooled(pixels.to(self._device)))
+        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        if hasattr(self.model, "get_image_features"):
+            return _tensor(self.model.get_image_features(pixel_values=pixels))
+        output = self.model(pixel_values=pixels)
+        for field in ("image_embeds", "pooler_output"):
+            if (found := getattr(output, field, None)) is not None:
+                # Convolutional models pool to [n, width, 1, 1].
+                vectors: Tensor = found.flatten(1)
+                return vectors
+        first: Tensor = output.last_hidden_state[:, 0]
+        return first
+
+
+class TextAndImage:
+    """A CLIP or SigLIP that places images and texts in one space.
+
+    Args:
+        name: a hub id or a folder.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no text.
+    """
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        from transformers import AutoTokenizer
+
+        encoder = _HubEncoder(name, device)
+        self.images: Embed = encoder
+        self.model = encoder.model
+        self._device = device
+        if not hasattr(self.model, "get_text_features"):
+            raise BaseModelError(
+                f"{name} is a {type(self.model).__name__}, which reads no text",
+                "task.clip_model needs a CLIP or SigLIP, such as openai/clip-vit-base-patch32",
+            )
+        with _loading(name):
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+        settings = self.model.config.text_config
+        self._length = int(settings.max_position_embeddings)
+        # SigLIP was trained on texts of full length, and reads shorter ones otherwise.
+        self._padding = "max_length" if "siglip" in settings.model_type else "longest"
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts, [texts, width]; what is too long is cut."""
+        rows = []
+        for start in range(0, len(texts), BATCH):
+            tokens = self._tokenizer(
+                list(texts[start : start + BATCH]),
+                padding=self._padding,
+                truncation=True,
+                max_length=self._length,
+                return_tensors="pt",
+            ).to(self._device)
+            rows.append(_tensor(self.model.get_text_features(**tokens)))
+        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+
+
+def _load_model(name: str) -> Any:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(name)
+    named = (getattr(config, "architectures", None) or [""])[0]
+    # AutoModel would take the projection off, and with it what the model was trained to compare.
+    projected = named.endswith("VisionModelWithProjection")
+    kind = getattr(transformers, named) if projected else transformers.AutoModel
+    # Safetensors only: a pickled checkpoint can run code.
+    model = kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    if "pixel_values" not in (model.main_input_name, *_inputs(model)):
+        raise BaseModelError(
+            f"{name} is a {type(model).__name__}, which reads no images", "name an image encoder"
+        )
+    return model.requires_grad_(False).eval()
+
+
+def _inputs(model: Any) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(model.forward).parameters)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    try:
+        with quiet():
+            yield
+    except BaseModelError:
+        raise
+    except Exception as error:  # transformers and the hub raise many kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise BaseModelError(
+            f"the encoder {name} can't be loaded: {first}",
+            "correct the id or folder (weights as safetensors, with preprocessor_config.json), "
+            "connect, or leave it out",
+        ) from error
+
+
+def _tensor(output: Any) -> Tensor:
+    # transformers 5 wraps what 4 gave bare.
+    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return found
+
+
+def _numbers(vectors: Tensor) -> Vectors:
+    return vectors.double().cpu().numpy()

@@ -1,0 +1,50 @@
+"""How different the images of one prompt are from seed to seed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.predict import Stat
+
+Vectors = NDArray[np.float64]
+
+
+def spread(vectors: Vectors) -> float:
+    """Mean distance of every two vectors, root mean square over features; nan for fewer than two.
+
+    Args:
+        vectors: [images, features].
+    """
+    n = len(vectors)
+    if n < 2:
+        return float("nan")
+    first, second = np.triu_indices(n, 1)
+    gaps: Vectors = vectors[first] - vectors[second]
+    return float(np.sqrt((gaps**2).mean(1)).mean())
+
+
+def spread_by_prompt(vectors: Vectors, prompts: Sequence[Hashable]) -> Stat:
+    """`spread` of the images of each prompt, [prompts with two images or more, 1].
+
+    The order is that in which the prompts first stand, so that two sets of images of the same
+    prompts can be compared in pairs.
+
+    Raises:
+        ValueError: the lengths differ.
+    """
+    if len(vectors) != len(prompts):
+        raise ValueError(f"{len(vectors)} images but {len(prompts)} prompts")
+    members: dict[Hashable, list[int]] = {}
+    for i, prompt in enumerate(prompts):
+        members.setdefault(prompt, []).append(i)
+    values = [spread(vectors[of]) for of in members.values() if len(of) > 1]
+    return np.array(values, dtype=np.float64).reshape(-1, 1)
+
+
+def mean_spread(stats: Sequence[Stat] | Stat) -> float | None:
+    """The mean over prompts; None for none."""
+    matrix = np.asarray(stats, dtype=np.float64)
+    return float(matrix.mean()) if len(matrix) else None

@@ -1,0 +1,271 @@
+"""The engines that an export is for, behind one small interface, so that they can be compared.
+
+Each answers twice: `same` under one set of options for all (greedy, one window of 30 s, no times,
+no second try, nothing carried over, the same forbidden ids and the same limit), and `own` under
+whatever it does when a user only names a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mmtune.data.rows import Row
+from mmtune.speech.audio import SAMPLE_RATE, read_row
+from mmtune.speech.base import WhisperBase
+from mmtune.speech.decode import DecodeOptions, decode_scored, most_ids
+from mmtune.speech.export.to_ctranslate2 import require_packages
+from mmtune.speech.export.to_ggml import FILE
+from mmtune.speech.export.to_transformers import quietly
+from mmtune.speech.export.whisper_cpp import run
+from mmtune.speech.labels import prefix_ids
+from mmtune.speech.predictor import ADAPTER, BATCH, SpeechPredictor
+from mmtune.speech.stages import LONGEST
+from mmtune.speech.transcribe import listen
+from mmtune.speech.transcript import make_transcript
+
+MOST = 220  # ids: whisper.cpp stops there (half its positions, less four)
+PURPOSE = "checking the export"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One utterance as all engines get it.
+
+    Attributes:
+        samples: [samples] float32, mono, 16 kHz; at most 30 s.
+        language: Whisper's code; None for English-only bases.
+        task: "transcribe" or "translate".
+        prefix: the ids that the decoder is given.
+        most: how many ids may be written.
+    """
+
+    samples: NDArray[np.float32]
+    language: str | None
+    task: str
+    prefix: tuple[int, ...]
+    most: int
+
+    @property
+    def padded(self) -> NDArray[np.float32]:
+        """The samples, with zeros up to 30 s."""
+        whole = np.zeros(LONGEST * SAMPLE_RATE, np.float32)
+        heard = self.samples[: len(whole)]
+        whole[: len(heard)] = heard
+        return whole
+
+
+class Engine(Protocol):
+    """Something that transcribes."""
+
+    name: str
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        """Transcripts under the common options."""
+        ...
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        """Transcripts under the engine's defaults; only the language is told."""
+        ...
+
+
+class Reference:
+    """mmtune itself, the adapter beside the weights and not in them; float32.
+
+    Args:
+        base: a loaded base that nothing else adapts.
+        adapter: its folder.
+        scale: factor on its strength.
+    """
+
+    name = "mmtune, adapter not merged"
+
+    def __init__(self, base: WhisperBase, adapter: Path, scale: float) -> None:
+        self.predictor = SpeechPredictor(base, {ADAPTER: adapter})
+        self.weights = {ADAPTER: scale}
+
+    def clips(self, rows: Sequence[Row]) -> list[Clip]:
+        """What each row sounds like, and its language: named, the adapter's, or heard by the base.
+
+        Raises:
+            DataError: an audio file can't be read.
+        """
+        sounds = [read_row(row, max_seconds=LONGEST + 1) for row in rows]
+        found: list[Clip] = []
+        for row, samples in zip(rows, sounds, strict=True):
+            language = getattr(row, "language", None) or self.predictor.language
+            if language is None and self.predictor.base.multilingual:
+                hidden = torch.stack(self.predictor.stage.encode_audio([samples], LONGEST))
+                language = self.predictor.languages(hidden, [None])[0]
+            if not self.predictor.base.multilingual:
+                language = None
+            task = getattr(row, "task", "transcribe")
+            prefix = prefix_ids(self.predictor.base, language, task=task)
+            most = most_ids(len(samples) / SAMPLE_RATE, MOST)
+            found.append(Clip(samples, language, task, tuple(prefix), most))
+        return found
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        """See `Engine`."""
+        predictor, texts = self.predictor, []
+        for first in range(0, len(clips), BATCH):
+            some = clips[first : first + BATCH]
+            hidden = torch.stack(
+                predictor.stage.encode_audio([clip.samples for clip in some], LONGEST)
+            )
+            options = DecodeOptions(max_new_tokens=tuple(clip.most for clip in some))
+            with predictor.adapters.on(self.weights):
+                states = predictor.stage.finish(hidden)
+                prefixes = [clip.prefix for clip in some]
+                spoken = decode_scored(predictor.base.model, states, prefixes, options)
+            texts += [predictor.base.text_of(each.ids) for each in spoken]
+        return texts
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        """As `mmtune transcribe`: speech is found first, and doubtful windows are tried again."""
+        texts = []
+        for clip in clips:
+            found, language = listen(
+                self.predictor, [clip.samples], language=clip.language, weights=self.weights
+            )
+            texts.append(make_transcript(found[0], language).text.strip())
+        return texts
+
+
+class Transformers:
+    """transformers' own `generate` on an exported folder."""
+
+    name = "transformers"
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+        with quietly():
+            self.model: Any = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True
+            ).eval()
+        self.processor: Any = WhisperProcessor.from_pretrained(folder, local_files_only=True)
+
+    def _generate(self, clip: Clip, **options: Any) -> str:
+        heard = self.processor(clip.padded, sampling_rate=SAMPLE_RATE, return_tensors="pt")
+        if clip.language is not None:
+            options |= {"language": clip.language, "task": clip.task}
+        with torch.no_grad(), quietly():
+            ids = self.model.generate(heard.input_features, **options)
+        return str(self.processor.batch_decode(ids, skip_special_tokens=True)[0]).strip()
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        """See `Engine`."""
+        fixed = {"num_beams": 1, "do_sample": False, "return_timestamps": False}
+        return [self._generate(clip, max_new_tokens=clip.most, **fixed) for clip in clips]
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        """`generate` with nothing but the language."""
+        return [self._generate(clip) for clip in clips]
+
+
+class FasterWhisper:
+    """faster-whisper on an exported CTranslate2 folder."""
+
+    name = "faster-whisper"
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        require_packages(PURPOSE, "ctranslate2", "faster_whisper")
+        from faster_whisper import WhisperModel
+
+        # fp16 weights are computed with in float32 where the processor has no float16.
+        kind = "int8" if precision == "int8" else "float32"
+        self.engine: Any = WhisperModel(str(folder), device="cpu", compute_type=kind)
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        """CTranslate2's `generate` on faster-whisper's own features.
+
+        Its decoding of whole files can't be told to write no more than some number of ids, nor to
+        hear a single window.
+        """
+        import ctranslate2
+        from faster_whisper.audio import pad_or_trim
+
+        texts = []
+        times = self.engine.hf_tokenizer.token_to_id("<|notimestamps|>") + 1
+        for clip in clips:
+            features = pad_or_trim(self.engine.feature_extractor(clip.padded))
+            found = self.engine.model.generate(
+                ctranslate2.StorageView.from_array(np.ascontiguousarray(features[None])),
+                [list(clip.prefix)],
+                beam_size=1,
+                sampling_topk=1,
+                max_length=self.engine.max_length,
+                suppress_blank=True,  # the ids of `suppress_ids_begin`
+                suppress_tokens=[-1],  # those of `suppress_ids`
+            )
+            # A greedy text that may be shorter is the beginning of one that may be longer.
+            ids = [i for i in found[0].sequences_ids[0][: clip.most] if i < times]
+            texts.append(self.engine.hf_tokenizer.decode(ids, skip_special_tokens=True).strip())
+        return texts
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        """`WhisperModel.transcribe`: five beams, times, fallback, each window given the last."""
+        texts = []
+        for clip in clips:
+            segments, _ = self.engine.transcribe(
+                clip.samples, language=clip.language or "en", task=clip.task
+            )
+            texts.append(" ".join(segment.text.strip() for segment in segments).strip())
+        return texts
+
+
+class WhisperCpp:
+    """whisper.cpp on an exported folder, through pywhispercpp.
+
+    Its list of forbidden ids is its own (it has no way to be given one), and on or off as the
+    base's is.
+
+    Args:
+        folder: with `to_ggml.FILE`.
+        forbids: whether the base forbids ids that write no speech.
+    """
+
+    name = "whisper.cpp"
+
+    def __init__(self, folder: Path, forbids: bool) -> None:
+        require_packages(PURPOSE, "pywhispercpp")
+        self.path, self.forbids = folder / FILE, forbids
+
+    def same(self, clips: Sequence[Clip]) -> list[str]:
+        """See `Engine`."""
+        options = {
+            "greedy": {"best_of": 1},
+            "temperature": 0.0,
+            "temperature_inc": 0.0,
+            "no_context": True,
+            "no_timestamps": True,
+            "single_segment": True,
+            "suppress_blank": True,
+            "suppress_nst": self.forbids,
+            "no_speech_thold": 2.0,  # a probability: never reached
+            "n_threads": torch.get_num_threads(),
+        }
+        # It counts from 0, and stops behind the limit.
+        each = [self._spoken(clip) | {"max_tokens": clip.most - 1} for clip in clips]
+        return run(self.path, [clip.padded for clip in clips], options, each)
+
+    def own(self, clips: Sequence[Clip]) -> list[str]:
+        """With nothing but the language."""
+        samples = [clip.samples for clip in clips]
+        return run(
+            self.path,
+            samples,
+            {"n_threads": torch.get_num_threads()},
+            [self._spoken(clip) for clip in clips],
+        )
+
+    @staticmethod
+    def _spoken(clip: Clip) -> dict[str, Any]:
+        return {"language": clip.language or "en", "translate": clip.task == "translate"}

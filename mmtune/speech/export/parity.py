@@ -1,0 +1,214 @@
+"""One score in every engine: the exported model against mmtune with the adapter beside the weights.
+
+Both hear the same clips under the same options (see `engines`); what each would do by itself stands
+beside it, for information. An export that scores otherwise than what was evaluated isn't the model
+that was evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtune.data.rows import Row
+from mmtune.errors import DataError, MmtuneError
+from mmtune.metrics.wer import WordErrors
+from mmtune.predict import Prediction
+from mmtune.speech.export.engines import Clip, Engine, Reference
+from mmtune.speech.normalize import normalize
+
+FILE = "PARITY.json"
+SHOWN = 20  # differing clips that are kept in full
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an export may differ by.
+
+    Attributes:
+        points: of WER, either way, in percentage points. A difference of one word is always
+            allowed: on few clips it is more than this.
+        identical: the least share of clips whose normalized transcripts are the same; None: any.
+    """
+
+    points: float
+    identical: float | None
+
+
+LIMITS: dict[str, Limits] = {
+    "fp32": Limits(0.2, 0.97),
+    # Half precision rounds the weights; its transcripts differ on more clips, its score may not.
+    "fp16": Limits(0.2, 0.95),
+    "bf16": Limits(0.5, None),
+    "int8": Limits(0.5, None),
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """WER of one model in percent; None where it could not be run, or no reference has words."""
+
+    engine: str
+    same: float | None
+    own: float | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What came out of the comparison.
+
+    Attributes:
+        source: the manifest, or what was synthesized.
+        clips, words: how many, of the references.
+        seconds: of audio.
+        reference, exported: their scores.
+        difference: of the scores under the same options, in points; None if there is none.
+        allowed: how large it may be.
+        identical, identical_raw: shares of clips with the same transcript, normalized and as
+            written; 0 to 1.
+        faults: why it failed; empty if it passed.
+        differing: up to `SHOWN` clips whose transcripts differ.
+    """
+
+    source: str
+    precision: str
+    clips: int
+    seconds: float
+    words: int
+    reference: Scores
+    exported: Scores
+    difference: float | None
+    allowed: float
+    identical: float
+    identical_raw: float
+    faults: tuple[str, ...]
+    differing: tuple[Mapping[str, str], ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether there is no fault."""
+        return not self.faults
+
+    def table(self) -> tuple[tuple[str, ...], ...]:
+        """Head and lines, as they are printed."""
+        return (
+            ("engine", "WER %, same options", "identical", "as written", "WER %, its own defaults"),
+            (self.reference.engine, _number(self.reference.same), "", "",
+             _number(self.reference.own)),
+            (f"{self.exported.engine} ({self.precision})", _number(self.exported.same),
+             f"{self.identical:.1%}", f"{self.identical_raw:.1%}", _number(self.exported.own)),
+        )  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """What `PARITY.json` says of it."""
+        limits = asdict(LIMITS[self.precision])
+        return {"checked": True, "passed": self.passed} | asdict(self) | {"limits": limits}
+
+
+def compare(
+    rows: Sequence[Row],
+    source: str,
+    reference: Reference,
+    engine: Engine | Exception,
+    precision: str,
+) -> Parity:
+    """Run both on the same clips, and judge.
+
+    Args:
+        rows: with audio of at most 30 s each, and its text.
+        source: what to call them.
+        reference: mmtune with the adapter.
+        engine: with the export; or why it could not be opened.
+        precision: of the export.
+
+    Raises:
+        DataError: no row has words, or an audio file can't be read.
+    """
+    clips = reference.clips(rows)
+    ours = reference.same(clips)
+    theirs, fault = _ask(engine, "same", clips)
+    metric = WordErrors()
+    count = sum(int(metric.observe(row, Prediction(row.id, ""))[3]) for row in rows)
+    if not count:
+        raise DataError(f"{source}: no row has words", "check with rows that say what is spoken")
+    wanted = _score(metric, rows, ours)
+    found = None if fault else _score(metric, rows, theirs)
+    own, _ = _ask(engine, "own", clips) if not fault else ([], "")
+    pairs = [
+        (row, one, other, _normal(row, clip, one), _normal(row, clip, other))
+        for row, clip, one, other in zip(rows, clips, ours, theirs, strict=True)
+    ]
+    identical = sum(a == b for *_, a, b in pairs) / len(pairs)
+    allowed = max(LIMITS[precision].points, 100 / count)
+    return Parity(
+        source=source,
+        precision=precision,
+        clips=len(rows),
+        seconds=round(sum(len(clip.samples) for clip in clips) / 16_000, 2),
+        words=count,
+        reference=Scores(reference.name, wanted, _score(metric, rows, reference.own(clips))),
+        exported=Scores(
+            getattr(engine, "name", "export"), found, _score(metric, rows, own) if own else None
+        ),
+        difference=None if found is None or wanted is None else found - wanted,
+        allowed=allowed,
+        identical=identical,
+        identical_raw=sum(one == other for _, one, other, *_ in pairs) / len(pairs),
+        faults=(fault,) if fault else tuple(_faults(wanted, found, allowed, identical, precision)),
+        differing=tuple(
+            {"id": row.id, "reference": row.reference, "mmtune": one, "export": other}
+            for row, one, other, *_ in pairs
+            if one != other
+        )[:SHOWN],
+    )
+
+
+def _ask(engine: Engine | Exception, how: str, clips: Sequence[Clip]) -> tuple[list[str], str]:
+    """Texts, or blanks and what went wrong: an export that can't be run has failed."""
+    try:
+        if isinstance(engine, Exception):
+            raise engine
+        return list(getattr(engine, how)(clips)), ""
+    except Exception as error:  # other people's engines raise types of their own
+        found = (
+            error.found if isinstance(error, MmtuneError) else f"{type(error).__name__}: {error}"
+        )
+        return [""] * len(clips), f"it can't be run: {found}"
+
+
+def _faults(
+    wanted: float | None, found: float | None, allowed: float, identical: float, precision: str
+) -> list[str]:
+    faults = []
+    if wanted is None or found is None or abs(found - wanted) > allowed + 1e-9:
+        faults.append(
+            f"WER {_number(found)} % instead of {_number(wanted)} %: "
+            f"more than {allowed:.2f} points apart"
+        )
+    least = LIMITS[precision].identical
+    if least is not None and identical < least - 1e-9:
+        faults.append(f"{identical:.1%} of the transcripts are the same, less than {least:.0%}")
+    return faults
+
+
+def _score(metric: WordErrors, rows: Sequence[Row], texts: Sequence[str]) -> float | None:
+    stats = [metric.observe(r, Prediction(r.id, t)) for r, t in zip(rows, texts, strict=True)]
+    value = metric.reduce(stats)
+    return None if value is None else 100 * value
+
+
+def _normal(row: Row, clip: Clip, text: str) -> str:
+    return normalize(text, getattr(row, "language", None) or clip.language)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def write(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write `PARITY.json` into an export's folder."""
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    (folder / FILE).write_text(text + "\n", encoding="utf-8")

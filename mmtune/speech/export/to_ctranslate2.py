@@ -1,0 +1,77 @@
+"""Format `ctranslate2`: what faster-whisper and WhisperX load, by CTranslate2's own converter."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import AdapterError, MissingExtra
+from mmtune.speech.base import WhisperBase
+from mmtune.speech.export.to_transformers import quietly
+
+EXTRA = "export"
+QUANTIZATION = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
+COPIED = ["tokenizer.json", "preprocessor_config.json"]
+
+
+def require_packages(purpose: str, *modules: str) -> None:
+    """Stop before hours are spent on what can't be written or checked here.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(module.replace("_", "-"), EXTRA, purpose)
+
+
+def write_ctranslate2(
+    source: Path, base: WhisperBase, folder: Path, precision: str = "fp32"
+) -> None:
+    """Convert a folder that `write_transformers` wrote in fp32.
+
+    Args:
+        source: the folder.
+        base: what is in it.
+        folder: is made.
+        precision: fp32, fp16 or int8 (its matrices; the rest stays float32).
+
+    Raises:
+        MissingExtra: CTranslate2 is not installed.
+        AdapterError: the converter wrote another vocabulary than the tokenizer's.
+    """
+    require_packages("the format ctranslate2", "ctranslate2")
+    from ctranslate2.converters import TransformersConverter
+
+    with quietly():
+        TransformersConverter(str(source), copy_files=COPIED).convert(
+            str(folder), quantization=QUANTIZATION[precision]
+        )
+    _mend_config(folder / "config.json")
+    check_vocabulary(folder, base)
+
+
+def _mend_config(path: Path) -> None:
+    # A base that forbids no ids has null there, which faster-whisper can't iterate over.
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config |= {n: config.get(n) or [] for n in ("suppress_ids", "suppress_ids_begin")}
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def check_vocabulary(folder: Path, base: WhisperBase) -> None:
+    """Compare the written vocabulary with the tokenizer's, id by id.
+
+    Raises:
+        AdapterError: the first id at which they differ, or another number of ids than the model's.
+    """
+    written = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+    count = int(base.model.config.vocab_size)
+    cure = "use the tokenizer that came with the base's weights"
+    if len(written) != count:
+        raise AdapterError(f"the vocabulary has {len(written)} ids, the model {count}", cure)
+    known = base.tokenizer.convert_ids_to_tokens(list(range(count)))
+    for i, (one, other) in enumerate(zip(written, known, strict=True)):
+        if one != other:
+            raise AdapterError(f"id {i} was written as {one!r}, the tokenizer has {other!r}", cure)

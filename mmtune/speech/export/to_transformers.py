@@ -1,0 +1,127 @@
+"""Format `transformers`: a folder that WhisperForConditionalGeneration and WhisperProcessor load.
+
+Written so that tools of several years read it: the feature extractor's settings both by themselves
+(`preprocessor_config.json`, which faster-whisper and older transformers look for) and in
+`processor_config.json` (transformers 5), the vocabulary both as `tokenizer.json` and as
+`vocab.json` with `merges.txt`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mmtune.speech.base import WhisperBase
+
+# openai/whisper, decoding.py: the first time that a window may begin with, in steps of 20 ms.
+FIRST_TIME = 50
+
+
+def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32") -> None:
+    """Write a model with its processor and a complete generation config.
+
+    Args:
+        base: without adapters (see `merge`); it isn't changed.
+        folder: is made.
+        precision: of the weights: fp32, fp16 or bf16.
+
+    Raises:
+        AdapterError: a weight is too large for the precision.
+    """
+    from transformers import WhisperProcessor
+
+    folder.mkdir(parents=True, exist_ok=True)
+    model = _in_precision(base.model, precision)
+    saved = model.generation_config
+    model.generation_config = complete_generation(base)
+    try:
+        with quietly():
+            model.save_pretrained(folder)
+    finally:
+        model.generation_config = saved
+    base.feature_extractor.save_pretrained(folder)
+    WhisperProcessor(base.feature_extractor, base.tokenizer).save_pretrained(folder)
+    base.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
+    spellings = getattr(base.tokenizer, "english_spelling_normalizer", None)
+    if spellings:
+        (folder / "normalizer.json").write_text(json.dumps(spellings), encoding="utf-8")
+
+
+def _in_precision(model: Any, precision: str) -> Any:
+    import torch
+
+    from mmtune.errors import AdapterError
+    from mmtune.precision import DTYPES
+
+    dtype = DTYPES[precision]
+    if dtype is torch.float32:
+        return model
+    cast = copy.deepcopy(model).to(dtype)
+    for name, value in cast.state_dict().items():
+        if not torch.isfinite(value).all():
+            raise AdapterError(
+                f"{name} is too large for {precision}", "write it with --precision fp32"
+            )
+    return cast
+
+
+def complete_generation(base: WhisperBase) -> Any:
+    """A `GenerationConfig` in which nothing is missing that an engine asks for.
+
+    What the base's own says stays. Languages, tasks and special ids follow from the tokenizer;
+    heads whose attention tells times are, where nobody knows better, those of the upper half of
+    the decoder (openai/whisper, model.py).
+    """
+    config, ids = base.model.config, base.ids
+    generation = copy.deepcopy(base.model.generation_config)
+    layers, heads = config.decoder_layers, config.decoder_attention_heads
+    wanted: dict[str, Any] = {
+        "is_multilingual": base.multilingual,
+        "no_timestamps_token_id": ids["notimestamps"],
+        "prev_sot_token_id": ids["startofprev"],
+        "max_initial_timestamp_index": FIRST_TIME,
+        "decoder_start_token_id": ids["startoftranscript"],
+        "eos_token_id": ids["endoftext"],
+        "pad_token_id": ids["endoftext"],
+        "bos_token_id": ids["endoftext"],
+        "suppress_tokens": [],
+        "begin_suppress_tokens": [],
+        "alignment_heads": [[i, j] for i in range(layers // 2, layers) for j in range(heads)],
+    }
+    if base.multilingual:
+        wanted["lang_to_id"] = _languages(base)
+        wanted["task_to_id"] = {name: ids[name] for name in ("transcribe", "translate")}
+    for name, value in wanted.items():
+        if getattr(generation, name, None) is None:
+            setattr(generation, name, value)
+    # Of a whole decoder; a base that was saved in the middle of training may say 20.
+    generation.max_length = config.max_target_positions
+    generation.return_timestamps = False
+    return generation
+
+
+def _languages(base: WhisperBase) -> dict[str, int]:
+    # The languages lie between the start token and <|translate|>, in every vocabulary.
+    first, last = base.ids["startoftranscript"] + 1, base.ids["translate"]
+    tokens = base.tokenizer.convert_ids_to_tokens(list(range(first, last)))
+    return dict(zip(tokens, range(first, last), strict=True))
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within it, transformers draws no progress bars and gives no advice."""
+    from transformers.utils import logging
+
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,210 @@
+"""The report card: controls, copies, and what is measured with which encoders."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtune.errors import ConfigError, DataError
+from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.report import figure, write_report
+from mmtune.image.measures import (
+    Drawn,
+    copies_measure,
+    evenly,
+    once,
+    palette_measure,
+    read_controls,
+    set_measures,
+    style_measures,
+    style_of,
+)
+from mmtune.image.rows import ImageRow
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.nearest import NearestTraining
+from mmtune.metrics.style import StyleDistance
+from mmtune.pipeline import evaluate, train
+from tests.image import tiny
+from tests.image.test_backbone import clip
+
+__all__ = ["clip"]
+
+
+def picture(seed: int, ground: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """Some blots on a ground."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((32, 32, 3), ground, dtype=np.uint8)
+    for _ in range(4):
+        y, x, h, w = rng.integers(2, 20, 4)
+        pixels[y : y + h, x : x + w] = rng.integers(0, 255, 3)
+    return Image.fromarray(pixels)
+
+
+def row(name: str) -> ImageRow:
+    return ImageRow(id=name, image=f"{name}.png", caption=name)
+
+
+def colours(images: object) -> np.ndarray:
+    pixels = [np.asarray(i, dtype=np.float64) for i in images]  # type: ignore[attr-defined]
+    return np.stack([np.r_[p.mean((0, 1)), p.std((0, 1))] for p in pixels])
+
+
+def drawn(ground: int = 255) -> Drawn:
+    """Base on black, adapter on `ground`, brand on white; two seeds of 15 rows."""
+    rows = [row(f"r{i}") for i in range(15)]
+    return Drawn(
+        rows=[r for r in rows for _ in range(2)],
+        seeds=2,
+        base=[picture(i, (0, 0, 0)) for i in range(30)],
+        adapter=[picture(100 + i, (ground, ground, ground)) for i in range(30)],
+        real=[picture(200 + i) for i in range(15)],
+        brand=[picture(300 + i) for i in range(20)],
+    )
+
+
+def test_controls_are_read_by_subfolder(tmp_path: Path) -> None:
+    for style, count in (("flat", 3), ("sketch", 120)):
+        (tmp_path / style).mkdir()
+        for i in range(count):
+            picture(i).save(tmp_path / style / f"{i:03}.png")
+    (tmp_path / "sketch" / "notes.txt").write_text("not a picture")
+    found = read_controls(tmp_path)
+    assert {name: len(images) for name, images in found.items()} == {"flat": 3, "sketch": 100}
+    assert list(read_controls(tmp_path / "flat")) == ["flat"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty holds 0 images"):
+        read_controls(tmp_path)
+    assert evenly([1, 2, 3, 4, 5], 2) == [1, 3]
+
+
+def test_controls_stand_beside_the_style_score() -> None:
+    images = drawn()
+    metric = StyleDistance(once(colours), images.brand)
+    style = style_of(images, metric)
+    grey = {"grey": [picture(i, (128, 128, 128)) for i in range(12)]}
+    scored, distance = style_measures(images, metric, style, grey)
+    assert scored.adapter.value > 0.8
+    assert scored.references.keys() == {"base, other seed", "grey"}
+    again = scored.references["base, other seed"]
+    assert again.low < 0 < again.high
+    assert 0.2 < scored.references["grey"].value < 0.8
+    assert distance.adapter.value < distance.base.value
+    # Where the base is the brand there is no scale, and nothing stands on it.
+    same = Drawn(images.rows, 2, images.adapter, images.adapter, images.real, images.brand)
+    scored = style_measures(same, metric, style_of(same, metric), grey)[0]
+    assert math.isnan(scored.adapter.value)
+    assert scored.references == {}
+    assert "not measurable" in scored.note
+
+
+def test_palette_and_set_distances_follow_the_brand() -> None:
+    images = drawn()
+    share = palette_measure(images, ["#FFFFFF"])
+    assert share.difference.low > 0.3
+    assert share.references["real"].value == pytest.approx(share.adapter.value, abs=0.15)
+    assert "1 colours, given: #FFFFFF" in share.note
+    assert "#FFFFFF" in palette_measure(images, []).note
+    metric = StyleDistance(once(colours), images.brand)
+    diversity, kid = set_measures(images, metric)
+    assert diversity.items == 15
+    assert kid.difference.high < 0
+    assert kid.references["real"].low < kid.adapter.high
+    frozen = [picture(i // 2) for i in range(30)]
+    stuck = Drawn(images.rows, 2, images.base, frozen, images.real, images.brand)
+    assert set_measures(stuck, metric)[0].adapter == Interval(0, 0, 0)
+
+
+def test_copies_are_named_with_what_the_base_draws() -> None:
+    images = drawn()
+    train = [row(f"t{i}") for i in range(20)]
+    asked = [(r, seed) for r in train[:5] for seed in range(2)]
+    made = [picture(900 + i, (0, 0, 0)) for i in range(10)]
+    made[3], made[6] = images.brand[1], images.brand[3].resize((64, 64))
+    files = [Path(f"{i}.png") for i in range(10)]
+    wanted: list[object] = []
+
+    def draw_base(of: object) -> list[Image.Image]:
+        wanted.extend(of)  # type: ignore[arg-type]
+        return [picture(990, (0, 0, 0)), images.brand[3]]
+
+    similar = NearestTraining(images.brand)
+    real = [picture(2000 + i) for i in range(100)]
+    found, copies = copies_measure(asked, made, files, real, similar, train, draw_base)
+    assert found.adapter.value == pytest.approx(0.2)
+    assert {(c.image.name, c.training.name) for c in copies} == {
+        ("3.png", "t1.png"), ("6.png", "t3.png"),
+    }  # fmt: skip
+    assert len(wanted) == 2
+    assert "2 of 10" in found.note
+    assert "for 1 of them the base isn't" in found.note
+    assert "1 in 100" in found.note
+    new = [picture(900 + i, (0, 0, 0)) for i in range(10)]
+    none, copies = copies_measure(asked, new, files, real, similar, train, draw_base)
+    assert (none.adapter.value, copies) == (0, [])
+
+
+def test_an_image_is_looked_at_once() -> None:
+    seen: list[int] = []
+
+    def embed(images: object) -> np.ndarray:
+        seen.append(len(images))  # type: ignore[arg-type]
+        return colours(images)
+
+    a, b, c = picture(0), picture(1), picture(2)
+    embedded = once(embed)
+    np.testing.assert_array_equal(embedded([a, b, a]), colours([a, b, a]))
+    np.testing.assert_array_equal(embedded([c, b]), colours([c, b]))
+    assert embedded([a]).shape == (1, 6)
+    assert seen == [2, 1]
+
+
+def test_references_are_kept_and_drawn(tmp_path: Path) -> None:
+    some = Interval(0.5, 0.4, 0.6)
+    nan = Interval(math.nan, math.nan, math.nan)
+    beside = {"real": Interval(0.9, 0.8, 1.0), "unknown <style>": nan}
+    measure = Measure("palette", "x", 4, some, some, some, True, references=beside)
+    whole = Comparison("image", [measure], "line")
+    back = Comparison.from_json(whole.to_json())
+    assert back.measures[0].references["real"] == beside["real"]
+    assert math.isnan(back.measures[0].references["unknown <style>"].low)
+    values = whole.to_json()
+    del values["measures"][0]["references"]  # written by an older version
+    assert Comparison.from_json(values).measures[0].references == {}
+    assert [(b.name, b.kind) for b in figure(measure).bars] == [
+        ("base", "base"), ("adapter", "adapter"), ("real", "reference"),
+    ]  # fmt: skip
+    write_report(tmp_path / "report.html", [whole])
+    assert 'class="bar reference"><span>real' in (tmp_path / "report.html").read_text()
+
+
+def test_named_encoders_add_their_figures(
+    tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    data = tiny.brand(tmp_path / "brand")
+    tiny.brand(tmp_path / "others" / "shapes", count=4)
+    named = {
+        "clip_model": str(clip), "backbone": str(clip), "seeds": "2", "copy_seeds": "1",
+        "controls": str(tmp_path / "others"), "palette": "[FF0000, '#0000FF', '008000']",
+    }  # fmt: skip
+    config = tiny.config(tiny.saved("sd"), data, tmp_path / "runs", max_steps="1", **named)
+    first = train(config).comparison
+    assert [m.metric for m in first.measures] == [
+        "style", "style distance", "nearest training image", "palette", "copies", "diversity",
+        "KID", "CLIP score", "CMMD",
+    ]  # fmt: skip
+    found = {m.metric: m for m in first.measures}
+    assert "3 colours, given: #FF0000 #0000FF #008000" in found["palette"].note
+    assert found["CLIP score"].references.keys() == {"real", "real, others' captions"}
+    assert evaluate(config).to_json() == first.to_json()
+
+
+def test_settings_of_the_card_are_checked_before_training(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        tiny.config(tmp_path, tmp_path, tmp_path, controls=str(tmp_path / "missing"))
+    with pytest.raises(ConfigError, match="palette"):
+        tiny.config(tmp_path, tmp_path, tmp_path, palette="[yellow]")
