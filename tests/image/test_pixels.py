@@ -259,8 +259,9 @@ def test_the_background_is_a_setting_and_in_the_cache_s_key(tmp_path: Path) -> N
     assert ImageOptions().background == ImageOptions(background="white").background == "#ffffff"
     assert ImageOptions(background="rgb(0, 0, 255)").background == "#0000ff"
     base = tiny.loaded("sd")
-    white, blue = LatentStage(base, 32), LatentStage(base, 32, "#0000ff")
-    assert white.fingerprint == LatentStage(base, 32, ImageOptions().background).fingerprint
+    white, blue = LatentStage(base, 32), LatentStage(base, 32, background="#0000ff")
+    usual = LatentStage(base, 32, background=ImageOptions().background)
+    assert white.fingerprint == usual.fingerprint
     assert white.fingerprint != blue.fingerprint
     Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(tmp_path / "a.png")
     from mmtune.image.rows import ImageRow
