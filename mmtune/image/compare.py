@@ -38,7 +38,7 @@ from mmtune.image.measures import (
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.stages import TextStage
-from mmtune.image.task import ImageTask, held_out
+from mmtune.image.task import STRENGTHS, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
@@ -174,7 +174,7 @@ def compare(
         measures=measures,
         headline=headline(config.name, style, nearest, grid),
         examples=[*map(_shown, copies[:MOST_COPIES]), *examples],
-        files={"grid": grid},
+        files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
     )
 
 

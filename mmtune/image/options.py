@@ -34,6 +34,10 @@ class ImageOptions(Section):
     guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
+    # After training, at each of train.scales: images of validation captions, and the share of the
+    # base's content (CLIP score, or layout) that the recommended strength must keep.
+    scale_images: Annotated[int, Field(ge=2)] = 16
+    keep_content: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     # The report card.
     # The brand's colours, as #FCEA2B; empty: estimated from the training images.

@@ -23,9 +23,11 @@ from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
+from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
+from mmtune.train.scale import Advice, scaled
 from mmtune.train.task import Batch, Example, Monitor, ParamGroup, Part, Stage, Tensors
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps eve
 LOSS_DRAWS = 4  # of each validation row
 VALIDATION_BATCH = 16
 FEW = 4  # test rows
+STRENGTHS = "strengths.png"
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -122,6 +125,7 @@ class ImageTask:
         self.monitor = Monitor("style_distance", higher_is_better=False)
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")
+        self._folder = config.folder
         self._metric: StyleDistance | None = None
         self._scale: tuple[float, float] | None = None
 
@@ -231,6 +235,45 @@ class ImageTask:
         values = {"style_distance": distance, "loss": loss}
         style = on_scale(distance, *self._scale)
         return values if math.isnan(style) else values | {"style": style}
+
+    @torch.no_grad()
+    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
+        """Draw held-out captions with the base and at each strength, and say which to use.
+
+        Writes what was drawn into `strengths.png` of the run's folder, a row for each strength.
+        """
+        from mmtune.image.compare import draw_grid
+
+        rows = sorted(rows, key=lambda row: row.id)
+        count = max(self.options.scale_images, 2)
+        chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
+        drawn: dict[float, Sequence[Image]] = {}
+        for scale in sorted({0.0, *scales}):
+            with scaled(self.module, scale):
+                drawn[scale] = self._sample(chosen)
+        tried = Tried(
+            prompts=[row.reference for row, _ in chosen],
+            drawn=drawn,
+            real=self._open([row for row, _ in chosen]),
+            brand=self._open(self._brand),
+        )
+        kept = layout_kept(drawn[0.0], tried.prompts)
+        if self.options.clip_model is not None:
+            from mmtune.image.backbone import TextAndImage
+
+            scorer = TextAndImage(self.options.clip_model, self.base.device)
+            kept = clip_kept(drawn[0.0], tried.prompts, scorer.images, scorer.texts)
+        pipeline = self.base.pipeline
+        pipeline.disable_lora()  # the frozen base describes
+        try:
+            advice = advise(tried, self._style(), kept, self.options.keep_content)
+        finally:
+            pipeline.enable_lora()
+        names = {0.0: "base"} | {scale: f"{scale:g}" for scale in scales}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        grid = draw_grid(tried.prompts, {names[scale]: drawn[scale] for scale in drawn})
+        grid.save(self._folder / STRENGTHS)
+        return advice
 
     def _style(self) -> StyleDistance:
         if self._metric is None:
