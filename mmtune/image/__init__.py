@@ -70,8 +70,8 @@ class ImageModality:
         if terms is not None:
             raise ConfigError("images have no term list", "leave out --terms")
 
-        resolution = settings.resolution if isinstance(settings, ImageOptions) else None
-        return check.check_rows(rows, seen, base, resolution)
+        options = settings if isinstance(settings, ImageOptions) else ImageOptions()
+        return check.check_rows(rows, seen, base, options.resolution, options.trigger)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """No: images in folders need no import, and no other layout is known yet."""

@@ -42,6 +42,7 @@ def check_rows(
     seen: Sequence[Inspection] = (),
     base: str | None = None,
     resolution: int | None = None,
+    trigger: str = "",
 ) -> list[Finding]:
     """Findings that need all rows or the base: copies, captions, sizes.
 
@@ -50,6 +51,7 @@ def check_rows(
         seen: what `inspect` gave for each of them.
         base: whose text encoders and resolution they are compared with; None: not compared.
         resolution: side in pixels of the squares to train on; None: the base's.
+        trigger: the phrase that training puts before the captions.
 
     Raises:
         BaseModelError: the base can't be read.
@@ -57,7 +59,7 @@ def check_rows(
     findings = near_copies(rows, [each.marks for each in seen]) if seen else []
     if base is not None:
         limits = read_limits(base)
-        findings += check_captions(rows, limits.room)
+        findings += check_captions(rows, limits.room, trigger)
         resolution = resolution or limits.resolution
     else:
         findings += check_captions(rows)

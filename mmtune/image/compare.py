@@ -37,6 +37,7 @@ from mmtune.image.measures import (
 )
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
+from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
 from mmtune.image.task import STRENGTHS, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
@@ -99,7 +100,11 @@ def compare(
     )
 
     def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
-        return [p.value for p in predictor.predict([Request(r, weights, s) for r, s in asked])]
+        requests = [
+            Request(r.model_copy(update={"caption": caption_of(r, options.trigger)}), weights, s)
+            for r, s in asked
+        ]
+        return [p.value for p in predictor.predict(requests)]
 
     asked = [(row, seed) for row in test for seed in range(options.seeds)]
     drawn = Drawn(

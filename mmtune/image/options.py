@@ -15,6 +15,8 @@ class ImageOptions(Section):
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
     background: str = "#ffffff"  # behind what is transparent; a name will do
+    # A phrase before every caption, in training and when sampling: the look comes when it is said.
+    trigger: str = ""
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
@@ -58,6 +60,11 @@ class ImageOptions(Section):
         if path is not None and not path.is_dir():
             raise ValueError(f"no such folder: {path}")
         return path
+
+    @field_validator("trigger")
+    @classmethod
+    def _one_line(cls, phrase: str) -> str:
+        return " ".join(phrase.split()).strip(" ,")
 
     @field_validator("background")
     @classmethod

@@ -22,6 +22,7 @@ from mmtune.image.generate import Sampler
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
+from mmtune.image.prompt import caption_of
 from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
 from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
 from mmtune.metrics.style import StyleDistance, on_scale
@@ -162,12 +163,15 @@ class ImageTask:
         yield self._latent(row, 0)
         if self.options.flip:
             yield self._latent(row, FLIPPED)
-        yield text_part(row.reference, self._captions)
+        yield self._text(row)
         if self.options.caption_dropout:
             yield text_part("", self._captions)
 
     def _latent(self, row: Row, view: int) -> Part:
         return Part("latent", row.content, view, origin=row)
+
+    def _text(self, row: Row) -> Part:
+        return text_part(caption_of(row, self.options.trigger), self._captions)
 
     def bucket(self, row: Row) -> str:
         """The size in pixels that the image is cut to: square, unless `buckets` is on."""
@@ -177,8 +181,8 @@ class ImageTask:
         """Draw the mirroring and the dropout of the caption."""
         view = FLIPPED if self.options.flip and draw.integer("flip", 2) else 0
         dropped = draw.uniform("caption dropout") < self.options.caption_dropout
-        caption = "" if dropped else row.reference
-        return Example(row, (self._latent(row, view), text_part(caption, self._captions)))
+        text = text_part("", self._captions) if dropped else self._text(row)
+        return Example(row, (self._latent(row, view), text))
 
     def collate(
         self,
@@ -282,7 +286,7 @@ class ImageTask:
         return self._metric
 
     def _sample(self, chosen: Sequence[tuple[Row, int]]) -> list[Image]:
-        prompts = [row.reference for row, _ in chosen]
+        prompts = [caption_of(row, self.options.trigger) for row, _ in chosen]
         return self.sampler.sample(prompts, [seed for _, seed in chosen])
 
     def _open(self, rows: Sequence[Row]) -> list[Image]:
@@ -297,10 +301,7 @@ class ImageTask:
         total = units = 0.0
         for seed in range(LOSS_DRAWS):
             for chosen in self._batches(rows):
-                examples = [
-                    Example(row, (self._latent(row, 0), text_part(row.reference, self._captions)))
-                    for row in chosen
-                ]
+                examples = [Example(row, (self._latent(row, 0), self._text(row))) for row in chosen]
                 stored = iter(self.features.get([p for e in examples for p in e.parts]))
                 tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
                 draws = [Draw(seed, FIXED_EPOCH, row.id) for row in chosen]
