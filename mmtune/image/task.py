@@ -204,6 +204,13 @@ class ImageTask:
                 ]
             ),
         }
+        if any("mask" in t["latent"] for t in tensors):
+            batch["mask"] = torch.stack(
+                [
+                    t["latent"].get("mask", torch.ones(1, *x.shape[-2:]))
+                    for t, x in zip(tensors, latents, strict=True)
+                ]
+            )
         conditions = self.family.conditions(
             [t[self._captions] for t in tensors], [t["latent"] for t in tensors]
         )
