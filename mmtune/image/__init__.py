@@ -111,8 +111,10 @@ class ImageModality:
         return config.data.path
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
-        """Nothing yet."""
-        return None
+        """Images that the base draws, as `task.prior` says."""
+        from mmtune.image.prior import extend
+
+        return extend(config, dataset)
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
         """None: what an image adapter must keep isn't measured by its validation."""

@@ -17,6 +17,12 @@ class ImageOptions(Section):
     background: str = "#ffffff"  # behind what is transparent; a name will do
     # A phrase before every caption, in training and when sampling: the look comes when it is said.
     trigger: str = ""
+    # Images that the base itself draws, of captions without the trigger, as rows beside the data's
+    # (prior preservation, arXiv 2208.12242): how many, of which captions (a file, one on a line;
+    # None: the training rows'), and their weight.
+    prior: Annotated[int, Field(ge=0)] = 0
+    prior_captions: Path | None = None
+    prior_weight: Annotated[float, Field(gt=0)] = 1.0
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
@@ -59,6 +65,13 @@ class ImageOptions(Section):
         # Said before the training, not after it.
         if path is not None and not path.is_dir():
             raise ValueError(f"no such folder: {path}")
+        return path
+
+    @field_validator("prior_captions")
+    @classmethod
+    def _file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"no such file: {path}")
         return path
 
     @field_validator("trigger")
