@@ -168,6 +168,9 @@ def _parser() -> _Parser:
     generate.add_argument("--steps", type=_positive, help="default: as in the adapter's training")
     generate.add_argument("--guidance", type=float, help="default: as in the adapter's training")
     generate.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
+    generate.add_argument(
+        "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
+    )
     generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
 
     export = add("export", "write an adapter for other programs, and prove that it is the same")

@@ -356,6 +356,7 @@ def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
 def generate(options: argparse.Namespace) -> int:
     adapters: dict[Path, float] = {}
     settings: dict[str, Any] = {}
+    triggers: list[str] = []
     base = options.base
     for text in options.adapter or [None]:
         path, weight = _weighted(text)
@@ -373,6 +374,8 @@ def generate(options: argparse.Namespace) -> int:
             )
         adapters[folder], base = weight, found
         settings = settings or trained_with
+        if not options.no_trigger:
+            triggers.append(str(trained_with.get("trigger") or ""))
     given = {name: getattr(options, name) for name in ("steps", "guidance")}
     chosen = {name: settings[name] for name in given if name in settings}
     chosen |= {name: value for name, value in given.items() if value is not None}
@@ -392,6 +395,7 @@ def generate(options: argparse.Namespace) -> int:
         weight=options.scale,
         seeds=options.seeds or range(options.seed, options.seed + options.count),
         grid=options.grid,
+        triggers=triggers,
         **chosen,
     )
     for path in paths:

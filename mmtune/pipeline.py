@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from mmtune.adapters.card import Card, read_card
+from mmtune.adapters.card import Card, read_card, strengths
 from mmtune.config import RunConfig, build, read_yaml
 from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
@@ -26,7 +26,7 @@ from mmtune.resources import recipes, resource
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
     from mmtune.train.loop import FitResult, Reporter
-    from mmtune.train.scale import ScalePoint
+    from mmtune.train.scale import Advice, ScalePoint
     from mmtune.train.task import Task
 
 COMPARISON = "comparison.json"
@@ -215,7 +215,10 @@ def _save_adapter(
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON).exists():
         return  # a finished run that is repeated
-    scale, points = _choose_scale(config, dataset, task, reporter)
+    advice = _advice(config, dataset, task, reporter)
+    scale, points = (
+        (1.0, list(advice.points)) if advice else _choose_scale(config, dataset, task, reporter)
+    )
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with nullcontext() if scale == 1.0 else scaled(task.module, scale):
@@ -236,21 +239,43 @@ def _save_adapter(
         steps=result.steps,
         scale=scale,
         sweep=[dataclasses.asdict(point) for point in points],
+        advised=advice.scale if advice else None,
+        advice=advice.reason if advice else "",
     ).write(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
+
+
+def _advice(
+    config: RunConfig, dataset: Dataset, task: Task, reporter: Reporter | None
+) -> Advice | None:
+    """What a task that advises says of the strengths; None where there is nothing to compare."""
+    from mmtune.train.scale import Advises, can_scale
+
+    scales, validation = config.train.scales, dataset.split("validation")
+    if not isinstance(task, Advises) or len(scales) == 1 or not validation:
+        return None
+    say = reporter.note if reporter is not None else lambda _: None
+    if not can_scale(task.module):
+        say("strengths are not compared: DoRA has none between the base and the whole")
+        return None
+    advice = task.advise(scales, validation)
+    for name, figures in strengths([dataclasses.asdict(point) for point in advice.points]):
+        say(f"{name:<10} {figures}")
+    say(f"advice     scale {advice.scale:g}: {advice.reason}")
+    return advice
 
 
 def _choose_scale(
     config: RunConfig, dataset: Dataset, task: Task, reporter: Reporter | None
 ) -> tuple[float, list[ScalePoint]]:
     """The strength that is best on validation rows without harm to the retention rows."""
-    from mmtune.train.scale import best_scale, can_scale, sweep
+    from mmtune.train.scale import Advises, best_scale, can_scale, sweep
 
     scales, validation = config.train.scales, dataset.split("validation")
     if len(scales) == 1:
         return scales[0], []
-    if not validation or not can_scale(task.module):
+    if not validation or not can_scale(task.module) or isinstance(task, Advises):
         return 1.0, []
     retention = find_modality(config.modality).retention(config)
     points = sweep(task, scales, validation, retention)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,24 @@ class Card(BaseModel):
     steps: int = 0
     scale: float = 1.0  # of the trained adapter; it is in the weights already
     sweep: list[dict[str, Any]] = Field(default_factory=list)  # what each scale reached
+    advised: float | None = None  # scale to use it at; it is not in the weights
+    advice: str = ""  # why
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled after evaluation
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def trigger(self) -> str:
+        """The phrase that was put before the captions; empty for none."""
+        return str((self.settings.get("task") or {}).get("trigger") or "")
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a report shows of the trigger and the strengths, each with its name."""
+        facts = [("trigger", self.trigger)] if self.trigger else []
+        if self.advised is not None:
+            facts += strengths(self.sweep)
+            facts.append(("recommended scale", f"{self.advised:g}: {self.advice}"))
+        return facts
 
     def write(self, folder: Path) -> None:
         """Write `card.json` and a README.md for people into `folder`, atomically."""
@@ -61,11 +77,18 @@ class Card(BaseModel):
         ]
         if self.base_licence:
             lines.append(f"- the base's licence: {self.base_licence}")
-        if self.sweep:
+        if self.trigger:
+            lines.append(f"- its trigger, in front of every prompt: `{self.trigger}`")
+        if self.advised is not None:
+            lines.append(f"- recommended strength {self.advised:g}: {self.advice}")
+        elif self.sweep:
             lines.append(
                 f"- its strength is {self.scale:g} of what was trained: see `sweep` in {FILE}"
             )
         lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
+        if self.advised is not None:
+            lines += ["", "| strength | on held-out captions |", "|---|---|"]
+            lines += [f"| {name} | {figures} |" for name, figures in strengths(self.sweep)]
         if self.measures:
             lines += [
                 "",
@@ -76,6 +99,17 @@ class Card(BaseModel):
                 cells = " | ".join(_cell(m[k]) for k in ("base", "adapter", "difference"))
                 lines.append(f"| {m['metric']} | {m['slice']} | {m['items']} | {cells} |")
         return "\n".join(lines) + "\n"
+
+
+def strengths(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The points of a sweep by name, with their figures in words."""
+    shown = []
+    for point in sweep:
+        parts = [f"{name} {value:.2f}" for name, value in point["figures"].items()]
+        parts += [] if point["retained"] is None else [f"kept content {point['retained']:.2f}"]
+        name = "base" if point["scale"] == 0 else f"scale {point['scale']:g}"
+        shown.append((name, ", ".join(parts)))
+    return shown
 
 
 def _cell(interval: dict[str, float]) -> str:

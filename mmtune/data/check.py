@@ -243,19 +243,25 @@ def _inspect_all(
 
 
 def _place(row: Row, root: Path) -> Row | Finding:
-    written = getattr(row, row.media)
-    try:
-        path = (root / written).resolve()
-    except (OSError, ValueError, RuntimeError) as error:
-        return Finding("missing", row.id, f"{written!r} is no path: {error}", "correct the path")
-    if not path.is_relative_to(root):
-        return Finding(
-            "outside",
-            row.id,
-            f"{written!r} leads out of the manifest's folder, to {path}",
-            "move or copy the file into the folder; a manifest may not reach elsewhere",
-        )
-    return row.model_copy(update={row.media: str(path)})
+    placed = {}
+    for name in (row.media, *row.beside):
+        written = getattr(row, name)
+        if written is None:
+            continue
+        try:
+            path = (root / written).resolve()
+        except (OSError, ValueError, RuntimeError) as error:
+            found = f"{written!r} is no path: {error}"
+            return Finding("missing", row.id, found, "correct the path")
+        if not path.is_relative_to(root):
+            return Finding(
+                "outside",
+                row.id,
+                f"{written!r} leads out of the manifest's folder, to {path}",
+                "move or copy the file into the folder; a manifest may not reach elsewhere",
+            )
+        placed[name] = str(path)
+    return row.model_copy(update=placed)
 
 
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
@@ -278,4 +284,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
 
 
 def _identity(row: Row) -> dict[str, object]:
-    return row.model_dump(mode="json", exclude={row.media})
+    absent = {name for name in row.beside if getattr(row, name) is None}
+    values = row.model_dump(mode="json", exclude={row.media} | absent)
+    # That there is one is a fact of the row; where it lies isn't, and its bytes are in `content`.
+    return values | {name: True for name in row.beside if name in values}

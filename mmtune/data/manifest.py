@@ -128,8 +128,10 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
             values = row
             if isinstance(row, Row):
                 values = row.model_dump(mode="json", exclude_defaults=True, exclude={"content"})
-                if row.path.is_absolute() and row.path.is_relative_to(root):
-                    values[row.media] = row.path.relative_to(root).as_posix()
+                for name in {row.media, *row.beside} & values.keys():
+                    path = Path(values[name])
+                    if path.is_absolute() and path.is_relative_to(root):
+                        values[name] = path.relative_to(root).as_posix()
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
     partial.replace(path)
 

@@ -21,6 +21,8 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     media: ClassVar[str]
+    # Other fields that may hold a path; their files' hashes are part of `content`.
+    beside: ClassVar[tuple[str, ...]] = ()
 
     id: Annotated[str, Field(min_length=1)]
     split: Split | None = None

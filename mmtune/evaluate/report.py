@@ -274,6 +274,7 @@ def _facts(card: Card | None) -> list[tuple[str, str]]:
         ("dataset", f"{rows}; fingerprint {card.dataset[:16]}"),
         ("kept", f"step {card.best_step} of {card.steps}"),
         ("trained", card.created),
+        *card.facts(),
     ]
     return [*facts, ("with", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
 

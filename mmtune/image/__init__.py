@@ -70,8 +70,8 @@ class ImageModality:
         if terms is not None:
             raise ConfigError("images have no term list", "leave out --terms")
 
-        resolution = settings.resolution if isinstance(settings, ImageOptions) else None
-        return check.check_rows(rows, seen, base, resolution)
+        options = settings if isinstance(settings, ImageOptions) else ImageOptions()
+        return check.check_rows(rows, seen, base, options.resolution, options.trigger)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """No: images in folders need no import, and no other layout is known yet."""
@@ -111,8 +111,10 @@ class ImageModality:
         return config.data.path
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
-        """Nothing yet."""
-        return None
+        """Images that the base draws, as `task.prior` says."""
+        from mmtune.image.prior import extend
+
+        return extend(config, dataset)
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
         """None: what an image adapter must keep isn't measured by its validation."""

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmtune.data.manifest import BY_SPLIT, WHOLE, scan_files
+from mmtune.data.manifest import BY_SPLIT, WHOLE
 from mmtune.errors import BaseModelError, ConfigError, DataError
 from mmtune.image.folders import (
-    FOREIGN_SUFFIXES,
-    IMAGE_SUFFIXES,
     caption_beside,
     caption_from_name,
+    image_files,
     metadata_of,
 )
 
@@ -172,7 +171,7 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
             f"{folder / manifest} holds the captions of these images",
             "write them there; .txt files beside a manifest are not read",
         )
-    files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
+    files, _ = image_files(folder)
     if not files:
         raise ConfigError(f"{folder} holds no images", "name a folder of images")
     told = {place for place, row in metadata_of(folder)[0].items() if row.get("caption")}

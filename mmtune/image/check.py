@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from PIL import Image
 
 from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.hashing import hash_file
+from mmtune.hashing import hash_file, hash_json
 from mmtune.image.alike import look_of, near_copies
 from mmtune.image.check_caption import check_captions
 from mmtune.image.folders import FOREIGN_SUFFIXES
 from mmtune.image.limits import read_limits
-from mmtune.image.pixels import CONVERT, ImageFault, decoded, probe
+from mmtune.image.pixels import (
+    CONVERT,
+    ImageFault,
+    decoded,
+    open_mask,
+    probe,
+    upright_size,
+)
 from mmtune.image.rows import ImageRow
 
 UPSCALED = 1.5  # times that an image may be enlarged before that is told
@@ -32,6 +40,9 @@ def inspect(row: Row) -> Inspection:
             findings = list(_judge(row, image))
             look = b"" if any(f.kind == "blank" for f in findings) else look_of(image)
         content = hash_file(row.path)
+        if row.mask is not None:
+            findings += _judge_mask(row)
+            content = hash_json([content, hash_file(Path(row.mask))])
     except ImageFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
     return Inspection(content, findings, {"width": float(width), "height": float(height)}, look)
@@ -42,6 +53,7 @@ def check_rows(
     seen: Sequence[Inspection] = (),
     base: str | None = None,
     resolution: int | None = None,
+    trigger: str = "",
 ) -> list[Finding]:
     """Findings that need all rows or the base: copies, captions, sizes.
 
@@ -50,6 +62,7 @@ def check_rows(
         seen: what `inspect` gave for each of them.
         base: whose text encoders and resolution they are compared with; None: not compared.
         resolution: side in pixels of the squares to train on; None: the base's.
+        trigger: the phrase that training puts before the captions.
 
     Raises:
         BaseModelError: the base can't be read.
@@ -57,7 +70,7 @@ def check_rows(
     findings = near_copies(rows, [each.marks for each in seen]) if seen else []
     if base is not None:
         limits = read_limits(base)
-        findings += check_captions(rows, limits.room)
+        findings += check_captions(rows, limits.room, trigger)
         resolution = resolution or limits.resolution
     else:
         findings += check_captions(rows)
@@ -89,6 +102,35 @@ def _size(row: Row, seen: Inspection, resolution: int) -> Iterator[Finding]:
             f"{row.path} has {width}x{height} pixels and is scaled up {resolution / short:.1f} "
             f"times for training at {resolution}",
             "use a larger original, or a smaller task.resolution: the blur would be learned",
+            "warning",
+        )
+
+
+def _judge_mask(row: ImageRow) -> Iterator[Finding]:
+    mask, size = open_mask(Path(str(row.mask))), upright_size(row.path)
+    if mask.size != size:
+        yield Finding(
+            "mask-size",
+            row.id,
+            f"{row.mask} has {mask.width}x{mask.height} pixels and its image {size[0]}x{size[1]}",
+            "save the mask in its image's size",
+        )
+        return
+    side, (wide, high) = min(size), size
+    left, top = (wide - side) // 2, (high - side) // 2
+    if mask.getbbox() is None:
+        yield Finding(
+            "mask-black",
+            row.id,
+            f"{row.mask} is black everywhere: nothing of its image would be trained on",
+            "paint white what counts, or remove the mask",
+        )
+    elif mask.crop((left, top, left + side, top + side)).getbbox() is None:
+        yield Finding(
+            "mask-cut",
+            row.id,
+            f"the white of {row.mask} lies outside of the square that is cut from the image",
+            "cut the image yourself, or train in its shape: --buckets true",
             "warning",
         )
 

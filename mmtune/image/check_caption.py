@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mmtune.data.rows import Finding, Row
 from mmtune.image.limits import TextRoom
+from mmtune.image.prompt import caption_of
 
 # An adapter learns for these words what it should learn for every prompt.
 STYLE_WORDS = (
@@ -23,17 +24,20 @@ _STYLE = re.compile(
 )
 
 
-def check_captions(rows: Sequence[Row], room: TextRoom | None = None) -> list[Finding]:
+def check_captions(
+    rows: Sequence[Row], room: TextRoom | None = None, trigger: str = ""
+) -> list[Finding]:
     """Findings of each caption.
 
     Args:
         rows: all rows.
         room: what the base's text encoders read; None: not compared.
+        trigger: the phrase that training puts before them.
     """
     return [
         finding
         for row in rows
-        for finding in (*_style(row), *(() if room is None else _length(row, room)))
+        for finding in (*_style(row), *(() if room is None else _length(row, room, trigger)))
     ]
 
 
@@ -50,8 +54,8 @@ def _style(row: Row) -> Iterator[Finding]:
         )
 
 
-def _length(row: Row, room: TextRoom) -> Iterator[Finding]:
-    tokens, cut = room.cut(row.reference)
+def _length(row: Row, room: TextRoom, trigger: str) -> Iterator[Finding]:
+    tokens, cut = room.cut(caption_of(row, trigger))
     if cut:
         shown = cut if len(cut) <= 60 else cut[:59] + "…"
         yield Finding(

@@ -37,8 +37,9 @@ from mmtune.image.measures import (
 )
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
+from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
-from mmtune.image.task import ImageTask, held_out
+from mmtune.image.task import STRENGTHS, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
@@ -99,7 +100,11 @@ def compare(
     )
 
     def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
-        return [p.value for p in predictor.predict([Request(r, weights, s) for r, s in asked])]
+        requests = [
+            Request(r.model_copy(update={"caption": caption_of(r, options.trigger)}), weights, s)
+            for r, s in asked
+        ]
+        return [p.value for p in predictor.predict(requests)]
 
     asked = [(row, seed) for row in test for seed in range(options.seeds)]
     drawn = Drawn(
@@ -174,7 +179,7 @@ def compare(
         measures=measures,
         headline=headline(config.name, style, nearest, grid),
         examples=[*map(_shown, copies[:MOST_COPIES]), *examples],
-        files={"grid": grid},
+        files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
     )
 
 

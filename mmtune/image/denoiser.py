@@ -9,7 +9,7 @@ from mmtune.image.base import DiffusionBase
 from mmtune.image.objective import Objective
 from mmtune.train.task import Batch, Loss, Tensors
 
-KEYS = ("latents", "noise", "timesteps")
+KEYS = ("latents", "noise", "timesteps", "mask")
 
 
 class Denoiser(nn.Module):
@@ -51,7 +51,8 @@ class Denoiser(nn.Module):
 
         Args:
             batch: `latents` and `noise` [rows, channels, h, w], `timesteps` [rows], and what
-                `Family.conditions` gave, of embeddings or, if text encoders train, of tokens.
+                `Family.conditions` gave, of embeddings or, if text encoders train, of tokens;
+                where rows have masks, `mask` [rows, 1, h, w], whose sum is what a row counts for.
         """
         latents: Tensor = batch["latents"]
         noise: Tensor = batch["noise"]
@@ -71,9 +72,14 @@ class Denoiser(nn.Module):
                 some = {name: values[kept] for name, values in conditions.items()}
                 target = target.clone()
                 target[kept] = self._without_adapters(noisy[kept], timesteps[kept], some)
-        errors = (predicted.float() - target).square().flatten(1)
+        errors = (predicted.float() - target).square()
         weights = self.objective.weights(timesteps)
-        return Loss(errors.sum(1) * weights, torch.full_like(weights, errors.shape[1]))
+        if "mask" not in batch:
+            return Loss(
+                errors.flatten(1).sum(1) * weights, torch.full_like(weights, errors[0].numel())
+            )
+        mask = batch["mask"].expand_as(errors)
+        return Loss((errors * mask).flatten(1).sum(1) * weights, mask.flatten(1).sum(1))
 
     def _embedded(self, conditions: Tensors) -> Tensors:
         if not self._text:

@@ -17,6 +17,7 @@ from mmtune.image.rows import ImageRow
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # Not readable here; found in folders all the same, so that nobody's pictures vanish in silence.
 FOREIGN_SUFFIXES = (".heic", ".heif", ".svg", ".psd", ".eps", ".jxl", ".dng", ".cr2", ".nef")
+MASK = ".mask"  # "apple.mask.png" belongs to "apple.jpg"
 CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
 
 # Of Hugging Face's imagefolder: which file a caption belongs to is said in one of these.
@@ -63,7 +64,7 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
     """
     metadata, findings = metadata_of(folder)
     yield from findings
-    files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
+    files, masks = image_files(folder)
     repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in files}}
     times = {1 if each is None else each.times for each in repeats.values()}
     if len(times) > 1:
@@ -75,6 +76,8 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
             row["weight"] = round(group.times / min(times), 4)
         if (known := metadata.pop(str(relative), None)) is not None:
             row |= {**_split(relative), **known}
+        if relative in masks:
+            row.setdefault("mask", masks[relative].as_posix())
         caption = row.get("caption") or caption_beside(folder / relative)
         if caption is None:
             caption = caption_from_name(relative.stem) or (group.words if group else "")
@@ -84,6 +87,22 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
         stem = Path(place).with_suffix("").as_posix()
         name = known["image"] if stem in taken else stem
         yield {"id": name, **_split(Path(place)), **known}
+
+
+def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]:
+    """The images of a folder with their ids, without masks; and the masks, by image."""
+    files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
+    images: dict[str, list[Path]] = {}
+    for _, path in files:
+        images.setdefault(path.with_suffix("").as_posix(), []).append(path)
+    masks = {
+        image: path
+        for _, path in files
+        if path.stem.endswith(MASK)
+        for image in images.get(path.with_name(path.stem.removesuffix(MASK)).as_posix(), [])
+    }
+    taken = set(masks.values())
+    return [(name, path) for name, path in files if path not in taken], masks
 
 
 def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
@@ -100,6 +119,9 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]
                 found = f"{path} names {item['image']} a second time"
                 where = f"{path.name} {place}"
                 findings.append(Finding("duplicate-id", where, found, "name each file once"))
+            if isinstance(item.get("mask"), str):
+                at = os.path.normpath(path.parent.relative_to(folder) / item["mask"])
+                item = {**item, "mask": Path(at).as_posix()}
             rows.setdefault(place, {**item, "image": Path(place).as_posix()})
     return rows, findings
 

@@ -19,6 +19,7 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_file, hash_json
 from mmtune.image.base import DiffusionBase, load_base, pick_device, quiet
 from mmtune.image.mark import save_png
+from mmtune.image.prompt import prompted_by_all
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
 from mmtune.precision import DTYPES, choose
@@ -259,6 +260,7 @@ def generate(
     guidance: float = 5.0,
     precision: str = "auto",
     grid: bool = False,
+    triggers: Sequence[str] = (),
 ) -> list[Path]:
     """Sample images and write them as PNG; what `mmtune generate` calls.
 
@@ -269,6 +271,8 @@ def generate(
         adapter: an adapter folder, or several with their weights; None samples the base.
         weight: of all adapters together; 0 is the base.
         seeds: images of each prompt.
+        triggers: phrases that are put before each prompt that doesn't hold them; an adapter's own
+            is `read_card(folder).trigger`.
         grid: also write `grid.png`: the base, each adapter alone, and all of them.
 
     Returns:
@@ -295,11 +299,12 @@ def generate(
     device = pick_device()
     loaded = load_base(base, device, DTYPES[choose(precision, device)])
     predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
+    sent = {prompt: prompted_by_all(prompt, triggers) for prompt in prompts}
     asked = [(prompt, seed) for prompt in prompts for seed in seeds]
 
     def draw(on: Mapping[str, float]) -> list[Image]:
         requests = [
-            Request(ImageRow(id=str(i), image="-", caption=prompt), on, seed)
+            Request(ImageRow(id=str(i), image="-", caption=sent[prompt]), on, seed)
             for i, (prompt, seed) in enumerate(asked)
         ]
         return [prediction.value for prediction in predictor.predict(requests)]
@@ -309,7 +314,7 @@ def generate(
     paths = []
     for (prompt, seed), image in zip(asked, drawn, strict=True):
         path = folder / file_name(prompt, seed, None if weight == 1 else weight)
-        save_png(image, path, {"prompt": prompt, "seed": seed} | facts)
+        save_png(image, path, {"prompt": sent[prompt], "seed": seed} | facts)
         paths.append(path)
     if grid:
         from mmtune.image.compare import draw_grid

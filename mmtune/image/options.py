@@ -15,6 +15,14 @@ class ImageOptions(Section):
 
     resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
     background: str = "#ffffff"  # behind what is transparent; a name will do
+    # A phrase before every caption, in training and when sampling: the look comes when it is said.
+    trigger: str = ""
+    # Images that the base itself draws, of captions without the trigger, as rows beside the data's
+    # (prior preservation, arXiv 2208.12242): how many, of which captions (a file, one on a line;
+    # None: the training rows'), and their weight.
+    prior: Annotated[int, Field(ge=0)] = 0
+    prior_captions: Path | None = None
+    prior_weight: Annotated[float, Field(gt=0)] = 1.0
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
@@ -34,6 +42,10 @@ class ImageOptions(Section):
     guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
+    # After training, at each of train.scales: images of validation captions, and the share of the
+    # base's content (CLIP score, or layout) that the recommended strength must keep.
+    scale_images: Annotated[int, Field(ge=2)] = 16
+    keep_content: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     # The report card.
     # The brand's colours, as #FCEA2B; empty: estimated from the training images.
@@ -54,6 +66,18 @@ class ImageOptions(Section):
         if path is not None and not path.is_dir():
             raise ValueError(f"no such folder: {path}")
         return path
+
+    @field_validator("prior_captions")
+    @classmethod
+    def _file(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_file():
+            raise ValueError(f"no such file: {path}")
+        return path
+
+    @field_validator("trigger")
+    @classmethod
+    def _one_line(cls, phrase: str) -> str:
+        return " ".join(phrase.split()).strip(" ,")
 
     @field_validator("background")
     @classmethod

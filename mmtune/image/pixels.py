@@ -43,6 +43,16 @@ def open_image(path: Path, background: str = "white") -> Image.Image:
         return flatten(_upright(image), background)
 
 
+def open_mask(path: Path) -> Image.Image:
+    """A mask as mode L, upright: 255 counts whole, 0 not at all; what is transparent is 0.
+
+    Raises:
+        DataError: as `open_image`.
+    """
+    with decoded(path) as image:
+        return flatten(_upright(image), "black").convert("L")
+
+
 def flatten(image: Image.Image, background: str = "white") -> Image.Image:
     """`image` as RGB in sRGB, its transparent parts on `background`.
 

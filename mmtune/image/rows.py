@@ -17,13 +17,16 @@ class ImageRow(Row):
         caption: what it shows, in the words that a prompt would use.
         subject: what a row must not share with another split ("apple" for a red and a green
             apple); None: the caption.
+        mask: path of a picture of the same size: what is black in it isn't trained on.
     """
 
     media: ClassVar[str] = "image"
+    beside: ClassVar[tuple[str, ...]] = ("mask",)
 
     image: Annotated[str, Field(min_length=1)]
     caption: Annotated[str, Field(max_length=5_000)]
     subject: Annotated[str, Field(min_length=1)] | None = None
+    mask: Annotated[str, Field(min_length=1)] | None = None
 
     @property
     def reference(self) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import ImageOps
+from PIL.Image import Resampling
 from torch import Tensor
 
+from mmtune.errors import DataError
 from mmtune.hashing import hash_json, hash_text
 from mmtune.image.buckets import Buckets, Size
-from mmtune.image.pixels import open_image
+from mmtune.image.pixels import open_image, open_mask
 from mmtune.train.task import Part, Tensors
 
 if TYPE_CHECKING:
@@ -43,8 +47,6 @@ def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
         shrinking loses no sharpness, and the target's size is what a pipeline asks for when it
         samples. A smaller one gives its own size, so that its blur is not learned as style.
     """
-    from PIL.Image import Resampling
-
     high, wide = (size, size) if isinstance(size, int) else size
     scale = max(wide / image.width, high / image.height)
     width = max(wide, round(image.width * scale))
@@ -63,7 +65,9 @@ class LatentStage:
 
     `encode` gives `mean` and `std` of an AutoencoderKL's posterior, [channels, h, w], float32, so
     that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior, and
-    for families that are trained on its mode; and `time_ids`, [6], float32.
+    for families that are trained on its mode; `time_ids`, [6], float32; and of a row with a mask
+    `mask`, [1, h, w], float32: the share of each latent's pixels that counts, cut and mirrored as
+    the image is.
 
     Args:
         base: the pipeline.
@@ -111,12 +115,32 @@ class LatentStage:
             cut, time_ids = fit(open_image(path, self.background), self.buckets.of(path))
             cuts.append(ImageOps.mirror(cut) if part.view == FLIPPED else cut)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
+        count = len(cuts)
         cuts += [cuts[-1]] * (self.block - len(cuts))
         moments = {k: v.float().cpu() for k, v in self._moments(cuts).items()}
-        return [
+        found = [
             {k: v[i].clone() for k, v in moments.items()} | {"time_ids": ids[i]}
-            for i in range(len(parts))
+            for i in range(count)
         ]
+        for part, values in zip(parts, found, strict=True):
+            if getattr(part.origin, "mask", None) is not None:
+                latent = values.get("latent", values.get("mean"))
+                values["mask"] = self._mask(part, latent.shape[-2:])
+        return found
+
+    def _mask(self, part: Part, size: torch.Size) -> Tensor:
+        path, mask = part.origin.path, Path(part.origin.mask)
+        cut, _ = fit(open_mask(mask), self.buckets.of(path))
+        cut = ImageOps.mirror(cut) if part.view == FLIPPED else cut
+        small = cut.resize((size[1], size[0]), Resampling.BOX)
+        values = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)[None]
+        if not bool(values.any()):
+            raise DataError(
+                f"{mask}: nothing of it is white where {path} is cut to "
+                + "{}x{}".format(*self.buckets.of(path)),
+                "cut the image yourself, train in its shape (--buckets true), or remove the mask",
+            )
+        return values
 
     @torch.no_grad()
     def of_images(self, squares: Sequence[Image]) -> Tensor:

@@ -22,10 +22,13 @@ from mmtune.image.generate import Sampler
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
+from mmtune.image.prompt import caption_of
 from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
+from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
+from mmtune.train.scale import Advice, scaled
 from mmtune.train.task import Batch, Example, Monitor, ParamGroup, Part, Stage, Tensors
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps eve
 LOSS_DRAWS = 4  # of each validation row
 VALIDATION_BATCH = 16
 FEW = 4  # test rows
+STRENGTHS = "strengths.png"
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -122,6 +126,7 @@ class ImageTask:
         self.monitor = Monitor("style_distance", higher_is_better=False)
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")
+        self._folder = config.folder
         self._metric: StyleDistance | None = None
         self._scale: tuple[float, float] | None = None
 
@@ -158,12 +163,15 @@ class ImageTask:
         yield self._latent(row, 0)
         if self.options.flip:
             yield self._latent(row, FLIPPED)
-        yield text_part(row.reference, self._captions)
+        yield self._text(row)
         if self.options.caption_dropout:
             yield text_part("", self._captions)
 
     def _latent(self, row: Row, view: int) -> Part:
         return Part("latent", row.content, view, origin=row)
+
+    def _text(self, row: Row) -> Part:
+        return text_part(caption_of(row, self.options.trigger), self._captions)
 
     def bucket(self, row: Row) -> str:
         """The size in pixels that the image is cut to: square, unless `buckets` is on."""
@@ -173,8 +181,8 @@ class ImageTask:
         """Draw the mirroring and the dropout of the caption."""
         view = FLIPPED if self.options.flip and draw.integer("flip", 2) else 0
         dropped = draw.uniform("caption dropout") < self.options.caption_dropout
-        caption = "" if dropped else row.reference
-        return Example(row, (self._latent(row, view), text_part(caption, self._captions)))
+        text = text_part("", self._captions) if dropped else self._text(row)
+        return Example(row, (self._latent(row, view), text))
 
     def collate(
         self,
@@ -196,6 +204,13 @@ class ImageTask:
                 ]
             ),
         }
+        if any("mask" in t["latent"] for t in tensors):
+            batch["mask"] = torch.stack(
+                [
+                    t["latent"].get("mask", torch.ones(1, *x.shape[-2:]))
+                    for t, x in zip(tensors, latents, strict=True)
+                ]
+            )
         conditions = self.family.conditions(
             [t[self._captions] for t in tensors], [t["latent"] for t in tensors]
         )
@@ -232,6 +247,45 @@ class ImageTask:
         style = on_scale(distance, *self._scale)
         return values if math.isnan(style) else values | {"style": style}
 
+    @torch.no_grad()
+    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
+        """Draw held-out captions with the base and at each strength, and say which to use.
+
+        Writes what was drawn into `strengths.png` of the run's folder, a row for each strength.
+        """
+        from mmtune.image.compare import draw_grid
+
+        rows = sorted(rows, key=lambda row: row.id)
+        count = max(self.options.scale_images, 2)
+        chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
+        drawn: dict[float, Sequence[Image]] = {}
+        for scale in sorted({0.0, *scales}):
+            with scaled(self.module, scale):
+                drawn[scale] = self._sample(chosen)
+        tried = Tried(
+            prompts=[row.reference for row, _ in chosen],
+            drawn=drawn,
+            real=self._open([row for row, _ in chosen]),
+            brand=self._open(self._brand),
+        )
+        kept = layout_kept(drawn[0.0], tried.prompts)
+        if self.options.clip_model is not None:
+            from mmtune.image.backbone import TextAndImage
+
+            scorer = TextAndImage(self.options.clip_model, self.base.device)
+            kept = clip_kept(drawn[0.0], tried.prompts, scorer.images, scorer.texts)
+        pipeline = self.base.pipeline
+        pipeline.disable_lora()  # the frozen base describes
+        try:
+            advice = advise(tried, self._style(), kept, self.options.keep_content)
+        finally:
+            pipeline.enable_lora()
+        names = {0.0: "base"} | {scale: f"{scale:g}" for scale in scales}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        grid = draw_grid(tried.prompts, {names[scale]: drawn[scale] for scale in drawn})
+        grid.save(self._folder / STRENGTHS)
+        return advice
+
     def _style(self) -> StyleDistance:
         if self._metric is None:
             describe = StyleDescriptor(self.base, self.resolution, self._now)
@@ -239,7 +293,7 @@ class ImageTask:
         return self._metric
 
     def _sample(self, chosen: Sequence[tuple[Row, int]]) -> list[Image]:
-        prompts = [row.reference for row, _ in chosen]
+        prompts = [caption_of(row, self.options.trigger) for row, _ in chosen]
         return self.sampler.sample(prompts, [seed for _, seed in chosen])
 
     def _open(self, rows: Sequence[Row]) -> list[Image]:
@@ -254,10 +308,7 @@ class ImageTask:
         total = units = 0.0
         for seed in range(LOSS_DRAWS):
             for chosen in self._batches(rows):
-                examples = [
-                    Example(row, (self._latent(row, 0), text_part(row.reference, self._captions)))
-                    for row in chosen
-                ]
+                examples = [Example(row, (self._latent(row, 0), self._text(row))) for row in chosen]
                 stored = iter(self.features.get([p for e in examples for p in e.parts]))
                 tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
                 draws = [Draw(seed, FIXED_EPOCH, row.id) for row in chosen]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +24,45 @@ class ScalePoint:
 
     Attributes:
         value: the task's monitor on the validation rows.
-        retained: the same on the retention rows; None without any.
+        retained: the same on the retention rows; None without any. Of a task that advises: the
+            share of what the base drew or said that is still there, 1 at the base.
+        low, high: 95 % interval of `value`, where the task gives one.
+        figures: what else the task measured there.
     """
 
     scale: float
     value: float
     retained: float | None = None
+    low: float | None = None
+    high: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Which strength to use; nothing is changed in the weights.
+
+    Attributes:
+        points: what was measured, the base first.
+        scale: the recommended one; 0 advises the base.
+        reason: in words.
+    """
+
+    points: tuple[ScalePoint, ...]
+    scale: float
+    reason: str
+
+
+@runtime_checkable
+class Advises(Protocol):
+    """A task whose strength is a matter of taste: users choose it with each use.
+
+    Its adapter is saved as it was trained, and the advice is written beside it.
+    """
+
+    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
+        """Measure the base and each of `scales` on held-out rows, and recommend one."""
+        ...
 
 
 @contextmanager
@@ -103,3 +138,58 @@ def best_scale(points: Sequence[ScalePoint], monitor: Monitor, may_lose: float) 
         if monitor.better(point.value, best.value):
             best = point
     return best.scale
+
+
+def recommend(points: Sequence[ScalePoint], monitor: Monitor, least: float) -> Advice:
+    """The smallest scale that can't be told from the best one and keeps enough of the base.
+
+    Beyond that knee more strength costs what the base knew and buys nothing that was measured.
+
+    Args:
+        points: with intervals; the first is the base.
+        least: of `retained`, which a scale must keep to be recommended.
+    """
+    base, tried = points[0], points[1:]
+    best = base
+    for point in tried:
+        if monitor.better(point.value, best.value):
+            best = point
+    if best is base:
+        reason = f"no strength has a better {monitor.name} than the base: keep the base"
+        return Advice(tuple(points), 0.0, reason)
+
+    def as_good(point: ScalePoint) -> bool:
+        bound = best.low if monitor.higher_is_better else best.high
+        limit = best.value if bound is None or not math.isfinite(bound) else bound
+        within = point.value >= limit if monitor.higher_is_better else point.value <= limit
+        return within and monitor.better(point.value, base.value)
+
+    def keeps(point: ScalePoint) -> bool:
+        return point.retained is None or point.retained >= least
+
+    knee = next(point for point in tried if as_good(point))
+    if keeps(knee):
+        if knee is best:
+            reason = f"it has the best {monitor.name}, and no smaller one comes within its interval"
+        else:
+            reason = (
+                f"the smallest whose {monitor.name} is within the interval of the best, "
+                f"{best.scale:g}"
+            )
+        return Advice(tuple(points), knee.scale, reason)
+    kept = [p for p in tried if keeps(p) and monitor.better(p.value, base.value)]
+    if not kept:
+        reason = (
+            f"no strength has a better {monitor.name} than the base and keeps {least:g} of the "
+            "content: keep the base, or lower the least"
+        )
+        return Advice(tuple(points), 0.0, reason)
+    chosen = kept[0]
+    for point in kept:
+        if monitor.better(point.value, chosen.value):
+            chosen = point
+    reason = (
+        f"the best {monitor.name} among those that keep {least:g} of the content; "
+        f"{knee.scale:g} would have more of the look and keeps {knee.retained:.2f}"
+    )
+    return Advice(tuple(points), chosen.scale, reason)

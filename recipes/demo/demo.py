@@ -65,7 +65,8 @@ def main() -> None:
     if options.general_speech is not None:
         against["retention"] = options.general_speech
     speech = run("terminology", "terminology", out, **against)
-    image = run("brand_style", "brand_style", out, data=make_brand(out / "openmoji"))
+    brand = make_brand(out / "openmoji")
+    image = run("brand_style", "brand_style", out, data=brand, scales=[1.0])
 
     report = out / "report.html"
     write_report(report, [speech.comparison, image.comparison], [speech.folder, image.folder])

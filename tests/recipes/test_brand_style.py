@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mmtune.config import DataOptions
 from mmtune.data.check import check
@@ -36,6 +37,41 @@ def test_openmoji_is_a_clean_dataset_with_unseen_test_concepts(tmp_path: Path) -
     before = {f.name: f.read_bytes() for f in (tmp_path / "brand" / "images").iterdir()}
     openmoji.make_brand(tmp_path / "brand")
     assert {f.name: f.read_bytes() for f in (tmp_path / "brand" / "images").iterdir()} == before
+
+
+def test_three_looks_of_the_same_things_pass_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = resource("recipes", "brand_style")
+    monkeypatch.syspath_prepend(str(folder))
+    import brands  # type: ignore[import-not-found]
+    import openmoji  # type: ignore[import-not-found]
+
+    # A dozen of them: drawing is all that this costs.
+    monkeypatch.setattr(openmoji, "TEST", 4)
+    monkeypatch.setattr(openmoji, "VALIDATION", 2)
+    monkeypatch.setattr(openmoji, "TRAIN", 6)
+    monkeypatch.setattr("sys.argv", ["brands.py", "--out", str(tmp_path)])
+    brands.main()
+    found = {
+        name: check(tmp_path / name / "manifest.jsonl", MODALITY, DataOptions())
+        for name in ("openmoji", "pictogram", "hatched")
+    }
+    told = [{(r.id, r.reference, r.split) for r in dataset.rows} for dataset in found.values()]
+    assert told[0] == told[1] == told[2]
+    assert len(told[0]) == 12
+    assert not [f for d in found.values() for f in d.findings if f.severity == "error"]
+    first = found["pictogram"].rows[0].path
+    with Image.open(first) as image:
+        corner = image.convert("RGB").getpixel((0, 0))
+        assert corner == brands.NAVY
+        assert {c for n, c in image.convert("RGB").getcolors(4096) if n > 100} == {
+            brands.NAVY,
+            brands.CORAL,
+        }
+    before = (tmp_path / "hatched" / "images" / first.name).read_bytes()
+    brands.main()
+    assert (tmp_path / "hatched" / "images" / first.name).read_bytes() == before
 
 
 def test_the_settings_suit_the_base() -> None:

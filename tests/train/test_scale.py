@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mmtune.train.scale import ScalePoint, best_scale, can_scale, scaled
+from mmtune.train.scale import ScalePoint, best_scale, can_scale, recommend, scaled
 from mmtune.train.task import Monitor
 
 LESS, MORE = Monitor("wer", higher_is_better=False), Monitor("style", higher_is_better=True)
@@ -97,3 +97,42 @@ def test_no_chosen_scale_breaks_the_rule(values: list[tuple[float, float]], lose
     allowed = [p for p in found if p.retained - found[0].retained <= lose or p.scale == 0]  # type: ignore[operator]
     assert chosen in allowed
     assert chosen.value == min(point.value for point in allowed)
+
+
+def judged(*values: tuple[float, float, float, float | None]) -> list[ScalePoint]:
+    """Scale, value, half the width of its interval, and what is kept."""
+    return [ScalePoint(s, v, k, v - w, v + w) for s, v, w, k in values]
+
+
+@pytest.mark.parametrize(
+    ("found", "scale", "words"),
+    [
+        # The knee: 0.6 can't be told from the best, 0.3 can.
+        (
+            judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.8), (1, 0.55, 0.1, 0.6)),
+            0.6,
+            "the smallest whose style is within the interval of the best, 1",
+        ),
+        # The knee costs too much: the most look among those that keep the content.
+        (
+            judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.4), (1, 0.55, 0.1, 0.2)),
+            0.3,
+            "0.6 would have more of the look and keeps 0.40",
+        ),
+        (judged((0, 0, 0, 1), (0.5, -0.1, 0.1, 1), (1, -0.2, 0.1, 1)), 0.0, "keep the base"),
+        (judged((0, 0, 0, 1), (0.5, 0.3, 0.1, 0.1)), 0.0, "keeps 0.5 of the content"),
+        (judged((0, 0, 0, 1), (0.5, 0.1, 0.1, 1), (1, 0.9, 0.1, None)), 1.0, "has the best style"),
+    ],
+)
+def test_the_knee_is_recommended_and_says_why(
+    found: list[ScalePoint], scale: float, words: str
+) -> None:
+    for monitor, sign in ((MORE, 1), (Monitor("style", higher_is_better=False), -1)):
+        turned = [
+            ScalePoint(p.scale, sign * p.value, p.retained, *sorted((sign * p.low, sign * p.high)))
+            for p in found
+        ]
+        advice = recommend(turned, monitor, 0.5)
+        assert advice.scale == scale
+        assert words in advice.reason
+        assert list(advice.points) == turned

@@ -150,6 +150,8 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
     kind = base.pipeline.scheduler.config.get("prediction_type")
     if kind in ("epsilon", "v_prediction"):
         facts["modelspec.prediction_type"] = "v" if kind == "v_prediction" else kind
+    if card.trigger:
+        facts["modelspec.trigger_phrase"] = card.trigger
     if request.licence is not None:
         facts["modelspec.license"] = request.licence.name
     return facts | origin(request)

@@ -1,0 +1,108 @@
+"""Which strength of a look to use: what each costs and buys, on held-out captions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from mmtune.metrics.clip_score import clip_scores, mean_score, shuffled
+from mmtune.metrics.layout import kept_layout
+from mmtune.metrics.memorization import copied, copy_threshold, share
+from mmtune.metrics.nearest import NearestTraining
+from mmtune.metrics.style import StyleDistance, style_score
+from mmtune.train.scale import Advice, ScalePoint, recommend
+from mmtune.train.task import Monitor
+
+Vectors = NDArray[np.float64]
+Kept = Callable[[Sequence[Image]], float]
+STYLE = Monitor("style", higher_is_better=True)
+DISTANCE = Monitor("style distance", higher_is_better=False)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The images of a comparison of strengths.
+
+    Attributes:
+        prompts: of each image drawn.
+        drawn: by scale, from the same noise; 0 is the base.
+        real: the brand's own image of each prompt, in their order.
+        brand: the training images.
+    """
+
+    prompts: Sequence[str]
+    drawn: dict[float, Sequence[Image]]
+    real: Sequence[Image]
+    brand: Sequence[Image]
+
+
+def advise(tried: Tried, metric: StyleDistance, kept: Kept, least: float) -> Advice:
+    """The figures of each strength, and the one to use.
+
+    Where the base is as near to the brand as the brand's own images are, there is no style score:
+    then the distance decides.
+
+    Args:
+        kept: the share of the base's content that images keep, see `layout_kept`, `clip_kept`.
+        least: of that, which a recommended strength must keep.
+    """
+    similar = NearestTraining(tried.brand)
+    limit = copy_threshold(similar.find(tried.real))
+    base, real = metric.statistics(tried.drawn[0.0]), metric.statistics(tried.real)
+    scores = {
+        scale: style_score(metric, base, metric.statistics(images), real, tried.prompts)
+        for scale, images in sorted(tried.drawn.items())
+    }
+    measurable = all(score.measurable for score in scores.values())
+    points = []
+    for scale, score in scores.items():
+        images = tried.drawn[scale]
+        chosen = score.score if measurable else score.adapter
+        content = kept(images)
+        copies = share(copied(similar.find(images), limit)) or 0.0
+        figures = {"style": score.score.value} if measurable else {}
+        points.append(
+            ScalePoint(
+                scale,
+                chosen.value,
+                None if math.isnan(content) else content,
+                chosen.low,
+                chosen.high,
+                figures | {"style distance": score.adapter.value, "copies": copies},
+            )
+        )
+    return recommend(points, STYLE if measurable else DISTANCE, least)
+
+
+def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> Kept:
+    """Needs no model; see `kept_layout`."""
+    return lambda images: kept_layout(images, base, prompts)
+
+
+def clip_kept(
+    base: Sequence[Image],
+    prompts: Sequence[str],
+    embed: Callable[[Sequence[Image]], Vectors],
+    texts: Callable[[Sequence[str]], Vectors],
+) -> Kept:
+    """By CLIP score: 1 as the base matches its captions, 0 as it matches others' captions.
+
+    nan where the scorer can't tell the captions of the base's images apart, or there is only one.
+    """
+    if len(set(prompts)) < 2:
+        return lambda images: math.nan
+    own = texts(prompts)
+    others = own[shuffled(prompts)]
+
+    def score(images: Sequence[Image], captions: Vectors) -> float:
+        return float(mean_score(clip_scores(embed(images), captions)) or 0.0)
+
+    one, zero = score(base, own), score(base, others)
+    if one <= zero:
+        return lambda images: math.nan
+    return lambda images: (score(images, own) - zero) / (one - zero)

@@ -1,0 +1,158 @@
+"""What is measured at each strength of a look, and what a run says of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from mmtune.adapters.card import read_card
+from mmtune.evaluate.report import write_report
+from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
+from mmtune.image.task import ImageTask
+from mmtune.metrics.layout import kept_layout
+from mmtune.metrics.style import StyleDistance
+from mmtune.pipeline import train
+from mmtune.train.loop import Reporter
+from tests.image import tiny
+from tests.image.test_task import make
+
+PROMPTS = [f"thing {i}" for i in range(8)]
+
+
+def things(ground: str = "white", ink: str = "black", moved: int = 0) -> list[Image.Image]:
+    """A disc, each at another place."""
+    drawn = []
+    for i in range(len(PROMPTS)):
+        image = Image.new("RGB", (48, 48), ground)
+        x, y = 4 + (i % 3) * 12, 4 + (i // 3) * 12
+        ImageDraw.Draw(image).ellipse((x + moved, y, x + 14 + moved, y + 14), fill=ink)
+        drawn.append(image)
+    return drawn
+
+
+def test_layout_is_kept_whatever_the_colours() -> None:
+    base = things()
+    assert kept_layout(base, base, PROMPTS) == pytest.approx(1)
+    assert kept_layout(things("navy", "gold"), base, PROMPTS) == pytest.approx(1, abs=1e-3)
+    assert 0.2 < kept_layout(things(moved=5), base, PROMPTS) < 0.9
+    assert kept_layout(base[1:] + base[:1], base, PROMPTS) < 0.1
+    assert kept_layout([base[0]] * 8, base, PROMPTS) == pytest.approx(0, abs=0.15)
+    assert kept_layout(base, base, ["one"] * 8) == pytest.approx(1)
+
+
+def test_clip_score_stands_on_the_same_scale() -> None:
+    texts = np.eye(8)
+
+    def embed(images: list[Image.Image]) -> np.ndarray:
+        return np.stack([texts[int(i.info["like"])] + 0.1 for i in images])
+
+    def like(turn: int) -> list[Image.Image]:
+        images = things()
+        for i, image in enumerate(images):
+            image.info["like"] = (i + turn) % 8
+        return images
+
+    kept = clip_kept(like(0), PROMPTS, embed, lambda _: texts)
+    assert kept(like(0)) == pytest.approx(1)
+    assert kept(like(4)) < 0.01  # as the captions half a turn away
+    assert kept(like(2)) == pytest.approx(0, abs=0.01)
+    assert math.isnan(clip_kept(like(0), ["a"] * 8, embed, lambda _: texts)(like(0)))
+    assert math.isnan(clip_kept(like(4), PROMPTS, embed, lambda _: texts)(like(0)))
+
+
+def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
+    def colours(images: list[Image.Image]) -> np.ndarray:
+        return np.stack([np.asarray(i, dtype=float).mean((0, 1)) for i in images])
+
+    brand = things("navy", "gold")
+    tried = Tried(
+        PROMPTS,
+        {
+            0.0: things(),
+            0.5: things("#202060", "gold"),
+            0.8: things("navy", "gold", moved=1),
+            1.0: [brand[0]] * 8,
+        },
+        real=things("navy", "gold", moved=2),
+        brand=brand,
+    )
+    metric = StyleDistance(colours, brand)
+    advice = advise(tried, metric, layout_kept(tried.drawn[0.0], PROMPTS), 0.5)
+    assert [p.scale for p in advice.points] == [0, 0.5, 0.8, 1]
+    by = {p.scale: p for p in advice.points}
+    assert by[0].retained == pytest.approx(1)
+    assert by[0].figures["style"] == pytest.approx(0, abs=1e-6)
+    assert by[0.8].figures["style"] == pytest.approx(1, abs=0.1)
+    assert by[1.0].figures["copies"] == 1
+    assert by[1.0].retained is not None
+    assert by[1.0].retained < 0.5
+    assert advice.scale == 0.8
+
+
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_run_recommends_and_saves_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    config = tiny.config(
+        tiny.saved("sdxl-one-encoder"),
+        tiny.brand(tmp_path / "brand"),
+        tmp_path,
+        scales="[0.5, 1.0]",
+        scale_images="4",
+        max_steps="2",
+        copy_seeds="0",
+    )
+    notes = Notes()
+    result = train(config, notes)
+    card = read_card(result.folder / "adapter")
+    assert card.scale == 1.0
+    assert [point["scale"] for point in card.sweep] == [0.0, 0.5, 1.0]
+    assert card.advised in (0.0, 0.5, 1.0)
+    assert card.advice
+    assert f"advice     scale {card.advised:g}: {card.advice}" in notes.said
+    page = (result.folder / "adapter" / "README.md").read_text()
+    assert f"recommended strength {card.advised:g}" in page
+    assert "| scale 0.5 |" in page
+    write_report(result.folder / "report.html", [result.comparison], [result.folder])
+    html = (result.folder / "report.html").read_text()
+    assert "recommended scale" in html
+    assert "kept content" in html
+    assert result.comparison.files["strengths"].is_file()
+
+
+@torch.no_grad()
+def test_advising_leaves_the_adapter_as_it_was(tmp_path: Path) -> None:
+    task: ImageTask = make(tmp_path, scale_images="2")
+    for name, parameter in task.module.named_parameters():
+        if "lora_B" in name:
+            parameter.fill_(0.05)
+    before = {n: p.clone() for n, p in task.module.state_dict().items()}
+    advice = task.advise([1.0], list(task._brand[:2]))
+    assert all(torch.equal(p, before[n]) for n, p in task.module.state_dict().items())
+    assert advice.points[0].figures != advice.points[1].figures
+
+
+def test_dora_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmtune.data.check import check
+    from mmtune.image import MODALITY
+    from mmtune.pipeline import _advice
+
+    task = make(tmp_path, dora="true")
+    config = tiny.config(tiny.saved("sd"), tmp_path / "brand", tmp_path)
+    notes = Notes()
+    dataset = check(MODALITY.prepare(config), MODALITY, config.data)
+    assert _advice(config, dataset, task, notes) is None
+    assert "DoRA" in notes.said[0]
