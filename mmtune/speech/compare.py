@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +12,19 @@ from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.hashing import hash_text
-from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.evaluate.stored import StoredPredictor
+from mmtune.hashing import hash_json, hash_text
+from mmtune.metrics.bootstrap import (
+    ENOUGH_CLUSTERS,
+    Interval,
+    bootstrap,
+    by_cluster,
+    paired_bootstrap,
+    sign_flip,
+)
+from mmtune.metrics.critical import KINDS, CriticalErrors
+from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
+from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
@@ -22,13 +34,14 @@ from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
+from mmtune.speech.predictor import SpeechPredictor, weights_hash
+from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
-GENERAL_ROWS = 40  # of the retention manifest, drawn by hash
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
+FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 EXAMPLES = 3  # of each kind
+AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
 
 
@@ -38,7 +51,8 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     Args:
         config: of the run; `task.control` and `task.retention` are optional.
         dataset: its test rows are scored; its training rows say which terms are seen.
-        folder: of the run; holds adapter/ and gets predictions.jsonl.
+        folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
+            answers.jsonl aren't decoded again.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
@@ -50,7 +64,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
     general = retention_rows(options)
-    predictor, active = _opened(config, options, folder)
+    predictor, active = _asked(config, options, folder)
     heard = hear(predictor, active, [*test, *general])
     everything = TermCounter(seen | unseen, options.language)
     clusters = [
@@ -99,7 +113,7 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
 ) -> list[Row]:
-    """At most `GENERAL_ROWS` rows of each language in the retention manifest, always the same.
+    """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
 
     Args:
         part: "test" is what `compare` scores; "validation" are others.
@@ -113,8 +127,9 @@ def retention_rows(
     languages: dict[str, list[Row]] = {}
     for row in sorted(found, key=lambda row: hash_text(row.id)):
         languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
-    start = 0 if part == "test" else GENERAL_ROWS
-    return [row for rows in languages.values() for row in rows[start : start + GENERAL_ROWS]]
+    most = options.retention_rows
+    start = 0 if part == "test" else most
+    return [row for rows in languages.values() for row in rows[start : start + most]]
 
 
 def _general_kind(row: Row, options: SpeechOptions) -> str:
@@ -146,20 +161,36 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
     return "   ".join(parts)
 
 
-def _opened(
+def _asked(
     config: RunConfig, options: SpeechOptions, folder: Path
-) -> tuple[SpeechPredictor, Active]:
+) -> tuple[StoredPredictor[SpeechPredictor], Active]:
+    """The models, which are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
-    predictor = SpeechPredictor(
-        config.base,
-        adapters,
-        windows=options.score_windows,
-        options=DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN),
-        language=options.language,
+    active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
+    search = DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN)
+
+    def opened() -> SpeechPredictor:
+        return SpeechPredictor(
+            config.base,
+            adapters,
+            windows=options.score_windows,
+            options=search,
+            language=options.language,
+        )
+
+    fingerprint = hash_json(
+        {
+            "base": config.base,  # its weights are those that the adapter was trained on
+            "adapters": {name: weights_hash(path) for name, path in adapters.items()},
+            "windows": options.score_windows,
+            "options": vars(search),
+            "language": options.language,
+        }
     )
-    return predictor, {"base": {}} | {name: {name: 1.0} for name in adapters}
+    chunk = AT_ONCE * len(active)
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk), active
 
 
 def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
@@ -201,6 +232,8 @@ def _measures(
                 yield _measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
         yield _measure(WordErrors(language), f"test{suffix}", some)
     yield _measure(CharacterErrors(language), "test", test)
+    for name, some in (("test", test), (GENERAL, general)):
+        yield from _as_read(name, some, language)
     insertions = FalseInsertions(seen | unseen, language)
     if seen or unseen:
         yield _measure(insertions, "test", test)
@@ -213,11 +246,28 @@ def _measures(
         yield _measure(WordErrors(language), kind, others)
     for name, some in by_group(test).items():
         yield _measure(WordErrors(language), f"test, {name}", some)
+    for label, groups in by_label(test).items():
+        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
+        if len(large) > 1:
+            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
+            gap = GroupGap(WordErrors(language), numbers)
+            members = [item for some in large for item in some]
+            yield _measure(gap, f"test, by {label}", members)
     for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
         if some := [item for item in items if item.kind == kind]:
             yield _measure(WordErrors(language), kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield _measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
+    if items and is_formatted([item.row.reference for item in items]):
+        yield _measure(FormattedWordErrors(language), name, items)
+    for kind in (None, *KINDS):
+        metric = CriticalErrors(language, kind)
+        if any(metric.occurs(item.row, each) for item in items for each in item.heard.values()):
+            yield _measure(metric, name, items)
 
 
 def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
@@ -236,9 +286,35 @@ def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
             stats["control"], stats["adapter"], metric.reduce, clusters=clusters
         )[2]
         note = f"beyond the control: {_signed(beyond)}"
+    few, p = "", None
+    units = [_unit(item) for item in items]
+    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
+        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
+        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
+        few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
+        told = few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}"
+        note = f"{note}; {told}" if note else told
     return Measure(
-        metric.name, name, len(items), base, adapter, gap, metric.higher_is_better, note, control
+        metric.name,
+        name,
+        len(items),
+        base,
+        adapter,
+        gap,
+        metric.higher_is_better,
+        note,
+        control,
+        few=few,
+        p=p,
     )
+
+
+def _unit(item: Item) -> tuple[str, Hashable]:
+    """What is independent of all others: a speaker, even where there are too few to resample."""
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
+    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+        return "speaker", speaker
+    return str(kind), item.cluster
 
 
 def _signed(interval: Interval) -> str:
