@@ -124,7 +124,7 @@ class LatentStage:
         ]
         for part, values in zip(parts, found, strict=True):
             if getattr(part.origin, "mask", None) is not None:
-                latent = values.get("latent", values.get("mean"))
+                latent = values["latent"] if "latent" in values else values["mean"]
                 values["mask"] = self._mask(part, latent.shape[-2:])
         return found
 
