@@ -295,14 +295,15 @@ def _advice(
     scales, validation = config.train.scales, dataset.split("validation")
     if not isinstance(task, Advises) or len(scales) == 1 or not validation:
         return None
-    say = reporter.note if reporter is not None else lambda _: None
     if not can_scale(task.module):
-        say("strengths are not compared: DoRA has none between the base and the whole")
+        if reporter is not None:
+            reporter.note("strengths are not compared: DoRA has none between base and whole")
         return None
     advice = task.advise(scales, validation)
-    for name, figures in strengths([dataclasses.asdict(point) for point in advice.points]):
-        say(f"{name:<10} {figures}")
-    say(f"advice     scale {advice.scale:g}: {advice.reason}")
+    if reporter is not None:
+        for name, figures in strengths([dataclasses.asdict(point) for point in advice.points]):
+            reporter.note(f"{name:<10} {figures}")
+        reporter.note(f"advice     scale {advice.scale:g}: {advice.reason}")
     return advice
 
 

@@ -144,6 +144,8 @@ def test_a_copied_recipe_trains(installed: Path, elsewhere: tuple[Path, dict[str
         "1",
         "--task.validation_images",
         "2",
+        "--scales",
+        "[1.0]",
     ]
     run(installed, elsewhere, "train", "mine/recipe.yaml", "--data", "our-brand", *small)
 

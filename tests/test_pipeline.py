@@ -35,6 +35,7 @@ def test_a_command_that_failed_does_not_hold_the_name(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="nothing"):
         train(load_recipe("brand_style", settings(tmp_path, data=data, base="./nothing")))
     more = {"epochs": "1", "batch_size": "8", "task.steps": "2", "validation_images": "2"}
+    more |= {"scales": "[1.0]"}  # the strengths have a test of their own
     good = settings(tmp_path, data=data, **more)
     (tmp_path / "data" / "1.png").write_bytes(b"no picture")
     told = Notes()

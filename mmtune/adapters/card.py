@@ -105,7 +105,9 @@ def strengths(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The points of a sweep by name, with their figures in words."""
     shown = []
     for point in sweep:
-        parts = [f"{name} {value:.2f}" for name, value in point["figures"].items()]
+        # An undefined figure is null in the card.
+        known = {name: value for name, value in point["figures"].items() if value is not None}
+        parts = [f"{name} {value:.2f}" for name, value in known.items()]
         parts += [] if point["retained"] is None else [f"kept content {point['retained']:.2f}"]
         name = "base" if point["scale"] == 0 else f"scale {point['scale']:g}"
         shown.append((name, ", ".join(parts)))

@@ -129,9 +129,9 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
             if isinstance(row, Row):
                 values = row.model_dump(mode="json", exclude_defaults=True, exclude={"content"})
                 for name in {row.media, *row.beside} & values.keys():
-                    path = Path(values[name])
-                    if path.is_absolute() and path.is_relative_to(root):
-                        values[name] = path.relative_to(root).as_posix()
+                    place = Path(values[name])
+                    if place.is_absolute() and place.is_relative_to(root):
+                        values[name] = place.relative_to(root).as_posix()
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
     partial.replace(path)
 

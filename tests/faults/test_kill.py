@@ -72,7 +72,8 @@ CASES = {
     ),
     "image": (
         "brand_style", pictures, "pytorch_lora_weights.safetensors",
-        ["base=starter:icons", "task.steps=2", "validation_images=2", "train.validate_every=4"],
+        ["base=starter:icons", "task.steps=2", "validation_images=2", "train.validate_every=4",
+         "scales=[1.0]"],
     ),
 }  # fmt: skip
 

@@ -195,6 +195,12 @@ def config(base: Path, data: Path, out: Path, **overrides: str) -> RunConfig:
         "data": {"path": str(data), "validation": 0.2, "test": 0.2},
         "lora": {"rank": 2, "alpha": 4},
         "train": {"batch_size": 4, "epochs": 2, "lr": 1e-2, "precision": "fp32"},
-        "task": {"steps": 2, "guidance": 2.0, "seeds": 1, "validation_images": 2},
+        "task": {
+            "steps": 2,
+            "guidance": 2.0,
+            "seeds": 1,
+            "validation_images": 2,
+            "scale_images": 2,
+        },
     }
     return build(values, "test", overrides)
