@@ -17,7 +17,7 @@ from mmtune.errors import ConfigError, MmtuneError
 ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
-    *("transcribe", "generate", "export", "cache"),
+    *("review", "transcribe", "generate", "compose", "export", "cache"),
 )
 
 EXAMPLES = """\
@@ -29,6 +29,7 @@ examples:
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
+  mmtune compose runs/brand_style runs/poster=0.5 --out both
   mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl
   mmtune export runs/brand_style --format kohya --out brand.safetensors
 """
@@ -132,6 +133,24 @@ def _parser() -> _Parser:
         "--fresh", action="store_true", help="ask the models again for answers that are stored"
     )
 
+    review = add(
+        "review",
+        "write a page on which people compare base and adapter blindly, or read their answers",
+    )
+    review.add_argument("run", type=Path, metavar="RUN_DIR")
+    review.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="default: RUN_DIR/review/review.html"
+    )
+    review.add_argument("--items", type=_positive, help="pairs on the page (default: 40)")
+    review.add_argument("--seed", type=int, help="of their order and sides (default: 0)")
+    review.add_argument(
+        "--answers", type=Path, nargs="+", metavar="FILE", help="answers.json of one or more people"
+    )
+    review.add_argument(
+        "--key", type=Path, metavar="FILE", help="review_key.json (default: looked for)"
+    )
+    review.add_argument("--json", action="store_true", help="print JSON")
+
     transcribe = add("transcribe", "turn recordings of any length into text or subtitles")
     _model(transcribe)
     transcribe.add_argument("--language", help="code, such as en (default: the adapter's)")
@@ -179,6 +198,29 @@ def _parser() -> _Parser:
         "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
     )
     generate.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+
+    compose = add("compose", "merge adapters of one base into one, or gate them by rows' labels")
+    compose.add_argument(
+        "adapters", nargs="*", metavar="RUN|ADAPTER[=WEIGHT]", help="runs, or adapter/ folders"
+    )
+    compose.add_argument(
+        "--method",
+        help="cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
+    )
+    compose.add_argument(
+        "--density", type=float, help="share that ties, dare and prune keep (default: 0.5)"
+    )
+    compose.add_argument("--rank", type=_positive, help="of svd (default: the largest)")
+    compose.add_argument("--seed", type=int, help="of what dare drops (default: 0)")
+    compose.add_argument(
+        "--gate", type=Path, metavar="FILE", help="YAML that names an adapter for each label"
+    )
+    compose.add_argument("--base", help="default: the adapters'")
+    compose.add_argument(
+        "--compare", type=Path, metavar="MANIFEST", help="speech on which each is measured"
+    )
+    compose.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    compose.add_argument("--json", action="store_true", help="print JSON")
 
     export = add("export", "write an adapter for other programs, and prove that it is the same")
     export.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")

@@ -467,6 +467,96 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def compose(options: argparse.Namespace) -> int:
+    from mmtune.adapters.compose import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
+    from mmtune.adapters.compose import compose as merge
+    from mmtune.adapters.gate import write_gate
+    from mmtune.console import output, plain_table, quiet_libraries
+
+    if options.compare is not None and not options.compare.exists():
+        raise ConfigError(f"no such file or folder: {options.compare}", "give a manifest.jsonl")
+    method = options.method or "cat"
+    for name, methods in (("density", PRUNING), ("seed", DRAWN)):
+        if getattr(options, name) is not None and method not in methods:
+            raise ConfigError(
+                f"--{name} changes nothing of --method {method}", f"it is for {', '.join(methods)}"
+            )
+    density = DENSITY if options.density is None else options.density
+    mixing = Mixing(method, density, options.rank, options.seed or 0)
+    check_mixing(mixing)
+    weighted: dict[Path, float] = {}
+    for text in options.adapters:
+        path, weight = _weighted(text)
+        assert path is not None
+        if path in weighted:
+            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+        weighted[path] = weight
+    quiet_libraries()
+    facts: dict[str, Any] = {"path": str(options.out)}
+    if options.gate is not None:
+        if weighted or options.method or options.rank is not None:
+            raise ConfigError(
+                "--gate names its adapters itself, and merges none", "leave out the others"
+            )
+        gated = write_gate(options.gate, options.out, base=options.base)
+        facts |= {"gate": gated.gate.model_dump()}
+    else:
+        merged = merge(weighted, mixing, options.out, base=options.base)
+        facts |= {"method": method, "distance": merged.distance}
+    if options.compare is not None:
+        from mmtune.adapters.settings import settings_of, try_out
+
+        facts["comparison"] = try_out(settings_of(options.out, weighted), options.compare)
+    if options.json:
+        import json
+
+        print(json.dumps(facts, indent=2))
+        return 0
+    print(options.out)
+    if "distance" in facts:
+        print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
+    if "comparison" in facts:
+        output().print(plain_table(facts["comparison"]))
+    return 0
+
+
+def review(options: argparse.Namespace) -> int:
+    from mmtune.console import output, plain, plain_table
+    from mmtune.evaluate import review as blind
+
+    if options.answers:
+        given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
+        if given:
+            raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
+        found = blind.read_review(options.run, options.answers, options.key)
+        if options.json:
+            print(found.model_dump_json(indent=2))
+            return 0
+        console = output()
+        plain(console, found.headline)
+        console.print(plain_table(found.table))
+        plain(console, f"review   {options.run / blind.RESULT}")
+        return 0
+    if options.key is not None:
+        raise ConfigError("--key is for reading answers", "give --answers, or leave it out")
+    page = blind.write_review(
+        options.run,
+        options.out,
+        items=40 if options.items is None else options.items,
+        seed=options.seed or 0,
+    )
+    if options.json:
+        import json
+
+        print(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
+        return 0
+    print(page.path)
+    print(f"{page.items} pairs" + (f"; {page.same} more are the same" if page.same else ""))
+    print(f"keep {page.key} to yourself: it says which side is which")
+    print(f"next: mmtune review {options.run} --answers answers.json")
+    return 0
+
+
 def cache(options: argparse.Namespace) -> int:
     import time
 

@@ -14,7 +14,9 @@ from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.gate import Choose
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -120,6 +122,35 @@ class Modality(Protocol):
 
         Raises:
             AdapterError: the format can't hold the adapter, or it isn't the same when read back.
+        """
+        ...
+
+    def merge(self, request: Merge) -> float:
+        """Write several adapters as one, load it strictly, and see that it changes the output.
+
+        Returns:
+            How far it is from the weighted sum of its parts (`mmtune.adapters.merge.distance`).
+
+        Raises:
+            AdapterError: a part doesn't load, or the method can't merge them.
+        """
+        ...
+
+    def try_out(
+        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
+    ) -> tuple[tuple[str, ...], ...]:
+        """A table, head first, of one figure for each setting of the adapters on `data`.
+
+        Raises:
+            ConfigError: there is no such figure.
+        """
+        ...
+
+    def playable(self, row: Row) -> tuple[str, bytes]:
+        """The row's item as a browser can show or play it: media type and content.
+
+        Raises:
+            DataError: it can't be read.
         """
         ...
 

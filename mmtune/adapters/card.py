@@ -45,6 +45,8 @@ class Card(BaseModel):
     advised: float | None = None  # scale to use it at; it is not in the weights
     advice: str = ""  # why
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled after evaluation
+    # Of a composed adapter: name, recipe, hash of the weights, weight and dataset of each.
+    parents: list[dict[str, Any]] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -73,8 +75,14 @@ class Card(BaseModel):
             f"A LoRA adapter for `{self.base}`, made by mmtune's recipe `{self.recipe}`.",
             "",
             f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
-            f"- best of {self.steps} steps: step {self.best_step}",
         ]
+        if self.parents:
+            lines += [
+                f"- holds {parent['weight']:g} of `{parent['name']}` ({parent['hash'][:16]})"
+                for parent in self.parents
+            ]
+        else:
+            lines.append(f"- best of {self.steps} steps: step {self.best_step}")
         if self.base_licence:
             lines.append(f"- the base's licence: {self.base_licence}")
         if self.trigger:

@@ -15,7 +15,9 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.rows import ImageRow
 
 if TYPE_CHECKING:
+    from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.gate import Choose
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -159,6 +161,35 @@ class ImageModality:
         from mmtune.image.export import export
 
         return export(request)
+
+    def merge(self, request: Merge) -> float:
+        """Several adapters as one LoRA folder of diffusers."""
+        from mmtune.image.compose import merge
+
+        return merge(request)
+
+    def try_out(
+        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
+    ) -> tuple[tuple[str, ...], ...]:
+        """Not for images: no single figure says which mixture is better.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "--compare is for speech: mixtures of image adapters are compared by eye",
+            "mmtune generate --adapter A --adapter B --grid draws each, and all together",
+        )
+
+    def playable(self, row: Row) -> tuple[str, bytes]:
+        """The image as a PNG without its metadata."""
+        import io
+
+        from mmtune.image.pixels import open_image
+
+        buffer = io.BytesIO()
+        open_image(row.path).save(buffer, "PNG")
+        return "image/png", buffer.getvalue()
 
 
 MODALITY = ImageModality()

@@ -14,7 +14,9 @@ from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
 
 if TYPE_CHECKING:
+    from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.gate import Choose
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -133,6 +135,32 @@ class SpeechModality:
         from mmtune.speech.export import export
 
         return export(request)
+
+    def merge(self, request: Merge) -> float:
+        """Several adapters as one PEFT folder."""
+        from mmtune.speech.compose import merge
+
+        return merge(request)
+
+    def try_out(
+        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
+    ) -> tuple[tuple[str, ...], ...]:
+        """WER of each setting."""
+        from mmtune.speech.compose import try_out
+
+        return try_out(base, adapters, settings, data)
+
+    def playable(self, row: Row) -> tuple[str, bytes]:
+        """The row's sound alone as 16 kHz FLAC, which all browsers play."""
+        import io
+
+        import soundfile
+
+        from mmtune.speech.audio import SAMPLE_RATE, read_row
+
+        buffer = io.BytesIO()
+        soundfile.write(buffer, read_row(row), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        return "audio/flac", buffer.getvalue()
 
 
 MODALITY = SpeechModality()

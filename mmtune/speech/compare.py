@@ -331,7 +331,15 @@ def _write(path: Path, items: Sequence[Item]) -> None:
     partial_file = path.with_suffix(".partial")
     with partial_file.open("w", encoding="utf-8") as file:
         for item in items:
-            values = {"id": item.row.id, "slice": item.kind, "terms": sorted(item.terms)}
+            values: dict[str, Any] = {
+                "id": item.row.id,
+                "slice": item.kind,
+                "terms": sorted(item.terms),
+            }
+            # So that it can be heard again: `mmtune review` plays it.
+            values["row"] = item.row.model_dump(
+                mode="json", exclude_defaults=True, exclude={"content", "segments", "terms"}
+            )
             file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
     partial_file.replace(path)
 

@@ -1,0 +1,126 @@
+"""The arithmetic of merging, on the layers of a model that holds the adapters: PEFT's, guarded."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from mmtune.adapters.compose import Mixing, Part
+from mmtune.errors import AdapterError
+
+MERGED = "default"  # so that PEFT saves it into a folder itself, and not into one below
+
+
+def merge_layers(tuner: Any, parts: Mapping[str, Part], mixing: Mixing) -> None:
+    """Add the adapter `MERGED` to a `peft.LoraModel` that holds the parts; they stay as they are.
+
+    PEFT merges a single part by "linear", which is exact for one.
+
+    Args:
+        tuner: the `LoraModel`; its configurations of the parts are changed, its layers are not.
+        parts: by PEFT's names, each in at least one layer.
+
+    Raises:
+        AdapterError: DoRA, whole modules beside the pairs, or ranks that the method can't add.
+    """
+    for name, part in parts.items():
+        _require_plain(tuner.peft_config[name], part)
+    if mixing.method not in ("cat", "svd") and len(parts) > 1:
+        _require_equal_ranks(tuner.model, parts, mixing)
+    for name in parts:
+        config = tuner.peft_config[name]
+        # The new configuration is a copy of the first one. What it must not take over:
+        config.target_modules = {key for key, layer in _layers(tuner.model) if name in layer.r}
+        config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
+        config.use_rslora = False  # else alpha = rank would be read as a factor of sqrt(rank)
+        config.init_lora_weights = True
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(mixing.seed)
+        try:
+            tuner.add_weighted_adapter(
+                list(parts),
+                [part.weight for part in parts.values()],
+                MERGED,
+                combination_type=mixing.method,
+                svd_rank=mixing.rank,
+                svd_full_matrices=False,
+                density=mixing.density,
+            )
+        except (ValueError, RuntimeError, IndexError, TypeError) as error:
+            raise AdapterError(
+                f"PEFT can't merge these adapters by {mixing.method}: {error}", "try --method cat"
+            ) from error
+
+
+def _require_plain(config: Any, part: Part) -> None:
+    if config.use_dora:
+        raise AdapterError(
+            f"{part.folder} is a DoRA: its magnitudes can't be added to another's",
+            "use the adapters side by side (mmtune generate --adapter A --adapter B), or train "
+            "with lora.dora: false",
+        )
+    if config.modules_to_save or config.bias != "none" or getattr(config, "lora_bias", False):
+        raise AdapterError(
+            f"{part.folder} holds whole modules or biases beside its LoRA pairs, and those have "
+            "no sum",
+            "train it with LoRA alone",
+        )
+
+
+def _require_equal_ranks(model: Any, parts: Mapping[str, Part], mixing: Mixing) -> None:
+    for key, layer in _layers(model):
+        ranks = {name: layer.r[name] for name in parts if name in layer.r}
+        if len(set(ranks.values())) > 1:
+            found = ", ".join(f"{parts[name].folder}: {rank}" for name, rank in ranks.items())
+            raise AdapterError(
+                f"--method {mixing.method} needs equal ranks; those of {key} are {found}",
+                "--method cat or svd takes any",
+            )
+    largest = {name: max(layer.r[name] for _, layer in _layers(model) if name in layer.r)
+               for name in parts}  # fmt: skip
+    if len(set(largest.values())) > 1:
+        found = ", ".join(f"{parts[name].folder}: {rank}" for name, rank in largest.items())
+        raise AdapterError(
+            f"--method {mixing.method} needs equal ranks; found {found}",
+            "--method cat or svd takes any",
+        )
+
+
+@torch.no_grad()
+def distance(models: Iterable[Any], merged: str, parts: Mapping[str, Part]) -> float:
+    """How far the updates of `merged` are from the weighted sum of the parts'.
+
+    Returns:
+        ‖ΔW - Σ wᵢΔWᵢ‖ / ‖Σ wᵢΔWᵢ‖ over all layers.
+
+    Raises:
+        AdapterError: the sum is zero.
+    """
+    off = size = 0.0
+    for model in models:
+        for _, layer in _layers(model):
+            wanted = sum(
+                part.weight * layer.get_delta_weight(name).double()
+                for name, part in parts.items()
+                if name in layer.r
+            )
+            got = layer.get_delta_weight(merged).double() if merged in layer.r else 0.0
+            off += float(torch.as_tensor(got - wanted).square().sum())
+            size += float(torch.as_tensor(wanted).square().sum())
+    if size == 0:
+        raise AdapterError(
+            "the weighted sum of the adapters is zero: they cancel each other", "change the weights"
+        )
+    return float((off / size) ** 0.5)
+
+
+def _layers(model: Any) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora import LoraLayer
+
+    for key, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            yield key, module

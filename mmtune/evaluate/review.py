@@ -1,0 +1,494 @@
+"""People's blind preference: a page that hides which side is which, and what their answers say.
+
+The page is one file that works offline; which side is the adapter's stands in a key beside it, and
+nowhere in the page. Preference is a share with its Wilson interval (Wilson 1927; Newcombe 1998).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmtune.errors import ConfigError, DataError, MmtuneError
+from mmtune.evaluate.compare import Comparison
+from mmtune.evaluate.report import departures
+from mmtune.hashing import hash_bytes, hash_json, hash_text
+from mmtune.modality import find_modality
+
+COMPARISON, PREDICTIONS = "comparison.json", "predictions.jsonl"
+PLACE, KEY, RESULT = "review", "review_key.json", "review.json"
+LARGEST_SIDE = 1024  # pixels; larger pictures are reduced
+OTHER = {"A": "B", "B": "A"}
+
+Side = Literal["A", "B"]
+Choice = Literal["A", "B", "same", "bad"]
+Read = TypeVar("Read", bound=BaseModel)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Key(_Model):
+    """What un-blinds: the adapter's side of each item, and the row that it shows."""
+
+    review: str
+    run: str
+    adapter: str  # hash of the run's adapter weights
+    seed: int
+    sides: dict[str, Side]
+    rows: dict[str, str]
+    same: int  # pairs that were left out: base and adapter gave the same
+
+
+class Answers(_Model):
+    """What the page saves: of one person, by item."""
+
+    review: str
+    rater: str = ""
+    answers: dict[str, Choice]
+
+
+class Count(_Model):
+    """Decisions, and the adapter's share of those that chose a side, with its 95 % interval."""
+
+    adapter: int
+    base: int
+    same: int
+    bad: int
+    share: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.share is None:
+            return "–"
+        return f"{self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class Result(_Model):
+    """What people preferred (`review.json` in the run's folder).
+
+    Attributes:
+        items: pairs on the page.
+        same: pairs that were not shown, for base and adapter gave the same.
+        raters: each person's answers.
+        answers: all answers together; those of one item are not independent, so its interval is
+            too narrow with several people.
+        by_item: what most people chose for each item; a tie is "same". This is the result.
+    """
+
+    review: str
+    run: str
+    items: int
+    same: int
+    raters: dict[str, Count]
+    answers: Count
+    by_item: Count
+    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @property
+    def headline(self) -> str:
+        """One line for the terminal."""
+        found = self.by_item
+        people = "1 person" if len(self.raters) == 1 else f"{len(self.raters)} people"
+        if found.share is None:
+            return f"review   {self.run}   no pair was decided, by {people}"
+        verdict = "no clear preference"
+        if found.low is not None and found.low > 0.5:
+            verdict = "the adapter is preferred"
+        elif found.high is not None and found.high < 0.5:
+            verdict = "the base is preferred"
+        return (
+            f"review   {self.run}   adapter {found} of {found.adapter + found.base} decided pairs, "
+            f"by {people}: {verdict}"
+        )
+
+    @property
+    def table(self) -> tuple[tuple[str, ...], ...]:
+        """Head and lines for the terminal."""
+        head = ("", "adapter better", "base better", "same", "both bad", "adapter's share")
+        named = [*self.raters.items()]
+        if len(named) > 1:
+            named += [("all answers", self.answers), ("most, by pair", self.by_item)]
+        lines = [
+            (name, *(str(v) for v in (c.adapter, c.base, c.same, c.bad)), str(c))
+            for name, c in named
+        ]
+        return (head, *lines)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One item: what base and adapter gave for a row, as the page shows it.
+
+    Attributes:
+        shown: "text" or "image"; then `base` and `adapter` are words or data URIs.
+        sound: a data URI, or empty.
+        reference: what should be there: a transcript; of images the caption.
+    """
+
+    row: str
+    shown: Literal["text", "image"]
+    base: str
+    adapter: str
+    reference: str
+    sound: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What was written."""
+
+    path: Path
+    key: Path
+    items: int
+    same: int
+
+
+def write_review(run: Path, out: Path | None = None, *, items: int = 40, seed: int = 0) -> Page:
+    """Write a page with pairs of a run's comparison, and its key beside it.
+
+    Args:
+        run: a finished run's folder.
+        out: the HTML file; None: `review/review.html` in the run's folder.
+        items: at most so many pairs.
+        seed: of which pairs, their order and their sides.
+
+    Raises:
+        ConfigError: there is no comparison, or the key of another page is in the way.
+        DataError: base and adapter gave the same everywhere, or nothing can be shown.
+    """
+    run = run.resolve() if run.name in {"", ".."} else run
+    path = out or run / PLACE / "review.html"
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder", "name a file: --out review.html")
+    drawn = sorted(_candidates(run), key=lambda each: hash_text(f"{seed}|{each.row}"))
+    different = [each for each in drawn if each.base != each.adapter]
+    same, pairs = len(drawn) - len(different), []
+    for each in different:
+        pair = _opened(each, run)
+        if pair.base == pair.adapter:  # two files of one picture
+            same += 1
+            continue
+        pairs.append(pair)
+        if len(pairs) == items:
+            break
+    if not pairs:
+        found = f"base and adapter gave the same for all {same} rows" if same else "it shows none"
+        raise DataError(
+            f"{run}: there is no pair to compare: {found}",
+            f"look at {run / 'report.html'}; mmtune evaluate {run} measures it again",
+        )
+    # Sides from what is shown too: else all pages of one seed and length would have the same.
+    chance = random.Random(hash_json([seed, [[p.row, p.base, p.adapter] for p in pairs]]))
+    chance.shuffle(pairs)
+    sides: list[Side] = ["A" if i % 2 else "B" for i in range(len(pairs))]
+    chance.shuffle(sides)
+    names = [str(i + 1) for i in range(len(pairs))]
+    shown = [_shown(n, p, s) for n, p, s in zip(names, pairs, sides, strict=True)]
+    key = Key(
+        review=hash_json(shown)[:16],
+        run=run.name,
+        adapter=_adapter_of(run),
+        seed=seed,
+        sides=dict(zip(names, sides, strict=True)),
+        rows={name: pair.row for name, pair in zip(names, pairs, strict=True)},
+        same=same,
+    )
+    beside = path.parent / KEY
+    if beside.exists() and _read(beside, Key).review != key.review:
+        raise ConfigError(
+            f"{beside} is the key of another page, whose answers could not be read without it",
+            "name another folder: --out FOLDER/review.html",
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(beside, key.model_dump_json(indent=2) + "\n")
+    _replace(path, _html(key.review, shown))
+    return Page(path, beside, len(pairs), same)
+
+
+def _html(review: str, shown: Sequence[Mapping[str, Any]]) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    here = Path(__file__).parent
+    script = (here / "review.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("review.html.j2").render(
+        data={"review": review, "items": shown}, script=script, script_hash=f"sha256-{digest}"
+    )
+
+
+def _shown(name: str, pair: Pair, side: Side) -> dict[str, Any]:
+    """What the page holds of a pair: two sides, and nothing that tells them apart."""
+    sides = {side: pair.adapter, OTHER[side]: pair.base}
+    a, b = sides["A"], sides["B"]
+    item = {"id": name, "reference": pair.reference, "sound": pair.sound}
+    if pair.shown == "image":
+        return item | {"shown": "image", "a": a, "b": b}
+    return item | {"shown": "text", "a": departures(a, b), "b": departures(b, a)}
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A pair before its files are opened."""
+
+    row: str
+    base: str
+    adapter: str
+    reference: str
+    picture: bool
+    item: Mapping[str, Any]  # the manifest's row, where the run has kept it
+    sound: str
+    modality: str
+
+
+def _candidates(run: Path) -> list[_Candidate]:
+    """All that base and adapter were asked in a run's comparison, once each.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = run / COMPARISON
+    try:
+        comparison = Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{run} holds no {COMPARISON}: nothing was compared", "finish it: mmtune train"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}", f"mmtune evaluate {run}") from None
+    found: dict[str, _Candidate] = {}
+    # Predictions are all of the test; without them (images, older runs) there are the examples.
+    for place, values in enumerate(list(_predictions(run / PREDICTIONS)) or comparison.examples):
+        if not isinstance(values.get("base"), str) or not isinstance(values.get("adapter"), str):
+            continue  # a copy that is shown beside its original has no base
+        picture = "reference" not in values
+        reference = str(values.get("prompt" if picture else "reference", ""))
+        row = str(values.get("id") or f"{reference} #{place}")
+        found.setdefault(
+            row,
+            _Candidate(
+                row,
+                values["base"],
+                values["adapter"],
+                reference,
+                picture,
+                values.get("row") or {},
+                str(values.get("audio", "")),
+                comparison.modality,
+            ),
+        )
+    return list(found.values())
+
+
+def _predictions(path: Path) -> Iterable[dict[str, Any]]:
+    """Lines of the test slice that name their row's file; an older run's don't."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        values = json.loads(line)
+        if values.get("slice") == "test" and values.get("row"):
+            yield values
+
+
+def _opened(each: _Candidate, run: Path) -> Pair:
+    """The pair with pictures and sound as data URIs.
+
+    Raises:
+        DataError: a recording can't be read, or a picture is gone.
+    """
+    if each.picture:
+        base, adapter = (_picture(_inside(run, value)) for value in (each.base, each.adapter))
+        return Pair(each.row, "image", base, adapter, each.reference)
+    sound = ""
+    if each.item:
+        modality = find_modality(each.modality)
+        kind, content = modality.playable(modality.row.model_validate(each.item))
+        sound = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    elif each.sound:
+        from mmtune.evaluate.report import embed
+
+        sound = embed(Path(each.sound))
+    return Pair(each.row, "text", each.base, each.adapter, each.reference, sound)
+
+
+def _inside(run: Path, text: str) -> Path:
+    """The file in the run's folder that an example names; the run may have been moved since."""
+    path = Path(text)
+    places = [path]
+    if run.name in path.parts:
+        tail = path.parts[path.parts.index(run.name) + 1 :]
+        places.append(run.joinpath(*tail))
+    for each in places:
+        if each.is_file() and each.resolve().is_relative_to(run.resolve()):
+            return each
+    # Its path must not stand in for it: the folder's name says which side it is.
+    raise DataError(f"{run}: the picture {text} is gone", f"mmtune evaluate {run}")
+
+
+def _picture(path: Path) -> str:
+    # Written anew: a picture's metadata may name the adapter.
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        image = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
+    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _adapter_of(run: Path) -> str:
+    files = sorted((run / "adapter").glob("*.safetensors"))
+    return hash_json([hash_bytes(path.read_bytes()) for path in files]) if files else ""
+
+
+def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> Result:
+    """Un-blind people's answers, count them, and write `review.json` into the run's folder.
+
+    Args:
+        answers: one file a person.
+        key: None: the one that fits, in the run's `review/`, the run, here, or beside an answer.
+
+    Raises:
+        ConfigError: no key fits, or it is of another run or an earlier adapter.
+        DataError: a file holds no answers, or those of another page, or a person's twice.
+    """
+    run = run.resolve() if run.name in {"", ".."} else run
+    if not run.is_dir():
+        raise ConfigError(f"no such run: {run}", "give runs/NAME")
+    given = [(path, _read(path, Answers)) for path in answers]
+    opened = _find_key(run, given, key)
+    if opened.adapter and opened.adapter != _adapter_of(run):
+        raise ConfigError(
+            f"{run} holds another adapter than the page showed",
+            "write a new page: mmtune review RUN",
+        )
+    people: dict[str, dict[str, str]] = {}
+    for path, each in given:
+        if each.review != opened.review:
+            raise DataError(
+                f"{path} answers another page ({each.review}, not {opened.review})",
+                "read the answers of each page by themselves",
+            )
+        unknown = each.answers.keys() - opened.sides.keys()
+        if unknown:
+            raise DataError(f"{path}: no item {min(unknown)!r}", "restore the file")
+        name = each.rater.strip() or path.stem
+        if name in people:
+            raise DataError(
+                f"{path}: {name!r} has answered in another file already",
+                'give each person once, or write another name at "rater"',
+            )
+        people[name] = {
+            item: choice if choice in ("same", "bad") else _model(choice, opened.sides[item])
+            for item, choice in each.answers.items()
+        }
+    every = [choice for answered in people.values() for choice in answered.values()]
+    result = Result(
+        review=opened.review,
+        run=opened.run,
+        items=len(opened.sides),
+        same=opened.same,
+        raters={name: count(answered.values()) for name, answered in people.items()},
+        answers=count(every),
+        by_item=count(_majority(people.values())),
+    )
+    _replace(run / RESULT, result.model_dump_json(indent=2) + "\n")
+    return result
+
+
+def _model(choice: str, adapter: Side) -> str:
+    return "adapter" if choice == adapter else "base"
+
+
+def _majority(people: Iterable[Mapping[str, str]]) -> list[str]:
+    """For each answered item what most people chose; "same" where two choices are level."""
+    votes: dict[str, Counter[str]] = {}
+    for answered in people:
+        for item, choice in answered.items():
+            votes.setdefault(item, Counter())[choice] += 1
+    found = []
+    for each in votes.values():
+        most = max(each.values())
+        first = [choice for choice, number in each.items() if number == most]
+        found.append(first[0] if len(first) == 1 else "same")
+    return found
+
+
+def count(choices: Iterable[str]) -> Count:
+    """Decisions ("adapter", "base", "same", "bad") counted."""
+    found = Counter(choices)
+    wins, decided = found["adapter"], found["adapter"] + found["base"]
+    share = low = high = None
+    if decided:
+        low, high = wilson(wins, decided)
+        share = wins / decided
+    return Count(
+        adapter=wins,
+        base=found["base"],
+        same=found["same"],
+        bad=found["bad"],
+        share=share,
+        low=low,
+        high=high,
+    )
+
+
+def wilson(wins: int, decided: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, without correction for continuity.
+
+    Source: Wilson, JASA 22 (1927) 209; as method 3 of Newcombe, Statist. Med. 17 (1998) 857.
+    """
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+    interval = binomtest(wins, decided).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def _find_key(run: Path, given: Sequence[tuple[Path, Answers]], key: Path | None) -> Key:
+    if key is not None:
+        return _read(key, Key)
+    folders = [run / PLACE, run, Path(), *(path.parent for path, _ in given)]
+    wanted = given[0][1].review
+    for path in dict.fromkeys(folder / KEY for folder in folders):
+        if path.is_file() and (found := _read(path, Key)).review == wanted:
+            return found
+    raise ConfigError(
+        f"no {KEY} fits {given[0][0]}", "it was written beside the page: --key FOLDER/" + KEY
+    )
+
+
+def _read(path: Path, kind: type[Read]) -> Read:
+    try:
+        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no such file: {path}", "correct the path") from None
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
+        found = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        problem: MmtuneError = DataError(f"{path} can't be read: {found}", "restore the file")
+        raise problem from None
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

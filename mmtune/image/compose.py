@@ -1,0 +1,70 @@
+"""Adapters of a diffusion model merged into one folder for `load_lora_weights`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from mmtune.adapters.compose import Merge
+from mmtune.adapters.merge import MERGED, distance, merge_layers
+from mmtune.image.base import DiffusionBase, load_base, pick_device
+from mmtune.image.generate import load_adapter
+
+SCRATCH, AGAIN = "scratch", "again"
+
+
+def merge(request: Merge) -> float:
+    """Write a diffusers LoRA of the merged adapters, in fp32; returns its `distance` as read back.
+
+    The denoiser's layers are merged, and each adapted text encoder's.
+
+    Raises:
+        AdapterError: a part doesn't load on the base, or the parts can't be merged.
+    """
+    base = load_base(request.base, pick_device(), torch.float32)
+    parts = {f"part{i}": part for i, part in enumerate(request.parts)}
+    for name, part in parts.items():
+        load_adapter(base, part.folder, name)
+    held = {
+        component: {name: part for name, part in parts.items() if name in model.peft_config}
+        for component, model in base.adapted.items()
+    }
+    for component, model in base.adapted.items():
+        tuner = _tuner(model, next(iter(held[component])))
+        merge_layers(tuner, held[component], request.mixing)
+        tuner.delete_adapter(SCRATCH)
+    _save(base, request)
+    load_adapter(base, request.to, AGAIN)
+    return distance(base.adapted.values(), AGAIN, parts)
+
+
+def _tuner(model: Any, name: str) -> Any:
+    """A `LoraModel` around layers that diffusers has filled: it keeps none itself.
+
+    It is made by adding an adapter that is thrown away, which is how PEFT joins a model that has
+    adapters already.
+    """
+    from copy import deepcopy
+
+    from peft import LoraModel
+
+    config = deepcopy(model.peft_config[name])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there are adapters already is the point
+        return LoraModel(model, config, SCRATCH)
+
+
+def _save(base: DiffusionBase, request: Merge) -> None:
+    from peft import get_peft_model_state_dict
+
+    layers: dict[str, Any] = {}
+    for component, model in base.adapted.items():
+        state = get_peft_model_state_dict(model, adapter_name=MERGED)
+        layers[f"{component}_lora_layers"] = {
+            key: value.float().cpu().contiguous() for key, value in state.items()
+        }
+        # Without it diffusers takes alpha = rank, which is so here, and guesses the targets.
+        layers[f"{component}_lora_adapter_metadata"] = model.peft_config[MERGED].to_dict()
+    type(base.pipeline).save_lora_weights(request.to, **layers)

@@ -1,0 +1,105 @@
+"""A headless Chromium driven over its DevTools pipe, for pages with scripts; skipped without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PLACES = (
+    *(os.environ.get("MMTUNE_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"),
+    "/tmp/chromium",
+)
+# What a console, a policy or a script that fails says, by DevTools' names.
+TROUBLE = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+
+
+class Browser:
+    """One page. Messages are JSON with a zero byte behind, as `--remote-debugging-pipe` wants."""
+
+    def __init__(self, write: int, read: Any) -> None:
+        self.write, self.read = write, read
+        self.session = ""
+        self.number = 0
+        self.trouble: list[Any] = []
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command's result; complaints of the page on the way are kept in `trouble`."""
+        self.number += 1
+        message = {"id": self.number, "method": method, "params": params}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self.write, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = bytearray()
+            while not answer.endswith(b"\0"):
+                piece = self.read.read(1)
+                if not piece:
+                    pytest.skip("Chromium has ended: it may lack a library here")
+                answer += piece
+            found = json.loads(answer[:-1])
+            if found.get("method") in TROUBLE:
+                self.trouble.append(found)
+            if found.get("id") == self.number:
+                result: dict[str, Any] = found["result"]
+                return result
+
+    def open(self, page: Path) -> None:
+        """Load a file in a new tab, and wait until its scripts have run."""
+        self.session = ""
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
+        for domain in ("Runtime", "Log", "Page"):
+            self.call(f"{domain}.enable")
+        self.call("Page.navigate", url=page.as_uri())
+        self.run(
+            "new Promise(r => document.readyState == 'complete' ? r()"
+            " : addEventListener('load', () => r()))"
+        )
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, waited for where it is a promise."""
+        found = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """A key as a person presses it."""
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key)
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """A Chromium with a fresh profile."""
+    program = next((found for name in PLACES if name and (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("no Chromium: put it on the PATH, or name it in MMTUNE_CHROMIUM")
+    (read_in, write), (read, write_out) = os.pipe(), os.pipe()
+    options = ("--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run "
+               "--remote-debugging-pipe")  # fmt: skip
+    command = f'exec "$0" {options} "--user-data-dir=$1" 3<&{read_in} 4>&{write_out}'
+    process = subprocess.Popen(
+        ["bash", "-c", command, program, str(profile)],
+        pass_fds=(read_in, write_out),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(read_in)
+    os.close(write_out)
+    try:
+        with os.fdopen(read, "rb") as answers:
+            yield Browser(write, answers)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(write)
