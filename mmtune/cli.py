@@ -124,6 +124,10 @@ def _parser() -> _Parser:
 
     evaluate = add("evaluate", "measure a finished run again, and write its report")
     evaluate.add_argument("run", type=Path, metavar="RUN_DIR")
+    evaluate.add_argument("--suite", metavar="NAME|FILE", help="gates (default: the run's own)")
+    evaluate.add_argument(
+        "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
+    )
 
     transcribe = add("transcribe", "turn recordings of any length into text or subtitles")
     _model(transcribe)
@@ -224,7 +228,8 @@ def _base(command: _Parser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code.
 
-    0: done. 1: `check` or `cache verify` found something, or an export isn't what was measured.
+    0: done. 1: `check` or `cache verify` found something, an export isn't what was measured, or
+    `evaluate --gate` has an open gate.
     2: an error that the user can mend. 130 (143): stopped by Ctrl-C (SIGTERM).
     """
     from mmtune.train.interrupt import Interrupted

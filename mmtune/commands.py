@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 ERROR = 2  # exit code of a command that could not do all of its work
-FINDINGS = 1  # exit code of a check that found something, or of an export that isn't the same
+FINDINGS = 1  # exit code of a check that found something, an export that isn't the same, a gate
 
 
 def recipes(options: argparse.Namespace) -> int:
@@ -56,9 +56,12 @@ def init(options: argparse.Namespace) -> int:
         raise ConfigError(f"{target} exists already", "name another folder: --to DIR")
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
-    suite = resource("eval") / name
-    if suite.is_dir():
-        shutil.copytree(suite, target / "eval", ignore=ignore)
+    suite, recipe = f"{name}.yaml", target / "recipe.yaml"
+    if (resource("eval") / suite).is_file() and recipe.is_file():
+        shutil.copyfile(resource("eval", suite), target / "suite.yaml")
+        text = recipe.read_text(encoding="utf-8")
+        own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
+        recipe.write_text(own, encoding="utf-8")
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
         print(path)
     print(f"\nmmtune train {target / 'recipe.yaml'}")
@@ -90,6 +93,8 @@ def train(options: argparse.Namespace) -> int:
     console.print(measures_table(result.comparison.measures))
     plain(console, f"adapter  {result.folder / 'adapter'}")
     plain(console, f"report   {result.folder / 'report.html'}")
+    for line in result.verdict.lines() if result.verdict is not None else ():
+        plain(console, line)
     return 0
 
 
@@ -237,12 +242,16 @@ def evaluate(options: argparse.Namespace) -> int:
         update={"out": run.parent, "name": run.name}
     )
     quiet_libraries()
-    comparison = pipeline.evaluate(config)
+    comparison, verdict = pipeline.evaluate(config, options.suite)
     console = output()
     plain(console, comparison.headline)
     console.print(measures_table(comparison.measures))
     plain(console, f"report   {options.run / 'report.html'}")
-    return 0
+    for line in verdict.lines() if verdict is not None else ():
+        plain(console, line)
+    if options.gate and verdict is None:
+        raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
+    return FINDINGS if options.gate and verdict is not None and verdict.open else 0
 
 
 def _model(options: argparse.Namespace, modality: str) -> tuple[str, Path | None, dict[str, Any]]:

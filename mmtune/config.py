@@ -84,6 +84,7 @@ class RunConfig(Section):
     name: str
     base: str
     out: Path = Path("runs")
+    suite: str | None = None  # the gates that say whether to ship: a name (see eval/), or a file
     cache: bool = True
     data: DataOptions = DataOptions()
     lora: LoraOptions = LoraOptions()

@@ -20,6 +20,8 @@ from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import write_report
+from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
+from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.modality import find_modality
 from mmtune.resources import recipes, resource
 
@@ -30,15 +32,17 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 COMPARISON = "comparison.json"
+SUITE = "suite.yaml"  # in a run's folder: the one that judged it
 
 
 @dataclass(frozen=True)
 class RunResult:
     """What a run left behind."""
 
-    folder: Path  # holds config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html
+    folder: Path  # config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html …
     fit: FitResult
     comparison: Comparison
+    verdict: Verdict | None = None  # of the run's suite; None: it has none
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> RunConfig:
@@ -62,7 +66,11 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -
                 f"no recipe {name_or_path!r}",
                 f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
             )
-    return build(read_yaml(path), str(path), overrides or {})
+    values = read_yaml(path)
+    beside = path.parent / str(values.get("suite", ""))
+    if beside.suffix in {".yaml", ".yml"} and beside.is_file():
+        values["suite"] = str(beside)  # what `mmtune init` copies stays together
+    return build(values, str(path), overrides or {})
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
@@ -81,6 +89,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     from mmtune.train.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, PartialState()
+    suite = load_suite(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
             _claim(config)
@@ -91,6 +100,10 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
+            for gate in unmet(suite, config) if suite is not None else ():
+                reporter.note(
+                    f"suite      {gate.name!r} will not be known: {gate.needs} is not set"
+                )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
@@ -104,26 +117,45 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-        _compare(config, dataset, task)
+        _keep_suite(folder, config.suite)
+        _compare(config, dataset, suite, task)
     process.wait_for_everyone()
-    return RunResult(folder, result, _read_comparison(folder))
+    return RunResult(folder, result, _read_comparison(folder), read_verdict(folder))
 
 
-def evaluate(config: RunConfig) -> Comparison:
+def evaluate(config: RunConfig, suite: str | None = None) -> tuple[Comparison, Verdict | None]:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
+    Args:
+        config: of the run.
+        suite: judge by this one from now on, not by the run's own.
+
     Raises:
-        ConfigError: the run has no adapter yet.
+        ConfigError: the run has no adapter yet, or the suite can't be used.
     """
     from mmtune.data.check import check
 
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
+    if suite is None and (config.folder / SUITE).is_file():
+        suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
+    suite = suite or config.suite
+    gates = load_suite(suite, config.modality) if suite else None
     modality = find_modality(config.modality)
     source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     (config.folder / COMPARISON).unlink(missing_ok=True)
-    return _compare(config, dataset)
+    _keep_suite(config.folder, suite)
+    return _compare(config, dataset, gates), read_verdict(config.folder)
+
+
+def _keep_suite(folder: Path, suite: str | None) -> None:
+    """Keep the suite in the run's folder, which is then whole by itself."""
+    path = folder / SUITE
+    if suite is None:
+        path.unlink(missing_ok=True)
+    elif suite_path(suite).resolve() != path.resolve():
+        path.write_text(suite_path(suite).read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
@@ -151,7 +183,9 @@ def _claim(config: RunConfig) -> None:
         return
     old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if differing:
+    if differing == ["suite"]:  # it judges what was trained, and changes nothing of it
+        path.write_text(config.dump(), encoding="utf-8")
+    elif differing:
         key = differing[0]
         raise ConfigError(
             f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
@@ -274,7 +308,9 @@ def _choose_scale(
     return found, points
 
 
-def _compare(config: RunConfig, dataset: Dataset, task: Task | None = None) -> Comparison:
+def _compare(
+    config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
+) -> Comparison:
     folder, path = config.folder, config.folder / COMPARISON
     if not path.exists():
         found = find_modality(config.modality).compare(config, dataset, folder, task)
@@ -286,6 +322,10 @@ def _compare(config: RunConfig, dataset: Dataset, task: Task | None = None) -> C
         card = read_card(folder / "adapter")
         card.model_copy(update={"measures": measures}).write(folder / "adapter")
     comparison = _read_comparison(folder)
+    if suite is None:
+        (folder / FILE).unlink(missing_ok=True)
+    else:
+        write_verdict(folder, judge(suite, comparison))
     write_report(folder / "report.html", [comparison], [folder])
     return comparison
 

@@ -93,6 +93,8 @@ def test_wheel_holds_recipes_suites_assets_and_the_template(wheel: Path) -> None
         f"{packaged}/recipes/terminology/recipe.yaml",
         f"{packaged}/recipes/brand_style/recipe.yaml",
         f"{packaged}/eval/README.md",
+        f"{packaged}/eval/terminology.yaml",
+        f"{packaged}/eval/brand_style.yaml",
         f"{packaged}/assets/starter-icons/model_index.json",
         "mmtune/evaluate/report.html.j2",
         "mmtune/py.typed",

@@ -21,6 +21,7 @@ from mmtune.adapters.card import FILE, Card, read_card, versions
 from mmtune.config import read_yaml
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.curves import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, chart
+from mmtune.evaluate.verdict import Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.train.log import read_log
 
@@ -75,6 +76,7 @@ class RunView:
     left_out: int  # examples beyond `MOST_EXAMPLES`
     facts: list[tuple[str, str]]
     settings: str
+    verdict: Verdict | None = None
 
 
 def write_report(path: Path, comparisons: Sequence[Comparison], runs: Sequence[Path] = ()) -> None:
@@ -83,8 +85,8 @@ def write_report(path: Path, comparisons: Sequence[Comparison], runs: Sequence[P
     Args:
         path: the HTML file.
         comparisons: one for each run, in the order in which they are shown.
-        runs: their folders (`config.yaml`, `log.jsonl`, `adapter/card.json` are read where they
-            exist); empty, or as many as `comparisons`.
+        runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `adapter/card.json` are
+            read where they exist); empty, or as many as `comparisons`.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
@@ -132,6 +134,7 @@ def _view(comparison: Comparison, folder: Path | None) -> RunView:
         left_out=len(comparison.examples) - len(shown),
         facts=_facts(card),
         settings=_settings(folder),
+        verdict=read_verdict(folder) if folder else None,
     )
 
 

@@ -380,7 +380,11 @@ def clip_measure(drawn: Drawn, scorer: TextAndImage, images: Embed) -> Measure:
             difference,
             drawn.prompts_of_real,
         )
-        references = {"real": found.matched, "real, others' captions": found.shuffled}
+        references = {
+            "real": found.matched,
+            "real, others' captions": found.shuffled,
+            "own less others' captions": found.gap,
+        }
         note = str(found)
     return Measure(
         metric="CLIP score",

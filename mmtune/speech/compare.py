@@ -26,7 +26,6 @@ from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
-GENERAL_ROWS = 40  # of the retention manifest, drawn by hash
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 EXAMPLES = 3  # of each kind
 PREDICTIONS = "predictions.jsonl"
@@ -99,7 +98,7 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
 ) -> list[Row]:
-    """At most `GENERAL_ROWS` rows of each language in the retention manifest, always the same.
+    """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
 
     Args:
         part: "test" is what `compare` scores; "validation" are others.
@@ -113,8 +112,9 @@ def retention_rows(
     languages: dict[str, list[Row]] = {}
     for row in sorted(found, key=lambda row: hash_text(row.id)):
         languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
-    start = 0 if part == "test" else GENERAL_ROWS
-    return [row for rows in languages.values() for row in rows[start : start + GENERAL_ROWS]]
+    most = options.retention_rows
+    start = 0 if part == "test" else most
+    return [row for rows in languages.values() for row in rows[start : start + most]]
 
 
 def _general_kind(row: Row, options: SpeechOptions) -> str:

@@ -49,3 +49,4 @@ class SpeechOptions(Section):
     ordinary: bool = False  # a control run: everyday words in the terms' places
     control: Path | None = None  # adapter/ of a control run, to compare with
     retention: Path | None = None  # a manifest of other speech, which must not get worse
+    retention_rows: Annotated[int, Field(ge=1)] = 40  # of each of its languages, drawn by hash

@@ -1,0 +1,332 @@
+"""Gates and verdicts: what passes, what fails, and what is not known."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mmtune import pipeline
+from mmtune.config import build, read_yaml
+from mmtune.errors import ConfigError
+from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.report import write_report
+from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
+from mmtune.evaluate.verdict import (
+    FILE,
+    GateResult,
+    Verdict,
+    judge,
+    more_items,
+    read_verdict,
+    write_verdict,
+)
+from mmtune.metrics.bootstrap import Interval, paired_bootstrap
+from mmtune.resources import recipes, resource
+
+NAN = Interval(math.nan, math.nan, math.nan)
+GOOD_STYLE = Interval(0.38, 0.28, 0.55)
+
+
+def measure(
+    metric: str, slice_: str, difference: tuple[float, float, float], items: int = 100,
+    higher: bool = False, base: float = 0.4, note: str = "", **references: Interval,
+) -> Measure:  # fmt: skip
+    gap = Interval(*difference)
+    return Measure(
+        metric,
+        slice_,
+        items,
+        Interval(base, base - 0.05, base + 0.05),
+        Interval(base + gap.value, base + gap.low, base + gap.high),
+        gap,
+        higher,
+        note,
+        references=references,
+    )
+
+
+def helpful(**over: Measure) -> Comparison:
+    """A terminology adapter that learned its terms and forgot nothing; measures may be replaced."""
+    measures = {
+        "recall": measure("term recall", "seen terms", (0.6, 0.5, 0.7), 72, higher=True, base=0.05),
+        "test": measure("WER", "test", (-0.2, -0.3, -0.1), 125),
+        "insertions": measure("false insertions", "test", (0.0, 0.0, 0.0), 125, base=0.0),
+        "general": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
+        "general insertions": measure("false insertions", "general speech", (0, 0, 0), 200),
+        "silence": measure("hallucinated words/min", "non-speech", (-3.0, -5.0, -1.0), 40),
+        "times": measure("WER", "with times", (-0.2, -0.3, -0.1), 40),
+        "general times": measure("WER", "general speech with times", (0.01, -0.04, 0.06), 40),
+        "windows": measure("WER", "test, trimmed windows", (-0.5, -1.0, -0.05), 40),
+    }
+    return Comparison("speech", list((measures | over).values()), "headline")
+
+
+def without(comparison: Comparison, *slices: str) -> Comparison:
+    kept = [m for m in comparison.measures if m.slice not in slices]
+    return Comparison(comparison.modality, kept, comparison.headline)
+
+
+def gate(verdict: Verdict, name: str) -> GateResult:
+    return next(g for g in verdict.gates if g.name == name)
+
+
+@pytest.fixture(scope="module")
+def terminology() -> Suite:
+    return load_suite("terminology")
+
+
+def test_an_adapter_that_helps_and_forgets_nothing_is_shipped(terminology: Suite) -> None:
+    verdict = judge(terminology, helpful())
+    assert verdict.decision == "ship"
+    assert verdict.conditions == []
+    assert not verdict.open
+    assert {g.status for g in verdict.gates} == {"passed"}
+    assert verdict.reasons[0] == (
+        "Does it help? Yes: term recall on seen terms, adapter less base, +0.600 [+0.500, +0.700], "
+        "above 0 is better."
+    )
+    assert len(verdict.lines()) == 2 + len(verdict.gates)
+
+
+def test_one_that_forgets_is_not_however_well_it_learned(terminology: Suite) -> None:
+    forgot = measure("WER", "general speech", (0.3, 0.2, 0.45), 40)
+    verdict = judge(terminology, helpful(general=forgot))
+    assert verdict.decision == "keep the base"
+    assert verdict.open
+    assert verdict.reasons == [
+        "Does it still hear other speech? No: WER on general speech, adapter less base, "
+        "+0.300 [+0.200, +0.450]; allowed up to +0.05 for the upper end."
+    ]
+    assert verdict.conditions[0].startswith("Accept this knowingly. Is other speech as good")
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ((0.1, -0.05, 0.25), "Not known: "),
+        ((-0.1, -0.2, -0.02), "No: "),
+        ((0.1, 0.0, 0.2), "Not known: "),
+        ((0.0, 0.0, 0.0), "No: "),
+    ],
+)
+def test_without_a_clear_gain_the_base_stays(
+    terminology: Suite, difference: tuple[float, float, float], said: str
+) -> None:
+    recall = measure("term recall", "seen terms", difference, 72, higher=True)
+    verdict = judge(terminology, helpful(recall=recall))
+    assert verdict.decision == "keep the base"
+    assert verdict.reasons == [verdict.main.sentence]
+    assert verdict.main.answer.startswith(said)
+
+
+def test_word_errors_count_where_no_term_was_spoken(terminology: Suite) -> None:
+    verdict = judge(terminology, without(helpful(), "seen terms"))
+    assert (verdict.main.metric, verdict.decision) == ("WER", "ship")
+    none = judge(terminology, Comparison("speech", [], "nothing"))
+    assert none.decision == "keep the base"
+    assert none.main.answer == "Not known: term recall on seen terms was not measured."
+
+
+def test_what_was_not_measured_is_a_condition_and_no_pass(terminology: Suite) -> None:
+    verdict = judge(terminology, without(helpful(), "general speech"))
+    assert verdict.decision == "ship with conditions"
+    assert verdict.open, "a must-gate that nobody measured stops a pipeline"
+    assert verdict.conditions[0] == (
+        "Find out before shipping. Does it still hear other speech? "
+        "Not known: WER on general speech was not measured; set task.retention."
+    )
+
+
+def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
+    windows = measure("WER", "test, trimmed windows", (0.2, 0.1, 0.3), 40)
+    verdict = judge(terminology, helpful(windows=windows))
+    assert verdict.decision == "ship with conditions"
+    assert not verdict.open
+    assert gate(verdict, "other windows: test, trimmed windows").status == "failed"
+
+
+def test_too_wide_an_interval_says_how_many_more(terminology: Suite) -> None:
+    wide = measure("WER", "general speech", (0.01, -0.06, 0.09), 40)
+    verdict = judge(terminology, helpful(general=wide))
+    found = gate(verdict, "general speech")
+    assert found.status == "not enough data"
+    assert found.more == 40 * 4 - 40  # the half-width 0.08 has to become 0.04
+    assert "About 120 more items would tell (40 were measured; task.retention_rows" in found.answer
+
+
+def test_few_items_decide_nothing(terminology: Suite) -> None:
+    few = measure("WER", "general speech", (0.0, 0.0, 0.0), 3)
+    found = gate(judge(terminology, helpful(general=few)), "general speech")
+    assert (found.status, found.more) == ("not enough data", 7)
+
+
+def test_no_event_in_few_items_is_not_none(terminology: Suite) -> None:
+    none = measure("false insertions", "test", (0.0, 0.0, 0.0), 20, base=0.0)
+    found = gate(judge(terminology, helpful(insertions=none)), "false insertions")
+    assert found.figure == Interval(0.0, -0.15, 0.15)
+    assert (found.status, found.more) == ("not enough data", 40)
+
+
+def brand(style: Interval = GOOD_STYLE, **over: Measure) -> Comparison:
+    base = Interval(0.0, 0.0, 0.0) if math.isfinite(style.value) else NAN
+    note = "" if math.isfinite(style.value) else "not measurable: as near as real images"
+    real = {"real": Interval(0.4, 0.38, 0.42)}
+    measures = {
+        "style": Measure(
+            "style", "held-out captions", 80, base, style, style, True, note
+        ),
+        "nearest": measure(
+            "nearest training image", "held-out captions", (0.02, 0.0, 0.04), 80, base=0.35, **real
+        ),
+        "copies": Measure(
+            "copies", "training captions", 100, NAN, Interval(0.02, 0.0, 0.05), NAN, False
+        ),
+        "palette": measure("palette", "held-out captions", (0.1, 0.05, 0.15), 80, higher=True),
+    }  # fmt: skip
+    return Comparison("image", list((measures | over).values()), "headline")
+
+
+def test_images_pass_by_the_same_machinery() -> None:
+    suite = load_suite("brand_style", "image")
+    verdict = judge(suite, brand())
+    assert verdict.decision == "ship"
+    near = gate(verdict, "nearest training image")
+    assert near.bound == pytest.approx(0.44)
+    weak = judge(suite, brand(Interval(0.12, 0.05, 0.18)))
+    assert weak.decision == "keep the base"
+    assert len(weak.reasons) == 1, "it helps, but not enough"
+    copied = Measure("copies", "training captions", 100, NAN, Interval(0.3, 0.2, 0.4), NAN, False)
+    assert judge(suite, brand(copies=copied)).decision == "keep the base"
+
+
+def test_a_style_that_is_not_measurable_is_not_known() -> None:
+    verdict = judge(load_suite("brand_style"), brand(NAN))
+    assert verdict.decision == "keep the base"
+    assert verdict.main.status == "not enough data"
+    assert "(not measurable: as near as real images)" in verdict.main.answer
+
+
+@pytest.mark.parametrize(
+    ("gap", "difference", "status"),
+    [
+        ((2.0, 1.0, 3.0), (-0.05, -0.15, 0.05), "passed"),
+        ((2.0, 1.0, 3.0), (-0.05, -0.25, 0.05), "not enough data"),
+        ((2.0, 1.0, 3.0), (-0.4, -0.5, -0.3), "failed"),
+        ((0.5, -0.5, 1.5), (0.5, 0.4, 0.6), "not enough data"),  # CLIP can't judge these images
+    ],
+)
+def test_prompts_are_held_to_what_clip_can_tell(
+    gap: tuple[float, float, float], difference: tuple[float, float, float], status: str
+) -> None:
+    own = {"own less others' captions": Interval(*gap)}
+    score = measure("CLIP score", "held-out captions", difference, 80, higher=True, base=20, **own)
+    assert gate(judge(load_suite("brand_style"), brand(clip=score)), "prompts").status == status
+
+
+@given(st.integers(10, 500), st.floats(0.001, 1), st.floats(0.001, 1))
+def test_as_many_more_items_bring_the_end_to_the_bound(n: int, half: float, room: float) -> None:
+    more = more_items(n, 0.0, half, room)
+    if more is not None:
+        reached = half * math.sqrt(n / (n + more))
+        assert reached <= room * (1 + 1e-9) or more_items(n, 0.0, half, room) == 1
+        if more > 1:
+            assert half * math.sqrt(n / (n + more - 1)) > room * (1 - 1e-9)
+
+
+def test_the_estimate_of_items_holds_for_a_real_bootstrap() -> None:
+    rng = np.random.default_rng(3)
+    base, adapter = rng.normal(0, 1, (4000, 1)), rng.normal(0.02, 1, (4000, 1))
+
+    def mean(stats: np.ndarray) -> float:
+        return float(stats.mean())
+
+    few = paired_bootstrap(list(base[:250]), list(adapter[:250]), mean)[2]
+    whole = paired_bootstrap(list(base), list(adapter), mean)[2]
+    half, wanted = few.high - few.value, whole.high - whole.value
+    more = more_items(250, few.value, few.high, few.value + wanted)
+    assert more is not None
+    assert 250 + more == pytest.approx(4000, rel=0.25)
+    assert half > wanted
+
+
+def test_a_verdict_is_read_back_as_it_was_written(terminology: Suite, tmp_path: Path) -> None:
+    verdict = judge(terminology, without(helpful(), "general speech", "non-speech"))
+    write_verdict(tmp_path, verdict)
+    assert read_verdict(tmp_path) == verdict
+    assert json.loads((tmp_path / FILE).read_text())["decision"] == "ship with conditions"
+    assert read_verdict(tmp_path / "nowhere") is None
+
+
+def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) -> None:
+    comparison = without(helpful(), "general speech")
+    write_verdict(tmp_path, judge(terminology, comparison))
+    write_report(tmp_path / "report.html", [comparison], [tmp_path])
+    page = (tmp_path / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    places = [body.index(text) for text in ("Ship with conditions", "Find out before", "headline")]
+    assert places == sorted(places)
+    assert body.count("not enough data") == 2
+
+
+def test_every_recipe_has_a_suite_of_its_modality() -> None:
+    for name in recipes():
+        config = build(read_yaml(resource("recipes", name) / "recipe.yaml"), name, {})
+        assert config.suite in suites()
+        suite = load_suite(config.suite, config.modality)
+        assert suite.name == config.suite
+        assert all(g.asks.endswith("?") for g in suite.gates)
+
+
+def test_what_will_lack_data_is_said_beforehand(terminology: Suite) -> None:
+    config = pipeline.load_recipe("terminology", {})
+    assert [g.name for g in unmet(terminology, config)] == [
+        "general speech", "general speech, closely",
+    ]  # fmt: skip
+    full = pipeline.load_recipe("terminology", {"retention": "other.jsonl", "probes": "0"})
+    assert {g.name for g in unmet(terminology, full)} == {"silence", "times", "other windows"}
+
+
+GATE = {"name": "a", "asks": "Is it?", "metric": "WER", "slice": "test", "at_most": 0}
+MAIN = [{"metric": "WER", "slice": "test"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"gates": [GATE | {"levle": "must"}]}, r"'gates\[1\].levle'(?s:.*)did you mean level"),
+        ({"gate": []}, r"unknown key 'gate'(?s:.*)did you mean gates"),
+        ({"gates": [GATE | {"at_least": 1}]}, "give either at_most or at_least"),
+        ({"gates": [GATE, GATE]}, "two gates are called 'a'"),
+        ({"gates": [{k: v for k, v in GATE.items() if k != "asks"}]}, r"'gates\[1\].asks' is mis"),
+        ({"gates": [GATE | {"end": "top"}]}, r"gates\[1\].end = 'top'"),
+        ({"gates": [GATE | {"needs": "task.retension"}]}, r"did you mean task\.retention"),
+        ({"main": []}, "main"),
+        ({"modality": "speeech"}, "unknown modality 'speeech'"),
+    ],
+)
+def test_a_wrong_suite_is_explained(tmp_path: Path, values: dict[str, object], said: str) -> None:
+    path = tmp_path / "suite.yaml"
+    whole = {"name": "s", "modality": "speech", "main": MAIN} | values
+    path.write_text(json.dumps(whole))
+    with pytest.raises(ConfigError, match=said):
+        load_suite(str(path))
+
+
+def test_a_suite_is_found_by_name_or_refused() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'dialect'\?"):
+        load_suite("dialekt")
+    with pytest.raises(ConfigError, match="is a suite for image"):
+        load_suite("brand_style", "speech")
+
+
+def test_a_gate_may_be_a_share_of_the_base() -> None:
+    share = Gate.model_validate(GATE | {"at_most": 0.1, "times": "base"})
+    suite = Suite(name="s", modality="speech", main=load_suite("dialect").main, gates=(share,))
+    test = measure("WER", "test", (-0.2, -0.3, -0.1))
+    assert judge(suite, Comparison("speech", [test], "")).gates[0].bound == pytest.approx(0.04)
