@@ -230,6 +230,7 @@ def caption(options: argparse.Namespace) -> int:
 def evaluate(options: argparse.Namespace) -> int:
     from mmtune import pipeline
     from mmtune.console import measures_table, output, plain, quiet_libraries
+    from mmtune.evaluate.verdict import read_verdict
 
     run: Path = options.run
     if run.name in {"", ".."}:  # `mmtune evaluate .`
@@ -242,7 +243,8 @@ def evaluate(options: argparse.Namespace) -> int:
         update={"out": run.parent, "name": run.name}
     )
     quiet_libraries()
-    comparison, verdict = pipeline.evaluate(config, options.suite)
+    comparison = pipeline.evaluate(config, options.suite)
+    verdict = read_verdict(config.folder)
     console = output()
     plain(console, comparison.headline)
     console.print(measures_table(comparison.measures))

@@ -123,8 +123,10 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     return RunResult(folder, result, _read_comparison(folder), read_verdict(folder))
 
 
-def evaluate(config: RunConfig, suite: str | None = None) -> tuple[Comparison, Verdict | None]:
+def evaluate(config: RunConfig, suite: str | None = None) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
+
+    The verdict is in the run's folder (`read_verdict`).
 
     Args:
         config: of the run.
@@ -146,7 +148,7 @@ def evaluate(config: RunConfig, suite: str | None = None) -> tuple[Comparison, V
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     (config.folder / COMPARISON).unlink(missing_ok=True)
     _keep_suite(config.folder, suite)
-    return _compare(config, dataset, gates), read_verdict(config.folder)
+    return _compare(config, dataset, gates)
 
 
 def _keep_suite(folder: Path, suite: str | None) -> None:

@@ -33,7 +33,7 @@ class GateResult:
     """What one gate found.
 
     Attributes:
-        asks: the question, and `answer` its answer in a sentence.
+        asks: the question; `finding` is what the answer rests on.
         figure: value and interval; None where it wasn't measured.
         bound: what it was held to, in the metric's units; None where it isn't defined.
         items: that were measured.
@@ -44,7 +44,7 @@ class GateResult:
     level: Level
     status: Status
     asks: str
-    answer: str
+    finding: str
     metric: str
     slice: str
     of: str
@@ -53,6 +53,11 @@ class GateResult:
     bound: float | None = None
     items: int = 0
     more: int | None = None
+
+    @property
+    def answer(self) -> str:
+        """Yes, no or not known, and why."""
+        return f"{ANSWERS[self.status].capitalize()}: {self.finding}."
 
     @property
     def sentence(self) -> str:
@@ -90,7 +95,7 @@ class Verdict:
         return [
             f"verdict  {self.decision}   (suite {self.suite})",
             *(
-                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.sentence}"
+                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} {gate.finding}"
                 for gate in (self.main, *self.gates)
             ),
         ]
@@ -250,7 +255,7 @@ def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         level=gate.level,
         status=status,
         asks=gate.asks,
-        answer=f"{ANSWERS[status].capitalize()}: {what}.",
+        finding=what,
         metric=measure.metric,
         slice=measure.slice,
         of=gate.of,
@@ -281,7 +286,7 @@ def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
         level=gate.level,
         status="not enough data",
         asks=gate.asks,
-        answer=f"Not known: {why}{cure}.",
+        finding=f"{why}{cure}",
         metric=gate.metric,
         slice=measure.slice if measure else gate.slice,
         of=gate.of,

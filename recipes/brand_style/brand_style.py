@@ -45,6 +45,8 @@ def main() -> None:
         )
         print(f"weight {weight}: {files[0]}")
     print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
+    for line in result.verdict.lines() if result.verdict is not None else ():
+        print(line)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def main() -> None:
     output().print(measures_table(result.comparison.measures))
     print(result.comparison.headline)
     print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
+    for line in result.verdict.lines() if result.verdict is not None else ():
+        print(line)
 
 
 if __name__ == "__main__":
