@@ -13,6 +13,9 @@ from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.hashing import hash_text
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.critical import KINDS, CriticalErrors
+from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
+from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
@@ -23,10 +26,11 @@ from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, other_windows, probes
+from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
+FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 EXAMPLES = 3  # of each kind
 PREDICTIONS = "predictions.jsonl"
 
@@ -201,6 +205,8 @@ def _measures(
                 yield _measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
         yield _measure(WordErrors(language), f"test{suffix}", some)
     yield _measure(CharacterErrors(language), "test", test)
+    for name, some in (("test", test), (GENERAL, general)):
+        yield from _as_read(name, some, language)
     insertions = FalseInsertions(seen | unseen, language)
     if seen or unseen:
         yield _measure(insertions, "test", test)
@@ -213,11 +219,28 @@ def _measures(
         yield _measure(WordErrors(language), kind, others)
     for name, some in by_group(test).items():
         yield _measure(WordErrors(language), f"test, {name}", some)
+    for label, groups in by_label(test).items():
+        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
+        if len(large) > 1:
+            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
+            gap = GroupGap(WordErrors(language), numbers)
+            members = [item for some in large for item in some]
+            yield _measure(gap, f"test, by {label}", members)
     for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
         if some := [item for item in items if item.kind == kind]:
             yield _measure(WordErrors(language), kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield _measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
+    if items and is_formatted([item.row.reference for item in items]):
+        yield _measure(FormattedWordErrors(language), name, items)
+    for kind in (None, *KINDS):
+        metric = CriticalErrors(language, kind)
+        if any(metric.occurs(item.row, each) for item in items for each in item.heard.values()):
+            yield _measure(metric, name, items)
 
 
 def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:

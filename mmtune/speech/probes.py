@@ -60,21 +60,29 @@ def probes(
 
 
 def by_group(items: Sequence[Item]) -> dict[str, list[Item]]:
-    """Items by each label that their rows carry (accent, gender …), as "label value".
+    """`by_label` in one: items by "label value"."""
+    return {
+        f"{label} {value}": some
+        for label, values in by_label(items).items()
+        for value, some in values.items()
+    }
+
+
+def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
+    """Items by each label that their rows carry (accent, gender …), and by its values.
 
     Numbers with many values, such as ages, are put into bands of ten.
     """
     labels = sorted({key for item in items for key in item.row.group} - set(NOT_GROUPS))
-    found: dict[str, list[Item]] = {}
+    found: dict[str, dict[str, list[Item]]] = {}
     for label in labels:
         values = [item.row.group.get(label, "") for item in items]
         if len(set(values) - {""}) > MOST_VALUES:
             values = [_band(value) for value in values]
         distinct = sorted(set(values) - {""})
         if 1 < len(distinct) <= MOST_VALUES:
-            for value in distinct:
-                members = zip(items, values, strict=True)
-                found[f"{label} {value}"] = [item for item, own in members if own == value]
+            members = list(zip(items, values, strict=True))
+            found[label] = {v: [item for item, own in members if own == v] for v in distinct}
     return found
 
 
