@@ -128,6 +128,9 @@ def _parser() -> _Parser:
     evaluate.add_argument(
         "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
     )
+    evaluate.add_argument(
+        "--fresh", action="store_true", help="ask the models again for answers that are stored"
+    )
 
     transcribe = add("transcribe", "turn recordings of any length into text or subtitles")
     _model(transcribe)

@@ -243,7 +243,7 @@ def evaluate(options: argparse.Namespace) -> int:
         update={"out": run.parent, "name": run.name}
     )
     quiet_libraries()
-    comparison = pipeline.evaluate(config, options.suite)
+    comparison = pipeline.evaluate(config, options.suite, options.fresh)
     verdict = read_verdict(config.folder)
     console = output()
     plain(console, comparison.headline)

@@ -20,6 +20,7 @@ from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import write_report
+from mmtune.evaluate.stored import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.modality import find_modality
@@ -123,7 +124,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     return RunResult(folder, result, _read_comparison(folder), read_verdict(folder))
 
 
-def evaluate(config: RunConfig, suite: str | None = None) -> Comparison:
+def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
     The verdict is in the run's folder (`read_verdict`).
@@ -131,6 +132,7 @@ def evaluate(config: RunConfig, suite: str | None = None) -> Comparison:
     Args:
         config: of the run.
         suite: judge by this one from now on, not by the run's own.
+        fresh: ask the models for everything again, instead of reading answers that are stored.
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
@@ -147,6 +149,8 @@ def evaluate(config: RunConfig, suite: str | None = None) -> Comparison:
     source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     (config.folder / COMPARISON).unlink(missing_ok=True)
+    if fresh:
+        forget(config.folder)
     _keep_suite(config.folder, suite)
     return _compare(config, dataset, gates)
 

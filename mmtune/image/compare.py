@@ -14,11 +14,12 @@ from mmtune.data.cache import PrefixCache
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_text
 from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.describe import StyleDescriptor
-from mmtune.image.generate import ImagePredictor
+from mmtune.image.generate import BATCH, ImagePredictor
 from mmtune.image.measures import (
     Copy,
     Drawn,
@@ -60,7 +61,8 @@ def compare(
 ) -> Comparison:
     """Sample base and adapter for each test caption and seed, with the same noise, and measure.
 
-    Writes `folder/samples/{base,adapter,training captions}/*.png` and `folder/grid.png`.
+    Writes `folder/samples/{base,adapter,training captions}/*.png` and `folder/grid.png`. Images in
+    its `answers/` aren't drawn again.
 
     Args:
         folder: the run's; its `adapter/` is loaded strictly.
@@ -89,7 +91,7 @@ def compare(
             f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
             "restore that base, or train again under another --name",
         )
-    predictor = ImagePredictor(
+    sampled = ImagePredictor(
         base,
         {ADAPTER: folder / "adapter"},
         features,
@@ -97,6 +99,7 @@ def compare(
         guidance=options.guidance,
         resolution=options.resolution,
     )
+    predictor = StoredPredictor(folder, sampled.fingerprint, lambda: sampled, chunk=BATCH)
 
     def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
         return [p.value for p in predictor.predict([Request(r, weights, s) for r, s in asked])]
@@ -115,7 +118,7 @@ def compare(
         ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
     }
 
-    describe: Embed = StyleDescriptor(base, predictor.sampler.resolution, features)
+    describe: Embed = StyleDescriptor(base, sampled.sampler.resolution, features)
     if options.backbone is not None:
         describe = load_backbone(options.backbone, base.device)
     metric = StyleDistance(once(describe), drawn.brand)

@@ -11,7 +11,8 @@ from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.hashing import hash_text
+from mmtune.evaluate.stored import StoredPredictor
+from mmtune.hashing import hash_json, hash_text
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.critical import KINDS, CriticalErrors
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
@@ -25,13 +26,14 @@ from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor
+from mmtune.speech.predictor import SpeechPredictor, weights_hash
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 EXAMPLES = 3  # of each kind
+AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
 
 
@@ -41,7 +43,8 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     Args:
         config: of the run; `task.control` and `task.retention` are optional.
         dataset: its test rows are scored; its training rows say which terms are seen.
-        folder: of the run; holds adapter/ and gets predictions.jsonl.
+        folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
+            answers.jsonl aren't decoded again.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
@@ -53,7 +56,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
     general = retention_rows(options)
-    predictor, active = _opened(config, options, folder)
+    predictor, active = _asked(config, options, folder)
     heard = hear(predictor, active, [*test, *general])
     everything = TermCounter(seen | unseen, options.language)
     clusters = [
@@ -150,20 +153,36 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
     return "   ".join(parts)
 
 
-def _opened(
+def _asked(
     config: RunConfig, options: SpeechOptions, folder: Path
-) -> tuple[SpeechPredictor, Active]:
+) -> tuple[StoredPredictor[SpeechPredictor], Active]:
+    """The models, which are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
-    predictor = SpeechPredictor(
-        config.base,
-        adapters,
-        windows=options.score_windows,
-        options=DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN),
-        language=options.language,
+    active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
+    search = DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN)
+
+    def opened() -> SpeechPredictor:
+        return SpeechPredictor(
+            config.base,
+            adapters,
+            windows=options.score_windows,
+            options=search,
+            language=options.language,
+        )
+
+    fingerprint = hash_json(
+        {
+            "base": config.base,  # its weights are those that the adapter was trained on
+            "adapters": {name: weights_hash(path) for name, path in adapters.items()},
+            "windows": options.score_windows,
+            "options": vars(search),
+            "language": options.language,
+        }
     )
-    return predictor, {"base": {}} | {name: {name: 1.0} for name in adapters}
+    chunk = AT_ONCE * len(active)
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk), active
 
 
 def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:

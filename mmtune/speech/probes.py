@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_text
+from mmtune.predict import Predictor
 from mmtune.speech import augment
 from mmtune.speech.audio import SAMPLE_RATE
 from mmtune.speech.heard import GENERAL, Active, Item, hear
@@ -30,7 +32,7 @@ def other_windows(options: SpeechOptions) -> str:
 
 
 def probes(
-    predictor: SpeechPredictor,
+    predictor: StoredPredictor[SpeechPredictor],
     active: Active,
     items: Sequence[Item],
     options: SpeechOptions,
@@ -48,11 +50,14 @@ def probes(
     found: list[Item] = []
     some = {kind: _some(items, kind, options.probes) for kind in ("test", GENERAL)}
     if options.beams == 1:
-        timed = predictor.with_options(replace(predictor.options, timestamps=True))
+        timed = predictor.variant(
+            TIMED, lambda p: p.with_options(replace(p.options, timestamps=True))
+        )
         found += _again(timed, active, some["test"], TIMED)
         found += _again(timed, active, some[GENERAL], f"{GENERAL} {TIMED}")
     windows: Windows = "trimmed" if options.score_windows == "padded" else "padded"
-    found += _again(predictor.with_windows(windows), active, some["test"], other_windows(options))
+    others = predictor.variant(windows, lambda p: p.with_windows(windows))
+    found += _again(others, active, some["test"], other_windows(options))
     silence = list(_silence(options.probes, folder / "data" / "silence", options.language))
     for row, heard in zip(silence, hear(predictor, active, silence), strict=True):
         found.append(Item(row, heard, cluster=row.id, kind=NONSPEECH))
@@ -100,7 +105,7 @@ def _some(items: Sequence[Item], kind: str, count: int) -> list[Item]:
 
 
 def _again(
-    predictor: SpeechPredictor, active: Active, items: Sequence[Item], kind: str
+    predictor: Predictor, active: Active, items: Sequence[Item], kind: str
 ) -> Iterator[Item]:
     heard = hear(predictor, active, [item.row for item in items])
     for item, each in zip(items, heard, strict=True):

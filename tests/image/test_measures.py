@@ -202,7 +202,7 @@ def test_named_encoders_add_their_figures(
     assert found["CLIP score"].references.keys() == {
         "real", "real, others' captions", "own less others' captions",
     }  # fmt: skip
-    assert evaluate(config).to_json() == first.to_json()
+    assert evaluate(config, fresh=True).to_json() == first.to_json()
 
 
 def test_settings_of_the_card_are_checked_before_training(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_a_run_and_what_diffusers_makes_of_it(
         assert ups
         assert all(bool(w.any()) for w in ups)
     # The base that was trained on, loaded afresh, gives the same comparison.
-    assert evaluate(config).to_json() == trained.comparison.to_json()
+    assert evaluate(config, fresh=True).to_json() == trained.comparison.to_json()
 
     plain = DiffusionPipeline.from_pretrained(tiny.saved(kind), safety_checker=None)
     plain.set_progress_bar_config(disable=True)
