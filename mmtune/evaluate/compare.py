@@ -33,6 +33,9 @@ class Measure:
     control: Interval | None = None  # an adapter trained on the same data without the subject
     # What the figures are read beside: real held-out images, other styles, shuffled prompts.
     references: dict[str, Interval] = field(default_factory=dict)
+    # Where too few speakers, terms … stand behind the intervals: who, and the sign-flip test's p.
+    few: str = ""
+    p: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ Decision = Literal["ship", "ship with conditions", "keep the base"]
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
 MAIN_ITEMS = 10  # fewer can't show that an adapter helps
 NONE_SEEN = 3.0  # Hanley and Lippman-Hand, JAMA 1983: 95 % upper end of no event in n is 3 / n
+LEVEL = 0.05  # of the sign-flip test, where clusters are few
 MOST_MORE = 1_000_000  # items; beyond that a number says nothing
 
 
@@ -206,7 +207,11 @@ def _results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
 
 
 def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
-    """One gate on one measure. `strictly`: on the bound is not within it."""
+    """One gate on one measure.
+
+    `strictly`: on the bound is not within it, and where clusters are too few for an interval of
+    them, the sign-flip test has to agree.
+    """
     figure: Interval = getattr(measure, gate.of)
     if not math.isfinite(figure.value):
         note = measure.note.rstrip(".")
@@ -247,6 +252,12 @@ def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
             more = math.ceil(NONE_SEEN / bound) - measure.items if bound > 0 else None
         if status == "failed":
             more = None
+    if strictly and status == "passed" and measure.p is not None and measure.p > LEVEL:
+        # Sentences of seven speakers say little of an eighth.
+        status = "not enough data"
+    if measure.few:
+        test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
+        what += f"; {measure.few}{test}"
     if status == "not enough data" and more is not None:
         what += f". About {more:,} more items would tell ({measure.items} were measured"
         what += f"; {gate.items_from} says how many)" if gate.items_from else ")"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,14 @@ from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_json, hash_text
-from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.bootstrap import (
+    ENOUGH_CLUSTERS,
+    Interval,
+    bootstrap,
+    by_cluster,
+    paired_bootstrap,
+    sign_flip,
+)
 from mmtune.metrics.critical import KINDS, CriticalErrors
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
@@ -278,9 +286,35 @@ def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
             stats["control"], stats["adapter"], metric.reduce, clusters=clusters
         )[2]
         note = f"beyond the control: {_signed(beyond)}"
+    few, p = "", None
+    units = [_unit(item) for item in items]
+    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
+        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
+        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
+        few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
+        told = few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}"
+        note = f"{note}; {told}" if note else told
     return Measure(
-        metric.name, name, len(items), base, adapter, gap, metric.higher_is_better, note, control
+        metric.name,
+        name,
+        len(items),
+        base,
+        adapter,
+        gap,
+        metric.higher_is_better,
+        note,
+        control,
+        few=few,
+        p=p,
     )
+
+
+def _unit(item: Item) -> tuple[str, Hashable]:
+    """What is independent of all others: a speaker, even where there are too few to resample."""
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
+    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+        return "speaker", speaker
+    return str(kind), item.cluster
 
 
 def _signed(interval: Interval) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,17 @@ def test_few_items_decide_nothing(terminology: Suite) -> None:
     few = measure("WER", "general speech", (0.0, 0.0, 0.0), 3)
     found = gate(judge(terminology, helpful(general=few)), "general speech")
     assert (found.status, found.more) == ("not enough data", 7)
+
+
+@pytest.mark.parametrize(("p", "decision"), [(0.25, "keep the base"), (0.03, "ship")])
+def test_few_speakers_need_the_sign_flip_test_too(
+    terminology: Suite, p: float, decision: str
+) -> None:
+    recall = measure("term recall", "seen terms", (0.6, 0.5, 0.7), 72, higher=True)
+    few = replace(recall, few="not enough speakers (3 of 20)", p=p)
+    verdict = judge(terminology, helpful(recall=few))
+    assert verdict.decision == decision
+    assert f"not enough speakers (3 of 20), sign-flip test p = {p}" in verdict.main.answer
 
 
 def test_no_event_in_few_items_is_not_none(terminology: Suite) -> None:
