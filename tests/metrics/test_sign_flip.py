@@ -22,7 +22,7 @@ def scipys(values: np.ndarray, resamples: float) -> float:
     return float(found.pvalue)
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 8, EXACT_FLIPS])
+@pytest.mark.parametrize("n", [2, 5, 8, EXACT_FLIPS])
 @pytest.mark.parametrize("shift", [0.0, 0.7])
 def test_few_differences_are_exact(n: int, shift: float) -> None:
     values = np.random.default_rng(n).normal(shift, 1, n).round(1)  # rounded: with ties
