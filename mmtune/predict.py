@@ -39,7 +39,10 @@ class Prediction:
 class Predictor(Protocol):
     """A base model with its adapters, ready to answer."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that an answer depends on besides its request."""
+        ...
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction for each request, in order."""
