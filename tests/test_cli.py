@@ -162,9 +162,10 @@ def test_init_copies_and_refuses_to_overwrite(
     monkeypatch.chdir(tmp_path)
     assert main(["init", "terminology", "--to", "mine"]) == 0
     copied = {p.name for p in (tmp_path / "mine").iterdir()}
-    assert {"recipe.yaml", "terminology.py", "README.md"} <= copied
+    assert {"recipe.yaml", "terminology.py", "README.md", "suite.yaml"} <= copied
     config = pipeline.load_recipe("mine/recipe.yaml", {})
     assert config.recipe == "terminology"
+    assert config.suite == "mine/suite.yaml"
     assert main(["init", "terminology", "--to", "mine"]) == 2
     assert "exists already" in capsys.readouterr().err
 

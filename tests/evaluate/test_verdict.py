@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune import pipeline
-from mmtune.config import build, read_yaml
+from mmtune.cli import main
+from mmtune.config import RunConfig, build, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.report import write_report
@@ -342,3 +343,46 @@ def test_a_gate_may_be_a_share_of_the_base() -> None:
     suite = Suite(name="s", modality="speech", main=load_suite("dialect").main, gates=(share,))
     test = measure("WER", "test", (-0.2, -0.3, -0.1))
     assert judge(suite, Comparison("speech", [test], "")).gates[0].bound == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(
+    ("missing", "code"), [((), 0), (("general speech",), 1), (("test, trimmed windows",), 0)]
+)
+def test_evaluate_ends_with_the_verdict_and_its_exit_code(
+    terminology: Suite,
+    missing: tuple[str, ...],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = pipeline.load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
+    config.folder.mkdir()
+    (config.folder / "config.yaml").write_text(config.dump())
+    verdict = judge(terminology, without(helpful(), *missing))
+
+    def measured(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
+        assert (suite, fresh) == ("dialect", True)
+        write_verdict(config.folder, verdict)
+        return helpful()
+
+    monkeypatch.setattr(pipeline, "evaluate", measured)
+    words = ["evaluate", str(config.folder), "--suite", "dialect", "--fresh"]
+    assert main([*words, "--gate"]) == code
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-len(verdict.lines()) :] == verdict.lines()
+    assert main(words) == 0, "without --gate it only says so"
+
+
+def test_a_suite_may_change_without_a_new_run(tmp_path: Path) -> None:
+    config = pipeline.load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
+    pipeline._claim(config)
+    (config.folder / "log.jsonl").touch()
+    pipeline._claim(config.model_copy(update={"suite": "dialect"}))
+    assert read_yaml(config.folder / "config.yaml")["suite"] == "dialect"
+    pipeline._keep_suite(config.folder, "dialect")
+    assert load_suite(str(config.folder / "suite.yaml")).name == "dialect"
+    pipeline._keep_suite(config.folder, str(config.folder / "suite.yaml"))
+    assert load_suite(str(config.folder / "suite.yaml")).name == "dialect"
+    pipeline._keep_suite(config.folder, None)
+    assert not (config.folder / "suite.yaml").exists()

@@ -10,6 +10,8 @@ import pytest
 from mmtune.config import LoraOptions, RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.suite import load_suite
+from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
 from mmtune.modality import find_modality
 from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
@@ -128,6 +130,37 @@ def test_examples_and_json(compared: tuple[Comparison, Path]) -> None:
     back = Comparison.from_json(json.loads(json.dumps(comparison.to_json())))
     assert back.headline == comparison.headline
     assert len(back.measures) == len(comparison.measures)
+
+
+@needs_speech
+def test_a_garbler_is_not_shipped(compared: tuple[Comparison, Path]) -> None:
+    comparison, _ = compared
+    suite = load_suite("terminology", "speech")
+    lenient = suite.model_copy(
+        update={"gates": tuple(g.model_copy(update={"min_items": 1}) for g in suite.gates)}
+    )
+    verdict = judge(lenient, comparison)
+    assert verdict.decision == "keep the base"
+    assert verdict.open
+    failed = {gate.name for gate in verdict.gates if gate.status == "failed"}
+    assert {"sentences", "general speech"} <= failed
+
+
+@needs_speech
+def test_transcripts_are_not_asked_for_twice(
+    compared: tuple[Comparison, Path], dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison, folder = compared
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr("mmtune.speech.compare.SPOKEN", 20)
+    monkeypatch.setattr("mmtune.speech.compare.SpeechPredictor", opened)
+    options = SpeechOptions(
+        score_windows="trimmed", control=folder / "control", retention=dataset.source, probes=2
+    )
+    assert compare(config(options), dataset, folder).to_json() == comparison.to_json()
 
 
 @needs_speech
