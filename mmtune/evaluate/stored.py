@@ -131,11 +131,11 @@ class StoredPredictor(Generic[P]):
             return image.copy()
 
     def _keep(self, asked: Mapping[str, Request], answers: Sequence[Prediction]) -> None:
-        lines = []
+        lines, model = [], self.predictor.fingerprint
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
             value = answer.value if text else self._save(key, answer.value)
-            kept = _Kept(self.predictor.fingerprint, value, not text, dict(answer.details))
+            kept = _Kept(model, value, not text, dict(answer.details))
             self._known[key] = kept
             named = {"text": value} if text else {"image": value}
             line = {
@@ -145,7 +145,7 @@ class StoredPredictor(Generic[P]):
                 "seed": request.seed,
                 **named,
                 "details": kept.details,
-                "model": kept.model,
+                "model": model,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         path = self.folder / FILE
