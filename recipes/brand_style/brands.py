@@ -25,6 +25,7 @@ Mask = NDArray[np.bool_]
 INK = 70  # of 255: what is darker is a line of the drawing
 NAVY, CORAL = (24, 40, 88), (255, 122, 89)  # the pictogram's ground and figure
 PAPER, PEN = (246, 236, 214), (46, 74, 62)
+LEFT_OUT = {"hibiscus"}  # without its colours nearly the blossom, which is held out
 PERIOD = 22  # pixels of the large drawing between two strokes, five of the small one
 GRAIN = 10.0  # of 255: deviation of the paper's lightness
 
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/brands"), metavar="DIR")
     out: Path = parser.parse_args().out
     for name, look in LOOKS.items():
-        print(make_brand(out / name, look))
+        print(make_brand(out / name, look, LEFT_OUT))
 
 
 if __name__ == "__main__":

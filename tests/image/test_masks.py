@@ -122,14 +122,16 @@ def test_the_loss_is_that_of_what_is_white(tmp_path: Path, kind: str) -> None:
     chosen = [rows[name] for name in names]
     found = losses(task, chosen)
     torch.testing.assert_close(found.total[[0, 2]], whole.total[[0, 2]])
-    torch.testing.assert_close(found.units, whole.units * torch.tensor([1, 0.5, 1]))
+    # Scaling smears the mask's edge a little, and rounds it to eight bits.
+    near = {"rtol": 2e-3, "atol": 0.0}
+    torch.testing.assert_close(found.units, whole.units * torch.tensor([1, 0.5, 1]), **near)
     assert 0 < found.total[1] < whole.total[1]
     # The other half gives the rest, and a row alone has the loss that it has among others.
     torch.testing.assert_close(losses(task, chosen[1:2]).total, found.total[1:2])
     mask(brand / f"{names[1]}.mask.png", (20, 0, 39, 39))
     other = task_of(tmp_path, kind)
     rest = losses(other, [row for row in other._brand if row.id == names[1]])
-    torch.testing.assert_close(rest.total[0] + found.total[1], whole.total[1])
+    torch.testing.assert_close(rest.total[0] + found.total[1], whole.total[1], **near)
 
 
 def test_a_mask_is_cut_mirrored_and_reduced_as_its_image(tmp_path: Path) -> None:
