@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import mmtune
 from mmtune.errors import ConfigError, MmtuneError
+from mmtune.exits import ERROR, INTERRUPTED
 
-ERROR, INTERRUPTED = 2, 130  # exit codes; INTERRUPTED is the shell's 128 + SIGINT
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
     *("review", "transcribe", "generate", "compose", "export", "cache"),

@@ -1,0 +1,26 @@
+"""What each command does: a function of its parsed arguments that returns an exit code.
+
+Each imports what it needs, so that `mmtune check` needs no torch.
+"""
+
+from __future__ import annotations
+
+from mmtune.commands.data import cache, caption, check, import_
+from mmtune.commands.training import evaluate, init, recipes, review, train
+from mmtune.commands.use import compose, export, generate, transcribe
+
+__all__ = [
+    "cache",
+    "caption",
+    "check",
+    "compose",
+    "evaluate",
+    "export",
+    "generate",
+    "import_",
+    "init",
+    "recipes",
+    "review",
+    "train",
+    "transcribe",
+]
