@@ -137,7 +137,7 @@ class StoredPredictor(Generic[P]):
             value = answer.value if text else self._save(key, answer.value)
             kept = _Kept(model, value, not text, dict(answer.details))
             self._known[key] = kept
-            named = {"text": value} if text else {"image": value}
+            named = {"text": value} if text else {"file": value}
             line = {
                 "key": key,
                 "row": request.row.id,
@@ -187,8 +187,8 @@ def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
     for line in path.read_bytes().split(b"\n"):
         try:
             values = json.loads(line)
-            image = "image" in values
-            value = str(values["image" if image else "text"])
+            image = "file" in values
+            value = str(values["file" if image else "text"])
             yield str(values["key"]), _Kept(str(values["model"]), value, image, values["details"])
         except (ValueError, KeyError, TypeError):
             continue
