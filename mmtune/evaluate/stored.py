@@ -131,7 +131,8 @@ class StoredPredictor(Generic[P]):
             return image.copy()
 
     def _keep(self, asked: Mapping[str, Request], answers: Sequence[Prediction]) -> None:
-        lines, model = [], self.predictor.fingerprint
+        lines: list[str] = []
+        model = self.predictor.fingerprint
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
             value = answer.value if text else self._save(key, answer.value)
