@@ -131,13 +131,14 @@ class StoredPredictor(Generic[P]):
             return image.copy()
 
     def _keep(self, asked: Mapping[str, Request], answers: Sequence[Prediction]) -> None:
-        lines, model = [], self.predictor.fingerprint
+        lines: list[str] = []
+        model = self.predictor.fingerprint
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
             value = answer.value if text else self._save(key, answer.value)
             kept = _Kept(model, value, not text, dict(answer.details))
             self._known[key] = kept
-            named = {"text": value} if text else {"image": value}
+            named = {"text": value} if text else {"file": value}
             line = {
                 "key": key,
                 "row": request.row.id,
@@ -187,8 +188,8 @@ def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
     for line in path.read_bytes().split(b"\n"):
         try:
             values = json.loads(line)
-            image = "image" in values
-            value = str(values["image" if image else "text"])
+            image = "file" in values
+            value = str(values["file" if image else "text"])
             yield str(values["key"]), _Kept(str(values["model"]), value, image, values["details"])
         except (ValueError, KeyError, TypeError):
             continue
