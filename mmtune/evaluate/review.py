@@ -238,9 +238,9 @@ def _shown(name: str, pair: Pair, side: Side) -> dict[str, Any]:
     sides = {side: pair.adapter, OTHER[side]: pair.base}
     a, b = sides["A"], sides["B"]
     item = {"id": name, "reference": pair.reference, "sound": pair.sound}
-    if pair.shown == "image":
-        return item | {"shown": "image", "a": a, "b": b}
-    return item | {"shown": "text", "a": departures(a, b), "b": departures(b, a)}
+    if pair.shown == "text":
+        return item | {"shown": "text", "a": departures(a, b), "b": departures(b, a)}
+    return item | {"shown": pair.shown, "a": a, "b": b}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,12 @@ def test_a_gate_follows_the_labels(folders: dict[str, Path], tmp_path: Path) -> 
     untouched = SpeechPredictor(loaded(TINY), {}, windows="trimmed", options=short)
     base = untouched.predict([Request(row) for row in rows])
     assert found[2:] == base[2:]
-    assert found[0].value != base[0].value
+    answers = []  # random adapters may hear the same words; what they compute differs
+    for weights in sets[:3]:
+        with predictor.adapters.on(weights):
+            answers.append(predictor.adapters._answer())
+    assert not torch.equal(answers[0], answers[2])
+    assert not torch.equal(answers[1], answers[2])
     assert gated.fingerprint != predictor.fingerprint
 
 
@@ -242,8 +248,12 @@ def test_the_command_compares_alone_together_and_merged(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     manifest = tmp_path / "rows.jsonl"
-    manifest.write_text("".join(row.model_dump_json(exclude={"content"}, exclude_defaults=True)
-                                + "\n" for row in real_rows(2)))  # fmt: skip
+    with manifest.open("w", encoding="utf-8") as file:
+        for row in real_rows(2):
+            shutil.copy(row.path, tmp_path)  # a manifest reaches into its own folder alone
+            here = row.model_copy(update={"audio": row.path.name})
+            values = here.model_dump_json(exclude={"content"}, exclude_defaults=True)
+            file.write(values + "\n")
     asked: list[dict[str, float]] = []
 
     def predict(self: SpeechPredictor, requests: list[Request]) -> list[Prediction]:

@@ -84,12 +84,14 @@ def test_off_is_the_base_and_a_batch_may_mix(predictor: SpeechPredictor) -> None
 @needs(TINY)
 def test_what_repeats_itself_is_cut_by_the_length_of_its_clip(folders: tuple[Path, Path]) -> None:
     endless = SpeechPredictor(loaded(TINY), {"one": folders[0]}, windows="trimmed")
-    row = min(real_rows(3), key=seconds_of)
-    words = endless.predict([Request(row, {"one": 1.0})])[0].value
-    most = most_ids(seconds_of(row))
-    spoken = len(endless.base.tokenizer(words, add_special_tokens=False).input_ids)
-    assert most < 80
-    assert 0.8 * most < spoken <= most + 1  # written again, a text may take an id more
+    requests = [Request(row, on) for row in real_rows(3) for on in ({}, {"one": 1.0})]
+    shares = []
+    for request, found in zip(requests, endless.predict(requests), strict=True):
+        most = most_ids(seconds_of(request.row))
+        assert most < 120
+        spoken = len(endless.base.tokenizer(found.value, add_special_tokens=False).input_ids)
+        shares.append((spoken - 2) / most)  # written again, a text may take an id more
+    assert 0.8 < max(shares) <= 1  # one at least has no end of its own
 
 
 @needs(TINY)
