@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmtune.image.base import DiffusionBase
+from mmtune.image.families import TextFamily
 from mmtune.image.objective import Objective
 from mmtune.train.task import Batch, Loss, Tensors
 
@@ -84,6 +85,7 @@ class Denoiser(nn.Module):
     def _embedded(self, conditions: Tensors) -> Tensors:
         if not self._text:
             return conditions
+        assert isinstance(self.family, TextFamily)
         names = ("zeros", *self.family.text_encoders)
         models = {name: self.get_submodule(name) for name in self.family.text_encoders}
         rest = {name: value for name, value in conditions.items() if name not in names}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmtune.image.base import DiffusionBase
+    from mmtune.image.families import TextFamily
 
 FLIPPED = 1  # the view of a latent that is mirrored; view 0 is the image as it is
 BLOCK = 8  # parts per call on an accelerator
@@ -163,13 +164,13 @@ class LatentStage:
 
 
 class TokenStage:
-    """Captions to what a text encoder that is itself adapted reads, see `Family.tokens_of`."""
+    """Captions to what a text encoder that is itself adapted reads, see `TextFamily.tokens_of`."""
 
     block = 1
 
-    def __init__(self, base: DiffusionBase) -> None:
-        self.base = base
-        self.fingerprint = hash_json(["tokens", base.family.name, base.hashes["text"]])
+    def __init__(self, family: TextFamily, text_hash: str) -> None:
+        self.family = family
+        self.fingerprint = hash_json(["tokens", family.name, text_hash])
 
     def shape_key(self, part: Part) -> str:
         """One kind."""
@@ -177,7 +178,7 @@ class TokenStage:
 
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
         """Token ids of captions; `Part.origin` is the caption."""
-        return self.base.family.tokens_of([str(part.origin) for part in parts])
+        return self.family.tokens_of([str(part.origin) for part in parts])
 
 
 class TextStage:

@@ -18,6 +18,7 @@ from mmtune.image.base import DiffusionBase
 from mmtune.image.buckets import Buckets
 from mmtune.image.denoiser import Denoiser
 from mmtune.image.describe import StyleDescriptor
+from mmtune.image.families import TextFamily
 from mmtune.image.generate import Sampler
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
@@ -107,8 +108,9 @@ class ImageTask:
         }
         self._captions = "text"  # the stage that training reads
         if options.text_encoder:
+            tokens = TokenStage(self._text_family(), base.hashes["text"])
             self._captions = "tokens"
-            self.stages = {**self.stages, "tokens": TokenStage(base)}
+            self.stages = {**self.stages, "tokens": tokens}
         self.features = Features(self.stages, cache)
         # An embedding that changes from step to step is not stored.
         self._now = Features({"text": text}, None) if options.text_encoder else self.features
@@ -133,12 +135,7 @@ class ImageTask:
     def _attach(self, config: RunConfig) -> None:
         from diffusers.training_utils import cast_training_params
 
-        denoiser, encoders = self.base.denoiser, self.family.text_encoders
-        if self.options.text_encoder and not encoders:
-            raise ConfigError(
-                f"task.text_encoder: the text encoders of {self.family.name} are not adapted",
-                "leave it out: the denoiser learns a look without",
-            )
+        denoiser = self.base.denoiser
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
@@ -153,10 +150,19 @@ class ImageTask:
                 ) from None
             if self.options.text_encoder:
                 plain = config.lora.model_copy(update={"targets": []})  # those are the denoiser's
-                for name, encoder in encoders.items():
-                    chosen = lora_config(plain, self.family.text_targets(name))
+                family = self._text_family()
+                for name, encoder in family.text_encoders.items():
+                    chosen = lora_config(plain, family.text_targets(name))
                     encoder.add_adapter(chosen, adapter_name=ADAPTER)
         cast_training_params(list(self.base.adapted.values()), dtype=torch.float32)
+
+    def _text_family(self) -> TextFamily:
+        if isinstance(self.family, TextFamily) and self.family.text_encoders:
+            return self.family
+        raise ConfigError(
+            f"task.text_encoder: the text encoders of {self.family.name} are not adapted",
+            "leave it out: the denoiser learns a look without",
+        )
 
     def variants(self, row: Row) -> Iterable[Part]:
         """The image, mirrored too if asked for, its caption, and the empty caption."""

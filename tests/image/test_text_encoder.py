@@ -33,7 +33,7 @@ def test_tokens_give_the_embeddings_of_the_pipeline(kind: str) -> None:
     family = base.family
     for caption in (*PROMPTS, "a word too long for it", ""):
         [expected] = TextStage(base).encode([text_part(caption)])
-        tokens = TokenStage(base).encode([text_part(caption, "tokens")])
+        tokens = TokenStage(base.family, base.hashes["text"]).encode([text_part(caption, "tokens")])
         batch = {name: torch.stack([t[name] for t in tokens]) for name in tokens[0]}
         found = family.embed(family.text_encoders, batch)
         assert found.keys() == expected.keys()

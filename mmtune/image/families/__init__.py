@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmtune.image.families.base import Family
+from mmtune.image.families.base import Family, TextFamily
 from mmtune.image.families.flux import Flux, Flux2Klein
 from mmtune.image.families.sd3 import StableDiffusion3
 from mmtune.image.families.unet import StableDiffusion, StableDiffusionXL
@@ -23,4 +23,4 @@ def family_class(pipeline_class: str) -> type[Family] | None:
     return next((f for f in FAMILIES if f.pipeline_class == pipeline_class), None)
 
 
-__all__ = ["FAMILIES", "Family", "family_class"]
+__all__ = ["FAMILIES", "Family", "TextFamily", "family_class"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ DESCRIBED = 4  # blocks of a transformer whose features describe a style
 Noise = Callable[..., Tensor]
 
 
-class Family:
+class Family(ABC):
     """One family: how it encodes images and text, and how its denoiser is called.
 
     Latents have the shape and scale in which the pipeline itself draws its noise, [rows, channels,
@@ -38,8 +39,6 @@ class Family:
     """Components that a base may lack."""
     targets: ClassVar[Sequence[str]] = ATTENTION
     """Modules that LoRA adapts where the settings name none."""
-    text_parts: ClassVar[Sequence[str]] = ()
-    """Text encoders that may be adapted too."""
     posterior: ClassVar[bool] = True
     """Whether training samples the autoencoder's posterior or takes its mode, as the family's
     published training scripts do."""
@@ -102,36 +101,17 @@ class Family:
             return {"latent": (mean - shift) * scale}
         return {"mean": (mean - shift) * scale, "std": std * scale}
 
+    @abstractmethod
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
         """Captions by the pipeline's own `encode_prompt`: all of them empty, or none.
 
         The empty caption is the unconditional branch of guidance.
         """
-        raise NotImplementedError
 
     @property
     def text_encoders(self) -> dict[str, Any]:
-        """Those of `text_parts` that the pipeline has."""
-        found = {name: getattr(self.pipeline, name, None) for name in self.text_parts}
-        return {name: model for name, model in found.items() if model is not None}
-
-    def text_targets(self, name: str) -> Sequence[str] | str:
-        """Modules of a text encoder that LoRA adapts."""
-        raise NotImplementedError
-
-    def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
-        """What `embed` reads, for training a text encoder: token ids, [tokens], for each of the
-        `text_encoders` under its name, and `zeros`, whether all is to be zero instead."""
-        raise NotImplementedError
-
-    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
-        """What `encode_text` gives, from stacked `tokens_of`, with gradients.
-
-        Args:
-            models: the `text_encoders`, as the training loop has wrapped them.
-            tokens: [rows, ...].
-        """
-        raise NotImplementedError
+        """Those that may be adapted too, by their names in the pipeline."""
+        return {}
 
     def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
         """What conditions the denoiser in a batch, each tensor [rows, ...].
@@ -142,6 +122,7 @@ class Family:
         """
         return {name: torch.stack([t[name] for t in text]) for name in text[0]}
 
+    @abstractmethod
     def predict(
         self,
         model: nn.Module,
@@ -159,7 +140,6 @@ class Family:
             conditions: see `conditions`, in the denoiser's dtype.
             guidance: for a denoiser that takes the guidance scale as an input.
         """
-        raise NotImplementedError
 
     def uses_empty(self, guidance: float) -> bool:
         """Whether sampling with this guidance needs the empty caption."""
@@ -218,6 +198,37 @@ class Family:
 
     def _channels(self) -> int:
         return int(self.denoiser.config.in_channels)
+
+
+class TextFamily(Family):
+    """A family whose text encoders may be adapted beside the denoiser."""
+
+    text_parts: ClassVar[Sequence[str]]
+    """Their names in the pipeline."""
+
+    @property
+    def text_encoders(self) -> dict[str, Any]:
+        """Those of `text_parts` that the pipeline has."""
+        found = {name: getattr(self.pipeline, name, None) for name in self.text_parts}
+        return {name: model for name, model in found.items() if model is not None}
+
+    @abstractmethod
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """Modules of a text encoder that LoRA adapts."""
+
+    @abstractmethod
+    def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
+        """What `embed` reads, for training a text encoder: token ids, [tokens], for each of the
+        `text_encoders` under its name, and `zeros`, whether all is to be zero instead."""
+
+    @abstractmethod
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """What `encode_text` gives, from stacked `tokens_of`, with gradients.
+
+        Args:
+            models: the `text_encoders`, as the training loop has wrapped them.
+            tokens: [rows, ...].
+        """
 
 
 def _affine(config: Any, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmtune.image.families.base import PROBE_TOKENS, Family, Noise
+from mmtune.image.families.base import PROBE_TOKENS, Noise, TextFamily
 from mmtune.train.task import Tensors
 
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
-class StableDiffusion(Family):
+class StableDiffusion(TextFamily):
     """Stable Diffusion 1.x and 2.x (arXiv 2112.10752)."""
 
     name = "Stable Diffusion 1.x/2.x"
