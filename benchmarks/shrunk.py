@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from mmtune.image.base import quiet
+from mmtune.quiet import quiet
 from mmtune.resources import resource
 
 TOKENS = 77

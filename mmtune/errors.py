@@ -17,6 +17,11 @@ class MmtuneError(Exception):
         super().__init__(f"{found}\n  cure: {cure}" if cure else found)
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """What a library's error says, for a message of one's own: a line of bounded length."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
+
+
 class ConfigError(MmtuneError):
     """A setting that is unknown, of the wrong type or impossible."""
 

@@ -23,6 +23,7 @@ from mmtune.evaluate.report import write_report
 from mmtune.evaluate.stored import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
+from mmtune.files import write_text
 from mmtune.modality import find_modality
 from mmtune.resources import recipes, resource
 
@@ -347,9 +348,7 @@ def _compare(
     if not path.exists():
         found = find_modality(config.modality).compare(config, dataset, folder, task)
         text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_text(path, text + "\n")
         measures = [dataclasses.asdict(measure) for measure in found.measures]
         card = read_card(folder / "adapter")
         card.model_copy(update={"measures": measures}).write(folder / "adapter")

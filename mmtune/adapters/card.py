@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mmtune
 from mmtune.errors import AdapterError
+from mmtune.files import write_text
+from mmtune.hashing import hash_file, hash_json
 
 FILE = "card.json"
 
@@ -65,8 +67,8 @@ class Card(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `card.json` and a README.md for people into `folder`, atomically."""
-        _replace(folder / FILE, self.model_dump_json(indent=2) + "\n")
-        _replace(folder / "README.md", self._page())
+        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(folder / "README.md", self._page())
 
     def _page(self) -> str:
         lines = [
@@ -126,12 +128,6 @@ def _cell(interval: dict[str, float]) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def adapter_folder(path: Path, marker: str = FILE) -> Path:
     """The adapter that `path` means: itself, or the `adapter/` of a run's folder.
 
@@ -149,6 +145,18 @@ def adapter_folder(path: Path, marker: str = FILE) -> Path:
     raise AdapterError(
         f"{path} holds no adapter ({marker})", "give a run's folder (runs/NAME) or its adapter/"
     )
+
+
+def weights_hash(folder: Path) -> str:
+    """Hash of the weights in an adapter's folder: its safetensors files by name.
+
+    Raises:
+        AdapterError: there is none.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise AdapterError(f"{folder} holds no .safetensors file", "restore it from the run")
+    return hash_json({path.name: hash_file(path) for path in files})
 
 
 def read_card(folder: Path) -> Card:

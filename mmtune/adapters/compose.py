@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import difflib
 import math
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.hashing import hash_file, hash_json
+from mmtune.files import aside
+from mmtune.hashing import hash_json
 from mmtune.modality import find_modality
 
 # PEFT's `combination_type`s. Only "cat" is exact for every set of adapters; "linear" adds the two
@@ -165,7 +164,7 @@ def read_parts(adapters: Mapping[Path, float]) -> tuple[Part, ...]:
         folder = adapter_folder(path)
         if any(folder.resolve() == part.folder.resolve() for part in parts):
             raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
-        part = Part(folder, weight, read_card(folder), digest_of(folder))
+        part = Part(folder, weight, read_card(folder), weights_hash(folder))
         if parts:
             _require_same(parts[0], part)
         parts.append(part)
@@ -187,18 +186,6 @@ def _require_same(first: Part, part: Part) -> None:
         )
 
 
-def digest_of(folder: Path) -> str:
-    """Hash of an adapter's weights' files by their names.
-
-    Raises:
-        AdapterError: there is none.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise AdapterError(f"{folder} holds no .safetensors file", "restore it from the run")
-    return hash_json({path.name: hash_file(path) for path in files})
-
-
 @contextmanager
 def placed(out: Path) -> Iterator[Path]:
     """A folder to write, beside `out`; in its place once all has gone well.
@@ -206,19 +193,10 @@ def placed(out: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `out` is taken, or no name.
     """
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} exists already", "name another: --out PATH")
-    if not out.name:
-        raise ConfigError(f"{out} is no name for a folder", "name one: --out PATH")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        inner = partial / out.name  # mkdtemp's own folder is closed to all but its owner
-        inner.mkdir()
-        yield inner
-        inner.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with aside(out) as folder:
+        folder.mkdir()
+        yield folder
+        folder.rename(out)
 
 
 def card_of(request: Merge, distance: float, name: str) -> Card:

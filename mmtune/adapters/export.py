@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.files import aside
 from mmtune.modality import find_modality
 
 FAILED = ".failed"  # behind the name of an export that isn't what was measured
@@ -108,27 +108,18 @@ def export(
         )
     if not math.isfinite(scale) or scale == 0:
         raise ConfigError(f"--scale {scale:g} leaves no adapter", "give another, such as 0.8")
-    if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} exists already", "name another: --out PATH")
-    if not out.name:
-        raise ConfigError(f"{out} is no name for an export", "name a file or folder: --out PATH")
     base = base or card.base
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
     notes = _judge(licence, base, accept)
     failed = out.with_name(f"{out.name}{FAILED}")
     if failed.exists() and not failed.is_dir():
         raise ConfigError(f"{failed} is in the way", "move it, or name another: --out PATH")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        to = partial / out.name
+    with aside(out) as to:
         request = Export(folder, card, base, format, to, scale, precision, check, licence, accept)
         done = modality.export(request)
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # it tells of an export that is over
         to.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return replace(done, path=place, notes=(*notes, *done.notes))
 
 

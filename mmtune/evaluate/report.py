@@ -22,6 +22,7 @@ from mmtune.config import read_yaml
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.curves import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, chart
 from mmtune.evaluate.verdict import Verdict, read_verdict
+from mmtune.files import write_text
 from mmtune.metrics.bootstrap import Interval
 from mmtune.train.log import read_log
 
@@ -110,9 +111,7 @@ def write_report(path: Path, comparisons: Sequence[Comparison], runs: Sequence[P
         frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, html)
 
 
 def _view(comparison: Comparison, folder: Path | None) -> RunView:

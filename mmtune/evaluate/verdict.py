@@ -7,6 +7,7 @@ lie within the bound. It fails where the figure itself doesn't. In between there
 from __future__ import annotations
 
 import fnmatch
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pydantic import TypeAdapter
 
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.suite import Gate, Level, Selector, Suite
+from mmtune.files import write_text
 from mmtune.metrics.bootstrap import Interval
 
 FILE = "verdict.json"
@@ -318,8 +320,6 @@ def _written(gate: Gate, figure: Interval) -> str:
 
 def read_verdict(folder: Path) -> Verdict | None:
     """The verdict in a run's folder, if there is one."""
-    import json
-
     path = folder / FILE
     if not path.is_file():
         return None
@@ -328,12 +328,8 @@ def read_verdict(folder: Path) -> Verdict | None:
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Write `verdict.json`, atomically."""
-    import json
-
-    partial = folder / f".{FILE}.partial"
     text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False)
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_text(folder / FILE, text + "\n")
 
 
 _ADAPTER: TypeAdapter[Verdict] = TypeAdapter(Verdict)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
-from mmtune.errors import BaseModelError
-from mmtune.image.base import quiet
+from mmtune.errors import BaseModelError, first_line
+from mmtune.quiet import quiet
 from mmtune.resources import resource
 
 Vectors = NDArray[np.float64]
@@ -170,9 +170,8 @@ def _loading(name: str) -> Iterator[None]:
     except BaseModelError:
         raise
     except Exception as error:  # transformers and the hub raise many kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise BaseModelError(
-            f"the encoder {name} can't be loaded: {first}",
+            f"the encoder {name} can't be loaded: {first_line(error)}",
             "correct the id or folder (weights as safetensors, with preprocessor_config.json), "
             "connect, or leave it out",
         ) from error

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.errors import BaseModelError
+from mmtune.errors import BaseModelError, first_line
 from mmtune.hashing import hash_json, hash_tensors
 from mmtune.image.families import FAMILIES, Family, family_class
+from mmtune.quiet import quiet
 from mmtune.resources import resource
 
 if TYPE_CHECKING:
@@ -99,14 +99,21 @@ def resolve_base(base: str) -> Path | str:
 
 
 def read_index(source: Path | str) -> dict[str, Any]:
-    """The pipeline's `model_index.json`, from a folder or the hub.
+    """The pipeline's `model_index.json`; see `read_json`."""
+    return read_json(source, INDEX)
+
+
+def read_json(source: Path | str, file: str) -> dict[str, Any]:
+    """A small file of a base, from a folder or the hub.
 
     Raises:
-        BaseModelError: the hub can't be reached or has no such file, or it isn't JSON.
+        BaseModelError: there is no such file, the hub can't be reached, or it isn't JSON.
     """
-    path = source / INDEX if isinstance(source, Path) else _download(source, INDEX)
+    path = source / file if isinstance(source, Path) else _download(source, file)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BaseModelError(f"{path} is missing", f"copy it, or {STARTER_HINT}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BaseModelError(f"{path} is damaged: {error}", "fetch the model again") from None
     return dict(value)
@@ -120,7 +127,7 @@ def _download(repo: str, file: str) -> Path:
     except Exception as error:  # the hub's client raises its own, its transport's and the OS's
         raise BaseModelError(
             f"{repo}: {file} is neither on this machine nor can it be fetched from the hub "
-            f"({_first_line(error)})",
+            f"({first_line(error)})",
             f"connect, or log in if the model is gated, or {STARTER_HINT}",
         ) from error
 
@@ -160,7 +167,7 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
             )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         raise BaseModelError(
-            f"{base} can't be loaded: {_first_line(error)}",
+            f"{base} can't be loaded: {first_line(error)}",
             f"complete the file that it names (as safetensors), or {STARTER_HINT}",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
@@ -176,26 +183,6 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
         device=device,
         dtype=dtype,
     )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without diffusers' and transformers' bars and remarks; errors are raised as ever."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    kept = []
-    for log in (diffusers_logging, transformers_logging):
-        kept.append((log, log.get_verbosity(), log.is_progress_bar_enabled()))
-        log.set_verbosity_error()
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log, verbosity, bars in kept:
-            log.set_verbosity(verbosity)
-            if bars:
-                log.enable_progress_bar()
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
@@ -246,7 +233,3 @@ def _hashes(pipeline: Any, denoiser: str) -> dict[str, str]:
 
 def _weights(model: Any) -> str:
     return hash_tensors(model.state_dict().items())
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmtune.data.manifest import BY_SPLIT, WHOLE
-from mmtune.errors import BaseModelError, ConfigError, DataError
+from mmtune.errors import BaseModelError, ConfigError, DataError, first_line
 from mmtune.image.folders import (
     caption_beside,
     caption_from_name,
@@ -79,8 +79,9 @@ class ModelCaptioner:
     def __init__(self, model: str, prompt: str | None = None) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from mmtune.image.base import pick_device, quiet
+        from mmtune.image.base import pick_device
         from mmtune.precision import DTYPES, choose
+        from mmtune.quiet import quiet
 
         self.name, self.prompt, self.device = model, prompt, pick_device()
         self.dtype = DTYPES[choose("auto", self.device)]
@@ -92,7 +93,7 @@ class ModelCaptioner:
                 )
         except Exception as error:  # transformers and the hub raise many kinds
             raise BaseModelError(
-                f"{model} can't be loaded as an image captioner: {_first_line(error)}",
+                f"{model} can't be loaded as an image captioner: {first_line(error)}",
                 "name an image-to-text model with safetensors, such as "
                 "Salesforce/blip-image-captioning-base, or leave out --model",
             ) from None
@@ -123,7 +124,7 @@ class ModelCaptioner:
             text = self.processor.batch_decode(ids, skip_special_tokens=True)[0]
         except Exception as error:  # each processor raises what it misses
             raise BaseModelError(
-                f"{self.name} can't caption {path}: {_first_line(error)}",
+                f"{self.name} can't caption {path}: {first_line(error)}",
                 "give the --prompt that its page names, such as <CAPTION>, or another --model",
             ) from None
         return one_line(str(text))
@@ -204,7 +205,3 @@ def _write(file: Path, caption: str) -> Outcome:
     except OSError as error:
         raise ConfigError(f"{file} can't be written: {error}", "make the folder writable") from None
     return "new"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -15,15 +15,16 @@ from PIL.Image import Image
 from mmtune.adapters.card import FILE as CARD
 from mmtune.adapters.card import read_card
 from mmtune.adapters.lora import probe, require_match
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, first_line
 from mmtune.hashing import hash_file, hash_json
-from mmtune.image.base import DiffusionBase, load_base, pick_device, quiet
+from mmtune.image.base import DiffusionBase, load_base, pick_device
 from mmtune.image.mark import save_png
 from mmtune.image.prompt import prompted_by_all
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Prediction, Request
+from mmtune.quiet import quiet
 from mmtune.train.prefix import Features
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -204,7 +205,7 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
         raise AdapterError(
-            f"{path} can't be loaded on {base.name}: {str(error).splitlines()[0][:300]}",
+            f"{path} can't be loaded on {base.name}: {first_line(error)}",
             "load it on the base named in its card.json, or restore the file",
         ) from error
     part = base.family.denoiser_name

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.errors import BaseModelError
+from mmtune.errors import BaseModelError, first_line
 
 ENDLESS = 100_000  # tokens: what a tokenizer without a limit claims is far more
 DENOISERS = ("unet", "transformer")
@@ -87,7 +86,7 @@ def _room(base: str, source: Path | str, name: str) -> TextRoom | None:
         from mmtune.image.base import STARTER_HINT
 
         raise BaseModelError(
-            f"{base}: its {name} can't be read: {_first_line(error)}",
+            f"{base}: its {name} can't be read: {first_line(error)}",
             f"complete the folder, or {STARTER_HINT}",
         ) from None
     return TextRoom(tokenizer, tokens) if tokens < ENDLESS else None
@@ -97,33 +96,13 @@ def _resolution(source: Path | str, index: Mapping[str, Any]) -> int | None:
     part = next((name for name in DENOISERS if _present(index, name)), None)
     if part is None:
         return None
-    size = _config(source, part).get("sample_size")
+    from mmtune.image.base import read_json
+
+    size = read_json(source, f"{part}/config.json").get("sample_size")
     if isinstance(size, list) and size:
         size = min(size)
     if not isinstance(size, int):
         return None
-    blocks = _config(source, "vae").get("block_out_channels") if _present(index, "vae") else None
+    vae = read_json(source, "vae/config.json") if _present(index, "vae") else {}
+    blocks = vae.get("block_out_channels")
     return size * (2 ** (len(blocks) - 1) if blocks else VAE_SCALE)
-
-
-def _config(source: Path | str, part: str) -> dict[str, Any]:
-    try:
-        if isinstance(source, Path):
-            path = source / part / "config.json"
-        else:
-            from huggingface_hub import hf_hub_download
-
-            path = Path(hf_hub_download(source, f"{part}/config.json"))
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except Exception as error:  # the hub's client raises its own, its transport's and the OS's
-        from mmtune.image.base import STARTER_HINT
-
-        raise BaseModelError(
-            f"{source}: {part}/config.json can't be read: {_first_line(error)}",
-            f"complete the folder, or {STARTER_HINT}",
-        ) from None
-    return dict(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

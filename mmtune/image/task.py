@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
-from mmtune.errors import ConfigError, DataError
+from mmtune.errors import ConfigError, DataError, first_line
 from mmtune.image.base import DiffusionBase
 from mmtune.image.buckets import Buckets
 from mmtune.image.denoiser import Denoiser
@@ -144,7 +144,7 @@ class ImageTask:
                 )
             except ValueError as error:
                 raise ConfigError(
-                    f"lora.targets: {str(error).splitlines()[0]}",
+                    f"lora.targets: {first_line(error)}",
                     f"name modules of the {self.family.denoiser_name}: "
                     + ", ".join(self.family.targets),
                 ) from None

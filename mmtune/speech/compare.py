@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.data.rows import Row
@@ -32,9 +33,10 @@ from mmtune.modality import find_modality
 from mmtune.predict import Metric
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
+from mmtune.speech.lora import MARKER
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor, weights_hash
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
@@ -183,7 +185,9 @@ def _asked(
     fingerprint = hash_json(
         {
             "base": config.base,  # its weights are those that the adapter was trained on
-            "adapters": {name: weights_hash(path) for name, path in adapters.items()},
+            "adapters": {
+                name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
+            },
             "windows": options.score_windows,
             "options": vars(search),
             "language": options.language,

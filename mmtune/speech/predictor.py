@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import adapter_folder, read_card
+from mmtune.adapters.card import adapter_folder, read_card, weights_hash
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.hashing import hash_file, hash_json
+from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
 from mmtune.speech.audio import span_of
 from mmtune.speech.base import WhisperBase, load_base
@@ -76,7 +76,7 @@ class SpeechPredictor:
         self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
         self.adapters = load_adapters(self.base, adapters)
         self.language = language or _trained_language(adapters)
-        self.weights = {name: weights_hash(path) for name, path in adapters.items()}
+        self.weights = {n: weights_hash(adapter_folder(p, MARKER)) for n, p in adapters.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -194,12 +194,6 @@ def _key(row: Row) -> tuple[str, ...]:
     names = ("language", "prompt", "task")
     speech = (*(getattr(row, name, None) for name in names), span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
-
-
-def weights_hash(adapter: Path) -> str:
-    """Hash of an adapter's weights: of a run's folder, or of its adapter/."""
-    folder = adapter_folder(adapter, MARKER)
-    return hash_json({f.name: hash_file(f) for f in sorted(folder.glob("*.safetensors"))})
 
 
 def _load(base: str) -> WhisperBase:

@@ -11,12 +11,13 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.export import Export
-from mmtune.errors import AdapterError
-from mmtune.image.base import DiffusionBase, quiet
+from mmtune.errors import AdapterError, first_line
+from mmtune.image.base import DiffusionBase
 from mmtune.image.export.names import clip_name, unet_names, unread_by_comfy
 from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
 from mmtune.image.generate import WEIGHTS, load_adapter
+from mmtune.quiet import quiet
 
 Proof = tuple[dict[str, Any], tuple[str, ...]]
 ORIGINAL = ("lora_unet_input_blocks", "lora_unet_middle_block", "lora_unet_output_blocks")
@@ -130,7 +131,7 @@ def load_file_strictly(base: DiffusionBase, path: Path) -> None:
                 path.parent, weight_name=path.name, adapter_name=EXPORTED
             )
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise unproved(path, str(error).splitlines()[0][:300]) from error
+        raise unproved(path, first_line(error)) from error
 
 
 def _save_lora(

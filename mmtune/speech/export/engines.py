@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
+from mmtune.quiet import quiet
 from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.base import WhisperBase
 from mmtune.speech.decode import DecodeOptions, decode_scored, most_ids
 from mmtune.speech.export.to_ctranslate2 import require_packages
 from mmtune.speech.export.to_ggml import FILE
-from mmtune.speech.export.to_transformers import quietly
 from mmtune.speech.export.whisper_cpp import run
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.predictor import ADAPTER, BATCH, SpeechPredictor
@@ -146,7 +146,7 @@ class Transformers:
     def __init__(self, folder: Path) -> None:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-        with quietly():
+        with quiet():
             self.model: Any = WhisperForConditionalGeneration.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True
             ).eval()
@@ -156,7 +156,7 @@ class Transformers:
         heard = self.processor(clip.padded, sampling_rate=SAMPLE_RATE, return_tensors="pt")
         if clip.language is not None:
             options |= {"language": clip.language, "task": clip.task}
-        with torch.no_grad(), quietly():
+        with torch.no_grad(), quiet():
             ids = self.model.generate(heard.input_features, **options)
         return str(self.processor.batch_decode(ids, skip_special_tokens=True)[0]).strip()
 

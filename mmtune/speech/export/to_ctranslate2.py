@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import AdapterError, MissingExtra
+from mmtune.quiet import quiet
 from mmtune.speech.base import WhisperBase
-from mmtune.speech.export.to_transformers import quietly
 
 EXTRA = "export"
 QUANTIZATION = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
@@ -45,7 +45,7 @@ def write_ctranslate2(
     require_packages("the format ctranslate2", "ctranslate2")
     from ctranslate2.converters import TransformersConverter
 
-    with quietly():
+    with quiet():
         TransformersConverter(str(source), copy_files=COPIED).convert(
             str(folder), quantization=QUANTIZATION[precision]
         )

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmtune.quiet import quiet
 from mmtune.speech.base import WhisperBase
 
 # openai/whisper, decoding.py: the first time that a window may begin with, in steps of 20 ms.
@@ -39,7 +38,7 @@ def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32")
     saved = model.generation_config
     model.generation_config = complete_generation(base)
     try:
-        with quietly():
+        with quiet():
             model.save_pretrained(folder)
     finally:
         model.generation_config = saved
@@ -109,19 +108,3 @@ def _languages(base: WhisperBase) -> dict[str, int]:
     first, last = base.ids["startoftranscript"] + 1, base.ids["translate"]
     tokens = base.tokenizer.convert_ids_to_tokens(list(range(first, last)))
     return dict(zip(tokens, range(first, last), strict=True))
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Within it, transformers draws no progress bars and gives no advice."""
-    from transformers.utils import logging
-
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from mmtune.data.imported import Imported
 from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError
+from mmtune.files import write_text
 from mmtune.hashing import hash_bytes, hash_json
 from mmtune.speech.audio import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.check import MAX_SECONDS
@@ -194,6 +195,4 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _mark(folder: Path, facts: dict[str, Any]) -> None:
-    partial = folder / f".{MARK}.partial"
-    partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(folder / MARK)
+    write_text(folder / MARK, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,31 @@
+"""The libraries' own bars and remarks, switched off for a while."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' and transformers' bars and remarks; errors are raised as ever."""
+    from transformers.utils import logging as transformers_logging
+
+    logs = [transformers_logging]
+    if "diffusers" in sys.modules:
+        from diffusers.utils import logging as diffusers_logging
+
+        logs.append(diffusers_logging)
+    kept = []
+    for log in logs:
+        kept.append((log, log.get_verbosity(), log.is_progress_bar_enabled()))
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, verbosity, bars in kept:
+            log.set_verbosity(verbosity)
+            if bars:
+                log.enable_progress_bar()
