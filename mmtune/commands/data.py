@@ -26,9 +26,12 @@ def check(options: argparse.Namespace) -> int:
     given = options.modality
     modality = find_modality(given) if given else guess_modality(source)
     settings = None
+    # Only what has a resolution is compared with a base.
+    if "resolution" not in modality.options.model_fields:
+        for name in ("base", "resolution"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name} changes nothing for {modality.name}", "leave it out")
     if options.resolution is not None:
-        if "resolution" not in modality.options.model_fields:
-            raise ConfigError(f"{modality.name} has no resolution", "leave out --resolution")
         settings = modality.options.model_validate({"resolution": options.resolution})
     with _opened() as bar:
         task = bar.add_task("opening files", total=None)

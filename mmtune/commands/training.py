@@ -120,24 +120,25 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def review(options: argparse.Namespace) -> int:
     from mmtune.console import output, plain, plain_table
-    from mmtune.evaluate import review as blind
+    from mmtune.evaluate import preference
+    from mmtune.evaluate.review import write_review
 
     if options.answers:
         given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
         if given:
             raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
-        found = blind.read_review(options.run, options.answers, options.key)
+        found = preference.read_review(options.run, options.answers, options.key)
         if options.json:
             print(found.model_dump_json(indent=2))
             return 0
         console = output()
         plain(console, found.headline)
         console.print(plain_table(found.table))
-        plain(console, f"review   {options.run / blind.RESULT}")
+        plain(console, f"review   {options.run / preference.RESULT}")
         return 0
     if options.key is not None:
         raise ConfigError("--key is for reading answers", "give --answers, or leave it out")
-    page = blind.write_review(
+    page = write_review(
         options.run,
         options.out,
         items=40 if options.items is None else options.items,

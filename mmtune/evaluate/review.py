@@ -1,7 +1,7 @@
-"""People's blind preference: a page that hides which side is which, and what their answers say.
+"""People's blind preference: a page that hides which side is which.
 
 The page is one file that works offline; which side is the adapter's stands in a key beside it, and
-nowhere in the page. Preference is a share with its Wilson interval (Wilson 1927; Newcombe 1998).
+nowhere in the page. `preference` says what the answers mean.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import hashlib
 import io
 import json
 import random
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import departures
-from mmtune.hashing import hash_bytes, hash_json, hash_text
+from mmtune.files import write_text
+from mmtune.hashing import hash_json, hash_text
 from mmtune.modality import find_modality
 
 COMPARISON, PREDICTIONS = "comparison.json", "predictions.jsonl"
-PLACE, KEY, RESULT = "review", "review_key.json", "review.json"
+PLACE, KEY = "review", "review_key.json"
 LARGEST_SIDE = 1024  # pixels; larger pictures are reduced
 OTHER = {"A": "B", "B": "A"}
 
@@ -36,11 +36,13 @@ Choice = Literal["A", "B", "same", "bad"]
 Read = TypeVar("Read", bound=BaseModel)
 
 
-class _Model(BaseModel):
+class Record(BaseModel):
+    """Of a file beside the page."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Key(_Model):
+class Key(Record):
     """What un-blinds: the adapter's side of each item, and the row that it shows."""
 
     review: str
@@ -52,81 +54,12 @@ class Key(_Model):
     same: int  # pairs that were left out: base and adapter gave the same
 
 
-class Answers(_Model):
+class Answers(Record):
     """What the page saves: of one person, by item."""
 
     review: str
     rater: str = ""
     answers: dict[str, Choice]
-
-
-class Count(_Model):
-    """Decisions, and the adapter's share of those that chose a side, with its 95 % interval."""
-
-    adapter: int
-    base: int
-    same: int
-    bad: int
-    share: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-    def __str__(self) -> str:
-        if self.share is None:
-            return "–"
-        return f"{self.share:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-class Result(_Model):
-    """What people preferred (`review.json` in the run's folder).
-
-    Attributes:
-        items: pairs on the page.
-        same: pairs that were not shown, for base and adapter gave the same.
-        raters: each person's answers.
-        answers: all answers together; those of one item are not independent, so its interval is
-            too narrow with several people.
-        by_item: what most people chose for each item; a tie is "same". This is the result.
-    """
-
-    review: str
-    run: str
-    items: int
-    same: int
-    raters: dict[str, Count]
-    answers: Count
-    by_item: Count
-    created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-
-    @property
-    def headline(self) -> str:
-        """One line for the terminal."""
-        found = self.by_item
-        people = "1 person" if len(self.raters) == 1 else f"{len(self.raters)} people"
-        if found.share is None:
-            return f"review   {self.run}   no pair was decided, by {people}"
-        verdict = "no clear preference"
-        if found.low is not None and found.low > 0.5:
-            verdict = "the adapter is preferred"
-        elif found.high is not None and found.high < 0.5:
-            verdict = "the base is preferred"
-        return (
-            f"review   {self.run}   adapter {found} of {found.adapter + found.base} decided pairs, "
-            f"by {people}: {verdict}"
-        )
-
-    @property
-    def table(self) -> tuple[tuple[str, ...], ...]:
-        """Head and lines for the terminal."""
-        head = ("", "adapter better", "base better", "same", "both bad", "adapter's share")
-        named = [*self.raters.items()]
-        if len(named) > 1:
-            named += [("all answers", self.answers), ("most, by pair", self.by_item)]
-        lines = [
-            (name, *(str(v) for v in (c.adapter, c.base, c.same, c.bad)), str(c))
-            for name, c in named
-        ]
-        return (head, *lines)
 
 
 @dataclass(frozen=True)
@@ -201,21 +134,21 @@ def write_review(run: Path, out: Path | None = None, *, items: int = 40, seed: i
     key = Key(
         review=hash_json(shown)[:16],
         run=run.name,
-        adapter=_adapter_of(run),
+        adapter=adapter_of(run),
         seed=seed,
         sides=dict(zip(names, sides, strict=True)),
         rows={name: pair.row for name, pair in zip(names, pairs, strict=True)},
         same=same,
     )
     beside = path.parent / KEY
-    if beside.exists() and _read(beside, Key).review != key.review:
+    if beside.exists() and read_model(beside, Key).review != key.review:
         raise ConfigError(
             f"{beside} is the key of another page, whose answers could not be read without it",
             "name another folder: --out FOLDER/review.html",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(beside, key.model_dump_json(indent=2) + "\n")
-    _replace(path, _html(key.review, shown))
+    write_text(beside, key.model_dump_json(indent=2) + "\n")
+    write_text(path, _html(key.review, shown))
     return Page(path, beside, len(pairs), same)
 
 
@@ -353,128 +286,13 @@ def _picture(path: Path) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def _adapter_of(run: Path) -> str:
-    files = sorted((run / "adapter").glob("*.safetensors"))
-    return hash_json([hash_bytes(path.read_bytes()) for path in files]) if files else ""
+def adapter_of(run: Path) -> str:
+    """Hash of the run's adapter; empty in a run that was passed on without it."""
+    folder = run / "adapter"
+    return weights_hash(folder) if folder.is_dir() else ""
 
 
-def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> Result:
-    """Un-blind people's answers, count them, and write `review.json` into the run's folder.
-
-    Args:
-        answers: one file a person.
-        key: None: the one that fits, in the run's `review/`, the run, here, or beside an answer.
-
-    Raises:
-        ConfigError: no key fits, or it is of another run or an earlier adapter.
-        DataError: a file holds no answers, or those of another page, or a person's twice.
-    """
-    run = run.resolve() if run.name in {"", ".."} else run
-    if not run.is_dir():
-        raise ConfigError(f"no such run: {run}", "give runs/NAME")
-    given = [(path, _read(path, Answers)) for path in answers]
-    opened = _find_key(run, given, key)
-    if opened.adapter and opened.adapter != _adapter_of(run):
-        raise ConfigError(
-            f"{run} holds another adapter than the page showed",
-            "write a new page: mmtune review RUN",
-        )
-    people: dict[str, dict[str, str]] = {}
-    for path, each in given:
-        if each.review != opened.review:
-            raise DataError(
-                f"{path} answers another page ({each.review}, not {opened.review})",
-                "read the answers of each page by themselves",
-            )
-        unknown = each.answers.keys() - opened.sides.keys()
-        if unknown:
-            raise DataError(f"{path}: no item {min(unknown)!r}", "restore the file")
-        name = each.rater.strip() or path.stem
-        if name in people:
-            raise DataError(
-                f"{path}: {name!r} has answered in another file already",
-                'give each person once, or write another name at "rater"',
-            )
-        people[name] = {
-            item: choice if choice in ("same", "bad") else _model(choice, opened.sides[item])
-            for item, choice in each.answers.items()
-        }
-    every = [choice for answered in people.values() for choice in answered.values()]
-    result = Result(
-        review=opened.review,
-        run=opened.run,
-        items=len(opened.sides),
-        same=opened.same,
-        raters={name: count(answered.values()) for name, answered in people.items()},
-        answers=count(every),
-        by_item=count(_majority(people.values())),
-    )
-    _replace(run / RESULT, result.model_dump_json(indent=2) + "\n")
-    return result
-
-
-def _model(choice: str, adapter: Side) -> str:
-    return "adapter" if choice == adapter else "base"
-
-
-def _majority(people: Iterable[Mapping[str, str]]) -> list[str]:
-    """For each answered item what most people chose; "same" where two choices are level."""
-    votes: dict[str, Counter[str]] = {}
-    for answered in people:
-        for item, choice in answered.items():
-            votes.setdefault(item, Counter())[choice] += 1
-    found = []
-    for each in votes.values():
-        most = max(each.values())
-        first = [choice for choice, number in each.items() if number == most]
-        found.append(first[0] if len(first) == 1 else "same")
-    return found
-
-
-def count(choices: Iterable[str]) -> Count:
-    """Decisions ("adapter", "base", "same", "bad") counted."""
-    found = Counter(choices)
-    wins, decided = found["adapter"], found["adapter"] + found["base"]
-    share = low = high = None
-    if decided:
-        low, high = wilson(wins, decided)
-        share = wins / decided
-    return Count(
-        adapter=wins,
-        base=found["base"],
-        same=found["same"],
-        bad=found["bad"],
-        share=share,
-        low=low,
-        high=high,
-    )
-
-
-def wilson(wins: int, decided: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, without correction for continuity.
-
-    Source: Wilson, JASA 22 (1927) 209; as method 3 of Newcombe, Statist. Med. 17 (1998) 857.
-    """
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
-
-    interval = binomtest(wins, decided).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def _find_key(run: Path, given: Sequence[tuple[Path, Answers]], key: Path | None) -> Key:
-    if key is not None:
-        return _read(key, Key)
-    folders = [run / PLACE, run, Path(), *(path.parent for path, _ in given)]
-    wanted = given[0][1].review
-    for path in dict.fromkeys(folder / KEY for folder in folders):
-        if path.is_file() and (found := _read(path, Key)).review == wanted:
-            return found
-    raise ConfigError(
-        f"no {KEY} fits {given[0][0]}", "it was written beside the page: --key FOLDER/" + KEY
-    )
-
-
-def _read(path: Path, kind: type[Read]) -> Read:
+def read_model(path: Path, kind: type[Read]) -> Read:
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -486,9 +304,3 @@ def _read(path: Path, kind: type[Read]) -> Read:
             found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         problem: MmtuneError = DataError(f"{path} can't be read: {found}", "restore the file")
         raise problem from None
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

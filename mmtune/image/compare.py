@@ -18,14 +18,13 @@ from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_text
 from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
 from mmtune.image.base import load_base, pick_device
+from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import BATCH, ImagePredictor
 from mmtune.image.measures import (
-    Copy,
     Drawn,
     clip_measure,
     cmmd_measure,
-    copies_measure,
     evenly,
     nearest_measure,
     once,

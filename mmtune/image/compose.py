@@ -9,8 +9,8 @@ import torch
 
 from mmtune.adapters.compose import Merge
 from mmtune.adapters.merge import MERGED, distance, merge_layers
-from mmtune.image.base import DiffusionBase, load_base, pick_device
-from mmtune.image.generate import load_adapter
+from mmtune.image.base import load_base, pick_device
+from mmtune.image.generate import load_adapter, save_adapter
 
 SCRATCH, AGAIN = "scratch", "again"
 
@@ -35,7 +35,7 @@ def merge(request: Merge) -> float:
         tuner = _tuner(model, next(iter(held[component])))
         merge_layers(tuner, held[component], request.mixing)
         tuner.delete_adapter(SCRATCH)
-    _save(base, request)
+    save_adapter(base, MERGED, request.to)
     load_adapter(base, request.to, AGAIN)
     return distance(base.adapted.values(), AGAIN, parts)
 
@@ -54,17 +54,3 @@ def _tuner(model: Any, name: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there are adapters already is the point
         return LoraModel(model, config, SCRATCH)
-
-
-def _save(base: DiffusionBase, request: Merge) -> None:
-    from peft import get_peft_model_state_dict
-
-    layers: dict[str, Any] = {}
-    for component, model in base.adapted.items():
-        state = get_peft_model_state_dict(model, adapter_name=MERGED)
-        layers[f"{component}_lora_layers"] = {
-            key: value.float().cpu().contiguous() for key, value in state.items()
-        }
-        # Without it diffusers takes alpha = rank, which is so here, and guesses the targets.
-        layers[f"{component}_lora_adapter_metadata"] = model.peft_config[MERGED].to_dict()
-    type(base.pipeline).save_lora_weights(request.to, **layers)

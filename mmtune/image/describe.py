@@ -31,8 +31,8 @@ class StyleDescriptor:
     A little noise is added to an image's latent and the denoiser works on it under the empty
     caption; the mean and the standard deviation over space of each channel behind each up block of
     a UNet, or behind a few blocks of a transformer, describe the look (colour, texture, line) and
-    not the place of things. No weights besides the base's
-    are needed. All images get the same noise.
+    not the place of things. No weights besides the base's are needed, and all images get the same
+    noise.
 
     The adapter must not judge itself: adapters have to be switched off while describing.
     """

@@ -230,6 +230,23 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     return path
 
 
+def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
+    """Write an adapter of the base as `WEIGHTS`, which `load_lora_weights(folder)` reads.
+
+    The file's metadata holds rank and alpha: without it diffusers takes alpha = rank. Keys are
+    peft's (`lora_A`, `lora_B`): `convert_state_dict_to_diffusers` renames those of attention
+    alone, and of such a mixture `load_lora_weights` silently drops one half.
+    """
+    from peft import get_peft_model_state_dict
+
+    layers: dict[str, Any] = {}
+    for part, model in base.adapted.items():
+        state = get_peft_model_state_dict(model, adapter_name=name)
+        layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
+        layers[f"{part}_lora_adapter_metadata"] = model.peft_config[name].to_dict()
+    type(base.pipeline).save_lora_weights(folder, **layers)
+
+
 @torch.no_grad()
 def probe_output(base: DiffusionBase) -> torch.Tensor:
     """The denoiser's answer to fixed noise at the middle of the schedule."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,14 @@ from mmtune.errors import DataError
 from mmtune.evaluate.compare import Measure
 from mmtune.image.folders import IMAGE_SUFFIXES
 from mmtune.image.pixels import open_image
-from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.bootstrap import Interval, Reduce, bootstrap, paired_bootstrap
 from mmtune.metrics.clip_score import check_prompts, clip_scores, mean_score, shuffled
 from mmtune.metrics.diversity import mean_spread, spread_by_prompt
-from mmtune.metrics.memorization import copied, copy_threshold, share
 from mmtune.metrics.mmd import KernelDistance, gaussian, polynomial
-from mmtune.metrics.nearest import NearestTraining
+from mmtune.metrics.nearest import Nearest, NearestTraining
 from mmtune.metrics.palette import PaletteShare, estimate_palette, parse_palette, to_hex
 from mmtune.metrics.style import StyleDistance, StyleScore, control_score, style_score
+from mmtune.predict import Stat
 
 if TYPE_CHECKING:
     from mmtune.image.backbone import TextAndImage
@@ -34,7 +34,6 @@ Embed = Callable[[Sequence[Image]], Vectors]
 CAPTIONS = "held-out captions"
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
 MOST_CONTROLS = 100  # images of one other style
-MOST_NAMED = 5  # pairs in a note
 
 
 def short(interval: Interval) -> str:
@@ -84,6 +83,39 @@ def once(embed: Embed) -> Embed:
         return np.stack([known[id(image)][1] for image in images])
 
     return embedded
+
+
+def _paired(
+    metric: str,
+    drawn: Drawn,
+    base: Iterable[Stat],
+    adapter: Iterable[Stat],
+    reduce: Reduce,
+    *,
+    better: bool,
+    note: str,
+    references: dict[str, Interval],
+) -> Measure:
+    """A measure of the held-out captions' images, resampled by prompt and in pairs.
+
+    Args:
+        base, adapter: statistics of each image drawn.
+        better: whether higher is.
+    """
+    first, second, difference = paired_bootstrap(
+        list(base), list(adapter), reduce, clusters=drawn.prompts
+    )
+    return Measure(
+        metric=metric,
+        slice=CAPTIONS,
+        items=len(drawn.rows),
+        base=first,
+        adapter=second,
+        difference=difference,
+        higher_is_better=better,
+        note=note,
+        references=references,
+    )
 
 
 def style_of(drawn: Drawn, metric: StyleDistance) -> StyleScore:
@@ -178,129 +210,37 @@ def nearest_measure(
     drawn: Drawn, metric: NearestTraining, train: Sequence[Row]
 ) -> tuple[Measure, list[Path]]:
     """Likeness to the training images, and the training image nearest to each of the adapter's."""
+
+    def stats(images: Sequence[Nearest]) -> list[Stat]:
+        return [np.array([n.similarity]) for n in images]
+
     near = metric.find(drawn.adapter)
-    base, adapter, difference = paired_bootstrap(
-        [np.array([n.similarity]) for n in metric.find(drawn.base)],
-        [np.array([n.similarity]) for n in near],
+    held_out = bootstrap(stats(metric.find(drawn.real)), metric.reduce)
+    measure = _paired(
+        "nearest training image",
+        drawn,
+        stats(metric.find(drawn.base)),
+        stats(near),
         metric.reduce,
-        clusters=drawn.prompts,
-    )
-    real = [np.array([n.similarity]) for n in metric.find(drawn.real)]
-    held_out = bootstrap(real, metric.reduce)
-    measure = Measure(
-        metric="nearest training image",
-        slice=CAPTIONS,
-        items=len(drawn.rows),
-        base=base,
-        adapter=adapter,
-        difference=difference,
-        higher_is_better=False,
+        better=False,
         note=f"real {held_out.value:.2f}",
         references={"real": held_out},
     )
     return measure, [train[n.index].path for n in near]
 
 
-@dataclass(frozen=True)
-class Copy:
-    """An image drawn for a training caption that is nearer to a training image than real ones come.
-
-    Attributes:
-        prompt: the caption.
-        image: what the adapter drew.
-        training: the training image that it is near.
-        similarity: of the two.
-        base: of what the base draws for the same caption and seed, to any training image.
-    """
-
-    prompt: str
-    image: Path
-    training: Path
-    similarity: float
-    base: float
-
-
-def copies_measure(
-    asked: Sequence[tuple[Row, int]],
-    images: Sequence[Image],
-    files: Sequence[Path],
-    real: Sequence[Image],
-    metric: NearestTraining,
-    train: Sequence[Row],
-    draw_base: Callable[[Sequence[tuple[Row, int]]], Sequence[Image]],
-) -> tuple[Measure, list[Copy]]:
-    """The share of the images drawn for training captions that repeat a training image.
-
-    Args:
-        asked: training row and seed of each image.
-        images: what the adapter drew for them.
-        files: where these are written.
-        real: held-out images: how near those come is the threshold.
-        draw_base: draws with the base, only what the adapter repeated.
-    """
-    limit = copy_threshold(metric.find(real))
-    near = metric.find(images)
-    stats = copied(near, limit)
-    adapter = bootstrap(list(stats), share, clusters=[row.id for row, _ in asked])
-    over = [i for i in np.argsort([-n.similarity for n in near]) if near[i].similarity > limit]
-    by_base = metric.find(draw_base([asked[i] for i in over])) if over else []
-    copies = [
-        Copy(
-            prompt=asked[i][0].reference,
-            image=files[i],
-            training=train[near[i].index].path,
-            similarity=near[i].similarity,
-            base=of_base.similarity,
-        )
-        for i, of_base in zip(over, by_base, strict=True)
-    ]
-    alone = sum(copy.base <= limit for copy in copies)
-    # Of n + 1 images of one kind, each is as likely as the others to be the nearest.
-    chance = min(len(real) + 1, 100)
-    note = (
-        f"{len(copies)} of {len(images)} are nearer than {limit:.2f}, as new images of the brand "
-        f"are 1 in {chance} times"
-    )
-    if copies:
-        note += f"; for {alone} of them the base isn't"
-        pairs = [
-            f"{c.image.name} and {c.training.name} ({c.similarity:.2f}, base {c.base:.2f})"
-            for c in copies
-        ]
-        note += ": " + "; ".join(pairs[:MOST_NAMED])
-        note += "; …" if len(copies) > MOST_NAMED else ""
-    measure = Measure(
-        metric="copies",
-        slice="training captions",
-        items=len(images),
-        base=UNDEFINED,
-        adapter=adapter,
-        difference=UNDEFINED,
-        higher_is_better=False,
-        note=note,
-    )
-    return measure, copies
-
-
 def palette_measure(drawn: Drawn, written: Sequence[str]) -> Measure:
     """The share of pixels in the brand's palette, given or estimated from its training images."""
     palette = parse_palette(written) if written else estimate_palette(drawn.brand)
     metric = PaletteShare(palette)
-    base, adapter, difference = paired_bootstrap(
-        list(metric.statistics(drawn.base)),
-        list(metric.statistics(drawn.adapter)),
-        metric.reduce,
-        clusters=drawn.prompts,
-    )
     how = "given" if written else "estimated from the training images"
-    return Measure(
-        metric="palette",
-        slice=CAPTIONS,
-        items=len(drawn.rows),
-        base=base,
-        adapter=adapter,
-        difference=difference,
-        higher_is_better=True,
+    return _paired(
+        "palette",
+        drawn,
+        metric.statistics(drawn.base),
+        metric.statistics(drawn.adapter),
+        metric.reduce,
+        better=True,
         note=f"share of pixels within ΔE2000 5 of {len(palette)} colours, {how}: "
         + " ".join(to_hex(palette)),
         references={"real": bootstrap(list(metric.statistics(drawn.real)), metric.reduce)},
@@ -363,40 +303,32 @@ def clip_measure(drawn: Drawn, scorer: TextAndImage, images: Embed) -> Measure:
     """CLIP score of each image and its caption, and whether the adapter keeps it."""
     captions = [row.reference for row in drawn.rows]
     texts = scorer.texts(captions)
-    base, adapter, difference = paired_bootstrap(
-        list(clip_scores(images(drawn.base), texts)),
-        list(clip_scores(images(drawn.adapter), texts)),
+    measure = _paired(
+        "CLIP score",
+        drawn,
+        clip_scores(images(drawn.base), texts),
+        clip_scores(images(drawn.adapter), texts),
         mean_score,
-        clusters=drawn.prompts,
+        better=True,
+        note="captions are all the same: nothing to tell apart",
+        references={},
     )
     of_real, own = captions[:: drawn.seeds], texts[:: drawn.seeds]
+    if len(set(of_real)) < 2:
+        return measure
     real = images(drawn.real)
-    references: dict[str, Interval] = {}
-    note = "captions are all the same: nothing to tell apart"
-    if len(set(of_real)) > 1:
-        found = check_prompts(
-            clip_scores(real, own),
-            clip_scores(real, own[shuffled(of_real)]),
-            difference,
-            drawn.prompts_of_real,
-        )
-        references = {
-            "real": found.matched,
-            "real, others' captions": found.shuffled,
-            "own less others' captions": found.gap,
-        }
-        note = str(found)
-    return Measure(
-        metric="CLIP score",
-        slice=CAPTIONS,
-        items=len(drawn.rows),
-        base=base,
-        adapter=adapter,
-        difference=difference,
-        higher_is_better=True,
-        note=note,
-        references=references,
+    found = check_prompts(
+        clip_scores(real, own),
+        clip_scores(real, own[shuffled(of_real)]),
+        measure.difference,
+        drawn.prompts_of_real,
     )
+    references = {
+        "real": found.matched,
+        "real, others' captions": found.shuffled,
+        "own less others' captions": found.gap,
+    }
+    return replace(measure, note=str(found), references=references)
 
 
 def evenly(rows: Sequence[Any], most: int) -> list[Any]:

@@ -19,7 +19,7 @@ from mmtune.image.buckets import Buckets
 from mmtune.image.denoiser import Denoiser
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.families import TextFamily
-from mmtune.image.generate import Sampler
+from mmtune.image.generate import Sampler, save_adapter
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
@@ -333,25 +333,8 @@ class ImageTask:
                 yield group[start : start + VALIDATION_BATCH]
 
     def save(self, folder: Path) -> None:
-        """Write `pytorch_lora_weights.safetensors`, which `load_lora_weights(folder)` reads.
-
-        The file's metadata holds rank and alpha: without it diffusers takes alpha = rank. Keys are
-        peft's (`lora_A`, `lora_B`): `convert_state_dict_to_diffusers` renames those of attention
-        alone, and of such a mixture `load_lora_weights` silently drops one half.
-        """
-        from diffusers.training_utils import _collate_lora_metadata
-        from peft import get_peft_model_state_dict
-
-        layers = {
-            f"{name}_lora_layers": {
-                key: value.float().cpu().contiguous()
-                for key, value in get_peft_model_state_dict(model, adapter_name=ADAPTER).items()
-            }
-            for name, model in self.base.adapted.items()
-        }
-        type(self.base.pipeline).save_lora_weights(
-            folder, **layers, **_collate_lora_metadata(self.base.adapted)
-        )
+        """Write `pytorch_lora_weights.safetensors`; see `save_adapter`."""
+        save_adapter(self.base, ADAPTER, folder)
 
     def release(self) -> DiffusionBase:
         """The base as it was loaded, without the adapter; the task can't be used afterwards."""

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmtune.files import write_text
+
 
 class RunLog:
     """Appends to `log.jsonl`; a no-op on every process but the main one."""
@@ -26,9 +28,7 @@ class RunLog:
         if not self.active or not self.path.exists():
             return
         kept = [entry for entry in read_log(self.path) if entry.get("step", 0) <= step]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        partial.replace(self.path)
+        write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,8 @@ from PIL import Image, PngImagePlugin
 from mmtune.cli import main
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.review import KEY, RESULT, count, read_review, wilson, write_review
+from mmtune.evaluate.preference import RESULT, count, read_review, wilson
+from mmtune.evaluate.review import KEY, write_review
 from tests.evaluate.browser import browser
 
 HOSTILE = "</script><script>alert(1)</script>"

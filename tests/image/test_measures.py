@@ -12,9 +12,9 @@ from PIL import Image
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.report import figure, write_report
+from mmtune.image.copies import copies_measure
 from mmtune.image.measures import (
     Drawn,
-    copies_measure,
     evenly,
     once,
     palette_measure,

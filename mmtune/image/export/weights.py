@@ -26,6 +26,7 @@ NAMES = {
     "Flux2KleinPipeline": ("flux-2-klein", "flux2"),
     "ZImagePipeline": ("z-image", "z-image"),
 }
+SD2, SD2_VELOCITY = ("stable-diffusion-v2-512", "sd_v2"), ("stable-diffusion-v2-768-v", "sd_v2_v")
 SD2_WIDTH = 1024  # of the text that Stable Diffusion 2 attends to; 1's is 768
 
 
@@ -90,14 +91,7 @@ def architecture(base: DiffusionBase) -> tuple[str, str]:
     config = base.denoiser.config
     velocity = base.pipeline.scheduler.config.get("prediction_type") == "v_prediction"
     if spec == "stable-diffusion-v1" and config.cross_attention_dim == SD2_WIDTH:
-        return (
-            ("stable-diffusion-v2-768-v", "sd_v2_v")
-            if velocity
-            else (
-                "stable-diffusion-v2-512",
-                "sd_v2",
-            )
-        )
+        return SD2_VELOCITY if velocity else SD2
     if spec == "flux-1-dev" and not config.guidance_embeds:
         spec = "flux-1-schnell"
     return spec, version
