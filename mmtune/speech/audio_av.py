@@ -222,7 +222,12 @@ def _track(path: Path, container: Any) -> Any:
         raise AudioFault(
             "no-audio", f"{path} has no audio track", "name the file that holds the sound"
         )
-    return container.streams.audio[0]
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise AudioFault(
+            "undecodable", f"{path} is no audio that can be read: its codec isn't known", CONVERT
+        )
+    return track
 
 
 def _origin(container: Any) -> float:

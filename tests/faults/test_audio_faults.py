@@ -218,6 +218,18 @@ def test_no_damage_raises_anything_else(tmp_path: Path, name: str, data: st.Data
     assert np.isfinite(samples).all()
 
 
+def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+    path = write_audio(tmp_path / "a.wav")
+    data = bytearray(path.read_bytes())
+    data[20] = 0  # the format's tag in a WAV's header: PCM is 1
+    path.write_bytes(data)
+    with pytest.raises(AudioFault, match="codec isn't known"):
+        probe(path)
+    assert [f.kind for f in inspect(SpeechRow(id="r", audio=str(path), text="x")).findings] == [
+        "undecodable"
+    ]
+
+
 def test_probe_decodes_nothing(tmp_path: Path) -> None:
     data = bytearray(write_audio(tmp_path / "a.flac", seconds=3.0).read_bytes())
     data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
