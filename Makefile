@@ -54,10 +54,10 @@ $(BIN)/python:
 # The stamps: pip runs again only when pyproject.toml is newer. What `test` needs holds what `demo` needs.
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV); this happens once and takes a few minutes"
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo,espeak]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	@echo "installing into $(VENV); this happens once and takes a few minutes"
-	@$(BIN)/python -m pip install --disable-pip-version-check -e '.[demo,espeak,datasets,bench,export,test,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[demo,espeak,datasets,bench,export,test,dev]'
 	@touch $@ $(VENV)/.demo
