@@ -40,6 +40,8 @@ class SpeechOptions(Section):
     # In the comparison, rows that are heard again with times and on the other windows, and
     # recordings of silence and noise; 0: none.
     probes: Annotated[int, Field(ge=0)] = 40
+    # Test rows that are heard again in noise, among voices, by telephone and clipped; 0: none.
+    robustness: Annotated[int, Field(ge=0)] = 0
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 
     # A term list: what is spoken where no recordings are given, and what term recall counts.

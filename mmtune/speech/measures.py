@@ -1,0 +1,152 @@
+"""The figures of a comparison: which metrics on which slices, and each with its intervals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+
+from mmtune.evaluate.compare import Measure
+from mmtune.metrics.bootstrap import (
+    ENOUGH_CLUSTERS,
+    Interval,
+    bootstrap,
+    by_cluster,
+    paired_bootstrap,
+    sign_flip,
+)
+from mmtune.metrics.critical import KINDS, CriticalErrors
+from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
+from mmtune.metrics.gap import GroupGap
+from mmtune.metrics.hallucination import HallucinatedWords
+from mmtune.metrics.terms import FalseInsertions, TermRecall
+from mmtune.metrics.wer import CharacterErrors, WordErrors
+from mmtune.predict import Metric
+from mmtune.speech.heard import GENERAL, Item
+from mmtune.speech.normalize import normalize
+from mmtune.speech.options import SpeechOptions
+from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows
+from mmtune.speech.robustness import DEGRADED
+
+FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
+
+
+def measures(
+    items: Sequence[Item], seen: set[str], unseen: set[str], options: SpeechOptions
+) -> Iterable[Measure]:
+    """Every figure that the items allow, in the order of the report.
+
+    Args:
+        items: of all slices.
+        seen: terms that training transcripts hold.
+        unseen: the list's others.
+    """
+    language = options.language
+    test = [item for item in items if item.kind == "test"]
+    general = [item for item in items if item.kind == GENERAL]
+    synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
+    slices = {"": test}
+    if len(synthesizers) > 1:
+        for name in synthesizers:
+            slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
+    for suffix, some in slices.items():
+        for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
+            keys = {normalize(term, language) for term in terms}
+            spoken = [item for item in some if item.terms & keys]
+            if spoken:
+                yield measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
+        yield measure(WordErrors(language), f"test{suffix}", some)
+    yield measure(CharacterErrors(language), "test", test)
+    for name, some in (("test", test), (GENERAL, general)):
+        yield from _as_read(name, some, language)
+    insertions = FalseInsertions(seen | unseen, language)
+    if seen or unseen:
+        yield measure(insertions, "test", test)
+    if general:
+        yield measure(WordErrors(language), GENERAL, general)
+        if seen or unseen:
+            yield measure(insertions, GENERAL, general)
+    for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
+        others = [item for item in items if item.kind == kind]
+        yield measure(WordErrors(language), kind, others)
+    for name, some in by_group(test).items():
+        yield measure(WordErrors(language), f"test, {name}", some)
+    for label, groups in by_label(test).items():
+        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
+        if len(large) > 1:
+            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
+            gap = GroupGap(WordErrors(language), numbers)
+            members = [item for some in large for item in some]
+            yield measure(gap, f"test, by {label}", members)
+    for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
+        if some := [item for item in items if item.kind == kind]:
+            yield measure(WordErrors(language), kind, some)
+    damaged = [item for item in items if item.kind.startswith(f"{DEGRADED}: ")]
+    if damaged:
+        yield measure(WordErrors(language), DEGRADED, damaged)
+    for kind in dict.fromkeys(item.kind for item in damaged):
+        some = [item for item in damaged if item.kind == kind]
+        yield measure(WordErrors(language), kind, some)
+    if some := [item for item in items if item.kind == NONSPEECH]:
+        yield measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
+    if items and is_formatted([item.row.reference for item in items]):
+        yield measure(FormattedWordErrors(language), name, items)
+    for kind in (None, *KINDS):
+        metric = CriticalErrors(language, kind)
+        if any(metric.occurs(item.row, each) for item in items for each in item.heard.values()):
+            yield measure(metric, name, items)
+
+
+def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
+    """One metric on one slice: base, adapter and their paired difference; a control beside them."""
+    clusters = [item.cluster for item in items]
+    stats = {
+        model: [metric.observe(item.row, item.heard[model]) for item in items]
+        for model in items[0].heard
+    }
+    base, adapter, gap = paired_bootstrap(
+        stats["base"], stats["adapter"], metric.reduce, clusters=clusters
+    )
+    control, note = None, ""
+    if "control" in stats:
+        control = bootstrap(stats["control"], metric.reduce, clusters=clusters)
+        beyond = paired_bootstrap(
+            stats["control"], stats["adapter"], metric.reduce, clusters=clusters
+        )[2]
+        note = f"beyond the control: {signed(beyond)}"
+    few, p = "", None
+    units = [_unit(item) for item in items]
+    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
+        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
+        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
+        few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
+        told = few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}"
+        note = f"{note}; {told}" if note else told
+    return Measure(
+        metric.name,
+        name,
+        len(items),
+        base,
+        adapter,
+        gap,
+        metric.higher_is_better,
+        note,
+        control,
+        few=few,
+        p=p,
+    )
+
+
+def _unit(item: Item) -> tuple[str, Hashable]:
+    """What is independent of all others: a speaker, even where there are too few to resample."""
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
+    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+        return "speaker", speaker
+    return str(kind), item.cluster
+
+
+def signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
