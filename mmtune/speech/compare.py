@@ -19,7 +19,7 @@ from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
 from mmtune.speech.lora import MARKER
-from mmtune.speech.measures import measures
+from mmtune.speech.measures import measures, reliability
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
@@ -30,6 +30,7 @@ from mmtune.speech.terms import find_terms, read_terms
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
+TELLS = 2  # raised when an answer has more to it: older ones are then asked for again
 
 
 def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
@@ -78,6 +79,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         headline=headline(config.name, found),
         examples=examples(items, seen, options),
         files={"predictions": path},
+        calibration=reliability(items, options.language),
     )
 
 
@@ -170,6 +172,7 @@ def _asked(
 
     fingerprint = hash_json(
         {
+            "tells": TELLS,
             "base": config.base,  # its weights are those that the adapter was trained on
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,12 +65,14 @@ class Spoken:
         no_speech: the probability that the window holds no speech, as the model says at its
             start token.
         no_words: the probability that the text ends before it begins, which decoding forbids.
+        tokens: the log probability of each id.
     """
 
     ids: list[int]
     log_probability: float
     no_speech: float
     no_words: float = 0.0
+    tokens: tuple[float, ...] = ()
 
 
 def most_ids(seconds: float, most: int = SPOKEN) -> int:
@@ -133,8 +136,8 @@ def decode_scored(
     else:
         found = _beam(decoder, limits, options)
     return [
-        Spoken(ids, total / (len(ids) + 1), silent, ending)
-        for (ids, total), silent, ending in zip(
+        Spoken(ids, sum(scores) / (len(ids) + 1), silent, ending, tuple(scores[: len(ids)]))
+        for (ids, scores), silent, ending in zip(
             found, decoder.no_speech, decoder.no_words, strict=True
         )
     ]
@@ -242,9 +245,9 @@ def _time_rules(model: Any, decoder: _Decoder) -> Any:
 
 def _greedy(
     decoder: _Decoder, limits: list[int], sampling: Sampling | None, rules: Any = None
-) -> list[tuple[list[int], float]]:
+) -> list[tuple[list[int], list[float]]]:
     results: list[list[int]] = [[] for _ in limits]
-    sums = [0.0] * len(limits)
+    scores: list[list[float]] = [[] for _ in limits]  # of the ids, and of the end
     rows = list(range(len(limits)))  # which row each place of the batch decodes
     running = set(rows)
     draws = [torch.Generator().manual_seed(s) for s in sampling.seeds] if sampling else []
@@ -264,7 +267,7 @@ def _greedy(
         for row, token, value in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             if row not in running:
                 continue
-            sums[row] += value
+            scores[row].append(value)
             if token == decoder.end:
                 running.discard(row)
                 continue
@@ -272,7 +275,7 @@ def _greedy(
             if len(results[row]) >= limits[row]:
                 running.discard(row)
         if not running:
-            return list(zip(results, sums, strict=True))
+            return list(zip(results, scores, strict=True))
         if len(running) <= SHRINK * len(rows):
             keep = torch.tensor([i for i, row in enumerate(rows) if row in running])
             keep = keep.to(tokens.device)
@@ -285,13 +288,16 @@ def _greedy(
 
 @dataclass
 class _Search:
-    """One row's beams: ids so far, and what is finished as (score, ids, log probability)."""
+    """One row's beams: ids so far with their summed log probabilities after each.
+
+    What is finished is (score, ids, sums); its end token's sum is the last.
+    """
 
     row: int
     limit: int
     live: list[list[int]]
-    scores: list[float]
-    done: list[tuple[float, list[int], float]]
+    sums: list[list[float]]
+    done: list[tuple[float, list[int], list[float]]]
     over: bool = False
 
     def advance(
@@ -311,13 +317,14 @@ class _Search:
             # Only the best `beams` can finish; the others are there so that enough stay alive.
             if token == end or last:
                 ids = self.live[beam] + ([] if token == end else [token])
-                self.done.append((score / length**options.length_penalty, ids, score))
+                sums = [*self.sums[beam], score]
+                self.done.append((score / length**options.length_penalty, ids, sums))
         self.done.sort(key=lambda each: -each[0])
         del self.done[options.beams :]
         alive = [each for each in candidates if each[2] != end][: options.beams]
         self.live = [[*self.live[beam], token] for _, beam, token in alive]
-        self.scores = [score for score, _, _ in alive]
-        best = self.scores[0] / length**options.length_penalty
+        self.sums = [[*self.sums[beam], score] for score, beam, _ in alive]
+        best = alive[0][0] / length**options.length_penalty
         full = len(self.done) == options.beams
         self.over = last or (full and best <= self.done[-1][0])
         return [beam for _, beam, _ in alive]
@@ -325,15 +332,15 @@ class _Search:
 
 def _beam(
     decoder: _Decoder, limits: list[int], options: DecodeOptions
-) -> list[tuple[list[int], float]]:
-    searches = [_Search(row, limit, [[]], [0.0], []) for row, limit in enumerate(limits)]
-    results: list[tuple[list[int], float]] = [([], 0.0) for _ in limits]
+) -> list[tuple[list[int], list[float]]]:
+    searches = [_Search(row, limit, [[]], [[]], []) for row, limit in enumerate(limits)]
+    results: list[tuple[list[int], list[float]]] = [([], []) for _ in limits]
     width = 1  # beams of each row in the batch; the prefix is decoded once
     while True:
         scores = decoder.log_probabilities()
         device = scores.device
         vocabulary = scores.shape[-1]
-        sums = torch.tensor([s for each in searches for s in each.scores], device=device)
+        sums = torch.tensor([sum(s[-1:]) for each in searches for s in each.sums], device=device)
         totals = (scores + sums[:, None]).view(len(searches), width * vocabulary)
         best, places = totals.topk(2 * options.beams, dim=-1)
         source: list[int] = []
@@ -344,7 +351,8 @@ def _beam(
         left = [i for i, each in enumerate(searches) if not each.over]
         for each in searches:
             if each.over:
-                results[each.row] = max(each.done, key=lambda one: one[0])[1:]
+                _, ids, history = max(each.done, key=lambda one: one[0])
+                results[each.row] = ids, [b - a for a, b in pairwise([0.0, *history])]
         if not left:
             return results
         order = [source[i * options.beams + b] for i in left for b in range(options.beams)]

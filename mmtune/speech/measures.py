@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 
-from mmtune.evaluate.compare import Measure
+from mmtune.evaluate.compare import Bin, Measure
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
     Interval,
@@ -14,6 +15,7 @@ from mmtune.metrics.bootstrap import (
     paired_bootstrap,
     sign_flip,
 )
+from mmtune.metrics.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.critical import KINDS, CriticalErrors
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
@@ -58,6 +60,7 @@ def measures(
     yield measure(CharacterErrors(language), "test", test)
     for name, some in (("test", test), (GENERAL, general)):
         yield from _as_read(name, some, language)
+        yield from _confidence(name, some, language)
     insertions = FalseInsertions(seen | unseen, language)
     if seen or unseen:
         yield measure(insertions, "test", test)
@@ -88,6 +91,31 @@ def measures(
         yield measure(WordErrors(language), kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What a word's confidence is worth; nothing where a model makes no error to be found."""
+    for metric in (ErrorRanking(language), CalibrationError(language), BrierScore(language)):
+        if items and _told(items):
+            found = measure(metric, name, items)
+            if math.isfinite(found.difference.value):
+                yield found
+
+
+def _told(items: Sequence[Item]) -> bool:
+    return all("words" in each.details for item in items for each in item.heard.values())
+
+
+def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
+    """Bins of word confidence of the test items, by model: what a reliability diagram draws."""
+    test = [item for item in items if item.kind == "test"]
+    if not test or not _told(test):
+        return {}
+    metric = CalibrationError(language)
+    return {
+        model: metric.bins([metric.observe(item.row, item.heard[model]) for item in test])
+        for model in test[0].heard
+    }
 
 
 def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:

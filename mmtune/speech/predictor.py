@@ -23,6 +23,7 @@ from mmtune.speech.decode import (
     PACE,
     SPOKEN,
     DecodeOptions,
+    Spoken,
     decode_scored,
     detect_language,
     most_ids,
@@ -32,6 +33,7 @@ from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import MARKER, adapted_from, load_adapters
 from mmtune.speech.options import Windows
 from mmtune.speech.stages import NAME, AudioStage, seconds_of
+from mmtune.speech.words import word_confidences
 from mmtune.train.prefix import Features
 
 ADAPTER = "adapter"
@@ -107,7 +109,10 @@ class SpeechPredictor:
         return other
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order; `details` has the window in seconds and the language.
+        """Transcripts, in order.
+
+        `details` has the window in seconds, the language, and the words as they are written, each
+        with the model's confidence ("words"; see `word_confidences`).
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
@@ -127,9 +132,12 @@ class SpeechPredictor:
                 at = [places[_key(requests[i].row)] for i in group]
                 prefixes = [self._prefix(rows[place], languages[place]) for place in at]
                 most = [self._most(rows[place]) for place in at]
-                texts = self._speak(hidden[at], prefixes, most, dict(weights))
-                for i, place, text in zip(group, at, texts, strict=True):
-                    details = {"window": window, "language": languages[place]}
+                spoken = self._speak(hidden[at], prefixes, most, dict(weights))
+                for i, place, each in zip(group, at, spoken, strict=True):
+                    language = languages[place]
+                    words = word_confidences(self.base, each, language)
+                    details = {"window": window, "language": language, "words": words}
+                    text = self.base.text_of(each.ids)
                     results[i] = Prediction(requests[i].row.id, text, details)
         return [results[i] for i in range(len(requests))]
 
@@ -139,13 +147,13 @@ class SpeechPredictor:
         prefixes: Sequence[Sequence[int]],
         most: Sequence[int],
         weights: Mapping[str, float],
-    ) -> list[str]:
-        """Transcripts of the stage's states [rows, frames, width] of one window."""
+    ) -> list[Spoken]:
+        """What the stage's states [rows, frames, width] of one window say; silence has no ids."""
         options = replace(self.options, max_new_tokens=tuple(most))
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
             spoken = decode_scored(self.base.model, heard, prefixes, options)
-        return ["" if is_silence(each) else self.base.text_of(each.ids) for each in spoken]
+        return [replace(each, ids=[], tokens=()) if is_silence(each) else each for each in spoken]
 
     def _most(self, row: Row) -> int:
         most = self.options.max_new_tokens
