@@ -22,6 +22,7 @@ IMAGES = "answers"  # the folder of images beside it
 CHUNK = 64  # requests after which answers are written down
 
 P = TypeVar("P", bound=Predictor)
+Q = TypeVar("Q", bound=Predictor)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class StoredPredictor(Generic[P]):
             self._predictor = self._open()
         return self._predictor
 
-    def variant(self, name: str, change: Callable[[P], P]) -> StoredPredictor[P]:
+    def variant(self, name: str, change: Callable[[P], Q]) -> StoredPredictor[Q]:
         """The same models asked otherwise; the variant reads and writes the same file.
 
         Args:

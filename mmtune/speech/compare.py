@@ -18,6 +18,7 @@ from mmtune.modality import find_modality
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
+from mmtune.speech.long_form import long_form
 from mmtune.speech.lora import MARKER
 from mmtune.speech.measures import measures, reliability
 from mmtune.speech.normalize import normalize
@@ -70,6 +71,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     ]
     items += probes(predictor, active, items, options, folder)
     items += degraded(predictor, active, items, options, folder)
+    items += long_form(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
     write_predictions(path, items)
     found = list(measures(items, seen, unseen, options))

@@ -17,6 +17,7 @@ from mmtune.metrics.bootstrap import (
 )
 from mmtune.metrics.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.critical import KINDS, CriticalErrors
+from mmtune.metrics.drift import start_figures
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
@@ -24,6 +25,7 @@ from mmtune.metrics.terms import FalseInsertions, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.predict import Metric
 from mmtune.speech.heard import GENERAL, Item
+from mmtune.speech.long_form import LONG, PARTS
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows
@@ -89,6 +91,11 @@ def measures(
     for kind in dict.fromkeys(item.kind for item in damaged):
         some = [item for item in damaged if item.kind == kind]
         yield measure(WordErrors(language), kind, some)
+    for kind in LONG, PARTS:
+        if some := [item for item in items if item.kind == kind]:
+            yield measure(WordErrors(language), kind, some)
+            for metric in start_figures() if kind == LONG else ():
+                yield measure(metric, kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
 

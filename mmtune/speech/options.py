@@ -42,6 +42,9 @@ class SpeechOptions(Section):
     probes: Annotated[int, Field(ge=0)] = 40
     # Test rows that are heard again in noise, among voices, by telephone and clipped; 0: none.
     robustness: Annotated[int, Field(ge=0)] = 0
+    # Recordings of two minutes that test rows are joined into, and that are transcribed as
+    # `mmtune transcribe` does; 0: none.
+    long_form: Annotated[int, Field(ge=0)] = 0
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 
     # A term list: what is spoken where no recordings are given, and what term recall counts.
