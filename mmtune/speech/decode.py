@@ -66,6 +66,8 @@ class Spoken:
             start token.
         no_words: the probability that the text ends before it begins, which decoding forbids.
         tokens: the log probability of each id.
+        language: the likeliest at the start token (see `detect_language`), whatever the prefix
+            says; None where there is only one. After a prompt, the model has read that.
     """
 
     ids: list[int]
@@ -73,6 +75,7 @@ class Spoken:
     no_speech: float
     no_words: float = 0.0
     tokens: tuple[float, ...] = ()
+    language: str | None = None
 
 
 def most_ids(seconds: float, most: int = SPOKEN) -> int:
@@ -136,9 +139,11 @@ def decode_scored(
     else:
         found = _beam(decoder, limits, options)
     return [
-        Spoken(ids, sum(scores) / (len(ids) + 1), silent, ending, tuple(scores[: len(ids)]))
-        for (ids, scores), silent, ending in zip(
-            found, decoder.no_speech, decoder.no_words, strict=True
+        Spoken(
+            ids, sum(scores) / (len(ids) + 1), silent, ending, tuple(scores[: len(ids)]), language
+        )
+        for (ids, scores), silent, ending, language in zip(
+            found, decoder.no_speech, decoder.no_words, decoder.languages, strict=True
         )
     ]
 
@@ -180,6 +185,11 @@ class _Decoder:
         self.silent = None if stamps is None else int(stamps) - 1
         self.no_speech = [0.0] * len(prefixes)
         self.no_words = [0.0] * len(prefixes)
+        several = getattr(generation, "is_multilingual", False)
+        names: dict[str, int] = generation.lang_to_id if several else {}
+        self.names = [name.strip("<|>") for name in names]
+        self.name_ids = torch.tensor(list(names.values()), device=device).long()
+        self.languages: list[str | None] = [None] * len(prefixes)
 
     def step(self) -> Tensor:
         """Logits after `input`, [rows, vocabulary] float32, suppressed ids at -inf."""
@@ -199,10 +209,14 @@ class _Decoder:
         )
         first, self.length = self.length == 0, self.length + new
         states = output.last_hidden_state
-        if first and self.silent is not None:
+        if first:
             at_start = states[torch.arange(len(states)), self.starts]
             chances = self.project(at_start).float().softmax(dim=-1)
-            self.no_speech = chances[:, self.silent].tolist()
+            if self.silent is not None:
+                self.no_speech = chances[:, self.silent].tolist()
+            if self.names:
+                best = chances[:, self.name_ids].argmax(dim=-1).tolist()
+                self.languages = [self.names[i] for i in best]
         logits: Tensor = self.project(states[:, -1]).float()
         if first:
             self.no_words = logits.softmax(dim=-1)[:, self.end].tolist()
@@ -376,12 +390,13 @@ def detect_language(model: Any, hidden: Tensor) -> list[str]:
 
     Args:
         hidden: encoder outputs, [rows, frames, width].
+
+    Raises:
+        ValueError: the base knows one language only.
     """
     start = [int(model.generation_config.decoder_start_token_id)]
     decoder = _Decoder(model, hidden, [start] * len(hidden))
-    decoder.suppressed = decoder.suppressed_first = decoder.suppressed[:0]
-    logits = decoder.step()
-    names: dict[str, int] = model.generation_config.lang_to_id
-    ids = torch.tensor(list(names.values()), device=logits.device)
-    best = logits[:, ids].argmax(dim=-1).tolist()
-    return [list(names)[i].strip("<|>") for i in best]
+    if not decoder.names:
+        raise ValueError("the model knows one language only")
+    decoder.step()
+    return [str(language) for language in decoder.languages]

@@ -21,6 +21,7 @@ from mmtune.metrics.drift import start_figures
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
+from mmtune.metrics.language import LanguageAccuracy
 from mmtune.metrics.terms import FalseInsertions, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.predict import Metric
@@ -73,6 +74,10 @@ def measures(
     for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
         others = [item for item in items if item.kind == kind]
         yield measure(WordErrors(language), kind, others)
+    for kind in dict.fromkeys(item.kind for item in items):
+        some = [item for item in items if item.kind == kind]
+        if (kind == "test" or kind.split(",")[0] == GENERAL) and _tell(some, "heard"):
+            yield measure(LanguageAccuracy(language), kind, some)
     for name, some in by_group(test).items():
         yield measure(WordErrors(language), f"test, {name}", some)
     for label, groups in by_label(test).items():
@@ -103,20 +108,21 @@ def measures(
 def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
     """What a word's confidence is worth; nothing where a model makes no error to be found."""
     for metric in (ErrorRanking(language), CalibrationError(language), BrierScore(language)):
-        if items and _told(items):
+        if items and _tell(items, "words"):
             found = measure(metric, name, items)
             if math.isfinite(found.difference.value):
                 yield found
 
 
-def _told(items: Sequence[Item]) -> bool:
-    return all("words" in each.details for item in items for each in item.heard.values())
+def _tell(items: Sequence[Item], what: str) -> bool:
+    """Whether all answers have this detail."""
+    return all(what in each.details for item in items for each in item.heard.values())
 
 
 def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
     """Bins of word confidence of the test items, by model: what a reliability diagram draws."""
     test = [item for item in items if item.kind == "test"]
-    if not test or not _told(test):
+    if not test or not _tell(test, "words"):
         return {}
     metric = CalibrationError(language)
     return {

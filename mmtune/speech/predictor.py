@@ -111,8 +111,9 @@ class SpeechPredictor:
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """Transcripts, in order.
 
-        `details` has the window in seconds, the language, and the words as they are written, each
-        with the model's confidence ("words"; see `word_confidences`).
+        `details` has the window in seconds, the language, the words as they are written, each with
+        the model's confidence ("words"; see `word_confidences`), and of multilingual bases the
+        language that the model hears, whatever it was told ("heard").
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
@@ -137,6 +138,8 @@ class SpeechPredictor:
                     language = languages[place]
                     words = word_confidences(self.base, each, language)
                     details = {"window": window, "language": language, "words": words}
+                    if each.language is not None:
+                        details["heard"] = each.language
                     text = self.base.text_of(each.ids)
                     results[i] = Prediction(requests[i].row.id, text, details)
         return [results[i] for i in range(len(requests))]
