@@ -82,8 +82,9 @@ class CalibrationError:
         ]
 
     def _sums(self, stats: Sequence[Stat] | Stat) -> NDArray[np.float64]:
-        sums: NDArray[np.float64] = np.asarray(stats, dtype=np.float64).reshape(-1, 3 * BINS)
-        return sums.sum(axis=0).reshape(3, BINS)
+        matrix = np.asarray(stats, dtype=np.float64).reshape(-1, 3 * BINS)
+        sums: NDArray[np.float64] = matrix.sum(axis=0).reshape(3, BINS)
+        return sums
 
 
 class ErrorRanking:

@@ -92,7 +92,8 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
         rng: draws the noise.
     """
     noise = pink(len(samples), rng)
-    return np.clip(at_snr(samples, noise, snr_db), -1.0, 1.0).astype(np.float32)
+    noisy: Samples = np.clip(at_snr(samples, noise, snr_db), -1.0, 1.0).astype(np.float32)
+    return noisy
 
 
 def at_snr(samples: Samples, noise: NDArray[np.float64], snr_db: float) -> NDArray[np.float64]:
@@ -125,7 +126,8 @@ def overdrive(samples: Samples, share: float) -> Samples:
     if start == end:
         return samples
     limit = float(np.quantile(np.abs(samples[start:end]), 1 - share))
-    return np.clip(samples / max(limit, 1e-9), -1.0, 1.0).astype(np.float32)
+    cut: Samples = np.clip(samples / max(limit, 1e-9), -1.0, 1.0).astype(np.float32)
+    return cut
 
 
 def telephone(samples: Samples) -> Samples:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from functools import reduce
 
 from mmtune.evaluate.compare import Bin, Measure
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
     Interval,
-    bootstrap,
     by_cluster,
+    crossed,
     paired_bootstrap,
     sign_flip,
+    wider,
 )
 from mmtune.metrics.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.critical import KINDS, CriticalErrors
@@ -24,13 +26,14 @@ from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.language import LanguageAccuracy
 from mmtune.metrics.terms import FalseInsertions, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
-from mmtune.predict import Metric
+from mmtune.predict import Metric, Stat
 from mmtune.speech.heard import GENERAL, Item
 from mmtune.speech.long_form import LONG, PARTS
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows
 from mmtune.speech.robustness import DEGRADED
+from mmtune.speech.rows import plain_words
 
 FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 
@@ -143,29 +146,25 @@ def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measur
 
 def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     """One metric on one slice: base, adapter and their paired difference; a control beside them."""
-    clusters = [item.cluster for item in items]
     stats = {
         model: [metric.observe(item.row, item.heard[model]) for item in items]
         for model in items[0].heard
     }
-    base, adapter, gap = paired_bootstrap(
-        stats["base"], stats["adapter"], metric.reduce, clusters=clusters
-    )
-    control, note = None, ""
+    ways = _clusterings(items)
+    base, adapter, gap = _paired(stats["base"], stats["adapter"], metric, ways)
+    control, notes = None, []
     if "control" in stats:
-        control = bootstrap(stats["control"], metric.reduce, clusters=clusters)
-        beyond = paired_bootstrap(
-            stats["control"], stats["adapter"], metric.reduce, clusters=clusters
-        )[2]
-        note = f"beyond the control: {signed(beyond)}"
+        control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
+        notes.append(f"beyond the control: {signed(beyond)}")
+    if len(ways) > 1:
+        notes.append("speakers and sentences cross: of both ways to resample, the wider interval")
     few, p = "", None
     units = [_unit(item) for item in items]
     if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
         p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
         [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
         few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
-        told = few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}"
-        note = f"{note}; {told}" if note else told
+        notes.append(few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}")
     return Measure(
         metric.name,
         name,
@@ -174,11 +173,37 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         adapter,
         gap,
         metric.higher_is_better,
-        note,
+        "; ".join(notes),
         control,
         few=few,
         p=p,
     )
+
+
+def _paired(
+    first: Sequence[Stat],
+    second: Sequence[Stat],
+    metric: Metric,
+    ways: Sequence[Sequence[Hashable]],
+) -> tuple[Interval, ...]:
+    """Two models and their difference, with the widest interval that a way of resampling gives."""
+    found = [paired_bootstrap(first, second, metric.reduce, clusters=labels) for labels in ways]
+    return tuple(reduce(wider, each) for each in zip(*found, strict=True))
+
+
+def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
+    """The items' clusters; and where speakers and sentences (or terms) cross, the other ones."""
+    own = [item.cluster for item in items]
+    others = [_other(item) for item in items]
+    return [own, others] if crossed(own, others) else [own]
+
+
+def _other(item: Item) -> Hashable:
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else ""
+    speaker = getattr(item.row, "speaker", None)
+    if kind == "speaker":
+        return "sentence", plain_words(item.row.reference)
+    return ("speaker", speaker) if speaker and kind in ("sentence", "term") else item.cluster
 
 
 def _unit(item: Item) -> tuple[str, Hashable]:
