@@ -1,7 +1,7 @@
 """Terms: how many of those spoken are written, and how many are written that nobody spoke.
 
-A term counts only if it is written exactly, after normalization, as whole words. Recall and false
-insertions belong together: a model that writes terms everywhere has a perfect recall.
+A term counts only if it is written exactly, after normalization, as whole words. Recall belongs
+beside precision and false insertions: a model that writes terms everywhere has a perfect recall.
 """
 
 from __future__ import annotations
@@ -64,6 +64,33 @@ class TermRecall:
         matrix = np.asarray(stats, dtype=np.float64).reshape(-1, 2)
         spoken = matrix[:, 1].sum()
         return float(matrix[:, 0].sum() / spoken) if spoken else None
+
+
+class TermPrecision:
+    """Share of written terms that were spoken. An item's statistic is (hits, written).
+
+    Args:
+        terms: all terms of the list.
+        language: of the terms, and of rows that don't name theirs.
+    """
+
+    name = "term precision"
+    higher_is_better = True
+
+    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+        self.language = language
+        self._terms = TermCounter(terms, language)
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """(hits, written)."""
+        reference, hypothesis = scored(row, prediction, self.language)
+        spoken, written = self._terms.count(reference), self._terms.count(hypothesis)
+        return np.array([(spoken & written).total(), written.total()], dtype=np.float64)
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """Hits / written over all items; None if no term is written."""
+        hits, written = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
+        return float(hits / written) if written else None
 
 
 class FalseInsertions:

@@ -26,6 +26,7 @@ from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import probes
 from mmtune.speech.robustness import degraded
+from mmtune.speech.systems import heard_beside
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
@@ -55,6 +56,8 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     general = retention_rows(options)
     predictor, active = _asked(config, options, folder)
     heard = hear(predictor, active, [*test, *general])
+    for place, more in enumerate(heard_beside(predictor, options, seen | unseen, test)):
+        heard[place] |= more
     everything = TermCounter(seen | unseen, options.language)
     clusters = [
         *_clusters(test, everything, options), *_clusters(general, everything, options)

@@ -24,7 +24,7 @@ from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.language import LanguageAccuracy
-from mmtune.metrics.terms import FalseInsertions, TermRecall
+from mmtune.metrics.terms import FalseInsertions, TermPrecision, TermRecall
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.predict import Metric, Stat
 from mmtune.speech.heard import GENERAL, Item
@@ -70,6 +70,9 @@ def measures(
     insertions = FalseInsertions(seen | unseen, language)
     if seen or unseen:
         yield measure(insertions, "test", test)
+        precision = measure(TermPrecision(seen | unseen, language), "test", test)
+        if any(math.isfinite(i.value) for i in (precision.adapter, *precision.references.values())):
+            yield precision
     if general:
         yield measure(WordErrors(language), GENERAL, general)
         if seen or unseen:
@@ -145,7 +148,7 @@ def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measur
 
 
 def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
-    """One metric on one slice: base, adapter and their paired difference; a control beside them."""
+    """One metric on one slice: base, adapter, their paired difference, and other systems."""
     stats = {
         model: [metric.observe(item.row, item.heard[model]) for item in items]
         for model in items[0].heard
@@ -156,6 +159,11 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     if "control" in stats:
         control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
         notes.append(f"beyond the control: {signed(beyond)}")
+    beside = {
+        model: _paired(stats["base"], own, metric, ways)[1]
+        for model, own in stats.items()
+        if model not in ("base", "adapter", "control")
+    }
     if len(ways) > 1:
         notes.append("speakers and sentences cross: of both ways to resample, the wider interval")
     few, p = "", None
@@ -175,6 +183,7 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         metric.higher_is_better,
         "; ".join(notes),
         control,
+        references=beside,
         few=few,
         p=p,
     )

@@ -10,6 +10,7 @@ from pydantic import Field
 from mmtune.config import Section
 
 Windows = Literal["trimmed", "padded"]
+Beside = Literal["prompt", "retrieval", "adapter + prompt", "adapter + retrieval"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -52,6 +53,7 @@ class SpeechOptions(Section):
     carriers: Path | None = None  # sentences with {term}; None: mmtune's own, in English
     utterances: Annotated[int, Field(ge=1)] = 12  # training sentences for each term
     ordinary: bool = False  # a control run: everyday words in the terms' places
+    beside: tuple[Beside, ...] = ()  # other ways to the terms, which the test is heard with too
     control: Path | None = None  # adapter/ of a control run, to compare with
     retention: Path | None = None  # a manifest of other speech, which must not get worse
     retention_rows: Annotated[int, Field(ge=1)] = 40  # of each of its languages, drawn by hash

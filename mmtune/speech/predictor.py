@@ -112,8 +112,8 @@ class SpeechPredictor:
         """Transcripts, in order.
 
         `details` has the window in seconds, the language, the words as they are written, each with
-        the model's confidence ("words"; see `word_confidences`), and of multilingual bases the
-        language that the model hears, whatever it was told ("heard").
+        the model's confidence ("words"; see `word_confidences`), what `Spoken` says of the whole,
+        and of multilingual bases the language that the model hears, whatever it was told ("heard").
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
@@ -136,8 +136,14 @@ class SpeechPredictor:
                 spoken = self._speak(hidden[at], prefixes, most, dict(weights))
                 for i, place, each in zip(group, at, spoken, strict=True):
                     language = languages[place]
-                    words = word_confidences(self.base, each, language)
-                    details = {"window": window, "language": language, "words": words}
+                    details = {
+                        "window": window,
+                        "language": language,
+                        "words": word_confidences(self.base, each, language),
+                        "log_probability": round(each.log_probability, 4),
+                        "no_speech": round(each.no_speech, 4),
+                        "no_words": round(each.no_words, 4),
+                    }
                     if each.language is not None:
                         details["heard"] = each.language
                     text = self.base.text_of(each.ids)
