@@ -39,6 +39,21 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What a reader has to know beside the figures.
+
+    Attributes:
+        title: what it is, and what follows from it.
+        columns: of each row.
+        rows: text.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Bin:
     """Predictions of like confidence: how sure the model was, and how often it was right.
 
@@ -65,6 +80,7 @@ class Comparison:
     headline: str  # one line for the terminal
     examples: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
+    tables: list[Table] = field(default_factory=list)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)  # by model, in rising order
 
     def to_json(self) -> dict[str, Any]:

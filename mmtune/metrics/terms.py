@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.metrics.wer import scored
 from mmtune.predict import Prediction, Stat
 from mmtune.speech.normalize import normalize
@@ -24,9 +25,13 @@ class TermCounter:
     Args:
         terms: as a person writes them; several words are allowed.
         language: of the terms.
+        variants: spellings that count as a term's.
     """
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
+        self._variants = variants
         written = {normalize(term, language) for term in terms} - {""}
         longest_first = sorted(written, key=lambda term: (-len(term), term))
         # (?!) matches nothing: without terms there is nothing to find.
@@ -35,7 +40,8 @@ class TermCounter:
 
     def count(self, normalized: str) -> Counter[str]:
         """How often each term stands in `normalized`."""
-        return Counter(match.group() for match in self._pattern.finditer(normalized))
+        text = self._variants(normalized)
+        return Counter(match.group() for match in self._pattern.finditer(text))
 
 
 class TermRecall:
@@ -44,14 +50,17 @@ class TermRecall:
     Args:
         terms: which terms to look for: all, the ones that were trained, the ones that weren't.
         language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
     """
 
     name = "term recall"
     higher_is_better = True
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language)
+        self._terms = TermCounter(terms, language, variants)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(hits, occurrences): a term that is spoken once and written twice is one hit."""
@@ -72,14 +81,17 @@ class TermPrecision:
     Args:
         terms: all terms of the list.
         language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
     """
 
     name = "term precision"
     higher_is_better = True
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language)
+        self._terms = TermCounter(terms, language, variants)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(hits, written)."""
@@ -99,14 +111,17 @@ class FalseInsertions:
     Args:
         terms: all terms of the list.
         language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
     """
 
     name = "false insertions"
     higher_is_better = False
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language)
+        self._terms = TermCounter(terms, language, variants)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(insertions, 1)."""

@@ -14,6 +14,7 @@ from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_json, hash_text
 from mmtune.metrics.terms import TermCounter
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.modality import find_modality
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
@@ -58,7 +59,8 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     heard = hear(predictor, active, [*test, *general])
     for place, more in enumerate(heard_beside(predictor, options, seen | unseen, test)):
         heard[place] |= more
-    everything = TermCounter(seen | unseen, options.language)
+    variants = read_variants(options)
+    everything = TermCounter(seen | unseen, options.language, variants)
     clusters = [
         *_clusters(test, everything, options), *_clusters(general, everything, options)
     ]  # fmt: skip
@@ -77,13 +79,14 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     items += long_form(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
     write_predictions(path, items)
-    found = list(measures(items, seen, unseen, options))
+    found = list(measures(items, seen, unseen, options, variants))
     return Comparison(
         modality="speech",
         measures=found,
         headline=headline(config.name, found),
         examples=examples(items, seen, options),
         files={"predictions": path},
+        tables=variants.tables(),
         calibration=reliability(items, options.language),
     )
 
@@ -98,11 +101,19 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
         path = find_terms(options.terms)
         named |= {term.text for term in read_terms(path, options.language)}
     by_key = {normalize(term, options.language): term for term in sorted(named)}
-    counter = TermCounter(named, options.language)
+    counter = TermCounter(named, options.language, read_variants(options))
     trained = {
         by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
     }
     return trained, set(by_key.values()) - trained
+
+
+def read_variants(options: SpeechOptions) -> Variants:
+    """Other spellings of the term list's terms."""
+    if options.terms is None:
+        return STRICT
+    terms = read_terms(find_terms(options.terms), options.language)
+    return Variants({term.text: term.variants for term in terms}, options.language)
 
 
 def retention_rows(

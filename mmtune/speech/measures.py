@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import reduce
 
 from mmtune.evaluate.compare import Bin, Measure
@@ -25,6 +26,7 @@ from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.hallucination import HallucinatedWords
 from mmtune.metrics.language import LanguageAccuracy
 from mmtune.metrics.terms import FalseInsertions, TermPrecision, TermRecall
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.metrics.wer import CharacterErrors, WordErrors
 from mmtune.predict import Metric, Stat
 from mmtune.speech.heard import GENERAL, Item
@@ -39,7 +41,11 @@ FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 
 
 def measures(
-    items: Sequence[Item], seen: set[str], unseen: set[str], options: SpeechOptions
+    items: Sequence[Item],
+    seen: set[str],
+    unseen: set[str],
+    options: SpeechOptions,
+    variants: Variants = STRICT,
 ) -> Iterable[Measure]:
     """Every figure that the items allow, in the order of the report.
 
@@ -47,6 +53,7 @@ def measures(
         items: of all slices.
         seen: terms that training transcripts hold.
         unseen: the list's others.
+        variants: spellings that count as right; strict figures are then given beside.
     """
     language = options.language
     test = [item for item in items if item.kind == "test"]
@@ -58,21 +65,18 @@ def measures(
             slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
     for suffix, some in slices.items():
         for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
-            keys = {normalize(term, language) for term in terms}
-            spoken = [item for item in some if item.terms & keys]
-            if spoken:
-                yield measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
-        yield measure(WordErrors(language), f"test{suffix}", some)
+            yield from _recall(f"{name}{suffix}", some, terms, language, variants)
+        yield measure(WordErrors(language, variants), f"test{suffix}", some)
+        if variants:
+            yield _strictly(WordErrors(language), f"test{suffix}", some)
     yield measure(CharacterErrors(language), "test", test)
     for name, some in (("test", test), (GENERAL, general)):
         yield from _as_read(name, some, language)
         yield from _confidence(name, some, language)
-    insertions = FalseInsertions(seen | unseen, language)
+    insertions = FalseInsertions(seen | unseen, language, variants)
     if seen or unseen:
         yield measure(insertions, "test", test)
-        precision = measure(TermPrecision(seen | unseen, language), "test", test)
-        if any(math.isfinite(i.value) for i in (precision.adapter, *precision.references.values())):
-            yield precision
+        yield from _precision(test, seen | unseen, language, variants)
     if general:
         yield measure(WordErrors(language), GENERAL, general)
         if seen or unseen:
@@ -109,6 +113,33 @@ def measures(
                 yield measure(metric, kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _recall(
+    name: str, items: Sequence[Item], terms: set[str], language: str, variants: Variants
+) -> Iterable[Measure]:
+    keys = {normalize(term, language) for term in terms}
+    if spoken := [item for item in items if item.terms & keys]:
+        yield measure(TermRecall(terms, language, variants), name, spoken)
+        if variants:
+            yield _strictly(TermRecall(terms, language), name, spoken)
+
+
+def _precision(
+    items: Sequence[Item], terms: set[str], language: str, variants: Variants
+) -> Iterable[Measure]:
+    found = [measure(TermPrecision(terms, language, variants), "test", items)]
+    if variants:
+        found.append(_strictly(TermPrecision(terms, language), "test", items))
+    for each in found:
+        if any(math.isfinite(i.value) for i in (each.adapter, *each.references.values())):
+            yield each
+
+
+def _strictly(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
+    """A figure for which only the list's own spelling counts."""
+    found = measure(metric, name, items)
+    return replace(found, metric=f"{found.metric}, strict")
 
 
 def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
