@@ -81,6 +81,9 @@ class Comparison:
     examples: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
     tables: list[Table] = field(default_factory=list)
+    # Seconds of sound that a model hears in a second, by model; not part of what is compared, for
+    # another machine, or another program beside this one, gives another.
+    speed: dict[str, float] = field(default_factory=dict, compare=False)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)  # by model, in rising order
 
     def to_json(self) -> dict[str, Any]:

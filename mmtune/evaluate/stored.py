@@ -33,6 +33,7 @@ class _Kept:
     value: str
     image: bool
     details: Mapping[str, Any]
+    seconds: float = 0.0
 
 
 class StoredPredictor(Generic[P]):
@@ -98,7 +99,9 @@ class StoredPredictor(Generic[P]):
                 found = self.predictor.predict(list(missing.values()))
                 self._keep(missing, found)
         return [
-            Prediction(request.row.id, self._value(key), self._known[key].details)
+            Prediction(
+                request.row.id, self._value(key), self._known[key].details, self._known[key].seconds
+            )
             for key, request in zip(keys, requests, strict=True)
         ]
 
@@ -137,7 +140,7 @@ class StoredPredictor(Generic[P]):
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
             value = answer.value if text else self._save(key, answer.value)
-            kept = _Kept(model, value, not text, dict(answer.details))
+            kept = _Kept(model, value, not text, dict(answer.details), round(answer.seconds, 4))
             self._known[key] = kept
             named = {"text": value} if text else {"file": value}
             line = {
@@ -147,6 +150,7 @@ class StoredPredictor(Generic[P]):
                 "seed": request.seed,
                 **named,
                 "details": kept.details,
+                "seconds": kept.seconds,
                 "model": model,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
@@ -191,6 +195,8 @@ def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
             values = json.loads(line)
             image = "file" in values
             value = str(values["file" if image else "text"])
-            yield str(values["key"]), _Kept(str(values["model"]), value, image, values["details"])
+            seconds = float(values.get("seconds", 0.0))
+            model, details = str(values["model"]), values["details"]
+            yield str(values["key"]), _Kept(model, value, image, details, seconds)
         except (ValueError, KeyError, TypeError):
             continue

@@ -21,7 +21,7 @@ from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
 from mmtune.speech.long_form import long_form
 from mmtune.speech.lora import MARKER
-from mmtune.speech.measures import measures, reliability
+from mmtune.speech.measures import measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
@@ -87,6 +87,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         examples=examples(items, seen, options),
         files={"predictions": path},
         tables=variants.tables(),
+        speed=speed_of(items),
         calibration=reliability(items, options.language),
     )
 

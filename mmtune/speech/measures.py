@@ -36,6 +36,7 @@ from mmtune.speech.options import SpeechOptions
 from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows
 from mmtune.speech.robustness import DEGRADED
 from mmtune.speech.rows import plain_words
+from mmtune.speech.stages import seconds_of
 
 FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 
@@ -166,6 +167,22 @@ def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
         model: metric.bins([metric.observe(item.row, item.heard[model]) for item in test])
         for model in test[0].heard
     }
+
+
+def speed_of(items: Sequence[Item]) -> dict[str, float]:
+    """Seconds of sound by seconds of computing of the test items, by model.
+
+    Models share a clip's encoding and a batch; each is charged the whole of the one and its share
+    of the other. Adapters in the encoder's top layers cost more, and so do long texts.
+    """
+    test = [item for item in items if item.kind == "test"]
+    found: dict[str, float] = {}
+    for model in test[0].heard if test else ():
+        timed = [item for item in test if item.heard[model].seconds]
+        if timed:
+            sound = sum(seconds_of(item.row) for item in timed)
+            found[model] = sound / sum(item.heard[model].seconds for item in timed)
+    return found
 
 
 def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
