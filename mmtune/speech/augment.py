@@ -114,7 +114,7 @@ def babble(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64]:
     """
     total = np.zeros(len(samples))
     for _ in range(VOICES):
-        voice = change_speed(samples[::-1], float(rng.uniform(*VOICE_SPEED)))
+        voice = change_speed(samples[::-1].copy(), float(rng.uniform(*VOICE_SPEED)))
         repeated = np.resize(voice, len(samples)).astype(np.float64)
         total += np.roll(repeated, int(rng.integers(max(1, len(samples)))))
     return total

@@ -5,8 +5,8 @@ Each hears the test rows as base and adapter do, so that the report has them sid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mmtune.data.rows import Row
@@ -114,8 +114,8 @@ class Retrieving:
             if prompt is not None:
                 again[i] = _with(request, prompt)
         for i, second in zip(again, self.predictor.predict(list(again.values())), strict=True):
-            if agrees(_heard(found[i]), _heard(second)):
-                found[i] = second
+            kept = second if agrees(_heard(found[i]), _heard(second)) else found[i]
+            found[i] = replace(kept, seconds=found[i].seconds + second.seconds)
         return found
 
 
@@ -139,7 +139,7 @@ def _heard(prediction: Prediction) -> Heard:
 def heard_beside(
     predictor: StoredPredictor[SpeechPredictor],
     options: SpeechOptions,
-    terms: Iterable[str],
+    terms: Collection[str],
     rows: Sequence[Row],
 ) -> list[dict[str, Prediction]]:
     """What each system of `task.beside` writes for each row, by the system's name.
@@ -165,7 +165,7 @@ def heard_beside(
     return found
 
 
-def _listed(options: SpeechOptions, terms: Iterable[str]) -> TermList:
+def _listed(options: SpeechOptions, terms: Collection[str]) -> TermList:
     own = () if options.terms is None else read_terms(find_terms(options.terms), options.language)
     order = dict.fromkeys([*(term.text for term in own), *sorted(terms)])
     spoken = {term.text: term.spoken for term in own if term.spoken != term.text}
