@@ -103,7 +103,7 @@ def test_joined_rows_are_heard_where_they_were_put(tmp_path: Path) -> None:
     samples = read_row(SpeechRow(id="l", audio=str(tmp_path / "data/long/000.flac"), text="t"))
     lengths = sum(len(read_row(row)) for row in rows)
     assert lengths + 11 * 0.2 * SAMPLE_RATE <= len(samples) <= lengths + 11 * 1.5 * SAMPLE_RATE
-    figures = {(m.metric, m.slice): m for m in measures(found, set(), set(), options)}
+    figures = {(m.metric, m.slice): m for m in measures([*items, *found], set(), set(), options)}
     assert figures["WER", LONG].base.value < figures["WER", PARTS].base.value + 0.15
     assert figures["start error, median s", LONG].base.value < 0.5
     assert figures["drift, s/min", LONG].base.value < 2.0

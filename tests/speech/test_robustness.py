@@ -83,7 +83,7 @@ def test_noise_costs_words_and_every_model_hears_the_same(tmp_path: Path) -> Non
         stored = StoredPredictor(tmp_path, "fingerprint", lambda: counting)
         found = list(degraded(stored, active, items, options, tmp_path))
         assert len(asked) == 2 * len(CONDITIONS)
-    figures = {(m.metric, m.slice): m for m in measures(found, set(), set(), options)}
+    figures = {(m.metric, m.slice): m for m in measures([*items, *found], set(), set(), options)}
     pooled = figures["WER", DEGRADED]
     assert pooled.items == 2 * len(CONDITIONS)
     assert figures["WER", f"{DEGRADED}: babble 5 dB"].items == 2
