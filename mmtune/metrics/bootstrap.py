@@ -132,9 +132,11 @@ def paired_bootstrap(
     differences: list[float] = []
     for indices in _resamples(len(a), clusters, rounds, seed):
         x, y = reduce(a[indices]), reduce(b[indices])
-        if x is not None and y is not None:
+        if x is not None:
             lows.append(x)
+        if y is not None:
             highs.append(y)
+        if x is not None and y is not None:
             differences.append(y - x)
     x, y = reduce(a), reduce(b)
     gap = None if x is None or y is None else y - x

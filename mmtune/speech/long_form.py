@@ -6,7 +6,7 @@ each word gets its times. What it says is then divided among its sentences, whos
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,23 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from mmtune.data.rows import Row
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_json, hash_text
 from mmtune.metrics.aligned import align_words
 from mmtune.predict import Prediction, Request
 from mmtune.speech.audio import SAMPLE_RATE, content_of, read_row
+from mmtune.speech.augment import sounding
 from mmtune.speech.heard import Active, Item, hear
 from mmtune.speech.mix import PAUSE, join_clips
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.rows import Segment, SpeechRow
+from mmtune.speech.rows import SpeechRow
 from mmtune.speech.stages import LONGEST, seconds_of
 from mmtune.speech.transcribe import listen
 from mmtune.speech.transcript import make_transcript
+from mmtune.speech.vad import windows
 
 LONG, PARTS = "long form", "long form, in parts"
 SECONDS = 120.0  # of a recording: some windows, so that errors of cutting and of times can add up
@@ -36,11 +39,11 @@ VERSION = 1  # raised when the same rows would be joined otherwise
 
 @dataclass(frozen=True)
 class Recording:
-    """Rows in one file, and when each is said."""
+    """Rows in one file, and when each begins to be said, in seconds."""
 
     row: SpeechRow
     items: tuple[Item, ...]
-    segments: tuple[Segment, ...]
+    starts: tuple[float, ...]
 
 
 class LongForm:
@@ -139,13 +142,28 @@ def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     key = hash_json({"version": VERSION, "rows": [row.content or content_of(row) for row in rows]})
     rng = np.random.default_rng(int(key[:15], 16))
     pauses = [round(float(pause), 2) for pause in rng.uniform(*PAUSE, len(rows) - 1)]
-    samples, segments = join_clips(rows, pauses, rng)
+    samples, _, places = join_clips(rows, pauses, rng)
     path = (folder / f"{name}.flac").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.clip(samples, -1, 1), SAMPLE_RATE)
-    text = " ".join(segment.text for segment in segments)
-    row = SpeechRow(id=f"long/{name}", audio=str(path), text=text, content=key)
-    return Recording(row, tuple(items), segments)
+    text = " ".join(" ".join(row.reference.split()) for row in rows)
+    whole = SpeechRow(id=f"long/{name}", audio=str(path), text=text, content=key)
+    starts = [place + first_word(row) for place, row in zip(places, rows, strict=True)]
+    return Recording(whole, tuple(items), tuple(round(start, 3) for start in starts))
+
+
+def first_word(row: Row) -> float:
+    """When a row's first word begins, in seconds: as it says, or as the speech detector hears it.
+
+    What is merely louder than silence won't do: clips of speechocean762 have half a second of
+    breath and clicks before the first word.
+    """
+    named = getattr(row, "segments", ())
+    if named:
+        return float(named[0].start)
+    clip = read_row(row)
+    found = windows(clip)
+    return found[0].start if found else sounding(clip)[0] / SAMPLE_RATE
 
 
 def divide(recording: Recording, answer: Prediction, language: str) -> list[Prediction]:
@@ -158,8 +176,8 @@ def divide(recording: Recording, answer: Prediction, language: str) -> list[Pred
     Args:
         answer: of `LongForm`.
     """
-    said = [(word, place) for place, segment in enumerate(recording.segments)
-            for word in normalize(segment.text, language).split()]  # fmt: skip
+    said = [(word, place) for place, item in enumerate(recording.items)
+            for word in normalize(item.row.reference, language).split()]  # fmt: skip
     words: Sequence[Sequence[Any]] = answer.details["words"]
     pieces = [(piece, place) for place, word in enumerate(words)
               for piece in normalize(str(word[0]), language).split()]  # fmt: skip
@@ -176,18 +194,14 @@ def divide(recording: Recording, answer: Prediction, language: str) -> list[Pred
                 starts[at] = float(words[place][1])
         if own is not None:
             last = at
-    texts = [""] * len(recording.segments)
+    texts = [""] * len(recording.items)
     at = 0
     for place, word in enumerate(words):
         at = owner.get(place, at)  # punctuation stays with the word before it
         texts[at] += str(word[0])
     return [
-        Prediction(item.row.id, text.strip(), _times(segment, starts.get(place)))
-        for place, (item, segment, text) in enumerate(
-            zip(recording.items, recording.segments, texts, strict=True)
+        Prediction(item.row.id, text.strip(), {"known": known, "heard": starts.get(place)})
+        for place, (item, known, text) in enumerate(
+            zip(recording.items, recording.starts, texts, strict=True)
         )
     ]
-
-
-def _times(segment: Segment, heard: float | None) -> Mapping[str, float | None]:
-    return {"known": segment.start, "heard": heard}

@@ -12,6 +12,7 @@ from mmtune.evaluate.compare import Bin, Measure
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
     Interval,
+    bootstrap,
     by_cluster,
     crossed,
     paired_bootstrap,
@@ -208,12 +209,14 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
         notes.append(f"beyond the control: {signed(beyond)}")
     beside = {
-        model: _paired(stats["base"], own, metric, ways)[1]
+        model: reduce(wider, [bootstrap(own, metric.reduce, clusters=labels) for labels in ways])
         for model, own in stats.items()
         if model not in ("base", "adapter", "control")
     }
     if len(ways) > 1:
-        notes.append("speakers and sentences cross: of both ways to resample, the wider interval")
+        kinds = sorted({label[0] for way in ways for label in way if isinstance(label, tuple)})
+        crossing = " and ".join(f"{kind}s" for kind in kinds)
+        notes.append(f"{crossing} cross: of both ways to resample, the wider interval")
     few, p = "", None
     units = [_unit(item) for item in items]
     if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:

@@ -177,7 +177,7 @@ def _windows(group: list[SpeechRow], start: int, rng: np.random.Generator) -> It
 
 def join_clips(
     rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], tuple[Segment, ...]]:
+) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
     """Rows in one recording, with what lies between words of their own recordings between them.
 
     Args:
@@ -186,14 +186,16 @@ def join_clips(
         rng: draws the pauses' sound.
 
     Returns:
-        [samples], and when each row's first and last sounds are.
+        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
     """
+    starts: list[float] = []
     pieces: list[NDArray[np.float32]] = []
     segments: list[Segment] = []
     at = 0
     for row, pause in zip(rows, (*pauses, 0.0), strict=True):
         clip = read_row(row)
         first, last = augment.sounding(clip)
+        starts.append(at / SAMPLE_RATE)
         segments.append(
             Segment(
                 start=round((at + first) / SAMPLE_RATE, 2),
@@ -204,11 +206,11 @@ def join_clips(
         gap = augment.room_tone(clip, int(pause * SAMPLE_RATE), rng)
         pieces += [clip, gap]
         at += len(clip) + len(gap)
-    return np.concatenate(pieces), tuple(segments)
+    return np.concatenate(pieces), tuple(segments), tuple(starts)
 
 
 def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
-    samples, segments = join_clips(join.rows, join.pauses, rng)
+    samples, segments, _ = join_clips(join.rows, join.pauses, rng)
     earlier = " ".join(" ".join(row.text.split()) for row in join.before)
     row = join.rows[0]
     audio = samples[: int(LONGEST * SAMPLE_RATE)]

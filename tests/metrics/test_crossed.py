@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmtune.metrics.bootstrap import Interval, crossed, paired_bootstrap, wider
+from mmtune.metrics.terms import TermPrecision
 from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.heard import Item
@@ -35,6 +36,18 @@ def test_the_wider_one() -> None:
     assert wider(narrow, undefined) is narrow
 
 
+def test_a_model_keeps_its_interval_where_the_other_has_none() -> None:
+    # A base that writes no term has no precision; the adapter's is known all the same.
+    base, adapter = (
+        [np.array([0.0, 0.0])] * 8,
+        [np.array([float(i % 4 > 0), 1.0]) for i in range(8)],
+    )
+    own, other, gap = paired_bootstrap(base, adapter, TermPrecision([]).reduce)
+    assert np.isnan([own.value, own.low, gap.value, gap.high]).all()
+    assert other.value == 0.75
+    assert other.low < 0.75 < other.high
+
+
 def items(by: str, repeat: bool = True) -> list[Item]:
     """Errors that depend on the sentence, or on the speaker, alone."""
     rng = np.random.default_rng(3)
@@ -59,7 +72,7 @@ def items(by: str, repeat: bool = True) -> list[Item]:
 def test_the_effect_that_dominates_sets_the_width(by: str) -> None:
     some = items(by)
     found = measure(WordErrors(), "test", some)
-    assert "speakers and sentences cross" in found.note
+    assert "sentences and speakers cross: " in found.note
     metric = WordErrors()
     stats = {m: [metric.observe(i.row, i.heard[m]) for i in some] for m in ("base", "adapter")}
 
@@ -88,4 +101,4 @@ def _rates(some: list[Item]) -> list[float]:
 
 def test_nothing_is_said_where_nothing_crosses() -> None:
     found = measure(WordErrors(), "test", items("speaker", repeat=False))
-    assert "cross" not in found.note
+    assert " cross: " not in found.note

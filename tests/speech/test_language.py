@@ -51,7 +51,7 @@ def test_decoding_hears_what_detection_hears_whatever_it_is_told(tmp_path: Path)
     manifest = synthesize(everyday_speech("de")[:1], tmp_path, "de")
     german = next(manifest.parent.glob("audio/*"))
     clips = [read_audio(real_rows(1)[0].path), read_audio(german)]
-    hidden = torch.stack(AudioStage(base).encode_audio(clips, 8))
+    hidden = torch.stack(AudioStage(base).encode_audio(clips, 30))
     assert detect_language(base.model, hidden) == ["en", "de"]
     prefixes = [prefix_ids(base, "fr"), prefix_ids(base, "en", "some words before it")]
     for beams in (1, 2):
