@@ -100,7 +100,7 @@ def long_form(
     Returns:
         Items of the kind `LONG`, with what the long transcript says in the sentence's place and
         when ("known" and "heard" in the details, seconds); and of the kind `PARTS`, the same
-        sentences as they were heard by themselves. A recording's are one cluster.
+        sentences as they were heard by themselves. Of several recordings, each is one cluster.
     """
     recordings = list(_recordings(items, options, folder / "data" / "long"))
     heard = hear(predictor.variant("long form", LongForm), active, [r.row for r in recordings])
@@ -109,8 +109,10 @@ def long_form(
         parts = {
             model: divide(recording, answer, options.language) for model, answer in each.items()
         }
-        cluster = "recording", recording.row.id
         for place, item in enumerate(recording.items):
+            # One recording can't be resampled: then its sentences are, as if each were alone.
+            several = len(recordings) > 1
+            cluster = ("recording", recording.row.id) if several else item.cluster
             own = {model: parts[model][place] for model in parts}
             found.append(replace(item, heard=own, cluster=cluster, kind=LONG))
             found.append(replace(item, cluster=cluster, kind=PARTS))

@@ -99,7 +99,7 @@ def test_joined_rows_are_heard_where_they_were_put(tmp_path: Path) -> None:
     alone = [item for item in found if item.kind == PARTS]
     # All that there is makes one recording; a second would be shorter than a window.
     assert len(joined) == len(alone) == 8
-    assert {item.cluster for item in found} == {("recording", "long/000")}
+    assert {item.cluster for item in found} == {item.cluster for item in items}  # one isn't enough
     samples = read_row(SpeechRow(id="l", audio=str(tmp_path / "data/long/000.flac"), text="t"))
     lengths = sum(len(read_row(row)) for row in rows)
     assert lengths + 7 * 0.2 * SAMPLE_RATE <= len(samples) <= lengths + 7 * 1.5 * SAMPLE_RATE
