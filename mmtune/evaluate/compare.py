@@ -39,6 +39,39 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Table:
+    """What a reader has to know beside the figures.
+
+    Attributes:
+        title: what it is, and what follows from it.
+        columns: of each row.
+        rows: text.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Predictions of like confidence: how sure the model was, and how often it was right.
+
+    Attributes:
+        low, high: between which the confidences are.
+        confidence: their mean.
+        accuracy: share of them that is right.
+        n: how many; never 0.
+    """
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that a report shows of a run, besides its log."""
 
@@ -47,6 +80,11 @@ class Comparison:
     headline: str  # one line for the terminal
     examples: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
+    tables: list[Table] = field(default_factory=list)
+    # Seconds of sound that a model hears in a second, by model; not part of what is compared, for
+    # another machine, or another program beside this one, gives another.
+    speed: dict[str, float] = field(default_factory=dict, compare=False)
+    calibration: dict[str, list[Bin]] = field(default_factory=dict)  # by model, in rising order
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as null."""

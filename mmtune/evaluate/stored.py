@@ -22,6 +22,7 @@ IMAGES = "answers"  # the folder of images beside it
 CHUNK = 64  # requests after which answers are written down
 
 P = TypeVar("P", bound=Predictor)
+Q = TypeVar("Q", bound=Predictor)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class _Kept:
     value: str
     image: bool
     details: Mapping[str, Any]
+    seconds: float = 0.0
 
 
 class StoredPredictor(Generic[P]):
@@ -65,7 +67,7 @@ class StoredPredictor(Generic[P]):
             self._predictor = self._open()
         return self._predictor
 
-    def variant(self, name: str, change: Callable[[P], P]) -> StoredPredictor[P]:
+    def variant(self, name: str, change: Callable[[P], Q]) -> StoredPredictor[Q]:
         """The same models asked otherwise; the variant reads and writes the same file.
 
         Args:
@@ -97,7 +99,9 @@ class StoredPredictor(Generic[P]):
                 found = self.predictor.predict(list(missing.values()))
                 self._keep(missing, found)
         return [
-            Prediction(request.row.id, self._value(key), self._known[key].details)
+            Prediction(
+                request.row.id, self._value(key), self._known[key].details, self._known[key].seconds
+            )
             for key, request in zip(keys, requests, strict=True)
         ]
 
@@ -136,7 +140,7 @@ class StoredPredictor(Generic[P]):
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
             value = answer.value if text else self._save(key, answer.value)
-            kept = _Kept(model, value, not text, dict(answer.details))
+            kept = _Kept(model, value, not text, dict(answer.details), round(answer.seconds, 4))
             self._known[key] = kept
             named = {"text": value} if text else {"file": value}
             line = {
@@ -146,6 +150,7 @@ class StoredPredictor(Generic[P]):
                 "seed": request.seed,
                 **named,
                 "details": kept.details,
+                "seconds": kept.seconds,
                 "model": model,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
@@ -190,6 +195,8 @@ def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
             values = json.loads(line)
             image = "file" in values
             value = str(values["file" if image else "text"])
-            yield str(values["key"]), _Kept(str(values["model"]), value, image, values["details"])
+            seconds = float(values.get("seconds", 0.0))
+            model, details = str(values["model"]), values["details"]
+            yield str(values["key"]), _Kept(model, value, image, details, seconds)
         except (ValueError, KeyError, TypeError):
             continue

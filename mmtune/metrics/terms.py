@@ -1,7 +1,7 @@
 """Terms: how many of those spoken are written, and how many are written that nobody spoke.
 
-A term counts only if it is written exactly, after normalization, as whole words. Recall and false
-insertions belong together: a model that writes terms everywhere has a perfect recall.
+A term counts only if it is written exactly, after normalization, as whole words. Recall belongs
+beside precision and false insertions: a model that writes terms everywhere has a perfect recall.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.metrics.wer import scored
 from mmtune.predict import Prediction, Stat
 from mmtune.speech.normalize import normalize
@@ -24,9 +25,13 @@ class TermCounter:
     Args:
         terms: as a person writes them; several words are allowed.
         language: of the terms.
+        variants: spellings that count as a term's.
     """
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
+        self._variants = variants
         written = {normalize(term, language) for term in terms} - {""}
         longest_first = sorted(written, key=lambda term: (-len(term), term))
         # (?!) matches nothing: without terms there is nothing to find.
@@ -35,7 +40,8 @@ class TermCounter:
 
     def count(self, normalized: str) -> Counter[str]:
         """How often each term stands in `normalized`."""
-        return Counter(match.group() for match in self._pattern.finditer(normalized))
+        text = self._variants(normalized)
+        return Counter(match.group() for match in self._pattern.finditer(text))
 
 
 class TermRecall:
@@ -44,14 +50,17 @@ class TermRecall:
     Args:
         terms: which terms to look for: all, the ones that were trained, the ones that weren't.
         language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
     """
 
     name = "term recall"
     higher_is_better = True
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language)
+        self._terms = TermCounter(terms, language, variants)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(hits, occurrences): a term that is spoken once and written twice is one hit."""
@@ -66,20 +75,53 @@ class TermRecall:
         return float(matrix[:, 0].sum() / spoken) if spoken else None
 
 
+class TermPrecision:
+    """Share of written terms that were spoken. An item's statistic is (hits, written).
+
+    Args:
+        terms: all terms of the list.
+        language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
+    """
+
+    name = "term precision"
+    higher_is_better = True
+
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
+        self.language = language
+        self._terms = TermCounter(terms, language, variants)
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """(hits, written)."""
+        reference, hypothesis = scored(row, prediction, self.language)
+        spoken, written = self._terms.count(reference), self._terms.count(hypothesis)
+        return np.array([(spoken & written).total(), written.total()], dtype=np.float64)
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """Hits / written over all items; None if no term is written."""
+        hits, written = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
+        return float(hits / written) if written else None
+
+
 class FalseInsertions:
     """Terms that are written and not spoken, per utterance. Statistic: (insertions, 1).
 
     Args:
         terms: all terms of the list.
         language: of the terms, and of rows that don't name theirs.
+        variants: spellings that count as a term's.
     """
 
     name = "false insertions"
     higher_is_better = False
 
-    def __init__(self, terms: Iterable[str], language: str = "en") -> None:
+    def __init__(
+        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
+    ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language)
+        self._terms = TermCounter(terms, language, variants)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(insertions, 1)."""

@@ -13,6 +13,7 @@ import jiwer
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.predict import Prediction, Stat
 from mmtune.speech.normalize import normalize
 
@@ -28,18 +29,19 @@ class WordErrors:
 
     Args:
         language: for rows that don't name theirs.
+        variants: spellings that count as right, on both sides.
     """
 
     name = "WER"
     higher_is_better = False
 
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
+    def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:
+        self.language, self.variants = language, variants
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(S, D, I, N) of one transcript, both sides normalized."""
         reference, hypothesis = scored(row, prediction, self.language)
-        found = self._align(reference, hypothesis)
+        found = self._align(self.variants(reference), self.variants(hypothesis))
         units = found.hits + found.substitutions + found.deletions
         return np.array(
             [found.substitutions, found.deletions, found.insertions, units], dtype=np.float64

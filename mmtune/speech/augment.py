@@ -35,6 +35,9 @@ TIME_SHARE = 0.15  # of a clip, that one time mask may cover
 QUIET = 10  # percentile of a clip's frames that counts as its silence
 FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # how many, and the widest in mel bins
 
+VOICES = 6  # in a babble: fewer could be followed
+VOICE_SPEED = (0.85, 1.15)
+
 TELEPHONE_RATE = 8_000  # Hz
 TELEPHONE_BAND = (300.0, 3_400.0)  # Hz, ITU-T G.712
 
@@ -89,9 +92,42 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
         rng: draws the noise.
     """
     noise = pink(len(samples), rng)
+    noisy: Samples = np.clip(at_snr(samples, noise, snr_db), -1.0, 1.0).astype(np.float32)
+    return noisy
+
+
+def at_snr(samples: Samples, noise: NDArray[np.float64], snr_db: float) -> NDArray[np.float64]:
+    """[samples] with noise of any level, as loud as the ratio says; it may go beyond full scale."""
     power = np.mean(np.square(samples, dtype=np.float64))
-    noise *= np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
-    return np.clip(samples + noise, -1.0, 1.0).astype(np.float32)
+    gain = np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
+    mixed: NDArray[np.float64] = samples + noise * gain
+    return mixed
+
+
+def babble(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[samples] of voices without words, of no particular level.
+
+    They are the clip itself, several times over: backwards, at other speeds, from other places. So
+    they have the speaker's own spectrum and the rhythm of speech, and follow from the clip alone.
+    Reversed speech masks by its energy and not by its words (Rhebergen, Versfeld and Dreschler,
+    J. Acoust. Soc. Am. 118, 2005).
+    """
+    total = np.zeros(len(samples))
+    for _ in range(VOICES):
+        voice = change_speed(samples[::-1].copy(), float(rng.uniform(*VOICE_SPEED)))
+        repeated = np.resize(voice, len(samples)).astype(np.float64)
+        total += np.roll(repeated, int(rng.integers(max(1, len(samples)))))
+    return total
+
+
+def overdrive(samples: Samples, share: float) -> Samples:
+    """Recorded too loud: the loudest `share` of a clip's sounding samples is cut off flat."""
+    start, end = sounding(samples)
+    if start == end:
+        return samples
+    limit = float(np.quantile(np.abs(samples[start:end]), 1 - share))
+    cut: Samples = np.clip(samples / max(limit, 1e-9), -1.0, 1.0).astype(np.float32)
+    return cut
 
 
 def telephone(samples: Samples) -> Samples:

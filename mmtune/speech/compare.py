@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
@@ -15,36 +13,27 @@ from mmtune.data.rows import Row
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_json, hash_text
-from mmtune.metrics.bootstrap import (
-    ENOUGH_CLUSTERS,
-    Interval,
-    bootstrap,
-    by_cluster,
-    paired_bootstrap,
-    sign_flip,
-)
-from mmtune.metrics.critical import KINDS, CriticalErrors
-from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
-from mmtune.metrics.gap import GroupGap
-from mmtune.metrics.hallucination import HallucinatedWords
-from mmtune.metrics.terms import FalseInsertions, TermCounter, TermRecall
-from mmtune.metrics.wer import CharacterErrors, WordErrors
+from mmtune.metrics.terms import TermCounter
+from mmtune.metrics.variants import STRICT, Variants
 from mmtune.modality import find_modality
-from mmtune.predict import Metric
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
+from mmtune.speech.kept import examples, write_predictions
+from mmtune.speech.long_form import long_form
 from mmtune.speech.lora import MARKER
+from mmtune.speech.measures import measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
+from mmtune.speech.probes import probes
+from mmtune.speech.robustness import degraded
+from mmtune.speech.systems import heard_beside
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
-FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
-EXAMPLES = 3  # of each kind
 AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
+TELLS = 2  # raised when an answer has more to it: older ones are then asked for again
 
 
 def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
@@ -68,7 +57,10 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     general = retention_rows(options)
     predictor, active = _asked(config, options, folder)
     heard = hear(predictor, active, [*test, *general])
-    everything = TermCounter(seen | unseen, options.language)
+    for place, more in enumerate(heard_beside(predictor, options, seen | unseen, test)):
+        heard[place] |= more
+    variants = read_variants(options)
+    everything = TermCounter(seen | unseen, options.language, variants)
     clusters = [
         *_clusters(test, everything, options), *_clusters(general, everything, options)
     ]  # fmt: skip
@@ -83,15 +75,20 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         for place, row in enumerate([*test, *general])
     ]
     items += probes(predictor, active, items, options, folder)
+    items += degraded(predictor, active, items, options, folder)
+    items += long_form(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
-    _write(path, items)
-    measures = list(_measures(items, seen, unseen, options))
+    write_predictions(path, items)
+    found = list(measures(items, seen, unseen, options, variants))
     return Comparison(
         modality="speech",
-        measures=measures,
-        headline=headline(config.name, measures),
-        examples=_examples(items, seen, options),
+        measures=found,
+        headline=headline(config.name, found),
+        examples=examples(items, seen, options),
         files={"predictions": path},
+        tables=variants.tables(),
+        speed=speed_of(items),
+        calibration=reliability(items, options.language),
     )
 
 
@@ -105,11 +102,19 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
         path = find_terms(options.terms)
         named |= {term.text for term in read_terms(path, options.language)}
     by_key = {normalize(term, options.language): term for term in sorted(named)}
-    counter = TermCounter(named, options.language)
+    counter = TermCounter(named, options.language, read_variants(options))
     trained = {
         by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
     }
     return trained, set(by_key.values()) - trained
+
+
+def read_variants(options: SpeechOptions) -> Variants:
+    """Other spellings of the term list's terms."""
+    if options.terms is None:
+        return STRICT
+    terms = read_terms(find_terms(options.terms), options.language)
+    return Variants({term.text: term.variants for term in terms}, options.language)
 
 
 def retention_rows(
@@ -184,6 +189,7 @@ def _asked(
 
     fingerprint = hash_json(
         {
+            "tells": TELLS,
             "base": config.base,  # its weights are those that the adapter was trained on
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
@@ -215,160 +221,3 @@ def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions)
         return ("speaker", speaker) if speaker else ("sentence", row.reference)
 
     return [cluster(row) for row in rows]
-
-
-def _measures(
-    items: Sequence[Item], seen: set[str], unseen: set[str], options: SpeechOptions
-) -> Iterable[Measure]:
-    language = options.language
-    test = [item for item in items if item.kind == "test"]
-    general = [item for item in items if item.kind == GENERAL]
-    synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
-    slices = {"": test}
-    if len(synthesizers) > 1:
-        for name in synthesizers:
-            slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
-    for suffix, some in slices.items():
-        for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
-            keys = {normalize(term, language) for term in terms}
-            spoken = [item for item in some if item.terms & keys]
-            if spoken:
-                yield _measure(TermRecall(terms, language), f"{name}{suffix}", spoken)
-        yield _measure(WordErrors(language), f"test{suffix}", some)
-    yield _measure(CharacterErrors(language), "test", test)
-    for name, some in (("test", test), (GENERAL, general)):
-        yield from _as_read(name, some, language)
-    insertions = FalseInsertions(seen | unseen, language)
-    if seen or unseen:
-        yield _measure(insertions, "test", test)
-    if general:
-        yield _measure(WordErrors(language), GENERAL, general)
-        if seen or unseen:
-            yield _measure(insertions, GENERAL, general)
-    for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
-        others = [item for item in items if item.kind == kind]
-        yield _measure(WordErrors(language), kind, others)
-    for name, some in by_group(test).items():
-        yield _measure(WordErrors(language), f"test, {name}", some)
-    for label, groups in by_label(test).items():
-        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
-        if len(large) > 1:
-            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
-            gap = GroupGap(WordErrors(language), numbers)
-            members = [item for some in large for item in some]
-            yield _measure(gap, f"test, by {label}", members)
-    for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
-        if some := [item for item in items if item.kind == kind]:
-            yield _measure(WordErrors(language), kind, some)
-    if some := [item for item in items if item.kind == NONSPEECH]:
-        yield _measure(HallucinatedWords(language), NONSPEECH, some)
-
-
-def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
-    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
-    if items and is_formatted([item.row.reference for item in items]):
-        yield _measure(FormattedWordErrors(language), name, items)
-    for kind in (None, *KINDS):
-        metric = CriticalErrors(language, kind)
-        if any(metric.occurs(item.row, each) for item in items for each in item.heard.values()):
-            yield _measure(metric, name, items)
-
-
-def _measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
-    clusters = [item.cluster for item in items]
-    stats = {
-        model: [metric.observe(item.row, item.heard[model]) for item in items]
-        for model in items[0].heard
-    }
-    base, adapter, gap = paired_bootstrap(
-        stats["base"], stats["adapter"], metric.reduce, clusters=clusters
-    )
-    control, note = None, ""
-    if "control" in stats:
-        control = bootstrap(stats["control"], metric.reduce, clusters=clusters)
-        beyond = paired_bootstrap(
-            stats["control"], stats["adapter"], metric.reduce, clusters=clusters
-        )[2]
-        note = f"beyond the control: {_signed(beyond)}"
-    few, p = "", None
-    units = [_unit(item) for item in items]
-    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
-        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
-        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
-        few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
-        told = few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}"
-        note = f"{note}; {told}" if note else told
-    return Measure(
-        metric.name,
-        name,
-        len(items),
-        base,
-        adapter,
-        gap,
-        metric.higher_is_better,
-        note,
-        control,
-        few=few,
-        p=p,
-    )
-
-
-def _unit(item: Item) -> tuple[str, Hashable]:
-    """What is independent of all others: a speaker, even where there are too few to resample."""
-    kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
-    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
-        return "speaker", speaker
-    return str(kind), item.cluster
-
-
-def _signed(interval: Interval) -> str:
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-
-
-def _words(item: Item) -> dict[str, Any]:
-    return {"reference": item.row.reference} | {
-        name: prediction.value for name, prediction in item.heard.items()
-    }
-
-
-def _write(path: Path, items: Sequence[Item]) -> None:
-    partial_file = path.with_suffix(".partial")
-    with partial_file.open("w", encoding="utf-8") as file:
-        for item in items:
-            values: dict[str, Any] = {
-                "id": item.row.id,
-                "slice": item.kind,
-                "terms": sorted(item.terms),
-            }
-            # So that it can be heard again: `mmtune review` plays it.
-            values["row"] = item.row.model_dump(
-                mode="json", exclude_defaults=True, exclude={"content", "segments", "terms"}
-            )
-            file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
-    partial_file.replace(path)
-
-
-def _examples(
-    items: Sequence[Item], seen: set[str], options: SpeechOptions
-) -> list[dict[str, Any]]:
-    """A few of each kind, by hash and not by result, so that failures show as often as they are."""
-    keys = {normalize(term, options.language) for term in seen}
-    kinds: dict[str, list[Item]] = {}
-    for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
-        if item.kind.startswith(GENERAL) and TIMED not in item.kind:
-            kind = GENERAL
-        elif item.kind == NONSPEECH:
-            kind = NONSPEECH
-        elif item.kind != "test":
-            continue
-        elif item.terms:
-            kind = "seen term" if item.terms & keys else "unseen term"
-        else:
-            kind = "no term"
-        kinds.setdefault(kind, []).append(item)
-    order = ("seen term", "unseen term", "no term", GENERAL, NONSPEECH)
-    return [
-        {"kind": kind, "audio": item.row.path} | _words(item)
-        for kind in order
-        for item in kinds.get(kind, [])[: EXAMPLES * (2 if kind == "seen term" else 1)]
-    ]

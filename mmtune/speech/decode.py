@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -64,12 +65,17 @@ class Spoken:
         no_speech: the probability that the window holds no speech, as the model says at its
             start token.
         no_words: the probability that the text ends before it begins, which decoding forbids.
+        tokens: the log probability of each id.
+        language: the likeliest at the start token (see `detect_language`), whatever the prefix
+            says; None where there is only one. After a prompt, the model has read that.
     """
 
     ids: list[int]
     log_probability: float
     no_speech: float
     no_words: float = 0.0
+    tokens: tuple[float, ...] = ()
+    language: str | None = None
 
 
 def most_ids(seconds: float, most: int = SPOKEN) -> int:
@@ -133,9 +139,11 @@ def decode_scored(
     else:
         found = _beam(decoder, limits, options)
     return [
-        Spoken(ids, total / (len(ids) + 1), silent, ending)
-        for (ids, total), silent, ending in zip(
-            found, decoder.no_speech, decoder.no_words, strict=True
+        Spoken(
+            ids, sum(scores) / (len(ids) + 1), silent, ending, tuple(scores[: len(ids)]), language
+        )
+        for (ids, scores), silent, ending, language in zip(
+            found, decoder.no_speech, decoder.no_words, decoder.languages, strict=True
         )
     ]
 
@@ -177,6 +185,11 @@ class _Decoder:
         self.silent = None if stamps is None else int(stamps) - 1
         self.no_speech = [0.0] * len(prefixes)
         self.no_words = [0.0] * len(prefixes)
+        several = getattr(generation, "is_multilingual", False)
+        names: dict[str, int] = generation.lang_to_id if several else {}
+        self.names = [name.strip("<|>") for name in names]
+        self.name_ids = torch.tensor(list(names.values()), device=device).long()
+        self.languages: list[str | None] = [None] * len(prefixes)
 
     def step(self) -> Tensor:
         """Logits after `input`, [rows, vocabulary] float32, suppressed ids at -inf."""
@@ -196,10 +209,14 @@ class _Decoder:
         )
         first, self.length = self.length == 0, self.length + new
         states = output.last_hidden_state
-        if first and self.silent is not None:
+        if first:
             at_start = states[torch.arange(len(states)), self.starts]
             chances = self.project(at_start).float().softmax(dim=-1)
-            self.no_speech = chances[:, self.silent].tolist()
+            if self.silent is not None:
+                self.no_speech = chances[:, self.silent].tolist()
+            if self.names:
+                best = chances[:, self.name_ids].argmax(dim=-1).tolist()
+                self.languages = [self.names[i] for i in best]
         logits: Tensor = self.project(states[:, -1]).float()
         if first:
             self.no_words = logits.softmax(dim=-1)[:, self.end].tolist()
@@ -242,9 +259,9 @@ def _time_rules(model: Any, decoder: _Decoder) -> Any:
 
 def _greedy(
     decoder: _Decoder, limits: list[int], sampling: Sampling | None, rules: Any = None
-) -> list[tuple[list[int], float]]:
+) -> list[tuple[list[int], list[float]]]:
     results: list[list[int]] = [[] for _ in limits]
-    sums = [0.0] * len(limits)
+    scores: list[list[float]] = [[] for _ in limits]  # of the ids, and of the end
     rows = list(range(len(limits)))  # which row each place of the batch decodes
     running = set(rows)
     draws = [torch.Generator().manual_seed(s) for s in sampling.seeds] if sampling else []
@@ -264,7 +281,7 @@ def _greedy(
         for row, token, value in zip(rows, tokens.tolist(), chosen.tolist(), strict=True):
             if row not in running:
                 continue
-            sums[row] += value
+            scores[row].append(value)
             if token == decoder.end:
                 running.discard(row)
                 continue
@@ -272,7 +289,7 @@ def _greedy(
             if len(results[row]) >= limits[row]:
                 running.discard(row)
         if not running:
-            return list(zip(results, sums, strict=True))
+            return list(zip(results, scores, strict=True))
         if len(running) <= SHRINK * len(rows):
             keep = torch.tensor([i for i, row in enumerate(rows) if row in running])
             keep = keep.to(tokens.device)
@@ -285,13 +302,16 @@ def _greedy(
 
 @dataclass
 class _Search:
-    """One row's beams: ids so far, and what is finished as (score, ids, log probability)."""
+    """One row's beams: ids so far with their summed log probabilities after each.
+
+    What is finished is (score, ids, sums); its end token's sum is the last.
+    """
 
     row: int
     limit: int
     live: list[list[int]]
-    scores: list[float]
-    done: list[tuple[float, list[int], float]]
+    sums: list[list[float]]
+    done: list[tuple[float, list[int], list[float]]]
     over: bool = False
 
     def advance(
@@ -311,13 +331,14 @@ class _Search:
             # Only the best `beams` can finish; the others are there so that enough stay alive.
             if token == end or last:
                 ids = self.live[beam] + ([] if token == end else [token])
-                self.done.append((score / length**options.length_penalty, ids, score))
+                sums = [*self.sums[beam], score]
+                self.done.append((score / length**options.length_penalty, ids, sums))
         self.done.sort(key=lambda each: -each[0])
         del self.done[options.beams :]
         alive = [each for each in candidates if each[2] != end][: options.beams]
         self.live = [[*self.live[beam], token] for _, beam, token in alive]
-        self.scores = [score for score, _, _ in alive]
-        best = self.scores[0] / length**options.length_penalty
+        self.sums = [[*self.sums[beam], score] for score, beam, _ in alive]
+        best = alive[0][0] / length**options.length_penalty
         full = len(self.done) == options.beams
         self.over = last or (full and best <= self.done[-1][0])
         return [beam for _, beam, _ in alive]
@@ -325,15 +346,15 @@ class _Search:
 
 def _beam(
     decoder: _Decoder, limits: list[int], options: DecodeOptions
-) -> list[tuple[list[int], float]]:
-    searches = [_Search(row, limit, [[]], [0.0], []) for row, limit in enumerate(limits)]
-    results: list[tuple[list[int], float]] = [([], 0.0) for _ in limits]
+) -> list[tuple[list[int], list[float]]]:
+    searches = [_Search(row, limit, [[]], [[]], []) for row, limit in enumerate(limits)]
+    results: list[tuple[list[int], list[float]]] = [([], []) for _ in limits]
     width = 1  # beams of each row in the batch; the prefix is decoded once
     while True:
         scores = decoder.log_probabilities()
         device = scores.device
         vocabulary = scores.shape[-1]
-        sums = torch.tensor([s for each in searches for s in each.scores], device=device)
+        sums = torch.tensor([sum(s[-1:]) for each in searches for s in each.sums], device=device)
         totals = (scores + sums[:, None]).view(len(searches), width * vocabulary)
         best, places = totals.topk(2 * options.beams, dim=-1)
         source: list[int] = []
@@ -344,7 +365,8 @@ def _beam(
         left = [i for i, each in enumerate(searches) if not each.over]
         for each in searches:
             if each.over:
-                results[each.row] = max(each.done, key=lambda one: one[0])[1:]
+                _, ids, history = max(each.done, key=lambda one: one[0])
+                results[each.row] = ids, [b - a for a, b in pairwise([0.0, *history])]
         if not left:
             return results
         order = [source[i * options.beams + b] for i in left for b in range(options.beams)]
@@ -368,12 +390,13 @@ def detect_language(model: Any, hidden: Tensor) -> list[str]:
 
     Args:
         hidden: encoder outputs, [rows, frames, width].
+
+    Raises:
+        ValueError: the base knows one language only.
     """
     start = [int(model.generation_config.decoder_start_token_id)]
     decoder = _Decoder(model, hidden, [start] * len(hidden))
-    decoder.suppressed = decoder.suppressed_first = decoder.suppressed[:0]
-    logits = decoder.step()
-    names: dict[str, int] = model.generation_config.lang_to_id
-    ids = torch.tensor(list(names.values()), device=logits.device)
-    best = logits[:, ids].argmax(dim=-1).tolist()
-    return [list(names)[i].strip("<|>") for i in best]
+    if not decoder.names:
+        raise ValueError("the model knows one language only")
+    decoder.step()
+    return [str(language) for language in decoder.languages]

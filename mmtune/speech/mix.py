@@ -175,32 +175,51 @@ def _windows(group: list[SpeechRow], start: int, rng: np.random.Generator) -> It
         at += len(rows)
 
 
-def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
+def join_clips(
+    rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
+    """Rows in one recording, with what lies between words of their own recordings between them.
+
+    Args:
+        rows: at least one.
+        pauses: seconds after each but the last.
+        rng: draws the pauses' sound.
+
+    Returns:
+        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
+    """
+    starts: list[float] = []
     pieces: list[NDArray[np.float32]] = []
     segments: list[Segment] = []
     at = 0
-    for row, pause in zip(join.rows, (*join.pauses, 0.0), strict=True):
+    for row, pause in zip(rows, (*pauses, 0.0), strict=True):
         clip = read_row(row)
         first, last = augment.sounding(clip)
+        starts.append(at / SAMPLE_RATE)
         segments.append(
             Segment(
                 start=round((at + first) / SAMPLE_RATE, 2),
                 end=round((at + last) / SAMPLE_RATE, 2),
-                text=" ".join(row.text.split()),
+                text=" ".join(row.reference.split()),
             )
         )
         gap = augment.room_tone(clip, int(pause * SAMPLE_RATE), rng)
         pieces += [clip, gap]
         at += len(clip) + len(gap)
+    return np.concatenate(pieces), tuple(segments), tuple(starts)
+
+
+def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
+    samples, segments, _ = join_clips(join.rows, join.pauses, rng)
     earlier = " ".join(" ".join(row.text.split()) for row in join.before)
     row = join.rows[0]
-    audio = np.concatenate(pieces)[: int(LONGEST * SAMPLE_RATE)]
+    audio = samples[: int(LONGEST * SAMPLE_RATE)]
     return SpeechRow(
         id=f"mix/{name}",
         split="train",
         audio=_write(audio, name, folder),
         text=" ".join(segment.text for segment in segments),
-        segments=tuple(segments),
+        segments=segments,
         speaker=row.speaker,
         language=row.language,
         prompt=earlier or None,

@@ -10,6 +10,7 @@ from pydantic import Field
 from mmtune.config import Section
 
 Windows = Literal["trimmed", "padded"]
+Beside = Literal["prompt", "retrieval", "adapter + prompt", "adapter + retrieval"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -40,6 +41,11 @@ class SpeechOptions(Section):
     # In the comparison, rows that are heard again with times and on the other windows, and
     # recordings of silence and noise; 0: none.
     probes: Annotated[int, Field(ge=0)] = 40
+    # Test rows that are heard again in noise, among voices, by telephone and clipped; 0: none.
+    robustness: Annotated[int, Field(ge=0)] = 0
+    # Recordings of two minutes that test rows are joined into, and that are transcribed as
+    # `mmtune transcribe` does; 0: none.
+    long_form: Annotated[int, Field(ge=0)] = 0
     beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
 
     # A term list: what is spoken where no recordings are given, and what term recall counts.
@@ -47,6 +53,7 @@ class SpeechOptions(Section):
     carriers: Path | None = None  # sentences with {term}; None: mmtune's own, in English
     utterances: Annotated[int, Field(ge=1)] = 12  # training sentences for each term
     ordinary: bool = False  # a control run: everyday words in the terms' places
+    beside: tuple[Beside, ...] = ()  # other ways to the terms, which the test is heard with too
     control: Path | None = None  # adapter/ of a control run, to compare with
     retention: Path | None = None  # a manifest of other speech, which must not get worse
     retention_rows: Annotated[int, Field(ge=1)] = 40  # of each of its languages, drawn by hash

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from mmtune.speech.decode import (
     PACE,
     SPOKEN,
     DecodeOptions,
+    Spoken,
     decode_scored,
     detect_language,
     most_ids,
@@ -32,6 +34,7 @@ from mmtune.speech.labels import prefix_ids
 from mmtune.speech.lora import MARKER, adapted_from, load_adapters
 from mmtune.speech.options import Windows
 from mmtune.speech.stages import NAME, AudioStage, seconds_of
+from mmtune.speech.words import word_confidences
 from mmtune.train.prefix import Features
 
 ADAPTER = "adapter"
@@ -107,7 +110,11 @@ class SpeechPredictor:
         return other
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order; `details` has the window in seconds and the language.
+        """Transcripts, in order.
+
+        `details` has the window in seconds, the language, the words as they are written, each with
+        the model's confidence ("words"; see `word_confidences`), what `Spoken` says of the whole,
+        and of multilingual bases the language that the model hears, whatever it was told ("heard").
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
@@ -117,7 +124,9 @@ class SpeechPredictor:
         for rows in self._batches([request.row for request in requests]):
             keys = {_key(row) for row in rows}
             members = [i for i, request in enumerate(requests) if _key(request.row) in keys]
+            started = perf_counter()
             hidden, languages = self._hear(rows)
+            encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
             groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
             for i in members:
                 groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
@@ -127,10 +136,23 @@ class SpeechPredictor:
                 at = [places[_key(requests[i].row)] for i in group]
                 prefixes = [self._prefix(rows[place], languages[place]) for place in at]
                 most = [self._most(rows[place]) for place in at]
-                texts = self._speak(hidden[at], prefixes, most, dict(weights))
-                for i, place, text in zip(group, at, texts, strict=True):
-                    details = {"window": window, "language": languages[place]}
-                    results[i] = Prediction(requests[i].row.id, text, details)
+                started = perf_counter()
+                spoken = self._speak(hidden[at], prefixes, most, dict(weights))
+                seconds = encoded + (perf_counter() - started) / len(group)
+                for i, place, each in zip(group, at, spoken, strict=True):
+                    language = languages[place]
+                    details = {
+                        "window": window,
+                        "language": language,
+                        "words": word_confidences(self.base, each, language),
+                        "log_probability": round(each.log_probability, 4),
+                        "no_speech": round(each.no_speech, 4),
+                        "no_words": round(each.no_words, 4),
+                    }
+                    if each.language is not None:
+                        details["heard"] = each.language
+                    text = self.base.text_of(each.ids)
+                    results[i] = Prediction(requests[i].row.id, text, details, seconds)
         return [results[i] for i in range(len(requests))]
 
     def _speak(
@@ -139,13 +161,13 @@ class SpeechPredictor:
         prefixes: Sequence[Sequence[int]],
         most: Sequence[int],
         weights: Mapping[str, float],
-    ) -> list[str]:
-        """Transcripts of the stage's states [rows, frames, width] of one window."""
+    ) -> list[Spoken]:
+        """What the stage's states [rows, frames, width] of one window say; silence has no ids."""
         options = replace(self.options, max_new_tokens=tuple(most))
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
             spoken = decode_scored(self.base.model, heard, prefixes, options)
-        return ["" if is_silence(each) else self.base.text_of(each.ids) for each in spoken]
+        return [replace(each, ids=[], tokens=()) if is_silence(each) else each for each in spoken]
 
     def _most(self, row: Row) -> int:
         most = self.options.max_new_tokens

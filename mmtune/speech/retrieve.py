@@ -60,7 +60,8 @@ def read_list(path: Path) -> Listed:
     spoken: dict[str, str] = {}
     terms: dict[str, None] = {}
     for line in lines:
-        text, _, sound = (part.strip() for part in line.partition("="))
+        left, _, sound = (part.strip() for part in line.partition("="))
+        text = left.partition("|")[0].strip()  # what follows are spellings that count as right
         if text and not text.startswith(("#", "[")):
             terms[text] = None
             if sound:

@@ -3,11 +3,13 @@
     # comments and empty lines are skipped
     metoprolol
     NSTEMI = en stemmy
+    esomeprazole | esomeprazol
     [unseen]
     apixaban
 
-Terms below `[unseen]` are spoken in the test only: they show what an adapter does for words that
-it was never taught.
+After `|` stand other spellings of the same term, which count as right when transcripts are scored.
+Terms below `[unseen]` are spoken in the test only: they show what an adapter does for words that it
+was never taught.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Term:
     text: str  # as a transcript should have it
     spoken: str  # what a synthetic voice reads
     seen: bool = True  # whether training may have it
+    variants: tuple[str, ...] = ()  # other spellings that count as right
 
 
 def find_terms(terms: Path) -> Path:
@@ -82,29 +85,33 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
                 )
             seen = False
             continue
-        text, equals, spoken = (part.strip() for part in line.partition("="))
-        key = normalize(text, language)
+        left, equals, spoken = (part.strip() for part in line.partition("="))
+        spellings = [part.strip() for part in left.split("|")]
         where = f"{path}, line {number}: {line[:LONGEST]!r}"
-        if (
-            not plain_words(text)
-            or not key
-            or len(text) > LONGEST
-            or not text.isprintable()
-            or (equals and not spoken)
-        ):
+        if not all(_is_term(text, language) for text in spellings) or (equals and not spoken):
             raise ConfigError(
                 f"{where} is no term",
-                "write one term a line, or TERM = sounds like; comments begin with #",
+                "write one term a line, TERM | other spelling, or TERM = sounds like; comments "
+                "begin with #",
             )
-        if key in first:
-            raise ConfigError(
-                f"{where} is the term of line {first[key]} again", "remove one of them"
-            )
-        first[key] = number
-        terms.append(Term(text, spoken or text, seen))
+        # A variant that is scored as the term itself is none: "beta-blocker | beta blocker".
+        keys = list(dict.fromkeys(normalize(text, language) for text in spellings))
+        for key in keys:
+            if key in first:
+                raise ConfigError(
+                    f"{where} is the term of line {first[key]} again", "remove one of them"
+                )
+            first[key] = number
+        text, *variants = spellings
+        terms.append(Term(text, spoken or text, seen, tuple(variants)))
     if not any(term.seen for term in terms):
         raise ConfigError(f"{path} holds no term to train", "write one term a line")
     return tuple(terms)
+
+
+def _is_term(text: str, language: str) -> bool:
+    named = plain_words(text) and normalize(text, language)
+    return bool(named) and len(text) <= LONGEST and text.isprintable()
 
 
 class TermFinder:

@@ -8,6 +8,7 @@ decoder writes a token is when it was said. Source: openai/whisper's timing.py, 
 from __future__ import annotations
 
 import codecs
+import math
 import string
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mmtune.speech.base import WhisperBase
+from mmtune.speech.decode import Spoken
 from mmtune.speech.labels import prefix_ids
 from mmtune.speech.normalize import UNSPACED
 
@@ -201,6 +203,34 @@ def smooth(weights: Tensor) -> Tensor:
         return weights
     padded = torch.nn.functional.pad(weights, (half, half), mode="reflect")
     return padded.unfold(-1, MEDIAN, 1).median(dim=-1).values
+
+
+def word_confidences(
+    base: WhisperBase, spoken: Spoken, language: str | None
+) -> list[list[str | float]]:
+    """The words of a text with the model's confidence in each: the geometric mean of its tokens'.
+
+    A mean of log probabilities, so that long words aren't doubted for their length alone.
+
+    Args:
+        base: whose tokens they are.
+        spoken: with a log probability for each id.
+        language: Whisper's code; None is English.
+
+    Returns:
+        [text, confidence] of each, as JSON keeps it; times and other special ids are no words, and
+        punctuation is a word by itself.
+    """
+    end = base.ids["endoftext"]
+    scores = zip(spoken.ids, spoken.tokens, strict=True)
+    text = [(token, score) for token, score in scores if token < end]
+    words: list[list[str | float]] = []
+    place = 0
+    for written, count in group(base.tokenizer, [token for token, _ in text], language):
+        mean = sum(score for _, score in text[place : place + count]) / count
+        words.append([written, round(math.exp(mean), 4)])
+        place += count
+    return words
 
 
 def _jumps(matrix: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -10,8 +10,8 @@ from mmtune.evaluate.compare import Comparison
 from mmtune.metrics.bootstrap import EXACT_FLIPS, by_cluster, sign_flip
 from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.compare import _measure
 from mmtune.speech.heard import Item
+from mmtune.speech.measures import measure
 from mmtune.speech.rows import SpeechRow
 
 
@@ -59,8 +59,8 @@ def test_a_measure_says_where_speakers_are_few(speakers: int, few: str) -> None:
         heard = {"base": Prediction(row.id, "other"), "adapter": Prediction(row.id, row.text)}
         cluster = ("speaker", speaker) if speakers >= 20 else ("sentence", row.text)
         items.append(Item(row, heard, cluster))
-    measure = _measure(WordErrors(), "test", items)
-    assert measure.few == (f"not enough {few}" if few else "")
-    assert measure.p == (2 / 64 if few else None)
-    back = Comparison.from_json(Comparison("speech", [measure], "").to_json()).measures[0]
-    assert (back.few, back.p) == (measure.few, measure.p)
+    found = measure(WordErrors(), "test", items)
+    assert found.few == (f"not enough {few}" if few else "")
+    assert found.p == (2 / 64 if few else None)
+    back = Comparison.from_json(Comparison("speech", [found], "").to_json()).measures[0]
+    assert (back.few, back.p) == (found.few, found.p)

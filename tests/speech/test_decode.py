@@ -22,8 +22,8 @@ def hidden() -> torch.Tensor:
     return torch.stack(AudioStage(loaded(TINY)).encode_audio(clips, 8))
 
 
-def by_hand(prefix: list[int], ids: list[int], heard: torch.Tensor) -> tuple[float, float]:
-    """Mean log probability and no-speech probability from one pass of transformers' model."""
+def by_hand(prefix: list[int], ids: list[int], heard: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Log probabilities and no-speech probability from one pass of transformers' model."""
     base = loaded(TINY)
     generation = base.model.generation_config
     whole = torch.tensor([[*prefix, *ids]])
@@ -38,8 +38,8 @@ def by_hand(prefix: list[int], ids: list[int], heard: torch.Tensor) -> tuple[flo
     logits[:, generation.suppress_tokens] = -torch.inf
     logits[0, generation.begin_suppress_tokens] = -torch.inf
     chosen = [*ids, base.ids["endoftext"]]
-    total = logits.log_softmax(-1)[torch.arange(len(chosen)), chosen].sum()
-    return float(total) / len(chosen), no_speech
+    scores = logits.log_softmax(-1)[torch.arange(len(chosen)), chosen]
+    return scores, no_speech
 
 
 @needs(TINY)
@@ -49,12 +49,15 @@ def test_probabilities_are_the_models_own(hidden: torch.Tensor) -> None:
     hidden = hidden[:2]  # the third repeats itself, and has no end
     found = decode_scored(base.model, hidden, prefixes, DecodeOptions(max_new_tokens=LIMIT))
     for each, prefix, heard in zip(found, prefixes, hidden, strict=True):
-        mean, no_speech = by_hand(prefix, each.ids, heard)
-        assert each.log_probability == pytest.approx(mean, abs=1e-3)
+        scores, no_speech = by_hand(prefix, each.ids, heard)
+        assert each.log_probability == pytest.approx(float(scores.mean()), abs=1e-3)
+        assert each.tokens == pytest.approx(scores[:-1].tolist(), abs=1e-3)
         assert each.no_speech == pytest.approx(no_speech, abs=1e-4)
     options = DecodeOptions(beams=3, max_new_tokens=LIMIT)
     (beam,) = decode_scored(base.model, hidden[:1], prefixes[:1], options)
     assert beam.no_speech == pytest.approx(found[0].no_speech, abs=1e-6)
+    scores, _ = by_hand(prefixes[0], beam.ids, hidden[0])
+    assert beam.tokens == pytest.approx(scores[:-1].tolist(), abs=0.05)
     # Beams count suppressed ids' probability too, so that theirs may be a little lower.
     assert beam.log_probability > found[0].log_probability - 0.05
 

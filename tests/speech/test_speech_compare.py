@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mmtune.evaluate.suite import load_suite
 from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
 from mmtune.modality import find_modality
+from mmtune.predict import Prediction
 from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.synthesize import make_plan, synthesize
@@ -161,6 +163,19 @@ def test_transcripts_are_not_asked_for_twice(
         score_windows="trimmed", control=folder / "control", retention=dataset.source, probes=2
     )
     assert compare(config(options), dataset, folder).to_json() == comparison.to_json()
+
+
+@needs_speech
+def test_speed_is_told_and_not_compared(compared: tuple[Comparison, Path]) -> None:
+    comparison, folder = compared
+    assert set(comparison.speed) == {"base", "adapter", "control"}
+    assert all(speed > 0 for speed in comparison.speed.values())
+    lines = (folder / "answers.jsonl").read_text("utf-8").splitlines()
+    assert all(json.loads(line)["seconds"] > 0 for line in lines)
+    assert comparison == replace(comparison, speed={})
+    assert comparison != replace(comparison, headline="")
+    assert Prediction("r", "text", {}, 1.0) == Prediction("r", "text", {}, 2.0)
+    assert comparison.calibration["base"]
 
 
 @needs_speech

@@ -122,7 +122,12 @@ def test_prompts_and_languages_are_the_rows_own(predictor: SpeechPredictor) -> N
     prompted = row.model_copy(update={"prompt": "THANK YOU, SO MUCH!"})
     plain, primed = predictor.predict([Request(row), Request(prompted)])
     assert plain.value != primed.value
-    assert plain.details == {"window": 5, "language": None}
+    assert (plain.details["window"], plain.details["language"]) == (5, None)
+    words = plain.details["words"]
+    assert "".join(word for word, _ in words).strip() == plain.value
+    assert all(0 < confidence <= 1 for _, confidence in words)
+    assert words != primed.details["words"]
+    assert "heard" not in plain.details  # it knows one language only
 
 
 @needs(BASE)
@@ -132,6 +137,7 @@ def test_a_multilingual_base_hears_or_is_told(tmp_path: Path) -> None:
     heard = SpeechPredictor(loaded(BASE), {})
     found = heard.predict([Request(rows[0]), Request(told)])
     assert [p.details["language"] for p in found] == ["en", "de"]
+    assert [p.details["heard"] for p in found] == ["en", "en"]  # whatever it is told
 
 
 @needs(TINY)

@@ -1,0 +1,77 @@
+"""How far the times of a long transcript are from when its sentences were said.
+
+Predictions have both in their details, in seconds from the recording's beginning: "known", and
+"heard", None for a sentence whose first word has no counterpart (WER counts it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmtune.data.rows import Row
+from mmtune.predict import Prediction, Stat
+
+
+def _known_and_late(prediction: Prediction) -> tuple[float, float]:
+    known, heard = prediction.details["known"], prediction.details["heard"]
+    return float(known), float("nan") if heard is None else float(heard) - float(known)
+
+
+class StartError:
+    """A quantile of |heard - known| over sentences, in seconds. Statistic: (heard - known).
+
+    Args:
+        quantile: 0.5 for the median.
+        name: of the metric.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, quantile: float, name: str) -> None:
+        self.quantile, self.name = quantile, name
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """(heard - known), nan where it wasn't heard."""
+        return np.array([_known_and_late(prediction)[1]])
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """None where no sentence was heard."""
+        late = np.abs(np.asarray(stats, dtype=np.float64).ravel())
+        late = late[np.isfinite(late)]
+        return float(np.quantile(late, self.quantile)) if len(late) else None
+
+
+class Drift:
+    """How fast times go wrong: |slope| of heard - known over known, seconds a minute.
+
+    A least-squares line through all sentences. Statistic: (1, t, d, t², t·d), zeros where a
+    sentence wasn't heard.
+    """
+
+    name = "drift, s/min"
+    higher_is_better = False
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """The sums of one sentence, t in minutes and d in seconds."""
+        known, late = _known_and_late(prediction)
+        if not np.isfinite(late):
+            return np.zeros(5)
+        minutes = known / 60
+        return np.array([1.0, minutes, late, minutes**2, minutes * late])
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """None for fewer than two sentences, or all at one time."""
+        n, t, d, tt, td = np.asarray(stats, dtype=np.float64).reshape(-1, 5).sum(axis=0)
+        spread = n * tt - t**2
+        return float(abs(n * td - t * d) / spread) if spread > 1e-9 else None
+
+
+def start_figures() -> tuple[StartError, StartError, Drift]:
+    """What is said of the times of a long recording."""
+    return (
+        StartError(0.5, "start error, median s"),
+        StartError(0.95, "start error, 95th percentile s"),
+        Drift(),
+    )

@@ -1,0 +1,38 @@
+"""Whether a model knows which language is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmtune.data.rows import Row
+from mmtune.predict import Prediction, Stat
+
+
+class LanguageAccuracy:
+    """Share of rows whose language is the one that the model hears. Statistic: (right, 1).
+
+    Args:
+        language: Whisper's code, of rows that don't name theirs.
+    """
+
+    name = "language accuracy"
+    higher_is_better = True
+
+    def __init__(self, language: str = "en") -> None:
+        self.language = language
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """(right, 1).
+
+        Args:
+            prediction: with Whisper's code as "heard" in its details.
+        """
+        named = getattr(row, "language", None) or self.language
+        return np.array([prediction.details["heard"] == named, 1.0], dtype=np.float64)
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """None without rows."""
+        right, rows = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
+        return float(right / rows) if rows else None
