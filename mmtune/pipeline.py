@@ -162,7 +162,7 @@ def _keep_suite(folder: Path, suite: str | None) -> None:
     if suite is None:
         path.unlink(missing_ok=True)
     elif suite_path(suite).resolve() != path.resolve():
-        path.write_text(suite_path(suite).read_text(encoding="utf-8"), encoding="utf-8")
+        path.write_text(load_suite(suite).dump(), encoding="utf-8")
 
 
 def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mmtune.config import RunConfig, Section, did_you_mean, leaves, read_yaml
@@ -75,6 +76,30 @@ class Suite(Section):
             raise ValueError(f"two gates are called {twice[0]!r}")
         return gates
 
+    def dump(self) -> str:
+        """YAML that `load_suite` reads, whole by itself."""
+        values = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+
+class Extension(Section):
+    """A suite that takes over another's gates: its own come first, and replace those of the same name.
+
+    `main` are its own measures, before the other's.
+    """
+
+    name: Text
+    extends: Text  # a suite's name, or a .yaml file beside this one
+    main: tuple[Selector, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+    def of(self, other: Suite) -> Suite:
+        """The whole suite."""
+        names = {gate.name for gate in self.gates}
+        main = (*self.main, *(one for one in other.main if one not in self.main))
+        gates = (*self.gates, *(gate for gate in other.gates if gate.name not in names))
+        return Suite(name=self.name, modality=other.modality, main=main, gates=gates)
+
 
 def suites() -> list[str]:
     """Names of the suites that come with mmtune."""
@@ -112,10 +137,7 @@ def load_suite(name_or_path: str, modality: str | None = None) -> Suite:
     from mmtune.modality import find_modality
 
     path = suite_path(name_or_path)
-    try:
-        suite = Suite.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise _explain(error, path) from None
+    suite = _read(path)
     if modality is not None and suite.modality != modality:
         raise ConfigError(
             f"{path} is a suite for {suite.modality}, and the run is of {modality}",
@@ -133,6 +155,25 @@ def load_suite(name_or_path: str, modality: str | None = None) -> Suite:
     return suite
 
 
+def _read(path: Path, inner: tuple[Path, ...] = ()) -> Suite:
+    """The suite in `path`, with what it extends; `inner` are those that extend it."""
+    if path.resolve() in inner:
+        chain = " extends ".join(str(one) for one in (*inner, path.resolve()))
+        raise ConfigError(f"a suite extends itself: {chain}", "take one `extends` out")
+    values = read_yaml(path)
+    model = Extension if "extends" in values else Suite
+    try:
+        suite = model.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, path, model) from None
+    if isinstance(suite, Suite):
+        return suite
+    other = suite_path(suite.extends)
+    if suite.extends not in suites():
+        other = path.parent / other
+    return suite.of(_read(other, (*inner, path.resolve())))
+
+
 def unmet(suite: Suite, config: RunConfig) -> Iterator[Gate]:
     """Gates that will lack data, because the setting that they need is off."""
     for gate in suite.gates:
@@ -144,13 +185,13 @@ def unmet(suite: Suite, config: RunConfig) -> Iterator[Gate]:
                 yield gate
 
 
-def _explain(error: ValidationError, path: Path) -> ConfigError:
+def _explain(error: ValidationError, path: Path, whole: type[Section]) -> ConfigError:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     where = _place(first["loc"]) or "the suite"
     if first["type"] == "extra_forbidden":
         inside: dict[str, type[Section]] = {"gates": Gate, "main": Selector}
-        model = inside.get(place[0], Suite) if len(place) > 1 else Suite
+        model = inside.get(place[0], whole) if len(place) > 1 else whole
         return ConfigError(
             f"{path}: unknown key {where!r}", did_you_mean(place[-1], list(model.model_fields))
         )

@@ -331,6 +331,30 @@ def test_a_wrong_suite_is_explained(tmp_path: Path, values: dict[str, object], s
         load_suite(str(path))
 
 
+def test_a_suite_extends_another(tmp_path: Path) -> None:
+    (tmp_path / "ours.yaml").write_text(
+        "name: ours\nextends: speech\nmain:\n  - {metric: CER, slice: test}\ngates:\n"
+        "  - {name: silence, asks: 'Is it silent?', metric: WER, slice: test, at_most: 0}\n"
+    )
+    (tmp_path / "stricter.yaml").write_text("name: stricter\nextends: ours.yaml\n")
+    ours, speech = load_suite(str(tmp_path / "stricter.yaml")), load_suite("speech")
+    assert (ours.name, ours.modality) == ("stricter", "speech")
+    assert [one.metric for one in ours.main] == ["CER", "WER"]
+    assert sorted(g.name for g in ours.gates) == sorted(g.name for g in speech.gates)
+    assert next(g for g in ours.gates if g.name == "silence").metric == "WER"
+    assert [g for g in ours.gates if g.name != "silence"] == [
+        g for g in speech.gates if g.name != "silence"
+    ]
+    pipeline._keep_suite(tmp_path, str(tmp_path / "stricter.yaml"))
+    (tmp_path / "ours.yaml").write_text("name: ours\nextends: stricter.yaml\n")
+    assert load_suite(str(tmp_path / "suite.yaml")) == ours, "the run's own is whole by itself"
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_suite(str(tmp_path / "ours.yaml"))
+    (tmp_path / "ours.yaml").write_text("name: ours\nextends: speech\ngatse: []\n")
+    with pytest.raises(ConfigError, match="did you mean gates"):
+        load_suite(str(tmp_path / "stricter.yaml"))
+
+
 def test_a_suite_is_found_by_name_or_refused() -> None:
     with pytest.raises(ConfigError, match=r"did you mean 'dialect'\?"):
         load_suite("dialekt")
