@@ -83,7 +83,7 @@ class Suite(Section):
 
 
 class Extension(Section):
-    """A suite that takes over another's gates: its own come first, and replace those of the same name.
+    """A suite that takes over another's gates: its own come first, and replace those of one name.
 
     `main` are its own measures, before the other's.
     """
