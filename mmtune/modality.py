@@ -109,11 +109,12 @@ class Modality(Protocol):
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against the run's adapter on the dataset's test rows, paired.
 
         `task` is the one that was just trained: a modality may take its base and features rather
-        than load them again, and nobody uses it afterwards.
+        than load them again, and nobody uses it afterwards. All processes call it, and of several
+        the main one alone gets the comparison and writes files: the others help it to answer.
         """
         ...
 

@@ -149,7 +149,7 @@ class ImageModality:
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against adapter on the test captions: style, nearest training image, a grid."""
         from mmtune.image.compare import compare
         from mmtune.image.task import ImageTask

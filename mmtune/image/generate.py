@@ -131,18 +131,27 @@ class ImagePredictor:
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One image for each request, in order; the prompt is the row's caption."""
-        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
         images: dict[int, Image] = {}
-        for weights, members in groups.items():
-            with active(self.base, dict(weights), self.adapters):
+        for members in self.batches(requests):
+            weights = dict(sorted(requests[members[0]].adapters.items()))
+            with active(self.base, weights, self.adapters):
                 prompts = [requests[i].row.reference for i in members]
                 seeds = [requests[i].seed for i in members]
                 images.update(zip(members, self.sampler.sample(prompts, seeds), strict=True))
         return [
             Prediction(request.row.id, images[i], {"seed": request.seed})
             for i, request in enumerate(requests)
+        ]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """At most `BATCH` requests for the same adapters."""
+        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
+        return [
+            members[start : start + BATCH]
+            for members in groups.values()
+            for start in range(0, len(members), BATCH)
         ]
 
 

@@ -124,7 +124,7 @@ class SpeechModality:
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against adapter on the test rows: word errors and terms; both are loaded anew."""
         from mmtune.speech.compare import compare
 

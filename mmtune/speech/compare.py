@@ -37,7 +37,15 @@ from mmtune.speech.lora import MARKER
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
+from mmtune.speech.probes import (
+    NONSPEECH,
+    TIMED,
+    VARIANTS,
+    by_group,
+    by_label,
+    other_windows,
+    probes,
+)
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
@@ -47,7 +55,7 @@ AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
 
 
-def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
     """Decode the test rows and the retention rows freely with base, adapter and control.
 
     Args:
@@ -55,6 +63,9 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         dataset: its test rows are scored; its training rows say which terms are seen.
         folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
             answers.jsonl aren't decoded again.
+
+    Returns:
+        None in the processes that only decode, see `mmtune.evaluate.shared`.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
@@ -64,25 +75,15 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     test = dataset.split("test")
     if not test:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
-    seen, unseen = divide_terms(options, dataset)
-    general = retention_rows(options)
     predictor, active = _asked(config, options, folder)
-    heard = hear(predictor, active, [*test, *general])
-    everything = TermCounter(seen | unseen, options.language)
-    clusters = [
-        *_clusters(test, everything, options), *_clusters(general, everything, options)
-    ]  # fmt: skip
-    items = [
-        Item(
-            row=row,
-            heard=heard[place],
-            cluster=clusters[place],
-            terms=frozenset(_spoken(everything, row, options)),
-            kind="test" if place < len(test) else _general_kind(row, options),
+    with predictor.asking() as main:
+        if not main:
+            return None
+        seen, unseen = divide_terms(options, dataset)
+        items = _items(
+            predictor, active, test, TermCounter(seen | unseen, options.language), options
         )
-        for place, row in enumerate([*test, *general])
-    ]
-    items += probes(predictor, active, items, options, folder)
+        items += probes(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
     _write(path, items)
     measures = list(_measures(items, seen, unseen, options))
@@ -93,6 +94,30 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         examples=_examples(items, seen, options),
         files={"predictions": path},
     )
+
+
+def _items(
+    predictor: StoredPredictor[SpeechPredictor],
+    active: Active,
+    test: Sequence[Row],
+    terms: TermCounter,
+    options: SpeechOptions,
+) -> list[Item]:
+    """The test rows and the retention rows with what each model writes for them."""
+    general = retention_rows(options)
+    rows = [*test, *general]
+    heard = hear(predictor, active, rows)
+    clusters = [*_clusters(test, terms, options), *_clusters(general, terms, options)]
+    return [
+        Item(
+            row=row,
+            heard=heard[place],
+            cluster=clusters[place],
+            terms=frozenset(_spoken(terms, row, options)),
+            kind="test" if place < len(test) else _general_kind(row, options),
+        )
+        for place, row in enumerate(rows)
+    ]
 
 
 def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
@@ -194,7 +219,10 @@ def _asked(
         }
     )
     chunk = AT_ONCE * len(active)
-    return StoredPredictor(folder, fingerprint, opened, chunk=chunk), active
+    return (
+        StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=VARIANTS),
+        active,
+    )
 
 
 def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:

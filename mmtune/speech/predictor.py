@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,9 +114,8 @@ class SpeechPredictor:
             DataError: a clip can't be read, or is longer than 30 s.
         """
         results: dict[int, Prediction] = {}
-        for rows in self._batches([request.row for request in requests]):
-            keys = {_key(row) for row in rows}
-            members = [i for i, request in enumerate(requests) if _key(request.row) in keys]
+        for members in self.batches(requests):
+            rows = self._rows(requests[i].row for i in members)
             hidden, languages = self._hear(rows)
             groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
             for i in members:
@@ -132,6 +131,27 @@ class SpeechPredictor:
                     details = {"window": window, "language": languages[place]}
                     results[i] = Prediction(requests[i].row.id, text, details)
         return [results[i] for i in range(len(requests))]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """`BATCH` rows of one window and of like length, each with all that asks for it."""
+        size = max(1, BATCH // self.options.beams)
+        asked: dict[tuple[str, ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            asked.setdefault(_key(request.row), []).append(i)
+        windows: dict[int, list[Row]] = {}
+        for row in self._rows(request.row for request in requests):
+            windows.setdefault(self.stage.window(row), []).append(row)
+        return [
+            sorted(i for row in rows[start : start + size] for i in asked[_key(row)])
+            for rows in windows.values()
+            for start in range(0, len(rows), size)
+        ]
+
+    @staticmethod
+    def _rows(rows: Iterable[Row]) -> list[Row]:
+        """Each row once, the shortest first: those of a batch are of like length."""
+        distinct = {_key(row): row for row in rows}
+        return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
 
     def _speak(
         self,
@@ -177,16 +197,6 @@ class SpeechPredictor:
         found = self.features.get([self.stage.part(row) for row in rows])
         hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
         return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        size = max(1, BATCH // self.options.beams)
-        groups: dict[int, dict[tuple[str, ...], Row]] = {}
-        for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
-            groups.setdefault(self.stage.window(row), {})[_key(row)] = row
-        for group in groups.values():
-            distinct = list(group.values())
-            for start in range(0, len(distinct), size):
-                yield distinct[start : start + size]
 
 
 def _key(row: Row) -> tuple[str, ...]:

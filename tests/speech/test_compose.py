@@ -29,16 +29,26 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def make(
-    folder: Path, seed: int, targets: tuple[str, ...] = ("fc1", "q_proj"), **lora: Any
+    folder: Path,
+    seed: int,
+    targets: tuple[str, ...] = ("fc1", "q_proj"),
+    cut: int | None = None,
+    size: float = 0.1,
+    **lora: Any,
 ) -> Path:
-    """An adapter at random with its card."""
+    """An adapter at random with its card.
+
+    Args:
+        cut: of the encoder it adapts the layers from this one on.
+        size: deviation of B.
+    """
     whisper = load_base(TINY)
     options = LoraOptions(**{"rank": 2, "alpha": 3, "targets": targets} | lora)
-    model = attach(whisper, options, seed)
+    model = attach(whisper, options, seed, cut)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * size)
     model.save_pretrained(str(folder), save_embedding_layers=False)
     Card(
         name=folder.name,
