@@ -217,7 +217,12 @@ def _parser() -> _Parser:
     )
     compose.add_argument("--base", help="default: the adapters'")
     compose.add_argument(
-        "--compare", type=Path, metavar="MANIFEST", help="speech on which each is measured"
+        "--compare",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="MANIFEST",
+        help="measure each alone, all together and merged (default: on each run's own test items)",
     )
     compose.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     compose.add_argument("--json", action="store_true", help="print JSON")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,8 +230,9 @@ def compose(options: argparse.Namespace) -> int:
     from mmtune.adapters.gate import write_gate
     from mmtune.console import output, plain_table, quiet_libraries
 
-    if options.compare is not None and not options.compare.exists():
-        raise ConfigError(f"no such file or folder: {options.compare}", "give a manifest.jsonl")
+    data: Path | None = options.compare if isinstance(options.compare, Path) else None
+    if data is not None and not data.exists():
+        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
     method = options.method or "cat"
     for name, methods in (("density", PRUNING), ("seed", DRAWN)):
         if getattr(options, name) is not None and method not in methods:
@@ -260,9 +262,11 @@ def compose(options: argparse.Namespace) -> int:
         merged = merge(weighted, mixing, options.out, base=options.base)
         facts |= {"method": method, "distance": merged.distance}
     if options.compare is not None:
-        from mmtune.adapters.settings import settings_of, try_out
+        from mmtune.adapters.settings import settings_of, trials_of, try_out
 
-        facts["comparison"] = try_out(settings_of(options.out, weighted), options.compare)
+        with tempfile.TemporaryDirectory() as scratch:
+            asked = settings_of(options.out, weighted, mixing, Path(scratch))
+            facts |= {"notes": asked.notes, "comparison": try_out(asked, trials_of(asked, data))}
     if options.json:
         import json
 
@@ -273,4 +277,6 @@ def compose(options: argparse.Namespace) -> int:
         print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
     if "comparison" in facts:
         output().print(plain_table(facts["comparison"]))
+        for note in facts["notes"]:
+            print(f"note: {note}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,15 +120,31 @@ class ImagePredictor:
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
-        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
+        self.files = {n: hash_file(load_adapter(base, path, n)) for n, path in adapters.items()}
         if len(base.adapted) > 1:
             features = None  # captions mean something else with each adapter
         self.sampler = Sampler(
             base, features, steps=steps, guidance=guidance, resolution=resolution
         )
-        self.fingerprint = hash_json(
-            [base.fingerprint, str(base.dtype), files, steps, guidance, self.sampler.resolution]
+        self.fingerprint = self._hash()
+
+    def sampling(self, steps: int, guidance: float, resolution: int | None) -> ImagePredictor:
+        """The same models sampled otherwise."""
+        other = copy.copy(self)
+        other.sampler = Sampler(
+            self.base,
+            self.sampler.features,
+            steps=steps,
+            guidance=guidance,
+            resolution=resolution,
         )
+        other.fingerprint = other._hash()
+        return other
+
+    def _hash(self) -> str:
+        sampler = self.sampler
+        settings = [sampler.steps, sampler.guidance, sampler.resolution]
+        return hash_json([self.base.fingerprint, str(self.base.dtype), self.files, *settings])
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One image for each request, in order; the prompt is the row's caption."""

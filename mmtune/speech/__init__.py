@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
     from mmtune.adapters.gate import Choose
+    from mmtune.adapters.settings import Trial
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -143,12 +144,16 @@ class SpeechModality:
         return merge(request)
 
     def try_out(
-        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
-    ) -> tuple[tuple[str, ...], ...]:
-        """WER of each setting."""
+        self,
+        base: str,
+        adapters: Mapping[str, Path],
+        settings: Mapping[str, Choose],
+        trials: Sequence[Trial],
+    ) -> Mapping[str, Sequence[str]]:
+        """WER of each setting, and recall of the terms that the run was trained on."""
         from mmtune.speech.compose import try_out
 
-        return try_out(base, adapters, settings, data)
+        return try_out(base, adapters, settings, trials)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The row's sound alone as 16 kHz FLAC, which all browsers play."""

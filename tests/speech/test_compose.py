@@ -277,11 +277,15 @@ def test_the_command_compares_alone_together_and_merged(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(tmp_path / "m")
     assert "distance" in lines[1]
-    names = ["base", "1 a", "2 b", "together", "merged"]
+    names = ["base", "1 a", "2 b", "together", "merged, cat", "merged, ties"]
     found = {name: next(line for line in lines if line.startswith(name)) for name in names}
     assert "1.000" in found["base"]
-    assert "0.000" in found["merged"]
-    assert asked[:5] == [{}, {"1 a": 1.0}, {"2 b": 1.0}, {"1 a": 1.0, "2 b": 0.5}, {"merged": 1.0}]
+    assert "0.000" in found["merged, cat"]
+    together = [{"1 a": 1.0}, {"2 b": 1.0}, {"1 a": 1.0, "2 b": 0.5}]
+    merged = [{f"merged, {method}": 1.0} for method in ("cat", "linear", "ties", "dare_linear")]
+    assert asked[:8] == [{}, *together, *merged]
+    assert main(["compose", *pair, "--out", str(tmp_path / "o"), "--compare"]) == 2
+    assert "doesn't say what it was trained on" in capsys.readouterr().err
     for wrong in (["--density", "0.5"], ["--seed", "1"], ["--method", "x"], ["--gate", "g.yaml"]):
         assert main(["compose", *pair, "--out", str(tmp_path / "n"), *wrong]) == 2
         assert "cure:" in capsys.readouterr().err
