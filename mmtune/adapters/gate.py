@@ -59,6 +59,10 @@ class Gate(BaseModel):
         if label is None:
             field = getattr(row, self.by, None)
             label = field if isinstance(field, str) else None
+        return self.of_label(label)
+
+    def of_label(self, label: str | None) -> Mapping[str, float]:
+        """The adapters for a label; `otherwise` for None, and for one that isn't known."""
         return self.otherwise if label is None else self.labels.get(label, self.otherwise)
 
 

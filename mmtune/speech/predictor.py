@@ -226,25 +226,28 @@ def _trained_language(adapters: Mapping[str, Path]) -> str | None:
 
 def open_predictor(
     base: str | None = None,
-    adapter: Path | str | None = None,
+    adapter: Path | str | Mapping[str, Path] | None = None,
     *,
     language: str | None = None,
     beams: int = 1,
 ) -> SpeechPredictor:
-    """A model to transcribe files with; its adapter, if there is one, is called `ADAPTER`.
+    """A model to transcribe files with; a single adapter is called `ADAPTER`.
 
     Args:
         base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder; None: the base alone.
+        adapter: a run's folder or its adapter/ folder, or several by name; None: the base alone.
         language: of the recordings; None: as the adapter was trained, or else heard.
 
     Raises:
         MmtuneError: base or adapter can't be used; it says why.
     """
-    folder = Path(adapter) if adapter is not None else None
+    if isinstance(adapter, Mapping):
+        folders = dict(adapter)
+    else:
+        folders = {ADAPTER: Path(adapter)} if adapter is not None else {}
     return SpeechPredictor(
-        _base_name(base, folder),
-        {ADAPTER: folder} if folder is not None else {},
+        _base_name(base, next(iter(folders.values()), None)),
+        folders,
         options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
         language=language,
     )

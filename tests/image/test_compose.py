@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.compose import EXACT, Mixing, compose
 from mmtune.adapters.gate import GatedPredictor, read_gate, write_gate
 from mmtune.cli import main
+from mmtune.data.manifest import write_manifest
 from mmtune.errors import AdapterError
 from mmtune.image.generate import ImagePredictor, active, load_adapter, probe_output
 from mmtune.image.rows import ImageRow
@@ -75,6 +77,33 @@ def test_the_gate_is_the_same_for_images(pair: tuple[Path, Path], tmp_path: Path
     )
     assert hats.value.tobytes() == base.value.tobytes()
     assert shoes.value.tobytes() != base.value.tobytes()
+
+
+def test_generate_follows_a_gate(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    source = tmp_path / "gate.yaml"
+    source.write_text(f"by: product\nlabels: {{shoes: {pair[0]}, hats: none}}\n")
+    gated = write_gate(source, tmp_path / "gated")
+    data = tiny.brand(tmp_path / "data", 2)
+    rows = [
+        {"id": name, "image": f"{name} ball.png", "caption": "a ball", "group": {"product": of}}
+        for name, of in (("red", "shoes"), ("blue", "hats"))
+    ]
+    write_manifest(data / "manifest.jsonl", rows)
+
+    def drawn(*words: str) -> list[bytes]:
+        out = tmp_path / "-".join(w.replace("/", "") for w in words)[-60:]
+        asked = ["--steps", "2", "--guidance", "2", "--out", str(out)]
+        assert main(["generate", *words, *asked]) == 0
+        return [Image.open(path).tobytes() for path in sorted(out.iterdir())]
+
+    prompt, use = ("--prompt", "a ball"), ("--adapter", str(gated.path))
+    base = drawn("--base", gated.gate.base, *prompt)
+    shoes = drawn("--adapter", str(pair[0]), *prompt)
+    assert base != shoes
+    assert drawn(*use, "--label", "hats", *prompt) == base
+    assert drawn(*use, *prompt) == base  # `otherwise`
+    # Both rows have one caption: the second picture's name says "again".
+    assert drawn(*use, "--rows", str(data / "manifest.jsonl")) == [*base, *shoes]
 
 
 def test_each_way_is_measured_on_each_runs_own_captions(

@@ -227,6 +227,45 @@ def test_off_by_the_gate_is_the_base_bit_by_bit(folders: dict[str, Path], tmp_pa
     assert torch.equal(got, bare._answer())
 
 
+@needs(TINY)
+def test_transcribe_follows_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path / "a", 5, size=0.03)
+    source = tmp_path / "gate.yaml"
+    source.write_text(f"by: accent\nlabels: {{north: {folder}, east: none}}\n")
+    gated = str(write_gate(source, tmp_path / "gated").path)
+    [row] = real_rows(1, start=7)
+    shutil.copy(row.path, tmp_path / "said.wav")
+    wav, manifest = str(tmp_path / "said.wav"), tmp_path / "rows.jsonl"
+    rows = [
+        {"id": f"to/{accent}", "audio": "said.wav", "text": row.text, "accent": accent}
+        for accent in ("north", "east")
+    ]
+    manifest.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+    def said(*words: str) -> list[dict[str, Any]]:
+        assert main(["transcribe", "--json", *words]) == 0
+        texts = capsys.readouterr().out.splitlines()
+        # Where it comes from differs; probabilities and all else must not.
+        return [
+            {k: v for k, v in json.loads(text).items() if k not in ("file", "id")} for text in texts
+        ]
+
+    base, north = said("--base", TINY, wav), said("--adapter", str(folder), wav)
+    assert base != north
+    assert base[0]["segments"]
+    assert said("--adapter", gated, "--label", "east", wav) == base
+    assert said("--adapter", gated, str(manifest)) == [*north, *base]
+    out = tmp_path / "out"
+    assert main(["transcribe", "--adapter", gated, "--out", str(out), wav]) == 0
+    assert "note: no --label: the base answers where no accent is named" in capsys.readouterr().err
+    for words, told in (
+        (["--adapter", gated, "--label", "nort"], "did you mean north?"),
+        (["--adapter", str(folder), "--label", "north"], "no --adapter is one"),
+    ):
+        assert main(["transcribe", *words, wav]) == 2
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
