@@ -26,6 +26,7 @@ from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.files import write_text
 from mmtune.modality import find_modality
+from mmtune.processes import this_process
 from mmtune.resources import recipes, resource
 
 if TYPE_CHECKING:
@@ -98,13 +99,11 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         MmtuneError: anything that the user can mend; it says how.
         Interrupted: a signal; the run is saved.
     """
-    from accelerate import PartialState
-
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import check, remarks
     from mmtune.train.loop import fit
 
-    modality, folder, process = find_modality(config.modality), config.folder, PartialState()
+    modality, folder, process = find_modality(config.modality), config.folder, this_process()
     suite = load_suite(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
@@ -152,8 +151,6 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
     """
-    from accelerate import PartialState
-
     from mmtune.data.check import check
 
     if not (config.folder / "adapter").is_dir():
@@ -162,7 +159,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = load_suite(suite, config.modality) if suite else None
-    modality, process = find_modality(config.modality), PartialState()
+    modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
@@ -363,9 +360,7 @@ def _compare(
     config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
 ) -> Comparison:
     """The run's comparison, made if it isn't there: all processes answer, the main one writes."""
-    from accelerate import PartialState
-
-    process, path = PartialState(), config.folder / COMPARISON
+    process, path = this_process(), config.folder / COMPARISON
     if agreed(not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:

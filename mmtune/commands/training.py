@@ -69,15 +69,14 @@ def train(options: argparse.Namespace) -> int:
     if options.show:
         print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
         return 0
-    from accelerate import PartialState
-
     from mmtune.console import measures_table, output, plain, quiet_libraries
+    from mmtune.processes import this_process
     from mmtune.progress import RichReporter
 
     quiet_libraries()
     with RichReporter(Console(stderr=True)) as reporter:
         result = pipeline.train(config, reporter)
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return 0
     console = output()
     plain(console, result.comparison.headline)
@@ -90,16 +89,15 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from accelerate import PartialState
-
     from mmtune import pipeline
     from mmtune.console import measures_table, output, plain, quiet_libraries
     from mmtune.evaluate.verdict import read_verdict
+    from mmtune.processes import this_process
 
     config = pipeline.load_run(options.run)
     quiet_libraries()
     comparison = pipeline.evaluate(config, options.suite, options.fresh)
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return 0
     verdict = read_verdict(config.folder)
     console = output()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from mmtune.predict import BatchedPredictor, Prediction, Request
+from mmtune.processes import this_process
 
 P = TypeVar("P", bound=BatchedPredictor)
 Change = Callable[[P], P]
@@ -40,9 +41,7 @@ class SharedPredictor(Generic[P]):
     @property
     def processes(self) -> int:
         """How many there are."""
-        from accelerate import PartialState
-
-        return int(PartialState().num_processes)
+        return int(this_process().num_processes)
 
     @contextmanager
     def asking(self) -> Iterator[bool]:
@@ -51,10 +50,9 @@ class SharedPredictor(Generic[P]):
         The others answer what it asks until it leaves, and are then given False. Where the main
         process fails nothing is sent: what launched them ends them all.
         """
-        from accelerate import PartialState
         from accelerate.utils import broadcast_object_list
 
-        if not PartialState().is_main_process:
+        if not this_process().is_main_process:
             self._serve()
             yield False
             return
@@ -102,11 +100,10 @@ class SharedPredictor(Generic[P]):
         return self._share(asked)
 
     def _share(self, asked: Asked) -> list[list[Prediction]]:
-        from accelerate import PartialState
         from accelerate.utils import gather_object
 
         variant, batches = asked
-        state = PartialState()
+        state = this_process()
         mine = range(state.process_index, len(batches), state.num_processes)
         answers = [(place, self.of(variant).predict(batches[place])) for place in mine]
         found: dict[int, list[Prediction]] = dict(gather_object(answers))

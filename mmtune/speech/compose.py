@@ -16,6 +16,7 @@ from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.terms import TermRecall
 from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Metric, Request
+from mmtune.processes import this_process
 from mmtune.speech.base import load_base
 from mmtune.speech.compare import divide_terms
 from mmtune.speech.lora import load_adapters
@@ -29,9 +30,7 @@ def merge(request: Merge) -> float:
     Raises:
         AdapterError: a part doesn't load on the base, or the parts can't be merged.
     """
-    from accelerate import PartialState
-
-    base = load_base(request.base, PartialState().device, torch.float32)
+    base = load_base(request.base, this_process().device, torch.float32)
     folders = {f"part {i}": part.folder for i, part in enumerate(request.parts)}
     switch = load_adapters(base, folders)
     parts = {switch.inner[name]: part for name, part in zip(folders, request.parts, strict=True)}

@@ -16,6 +16,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
+from mmtune.processes import this_process
 from mmtune.speech.audio import span_of
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import (
@@ -207,11 +208,9 @@ def _key(row: Row) -> tuple[str, ...]:
 
 
 def _load(base: str) -> WhisperBase:
-    from accelerate import PartialState
-
     from mmtune.precision import DTYPES, choose
 
-    device = PartialState().device
+    device = this_process().device
     return load_base(base, device, DTYPES[choose("auto", device)])
 
 
