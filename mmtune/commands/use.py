@@ -14,6 +14,7 @@ from typing import Any
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError
 from mmtune.exits import ERROR, FINDINGS
+from mmtune.files import unique_name
 
 
 def transcribe(options: argparse.Namespace) -> int:
@@ -111,7 +112,9 @@ def _inputs(paths: Sequence[Path]) -> tuple[list[_Input], bool]:
         lost = lost or bad
         for row in rows:
             words = [re.sub(r"[^\w.-]", "_", part).strip(".") for part in row.id.split("/")]
-            inputs.append(_Input(row.path, _unique("/".join(filter(None, words)), taken), row))
+            name = unique_name("/".join(filter(None, words)) or "row", taken)
+            taken.add(name)
+            inputs.append(_Input(row.path, name, row))
     return inputs, lost
 
 
@@ -167,18 +170,9 @@ def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
     # Files of one name from several places keep their suffix or, if that is the same, a number.
     taken: set[str] = set()
     for path, name in found.items():
-        found[path] = _unique(name if counts[name] == 1 else path.name, taken)
+        found[path] = unique_name(name if counts[name] == 1 else path.name, taken)
+        taken.add(found[path])
     return found
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    """`name`, with a number behind it where it is taken; it is then taken."""
-    unique, number = name, 1
-    while unique in taken:
-        number += 1
-        unique = f"{name}-{number}"
-    taken.add(unique)
-    return unique
 
 
 def generate(options: argparse.Namespace) -> int:
