@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import signal
 import subprocess
 import sys
@@ -15,17 +16,18 @@ import torch
 
 from mmtune.cli import main
 from mmtune.evaluate.stored import FILE
+from mmtune.image.generate import ImagePredictor
 from mmtune.pipeline import COMPARISON
+from mmtune.speech.predictor import SpeechPredictor
 from tests.evaluate.runs import MAKE
+from tests.evaluate.watched import watch
 from tests.faults.test_kill import environment
-from tests.speech.real import TINY, needs
+from tests.speech.real import PACKAGES, TINY
 
 ROOT = Path(__file__).parents[2]
 WATCHED = str(ROOT / "tests/evaluate/watched.py")
-TWO = (
-    "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1",
-    "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
-)  # fmt: skip
+# Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 @dataclass(frozen=True)
@@ -34,70 +36,86 @@ class Whole:
 
     run: Path
     figures: bytes
-    answers: bytes  # answers.jsonl: whose lines stand in the order of asking
+    answers: bytes  # answers.jsonl, whose lines stand in the order of asking
+    images: dict[str, bytes]
 
-    def the_same(self) -> bool:
-        return (self.run / COMPARISON).read_bytes() == self.figures
-
-    def samples(self) -> dict[str, bytes]:
-        folder = self.run / "answers"
-        return {path.name: path.read_bytes() for path in folder.glob("*")}
+    @property
+    def asked(self) -> Path:
+        """Who was asked how much since, see `watched`."""
+        return self.run / "asked"
 
 
-@pytest.fixture(scope="module", params=[pytest.param("speech", marks=needs(TINY)), "image"])
-def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    run = MAKE[request.param](tmp_path_factory.mktemp("runs"))
+def evaluate(run: Path) -> None:
+    """In this process, as `watched` does it in others."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the other processes: sums may round by how they are split
+    torch.set_num_threads(1)  # sums may round by how they are split
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmtune.speech.predictor.BATCH", 2)  # as in `watched`
+            patch.setattr("mmtune.speech.predictor.BATCH", 2)
             assert main(["evaluate", str(run)]) == 0
     finally:
         torch.set_num_threads(threads)
-    return Whole(run, (run / COMPARISON).read_bytes(), (run / FILE).read_bytes())
 
 
-def watched(asked: Path, die_at: int, run: Path, *more: str, launcher: Sequence[str] = ()) -> int:
+def found(run: Path) -> Whole:
+    images = {path.name: path.read_bytes() for path in (run / "answers").glob("*")}
+    return Whole(run, (run / COMPARISON).read_bytes(), (run / FILE).read_bytes(), images)
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> list[Whole]:
+    """Of both modalities, where the starter of speech is installed."""
+    kinds = list(MAKE) if importlib.util.find_spec(PACKAGES[TINY]) else ["image"]
+    runs = [MAKE[kind](tmp_path_factory.mktemp(kind)) for kind in kinds]
+    for run in runs:
+        evaluate(run)
+    return [found(run) for run in runs]
+
+
+def watched(die_at: int, runs: Sequence[Path], launcher: Sequence[str] = ()) -> int:
+    for run in runs:
+        (run / "asked").unlink(missing_ok=True)
     return subprocess.run(
-        [sys.executable, *launcher, WATCHED, str(asked), str(die_at), "evaluate", str(run), *more],
-        env=environment(asked.parent / "cache") | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, *launcher, WATCHED, str(die_at), *map(str, runs)],
+        env=environment(runs[0] / "cache") | {"PYTHONPATH": str(ROOT)},
         cwd=ROOT, check=False, timeout=400,
     ).returncode  # fmt: skip
 
 
 def shares(asked: Path) -> Counter[str]:
     """How many requests each process answered."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for line in asked.read_text(encoding="utf-8").splitlines():
         rank, count = line.split()
-        found[rank] += int(count)
-    return found
+        counts[rank] += int(count)
+    return counts
 
 
-def test_after_kill_9_only_the_rest_is_asked(whole: Whole, tmp_path: Path) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
-    assert watched(first, 3, whole.run, "--fresh") == -signal.SIGKILL
-    kept = (whole.run / FILE).read_bytes()
-    assert whole.answers.startswith(kept)
-    assert not (whole.run / COMPARISON).exists()
-    assert watched(second, -1, whole.run) == 0
-    total, before = (len(text.splitlines()) for text in (whole.answers, kept))
-    assert 0 < before < total
-    assert shares(first)["0"] == before
-    assert shares(second)["0"] == total - before
-    assert (whole.run / FILE).read_bytes() == whole.answers
-    assert whole.the_same()
+def test_two_processes_give_the_report_of_one(wholes: list[Whole]) -> None:
+    assert watched(-1, [whole.run for whole in wholes], TWO) == 0
+    for whole in wholes:
+        counts = shares(whole.asked)
+        assert counts.keys() == {"0", "1"}
+        assert counts.total() == len(whole.answers.splitlines())
+        assert min(counts.values()) > counts.total() / 8
+        assert found(whole.run) == whole
 
 
-def test_two_processes_give_the_report_of_one(whole: Whole, tmp_path: Path) -> None:
-    images = whole.samples()
-    asked = tmp_path / "asked"
-    assert watched(asked, -1, whole.run, "--fresh", launcher=TWO) == 0
-    found = shares(asked)
-    assert found.keys() == {"0", "1"}
-    assert found.total() == len(whole.answers.splitlines())
-    assert min(found.values()) > found.total() / 8
-    assert (whole.run / FILE).read_bytes() == whole.answers
-    assert whole.samples() == images
-    assert whole.the_same()
+@pytest.mark.slow
+def test_after_kill_9_only_the_rest_is_asked(
+    wholes: list[Whole], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for whole in wholes:
+        assert watched(3, [whole.run]) == -signal.SIGKILL
+        kept = (whole.run / FILE).read_bytes()
+        assert whole.answers.startswith(kept)
+        assert not (whole.run / COMPARISON).exists()
+        before = shares(whole.asked).total()
+        assert 0 < before == len(kept.splitlines()) < len(whole.answers.splitlines())
+        with monkeypatch.context() as patch:
+            for kind in (SpeechPredictor, ImagePredictor):
+                patch.setattr(kind, "predict", kind.predict)  # what `watch` changes is put back
+                watch(kind, whole.asked, -1)
+            evaluate(whole.run)
+        assert shares(whole.asked).total() == len(whole.answers.splitlines())
+        assert found(whole.run) == whole

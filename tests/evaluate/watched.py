@@ -1,6 +1,7 @@
-"""`mmtune` that writes down who is asked how much, and may die: run by test_processes.py.
+"""`mmtune evaluate` that writes down who is asked how much, and may die: see test_processes.py.
 
-Arguments: the file to write to, the call of `predict` before which to die (-1: none), a command.
+Arguments: the call of `predict` before which to die (-1: none), and runs. Each run's folder gets
+`asked`, with a line for each call: the process and the number of requests.
 """
 
 import os
@@ -15,27 +16,28 @@ from mmtune.image.generate import ImagePredictor
 from mmtune.predict import Request
 from mmtune.speech import predictor as speech
 
-ASKED = Path(sys.argv[1])
-DIE_AT = int(sys.argv[2])
-calls = 0
 
-
-def watch(kind: type[Any]) -> None:
+def watch(kind: type[Any], asked: Path, die_at: int) -> None:
     answer = kind.predict
+    calls = 0
 
     def predict(self: Any, requests: Sequence[Request]) -> Any:
-        global calls
+        nonlocal calls
         calls += 1
-        if calls == DIE_AT:
+        if calls == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        with ASKED.open("a", encoding="utf-8") as file:
+        with asked.open("a", encoding="utf-8") as file:
             file.write(f"{os.environ.get('RANK', '0')} {len(requests)}\n")
         return answer(self, requests)
 
     kind.predict = predict
 
 
-speech.BATCH = 2  # so that a few rows are several batches
-watch(speech.SpeechPredictor)
-watch(ImagePredictor)
-sys.exit(main(sys.argv[3:]))
+if __name__ == "__main__":
+    speech.BATCH = 2  # so that a few rows are several batches
+    for run in sys.argv[2:]:
+        plain = speech.SpeechPredictor.predict, ImagePredictor.predict
+        for each in (speech.SpeechPredictor, ImagePredictor):
+            watch(each, Path(run) / "asked", int(sys.argv[1]))
+        assert main(["evaluate", run, "--fresh"]) == 0
+        speech.SpeechPredictor.predict, ImagePredictor.predict = plain  # type: ignore[method-assign]
