@@ -42,6 +42,7 @@ import numpy as np
 import torch
 from PIL import Image
 from shrunk import NATIVE, SHRINK, make, pictures, share
+from timing import spread
 
 from mmtune.config import build
 from mmtune.data.cache import PrefixCache
@@ -279,14 +280,6 @@ def measure(args: argparse.Namespace, model: Model, root: Path) -> Result:
             result.runs[name].append(times)
             print(f"{model.name}, {name}: {1 / times.step():.3f} steps/s", flush=True)
     return result
-
-
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median and range."""
-    middle = f"{statistics.median(values):.{digits}f}"
-    if len(values) == 1:
-        return middle
-    return f"{middle} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def lines(result: Result) -> list[str]:

@@ -23,7 +23,6 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -32,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from timing import in_turns, spread
 
 Engine = Callable[[], str]
 OURS = "mmtune"
@@ -161,12 +161,6 @@ def table(names: list[str], runs: dict[str, Runs], hours: float, said: str, lang
     return "\n".join(lines)
 
 
-def spread(values: list[float], digits: int) -> str:
-    """Median, and least and greatest."""
-    middle = statistics.median(values)
-    return f"{middle:.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="manifest of speech with text")
@@ -203,16 +197,13 @@ def main() -> None:
     torch.set_num_threads(threads)
     names = list(engines)
     runs = {name: Runs() for name in names}
-    for repeat in range(options.repeats):
-        turn = repeat % len(names)
-        for name in [*names[turn:], *names[:turn]]:
-            wall, cpu = time.perf_counter(), time.process_time()
-            text = engines[name]()
-            runs[name].seconds.append(time.perf_counter() - wall)
-            runs[name].cpu.append(time.process_time() - cpu)
-            if runs[name].text and runs[name].text != text:
-                print(f"note: {name} gave another text in repeat {repeat + 1}", flush=True)
-            runs[name].text = runs[name].text or text
+    for name, text, wall, cpu in in_turns(engines, options.repeats):
+        run = runs[name]
+        run.seconds.append(wall)
+        run.cpu.append(cpu)
+        if run.text and run.text != text:
+            print(f"note: {name} gave another text in repeat {len(run.seconds)}", flush=True)
+        run.text = run.text or text
     versions = ", ".join(
         f"{name} {version(name)}" for name in ("torch", "transformers", "faster-whisper")
     )

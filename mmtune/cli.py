@@ -173,7 +173,11 @@ def _parser() -> _Parser:
     )
     transcribe.add_argument("--out", type=Path, metavar="DIR", help="write a file for each input")
     transcribe.add_argument(
-        "files", type=Path, nargs="+", metavar="FILE|DIR", help="folders with all below them"
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE|DIR|MANIFEST",
+        help="folders with all below them; rows of a manifest.jsonl with their labels",
     )
 
     generate = add("generate", "make images in the adapter's style")
@@ -181,10 +185,14 @@ def _parser() -> _Parser:
         "--adapter",
         action="append",
         metavar="DIR[=WEIGHT]",
-        help="a run's folder, or its adapter/; again for another adapter of the same base",
+        help="a run's folder, its adapter/, or a gate; again for another adapter of the same base",
     )
     _base(generate)
-    generate.add_argument("--prompt", required=True, action="append", help="may be given again")
+    _label(generate)
+    generate.add_argument("--prompt", action="append", help="may be given again")
+    generate.add_argument(
+        "--rows", type=Path, metavar="MANIFEST", help="captions as prompts, with their labels"
+    )
     generate.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
     generate.add_argument("--count", type=_positive, default=1, help="images (default: 1)")
     generate.add_argument("--seeds", type=_integers, metavar="A,B", help="these, one image each")
@@ -217,7 +225,12 @@ def _parser() -> _Parser:
     )
     compose.add_argument("--base", help="default: the adapters'")
     compose.add_argument(
-        "--compare", type=Path, metavar="MANIFEST", help="speech on which each is measured"
+        "--compare",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="MANIFEST",
+        help="measure each alone, all together and merged (default: on each run's own test items)",
     )
     compose.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     compose.add_argument("--json", action="store_true", help="print JSON")
@@ -264,9 +277,16 @@ def _parser() -> _Parser:
 
 def _model(command: _Parser) -> None:
     command.add_argument(
-        "--adapter", type=Path, metavar="DIR", help="a run's folder, or its adapter/"
+        "--adapter", type=Path, metavar="DIR", help="a run's folder, its adapter/, or a gate"
     )
+    _label(command)
     _base(command)
+
+
+def _label(command: _Parser) -> None:
+    command.add_argument(
+        "--label", metavar="VALUE", help="of a gate: chooses the adapters for all that is asked"
+    )
 
 
 def _base(command: _Parser) -> None:

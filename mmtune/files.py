@@ -1,10 +1,10 @@
-"""Writing so that a reader sees the old or the new, and never a half."""
+"""Writing so that a reader sees the old or the new, and never a half; and names for it."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,3 +38,12 @@ def aside(out: Path) -> Iterator[Path]:
         yield folder / out.name
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def unique_name(name: str, taken: Collection[str]) -> str:
+    """`name`, or with the first number from 2 on behind it that makes it none of those taken."""
+    unique, number = name, 1
+    while unique in taken:
+        number += 1
+        unique = f"{name}-{number}"
+    return unique

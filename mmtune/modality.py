@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
     from mmtune.adapters.gate import Choose
+    from mmtune.adapters.settings import Trial
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -109,11 +110,12 @@ class Modality(Protocol):
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against the run's adapter on the dataset's test rows, paired.
 
         `task` is the one that was just trained: a modality may take its base and features rather
-        than load them again, and nobody uses it afterwards.
+        than load them again, and nobody uses it afterwards. All processes call it, and of several
+        the main one alone gets the comparison and writes files: the others help it to answer.
         """
         ...
 
@@ -137,12 +139,19 @@ class Modality(Protocol):
         ...
 
     def try_out(
-        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
-    ) -> tuple[tuple[str, ...], ...]:
-        """A table, head first, of one figure for each setting of the adapters on `data`.
+        self,
+        base: str,
+        adapters: Mapping[str, Path],
+        settings: Mapping[str, Choose],
+        trials: Sequence[Trial],
+    ) -> Mapping[str, Sequence[str]]:
+        """Figures of each setting of the adapters on the trials' test items, by their names.
+
+        Returns:
+            Columns of a table: under each head a cell for each setting, in order.
 
         Raises:
-            ConfigError: there is no such figure.
+            DataError: a trial has no usable item.
         """
         ...
 

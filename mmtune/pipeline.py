@@ -20,11 +20,13 @@ from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison
 from mmtune.evaluate.report import write_report
+from mmtune.evaluate.shared import agreed
 from mmtune.evaluate.stored import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.files import write_text
 from mmtune.modality import find_modality
+from mmtune.processes import this_process
 from mmtune.resources import recipes, resource
 
 if TYPE_CHECKING:
@@ -75,6 +77,19 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -
     return build(values, str(path), overrides or {})
 
 
+def load_run(run: Path) -> RunConfig:
+    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
+
+    Raises:
+        ConfigError: it holds no config.yaml, or a wrong one.
+    """
+    run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
+    settings = run / "config.yaml"
+    if not settings.is_file():
+        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
+    return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})
+
+
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """Check the data, store the frozen prefix, fit, compare with the base, report.
 
@@ -84,13 +99,11 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         MmtuneError: anything that the user can mend; it says how.
         Interrupted: a signal; the run is saved.
     """
-    from accelerate import PartialState
-
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import check, remarks
     from mmtune.train.loop import fit
 
-    modality, folder, process = find_modality(config.modality), config.folder, PartialState()
+    modality, folder, process = find_modality(config.modality), config.folder, this_process()
     suite = load_suite(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
@@ -120,15 +133,15 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
         _keep_suite(folder, config.suite)
-        _compare(config, dataset, suite, task)
-    process.wait_for_everyone()
-    return RunResult(folder, result, _read_comparison(folder), read_verdict(folder))
+    comparison = _compare(config, dataset, suite, task)
+    return RunResult(folder, result, comparison, read_verdict(folder))
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
-    The verdict is in the run's folder (`read_verdict`).
+    The verdict is in the run's folder (`read_verdict`). Several processes (`accelerate launch -m
+    mmtune evaluate`) share the answering, and come to the figures of one.
 
     Args:
         config: of the run.
@@ -146,13 +159,15 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = load_suite(suite, config.modality) if suite else None
-    modality = find_modality(config.modality)
-    source = modality.prepare(config)
+    modality, process = find_modality(config.modality), this_process()
+    with process.main_process_first():
+        source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
-    (config.folder / COMPARISON).unlink(missing_ok=True)
-    if fresh:
-        forget(config.folder)
-    _keep_suite(config.folder, suite)
+    if process.is_main_process:
+        (config.folder / COMPARISON).unlink(missing_ok=True)
+        if fresh:
+            forget(config.folder)
+        _keep_suite(config.folder, suite)
     return _compare(config, dataset, gates)
 
 
@@ -344,21 +359,35 @@ def _choose_scale(
 def _compare(
     config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
 ) -> Comparison:
-    folder, path = config.folder, config.folder / COMPARISON
-    if not path.exists():
-        found = find_modality(config.modality).compare(config, dataset, folder, task)
-        text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-        write_text(path, text + "\n")
-        measures = [dataclasses.asdict(measure) for measure in found.measures]
-        card = read_card(folder / "adapter")
-        card.model_copy(update={"measures": measures}).write(folder / "adapter")
+    """The run's comparison, made if it isn't there: all processes answer, the main one writes."""
+    process, path = this_process(), config.folder / COMPARISON
+    if agreed(not path.exists()):
+        found = find_modality(config.modality).compare(config, dataset, config.folder, task)
+        if found is not None and process.is_main_process:
+            _keep(config, found)
+    if process.is_main_process:
+        _conclude(config.folder, suite)
+    process.wait_for_everyone()
+    return _read_comparison(config.folder)
+
+
+def _keep(config: RunConfig, found: Comparison) -> None:
+    """Write the comparison, and its measures into the adapter's card."""
+    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+    write_text(config.folder / COMPARISON, text + "\n")
+    measures = [dataclasses.asdict(measure) for measure in found.measures]
+    card = read_card(config.folder / "adapter")
+    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
+
+
+def _conclude(folder: Path, suite: Suite | None) -> None:
+    """Write what follows from the comparison: verdict and report."""
     comparison = _read_comparison(folder)
     if suite is None:
         (folder / FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
     write_report(folder / "report.html", [comparison], [folder])
-    return comparison
 
 
 def _read_comparison(folder: Path) -> Comparison:

@@ -54,6 +54,18 @@ class Predictor(Protocol):
         ...
 
 
+class BatchedPredictor(Predictor, Protocol):
+    """A predictor that says which requests it computes together."""
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Places of requests, each in one batch, ascending in it.
+
+        `predict` of one batch by itself gives the bits that `predict` of all requests gives, so
+        that batches can be shared out among processes.
+        """
+        ...
+
+
 Stat = NDArray[np.float64]
 
 

@@ -15,6 +15,7 @@ from mmtune.adapters.compose import Part, parents_of, placed, read_parts
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.files import unique_name
 from mmtune.hashing import hash_json
 from mmtune.modality import find_modality
 from mmtune.predict import Prediction, Predictor, Request
@@ -59,6 +60,10 @@ class Gate(BaseModel):
         if label is None:
             field = getattr(row, self.by, None)
             label = field if isinstance(field, str) else None
+        return self.of_label(label)
+
+    def of_label(self, label: str | None) -> Mapping[str, float]:
+        """The adapters for a label; `otherwise` for None, and for one that isn't known."""
         return self.otherwise if label is None else self.labels.get(label, self.otherwise)
 
 
@@ -175,11 +180,7 @@ def _names(parts: Sequence[Part]) -> list[str]:
     names: list[str] = []
     for part in parts:
         plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in part.card.name) or "adapter"
-        name, number = plain, 1
-        while name in names:
-            number += 1
-            name = f"{plain}-{number}"
-        names.append(name)
+        names.append(unique_name(plain, names))
     return names
 
 

@@ -69,15 +69,14 @@ def train(options: argparse.Namespace) -> int:
     if options.show:
         print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
         return 0
-    from accelerate import PartialState
-
     from mmtune.console import measures_table, output, plain, quiet_libraries
+    from mmtune.processes import this_process
     from mmtune.progress import RichReporter
 
     quiet_libraries()
     with RichReporter(Console(stderr=True)) as reporter:
         result = pipeline.train(config, reporter)
-    if not PartialState().is_main_process:
+    if not this_process().is_main_process:
         return 0
     console = output()
     plain(console, result.comparison.headline)
@@ -93,19 +92,13 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune import pipeline
     from mmtune.console import measures_table, output, plain, quiet_libraries
     from mmtune.evaluate.verdict import read_verdict
+    from mmtune.processes import this_process
 
-    run: Path = options.run
-    if run.name in {"", ".."}:  # `mmtune evaluate .`
-        run = run.resolve()
-    settings = run / "config.yaml"
-    if not settings.is_file():
-        raise ConfigError(f"{options.run} is no run: it holds no config.yaml", "give runs/NAME")
-    # It may have been moved: where it lies wins over what it was told.
-    config = pipeline.load_recipe(str(settings)).model_copy(
-        update={"out": run.parent, "name": run.name}
-    )
+    config = pipeline.load_run(options.run)
     quiet_libraries()
     comparison = pipeline.evaluate(config, options.suite, options.fresh)
+    if not this_process().is_main_process:
+        return 0
     verdict = read_verdict(config.folder)
     console = output()
     plain(console, comparison.headline)

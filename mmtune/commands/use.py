@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import re
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.errors import AdapterError, ConfigError, DataError
+from mmtune.data.rows import Row
+from mmtune.errors import ConfigError, DataError
 from mmtune.exits import ERROR, FINDINGS
-
-
-def _model(options: argparse.Namespace, modality: str) -> tuple[str, Path | None, dict[str, Any]]:
-    """Base, adapter (None: the base alone) and the settings that it was trained with."""
-    if options.adapter is None:
-        if options.base is None:
-            raise ConfigError("no model is named", "give --adapter runs/NAME, or --base BASE")
-        return options.base, None, {}
-    from mmtune.adapters.card import adapter_folder, read_card
-
-    folder = adapter_folder(options.adapter)
-    card = read_card(folder)
-    if card.modality != modality:
-        raise AdapterError(
-            f"{folder} is an adapter for {card.modality}, not {modality}",
-            "`mmtune transcribe` takes speech adapters, `mmtune generate` image adapters",
-        )
-    return options.base or card.base, folder, card.settings.get("task") or {}
+from mmtune.files import unique_name
 
 
 def transcribe(options: argparse.Namespace) -> int:
     import sys
 
-    base, adapter, _ = _model(options, "speech")
-    inputs = _recordings(options.files)
+    from mmtune.adapters.use import answering
+
+    given = {options.adapter: 1.0} if options.adapter is not None else {}
+    model = answering("speech", given, base=options.base, label=options.label)
+    inputs, failed = _inputs(options.files)
     out: Path | None = options.out
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file", "name a folder: --out DIR")
@@ -50,13 +40,18 @@ def transcribe(options: argparse.Namespace) -> int:
         listed = read_list(options.terms)
         terms = TermIndex(listed.terms, listed.spoken)
     quiet_libraries()
-    predictor = models.open_predictor(base, adapter, language=options.language, beams=options.beams)
-    write, failed = WRITERS[options.format], False
-    for path, target in inputs.items():
+    predictor = models.open_predictor(
+        model.base, model.adapters, language=options.language, beams=options.beams
+    )
+    if model.note and any(each.row is None for each in inputs):
+        print(f"note: {model.note}", file=sys.stderr)
+    write = WRITERS[options.format]
+    for each in inputs:
         try:
             found = speech.transcribe(
-                path,
+                each.path if each.row is None else each.row,
                 predictor,
+                weights=model.choose(each.row),
                 prompt=options.prompt,
                 words=options.words or options.format in TIMED,
                 channels=options.channels,
@@ -72,18 +67,83 @@ def transcribe(options: argparse.Namespace) -> int:
             continue
         text = write(found)
         if out is not None:
-            file = out / f"{target}.{options.format}"
+            file = out / f"{each.name}.{options.format}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
             print(file, flush=True)
         elif options.format == "json":
             import json
 
-            print(json.dumps({"file": str(path)})[:-1] + ", " + text[1:], end="", flush=True)
+            head = {"file": str(each.path)} | ({"id": each.row.id} if each.row is not None else {})
+            print(json.dumps(head, ensure_ascii=False)[:-1] + ", " + text[1:], end="", flush=True)
         else:
-            name = f"{path}: " if len(inputs) > 1 and options.format == "txt" else ""
+            name = f"{each.shown}: " if len(inputs) > 1 and options.format == "txt" else ""
             print(name + text, end="", flush=True)
     return ERROR if failed else 0
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A recording to transcribe: a file, or what a row of a manifest names."""
+
+    path: Path
+    name: str  # of what is written for it, without suffix
+    row: Row | None = None
+
+    @property
+    def shown(self) -> str:
+        """How it is called on the terminal."""
+        return str(self.path) if self.row is None else self.row.id
+
+
+def _inputs(paths: Sequence[Path]) -> tuple[list[_Input], bool]:
+    """What to transcribe, and whether some rows of manifests can't be.
+
+    Raises:
+        ConfigError: a file is missing, or a folder holds no recording.
+        DataError: a manifest can't be used.
+    """
+    manifests = [path for path in paths if path.suffix == ".jsonl" and path.is_file()]
+    found = _recordings([path for path in paths if path not in manifests])
+    inputs = [_Input(path, name) for path, name in found.items()]
+    taken, lost = set(found.values()), False
+    for manifest in manifests:
+        rows, bad = _rows(manifest, "speech")
+        lost = lost or bad
+        for row in rows:
+            words = [re.sub(r"[^\w.-]", "_", part).strip(".") for part in row.id.split("/")]
+            name = unique_name("/".join(filter(None, words)) or "row", taken)
+            taken.add(name)
+            inputs.append(_Input(row.path, name, row))
+    return inputs, lost
+
+
+def _rows(manifest: Path, modality: str) -> tuple[Sequence[Row], bool]:
+    """The usable rows of a manifest, and whether there are others: those are told.
+
+    Raises:
+        DataError: it can't be used, or none is left.
+    """
+    import sys
+
+    from mmtune.data.check import place
+    from mmtune.data.manifest import read_rows, root_of
+    from mmtune.modality import find_modality
+
+    rows, findings = read_rows(manifest, find_modality(modality))
+    usable: list[Row] = []
+    for row in rows:
+        placed = place(row, root_of(manifest))
+        if isinstance(placed, Row):
+            usable.append(placed)
+        else:
+            findings.append(placed)
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    if not usable:
+        raise DataError(f"{manifest} holds no usable row", f"mmtune check {manifest}")
+    for finding in wrong:
+        print(f"error: {manifest}: {finding.row}: {finding.message}", file=sys.stderr)
+    return usable, bool(wrong)
 
 
 def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
@@ -110,70 +170,78 @@ def _recordings(paths: Sequence[Path]) -> dict[Path, str]:
     # Files of one name from several places keep their suffix or, if that is the same, a number.
     taken: set[str] = set()
     for path, name in found.items():
-        unique = name if counts[name] == 1 else path.name
-        number = 1
-        while unique in taken:
-            number += 1
-            unique = f"{path.name}-{number}"
-        taken.add(unique)
-        found[path] = unique
+        found[path] = unique_name(name if counts[name] == 1 else path.name, taken)
+        taken.add(found[path])
     return found
 
 
 def generate(options: argparse.Namespace) -> int:
-    adapters: dict[Path, float] = {}
-    settings: dict[str, Any] = {}
-    triggers: list[str] = []
-    base = options.base
-    for text in options.adapter or [None]:
-        path, weight = _weighted(text)
-        one = argparse.Namespace(adapter=path, base=options.base)
-        found, folder, trained_with = _model(one, "image")
-        if folder is None:
-            base = found
-            continue
-        if folder in adapters:
-            raise ConfigError(f"--adapter {path} is given twice", "give it once, with its =WEIGHT")
-        if base is not None and found != base:
-            raise AdapterError(
-                f"{folder} is for {found}, and the adapter before it for {base}",
-                "take adapters of one base, or say which to use: --base BASE",
-            )
-        adapters[folder], base = weight, found
-        settings = settings or trained_with
-        if not options.no_trigger:
-            triggers.append(str(trained_with.get("trigger") or ""))
+    import sys
+
+    from mmtune.adapters.use import answering
+
+    weighted = _all_weighted(options.adapter or ())
+    model = answering("image", weighted, base=options.base, label=options.label)
+    prompts: list[str] = list(options.prompt or ())
+    chosen = [model.choose(None)] * len(prompts)
+    if prompts and model.note:
+        print(f"note: {model.note}", file=sys.stderr)
+    lost = False
+    if options.rows is not None:
+        rows, lost = _rows(options.rows, "image")
+        prompts += [row.reference for row in rows]
+        chosen += [model.choose(row) for row in rows]
+    if not prompts:
+        raise ConfigError("nothing to draw is named", '--prompt "a red apple", or --rows MANIFEST')
+    # How the first adapter was trained is how all are sampled.
+    tasks = [card.settings.get("task") or {} for card in model.cards.values()]
     given = {name: getattr(options, name) for name in ("steps", "guidance")}
-    chosen = {name: settings[name] for name in given if name in settings}
-    chosen |= {name: value for name, value in given.items() if value is not None}
-    if chosen.get("guidance", 1) < 1:
+    settings = {name: tasks[0][name] for name in given if tasks and name in tasks[0]}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    if settings.get("guidance", 1) < 1:
         raise ConfigError(f"--guidance {options.guidance:g} is below 1", "1 is off")
     if options.seeds and options.count > 1:
         raise ConfigError("--seeds and --count are both given", "--count N counts from --seed")
+    triggers = {
+        model.adapters[name]: str((card.settings.get("task") or {}).get("trigger") or "")
+        for name, card in model.cards.items()
+        if not options.no_trigger
+    }
     from mmtune.console import quiet_libraries
     from mmtune.image import generate as image
 
     quiet_libraries()
     paths = image.generate(
-        options.prompt,
+        prompts,
         options.out,
-        base=base,
-        adapter=adapters,
+        base=model.base,
+        adapter=[
+            {model.adapters[name]: weight for name, weight in weights.items()} for weights in chosen
+        ],
         weight=options.scale,
         seeds=options.seeds or range(options.seed, options.seed + options.count),
         grid=options.grid,
         triggers=triggers,
-        **chosen,
+        **settings,
     )
     for path in paths:
         print(path)
-    return 0
+    return ERROR if lost else 0
 
 
-def _weighted(text: str | None) -> tuple[Path | None, float]:
+def _all_weighted(texts: Sequence[str]) -> dict[Path, float]:
+    """Adapters' paths with their weights, none given twice."""
+    weighted: dict[Path, float] = {}
+    for text in texts:
+        path, weight = _weighted(text)
+        if path in weighted:
+            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+        weighted[path] = weight
+    return weighted
+
+
+def _weighted(text: str) -> tuple[Path, float]:
     """An adapter's path and its weight, of `DIR` or `DIR=WEIGHT`."""
-    if text is None:
-        return None, 1.0
     path, equals, weight = text.rpartition("=")
     if equals and path and not Path(text).exists():
         try:
@@ -229,8 +297,9 @@ def compose(options: argparse.Namespace) -> int:
     from mmtune.adapters.gate import write_gate
     from mmtune.console import output, plain_table, quiet_libraries
 
-    if options.compare is not None and not options.compare.exists():
-        raise ConfigError(f"no such file or folder: {options.compare}", "give a manifest.jsonl")
+    data: Path | None = options.compare if isinstance(options.compare, Path) else None
+    if data is not None and not data.exists():
+        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
     method = options.method or "cat"
     for name, methods in (("density", PRUNING), ("seed", DRAWN)):
         if getattr(options, name) is not None and method not in methods:
@@ -240,13 +309,7 @@ def compose(options: argparse.Namespace) -> int:
     density = DENSITY if options.density is None else options.density
     mixing = Mixing(method, density, options.rank, options.seed or 0)
     check_mixing(mixing)
-    weighted: dict[Path, float] = {}
-    for text in options.adapters:
-        path, weight = _weighted(text)
-        assert path is not None
-        if path in weighted:
-            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
-        weighted[path] = weight
+    weighted = _all_weighted(options.adapters)
     quiet_libraries()
     facts: dict[str, Any] = {"path": str(options.out)}
     if options.gate is not None:
@@ -260,9 +323,11 @@ def compose(options: argparse.Namespace) -> int:
         merged = merge(weighted, mixing, options.out, base=options.base)
         facts |= {"method": method, "distance": merged.distance}
     if options.compare is not None:
-        from mmtune.adapters.settings import settings_of, try_out
+        from mmtune.adapters.settings import settings_of, trials_of, try_out
 
-        facts["comparison"] = try_out(settings_of(options.out, weighted), options.compare)
+        with tempfile.TemporaryDirectory() as scratch:
+            asked = settings_of(options.out, weighted, mixing, Path(scratch))
+            facts |= {"notes": asked.notes, "comparison": try_out(asked, trials_of(asked, data))}
     if options.json:
         import json
 
@@ -273,4 +338,6 @@ def compose(options: argparse.Namespace) -> int:
         print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
     if "comparison" in facts:
         output().print(plain_table(facts["comparison"]))
+        for note in facts["notes"]:
+            print(f"note: {note}")
     return 0

@@ -220,7 +220,7 @@ def _inspect_all(
     progress: Callable[[int, int], None] | None,
 ) -> list[tuple[Row, Inspection]]:
     def inspect(row: Row) -> tuple[Row, Inspection]:
-        placed = _place(row, root)
+        placed = place(row, root)
         if isinstance(placed, Finding):
             return row, Inspection("", [placed])
         try:
@@ -242,7 +242,8 @@ def _inspect_all(
     return done
 
 
-def _place(row: Row, root: Path) -> Row | Finding:
+def place(row: Row, root: Path) -> Row | Finding:
+    """The row with absolute paths; or why they are none, or lead out of the manifest's folder."""
     placed = {}
     for name in (row.media, *row.beside):
         written = getattr(row, name)

@@ -7,22 +7,24 @@ on: the predictor's fingerprint, and the whole request with its row.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import mmtune
+from mmtune.evaluate.shared import Change, SharedPredictor
 from mmtune.hashing import hash_json
-from mmtune.predict import Prediction, Predictor, Request
+from mmtune.predict import BatchedPredictor, Prediction, Request
 
 FILE = "answers.jsonl"
 IMAGES = "answers"  # the folder of images beside it
 CHUNK = 64  # requests after which answers are written down
 
-P = TypeVar("P", bound=Predictor)
-Q = TypeVar("Q", bound=Predictor)
+P = TypeVar("P", bound=BatchedPredictor)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class StoredPredictor(Generic[P]):
     """A predictor that answers from a file what it was asked before (`mmtune.predict.Predictor`).
 
     The wrapped predictor is opened only when something is missing, so that figures can be computed
-    again without a model.
+    again without a model. Of several processes the main one asks, inside `asking`, and writes.
 
     Args:
         folder: gets `answers.jsonl`, and `answers/` for images.
@@ -48,40 +50,45 @@ class StoredPredictor(Generic[P]):
         opened: loads the predictor; called once, if at all.
         chunk: requests that are asked together: as many as fit the predictor's own batches, for
             batch-mates may change an answer's rounding.
+        variants: by name, how the same models are asked otherwise.
     """
 
     def __init__(
-        self, folder: Path, fingerprint: str, opened: Callable[[], P], *, chunk: int = CHUNK
+        self,
+        folder: Path,
+        fingerprint: str,
+        opened: Callable[[], P],
+        *,
+        chunk: int = CHUNK,
+        variants: Mapping[str, Change[P]] | None = None,
     ) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
         self.chunk = chunk
-        self._open = opened
-        self._predictor: P | None = None
-        self._known = dict(_read(folder / FILE))
+        self._shared = SharedPredictor(opened, variants)
+        self._variant = ""
+        self._answers: dict[str, _Kept] | None = None
 
     @property
-    def predictor(self) -> P:
+    def predictor(self) -> BatchedPredictor:
         """The wrapped one, which this loads."""
-        if self._predictor is None:
-            self._predictor = self._open()
-        return self._predictor
+        return self._shared.of(self._variant)
 
-    def variant(self, name: str, change: Callable[[P], Q]) -> StoredPredictor[Q]:
-        """The same models asked otherwise; the variant reads and writes the same file.
+    def variant(self, name: str) -> StoredPredictor[P]:
+        """The same models asked otherwise, as `variants` says; both read and write one file.
 
-        Args:
-            name: tells it from others: part of its fingerprint.
-            change: makes the wrapped predictor of this one's.
+
+        Its name is part of its fingerprint.
         """
-        other = StoredPredictor(
-            self.folder,
-            hash_json([self.fingerprint, name]),
-            lambda: change(self.predictor),
-            chunk=self.chunk,
-        )
-        other._known = self._known
+        other = copy.copy(self)
+        other.fingerprint = hash_json([self.fingerprint, name])
+        other._variant = name
+        other._answers = self._known
         return other
+
+    def asking(self) -> AbstractContextManager[bool]:
+        """See `SharedPredictor.asking`: inside it, only the main process calls `predict`."""
+        return self._shared.asking()
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction for each request, in order; only those without an answer are asked."""
@@ -92,18 +99,40 @@ class StoredPredictor(Generic[P]):
             stale = [key for key in keys if key in self._known and self._known[key].model != model]
             for key in stale:
                 del self._known[key]
-        for start in range(0, len(requests), self.chunk):
-            part = range(start, min(start + self.chunk, len(requests)))
-            missing = {keys[i]: requests[i] for i in part if not self._has(keys[i])}
-            if missing:
-                found = self.predictor.predict(list(missing.values()))
-                self._keep(missing, found)
+            self._ask(list(self._missing(keys, requests)))
         return [
             Prediction(
                 request.row.id, self._value(key), self._known[key].details, self._known[key].seconds
             )
             for key, request in zip(keys, requests, strict=True)
         ]
+
+    def _missing(
+        self, keys: Sequence[str], requests: Sequence[Request]
+    ) -> Iterator[dict[str, Request]]:
+        """Of each chunk what has no answer, by key; a request that comes twice, once."""
+        seen: set[str] = set()
+        for start in range(0, len(requests), self.chunk):
+            part = range(start, min(start + self.chunk, len(requests)))
+            found = {keys[i]: requests[i] for i in part if not self._has(keys[i])}
+            if new := {key: request for key, request in found.items() if key not in seen}:
+                yield new
+            seen |= found.keys()
+
+    def _ask(self, parts: Sequence[dict[str, Request]]) -> None:
+        """Ask for parts, as many at once as there are processes, and keep each."""
+        together = self._shared.processes
+        for start in range(0, len(parts), together):
+            some = parts[start : start + together]
+            found = self._shared.answer(self._variant, [list(part.values()) for part in some])
+            for part, answers in zip(some, found, strict=True):
+                self._keep(part, answers)
+
+    @property
+    def _known(self) -> dict[str, _Kept]:
+        if self._answers is None:
+            self._answers = dict(_read(self.folder / FILE))
+        return self._answers
 
     def _key(self, request: Request) -> str:
         row = request.row

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
     from mmtune.adapters.gate import Choose
+    from mmtune.adapters.settings import Trial
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -149,7 +150,7 @@ class ImageModality:
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against adapter on the test captions: style, nearest training image, a grid."""
         from mmtune.image.compare import compare
         from mmtune.image.task import ImageTask
@@ -169,17 +170,16 @@ class ImageModality:
         return merge(request)
 
     def try_out(
-        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
-    ) -> tuple[tuple[str, ...], ...]:
-        """Not for images: no single figure says which mixture is better.
+        self,
+        base: str,
+        adapters: Mapping[str, Path],
+        settings: Mapping[str, Choose],
+        trials: Sequence[Trial],
+    ) -> Mapping[str, Sequence[str]]:
+        """Style of each setting towards each brand, and likeness to its training images."""
+        from mmtune.image.compose import try_out
 
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError(
-            "--compare is for speech: mixtures of image adapters are compared by eye",
-            "mmtune generate --adapter A --adapter B --grid draws each, and all together",
-        )
+        return try_out(base, adapters, settings, trials)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The image as a PNG without its metadata."""

@@ -20,7 +20,7 @@ from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
-from mmtune.image.generate import BATCH, ImagePredictor
+from mmtune.image.generate import BATCH, ImagePredictor, Sampler
 from mmtune.image.measures import (
     Drawn,
     clip_measure,
@@ -58,7 +58,7 @@ MOST_COPIES = 12  # pairs that the report shows
 
 def compare(
     config: RunConfig, dataset: Dataset, folder: Path, task: ImageTask | None = None
-) -> Comparison:
+) -> Comparison | None:
     """Sample base and adapter for each test caption and seed, with the same noise, and measure.
 
     Writes `folder/samples/{base,adapter,training captions}/*.png` and `folder/grid.png`. Images in
@@ -68,6 +68,9 @@ def compare(
         folder: the run's; its `adapter/` is loaded strictly.
         task: the one that was trained, whose base and caption embeddings serve again; it can't be
             used afterwards. None: the base is loaded.
+
+    Returns:
+        None in the processes that only draw, see `mmtune.evaluate.shared`.
 
     Raises:
         DataError: fewer than two held-out images or two training images.
@@ -100,53 +103,57 @@ def compare(
         resolution=options.resolution,
     )
     predictor = StoredPredictor(folder, sampled.fingerprint, lambda: sampled, chunk=BATCH)
-
-    def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
-        requests = [
-            Request(r.model_copy(update={"caption": caption_of(r, options.trigger)}), weights, s)
-            for r, s in asked
-        ]
-        return [p.value for p in predictor.predict(requests)]
-
     asked = [(row, seed) for row in test for seed in range(options.seeds)]
-    drawn = Drawn(
-        rows=[row for row, _ in asked],
-        seeds=options.seeds,
-        base=draw(asked, {}),
-        adapter=draw(asked, {ADAPTER: 1.0}),
-        real=[open_image(row.path, options.background) for row in test],
-        brand=[open_image(row.path, options.background) for row in train],
-    )
-    files = {
-        "base": _write(folder / "samples" / "base", asked, drawn.base),
-        ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
-    }
+    real = [open_image(row.path, options.background) for row in test]
+    brand = [open_image(row.path, options.background) for row in train]
+    similar = NearestTraining(brand)
+    copies: tuple[Measure, list[Copy]] | None = None
+    with predictor.asking() as main:
+        if not main:
+            return None
 
-    describe: Embed = StyleDescriptor(base, sampled.sampler.resolution, features)
-    if options.backbone is not None:
-        describe = load_backbone(options.backbone, base.device)
-    metric = StyleDistance(once(describe), drawn.brand)
+        def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
+            requests = [
+                Request(
+                    r.model_copy(update={"caption": caption_of(r, options.trigger)}), weights, s
+                )
+                for r, s in asked
+            ]
+            return [p.value for p in predictor.predict(requests)]
+
+        drawn = Drawn(
+            rows=[row for row, _ in asked],
+            seeds=options.seeds,
+            base=draw(asked, {}),
+            adapter=draw(asked, {ADAPTER: 1.0}),
+            real=real,
+            brand=brand,
+        )
+        files = {
+            "base": _write(folder / "samples" / "base", asked, drawn.base),
+            ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
+        }
+        if options.copy_seeds:
+            again = [
+                (row, seed)
+                for row in evenly(train, options.copy_captions)
+                for seed in range(options.copy_seeds)
+            ]
+            repeated = draw(again, {ADAPTER: 1.0})
+            written = _write(folder / "samples" / "training captions", again, repeated)
+            copies = copies_measure(
+                again, repeated, written, real, similar, train, lambda of: draw(of, {})
+            )
+
+    metric = StyleDistance(once(judge_of(options, sampled.sampler)), drawn.brand)
     style = style_of(drawn, metric)
     controls = (
         read_controls(options.controls, options.background) if options.controls is not None else {}
     )
-    similar = NearestTraining(drawn.brand)
     nearest, near = nearest_measure(drawn, similar, train)
     measures = [*style_measures(drawn, metric, style, controls), nearest]
     measures.append(palette_measure(drawn, options.palette))
-    copies: list[Copy] = []
-    if options.copy_seeds:
-        again = [
-            (row, seed)
-            for row in evenly(train, options.copy_captions)
-            for seed in range(options.copy_seeds)
-        ]
-        repeated = draw(again, {ADAPTER: 1.0})
-        written = _write(folder / "samples" / "training captions", again, repeated)
-        found, copies = copies_measure(
-            again, repeated, written, drawn.real, similar, train, lambda of: draw(of, {})
-        )
-        measures.append(found)
+    measures += [copies[0]] if copies else []
     measures += set_measures(drawn, metric)
     if options.clip_model is not None:
         scorer = TextAndImage(options.clip_model, base.device)
@@ -180,9 +187,19 @@ def compare(
         modality="image",
         measures=measures,
         headline=headline(config.name, style, nearest, grid),
-        examples=[*map(_shown, copies[:MOST_COPIES]), *examples],
+        examples=[*map(_shown, copies[1][:MOST_COPIES] if copies else ()), *examples],
         files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
     )
+
+
+def judge_of(options: ImageOptions, sampler: Sampler) -> Embed:
+    """What describes how images look: the encoder that is named, else the base itself.
+
+    The base's adapters have to be switched off while it does.
+    """
+    if options.backbone is not None:
+        return load_backbone(options.backbone, sampler.base.device)
+    return StyleDescriptor(sampler.base, sampler.resolution, sampler.features)
 
 
 def _shown(copy: Copy) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -119,30 +120,55 @@ class ImagePredictor:
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
-        files = {name: hash_file(load_adapter(base, path, name)) for name, path in adapters.items()}
+        self.files = {n: hash_file(load_adapter(base, path, n)) for n, path in adapters.items()}
         if len(base.adapted) > 1:
             features = None  # captions mean something else with each adapter
         self.sampler = Sampler(
             base, features, steps=steps, guidance=guidance, resolution=resolution
         )
-        self.fingerprint = hash_json(
-            [base.fingerprint, str(base.dtype), files, steps, guidance, self.sampler.resolution]
+        self.fingerprint = self._hash()
+
+    def sampling(self, steps: int, guidance: float, resolution: int | None) -> ImagePredictor:
+        """The same models sampled otherwise."""
+        other = copy.copy(self)
+        other.sampler = Sampler(
+            self.base,
+            self.sampler.features,
+            steps=steps,
+            guidance=guidance,
+            resolution=resolution,
         )
+        other.fingerprint = other._hash()
+        return other
+
+    def _hash(self) -> str:
+        sampler = self.sampler
+        settings = [sampler.steps, sampler.guidance, sampler.resolution]
+        return hash_json([self.base.fingerprint, str(self.base.dtype), self.files, *settings])
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One image for each request, in order; the prompt is the row's caption."""
-        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
         images: dict[int, Image] = {}
-        for weights, members in groups.items():
-            with active(self.base, dict(weights), self.adapters):
+        for members in self.batches(requests):
+            weights = dict(sorted(requests[members[0]].adapters.items()))
+            with active(self.base, weights, self.adapters):
                 prompts = [requests[i].row.reference for i in members]
                 seeds = [requests[i].seed for i in members]
                 images.update(zip(members, self.sampler.sample(prompts, seeds), strict=True))
         return [
             Prediction(request.row.id, images[i], {"seed": request.seed})
             for i, request in enumerate(requests)
+        ]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """At most `BATCH` requests for the same adapters."""
+        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
+        return [
+            members[start : start + BATCH]
+            for members in groups.values()
+            for start in range(0, len(members), BATCH)
         ]
 
 
@@ -271,14 +297,14 @@ def generate(
     folder: Path,
     *,
     base: str,
-    adapter: Path | Mapping[Path, float] | None = None,
+    adapter: Path | Mapping[Path, float] | Sequence[Mapping[Path, float]] | None = None,
     weight: float = 1.0,
     seeds: Sequence[int] = (0,),
     steps: int = 30,
     guidance: float = 5.0,
     precision: str = "auto",
     grid: bool = False,
-    triggers: Sequence[str] = (),
+    triggers: Mapping[Path, str] | None = None,
 ) -> list[Path]:
     """Sample images and write them as PNG; what `mmtune generate` calls.
 
@@ -286,11 +312,12 @@ def generate(
         prompts: one or more.
         folder: where the files go; it is made.
         base: hub id, folder or starter.
-        adapter: an adapter folder, or several with their weights; None samples the base.
+        adapter: an adapter folder, or several with their weights; a sequence says which for each
+            prompt. None, and no adapter for a prompt, samples the base.
         weight: of all adapters together; 0 is the base.
         seeds: images of each prompt.
-        triggers: phrases that are put before each prompt that doesn't hold them; an adapter's own
-            is `read_card(folder).trigger`.
+        triggers: by adapter, a phrase that is put before each prompt that it answers and that
+            doesn't hold it; an adapter's own is `read_card(folder).trigger`.
         grid: also write `grid.png`: the base, each adapter alone, and all of them.
 
     Returns:
@@ -311,39 +338,58 @@ def generate(
             f"--out {folder} is no folder: the pictures are named by prompt and seed",
             f"--out {folder.with_suffix('')}",
         )
-    given = adapter if isinstance(adapter, Mapping) else {adapter: 1.0} if adapter else {}
-    known = {f"adapter{i}": path for i, path in enumerate(given)}
-    weights = {name: given[path] * weight for name, path in known.items()}
+    if isinstance(adapter, Sequence):
+        given = list(adapter)
+    else:
+        one = adapter if isinstance(adapter, Mapping) else {adapter: 1.0} if adapter else {}
+        given = [one] * len(prompts)
+    folders = dict.fromkeys(path for each in given for path in each)
+    known = {f"adapter{i}": path for i, path in enumerate(folders)}
+    names = {path: name for name, path in known.items()}
+    weights = [{names[path]: own * weight for path, own in each.items()} for each in given]
+    phrases = triggers or {}
+    sent = [
+        prompted_by_all(prompt, [phrases.get(path, "") for path in each])
+        for prompt, each in zip(prompts, given, strict=True)
+    ]
     device = pick_device()
     loaded = load_base(base, device, DTYPES[choose(precision, device)])
     predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
-    sent = {prompt: prompted_by_all(prompt, triggers) for prompt in prompts}
-    asked = [(prompt, seed) for prompt in prompts for seed in seeds]
+    asked = [(place, seed) for place in range(len(prompts)) for seed in seeds]
 
-    def draw(on: Mapping[str, float]) -> list[Image]:
+    def draw(on: Sequence[Mapping[str, float]]) -> list[Image]:
         requests = [
-            Request(ImageRow(id=str(i), image="-", caption=sent[prompt]), on, seed)
-            for i, (prompt, seed) in enumerate(asked)
+            Request(ImageRow(id=str(i), image="-", caption=sent[place]), on[place], seed)
+            for i, (place, seed) in enumerate(asked)
         ]
         return [prediction.value for prediction in predictor.predict(requests)]
 
-    drawn, facts = draw(weights), _facts(loaded, known, weights, steps, guidance)
+    drawn = draw(weights)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for (prompt, seed), image in zip(asked, drawn, strict=True):
-        path = folder / file_name(prompt, seed, None if weight == 1 else weight)
-        save_png(image, path, {"prompt": sent[prompt], "seed": seed} | facts)
+    paths: list[Path] = []
+    for (place, seed), image in zip(asked, drawn, strict=True):
+        facts = _facts(loaded, known, weights[place], steps, guidance)
+        name = file_name(prompts[place], seed, None if weight == 1 else weight)
+        path = folder / name
+        while path in paths:  # one prompt for several labels
+            path = folder / f"{path.stem}-again.png"
+        save_png(image, path, {"prompt": sent[place], "seed": seed} | facts)
         paths.append(path)
     if grid:
         from mmtune.image.compare import draw_grid
 
-        rows: dict[str, Sequence[Image]] = {"base": draw({})} if known else {}
+        same = all(each == weights[0] for each in weights)
+        rows: dict[str, Sequence[Image]] = {"base": draw([{}] * len(prompts))} if known else {}
         if len(known) > 1:
-            alone = {name: {name: value} for name, value in weights.items()}
-            rows |= {label(known[name], 8): draw(on) for name, on in alone.items()}
-        rows["together" if len(known) > 1 else "adapter" if known else "base"] = drawn
+            for name, path in known.items():
+                alone = next(each[name] for each in weights if name in each)
+                rows[label(path, 8)] = draw([{name: alone}] * len(prompts))
+        together = "together" if same else "gated"
+        rows[together if len(known) > 1 else "adapter" if known else "base"] = drawn
         paths.append(folder / "grid.png")
-        save_png(draw_grid([f"#{seed} {prompt}" for prompt, seed in asked], rows), paths[-1], facts)
+        captions = [f"#{seed} {prompts[place]}" for place, seed in asked]
+        facts = _facts(loaded, known, weights[0] if same else {}, steps, guidance)
+        save_png(draw_grid(captions, rows), paths[-1], facts)
     return paths
 
 
@@ -360,17 +406,17 @@ def _facts(
     steps: int,
     guidance: float,
 ) -> dict[str, str]:
-    """What all pictures of one call have in common."""
+    """What all pictures for one choice of adapters have in common."""
+    on = {adapters[name]: weight for name, weight in weights.items()}
     versions = [
-        f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weights[name]:g}"
-        for name, path in adapters.items()
+        f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weight:g}" for path, weight in on.items()
     ]
     return {
         "steps": str(steps),
         "guidance": f"{guidance:g}",
         "base": base.name,
         "base_hash": base.fingerprint,
-        "adapter": ", ".join(str(path) for path in adapters.values()),
+        "adapter": ", ".join(str(path) for path in on),
         "adapter_version": ", ".join(versions),
-        "weight": ", ".join(f"{value:g}" for value in weights.values()) or "0",
+        "weight": ", ".join(f"{weight:g}" for weight in on.values()) or "0",
     }

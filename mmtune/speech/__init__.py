@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
     from mmtune.adapters.gate import Choose
+    from mmtune.adapters.settings import Trial
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.evaluate.compare import Comparison
@@ -103,14 +104,13 @@ class SpeechModality:
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's decoder."""
-        from accelerate import PartialState
-
         from mmtune.precision import DTYPES, choose
+        from mmtune.processes import this_process
         from mmtune.speech.base import load_base
         from mmtune.speech.task import SpeechTask
 
         assert isinstance(config.task, SpeechOptions)
-        device = PartialState().device
+        device = this_process().device
         base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
         return SpeechTask(base, config.lora, config.task, cache, config.train.seed)
 
@@ -124,7 +124,7 @@ class SpeechModality:
 
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
-    ) -> Comparison:
+    ) -> Comparison | None:
         """Base against adapter on the test rows: word errors and terms; both are loaded anew."""
         from mmtune.speech.compare import compare
 
@@ -143,12 +143,16 @@ class SpeechModality:
         return merge(request)
 
     def try_out(
-        self, base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
-    ) -> tuple[tuple[str, ...], ...]:
-        """WER of each setting."""
+        self,
+        base: str,
+        adapters: Mapping[str, Path],
+        settings: Mapping[str, Choose],
+        trials: Sequence[Trial],
+    ) -> Mapping[str, Sequence[str]]:
+        """WER of each setting, and recall of the terms that the run was trained on."""
         from mmtune.speech.compose import try_out
 
-        return try_out(base, adapters, settings, data)
+        return try_out(base, adapters, settings, trials)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The row's sound alone as 16 kHz FLAC, which all browsers play."""

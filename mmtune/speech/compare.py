@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,15 +19,15 @@ from mmtune.modality import find_modality
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
-from mmtune.speech.long_form import long_form
+from mmtune.speech.long_form import LONG, LongForm, long_form
 from mmtune.speech.lora import MARKER
 from mmtune.speech.measures import measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import probes
+from mmtune.speech.probes import PROBED, probes
 from mmtune.speech.robustness import degraded
-from mmtune.speech.systems import heard_beside
+from mmtune.speech.systems import beside, heard_beside
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
@@ -36,7 +36,7 @@ PREDICTIONS = "predictions.jsonl"
 TELLS = 2  # raised when an answer has more to it: older ones are then asked for again
 
 
-def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
+def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
     """Decode the test rows and the retention rows freely with base, adapter and control.
 
     Args:
@@ -44,6 +44,9 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         dataset: its test rows are scored; its training rows say which terms are seen.
         folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
             answers.jsonl aren't decoded again.
+
+    Returns:
+        None in the processes that only decode, see `mmtune.evaluate.shared`.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
@@ -54,29 +57,15 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     if not test:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    general = retention_rows(options)
-    predictor, active = _asked(config, options, folder)
-    heard = hear(predictor, active, [*test, *general])
-    for place, more in enumerate(heard_beside(predictor, options, seen | unseen, test)):
-        heard[place] |= more
+    predictor, active = _asked(config, options, folder, seen | unseen)
+    with predictor.asking() as main:
+        if not main:
+            return None
+        items = _items(predictor, active, test, seen | unseen, options)
+        items += probes(predictor, active, items, options, folder)
+        items += degraded(predictor, active, items, options, folder)
+        items += long_form(predictor, active, items, options, folder)
     variants = read_variants(options)
-    everything = TermCounter(seen | unseen, options.language, variants)
-    clusters = [
-        *_clusters(test, everything, options), *_clusters(general, everything, options)
-    ]  # fmt: skip
-    items = [
-        Item(
-            row=row,
-            heard=heard[place],
-            cluster=clusters[place],
-            terms=frozenset(_spoken(everything, row, options)),
-            kind="test" if place < len(test) else _general_kind(row, options),
-        )
-        for place, row in enumerate([*test, *general])
-    ]
-    items += probes(predictor, active, items, options, folder)
-    items += degraded(predictor, active, items, options, folder)
-    items += long_form(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
     write_predictions(path, items)
     found = list(measures(items, seen, unseen, options, variants))
@@ -90,6 +79,33 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
         speed=speed_of(items),
         calibration=reliability(items, options.language),
     )
+
+
+def _items(
+    predictor: StoredPredictor[SpeechPredictor],
+    active: Active,
+    test: Sequence[Row],
+    scored: Collection[str],
+    options: SpeechOptions,
+) -> list[Item]:
+    """The test rows and the retention rows with what each model writes for them."""
+    general = retention_rows(options)
+    rows = [*test, *general]
+    heard = hear(predictor, active, rows)
+    for place, more in enumerate(heard_beside(predictor, options, scored, test)):
+        heard[place] |= more
+    terms = TermCounter(scored, options.language, read_variants(options))
+    clusters = [*_clusters(test, terms, options), *_clusters(general, terms, options)]
+    return [
+        Item(
+            row=row,
+            heard=heard[place],
+            cluster=clusters[place],
+            terms=frozenset(_spoken(terms, row, options)),
+            kind="test" if place < len(test) else _general_kind(row, options),
+        )
+        for place, row in enumerate(rows)
+    ]
 
 
 def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
@@ -169,7 +185,7 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
 
 
 def _asked(
-    config: RunConfig, options: SpeechOptions, folder: Path
+    config: RunConfig, options: SpeechOptions, folder: Path, terms: Collection[str]
 ) -> tuple[StoredPredictor[SpeechPredictor], Active]:
     """The models, which are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
@@ -199,8 +215,9 @@ def _asked(
             "language": options.language,
         }
     )
+    otherwise = PROBED | {LONG: LongForm} | beside(options, terms)
     chunk = AT_ONCE * len(active)
-    return StoredPredictor(folder, fingerprint, opened, chunk=chunk), active
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
 
 
 def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from mmtune.adapters.compose import Merge
 from mmtune.adapters.gate import Choose
 from mmtune.adapters.merge import MERGED, distance, merge_layers
-from mmtune.data.check import check
+from mmtune.adapters.settings import Trial
 from mmtune.errors import DataError
 from mmtune.metrics.bootstrap import bootstrap
+from mmtune.metrics.terms import TermRecall
 from mmtune.metrics.wer import WordErrors
-from mmtune.modality import find_modality
-from mmtune.predict import Request
+from mmtune.predict import Metric, Request
+from mmtune.processes import this_process
 from mmtune.speech.base import load_base
+from mmtune.speech.compare import divide_terms
 from mmtune.speech.lora import load_adapters
+from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
 
 
@@ -28,9 +30,7 @@ def merge(request: Merge) -> float:
     Raises:
         AdapterError: a part doesn't load on the base, or the parts can't be merged.
     """
-    from accelerate import PartialState
-
-    base = load_base(request.base, PartialState().device, torch.float32)
+    base = load_base(request.base, this_process().device, torch.float32)
     folders = {f"part {i}": part.folder for i, part in enumerate(request.parts)}
     switch = load_adapters(base, folders)
     parts = {switch.inner[name]: part for name, part in zip(folders, request.parts, strict=True)}
@@ -45,28 +45,40 @@ def merge(request: Merge) -> float:
 
 
 def try_out(
-    base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], data: Path
-) -> tuple[tuple[str, ...], ...]:
-    """WER of each setting on the rows of a manifest or folder, all adapters loaded once.
+    base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], trials: Sequence[Trial]
+) -> dict[str, list[str]]:
+    """WER of each setting on each trial's test rows, and its recall of what the run has trained.
 
-    Its test rows, if it has any; else all. Intervals are of resampled rows.
+    Of data without test rows all are heard. All adapters are loaded once, and a clip is encoded
+    once. Intervals are of resampled rows.
 
     Raises:
-        DataError: there is no usable row.
+        DataError: a trial has no usable row.
     """
-    found = check(data, find_modality("speech"))
-    rows = found.split("test") or found.rows
-    if not rows:
-        raise DataError(f"{data} holds no usable row", f"mmtune check {data}")
     predictor = SpeechPredictor(base, adapters)
-    heard = predictor.predict(
-        [Request(row, choose(row)) for row in rows for choose in settings.values()]
-    )
-    language = predictor.language or "en"
-    metric = WordErrors(language)
-    table: list[tuple[str, ...]] = [("adapters", "WER", "rows")]
-    for place, name in enumerate(settings):
-        mine: list[Any] = heard[place :: len(settings)]
-        stats = [metric.observe(row, each) for row, each in zip(rows, mine, strict=True)]
-        table.append((name, str(bootstrap(stats, metric.reduce)), str(len(rows))))
-    return tuple(table)
+    columns: dict[str, list[str]] = {}
+    for trial in trials:
+        options = trial.config.task
+        assert isinstance(options, SpeechOptions)
+        rows = trial.dataset.split("test") or trial.dataset.rows
+        if not rows:
+            raise DataError(
+                f"{trial.dataset.source} holds no usable row",
+                f"mmtune check {trial.dataset.source}",
+            )
+        heard = predictor.predict(
+            [Request(row, choose(row)) for row in rows for choose in settings.values()]
+        )
+        language = predictor.language or options.language
+        metrics: dict[str, Metric] = {"WER": WordErrors(language)}
+        seen, _ = divide_terms(options, trial.dataset)
+        if seen:
+            metrics["term recall"] = TermRecall(seen, language)
+        for name, metric in metrics.items():
+            cells = []
+            for place in range(len(settings)):
+                mine = heard[place :: len(settings)]
+                stats = [metric.observe(row, each) for row, each in zip(rows, mine, strict=True)]
+                cells.append(str(bootstrap(stats, metric.reduce)))
+            columns[f"{name}, {trial.name} ({len(rows)} rows)"] = cells
+    return columns

@@ -61,6 +61,10 @@ class LongForm:
         """Hash of all that a transcript depends on besides its request."""
         return hash_json([self.predictor.fingerprint, "long form"])
 
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Each recording by itself."""
+        return [[place] for place in range(len(requests))]
+
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """Transcripts; `details` has the words as [text, start, end] in seconds."""
         found = []
@@ -93,7 +97,7 @@ def long_form(
     """`task.long_form` recordings of test rows, sentence by sentence.
 
     Args:
-        predictor: with all models of `active`.
+        predictor: with all models of `active`, and `LongForm` under `LONG`.
         items: of the test.
         folder: of the run; its `data/long` gets the recordings.
 
@@ -103,7 +107,7 @@ def long_form(
         sentences as they were heard by themselves. Of several recordings, each is one cluster.
     """
     recordings = list(_recordings(items, options, folder / "data" / "long"))
-    heard = hear(predictor.variant("long form", LongForm), active, [r.row for r in recordings])
+    heard = hear(predictor.variant(LONG), active, [r.row for r in recordings])
     found: list[Item] = []
     for recording, each in zip(recordings, heard, strict=True):
         parts = {

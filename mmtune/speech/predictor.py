@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +17,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
+from mmtune.processes import this_process
 from mmtune.speech.audio import span_of
 from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.decode import (
@@ -121,9 +122,8 @@ class SpeechPredictor:
             DataError: a clip can't be read, or is longer than 30 s.
         """
         results: dict[int, Prediction] = {}
-        for rows in self._batches([request.row for request in requests]):
-            keys = {_key(row) for row in rows}
-            members = [i for i, request in enumerate(requests) if _key(request.row) in keys]
+        for members in self.batches(requests):
+            rows = self._rows(requests[i].row for i in members)
             started = perf_counter()
             hidden, languages = self._hear(rows)
             encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
@@ -154,6 +154,27 @@ class SpeechPredictor:
                     text = self.base.text_of(each.ids)
                     results[i] = Prediction(requests[i].row.id, text, details, seconds)
         return [results[i] for i in range(len(requests))]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """`BATCH` rows of one window and of like length, each with all that asks for it."""
+        size = max(1, BATCH // self.options.beams)
+        asked: dict[tuple[str, ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            asked.setdefault(_key(request.row), []).append(i)
+        windows: dict[int, list[Row]] = {}
+        for row in self._rows(request.row for request in requests):
+            windows.setdefault(self.stage.window(row), []).append(row)
+        return [
+            sorted(i for row in rows[start : start + size] for i in asked[_key(row)])
+            for rows in windows.values()
+            for start in range(0, len(rows), size)
+        ]
+
+    @staticmethod
+    def _rows(rows: Iterable[Row]) -> list[Row]:
+        """Each row once, the shortest first: those of a batch are of like length."""
+        distinct = {_key(row): row for row in rows}
+        return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
 
     def _speak(
         self,
@@ -200,16 +221,6 @@ class SpeechPredictor:
         hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
         return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
 
-    def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        size = max(1, BATCH // self.options.beams)
-        groups: dict[int, dict[tuple[str, ...], Row]] = {}
-        for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
-            groups.setdefault(self.stage.window(row), {})[_key(row)] = row
-        for group in groups.values():
-            distinct = list(group.values())
-            for start in range(0, len(distinct), size):
-                yield distinct[start : start + size]
-
 
 def _key(row: Row) -> tuple[str, ...]:
     # All that a transcript depends on: one recording may be asked for with several prompts.
@@ -219,11 +230,9 @@ def _key(row: Row) -> tuple[str, ...]:
 
 
 def _load(base: str) -> WhisperBase:
-    from accelerate import PartialState
-
     from mmtune.precision import DTYPES, choose
 
-    device = PartialState().device
+    device = this_process().device
     return load_base(base, device, DTYPES[choose("auto", device)])
 
 
@@ -238,25 +247,28 @@ def _trained_language(adapters: Mapping[str, Path]) -> str | None:
 
 def open_predictor(
     base: str | None = None,
-    adapter: Path | str | None = None,
+    adapter: Path | str | Mapping[str, Path] | None = None,
     *,
     language: str | None = None,
     beams: int = 1,
 ) -> SpeechPredictor:
-    """A model to transcribe files with; its adapter, if there is one, is called `ADAPTER`.
+    """A model to transcribe files with; a single adapter is called `ADAPTER`.
 
     Args:
         base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder; None: the base alone.
+        adapter: a run's folder or its adapter/ folder, or several by name; None: the base alone.
         language: of the recordings; None: as the adapter was trained, or else heard.
 
     Raises:
         MmtuneError: base or adapter can't be used; it says why.
     """
-    folder = Path(adapter) if adapter is not None else None
+    if isinstance(adapter, Mapping):
+        folders = dict(adapter)
+    else:
+        folders = {ADAPTER: Path(adapter)} if adapter is not None else {}
     return SpeechPredictor(
-        _base_name(base, folder),
-        {ADAPTER: folder} if folder is not None else {},
+        _base_name(base, next(iter(folders.values()), None)),
+        folders,
         options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
         language=language,
     )

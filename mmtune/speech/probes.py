@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,12 @@ SILENCE_SECONDS = (5.0, 30.0)
 NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # they say how a row was made
 MOST_VALUES = 8  # a label with more is an identity, or a number to be put into bands
 BAND = 10
+# How the models of a comparison are asked beside its own search and windows.
+PROBED: dict[str, Callable[[SpeechPredictor], SpeechPredictor]] = {
+    TIMED: lambda p: p.with_options(replace(p.options, timestamps=True)),
+    "padded": lambda p: p.with_windows("padded"),
+    "trimmed": lambda p: p.with_windows("trimmed"),
+}
 
 
 def other_windows(options: SpeechOptions) -> str:
@@ -41,7 +47,7 @@ def probes(
     """Further items, at most `options.probes` of each kind.
 
     Args:
-        predictor: with all models of `active`.
+        predictor: with all models of `active`, and those of `PROBED`.
         items: of the test and of general speech; some of them are heard again.
         folder: of the run; its `data/silence` gets recordings in which nobody speaks.
     """
@@ -50,13 +56,11 @@ def probes(
     found: list[Item] = []
     some = {kind: _some(items, kind, options.probes) for kind in ("test", GENERAL)}
     if options.beams == 1:
-        timed = predictor.variant(
-            TIMED, lambda p: p.with_options(replace(p.options, timestamps=True))
-        )
+        timed = predictor.variant(TIMED)
         found += _again(timed, active, some["test"], TIMED)
         found += _again(timed, active, some[GENERAL], f"{GENERAL} {TIMED}")
     windows: Windows = "trimmed" if options.score_windows == "padded" else "padded"
-    others = predictor.variant(windows, lambda p: p.with_windows(windows))
+    others = predictor.variant(windows)
     found += _again(others, active, some["test"], other_windows(options))
     silence = list(_silence(options.probes, folder / "data" / "silence", options.language))
     for row, heard in zip(silence, hear(predictor, active, silence), strict=True):

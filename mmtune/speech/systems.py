@@ -69,15 +69,21 @@ class Prompted:
         """Hash of all that a transcript depends on besides its request."""
         return hash_json([self.predictor.fingerprint, "prompt", self.listed.terms])
 
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Those of the predictor."""
+        return self.predictor.batches(self._given(requests))
+
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """Transcripts, in order."""
+        return self.predictor.predict(self._given(requests))
+
+    def _given(self, requests: Sequence[Request]) -> list[Request]:
         candidates = [(term, 0.0) for term in self.listed.terms]
         base = self.predictor.base
-        given = [
+        return [
             _with(request, prompt_with(base, candidates, getattr(request.row, "prompt", None)))
             for request in requests
         ]
-        return self.predictor.predict(given)
 
 
 class Retrieving:
@@ -86,15 +92,12 @@ class Retrieving:
     As `mmtune.speech.transcribe` does it, the first text stays where the second one departs.
 
     Args:
-        predictor: of the second pass.
-        first: of the first pass; its answers may be stored ones.
+        predictor: of both passes.
         listed: the terms.
     """
 
-    def __init__(
-        self, predictor: SpeechPredictor, first: StoredPredictor[SpeechPredictor], listed: TermList
-    ) -> None:
-        self.predictor, self.first, self.listed = predictor, first, listed
+    def __init__(self, predictor: SpeechPredictor, listed: TermList) -> None:
+        self.predictor, self.listed = predictor, listed
         self.index = TermIndex(listed.terms, listed.spoken)
 
     @property
@@ -103,9 +106,20 @@ class Retrieving:
         known = [self.listed.terms, sorted(self.listed.spoken.items()), LIMIT]
         return hash_json([self.predictor.fingerprint, "retrieval", known])
 
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Those of the first pass; the second one stays within them."""
+        return self.predictor.batches(requests)
+
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """Transcripts, in order."""
-        found = self.first.predict(requests)
+        found: dict[int, Prediction] = {}
+        for batch in self.batches(requests):
+            some = [requests[place] for place in batch]
+            found |= dict(zip(batch, self._hear(some), strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def _hear(self, requests: Sequence[Request]) -> list[Prediction]:
+        found = self.predictor.predict(requests)
         again: dict[int, Request] = {}
         for i, (request, own) in enumerate(zip(requests, found, strict=True)):
             candidates = self.index.candidates(str(own.value))
@@ -136,6 +150,23 @@ def _heard(prediction: Prediction) -> Heard:
     )
 
 
+def beside(
+    options: SpeechOptions, terms: Collection[str]
+) -> dict[str, Callable[[SpeechPredictor], Prompted | Retrieving]]:
+    """How the models are asked with terms, by the names under which `heard_beside` asks.
+
+    Args:
+        terms: all that are scored; those of the list come first, in its order.
+    """
+    if not options.beside or not terms:
+        return {}
+    listed = _listed(options, terms)
+    return {
+        _name("prompt", listed): lambda inner: Prompted(inner, listed),
+        _name("retrieval", listed): lambda inner: Retrieving(inner, listed),
+    }
+
+
 def heard_beside(
     predictor: StoredPredictor[SpeechPredictor],
     options: SpeechOptions,
@@ -145,24 +176,23 @@ def heard_beside(
     """What each system of `task.beside` writes for each row, by the system's name.
 
     Args:
-        predictor: with the run's adapter.
-        terms: all that are scored; those of the list come first, in its order.
+        predictor: with the run's adapter, and the ways of `beside`.
+        terms: as there.
     """
     found: list[dict[str, Prediction]] = [{} for _ in rows]
     if not options.beside or not terms:
         return found
     listed = _listed(options, terms)
-    makers: dict[Way, Callable[[SpeechPredictor], Prompted | Retrieving]] = {
-        "prompt": lambda inner: Prompted(inner, listed),
-        "retrieval": lambda inner: Retrieving(inner, predictor, listed),
-    }
     for system in (SYSTEMS[name] for name in dict.fromkeys(options.beside)):
-        name = hash_json([system.way, listed.terms, sorted(listed.spoken.items())])
-        asked: StoredPredictor[Prompted | Retrieving] = predictor.variant(name, makers[system.way])
+        asked = predictor.variant(_name(system.way, listed))
         answers = asked.predict([Request(row, system.adapters) for row in rows])
         for each, answer in zip(found, answers, strict=True):
             each[system.name] = answer
     return found
+
+
+def _name(way: Way, listed: TermList) -> str:
+    return hash_json([way, listed.terms, sorted(listed.spoken.items())])
 
 
 def _listed(options: SpeechOptions, terms: Collection[str]) -> TermList:

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.speech.audio import SAMPLE_RATE, read_channels
+from mmtune.speech.audio import SAMPLE_RATE, Span, read_channels, read_row, span_of
 from mmtune.speech.channels import measure
 from mmtune.speech.fallback import Heard, agrees, decode_safely, is_silence
 from mmtune.speech.labels import prefix_ids
@@ -30,10 +31,10 @@ ChannelChoice = Literal["auto", "split", "mix"]
 
 
 def transcribe(
-    path: Path | str,
+    source: Path | str | Row,
     predictor: SpeechPredictor,
     *,
-    weight: float = 1.0,
+    weights: Mapping[str, float] | None = None,
     prompt: str | None = None,
     words: bool = False,
     channels: ChannelChoice = "auto",
@@ -46,9 +47,10 @@ def transcribe(
     window that repeats itself or is a guess is decoded again (see `fallback`).
 
     Args:
-        path: an audio file.
+        source: an audio file, or a row, whose span, channel, language and prompt count.
         predictor: from `open_predictor`.
-        weight: of the adapter; 1 is as trained.
+        weights: of the adapters that act, by name; None: all of them, as trained; none of them is
+            the base, bit by bit.
         prompt: earlier text, or words to expect.
         words: give each word's times too; a segment is then a sentence, and not a window.
         channels: "auto" hears channels apart that differ, as the two sides of a call do; "split"
@@ -61,7 +63,12 @@ def transcribe(
         DataError: the file can't be read.
         ConfigError: another number of names than of channels.
     """
-    tracks = read_tracks(Path(path), channels)
+    row = source if isinstance(source, Row) else None
+    path = source.path if isinstance(source, Row) else Path(source)
+    if row is not None and span_of(row) != Span():
+        tracks = [read_row(row, max_seconds=MAX_SECONDS)]
+    else:
+        tracks = read_tracks(path, channels)
     labels = _labels(tracks, names, path)
     speakers: list[str | None] = [*labels] or [None]
     # Turns of several speakers are put in order by the times of their words.
@@ -69,8 +76,9 @@ def transcribe(
     found, language = listen(
         predictor,
         tracks,
-        weights=dict.fromkeys(predictor.adapters.inner, weight) if weight else {},
-        prompt=prompt,
+        language=getattr(row, "language", None),
+        weights=weights,
+        prompt=prompt or getattr(row, "prompt", None),
         words=timed,
         terms=terms,
     )

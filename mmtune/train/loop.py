@@ -24,6 +24,7 @@ from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.precision import choose
+from mmtune.processes import this_process
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.train.draw import Draw
 from mmtune.train.interrupt import Interrupted, StopRequest
@@ -111,7 +112,7 @@ class _Loop:
         self.options, self.features = options, task.features
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
-        device = Accelerator().device
+        device = this_process().device
         precision = choose(options.precision, device)
         self.accelerator = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,

@@ -41,14 +41,18 @@ class Echo:
             found.append(Prediction(request.row.id, value, {"window": 30, "language": None}))
         return found
 
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        return [[place] for place in range(len(requests))]
+
 
 def requests(count: int = 10) -> list[Request]:
     rows = [SpeechRow(id=f"ä{i}", audio="/a.wav", text="t", content=str(i)) for i in range(count)]
     return [Request(row, weights) for row in rows for weights in ({}, {"adapter": 1.0})]
 
 
-def stored(folder: Path, echo: Echo, chunk: int = 4) -> StoredPredictor[Echo]:
-    return StoredPredictor(folder, "fp", lambda: echo, chunk=chunk)
+def stored(folder: Path, echo: Echo, timed: Echo | None = None) -> StoredPredictor[Echo]:
+    variants = {"timed": lambda plain: timed or plain}
+    return StoredPredictor(folder, "fp", lambda: echo, chunk=4, variants=variants)
 
 
 def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
@@ -123,12 +127,12 @@ def test_a_changed_model_is_asked_for_everything(tmp_path: Path) -> None:
 
 def test_variants_share_the_file_and_not_the_answers(tmp_path: Path) -> None:
     echo, timed = Echo(), Echo(suffix=" timed")
-    plain = stored(tmp_path, echo)
-    again = plain.variant("timed", lambda _: timed)
+    plain = stored(tmp_path, echo, timed)
+    again = plain.variant("timed")
     assert again.predict(requests(2))[0].value.endswith(" timed")
     assert not plain.predict(requests(2))[0].value.endswith(" timed")
     third = stored(tmp_path, Echo(fails_after=0))
-    assert third.variant("timed", lambda p: p).predict(requests(2))[0].value.endswith(" timed")
+    assert third.variant("timed").predict(requests(2))[0].value.endswith(" timed")
     lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
     assert {"row", "adapters", "text", "details"} <= lines[0].keys()
     assert len({line["key"] for line in lines}) == 8

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.compose import EXACT, Mixing, compose
 from mmtune.adapters.gate import GatedPredictor, read_gate, write_gate
 from mmtune.cli import main
+from mmtune.data.manifest import write_manifest
 from mmtune.errors import AdapterError
 from mmtune.image.generate import ImagePredictor, active, load_adapter, probe_output
 from mmtune.image.rows import ImageRow
 from mmtune.predict import Request
+from tests.evaluate.runs import image as run_of_images
 from tests.image import adapters, tiny
 
 KIND = "sdxl-one-encoder"
@@ -75,10 +79,54 @@ def test_the_gate_is_the_same_for_images(pair: tuple[Path, Path], tmp_path: Path
     assert shoes.value.tobytes() != base.value.tobytes()
 
 
-def test_no_table_for_images(
-    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_generate_follows_a_gate(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    source = tmp_path / "gate.yaml"
+    source.write_text(f"by: product\nlabels: {{shoes: {pair[0]}, hats: none}}\n")
+    gated = write_gate(source, tmp_path / "gated")
+    data = tiny.brand(tmp_path / "data", 2)
+    rows = [
+        {"id": name, "image": f"{name} ball.png", "caption": "a ball", "group": {"product": of}}
+        for name, of in (("red", "shoes"), ("blue", "hats"))
+    ]
+    write_manifest(data / "manifest.jsonl", rows)
+
+    def drawn(*words: str) -> list[bytes]:
+        out = tmp_path / "-".join(w.replace("/", "") for w in words)[-60:]
+        asked = ["--steps", "2", "--guidance", "2", "--out", str(out)]
+        assert main(["generate", *words, *asked]) == 0
+        return [Image.open(path).tobytes() for path in sorted(out.iterdir())]
+
+    prompt, use = ("--prompt", "a ball"), ("--adapter", str(gated.path))
+    base = drawn("--base", gated.gate.base, *prompt)
+    shoes = drawn("--adapter", str(pair[0]), *prompt)
+    assert base != shoes
+    assert drawn(*use, "--label", "hats", *prompt) == base
+    assert drawn(*use, *prompt) == base  # `otherwise`
+    # Both rows have one caption: the second picture's name says "again".
+    assert drawn(*use, "--rows", str(data / "manifest.jsonl")) == [*base, *shoes]
+
+
+def test_each_way_is_measured_on_each_runs_own_captions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "o"
-    words = ["compose", *map(str, pair), "--out", str(out), "--compare", str(tmp_path)]
-    assert main(words) == 2
-    assert "generate --adapter A --adapter B --grid" in capsys.readouterr().err
+    runs = [run_of_images(tmp_path / name, rank) for name, rank in (("a", 4), ("b", 3))]
+    words = ["compose", *map(str, runs), "--json", "--compare", "--out"]
+    assert main([*words, str(tmp_path / "o")]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    head, *lines = facts["comparison"]
+    assert [line[0] for line in lines] == ["base", "1 brand", "2 brand", "together", "merged, cat"]
+    assert [note.split(":")[0] for note in facts["notes"]] == [
+        f"not merged by {method}" for method in ("linear", "ties", "dare_linear")
+    ]
+    assert [name.split(",")[0] for name in head] == [
+        "adapters", *["style distance", "nearest training image"] * 2,
+    ]  # fmt: skip
+    assert [name.split(", ")[1] for name in head[1:]] == [
+        "run (8 captions)", "run", "run-2 (8 captions)", "run-2",
+    ]  # fmt: skip
+    assert lines[0][1] != lines[1][1] != lines[2][1]
+    assert lines[3][1:] == lines[4][1:], "the exact sum looks as the weights do together"
+    card = read_card(runs[0] / "adapter")
+    card.model_copy(update={"dataset": "0" * 64}).write(runs[0] / "adapter")
+    assert main([*words, str(tmp_path / "p")]) == 2
+    assert "any more" in capsys.readouterr().err

@@ -80,13 +80,13 @@ def test_generate_takes_it_from_the_card(
         rows={}, settings=config.model_dump(mode="json"),
     ).write(tmp_path)  # fmt: skip
     assert "its trigger" in (tmp_path / "README.md").read_text()
-    given: dict[str, object] = {}
+    given: dict[str, dict[Path, str]] = {}
     monkeypatch.setattr(generate, "generate", lambda *a, **more: given.update(more) or [])
     options = _parser().parse_args(
         ["generate", "--adapter", str(tmp_path), "--prompt", "x", *extra]
     )
     assert commands.generate(options) == 0
-    assert given["triggers"] == found
+    assert list(given["triggers"].values()) == found
 
 
 def test_none_by_default() -> None:

@@ -29,16 +29,26 @@ WEIGHTS = "adapter_model.safetensors"
 
 
 def make(
-    folder: Path, seed: int, targets: tuple[str, ...] = ("fc1", "q_proj"), **lora: Any
+    folder: Path,
+    seed: int,
+    targets: tuple[str, ...] = ("fc1", "q_proj"),
+    cut: int | None = None,
+    size: float = 0.1,
+    **lora: Any,
 ) -> Path:
-    """An adapter at random with its card."""
+    """An adapter at random with its card.
+
+    Args:
+        cut: of the encoder it adapts the layers from this one on.
+        size: deviation of B.
+    """
     whisper = load_base(TINY)
     options = LoraOptions(**{"rank": 2, "alpha": 3, "targets": targets} | lora)
-    model = attach(whisper, options, seed)
+    model = attach(whisper, options, seed, cut)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * size)
     model.save_pretrained(str(folder), save_embedding_layers=False)
     Card(
         name=folder.name,
@@ -217,6 +227,45 @@ def test_off_by_the_gate_is_the_base_bit_by_bit(folders: dict[str, Path], tmp_pa
     assert torch.equal(got, bare._answer())
 
 
+@needs(TINY)
+def test_transcribe_follows_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = make(tmp_path / "a", 5, size=0.03)
+    source = tmp_path / "gate.yaml"
+    source.write_text(f"by: accent\nlabels: {{north: {folder}, east: none}}\n")
+    gated = str(write_gate(source, tmp_path / "gated").path)
+    [row] = real_rows(1, start=7)
+    shutil.copy(row.path, tmp_path / "said.wav")
+    wav, manifest = str(tmp_path / "said.wav"), tmp_path / "rows.jsonl"
+    rows = [
+        {"id": f"to/{accent}", "audio": "said.wav", "text": row.text, "accent": accent}
+        for accent in ("north", "east")
+    ]
+    manifest.write_text("".join(json.dumps(each) + "\n" for each in rows))
+
+    def said(*words: str) -> list[dict[str, Any]]:
+        assert main(["transcribe", "--json", *words]) == 0
+        texts = capsys.readouterr().out.splitlines()
+        # Where it comes from differs; probabilities and all else must not.
+        return [
+            {k: v for k, v in json.loads(text).items() if k not in ("file", "id")} for text in texts
+        ]
+
+    base, north = said("--base", TINY, wav), said("--adapter", str(folder), wav)
+    assert base != north
+    assert base[0]["segments"]
+    assert said("--adapter", gated, "--label", "east", wav) == base
+    assert said("--adapter", gated, str(manifest)) == [*north, *base]
+    out = tmp_path / "out"
+    assert main(["transcribe", "--adapter", gated, "--out", str(out), wav]) == 0
+    assert "note: no --label: the base answers where no accent is named" in capsys.readouterr().err
+    for words, told in (
+        (["--adapter", gated, "--label", "nort"], "did you mean north?"),
+        (["--adapter", str(folder), "--label", "north"], "no --adapter is one"),
+    ):
+        assert main(["transcribe", *words, wav]) == 2
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -267,11 +316,15 @@ def test_the_command_compares_alone_together_and_merged(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == str(tmp_path / "m")
     assert "distance" in lines[1]
-    names = ["base", "1 a", "2 b", "together", "merged"]
+    names = ["base", "1 a", "2 b", "together", "merged, cat", "merged, ties"]
     found = {name: next(line for line in lines if line.startswith(name)) for name in names}
     assert "1.000" in found["base"]
-    assert "0.000" in found["merged"]
-    assert asked[:5] == [{}, {"1 a": 1.0}, {"2 b": 1.0}, {"1 a": 1.0, "2 b": 0.5}, {"merged": 1.0}]
+    assert "0.000" in found["merged, cat"]
+    together = [{"1 a": 1.0}, {"2 b": 1.0}, {"1 a": 1.0, "2 b": 0.5}]
+    merged = [{f"merged, {method}": 1.0} for method in ("cat", "linear", "ties", "dare_linear")]
+    assert asked[:8] == [{}, *together, *merged]
+    assert main(["compose", *pair, "--out", str(tmp_path / "o"), "--compare"]) == 2
+    assert "doesn't say what it was trained on" in capsys.readouterr().err
     for wrong in (["--density", "0.5"], ["--seed", "1"], ["--method", "x"], ["--gate", "g.yaml"]):
         assert main(["compose", *pair, "--out", str(tmp_path / "n"), *wrong]) == 2
         assert "cure:" in capsys.readouterr().err

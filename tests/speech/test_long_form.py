@@ -13,7 +13,7 @@ from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction, Request
 from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.heard import Item, hear
-from mmtune.speech.long_form import LONG, PARTS, Recording, divide, first_word, long_form
+from mmtune.speech.long_form import LONG, PARTS, LongForm, Recording, divide, first_word, long_form
 from mmtune.speech.measures import measures
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import Segment, SpeechRow
@@ -93,7 +93,7 @@ def test_joined_rows_are_heard_where_they_were_put(tmp_path: Path) -> None:
 
     counting = Counting.__new__(Counting)
     counting.__dict__ = predictor.__dict__
-    stored = StoredPredictor(tmp_path, "fingerprint", lambda: counting)
+    stored = StoredPredictor(tmp_path, "fingerprint", lambda: counting, variants={LONG: LongForm})
     found = long_form(stored, active, items, options, tmp_path)
     joined = [item for item in found if item.kind == LONG]
     alone = [item for item in found if item.kind == PARTS]
@@ -124,7 +124,7 @@ def test_joined_rows_are_heard_where_they_were_put(tmp_path: Path) -> None:
     assert 0.4 < first_word(rows[0]) < 0.8
     # The second time nothing is asked.
     asked.clear()
-    stored = StoredPredictor(tmp_path, "fingerprint", lambda: counting)
+    stored = StoredPredictor(tmp_path, "fingerprint", lambda: counting, variants={LONG: LongForm})
     again = long_form(stored, active, items, options, tmp_path)
     assert [i.heard for i in again] == [i.heard for i in found]
     assert asked == []

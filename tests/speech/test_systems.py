@@ -13,7 +13,7 @@ from mmtune.speech.heard import Item, hear
 from mmtune.speech.measures import measures
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
-from mmtune.speech.systems import SYSTEMS, Prompted, TermList, heard_beside
+from mmtune.speech.systems import SYSTEMS, Prompted, TermList, beside, heard_beside
 from tests.speech.real import ESPEAK, TINY, loaded, needs
 
 TERMS = ("apixaban", "metoprolol")
@@ -56,11 +56,12 @@ def test_a_prompt_and_retrieval_find_terms_that_the_base_misses(tmp_path: Path) 
             return super().predict(requests)
 
     model = Counting(loaded(TINY), {}, windows="trimmed")
-    stored = StoredPredictor(tmp_path, "fingerprint", lambda: model)
+    options = SpeechOptions(beside=("prompt", "retrieval"))
+    ways = beside(options, TERMS)
+    stored = StoredPredictor(tmp_path, "fingerprint", lambda: model, variants=ways)
     active = {"base": {}, "adapter": {}}
     heard = hear(stored, active, rows)
     assert len(asked) == len(rows)  # here the adapter is the base
-    options = SpeechOptions(beside=("prompt", "retrieval"))
     first = heard_beside(stored, options, TERMS, rows)
     prompts = {request.row.prompt for request in asked}
     assert "metoprolol, apixaban" in prompts  # the first of the list stands next to the speech
@@ -80,7 +81,7 @@ def test_a_prompt_and_retrieval_find_terms_that_the_base_misses(tmp_path: Path) 
     assert "base + prompt" in found["term precision", "test"].references
     # All answers are stored.
     asked.clear()
-    again = StoredPredictor(tmp_path, "fingerprint", lambda: model)
+    again = StoredPredictor(tmp_path, "fingerprint", lambda: model, variants=ways)
     assert heard_beside(again, options, TERMS, rows) == first
     assert asked == []
     assert heard_beside(again, SpeechOptions(), TERMS, rows) == [{}] * len(rows)

@@ -138,12 +138,11 @@ def test_kill_9_in_mid_epoch_then_resume_is_bit_identical(tmp_path: Path) -> Non
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    launcher = (
-        "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1",
-        "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
-    )  # fmt: skip
+    # Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     worker = str(ROOT / "tests/train/two_processes.py")
     assert run_script(worker, str(tmp_path / "two"), launcher=launcher) == 0
+    assert (tmp_path / "two" / "processes").read_text() == "2"
     task = ToyTask(buckets=2)
     fit(task, rows(21), rows(5, "held"), options(), tmp_path / "one")
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")

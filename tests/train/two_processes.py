@@ -1,10 +1,14 @@
-"""Run by `accelerate launch` from test_loop.py."""
+"""Run by torchrun from test_loop.py."""
 
 import sys
 from pathlib import Path
 
+from mmtune.processes import this_process
 from mmtune.train.loop import fit
 from tests.train.test_loop import options
 from tests.train.toy import ToyTask, rows
 
-fit(ToyTask(buckets=2), rows(21), rows(5, "held"), options(), Path(sys.argv[1]))
+folder = Path(sys.argv[1])
+fit(ToyTask(buckets=2), rows(21), rows(5, "held"), options(), folder)
+if this_process().is_main_process:
+    (folder / "processes").write_text(str(this_process().num_processes))

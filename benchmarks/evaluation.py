@@ -1,0 +1,244 @@
+"""How much faster base and adapter are evaluated together than one after the other in transformers.
+
+    python benchmarks/evaluation.py --data TEST.jsonl --adapter runs/dialect --rows 100 --repeats 3
+
+The same clips are heard by the base and by the adapter: padded to 30 s, greedy, float32, without
+times. All sides take turns in one process on the same threads, another one first in each repeat;
+ratios are of one repeat's times, and the table has their median and range. Loading and merging are
+in no time, reading the files is in every one. WER is normalized alike.
+
+- mmtune: what `mmtune evaluate` asks of its predictor; nothing is taken from a cache. A clip is
+  encoded once for both where the adapter leaves the encoder alone, rows of like length are decoded
+  together, and a row gets only as many ids as its length can need.
+- transformers: `pipeline("automatic-speech-recognition")`, first with the base, then with the
+  adapter merged by PEFT, one file at a time; it writes at most as many ids as its generation
+  config says.
+- transformers, in batches: the same with `batch_size`.
+
+Without `--adapter` it is a LoRA of small random numbers, which scores nearly as the base does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from timing import in_turns, spread
+
+from mmtune.adapters.card import adapter_folder
+from mmtune.config import LoraOptions
+from mmtune.console import quiet_libraries
+from mmtune.data.check import check
+from mmtune.data.rows import Row
+from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.wer import WordErrors
+from mmtune.modality import find_modality
+from mmtune.predict import Prediction, Request, Stat
+from mmtune.quiet import quiet
+from mmtune.speech.audio import SAMPLE_RATE, read_row
+from mmtune.speech.base import load_base, resolve_base
+from mmtune.speech.lora import MARKER, attach
+from mmtune.speech.predictor import ADAPTER, SpeechPredictor
+from mmtune.train.draw import Draw
+
+Texts = tuple[list[str], list[str]]  # of the base, of the adapter, by row
+Side = Callable[[Sequence[Row]], Texts]
+OURS, THEIRS = "mmtune", "transformers, one file at a time"
+SMALL = 0.01  # deviation of a random LoRA's B
+
+
+def ours(base: str, adapter: Path) -> Side:
+    """Both models in one call, as `mmtune.speech.compare` asks them."""
+    loaded = load_base(base, torch.device("cpu"), torch.float32)
+    predictor = SpeechPredictor(loaded, {ADAPTER: adapter})
+
+    def run(rows: Sequence[Row]) -> Texts:
+        requests = [Request(row, weights) for row in rows for weights in ({}, {ADAPTER: 1.0})]
+        texts = [prediction.value for prediction in predictor.predict(requests)]
+        return texts[::2], texts[1::2]
+
+    return run
+
+
+class Pipelines:
+    """transformers' pipelines of the base, and of the adapter merged as PEFT documents it."""
+
+    def __init__(self, base: str, adapter: Path) -> None:
+        from peft import PeftModel
+
+        folder = resolve_base(base)
+        merged = PeftModel.from_pretrained(self._load(folder), str(adapter)).merge_and_unload()
+        self.pipes = [self._pipe(folder, model) for model in (self._load(folder), merged)]
+
+    @staticmethod
+    def _load(folder: Path | str) -> Any:
+        from transformers import WhisperForConditionalGeneration
+
+        return WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+
+    @staticmethod
+    def _pipe(folder: Path | str, model: Any) -> Any:
+        from transformers import WhisperProcessor, pipeline
+
+        processor = WhisperProcessor.from_pretrained(folder)
+        return pipeline(
+            "automatic-speech-recognition",
+            model=model.eval(),
+            tokenizer=processor.tokenizer,
+            feature_extractor=processor.feature_extractor,
+            device="cpu",
+        )
+
+    def side(self, language: str, batch: int) -> Side:
+        """All rows by one and then by the other; `batch` 1 is a call for each row."""
+
+        def heard(pipe: Any, rows: Sequence[Row]) -> list[str]:
+            multilingual = bool(getattr(pipe.model.generation_config, "is_multilingual", False))
+            options = {"language": language, "task": "transcribe"} if multilingual else {}
+            generate = {"num_beams": 1, **options}
+            # Samples, not a path: the pipeline would start a process for every file.
+            clips = ({"raw": read_row(row), "sampling_rate": SAMPLE_RATE} for row in rows)
+            with quiet():
+                if batch > 1:
+                    found = pipe(clips, batch_size=batch, generate_kwargs=generate)
+                else:
+                    found = (pipe(clip, generate_kwargs=generate) for clip in clips)
+                return [str(each["text"]) for each in found]
+
+        def run(rows: Sequence[Row]) -> Texts:
+            base, adapter = (heard(pipe, rows) for pipe in self.pipes)
+            return base, adapter
+
+        return run
+
+
+def small_adapter(base: str, folder: Path) -> Path:
+    """A LoRA on the decoder that changes little."""
+    model = attach(load_base(base, torch.device("cpu"), torch.float32), LoraOptions(), 0)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * SMALL)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    return folder
+
+
+def some_rows(source: Path, count: int) -> list[Row]:
+    """Rows of a manifest, in an order that doesn't follow the speakers."""
+    rows = check(source, find_modality("speech"), strict=False).rows
+    return sorted(rows, key=lambda row: Draw(0, 0, row.id).key("benchmark"))[:count]
+
+
+def percent(interval: Interval) -> str:
+    """A rate and its interval in per cent."""
+    return f"{100 * interval.value:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def scored(rows: Sequence[Row], texts: Sequence[str], language: str) -> list[Stat]:
+    """Word errors of each row."""
+    metric = WordErrors(language)
+    return [metric.observe(r, Prediction(r.id, t)) for r, t in zip(rows, texts, strict=True)]
+
+
+def table(
+    rows: Sequence[Row],
+    texts: dict[str, Texts],
+    seconds: dict[str, list[float]],
+    cpu: dict[str, list[float]],
+    language: str,
+) -> str:
+    """The results in Markdown."""
+    lines = [
+        "| | rows/s, both models | seconds | CPU seconds | mmtune is faster by | "
+        "WER % base | WER % adapter | adapter - base |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, heard in texts.items():
+        wall = seconds[name]
+        ratios = [theirs / mine for theirs, mine in zip(wall, seconds[OURS], strict=True)]
+        stats = [scored(rows, each, language) for each in heard]
+        reduce = WordErrors(language).reduce
+        rates = [percent(bootstrap(each, reduce)) for each in stats]
+        gap = percent(paired_bootstrap(*stats, reduce)[2])
+        faster = "" if name == OURS else spread(ratios)
+        lines.append(
+            f"| {name} | {spread([len(rows) / s for s in wall])} | {spread(wall, 1)} | "
+            f"{spread(cpu[name], 1)} | {faster} | {rates[0]} | {rates[1]} | {gap} |"
+        )
+    return "\n".join(lines)
+
+
+def alike(texts: dict[str, Texts]) -> str:
+    """How many transcripts are those of mmtune, letter by letter."""
+    mine = [text.strip() for each in texts[OURS] for text in each]
+    parts = []
+    for name, heard in texts.items():
+        if name != OURS:
+            theirs = [text.strip() for each in heard for text in each]
+            same = sum(a == b for a, b in zip(mine, theirs, strict=True))
+            parts.append(f"{name}: {same} of {len(mine)}")
+    return "Transcripts that are mmtune's own, letter by letter: " + "; ".join(parts) + "."
+
+
+def main() -> None:
+    """Run all sides in turns, and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="manifest of speech with text")
+    parser.add_argument("--base", default="starter:whisper-tiny.en")
+    parser.add_argument("--adapter", type=Path, help="a run or adapter/ (default: a random LoRA)")
+    parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=16, help="of transformers in batches")
+    parser.add_argument("--language", default="en", help="of multilingual bases")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args()
+    quiet_libraries()
+    rows = some_rows(options.data, options.rows)
+    with tempfile.TemporaryDirectory() as scratch:
+        adapter = (
+            adapter_folder(options.adapter, MARKER)
+            if options.adapter is not None
+            else small_adapter(options.base, Path(scratch) / "adapter")
+        )
+        theirs = Pipelines(options.base, adapter)
+        sides = {
+            OURS: ours(options.base, adapter),
+            THEIRS: theirs.side(options.language, 1),
+            f"transformers, batches of {options.batch}": theirs.side(
+                options.language, options.batch
+            ),
+        }
+    torch.set_num_threads(options.threads)
+    for side in sides.values():
+        side(rows[:1])  # what is made at the first use is in no time
+    texts: dict[str, Texts] = {}
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    cpu: dict[str, list[float]] = {name: [] for name in sides}
+    runs = {name: partial(side, rows) for name, side in sides.items()}
+    for name, heard, wall, used in in_turns(runs, options.repeats):
+        print(f"{name}: {wall:.1f} s", flush=True)
+        if texts.setdefault(name, heard) != heard:
+            print(f"note: {name} gave other texts than before", flush=True)
+        seconds[name].append(wall)
+        cpu[name].append(used)
+    ordered = {name: texts[name] for name in sides}
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "peft"))
+    named = "a random LoRA" if options.adapter is None else str(options.adapter)
+    print(
+        f"\n{options.base} with {named}, {len(rows)} rows, {options.repeats} repeats, "
+        f"{options.threads} threads, {platform.processor() or platform.machine()}; {versions}\n"
+    )
+    print(table(rows, ordered, seconds, cpu, options.language))
+    print(f"\n{alike(ordered)}")
+
+
+if __name__ == "__main__":
+    main()

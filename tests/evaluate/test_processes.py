@@ -1,0 +1,121 @@
+"""An evaluation that is killed and repeated, or shared by two processes, has the figures of one."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmtune.cli import main
+from mmtune.evaluate.stored import FILE
+from mmtune.image.generate import ImagePredictor
+from mmtune.pipeline import COMPARISON
+from mmtune.speech.predictor import SpeechPredictor
+from tests.evaluate.runs import MAKE
+from tests.evaluate.watched import watch
+from tests.faults.test_kill import environment
+from tests.speech.real import PACKAGES, TINY
+
+ROOT = Path(__file__).parents[2]
+WATCHED = str(ROOT / "tests/evaluate/watched.py")
+# Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that one process has evaluated without a break."""
+
+    run: Path
+    figures: bytes
+    answers: bytes  # answers.jsonl, whose lines stand in the order of asking
+    images: dict[str, bytes]
+
+    @property
+    def asked(self) -> Path:
+        """Who was asked how much since, see `watched`."""
+        return self.run / "asked"
+
+
+def evaluate(run: Path) -> None:
+    """In this process, as `watched` does it in others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums may round by how they are split
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mmtune.speech.predictor.BATCH", 2)
+            assert main(["evaluate", str(run)]) == 0
+    finally:
+        torch.set_num_threads(threads)
+
+
+def found(run: Path) -> Whole:
+    images = {path.name: path.read_bytes() for path in (run / "answers").glob("*")}
+    return Whole(run, (run / COMPARISON).read_bytes(), (run / FILE).read_bytes(), images)
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> list[Whole]:
+    """Of both modalities, where the starter of speech is installed."""
+    kinds = list(MAKE) if importlib.util.find_spec(PACKAGES[TINY]) else ["image"]
+    runs = [MAKE[kind](tmp_path_factory.mktemp(kind)) for kind in kinds]
+    for run in runs:
+        evaluate(run)
+    return [found(run) for run in runs]
+
+
+def watched(die_at: int, runs: Sequence[Path], launcher: Sequence[str] = ()) -> int:
+    for run in runs:
+        (run / "asked").unlink(missing_ok=True)
+    return subprocess.run(
+        [sys.executable, *launcher, WATCHED, str(die_at), *map(str, runs)],
+        env=environment(runs[0] / "cache") | {"PYTHONPATH": str(ROOT)},
+        cwd=ROOT, check=False, timeout=400,
+    ).returncode  # fmt: skip
+
+
+def shares(asked: Path) -> Counter[str]:
+    """How many requests each process answered."""
+    counts: Counter[str] = Counter()
+    for line in asked.read_text(encoding="utf-8").splitlines():
+        rank, count = line.split()
+        counts[rank] += int(count)
+    return counts
+
+
+def test_two_processes_give_the_report_of_one(wholes: list[Whole]) -> None:
+    assert watched(-1, [whole.run for whole in wholes], TWO) == 0
+    for whole in wholes:
+        counts = shares(whole.asked)
+        assert counts.keys() == {"0", "1"}
+        assert counts.total() == len(whole.answers.splitlines())
+        assert min(counts.values()) > counts.total() / 8
+        assert found(whole.run) == whole
+
+
+@pytest.mark.slow
+def test_after_kill_9_only_the_rest_is_asked(
+    wholes: list[Whole], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for whole in wholes:
+        assert watched(3, [whole.run]) == -signal.SIGKILL
+        kept = (whole.run / FILE).read_bytes()
+        assert whole.answers.startswith(kept)
+        assert not (whole.run / COMPARISON).exists()
+        before = shares(whole.asked).total()
+        assert 0 < before == len(kept.splitlines()) < len(whole.answers.splitlines())
+        with monkeypatch.context() as patch:
+            for kind in (SpeechPredictor, ImagePredictor):
+                patch.setattr(kind, "predict", kind.predict)  # what `watch` changes is put back
+                watch(kind, whole.asked, -1)
+            evaluate(whole.run)
+        assert shares(whole.asked).total() == len(whole.answers.splitlines())
+        assert found(whole.run) == whole
