@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from mmtune.adapters.card import Card, read_card, strengths
 from mmtune.config import RunConfig, build, read_yaml
 from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
-from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.report import write_report
+from mmtune.evaluate.compare import FILE as COMPARISON
+from mmtune.evaluate.compare import Comparison, read_comparison
+from mmtune.evaluate.report import PAGE, REDACTED, write_report
 from mmtune.evaluate.stored import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
     from mmtune.train.scale import Advice, ScalePoint
     from mmtune.train.task import Task
 
-COMPARISON = "comparison.json"
 SUITE = "suite.yaml"  # in a run's folder: the one that judged it
+AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         _keep_suite(folder, config.suite)
         _compare(config, dataset, suite, task)
     process.wait_for_everyone()
-    return RunResult(folder, result, _read_comparison(folder), read_verdict(folder))
+    return RunResult(folder, result, read_comparison(folder), read_verdict(folder))
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
@@ -190,7 +191,7 @@ def _claim(config: RunConfig) -> None:
         return
     old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if differing == ["suite"]:  # it judges what was trained, and changes nothing of it
+    if differing and set(differing) <= AFTERWARDS:
         path.write_text(config.dump(), encoding="utf-8")
     elif differing:
         key = differing[0]
@@ -352,15 +353,31 @@ def _compare(
         measures = [dataclasses.asdict(measure) for measure in found.measures]
         card = read_card(folder / "adapter")
         card.model_copy(update={"measures": measures}).write(folder / "adapter")
-    comparison = _read_comparison(folder)
+    comparison = read_comparison(folder)
     if suite is None:
         (folder / FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
-    write_report(folder / "report.html", [comparison], [folder])
+    write_report(folder / PAGE, [comparison], [folder])
     return comparison
 
 
-def _read_comparison(folder: Path) -> Comparison:
-    text = (folder / COMPARISON).read_text(encoding="utf-8")
-    return Comparison.from_json(json.loads(text))
+def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
+    """Write the page of finished runs from what is in their folders: no model, no data is read.
+
+    Args:
+        out: None: in the run's own folder, `report.html` or `report-redacted.html`.
+        redacted: no content of any run, whatever its `report.content` says.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: a run isn't finished, or there are several and no `out`.
+    """
+    if out is None:
+        if len(runs) != 1:
+            raise ConfigError(f"{len(runs)} runs have no folder of their own", "name --out FILE")
+        out = runs[0] / (REDACTED if redacted else PAGE)
+    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted)
+    return out

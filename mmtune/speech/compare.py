@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
@@ -33,16 +33,16 @@ from mmtune.modality import find_modality
 from mmtune.predict import Metric
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
+from mmtune.speech.kept import examples, write_predictions
 from mmtune.speech.lora import MARKER
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows, probes
+from mmtune.speech.probes import NONSPEECH, TIMED, by_label, other_windows, probes
 from mmtune.speech.terms import find_terms, read_terms
 
 FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
-EXAMPLES = 3  # of each kind
 AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
 
@@ -84,13 +84,13 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison:
     ]
     items += probes(predictor, active, items, options, folder)
     path = folder / PREDICTIONS
-    _write(path, items)
+    write_predictions(path, items)
     measures = list(_measures(items, seen, unseen, options))
     return Comparison(
         modality="speech",
         measures=measures,
         headline=headline(config.name, measures),
-        examples=_examples(items, seen, options),
+        examples=examples(items, seen, options),
         files={"predictions": path},
     )
 
@@ -248,9 +248,10 @@ def _measures(
     for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
         others = [item for item in items if item.kind == kind]
         yield _measure(WordErrors(language), kind, others)
-    for name, some in by_group(test).items():
-        yield _measure(WordErrors(language), f"test, {name}", some)
     for label, groups in by_label(test).items():
+        for value, some in groups.items():
+            of_group = _measure(WordErrors(language), f"test, {label} {value}", some)
+            yield replace(of_group, group=(label, value))
         large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
         if len(large) > 1:
             numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
@@ -323,52 +324,3 @@ def _unit(item: Item) -> tuple[str, Hashable]:
 
 def _signed(interval: Interval) -> str:
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-
-
-def _words(item: Item) -> dict[str, Any]:
-    return {"reference": item.row.reference} | {
-        name: prediction.value for name, prediction in item.heard.items()
-    }
-
-
-def _write(path: Path, items: Sequence[Item]) -> None:
-    partial_file = path.with_suffix(".partial")
-    with partial_file.open("w", encoding="utf-8") as file:
-        for item in items:
-            values: dict[str, Any] = {
-                "id": item.row.id,
-                "slice": item.kind,
-                "terms": sorted(item.terms),
-            }
-            # So that it can be heard again: `mmtune review` plays it.
-            values["row"] = item.row.model_dump(
-                mode="json", exclude_defaults=True, exclude={"content", "segments", "terms"}
-            )
-            file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
-    partial_file.replace(path)
-
-
-def _examples(
-    items: Sequence[Item], seen: set[str], options: SpeechOptions
-) -> list[dict[str, Any]]:
-    """A few of each kind, by hash and not by result, so that failures show as often as they are."""
-    keys = {normalize(term, options.language) for term in seen}
-    kinds: dict[str, list[Item]] = {}
-    for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
-        if item.kind.startswith(GENERAL) and TIMED not in item.kind:
-            kind = GENERAL
-        elif item.kind == NONSPEECH:
-            kind = NONSPEECH
-        elif item.kind != "test":
-            continue
-        elif item.terms:
-            kind = "seen term" if item.terms & keys else "unseen term"
-        else:
-            kind = "no term"
-        kinds.setdefault(kind, []).append(item)
-    order = ("seen term", "unseen term", "no term", GENERAL, NONSPEECH)
-    return [
-        {"kind": kind, "audio": item.row.path} | _words(item)
-        for kind in order
-        for item in kinds.get(kind, [])[: EXAMPLES * (2 if kind == "seen term" else 1)]
-    ]

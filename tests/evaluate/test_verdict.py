@@ -282,9 +282,11 @@ def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) ->
     write_report(tmp_path / "report.html", [comparison], [tmp_path])
     page = (tmp_path / "report.html").read_text()
     body = page[page.index("<body>") :]
-    places = [body.index(text) for text in ("Ship with conditions", "Find out before", "headline")]
+    shown = ("Ship with conditions", "Does it help?", ">Not known<", ">Yes<", "headline")
+    places = [body.index(text) for text in shown]
     assert places == sorted(places)
-    assert body.count("not enough data") == 2
+    assert body.count(">Not known<") == 2
+    assert body.count('class="check ') == len(read_verdict(tmp_path).gates)
 
 
 def test_every_recipe_has_a_suite_of_its_modality() -> None:
