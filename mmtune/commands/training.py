@@ -135,6 +135,7 @@ def review(options: argparse.Namespace) -> int:
     from mmtune import pipeline
     from mmtune.console import output, plain, plain_table
     from mmtune.evaluate import preference
+    from mmtune.evaluate.compare import FILE as COMPARISON
     from mmtune.evaluate.review import write_review
 
     if options.answers:
@@ -142,7 +143,7 @@ def review(options: argparse.Namespace) -> int:
         if given:
             raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
         found = preference.read_review(options.run, options.answers, options.key)
-        if (options.run / pipeline.COMPARISON).is_file():
+        if (options.run / COMPARISON).is_file():
             pipeline.report([options.run])
         if options.json:
             print(found.model_dump_json(indent=2))

@@ -148,6 +148,10 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in places)
+
+
 def _range(values: Sequence[float]) -> tuple[float, float]:
     """Around the values, with some air."""
     low, high = min(values), max(values)
@@ -190,7 +194,7 @@ def steps_plot(
         y_label=unit,
         x_ticks=frame.x_ticks(least=1.0, most=6),
         y_ticks=frame.y_ticks(),
-        lines=[Line("adapter", " ".join(f"{x},{y}" for x, y in places))],
+        lines=[Line("adapter", _points(places))] if len(places) > 1 else [],
         marks=marks,
         labels=labels,
     )
@@ -264,16 +268,11 @@ def strengths_plot(
     placed = list(zip(xs, points, strict=True))
     ys = [p[k] for _, p in placed for k in ("value", "low", "high") if _known(p.get(k))]
     frame = _Frame(_range(xs), _range(ys))
-    lines = [
-        Line(
-            "adapter",
-            " ".join(f"{frame.across(x)},{frame.down(p['value'])}" for x, p in placed),
-        )
-    ]
+    places = [(frame.across(x), frame.down(p["value"])) for x, p in placed]
+    lines = [Line("adapter", _points(places))]
     marks, labels = [], []
-    for x, p in placed:
+    for (across, down), (x, p) in zip(places, placed, strict=True):
         kind = "base" if p["scale"] == 0 else "adapter"
-        across, down = frame.across(x), frame.down(p["value"])
         if _known(p.get("low")) and _known(p.get("high")) and p["low"] < p["high"]:
             ends = f"{across},{frame.down(p['low'])} {across},{frame.down(p['high'])}"
             lines.append(Line(kind, ends, whisker=True))
@@ -333,7 +332,8 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
     marks, told = [], []
     for kind, each in models.items():
         places = [(frame.across(b.confidence), frame.down(b.accuracy)) for b in each]
-        lines.append(Line(kind, " ".join(f"{x},{y}" for x, y in places)))
+        if len(places) > 1:
+            lines.append(Line(kind, _points(places)))
         for (x, y), b in zip(places, each, strict=True):
             tip = f"{kind}: confidence {b.confidence:.2f}, right {b.accuracy:.2f} of {b.n}"
             marks.append(Mark(kind, x, y, tip))
