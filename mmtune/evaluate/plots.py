@@ -14,9 +14,9 @@ from mmtune.metrics.explained import explain, unit_of
 WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40
 NAMES = 118  # left margin where names stand there
-LONGEST_NAME = 17  # characters in that margin
+LONGEST_NAME = 15  # characters in that margin
 ROW = 36  # height of one group
-LETTER = 6.2  # width of one at the labels' size, about
+LETTER = 7.0  # width of one at the labels' size, about
 MOST_POINTS = 400
 FEW_POINTS = 40  # up to here each has a dot with its value
 
@@ -348,7 +348,7 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
         y_ticks=frame.y_ticks(),
         lines=lines,
         marks=marks,
-        labels=[Label(frame.across(0.42), frame.down(0.5), "as sure as right", "end")],
+        labels=[Label(frame.across(0.14), frame.down(0.06), "as sure as right")],
         keys=list(models),
         note="; ".join(told) + "; below the dotted line is too sure",
     )

@@ -51,7 +51,7 @@ def test_groups_stand_on_one_scale() -> None:
     first = plots[0]
     assert first.x_label == "WER, wrong words per word spoken"
     assert first.keys == ["base", "adapter"]
-    assert [t.label for t in first.y_ticks] == ["indian", "scottish and a l…"]
+    assert [t.label for t in first.y_ticks] == ["indian", "scottish and a…"]
     at = {m.tip.split(":")[0]: (m.x, m.y, m.kind) for m in first.marks}
     apart = at["indian, base"][0] - at["indian, adapter"][0]  # 0.2
     beyond = at["indian, base"][0] - at["scottish and a long name, adapter"][0]  # 0.1
