@@ -29,6 +29,7 @@ from mmtune.evaluate.verdict import (
     write_verdict,
 )
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
+from mmtune.metrics.explained import explain
 from mmtune.resources import recipes, resource
 
 NAN = Interval(math.nan, math.nan, math.nan)
@@ -296,6 +297,8 @@ def test_every_recipe_has_a_suite_of_its_modality() -> None:
         suite = load_suite(config.suite, config.modality)
         assert suite.name == config.suite
         assert all(g.asks.endswith("?") for g in suite.gates)
+        unsaid = {m.metric for m in (*suite.main, *suite.gates) if not explain(m.metric)}
+        assert not unsaid, "say what it counts in mmtune/metrics/explained.py"
 
 
 def test_what_will_lack_data_is_said_beforehand(terminology: Suite) -> None:
