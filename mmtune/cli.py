@@ -17,7 +17,7 @@ from mmtune.exits import ERROR, INTERRUPTED
 
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
-    *("review", "transcribe", "generate", "compose", "export", "cache"),
+    *("report", "review", "transcribe", "generate", "compose", "export", "cache"),
 )
 
 EXAMPLES = """\
@@ -131,6 +131,23 @@ def _parser() -> _Parser:
     )
     evaluate.add_argument(
         "--fresh", action="store_true", help="ask the models again for answers that are stored"
+    )
+
+    evaluate.add_argument(
+        "--redacted",
+        action="store_true",
+        help="also write report-redacted.html, which shows nothing of the data",
+    )
+
+    report = add("report", "write the page of finished runs again, from what they have measured")
+    report.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    report.add_argument(
+        "--redacted",
+        action="store_true",
+        help="figures alone: no recording, transcript, caption, image, or name of a file or person",
+    )
+    report.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="default, of one run: RUN_DIR/report.html"
     )
 
     review = add(

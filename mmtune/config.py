@@ -76,6 +76,20 @@ class DataOptions(Section):
     max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of rows that may be quarantined
 
 
+Content = Literal["all", "generated", "none"]
+
+
+class ReportOptions(Section):
+    """The report's page.
+
+    `content` is what it may hold of the items: "all"; "generated": what models drew, or said in
+    voices of their own, alone; "none": figures. In both of these it also leaves out what names the
+    data: files, captions, speakers, values of labels.
+    """
+
+    content: Content = "all"
+
+
 class RunConfig(Section):
     """One run. `task` holds the settings of its modality."""
 
@@ -86,6 +100,7 @@ class RunConfig(Section):
     out: Path = Path("runs")
     suite: str | None = None  # the gates that say whether to ship: a name (see eval/), or a file
     cache: bool = True
+    report: ReportOptions = ReportOptions()
     data: DataOptions = DataOptions()
     lora: LoraOptions = LoraOptions()
     train: TrainOptions = TrainOptions()

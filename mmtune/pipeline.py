@@ -6,7 +6,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from mmtune.adapters.card import Card, read_card, strengths
 from mmtune.config import RunConfig, build, read_yaml
 from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
-from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.report import write_report
+from mmtune.evaluate.compare import FILE as COMPARISON
+from mmtune.evaluate.compare import Comparison, read_comparison
+from mmtune.evaluate.report import PAGE, REDACTED, write_report
 from mmtune.evaluate.shared import agreed
 from mmtune.evaluate.stored import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from mmtune.train.scale import Advice, ScalePoint
     from mmtune.train.task import Task
 
-COMPARISON = "comparison.json"
 SUITE = "suite.yaml"  # in a run's folder: the one that judged it
+AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _claim(config: RunConfig) -> None:
         return
     old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if differing == ["suite"]:  # it judges what was trained, and changes nothing of it
+    if differing and set(differing) <= AFTERWARDS:
         path.write_text(config.dump(), encoding="utf-8")
     elif differing:
         key = differing[0]
@@ -368,7 +369,7 @@ def _compare(
     if process.is_main_process:
         _conclude(config.folder, suite)
     process.wait_for_everyone()
-    return _read_comparison(config.folder)
+    return read_comparison(config.folder)
 
 
 def _keep(config: RunConfig, found: Comparison) -> None:
@@ -382,14 +383,30 @@ def _keep(config: RunConfig, found: Comparison) -> None:
 
 def _conclude(folder: Path, suite: Suite | None) -> None:
     """Write what follows from the comparison: verdict and report."""
-    comparison = _read_comparison(folder)
+    comparison = read_comparison(folder)
     if suite is None:
         (folder / FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
-    write_report(folder / "report.html", [comparison], [folder])
+    write_report(folder / PAGE, [comparison], [folder])
 
 
-def _read_comparison(folder: Path) -> Comparison:
-    text = (folder / COMPARISON).read_text(encoding="utf-8")
-    return Comparison.from_json(json.loads(text))
+def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
+    """Write the page of finished runs from what is in their folders: no model, no data is read.
+
+    Args:
+        out: None: in the run's own folder, `report.html` or `report-redacted.html`.
+        redacted: no content of any run, whatever its `report.content` says.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: a run isn't finished, or there are several and no `out`.
+    """
+    if out is None:
+        if len(runs) != 1:
+            raise ConfigError(f"{len(runs)} runs have no folder of their own", "name --out FILE")
+        out = runs[0] / (REDACTED if redacted else PAGE)
+    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted)
+    return out

@@ -6,7 +6,7 @@ Each imports what it needs, so that `mmtune check` needs no torch.
 from __future__ import annotations
 
 from mmtune.commands.data import cache, caption, check, import_
-from mmtune.commands.training import evaluate, init, recipes, review, train
+from mmtune.commands.training import evaluate, init, recipes, report, review, train
 from mmtune.commands.use import compose, export, generate, transcribe
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "import_",
     "init",
     "recipes",
+    "report",
     "review",
     "train",
     "transcribe",

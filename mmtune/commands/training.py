@@ -104,6 +104,8 @@ def evaluate(options: argparse.Namespace) -> int:
     plain(console, comparison.headline)
     console.print(measures_table(comparison.measures))
     plain(console, f"report   {options.run / 'report.html'}")
+    if options.redacted:
+        plain(console, f"redacted {pipeline.report([config.folder], redacted=True)}")
     for line in verdict.lines() if verdict is not None else ():
         plain(console, line)
     if options.gate and verdict is None:
@@ -111,9 +113,22 @@ def evaluate(options: argparse.Namespace) -> int:
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
 
 
+def report(options: argparse.Namespace) -> int:
+    from mmtune import pipeline
+
+    runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
+    for given, run in zip(options.runs, runs, strict=True):
+        if not run.is_dir():
+            raise ConfigError(f"no such run: {given}", "give runs/NAME")
+    print(pipeline.report(runs, options.out, redacted=options.redacted))
+    return 0
+
+
 def review(options: argparse.Namespace) -> int:
+    from mmtune import pipeline
     from mmtune.console import output, plain, plain_table
     from mmtune.evaluate import preference
+    from mmtune.evaluate.compare import FILE as COMPARISON
     from mmtune.evaluate.review import write_review
 
     if options.answers:
@@ -121,6 +136,8 @@ def review(options: argparse.Namespace) -> int:
         if given:
             raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
         found = preference.read_review(options.run, options.answers, options.key)
+        if (options.run / COMPARISON).is_file():
+            pipeline.report([options.run])
         if options.json:
             print(found.model_dump_json(indent=2))
             return 0

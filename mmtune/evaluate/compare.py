@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from mmtune.errors import ConfigError
 from mmtune.metrics.bootstrap import Interval
 
 INTERVALS = ("base", "adapter", "difference", "control")
@@ -36,6 +38,8 @@ class Measure:
     # Where too few speakers, terms … stand behind the intervals: who, and the sign-flip test's p.
     few: str = ""
     p: float | None = None
+    # Label and value, where the slice is one group of the items: ("accent", "indian").
+    group: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,19 @@ class Bin:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that a report shows of a run, besides its log."""
+    """All that a report shows of a run, besides its log.
+
+    Attributes:
+        examples: columns by name. "kind" puts some under one heading, "row" is an item of the
+            manifest, "made" names the columns that hold only what models made.
+        files: pictures and other files beside the report.
+    """
 
     modality: str
     measures: list[Measure]
     headline: str  # one line for the terminal
     examples: list[dict[str, Any]] = field(default_factory=list)
-    files: dict[str, Path] = field(default_factory=dict)  # grids, predictions
+    files: dict[str, Path] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
     # Seconds of sound that a model hears in a second, by model; not part of what is compared, for
     # another machine, or another program beside this one, gives another.
@@ -105,6 +115,26 @@ class Comparison:
             named = measure.get("references", {})  # a comparison of an older run has none
             measures.append({**measure, **_nans(intervals), "references": _nans(named)})
         return _ADAPTER.validate_python({**values, "measures": measures})
+
+
+FILE = "comparison.json"
+
+
+def read_comparison(run: Path) -> Comparison:
+    """The comparison in a run's folder.
+
+    Raises:
+        ConfigError: there is none, or it can't be read.
+    """
+    path = run / FILE
+    try:
+        return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{run} holds no {FILE}: nothing was compared", "finish it: mmtune train"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}", f"mmtune evaluate {run}") from None
 
 
 def _nulls(interval: dict[str, float]) -> dict[str, float | None]:

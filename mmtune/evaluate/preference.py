@@ -50,6 +50,7 @@ class Result(Record):
 
     review: str
     run: str
+    adapter: str = ""  # hash of its weights
     items: int
     same: int
     raters: dict[str, Count]
@@ -58,21 +59,25 @@ class Result(Record):
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
-    def headline(self) -> str:
-        """One line for the terminal."""
+    def sentence(self) -> str:
+        """What it comes to, in words."""
         found = self.by_item
         people = "1 person" if len(self.raters) == 1 else f"{len(self.raters)} people"
         if found.share is None:
-            return f"review   {self.run}   no pair was decided, by {people}"
+            return f"no pair was decided, by {people}"
         verdict = "no clear preference"
         if found.low is not None and found.low > 0.5:
             verdict = "the adapter is preferred"
         elif found.high is not None and found.high < 0.5:
             verdict = "the base is preferred"
         return (
-            f"review   {self.run}   adapter {found} of {found.adapter + found.base} decided pairs, "
-            f"by {people}: {verdict}"
+            f"adapter {found} of {found.adapter + found.base} decided pairs, by {people}: {verdict}"
         )
+
+    @property
+    def headline(self) -> str:
+        """One line for the terminal."""
+        return f"review   {self.run}   {self.sentence}"
 
     @property
     def table(self) -> tuple[tuple[str, ...], ...]:
@@ -133,6 +138,7 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
     result = Result(
         review=opened.review,
         run=opened.run,
+        adapter=opened.adapter,
         items=len(opened.sides),
         same=opened.same,
         raters={name: count(answered.values()) for name, answered in people.items()},
@@ -141,6 +147,15 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
     )
     write_text(run / RESULT, result.model_dump_json(indent=2) + "\n")
     return result
+
+
+def stored_review(run: Path) -> Result | None:
+    """What people preferred in a run's folder; None without, or of an earlier adapter."""
+    path = run / RESULT
+    if not path.is_file():
+        return None
+    found = read_model(path, Result)
+    return found if not found.adapter or found.adapter == adapter_of(run) else None
 
 
 def _model(choice: str, adapter: Side) -> str:

@@ -1,44 +1,57 @@
 """One HTML file that shows what ran, what was measured and what the models gave.
 
-It holds everything that it shows (styles, curves, images, sounds), so that it can be mailed; and
+It holds everything that it shows (styles, plots, images, sounds), so that it can be mailed; and
 nothing in it is fetched or executed: there is no script, and all text is escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import difflib
 import json
 import math
-import mimetypes
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mmtune.adapters.card import FILE, Card, read_card, versions
-from mmtune.config import read_yaml
-from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.curves import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, chart
-from mmtune.evaluate.verdict import Verdict, read_verdict
+from mmtune.config import Content, ReportOptions, read_yaml
+from mmtune.errors import ConfigError
+from mmtune.evaluate.compare import Comparison, Measure, Table
+from mmtune.evaluate.content import MOST_EXAMPLES, Examples, embed, inside, show
+from mmtune.evaluate.plots import (
+    HEIGHT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Gauge,
+    Plot,
+    calibration_plot,
+    gauge,
+    group_plots,
+    steps_plot,
+    strengths_plot,
+)
+from mmtune.evaluate.preference import Result, stored_review
+from mmtune.evaluate.redact import (
+    redact_base,
+    redact_comparison,
+    redact_review,
+    redact_settings,
+    redact_verdict,
+)
+from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.files import write_text
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.explained import explain, unit_of
 from mmtune.train.log import read_log
 
-LARGEST_FILE = 8 * 2**20  # bytes of one embedded file; a larger one is only named
-MOST_EXAMPLES = 40
-HYPOTHESES = {"base", "adapter", "control"}
-SPOKEN = HYPOTHESES | {"id", "reference", "prompt", "text", "caption"}  # columns of words
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value in the table of examples."""
-
-    kind: str  # "text", "image", "audio"
-    words: list[tuple[str, bool]]  # text, and whether it departs from the reference
-    data: str = ""  # data URI
+PAGE, REDACTED = "report.html", "report-redacted.html"
+GRID_SIDE = 2048  # pixels of a grid's longer side
+ORDER = ("failed", "not enough data", "passed")  # of gates: what to look at first
+SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
 
 
 @dataclass(frozen=True)
@@ -61,36 +74,64 @@ class Figure:
     bars: list[Bar]
     difference: str
     reading: str  # "better", "worse", "no clear difference", "not defined"
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A gate as the report shows it."""
+
+    gate: GateResult
+    answer: str
+    symbol: str
+    gauge: Gauge | None
 
 
 @dataclass(frozen=True)
 class RunView:
     """One run: its comparison, and what its folder holds."""
 
-    comparison: Comparison
     title: str
+    base: str
+    headline: str
+    content: Content
     figures: list[Figure]
-    charts: list[Chart]
-    images: list[tuple[str, str]]  # caption, data URI
-    columns: list[str]
-    examples: list[list[Cell]]
-    left_out: int  # examples beyond `MOST_EXAMPLES`
-    facts: list[tuple[str, str]]
-    settings: str
+    training: list[Plot] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    images: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
+    examples: list[Examples] = field(default_factory=list)
+    left_out: int = 0  # examples beyond `MOST_EXAMPLES`
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    settings: str = ""
     verdict: Verdict | None = None
+    main: Figure | None = None  # the measure that says whether it helps
+    checks: dict[str, list[Check]] = field(default_factory=dict)  # by level
+    review: Result | None = None
+    tables: list[Table] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
 
 
-def write_report(path: Path, comparisons: Sequence[Comparison], runs: Sequence[Path] = ()) -> None:
+def write_report(
+    path: Path,
+    comparisons: Sequence[Comparison],
+    runs: Sequence[Path] = (),
+    *,
+    redacted: bool = False,
+) -> None:
     """Write a self-contained report.
+
+    What it shows of a run's items follows from that run's own `report.content`.
 
     Args:
         path: the HTML file.
         comparisons: one for each run, in the order in which they are shown.
-        runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `adapter/card.json` are
-            read where they exist); empty, or as many as `comparisons`.
+        runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `review.json`,
+            `adapter/card.json` are read where they exist); empty, or as many as `comparisons`.
+        redacted: show no content of any run, whatever its settings say.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
+        ConfigError: a run's settings name a policy that there isn't.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -104,41 +145,107 @@ def write_report(path: Path, comparisons: Sequence[Comparison], runs: Sequence[P
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["unit_of"] = unit_of
     html = environment.get_template("report.html.j2").render(
-        runs=[_view(c, f) for c, f in zip(comparisons, folders, strict=True)],
+        runs=[_view(c, f, redacted) for c, f in zip(comparisons, folders, strict=True)],
         versions=versions(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        frame={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
+        frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html)
 
 
-def _view(comparison: Comparison, folder: Path | None) -> RunView:
+def content_of(folder: Path | None) -> Content:
+    """What a run's settings let a page show of its items.
+
+    Raises:
+        ConfigError: they name a policy that there isn't.
+    """
+    if folder is None or not (folder / "config.yaml").exists():
+        return "all"
+    values = read_yaml(folder / "config.yaml").get("report") or {}
+    try:
+        return ReportOptions.model_validate(values).content
+    except ValidationError:
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: report is {values!r}",
+            "report.content is all, generated or none",
+        ) from None
+
+
+def _view(comparison: Comparison, folder: Path | None, redacted: bool) -> RunView:
+    content: Content = "none" if redacted else content_of(folder)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
-    columns = list(dict.fromkeys(key for example in comparison.examples for key in example))
-    shown = comparison.examples[:MOST_EXAMPLES]
+    verdict = read_verdict(folder) if folder else None
+    review = stored_review(folder) if folder else None
+    if content != "all":
+        verdict = redact_verdict(verdict, comparison) if verdict else None
+        review = redact_review(review) if review else None
+        shown = redact_comparison(comparison)
+    else:
+        shown = comparison
+    groups = group_plots(shown.measures)
+    training, others = _training(folder, card), _others(shown, card)
     return RunView(
-        comparison=comparison,
         title=card.name if card else (folder.name if folder else comparison.modality),
-        figures=[figure(measure) for measure in comparison.measures],
-        charts=curves(folder / "log.jsonl") if folder else [],
+        base=_base(card, content),
+        headline=shown.headline,
+        content=content,
+        figures=[figure(m) for m in shown.measures],
+        training=training,
+        plots=[*groups, *others],
         images=[
             (name, data)
-            for name, file in comparison.files.items()
-            if (data := embed(file)).startswith("data:image/")
+            for name, file in shown.files.items()
+            if (data := _grid(file, folder)).startswith("data:image/")
         ],
-        columns=columns,
-        examples=[[_cell(name, example, folder) for name in columns] for example in shown],
-        left_out=len(comparison.examples) - len(shown),
-        facts=_facts(card),
-        settings=_settings(folder),
-        verdict=read_verdict(folder) if folder else None,
+        examples=show(comparison.examples, comparison.modality, folder, content),
+        left_out=max(0, len(comparison.examples) - MOST_EXAMPLES) if content == "all" else 0,
+        facts=_facts(card, content),
+        settings=_settings(folder, content),
+        verdict=verdict,
+        main=_main(verdict, shown),
+        checks=_checks(verdict),
+        review=review,
+        tables=shown.tables,
+        speed=shown.speed,
     )
+
+
+def _grid(file: Path, folder: Path | None) -> str:
+    found = inside(folder, file) if folder else None
+    return embed(found or file, GRID_SIDE, lossless=True)
 
 
 def _has_card(folder: Path) -> bool:
     return (folder / "adapter" / FILE).exists()
+
+
+def _base(card: Card | None, content: Content) -> str:
+    if card is None:
+        return ""
+    return card.base if content == "all" else redact_base(card.base)
+
+
+def _main(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
+    if verdict is None:
+        return None
+    wanted = (verdict.main.metric, verdict.main.slice)
+    found = [m for m in comparison.measures if (m.metric, m.slice) == wanted]
+    return figure(found[0]) if found else None
+
+
+def _checks(verdict: Verdict | None) -> dict[str, list[Check]]:
+    found: dict[str, list[Check]] = {}
+    for gate in sorted(verdict.gates if verdict else (), key=lambda g: ORDER.index(g.status)):
+        drawn = None
+        if gate.figure is not None and gate.bound is not None:
+            upward = gate.end != "lower" if gate.upward is None else gate.upward
+            drawn = gauge(gate.figure, gate.bound, upward)
+        answer = ANSWERS[gate.status].capitalize()
+        found.setdefault(gate.level, []).append(Check(gate, answer, SYMBOLS[gate.status], drawn))
+    return {level: found[level] for level in ("must", "should") if level in found}
 
 
 def figure(measure: Measure) -> Figure:
@@ -169,7 +276,8 @@ def figure(measure: Measure) -> Figure:
         for name, i in named
         if math.isfinite(i.value)
     ]
-    return Figure(measure, bars, _signed(measure.difference), reading(measure))
+    difference = _signed(measure.difference)
+    return Figure(measure, bars, difference, reading(measure), explain(measure.metric))
 
 
 def reading(measure: Measure) -> str:
@@ -188,100 +296,53 @@ def _signed(interval: Interval) -> str:
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
-def curves(log: Path) -> list[Chart]:
-    """Charts of the training loss and of every validation metric in a run's log."""
-    if not log.exists():
+def _training(folder: Path | None, card: Card | None) -> list[Plot]:
+    """The training loss and every validation metric in a run's log."""
+    if folder is None or not (folder / "log.jsonl").exists():
         return []
     loss: list[tuple[float, float]] = []
     validation: dict[str, list[tuple[float, float]]] = {}
-    for entry in read_log(log):
+    for entry in read_log(folder / "log.jsonl"):
         if entry.get("loss") is not None:
             loss.append((float(entry["step"]), float(entry["loss"])))
         for name, value in (entry.get("validation") or {}).items():
             validation.setdefault(name, []).append((float(entry["step"]), float(value)))
-    named = [("training loss", loss)] + [(f"validation {n}", p) for n, p in validation.items()]
-    return [c for title, points in named if (c := chart(title, points)) is not None]
+    kept = card.best_step if card and card.steps else None
+    drawn = [steps_plot("training loss", loss, unit=unit_of("loss"))]
+    for name, points in validation.items():
+        title = f"validation {name.replace('_', ' ')}"
+        drawn.append(steps_plot(title, points, unit=unit_of(name), kept=kept))
+    return [plot for plot in drawn if plot is not None]
 
 
-def embed(file: Path) -> str:
-    """A file as a data URI; empty where it is missing, too large, or no image or sound."""
-    kind = mimetypes.guess_type(file.name)[0] or ""
-    # SVG may carry scripts: as an <img> they don't run, but the file may be opened by itself.
-    if not kind.startswith(("image/", "audio/")) or kind == "image/svg+xml":
-        return ""
-    if not file.is_file() or file.stat().st_size > LARGEST_FILE:
-        return ""
-    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+def _others(comparison: Comparison, card: Card | None) -> list[Plot]:
+    """Strengths against what they cost, and how far confidence can be trusted."""
+    drawn = [calibration_plot(comparison.calibration)]
+    if card is not None:
+        name = next(iter(card.validation), "validation metric").replace("_", " ")
+        chosen = card.scale if card.advised is None else card.advised
+        drawn.insert(0, strengths_plot(card.sweep, name=name, chosen=chosen))
+    return [plot for plot in drawn if plot is not None]
 
 
-def _cell(name: str, example: Mapping[str, Any], folder: Path | None) -> Cell:
-    value = example.get(name)
-    file = _file(name, value, folder)
-    if file is not None:
-        data = embed(file)
-        if data:
-            return Cell(data[5:10], [], data)  # "image" or "audio"
-        return Cell("text", [(file.name, False)])
-    if isinstance(value, float):
-        return Cell("text", [(f"{value:.3f}", False)])
-    if isinstance(value, list | tuple):
-        return Cell("text", [(", ".join(str(v) for v in value), False)])
-    text = "" if value is None else str(value)
-    reference = example.get("reference")
-    if name in HYPOTHESES and isinstance(reference, str):
-        return Cell("text", departures(text, reference))
-    return Cell("text", [(text, False)])
-
-
-def _file(name: str, value: Any, folder: Path | None) -> Path | None:
-    """The file that an example names, if it does: a path, or (read back from JSON) its text.
-
-    What a model or a transcript says is data of others: it names a file only inside the run.
-    """
-    if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not mimetypes.guess_type(value)[0]:
-        return None
-    path = Path(value)
-    try:
-        inside = folder is not None and path.resolve().is_relative_to(folder.resolve())
-        return path if (inside or name not in SPOKEN) and path.is_file() else None
-    except (OSError, ValueError):  # too long for a name, or with a zero byte: no path after all
-        return None
-
-
-def departures(text: str, reference: str) -> list[tuple[str, bool]]:
-    """Runs of the words of `text`, each with whether it departs from `reference`.
-
-    Case and punctuation don't count, as in the metrics.
-    """
-
-    def plain(words: Sequence[str]) -> list[str]:
-        return ["".join(c for c in w.lower() if c.isalnum()) for w in words]
-
-    words, wanted = text.split(), reference.split()
-    matcher = difflib.SequenceMatcher(None, plain(words), plain(wanted), autojunk=False)
-    return [
-        (" ".join(words[a:b]), tag != "equal") for tag, a, b, _, _ in matcher.get_opcodes() if b > a
-    ]
-
-
-def _facts(card: Card | None) -> list[tuple[str, str]]:
+def _facts(card: Card | None, content: Content) -> list[tuple[str, str]]:
     if card is None:
         return []
     rows = ", ".join(f"{n} {split}" for split, n in card.rows.items())
     facts = [
         ("recipe", card.recipe),
-        ("base", f"{card.base}, weights {card.base_hash[:16]}"),
+        ("base", f"{_base(card, content)}, weights {card.base_hash[:16]}"),
         ("dataset", f"{rows}; fingerprint {card.dataset[:16]}"),
         ("kept", f"step {card.best_step} of {card.steps}"),
         ("trained", card.created),
-        *card.facts(),
+        *(fact for fact in card.facts() if content == "all" or fact[0] != "trigger"),
     ]
     return [*facts, ("with", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
 
 
-def _settings(folder: Path | None) -> str:
+def _settings(folder: Path | None, content: Content) -> str:
     if folder is None or not (folder / "config.yaml").exists():
         return ""
-    return json.dumps(read_yaml(folder / "config.yaml"), indent=2, ensure_ascii=False, default=str)
+    values: Mapping[str, Any] = read_yaml(folder / "config.yaml")
+    shown = values if content == "all" else redact_settings(values)
+    return json.dumps(shown, indent=2, ensure_ascii=False, default=str)

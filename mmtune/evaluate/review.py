@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,15 +19,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError, MmtuneError
-from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.report import departures
+from mmtune.evaluate.compare import read_comparison
+from mmtune.evaluate.content import departures, embed, inside, picture
 from mmtune.files import write_text
 from mmtune.hashing import hash_json, hash_text
 from mmtune.modality import find_modality
 
-COMPARISON, PREDICTIONS = "comparison.json", "predictions.jsonl"
+PREDICTIONS = "predictions.jsonl"
 PLACE, KEY = "review", "review_key.json"
-LARGEST_SIDE = 1024  # pixels; larger pictures are reduced
 OTHER = {"A": "B", "B": "A"}
 
 Side = Literal["A", "B"]
@@ -196,15 +194,7 @@ def _candidates(run: Path) -> list[_Candidate]:
     Raises:
         ConfigError: there is none.
     """
-    path = run / COMPARISON
-    try:
-        comparison = Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{run} holds no {COMPARISON}: nothing was compared", "finish it: mmtune train"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}", f"mmtune evaluate {run}") from None
+    comparison = read_comparison(run)
     found: dict[str, _Candidate] = {}
     # Predictions are all of the test; without them (images, older runs) there are the examples.
     for place, values in enumerate(list(_predictions(run / PREDICTIONS)) or comparison.examples):
@@ -246,7 +236,13 @@ def _opened(each: _Candidate, run: Path) -> Pair:
         DataError: a recording can't be read, or a picture is gone.
     """
     if each.picture:
-        base, adapter = (_picture(_inside(run, value)) for value in (each.base, each.adapter))
+        # Written anew, and alike: metadata, or a format of its own, may tell the adapter.
+        files = [_picture_of(run, value) for value in (each.base, each.adapter)]
+        base, adapter = (picture(file, lossless=True) for file in files)
+        if not (base and adapter):
+            raise DataError(
+                f"{files[1 if base else 0]} can't be opened", f"mmtune evaluate {run} --fresh"
+            )
         return Pair(each.row, "image", base, adapter, each.reference)
     sound = ""
     if each.item:
@@ -254,36 +250,21 @@ def _opened(each: _Candidate, run: Path) -> Pair:
         kind, content = modality.playable(modality.row.model_validate(each.item))
         sound = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     elif each.sound:
-        from mmtune.evaluate.report import embed
-
         sound = embed(Path(each.sound))
     return Pair(each.row, "text", each.base, each.adapter, each.reference, sound)
 
 
-def _inside(run: Path, text: str) -> Path:
-    """The file in the run's folder that an example names; the run may have been moved since."""
-    path = Path(text)
-    places = [path]
-    if run.name in path.parts:
-        tail = path.parts[path.parts.index(run.name) + 1 :]
-        places.append(run.joinpath(*tail))
-    for each in places:
-        if each.is_file() and each.resolve().is_relative_to(run.resolve()):
-            return each
+def _picture_of(run: Path, text: str) -> Path:
+    """The picture in the run's folder that an example names.
+
+    Raises:
+        DataError: it is gone.
+    """
+    found = inside(run, text)
+    if found is not None:
+        return found
     # Its path must not stand in for it: the folder's name says which side it is.
     raise DataError(f"{run}: the picture {text} is gone", f"mmtune evaluate {run}")
-
-
-def _picture(path: Path) -> str:
-    # Written anew: a picture's metadata may name the adapter.
-    from PIL import Image
-
-    with Image.open(path) as opened:
-        image = Image.frombytes("RGB", opened.size, opened.convert("RGB").tobytes())
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def adapter_of(run: Path) -> str:

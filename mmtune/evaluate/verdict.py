@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ class GateResult:
         bound: what it was held to, in the metric's units; None where it isn't defined.
         items: that were measured.
         more: items that a decision still needs, about; None where that can't be said.
+        upward: whether the bound is the most that is allowed, not the least.
     """
 
     name: str
@@ -56,6 +57,17 @@ class GateResult:
     bound: float | None = None
     items: int = 0
     more: int | None = None
+    upward: bool | None = None
+
+    @property
+    def allowed(self) -> str:
+        """What the figure is held to, in words; empty where that isn't defined."""
+        if self.bound is None:
+            return ""
+        upward = self.end != "lower" if self.upward is None else self.upward
+        sign = "+" if self.of == "difference" and self.bound else ""
+        what = "the figure itself" if self.end == "point" else f"the {self.end} end"
+        return f"{what} {'at most' if upward else 'at least'} {self.bound:{sign}.3g}"
 
     @property
     def answer(self) -> str:
@@ -92,6 +104,22 @@ class Verdict:
             gate.level == "must" and gate.status != "passed" for gate in self.gates
         )
 
+    @property
+    def summary(self) -> str:
+        """What it comes to, in a sentence without figures."""
+        if self.decision == "keep the base":
+            broken = sum(g.level == "must" and g.status == "failed" for g in self.gates)
+            if self.main.status != "passed":
+                return "it isn't shown to be better than the base"
+            return f"it helps, but {broken} of the {_musts(self.gates)} required checks failed"
+        if not self.conditions:
+            return f"better than the base, and all {len(self.gates)} checks passed"
+        count = len(self.conditions)
+        return (
+            f"better than the base, and no required check failed; {count} of {len(self.gates)} "
+            f"{'is' if count == 1 else 'are'} open"
+        )
+
     def lines(self) -> list[str]:
         """For the terminal: the decision, and one line for each gate."""
         width = max(len(answer) for answer in ANSWERS.values())
@@ -112,6 +140,10 @@ class Verdict:
     def from_json(values: dict[str, Any]) -> Verdict:
         """The inverse of `to_json`."""
         return _ADAPTER.validate_python(values)
+
+
+def _musts(gates: Sequence[GateResult]) -> int:
+    return sum(gate.level == "must" for gate in gates)
 
 
 def judge(suite: Suite, comparison: Comparison) -> Verdict:
@@ -277,6 +309,7 @@ def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         bound=bound,
         items=measure.items,
         more=more,
+        upward=upward,
     )
 
 

@@ -22,6 +22,7 @@ from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import BATCH, ImagePredictor, Sampler
 from mmtune.image.measures import (
+    CAPTIONS,
     Drawn,
     clip_measure,
     cmmd_measure,
@@ -174,6 +175,8 @@ def compare(
     ).save(grid)
     examples: list[dict[str, Any]] = [
         {
+            "kind": CAPTIONS,
+            "made": ["base", ADAPTER],
             "prompt": row.reference,
             "base": files["base"][i],
             "adapter": files[ADAPTER][i],
@@ -205,6 +208,8 @@ def judge_of(options: ImageOptions, sampler: Sampler) -> Embed:
 def _shown(copy: Copy) -> dict[str, Any]:
     """A pair to look at, in the columns of the other examples."""
     return {
+        "kind": "like a training image",
+        "made": [ADAPTER],
         "prompt": f"{copy.prompt} (trained; similarity {copy.similarity:.2f})",
         "adapter": copy.image,
         "nearest training image": copy.training,

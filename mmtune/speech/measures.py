@@ -34,7 +34,7 @@ from mmtune.speech.heard import GENERAL, Item
 from mmtune.speech.long_form import LONG, PARTS
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.probes import NONSPEECH, TIMED, by_group, by_label, other_windows
+from mmtune.speech.probes import NONSPEECH, TIMED, by_label, other_windows
 from mmtune.speech.robustness import DEGRADED
 from mmtune.speech.rows import plain_words
 from mmtune.speech.stages import seconds_of
@@ -90,9 +90,10 @@ def measures(
         some = [item for item in items if item.kind == kind]
         if (kind == "test" or kind.split(",")[0] == GENERAL) and _tell(some, "heard"):
             yield measure(LanguageAccuracy(language), kind, some)
-    for name, some in by_group(test).items():
-        yield measure(WordErrors(language), f"test, {name}", some)
     for label, groups in by_label(test).items():
+        for value, some in groups.items():
+            of_group = measure(WordErrors(language), f"test, {label} {value}", some)
+            yield replace(of_group, group=(label, value))
         large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
         if len(large) > 1:
             numbers = {item.row.id: n for n, some in enumerate(large) for item in some}

@@ -68,15 +68,6 @@ def probes(
     return found
 
 
-def by_group(items: Sequence[Item]) -> dict[str, list[Item]]:
-    """`by_label` in one: items by "label value"."""
-    return {
-        f"{label} {value}": some
-        for label, values in by_label(items).items()
-        for value, some in values.items()
-    }
-
-
 def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
     """Items by each label that their rows carry (accent, gender …), and by its values.
 

@@ -70,8 +70,12 @@ def main() -> None:
 
     report = out / "report.html"
     write_report(report, [speech.comparison, image.comparison], [speech.folder, image.folder])
-    for line in (speech.comparison.headline, image.comparison.headline, f"report   {report}"):
-        plain(SHOWN, line)
+    for result in (speech, image):
+        plain(SHOWN, result.comparison.headline)
+        if result.verdict is not None:
+            name = result.folder.name.replace("_", " ")
+            plain(SHOWN, f"verdict  {name}   {result.verdict.decision}: {result.verdict.summary}")
+    plain(SHOWN, f"report   {report}")
 
 
 if __name__ == "__main__":

@@ -73,6 +73,18 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def show(self, width: int, height: int = 800, scheme: str = "light") -> None:
+        """Give the window a size, below 600 pixels as a phone, and a colour scheme."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+
     def press(self, key: str) -> None:
         """A key as a person presses it."""
         for kind in ("keyDown", "keyUp"):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import math
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.curves import chart, nice_ticks, thin
-from mmtune.evaluate.report import departures, embed, figure, reading, write_report
+from mmtune.evaluate.content import departures, differences, embed
+from mmtune.evaluate.report import figure, reading, write_report
 from mmtune.metrics.bootstrap import Interval
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/a.png>"
@@ -40,7 +39,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.append(tag)
         self.sources += [v or "" for k, v in attrs if k in {"src", "href", "srcset", "data"}]
-        if tag not in {"meta", "img", "line", "circle", "polyline"}:
+        if tag not in {"meta", "img", "line", "circle", "polyline", "br"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -91,13 +90,18 @@ def test_self_contained_and_escaped(run: Path, tmp_path: Path) -> None:
     tags.feed(html)
     assert "script" not in tags.names
     assert tags.sources
-    assert all(source.startswith("data:image/png;base64,") for source in tags.sources)
+    links = [source for source in tags.sources if not source.startswith("#run")]
+    assert all(source.startswith("data:image/png;base64,") for source in links)
     assert not tags.open, "every element is closed"
     assert "&lt;script&gt;" in html
-    assert base64.b64encode(image.read_bytes()).decode() in html
+    assert len(links) == 2, "the grid and the example's picture"
+    for link in links:
+        shown = Image.open(io.BytesIO(base64.b64decode(link.partition(",")[2])))
+        assert shown.convert("RGB").getpixel((3, 3)) == (255, 0, 0)
     assert tags.names.count("polyline") == 2  # training loss, validation wer
-    for shown in ("headline", "starter:whisper-tiny.en", "cdcdcdcd", "0.800 [0.700, 0.900]"):
-        assert shown in html
+    assert tags.names.count("desc") == 2
+    for said in ("headline", "starter:whisper-tiny.en", "cdcdcdcd", "0.800 [0.700, 0.900]"):
+        assert said in html
     assert "<mark>met foreman</mark>" in html
 
 
@@ -136,6 +140,22 @@ def test_departures() -> None:
         ("met foreman", True),
         ("now", False),
     ]
+    assert differences("take now", "take metformin now") == [
+        ("take", "same"),
+        ("metformin", "missing"),
+        ("now", "same"),
+    ]
+
+
+def test_pictures_lose_their_metadata(tmp_path: Path) -> None:
+    told = PngImagePlugin.PngInfo()
+    told.add_text("prompt", "SECRET place")
+    for side in (8, 600):
+        path = tmp_path / f"{side}.png"
+        Image.new("RGB", (side, side // 2), "red").save(path, pnginfo=told)
+        data = base64.b64decode(embed(path, 320).partition(",")[2])
+        assert b"SECRET" not in data
+        assert max(Image.open(io.BytesIO(data)).size) == min(side, 320)
 
 
 def test_embed_refuses_what_it_should(tmp_path: Path) -> None:
@@ -143,49 +163,3 @@ def test_embed_refuses_what_it_should(tmp_path: Path) -> None:
         (tmp_path / name).write_text("<script/>")
         assert embed(tmp_path / name) == ""
     assert embed(tmp_path / "missing.png") == ""
-
-
-@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
-def test_ticks_lie_within_and_differ(low: float, span: float) -> None:
-    high = low + span
-    ticks = nice_ticks(low, high)
-    assert len(ticks) <= 6
-    slack = 1e-6 * max(1.0, abs(low), abs(high))
-    assert all(low - slack <= tick.place <= high + slack for tick in ticks)
-    if span > 1e-4:  # below that the labels are in powers of ten
-        labels = [tick.label for tick in ticks]
-        assert labels == list(dict.fromkeys(labels))
-        assert [float(label.replace(",", "")) for label in labels] == pytest.approx(
-            [tick.place for tick in ticks], abs=span / 1000
-        )
-
-
-def test_steps_are_whole_numbers() -> None:
-    assert [t.label for t in nice_ticks(0, 2, least=1.0)] == ["0", "1", "2"]
-    assert [t.label for t in nice_ticks(0, 120, least=1.0)] == ["0", "50", "100"]
-    assert [t.label for t in nice_ticks(0.0312, 0.03135)] == [
-        "0.03120",
-        "0.03125",
-        "0.03130",
-        "0.03135",
-    ]
-
-
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=900))
-def test_chart_of_any_values(values: list[float]) -> None:
-    small = [v for v in values if abs(v) < 1e12 or not math.isfinite(v)]
-    drawn = chart("loss", list(enumerate(small)))
-    if not any(math.isfinite(v) for v in small):
-        assert drawn is None
-        return
-    assert drawn is not None
-    pairs = [tuple(map(float, p.split(","))) for p in drawn.points.split()]
-    assert 1 <= len(pairs) <= 400
-    assert all(0 <= x <= 360 and 0 <= y <= 170 for x, y in pairs)
-
-
-def test_thin_keeps_the_mean() -> None:
-    points = [(float(i), float(i % 7)) for i in range(1000)]
-    assert sum(y for _, y in thin(points, 500)) / 500 == pytest.approx(
-        sum(y for _, y in points) / 1000
-    )

@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from mmtune.cli import main
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.preference import RESULT, count, read_review, wilson
+from mmtune.evaluate.preference import RESULT, count, read_review, stored_review, wilson
 from mmtune.evaluate.review import KEY, write_review
 from tests.evaluate.browser import browser
 
@@ -178,7 +178,12 @@ def test_answers_are_unblinded_and_counted(
     assert main(["review", str(run), "--answers", str(ann), str(bob), str(cat)]) == 0
     printed = capsys.readouterr().out
     assert "adapter 1.000 [0.610, 1.000] of 6 decided pairs, by 3 people: the adapter" in printed
+    report = (run / "report.html").read_text()
+    assert "What people preferred" in report
+    assert "1.000 [0.610, 1.000] of 6 decided pairs, by 3 people" in report
     kept = json.loads((run / RESULT).read_text())
+    (run / RESULT).write_text(json.dumps(kept | {"adapter": "another's"}))
+    assert stored_review(run) is None, "of an adapter that isn't there any more"
     assert set(kept["raters"]) == {"Ann", "answers", "Cat"}
     assert kept["answers"]["adapter"] == 14
     # Pairs 7 and 8 have one voice each for base, adapter and bad; 10 has Cat's alone.

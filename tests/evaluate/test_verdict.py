@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mmtune import pipeline
 from mmtune.cli import main
-from mmtune.config import RunConfig, build, read_yaml
+from mmtune.config import ReportOptions, RunConfig, build, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.report import write_report
+from mmtune.evaluate.report import content_of, write_report
 from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
 from mmtune.evaluate.verdict import (
     FILE,
@@ -29,6 +29,7 @@ from mmtune.evaluate.verdict import (
     write_verdict,
 )
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
+from mmtune.metrics.explained import explain
 from mmtune.resources import recipes, resource
 
 NAN = Interval(math.nan, math.nan, math.nan)
@@ -282,9 +283,11 @@ def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) ->
     write_report(tmp_path / "report.html", [comparison], [tmp_path])
     page = (tmp_path / "report.html").read_text()
     body = page[page.index("<body>") :]
-    places = [body.index(text) for text in ("Ship with conditions", "Find out before", "headline")]
+    shown = ("Ship with conditions", "Does it help?", ">Not known<", ">Yes<", "headline")
+    places = [body.index(text) for text in shown]
     assert places == sorted(places)
-    assert body.count("not enough data") == 2
+    assert body.count(">Not known<") == 2
+    assert body.count('class="check ') == len(read_verdict(tmp_path).gates)
 
 
 def test_every_recipe_has_a_suite_of_its_modality() -> None:
@@ -294,6 +297,8 @@ def test_every_recipe_has_a_suite_of_its_modality() -> None:
         suite = load_suite(config.suite, config.modality)
         assert suite.name == config.suite
         assert all(g.asks.endswith("?") for g in suite.gates)
+        unsaid = {m.metric for m in (*suite.main, *suite.gates) if not explain(m.metric)}
+        assert not unsaid, "say what it counts in mmtune/metrics/explained.py"
 
 
 def test_what_will_lack_data_is_said_beforehand(terminology: Suite) -> None:
@@ -396,14 +401,22 @@ def test_evaluate_ends_with_the_verdict_and_its_exit_code(
     printed = capsys.readouterr().out.splitlines()
     assert printed[-len(verdict.lines()) :] == verdict.lines()
     assert main(words) == 0, "without --gate it only says so"
+    comparison = json.dumps(helpful().to_json())
+    (config.folder / "comparison.json").write_text(comparison)
+    assert main([*words, "--redacted"]) == 0
+    redacted = config.folder / "report-redacted.html"
+    assert f"redacted {redacted}" in capsys.readouterr().out
+    assert "No content of the items is shown" in redacted.read_text()
 
 
-def test_a_suite_may_change_without_a_new_run(tmp_path: Path) -> None:
+def test_suite_and_report_may_change_without_a_new_run(tmp_path: Path) -> None:
     config = pipeline.load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
     pipeline._claim(config)
     (config.folder / "log.jsonl").touch()
-    pipeline._claim(config.model_copy(update={"suite": "dialect"}))
+    policy = ReportOptions(content="none")
+    pipeline._claim(config.model_copy(update={"suite": "dialect", "report": policy}))
     assert read_yaml(config.folder / "config.yaml")["suite"] == "dialect"
+    assert content_of(config.folder) == "none"
     pipeline._keep_suite(config.folder, "dialect")
     assert load_suite(str(config.folder / "suite.yaml")).name == "dialect"
     pipeline._keep_suite(config.folder, str(config.folder / "suite.yaml"))

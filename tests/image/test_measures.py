@@ -178,7 +178,7 @@ def test_references_are_kept_and_drawn(tmp_path: Path) -> None:
         ("base", "base"), ("adapter", "adapter"), ("real", "reference"),
     ]  # fmt: skip
     write_report(tmp_path / "report.html", [whole])
-    assert 'class="bar reference"><span>real' in (tmp_path / "report.html").read_text()
+    assert 'class="bar reference"><span class="name">real' in (tmp_path / "report.html").read_text()
 
 
 def test_named_encoders_add_their_figures(

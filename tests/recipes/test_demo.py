@@ -11,6 +11,7 @@ import pytest
 
 from mmtune import pipeline
 from mmtune.config import RunConfig
+from mmtune.evaluate.verdict import read_verdict
 from mmtune.resources import resource
 
 SMALL = {
@@ -43,12 +44,20 @@ def test_demo_prints_the_readme_screen(
         runpy.run_path(script, run_name="__main__")
         screens.append(capsys.readouterr().out)
     assert screens[0] == screens[1]
-    speech, image, report = screens[0].splitlines()
+    speech, of_speech, image, of_image, report = screens[0].splitlines()
     assert speech.split()[:2] == ["speech", "terminology"]
     assert "control" in speech
     assert image.split()[:3] == ["image", "brand", "style"]
     assert report.split() == ["report", "runs/demo/report.html"]
     html = (tmp_path / "runs/demo/report.html").read_text()
-    assert html.count("<section>") == 2
+    for line, name in ((of_speech, "terminology"), (of_image, "brand_style")):
+        verdict = read_verdict(tmp_path / "runs/demo" / name)
+        assert verdict is not None
+        said = f"{verdict.decision}: {verdict.summary}"
+        assert line == f"verdict  {name.replace('_', ' ')}   {said}"
+        top = html[html.index("<header>") : html.index("</header>")]
+        assert f"<strong>{name}</strong>" in top
+        assert verdict.decision.capitalize() in top
+    assert html.count("<section ") == 2
     assert "data:audio/" in html
     assert "data:image/png" in html

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from mmtune.speech.heard import Item
-from mmtune.speech.probes import _silence, by_group
+from mmtune.speech.probes import _silence, by_label
 from mmtune.speech.rows import SpeechRow
 
 
@@ -21,15 +21,19 @@ def test_groups_are_the_labels_of_the_rows() -> None:
     items = [
         item(i, gender="fm"[i % 2], age=str(20 + i), accent="mandarin", mix="x") for i in range(30)
     ]
-    found = by_group([*items, item(99)])
+    found = {
+        f"{label} {value}": some
+        for label, values in by_label([*items, item(99)]).items()
+        for value, some in values.items()
+    }
     assert set(found) == {"gender f", "gender m", "age 20-29", "age 30-39", "age 40-49"}
     assert [len(found[name]) for name in ("gender f", "age 30-39")] == [15, 10]
     assert {i.row.id for i in found["age 20-29"]} == {str(i) for i in range(10)}
 
 
 def test_identities_are_no_groups() -> None:
-    assert by_group([item(i, session=f"s{i}") for i in range(20)]) == {}
-    assert by_group([]) == {}
+    assert by_label([item(i, session=f"s{i}") for i in range(20)]) == {}
+    assert by_label([]) == {}
 
 
 def test_silence_is_the_same_each_time(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.suite import load_suite
 from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.wer import WordErrors
 from mmtune.modality import find_modality
 from mmtune.predict import Prediction
 from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
 from mmtune.speech.options import SpeechOptions
+from mmtune.speech.rows import SpeechRow
 from mmtune.speech.synthesize import make_plan, synthesize
 from mmtune.speech.terms import Term
 from tests.speech.real import ESPEAK, TINY, needs
@@ -124,11 +126,26 @@ def test_the_figures_are_those_of_the_transcripts(compared: tuple[Comparison, Pa
 def test_examples_and_json(compared: tuple[Comparison, Path]) -> None:
     comparison, _ = compared
     kinds = {example["kind"] for example in comparison.examples}
-    assert {"seen term", "unseen term", "general speech"} <= kinds
-    assert all(Path(example["audio"]).is_file() for example in comparison.examples)
+    assert {f"{kind}, as they come" for kind in ("seen term", "unseen term", "general speech")} <= (
+        kinds
+    )
+    assert all(Path(example["row"]["audio"]).is_file() for example in comparison.examples)
     assert set(comparison.examples[0]) == {
-        "kind", "audio", "reference", "base", "adapter", "control",
+        "kind", "row", "made", "reference", "base", "adapter", "control",
     }  # fmt: skip
+    metric = WordErrors("en")
+    lost = [e for e in comparison.examples if e["kind"] == "most lost"]
+    assert lost, "a garbler loses somewhere"
+    for example in lost:
+        row = SpeechRow(id="x", audio="x", text=example["reference"])
+        base, adapter = (
+            metric.observe(row, Prediction("x", example[name]))[:3].sum()
+            for name in ("base", "adapter")
+        )
+        assert adapter > base
+    for example in comparison.examples:
+        nobody = "synthesizer" in example["row"].get("group", {})
+        assert example["made"] == ([*example][:-1] if nobody else [])
     back = Comparison.from_json(json.loads(json.dumps(comparison.to_json())))
     assert back.headline == comparison.headline
     assert len(back.measures) == len(comparison.measures)

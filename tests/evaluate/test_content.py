@@ -1,0 +1,212 @@
+"""What a page may show of the items, by the run's policy: planted strings and bytes don't leak."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from PIL import Image
+
+from mmtune.cli import main
+from mmtune.errors import ConfigError
+from mmtune.evaluate.compare import Comparison, Measure, Table, read_comparison
+from mmtune.evaluate.report import content_of
+from mmtune.evaluate.suite import Gate, Selector, Suite
+from mmtune.evaluate.verdict import judge, write_verdict
+from mmtune.metrics.bootstrap import Interval
+
+# Each stands in one place of the data alone.
+PLACES = (
+    *("reference", "base", "adapter", "control", "caption", "row", "file", "speaker", "accent"),
+    *("trigger", "folder", "note", "rater", "path", "style", "term"),
+)
+WORDS = {f"zq{place}" for place in PLACES}
+SOUND, DRAWN, TRAINED = 1000.0, (12, 200, 99), (201, 13, 98)
+
+
+def measure(name: str, adapter: float, **over: Any) -> Measure:
+    def around(x: float) -> Interval:
+        return Interval(x, x - 0.1, x + 0.1)
+
+    return Measure(
+        "WER", name, 20, around(0.5), around(adapter), around(adapter - 0.5), False, **over
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "runs" / "calls"
+    for inner in ("adapter", "samples", "data"):
+        (folder / inner).mkdir(parents=True)
+    call, synthetic = (folder / "data" / f"zqfile{i}.wav" for i in range(2))
+    time = np.arange(8000) / 8000
+    for file in (call, synthetic):
+        soundfile.write(file, np.sin(2 * np.pi * SOUND * time) / 3, 8000)
+    drawn, trained = folder / "samples" / "a.png", tmp_path / "zqfile.png"
+    Image.new("RGB", (8, 8), DRAWN).save(drawn)
+    Image.new("RGB", (8, 8), TRAINED).save(trained)
+
+    def heard(file: Path, made: bool) -> dict[str, Any]:
+        row = {"id": "zqrow", "audio": str(file), "text": "zqreference", "speaker": "zqspeaker"}
+        shown = {"row": row, "reference": "zqreference", "base": "zqbase"}
+        return {
+            "kind": "test",
+            **shown,
+            "adapter": "zqadapter",
+            "made": list(shown) if made else [],
+        }
+
+    comparison = Comparison(
+        "speech",
+        [
+            measure("test", 0.1),
+            measure("test, accent zqaccent", 0.3, group=("accent", "zqaccent")),
+            measure("test, accent other", 0.3, group=("accent", "other")),
+            measure("style", float("nan"), note="zqnote.png is near zqpath",
+                    references={"real": Interval(1, 0, 2), "zqstyle": Interval(1, 0, 2)}),
+        ],
+        headline=f"speech calls {folder}/zqpath",
+        examples=[
+            heard(call, False),
+            heard(synthetic, True),
+            {"prompt": "zqcaption", "adapter": drawn, "brand": trained, "made": ["adapter"]},
+        ],
+        files={"zqcaption grid": trained},
+        tables=[Table("Spellings", ["term"], [["zqterm"]])],
+    )  # fmt: skip
+    (folder / "comparison.json").write_text(json.dumps(comparison.to_json()))
+    gates = [
+        Gate(name="accents", asks="Is it?", metric="WER", slice="test, accent *", at_most=0),
+        Gate(name="style", asks="Is it so?", metric="WER", slice="style", at_most=0),
+    ]
+    suite = Suite(
+        name="s",
+        modality="speech",
+        main=(Selector(metric="WER", slice="test"),),
+        gates=tuple(gates),
+    )
+    write_verdict(folder, judge(suite, comparison))
+    people = {"zqrater": {"adapter": 3, "base": 1, "same": 0, "bad": 0}}
+    review = {"review": "r", "run": "calls", "items": 4, "same": 0, "raters": people}
+    both = people["zqrater"] | {"share": 0.75, "low": 0.3, "high": 0.95}
+    (folder / "review.json").write_text(json.dumps(review | {"answers": both, "by_item": both}))
+    settings = {
+        "data": {"path": "/zqfolder"},
+        "task": {"trigger": "zqtrigger"},
+        "train": {"lr": 0.5},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    card = {"name": "calls", "recipe": "dialect", "modality": "speech", "base": "/zqfolder/model",
+            "base_hash": "ab" * 32, "dataset": "cd" * 32, "rows": {"test": 3},
+            "settings": {"task": {"trigger": "zqtrigger"}}}  # fmt: skip
+    (folder / "adapter" / "card.json").write_text(json.dumps(card))
+    return folder
+
+
+def policy(run: Path, content: str) -> None:
+    values = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(values | {"report": {"content": content}}))
+
+
+def shown(page: Path) -> tuple[set[str], int, set[tuple[int, ...]]]:
+    """The planted words in a page, its sounds of the planted tone, its pictures' colours."""
+    html = page.read_text()
+    data = re.findall(r'src="data:([\w/]+);base64,([^"]+)"', html)
+    assert html.count("src=") == len(data), "every source was looked at"
+    sounds, colours = 0, set()
+    for kind, text in data:
+        content = io.BytesIO(base64.b64decode(text))
+        if kind.startswith("audio/"):
+            samples, rate = soundfile.read(content)
+            loudest = int(np.argmax(np.abs(np.fft.rfft(samples))))
+            sounds += abs(loudest * rate / len(samples) - SOUND) < 2
+        else:
+            colours.add(Image.open(content).convert("RGB").getpixel((4, 4)))
+    return {word for word in WORDS if word in html.lower()}, sounds, colours
+
+
+def test_all_shows_what_was_planted(run: Path) -> None:
+    assert main(["report", str(run)]) == 0
+    words, sounds, colours = shown(run / "report.html")
+    # Ids and speakers have no place in it, and of a drawn image the file's name hasn't either.
+    assert words == WORDS - {"zqcontrol", "zqrow", "zqfile", "zqspeaker"}
+    assert (sounds, colours) == (2, {DRAWN, TRAINED})
+
+
+@pytest.mark.parametrize("how", ["--redacted", "setting"])
+def test_none_shows_none_of_it(run: Path, how: str) -> None:
+    whole = run / "report.html"
+    main(["report", str(run)])
+    before = whole.read_text()
+    if how == "setting":
+        policy(run, "none")
+        assert main(["report", str(run)]) == 0
+        page = whole
+    else:
+        assert main(["report", str(run), "--redacted"]) == 0
+        page = run / "report-redacted.html"
+        assert whole.read_text() == before, "the team's own page stays"
+    assert shown(page) == (set(), 0, set())
+    html = page.read_text()
+    for kept in ("No content of the items", "-0.400 [-0.500, -0.300]", "person 1", "accent 1",
+                 "accent 2", "0.750 [0.300, 0.950]", "a local folder", "lr&#34;: 0.5"):  # fmt: skip
+        assert kept in html, kept
+    assert html.count('class="check ') == 3
+    assert "<audio" not in html
+    assert "<img" not in html
+
+
+def test_generated_shows_what_models_made_alone(run: Path) -> None:
+    policy(run, "generated")
+    assert main(["report", str(run)]) == 0
+    words, sounds, colours = shown(run / "report.html")
+    assert words == {"zqreference", "zqbase"}, "what a voice of nobody said"
+    assert (sounds, colours) == (1, {DRAWN})
+
+
+def test_a_run_s_own_policy_can_only_be_tightened(run: Path, tmp_path: Path) -> None:
+    policy(run, "none")
+    assert main(["report", str(run), str(run), "--out", str(tmp_path / "both.html")]) == 0
+    assert shown(tmp_path / "both.html") == (set(), 0, set())
+    policy(run, "some")
+    with pytest.raises(ConfigError, match="all, generated or none"):
+        content_of(run)
+
+
+def test_report_says_what_it_needs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(run), str(run)]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "no such run" in capsys.readouterr().err
+    (run / "comparison.json").unlink()
+    assert main(["report", str(run)]) == 2
+    assert "mmtune train" in capsys.readouterr().err
+
+
+def test_a_comparison_comes_back(run: Path) -> None:
+    again = read_comparison(run)
+    assert again.measures[1].group == ("accent", "zqaccent")
+    assert again.examples[0]["row"]["speaker"] == "zqspeaker"
+
+
+def test_a_part_of_a_call_is_played_alone(run: Path) -> None:
+    values = json.loads((run / "comparison.json").read_text())
+    values["examples"][0]["row"] |= {"start": 0.25, "end": 0.5}
+    values["examples"][1]["row"]["audio"] = "/nowhere/zqfile.wav"
+    (run / "comparison.json").write_text(json.dumps(values))
+    main(["report", str(run)])
+    html = (run / "report.html").read_text()
+    [sound] = re.findall(r'src="data:audio/flac;base64,([^"]+)"', html)
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+    assert len(samples) / rate == pytest.approx(0.25, abs=0.01)
+    assert "read here any more" in html
