@@ -16,19 +16,21 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_text
-from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
+from mmtune.image.backbone import MATCH, STYLE, Embed, load_backbone, load_scorer
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import BATCH, ImagePredictor
 from mmtune.image.measures import (
+    OUTSIDE,
     Drawn,
-    clip_measure,
     cmmd_measure,
     evenly,
     nearest_measure,
     once,
+    outside_rows,
     palette_measure,
+    prompt_measure,
     read_controls,
     set_measures,
     short,
@@ -39,7 +41,7 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
-from mmtune.image.task import STRENGTHS, ImageTask, held_out
+from mmtune.image.task import FEW, STRENGTHS, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
@@ -149,9 +151,24 @@ def compare(
         measures.append(found)
     measures += set_measures(drawn, metric)
     if options.clip_model is not None:
-        scorer = TextAndImage(options.clip_model, base.device)
+        scorer = load_scorer(options.clip_model, base.device)
         images = once(scorer.images)
-        measures += [clip_measure(drawn, scorer, images), cmmd_measure(drawn, images)]
+        measures.append(prompt_measure(drawn, scorer, images))
+        others = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
+        if len(others) >= FEW:
+            more = [(row, seed) for row in others for seed in range(options.seeds)]
+            plain = draw(more, {})
+            outside = Drawn(
+                rows=[row for row, _ in more],
+                seeds=options.seeds,
+                base=plain,
+                adapter=draw(more, {ADAPTER: 1.0}),
+                real=plain[:: options.seeds],  # nobody has drawn them in the brand's look
+                brand=drawn.brand,
+            )
+            measures.append(prompt_measure(outside, scorer, images, OUTSIDE, "base"))
+        if options.clip_model != MATCH:  # distances of sets need a space that knows more than icons
+            measures.append(cmmd_measure(drawn, images))
     elif options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(drawn, metric.describe))
 
