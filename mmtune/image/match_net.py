@@ -149,7 +149,8 @@ def _unit(cells: Tensor) -> Tensor:
     """Each cell's histogram in its own unit, as far as it holds any line, [n, ANGLES, h, w]."""
     strength = cells.norm(dim=1, keepdim=True)
     typical = strength.mean((2, 3), keepdim=True)
-    return cells / (strength + 0.5 * typical + 1e-6)
+    found: Tensor = cells / (strength + 0.5 * typical + 1e-6)
+    return found
 
 
 @cache
