@@ -1,14 +1,15 @@
 """Image encoders that judge: vectors in which images of one look, or one content, are near.
 
-`starter:style` is a small network of our own; any CLIP, SigLIP, DINOv2 or other image encoder that
-transformers loads is named by its hub id or folder. None is fetched unless it is named.
+`starter:style` and `starter:match` are small networks of our own; any CLIP, SigLIP, DINOv2 or other
+image encoder that transformers loads is named by its hub id or folder. None is fetched unless it is
+named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from mmtune.resources import resource
 Vectors = NDArray[np.float64]
 Embed = Callable[[Sequence[Image]], Vectors]
 STYLE = "starter:style"
+MATCH = "starter:match"
 BATCH = 32  # images embedded at once
 
 
@@ -43,6 +45,36 @@ def load_backbone(name: str, device: torch.device) -> Embed:
     return _HubEncoder(name, device)
 
 
+class Scorer(Protocol):
+    """What places images and texts in one space, so that it can say whether they match.
+
+    Attributes:
+        metric: what a report calls its figure.
+        least_recall: of the run's own real images, the share whose caption must be among the first
+            few (`metrics.clip_score.recall`) before it may judge; None: their gap alone decides.
+    """
+
+    metric: str
+    least_recall: float | None
+
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, [texts, width]."""
+        ...
+
+
+def load_scorer(name: str, device: torch.device) -> Scorer:
+    """`starter:match`, or the CLIP or SigLIP of a hub id or folder.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no text.
+    """
+    return PromptMatch(device) if name == MATCH else TextAndImage(name, device)
+
+
 class _StyleEncoder:
     def __init__(self, device: torch.device) -> None:
         from mmtune.image.style_net import load_style_net
@@ -54,12 +86,48 @@ class _StyleEncoder:
     def __call__(self, images: Sequence[Image]) -> Vectors:
         from mmtune.image.style_net import SIDE
 
-        pixels = [np.asarray(i.convert("RGB").resize((SIDE, SIDE), Resampling.BOX)) for i in images]
-        rows = []
-        for start in range(0, len(pixels), BATCH):
-            x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(self._device)
-            rows.append(self._net(x.permute(0, 3, 1, 2).float() / 255))
-        return _numbers(torch.cat(rows))
+        return _in_batches(self._net, images, SIDE, self._device)
+
+
+class PromptMatch:
+    """The small scorer of our own, `starter:match`; it knows icons and their names."""
+
+    metric = "prompt match"
+    least_recall: float | None = 0.5  # it is home-made: a gap alone doesn't make it a judge
+
+    def __init__(self, device: torch.device) -> None:
+        from mmtune.image.match_net import load_match_net
+
+        self._net = load_match_net(resource("assets", "prompt-match")).to(device)
+        self._device = device
+
+    @torch.no_grad()
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]; a picture and its mirror image have one."""
+        from mmtune.image.match_net import SIDE
+
+        def both(x: Tensor) -> Tensor:
+            found = self._net.images(x) + self._net.images(x.flip(3))
+            return torch.nn.functional.normalize(found, dim=1)
+
+        return _in_batches(both, images, SIDE, self._device)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, [texts, width]."""
+        return _numbers(self._net.texts(texts))
+
+
+def _in_batches(
+    encode: Callable[[Tensor], Tensor], images: Sequence[Image], side: int, device: torch.device
+) -> Vectors:
+    """Vectors of images that are brought to `side` x `side` pixels, RGB from 0 to 1."""
+    pixels = [np.asarray(i.convert("RGB").resize((side, side), Resampling.BOX)) for i in images]
+    rows = []
+    for start in range(0, len(pixels), BATCH):
+        x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(device)
+        rows.append(encode(x.permute(0, 3, 1, 2).float() / 255))
+    return _numbers(torch.cat(rows))
 
 
 class _HubEncoder:
@@ -104,17 +172,20 @@ class TextAndImage:
         BaseModelError: it can't be found or loaded, or reads no text.
     """
 
+    metric = "CLIP score"
+    least_recall: float | None = None
+
     def __init__(self, name: str, device: torch.device) -> None:
         from transformers import AutoTokenizer
 
-        encoder = _HubEncoder(name, device)
-        self.images: Embed = encoder
+        self._encoder = encoder = _HubEncoder(name, device)
         self.model = encoder.model
         self._device = device
         if not hasattr(self.model, "get_text_features"):
             raise BaseModelError(
                 f"{name} is a {type(self.model).__name__}, which reads no text",
-                "task.clip_model needs a CLIP or SigLIP, such as openai/clip-vit-base-patch32",
+                f"task.clip_model needs {MATCH}, or a CLIP or SigLIP, such as "
+                "openai/clip-vit-base-patch32",
             )
         with _loading(name):
             self._tokenizer = AutoTokenizer.from_pretrained(name)
@@ -122,6 +193,10 @@ class TextAndImage:
         self._length = int(settings.max_position_embeddings)
         # SigLIP was trained on texts of full length, and reads shorter ones otherwise.
         self._padding = "max_length" if "siglip" in settings.model_type else "longest"
+
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]."""
+        return self._encoder(images)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Vectors:

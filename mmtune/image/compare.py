@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +16,22 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.stored import StoredPredictor
 from mmtune.hashing import hash_text
-from mmtune.image.backbone import STYLE, Embed, TextAndImage, load_backbone
+from mmtune.image.backbone import MATCH, STYLE, Embed, load_backbone, load_scorer
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.generate import BATCH, ImagePredictor, Sampler
 from mmtune.image.measures import (
     CAPTIONS,
+    OUTSIDE,
     Drawn,
-    clip_measure,
     cmmd_measure,
     evenly,
     nearest_measure,
     once,
+    outside_rows,
     palette_measure,
+    prompt_measure,
     read_controls,
     set_measures,
     short,
@@ -40,7 +42,7 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
-from mmtune.image.task import STRENGTHS, ImageTask, held_out
+from mmtune.image.task import FEW, STRENGTHS, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
@@ -109,6 +111,7 @@ def compare(
     brand = [open_image(row.path, options.background) for row in train]
     similar = NearestTraining(brand)
     copies: tuple[Measure, list[Copy]] | None = None
+    outside: Drawn | None = None
     with predictor.asking() as main:
         if not main:
             return None
@@ -145,6 +148,7 @@ def compare(
             copies = copies_measure(
                 again, repeated, written, real, similar, train, lambda of: draw(of, {})
             )
+        outside = _outside(options, dataset, brand, draw) if options.clip_model else None
 
     metric = StyleDistance(once(judge_of(options, sampled.sampler)), drawn.brand)
     style = style_of(drawn, metric)
@@ -157,9 +161,13 @@ def compare(
     measures += [copies[0]] if copies else []
     measures += set_measures(drawn, metric)
     if options.clip_model is not None:
-        scorer = TextAndImage(options.clip_model, base.device)
+        scorer = load_scorer(options.clip_model, base.device)
         images = once(scorer.images)
-        measures += [clip_measure(drawn, scorer, images), cmmd_measure(drawn, images)]
+        measures.append(prompt_measure(drawn, scorer, images))
+        if outside is not None:
+            measures.append(prompt_measure(outside, scorer, images, OUTSIDE, "base"))
+        if options.clip_model != MATCH:  # distances of sets need a space that knows more than icons
+            measures.append(cmmd_measure(drawn, images))
     elif options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(drawn, metric.describe))
 
@@ -192,6 +200,28 @@ def compare(
         headline=headline(config.name, style, nearest, grid),
         examples=[*map(_shown, copies[1][:MOST_COPIES] if copies else ()), *examples],
         files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
+    )
+
+
+def _outside(
+    options: ImageOptions,
+    dataset: Dataset,
+    brand: list[Image.Image],
+    draw: Callable[[Sequence[tuple[Row, int]], dict[str, float]], list[Image.Image]],
+) -> Drawn | None:
+    """Prompts that have nothing to do with the brand's subjects; None where too few are left."""
+    others = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
+    if len(others) < FEW:
+        return None
+    asked = [(row, seed) for row in others for seed in range(options.seeds)]
+    plain = draw(asked, {})
+    return Drawn(
+        rows=[row for row, _ in asked],
+        seeds=options.seeds,
+        base=plain,
+        adapter=draw(asked, {ADAPTER: 1.0}),
+        real=plain[:: options.seeds],  # nobody has drawn them in the brand's look
+        brand=brand,
     )
 
 

@@ -15,10 +15,12 @@ from PIL.Image import Image
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.evaluate.compare import Measure
+from mmtune.hashing import hash_text
 from mmtune.image.folders import IMAGE_SUFFIXES
 from mmtune.image.pixels import open_image
+from mmtune.image.rows import ImageRow
 from mmtune.metrics.bootstrap import Interval, Reduce, bootstrap, paired_bootstrap
-from mmtune.metrics.clip_score import check_prompts, clip_scores, mean_score, shuffled
+from mmtune.metrics.clip_score import check_prompts, clip_scores, mean_score, recall, shuffled
 from mmtune.metrics.diversity import mean_spread, spread_by_prompt
 from mmtune.metrics.mmd import KernelDistance, gaussian, polynomial
 from mmtune.metrics.nearest import Nearest, NearestTraining
@@ -27,11 +29,12 @@ from mmtune.metrics.style import StyleDistance, StyleScore, control_score, style
 from mmtune.predict import Stat
 
 if TYPE_CHECKING:
-    from mmtune.image.backbone import TextAndImage
+    from mmtune.image.backbone import Scorer
 
 Vectors = NDArray[np.float64]
 Embed = Callable[[Sequence[Image]], Vectors]
 CAPTIONS = "held-out captions"
+OUTSIDE = "prompts outside the subjects"
 UNDEFINED = Interval(math.nan, math.nan, math.nan)
 MOST_CONTROLS = 100  # images of one other style
 
@@ -95,8 +98,9 @@ def _paired(
     better: bool,
     note: str,
     references: dict[str, Interval],
+    where: str = CAPTIONS,
 ) -> Measure:
-    """A measure of the held-out captions' images, resampled by prompt and in pairs.
+    """A measure of the images drawn, resampled by prompt and in pairs.
 
     Args:
         base, adapter: statistics of each image drawn.
@@ -107,7 +111,7 @@ def _paired(
     )
     return Measure(
         metric=metric,
-        slice=CAPTIONS,
+        slice=where,
         items=len(drawn.rows),
         base=first,
         adapter=second,
@@ -299,12 +303,20 @@ def _of_sets(name: str, drawn: Drawn, distance: KernelDistance, embed: Embed, no
     )
 
 
-def clip_measure(drawn: Drawn, scorer: TextAndImage, images: Embed) -> Measure:
-    """CLIP score of each image and its caption, and whether the adapter keeps it."""
+def prompt_measure(
+    drawn: Drawn, scorer: Scorer, images: Embed, where: str = CAPTIONS, of: str = "real"
+) -> Measure:
+    """CLIP score or prompt match of each image and its caption; whether the adapter keeps it.
+
+    Args:
+        images: the scorer's, which may remember.
+        where: the slice.
+        of: what `drawn.real` is, on which the scorer is judged first.
+    """
     captions = [row.reference for row in drawn.rows]
     texts = scorer.texts(captions)
     measure = _paired(
-        "CLIP score",
+        scorer.metric,
         drawn,
         clip_scores(images(drawn.base), texts),
         clip_scores(images(drawn.adapter), texts),
@@ -312,23 +324,49 @@ def clip_measure(drawn: Drawn, scorer: TextAndImage, images: Embed) -> Measure:
         better=True,
         note="captions are all the same: nothing to tell apart",
         references={},
+        where=where,
     )
     of_real, own = captions[:: drawn.seeds], texts[:: drawn.seeds]
+    must_find = scorer.least_recall
     if len(set(of_real)) < 2:
-        return measure
+        return measure if must_find is None else _without_figures(measure)
     real = images(drawn.real)
     found = check_prompts(
         clip_scores(real, own),
         clip_scores(real, own[shuffled(of_real)]),
         measure.difference,
         drawn.prompts_of_real,
+        None if must_find is None else recall(real, own, of_real),
+        must_find or 0.0,
+        on=f"{of} images",
     )
+    measure = replace(measure, note=str(found))
+    if must_find is not None and not found.valid:
+        return _without_figures(measure)
     references = {
-        "real": found.matched,
-        "real, others' captions": found.shuffled,
+        of: found.matched,
+        f"{of}, others' captions": found.shuffled,
         "own less others' captions": found.gap,
     }
-    return replace(measure, note=str(found), references=references)
+    return replace(measure, references=references)
+
+
+def outside_rows(prompts: Sequence[str], subjects: Sequence[str]) -> list[Row]:
+    """Rows that ask for `prompts`, those left out that are among the brand's own captions.
+
+    They have no image: they are for drawing alone.
+    """
+
+    def plain(words: str) -> str:
+        return " ".join(words.casefold().split())
+
+    known = {plain(words) for words in subjects}
+    new = [words for words in dict.fromkeys(prompts) if plain(words) not in known]
+    return [ImageRow(id=f"outside: {w}", image="-", caption=w, content=hash_text(w)) for w in new]
+
+
+def _without_figures(measure: Measure) -> Measure:
+    return replace(measure, base=UNDEFINED, adapter=UNDEFINED, difference=UNDEFINED)
 
 
 def evenly(rows: Sequence[Any], most: int) -> list[Any]:

@@ -43,7 +43,7 @@ class ImageOptions(Section):
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
     # After training, at each of train.scales: images of validation captions, and the share of the
-    # base's content (CLIP score, or layout) that the recommended strength must keep.
+    # base's content (CLIP score or prompt match, or layout) that the recommended one must keep.
     scale_images: Annotated[int, Field(ge=2)] = 16
     keep_content: Annotated[float, Field(ge=0, le=1)] = 0.5
 
@@ -54,7 +54,21 @@ class ImageOptions(Section):
     # Encoder that judges style, diversity and KID: starter:style, a hub id or a folder; None: the
     # frozen base itself.
     backbone: str | None = None
-    clip_model: str | None = None  # CLIP or SigLIP, for CLIP score and CMMD: hub id or folder
+    # What tells whether an image shows its caption: a CLIP or SigLIP by hub id or folder (CLIP
+    # score and CMMD), or starter:match, our own small one for icons (prompt match).
+    clip_model: str | None = None
+    # What else it is asked for, drawn too where `clip_model` is set; the data's own captions among
+    # them are left out, and fewer than four aren't drawn.
+    outside_prompts: tuple[str, ...] = (
+        "red apple",
+        "dog",
+        "bicycle",
+        "house",
+        "sun",
+        "umbrella",
+        "pizza",
+        "guitar",
+    )
     # To look for copies, the adapter also draws training captions: how many, and images of each.
     copy_captions: Annotated[int, Field(ge=1)] = 25
     copy_seeds: Annotated[int, Field(ge=0)] = 4  # 0: off

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from mmtune.metrics.clip_score import clip_scores, mean_score, shuffled
+from mmtune.metrics.clip_score import clip_scores, mean_score, recall, shuffled
 from mmtune.metrics.layout import kept_layout
 from mmtune.metrics.memorization import copied, copy_threshold, share
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, style_score
 from mmtune.train.scale import Advice, ScalePoint, recommend
 from mmtune.train.task import Monitor
+
+if TYPE_CHECKING:
+    from mmtune.image.backbone import Scorer
 
 Vectors = NDArray[np.float64]
 Kept = Callable[[Sequence[Image]], float]
@@ -48,7 +52,7 @@ def advise(tried: Tried, metric: StyleDistance, kept: Kept, least: float) -> Adv
     then the distance decides.
 
     Args:
-        kept: the share of the base's content that images keep, see `layout_kept`, `clip_kept`.
+        kept: the share of the base's content that images keep, see `layout_kept`, `prompts_kept`.
         least: of that, which a recommended strength must keep.
     """
     similar = NearestTraining(tried.brand)
@@ -84,23 +88,26 @@ def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> Kept:
     return lambda images: kept_layout(images, base, prompts)
 
 
-def clip_kept(
-    base: Sequence[Image],
-    prompts: Sequence[str],
-    embed: Callable[[Sequence[Image]], Vectors],
-    texts: Callable[[Sequence[str]], Vectors],
-) -> Kept:
-    """By CLIP score: 1 as the base matches its captions, 0 as it matches others' captions.
+def prompts_kept(tried: Tried, scorer: Scorer) -> Kept:
+    """By CLIP score or prompt match: 1 as the base matches its captions, 0 as it matches others'.
 
-    nan where the scorer can't tell the captions of the base's images apart, or there is only one.
+    nan where the scorer can't tell the captions of the base's images apart, or there is only one. A
+    scorer that must find the real images' captions first, and doesn't, leaves it to `layout_kept`.
     """
+    prompts, base = tried.prompts, tried.drawn[0.0]
     if len(set(prompts)) < 2:
         return lambda images: math.nan
-    own = texts(prompts)
+    own = scorer.texts(prompts)
+    must_find = scorer.least_recall
+    if (
+        must_find is not None
+        and recall(scorer.images(tried.real), own, list(prompts)).share < must_find
+    ):
+        return layout_kept(base, prompts)
     others = own[shuffled(prompts)]
 
     def score(images: Sequence[Image], captions: Vectors) -> float:
-        return float(mean_score(clip_scores(embed(images), captions)) or 0.0)
+        return float(mean_score(clip_scores(scorer.images(images), captions)) or 0.0)
 
     one, zero = score(base, own), score(base, others)
     if one <= zero:

@@ -25,7 +25,7 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
 from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
-from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
+from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
@@ -276,10 +276,9 @@ class ImageTask:
         )
         kept = layout_kept(drawn[0.0], tried.prompts)
         if self.options.clip_model is not None:
-            from mmtune.image.backbone import TextAndImage
+            from mmtune.image.backbone import load_scorer
 
-            scorer = TextAndImage(self.options.clip_model, self.base.device)
-            kept = clip_kept(drawn[0.0], tried.prompts, scorer.images, scorer.texts)
+            kept = prompts_kept(tried, load_scorer(self.options.clip_model, self.base.device))
         pipeline = self.base.pipeline
         pipeline.disable_lora()  # the frozen base describes
         try:

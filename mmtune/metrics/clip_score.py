@@ -1,6 +1,7 @@
 """Does an image show what its prompt says? CLIP score, and whether an adapter keeps it.
 
 Hessel et al., EMNLP 2021 (without their factor of 2.5), as torchmetrics' `CLIPScore` computes it.
+Prompt match is the same of a smaller scorer, which has to show more before it judges.
 """
 
 from __future__ import annotations
@@ -51,6 +52,40 @@ def shuffled(prompts: Sequence[str]) -> list[int]:
 
 
 @dataclass(frozen=True)
+class Recall:
+    """Retrieval of prompts: `share` of the images had theirs among the best `at` of `prompts`."""
+
+    share: float
+    at: int
+    prompts: int
+
+    def __str__(self) -> str:
+        return f"recall@{self.at} {self.share:.2f} of {self.prompts} captions"
+
+
+def recall(images: Vectors, texts: Vectors, prompts: Sequence[str]) -> Recall:
+    """The share of images whose own prompt is among the k that match it best.
+
+    k is 5, or of fewer than 20 distinct prompts a quarter of them, so that chance is at most 0.25
+    from four prompts on.
+
+    Args:
+        images: embeddings, [items, width].
+        texts: the same of the items' prompts, in their order.
+        prompts: of each item.
+    """
+    distinct = list(dict.fromkeys(prompts))
+    at = min(5, max(1, len(distinct) // 4))
+    candidates = _unit(texts)[[prompts.index(prompt) for prompt in distinct]]
+    likeness = _unit(images) @ candidates.T
+    own = np.array([distinct.index(prompt) for prompt in prompts])
+    right = np.take_along_axis(likeness, own[:, None], 1)
+    # A scorer that gives all prompts the same finds none.
+    before = (likeness >= right).sum(1) - 1
+    return Recall(float((before < at).mean()), at, len(distinct))
+
+
+@dataclass(frozen=True)
 class PromptCheck:
     """Whether a scorer can tell prompts apart, and whether an adapter still follows them.
 
@@ -58,8 +93,11 @@ class PromptCheck:
         matched: score of real images with their own captions.
         shuffled: of the same images with captions of others.
         gap: matched - shuffled, in pairs.
-        valid: whether the gap's interval is above 0; otherwise the scorer can't judge these images.
+        valid: whether the gap's interval is above 0 and enough prompts are found; otherwise the
+            scorer can't judge these images.
         kept: whether the lower end of adapter - base is no less than -`TOLERANCE` of the gap.
+        recalled: of the real images' prompts.
+        on: what the "real" images are.
     """
 
     matched: Interval
@@ -67,20 +105,28 @@ class PromptCheck:
     gap: Interval
     valid: bool
     kept: bool
+    recalled: Recall | None = None
+    on: str = "real images"
 
     def __str__(self) -> str:
+        found = "" if self.recalled is None else f" ({self.recalled})"
         if not self.valid:
-            return "not valid: this scorer can't tell these captions apart on real images"
+            return f"not valid: this scorer can't tell these captions apart on {self.on}{found}"
         limit = (
             f"{TOLERANCE:.0%} of the gap between own and others' captions ({self.gap.value:.2f})"
         )
-        return (
-            "kept: loses surely less than " if self.kept else "not shown to be kept within "
-        ) + limit
+        said = "kept: loses surely less than " if self.kept else "not shown to be kept within "
+        return said + limit + ("" if self.recalled is None else f"; {self.on}: {self.recalled}")
 
 
 def check_prompts(
-    matched: Stat, other: Stat, difference: Interval, clusters: Sequence[str]
+    matched: Stat,
+    other: Stat,
+    difference: Interval,
+    clusters: Sequence[str],
+    recalled: Recall | None = None,
+    least: float = 0.0,
+    on: str = "real images",
 ) -> PromptCheck:
     """Judge a scorer by real images, and an adapter by that scorer.
 
@@ -89,11 +135,14 @@ def check_prompts(
         other: of the same images with captions of others, [images, 1].
         difference: of the scores, adapter - base.
         clusters: prompt of each real image.
+        recalled: of the real images' prompts, of a scorer that must find at least the share
+            `least` of them.
+        on: what the real images are, for words.
     """
     low, high, gap = paired_bootstrap(list(other), list(matched), mean_score, clusters=clusters)
-    valid = gap.low > 0
+    valid = gap.low > 0 and (recalled is None or recalled.share >= least)
     kept = valid and difference.low >= -TOLERANCE * gap.value
-    return PromptCheck(matched=high, shuffled=low, gap=gap, valid=valid, kept=kept)
+    return PromptCheck(high, low, gap, valid, kept, recalled, on)
 
 
 def _unit(vectors: Vectors) -> Vectors:

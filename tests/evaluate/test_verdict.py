@@ -235,12 +235,30 @@ def test_a_style_that_is_not_measurable_is_not_known() -> None:
         ((0.5, -0.5, 1.5), (0.5, 0.4, 0.6), "not enough data"),  # CLIP can't judge these images
     ],
 )
-def test_prompts_are_held_to_what_clip_can_tell(
-    gap: tuple[float, float, float], difference: tuple[float, float, float], status: str
+@pytest.mark.parametrize(
+    ("metric", "named"),
+    [("CLIP score", "prompts"), ("prompt match", "prompts, by prompt match")],
+)
+def test_prompts_are_held_to_what_the_scorer_can_tell(
+    metric: str,
+    named: str,
+    gap: tuple[float, float, float],
+    difference: tuple[float, float, float],
+    status: str,
 ) -> None:
     own = {"own less others' captions": Interval(*gap)}
-    score = measure("CLIP score", "held-out captions", difference, 80, higher=True, base=20, **own)
-    assert gate(judge(load_suite("brand_style"), brand(clip=score)), "prompts").status == status
+    score = measure(metric, "held-out captions", difference, 80, higher=True, base=20, **own)
+    verdict = judge(load_suite("brand_style"), brand(clip=score))
+    assert gate(verdict, named).status == status
+    assert len([g for g in verdict.gates if g.name.startswith("prompts")]) == 1
+
+
+def test_a_scorer_that_may_not_judge_leaves_the_gate_open() -> None:
+    nan = (math.nan, math.nan, math.nan)
+    none = measure("prompt match", "held-out captions", nan, 80, higher=True, note="not valid: why")
+    found = gate(judge(load_suite("brand_style"), brand(clip=none)), "prompts, by prompt match")
+    assert found.status == "not enough data"
+    assert "not valid: why" in found.finding
 
 
 @given(st.integers(10, 500), st.floats(0.001, 1), st.floats(0.001, 1))

@@ -14,10 +14,13 @@ from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.report import figure, write_report
 from mmtune.image.copies import copies_measure
 from mmtune.image.measures import (
+    OUTSIDE,
     Drawn,
     evenly,
     once,
+    outside_rows,
     palette_measure,
+    prompt_measure,
     read_controls,
     set_measures,
     style_measures,
@@ -181,6 +184,46 @@ def test_references_are_kept_and_drawn(tmp_path: Path) -> None:
     assert 'class="bar reference"><span class="name">real' in (tmp_path / "report.html").read_text()
 
 
+class Reads:
+    """A scorer whose vectors are colours, and whose captions say which of `known` they mean."""
+
+    metric = "prompt match"
+
+    def __init__(self, known: dict[str, Image.Image], least_recall: float | None) -> None:
+        self._known = known
+        self.least_recall = least_recall
+
+    def images(self, images: object) -> np.ndarray:
+        return colours(images) - 128
+
+    def texts(self, texts: object) -> np.ndarray:
+        return self.images([self._known[t] for t in texts])  # type: ignore[attr-defined]
+
+
+def test_prompt_match_has_no_figures_where_it_may_not_judge() -> None:
+    images = drawn()
+    own = {r.reference: i for r, i in zip(images.rows[::2], images.real, strict=True)}
+    turned = dict(zip(own, [*images.real[7:], *images.real[:7]], strict=True))
+    good = Reads(own, 0.5)
+    found = prompt_measure(images, good, good.images)
+    assert found.metric == "prompt match"
+    assert found.references["real"].value == pytest.approx(100)
+    assert "recall@3 1.00 of 15 captions" in found.note
+    assert math.isfinite(found.difference.low)
+    bad = Reads(turned, 0.5)
+    found = prompt_measure(images, bad, bad.images)
+    assert math.isnan(found.base.value)
+    assert math.isnan(found.difference.low)
+    assert found.note.startswith("not valid")
+    assert found.references == {}
+
+
+def test_what_the_data_shows_is_not_outside_it() -> None:
+    rows = outside_rows(("red apple", "dog", "dog", "house"), ["Red  apple", "cat"])
+    assert [r.reference for r in rows] == ["dog", "house"]
+    assert len({r.content for r in rows}) == 2
+
+
 def test_named_encoders_add_their_figures(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,14 +233,20 @@ def test_named_encoders_add_their_figures(
     named = {
         "clip_model": str(clip), "backbone": str(clip), "seeds": "2", "copy_seeds": "1",
         "controls": str(tmp_path / "others"), "palette": "[FF0000, '#0000FF', '008000']",
+        "outside_prompts": "[dog, house, sun, tree]",
     }  # fmt: skip
     config = tiny.config(tiny.saved("sd"), data, tmp_path / "runs", max_steps="1", **named)
     first = train(config).comparison
     assert [m.metric for m in first.measures] == [
         "style", "style distance", "nearest training image", "palette", "copies", "diversity",
-        "KID", "CLIP score", "CMMD",
+        "KID", "CLIP score", "CLIP score", "CMMD",
     ]  # fmt: skip
-    found = {m.metric: m for m in first.measures}
+    outside = next(m for m in first.measures if m.slice == OUTSIDE)
+    assert outside.items == 2 * 4
+    assert outside.references.keys() == {
+        "base", "base, others' captions", "own less others' captions",
+    }  # fmt: skip
+    found = {m.metric: m for m in first.measures if m is not outside}
     assert "3 colours, given: #FF0000 #0000FF #008000" in found["palette"].note
     assert found["CLIP score"].references.keys() == {
         "real", "real, others' captions", "own less others' captions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from mmtune.adapters.card import read_card
 from mmtune.evaluate.report import write_report
-from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
+from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.image.task import ImageTask
 from mmtune.metrics.layout import kept_layout
 from mmtune.metrics.style import StyleDistance
@@ -45,24 +46,45 @@ def test_layout_is_kept_whatever_the_colours() -> None:
     assert kept_layout(base, base, ["one"] * 8) == pytest.approx(1)
 
 
+class Knows:
+    """A scorer that reads in an image which of `PROMPTS` it is like."""
+
+    metric = "prompt match"
+
+    def __init__(self, least_recall: float | None = None) -> None:
+        self.least_recall = least_recall
+
+    def images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return np.stack([np.eye(8)[int(i.info["like"])] + 0.1 for i in images])
+
+    def texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.eye(8)[[PROMPTS.index(text) if text in PROMPTS else 0 for text in texts]]
+
+
+def like(turn: int) -> list[Image.Image]:
+    images = things()
+    for i, image in enumerate(images):
+        image.info["like"] = (i + turn) % 8
+    return images
+
+
+def tried(base: int = 0, real: int = 0, prompts: Sequence[str] = PROMPTS) -> Tried:
+    return Tried(prompts, {0.0: like(base)}, like(real), like(0))
+
+
 def test_clip_score_stands_on_the_same_scale() -> None:
-    texts = np.eye(8)
-
-    def embed(images: list[Image.Image]) -> np.ndarray:
-        return np.stack([texts[int(i.info["like"])] + 0.1 for i in images])
-
-    def like(turn: int) -> list[Image.Image]:
-        images = things()
-        for i, image in enumerate(images):
-            image.info["like"] = (i + turn) % 8
-        return images
-
-    kept = clip_kept(like(0), PROMPTS, embed, lambda _: texts)
+    kept = prompts_kept(tried(), Knows())
     assert kept(like(0)) == pytest.approx(1)
     assert kept(like(4)) < 0.01  # as the captions half a turn away
     assert kept(like(2)) == pytest.approx(0, abs=0.01)
-    assert math.isnan(clip_kept(like(0), ["a"] * 8, embed, lambda _: texts)(like(0)))
-    assert math.isnan(clip_kept(like(4), PROMPTS, embed, lambda _: texts)(like(0)))
+    assert math.isnan(prompts_kept(tried(prompts=["a"] * 8), Knows())(like(0)))
+    assert math.isnan(prompts_kept(tried(base=4), Knows())(like(0)))
+
+
+def test_a_scorer_that_does_not_know_the_real_images_leaves_it_to_the_layout() -> None:
+    assert prompts_kept(tried(), Knows(0.5))(like(4)) < 0.01
+    # All images are laid out alike, whatever they are like.
+    assert prompts_kept(tried(real=4), Knows(0.5))(like(4)) == pytest.approx(1)
 
 
 def test_the_smallest_strength_that_has_the_look_is_advised() -> None:

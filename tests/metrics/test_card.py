@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.clip_score import check_prompts, clip_scores, mean_score, shuffled
+from mmtune.metrics.clip_score import (
+    Recall,
+    check_prompts,
+    clip_scores,
+    mean_score,
+    recall,
+    shuffled,
+)
 from mmtune.metrics.diversity import mean_spread, spread, spread_by_prompt
 from mmtune.metrics.memorization import copied, copy_threshold, share
 from mmtune.metrics.nearest import Nearest
@@ -54,6 +61,36 @@ def test_an_adapter_may_lose_a_tenth_of_the_gap(low: float, kept: bool) -> None:
     assert found.valid
     assert found.kept is kept
     assert str(found).startswith("kept" if kept else "not shown")
+
+
+def test_recall_counts_whose_prompt_is_among_the_best() -> None:
+    names = [f"thing {i}" for i in range(24)]
+    texts = np.eye(24)
+    images = np.eye(24)
+    # A quarter of the images: ten other prompts match better than their own.
+    for i in range(6):
+        images[i, 10:20] = 2
+    assert recall(images, texts, names) == Recall(0.75, 5, 24)
+    assert recall(images[:9], texts[:9], names[:9]).at == 2
+    assert recall(images[:2], texts[:2], names[:2]).at == 1
+    # Two pictures of each of twelve things: a prompt is a candidate once.
+    twice = [name for name in names[:12] for _ in range(2)]
+    assert recall(np.repeat(np.eye(12), 2, 0), np.repeat(np.eye(12), 2, 0), twice) == Recall(
+        1.0, 3, 12
+    )
+    # One vector for everything finds nothing.
+    assert recall(np.ones((24, 4)), np.ones((24, 4)), names).share == 0
+
+
+def test_a_scorer_that_must_find_captions_and_does_not_is_not_valid() -> None:
+    prompts = [str(i) for i in range(40)]
+    own, others, same = scores(25, 0), scores(20, 1), Interval(0, -0.1, 0.1)
+    good = check_prompts(own, others, same, prompts, Recall(0.5, 5, 40), 0.5)
+    assert (good.valid, good.kept) == (True, True)
+    assert "real images: recall@5 0.50 of 40 captions" in str(good)
+    bad = check_prompts(own, others, same, prompts, Recall(0.49, 5, 40), 0.5)
+    assert (bad.valid, bad.kept) == (False, False)
+    assert str(bad).startswith("not valid")
 
 
 def test_a_scorer_that_cannot_tell_captions_apart_judges_nothing() -> None:

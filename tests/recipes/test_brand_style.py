@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,27 @@ def test_the_settings_suit_the_base() -> None:
     mine = load_recipe("brand_style", {"data": "x", "base": "starter:icons", "lr": "0.5"})
     assert mine.train.lr == 0.5
     assert mine.train.batch_size == small.train.batch_size
+
+
+def test_an_order_by_eye_is_held_against_the_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(resource("recipes", "brand_style")))
+    import ranking  # type: ignore[import-not-found]
+
+    distances = {"real": 0.2, "at 1": 0.6, "at 0.5": 0.8, "base": 1.2}
+    key = ranking.hide(list(distances))
+    assert sorted(key) == list("ABCD")
+    assert sorted(key.values()) == sorted(distances)
+    (tmp_path / "key.json").write_text(json.dumps(key))
+    figures = {name: {"distance": far, "match": 30.0} for name, far in distances.items()}
+    (tmp_path / "figures.json").write_text(json.dumps(figures))
+    letters = {name: letter for letter, name in key.items()}
+    ranking.show(tmp_path, [letters[name] for name in distances])
+    said = capsys.readouterr().out
+    assert "| at 1 | 0.60 | 2 | 2 | 30 |" in said
+    assert "tau 1.00" in said
+    ranking.show(tmp_path, [letters[name] for name in reversed(distances)])
+    assert "tau -1.00" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="once"):
+        ranking.show(tmp_path, ["A", "B"])

@@ -21,7 +21,7 @@ ASSETS = ROOT / "assets" / "starter-icons"
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch):
     """The recipe's scripts, which import each other by their short names."""
-    names = ("icons", "text", "lookup", "train", "judge")
+    names = ("icons", "text", "lookup", "train", "judge", "match", "openmoji")
     saved = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     monkeypatch.syspath_prepend(str(RECIPE))
 
@@ -228,3 +228,44 @@ def test_the_exported_pipeline_draws_64_pixels_offline(monkeypatch):
     spec = json.loads((ASSETS / "concepts.json").read_text())
     assert len(spec["concepts"]) >= 100
     assert all(style in spec["style_words"] for _, style in spec["held_out_pairs"])
+
+
+def test_aliases_of_one_icon_are_one_thing(recipe):
+    found = recipe("match").named_alike(
+        {
+            "one": {"icons": {"pistol": {}, "apple": {}}, "aliases": {"gun": {"parent": "pistol"}}},
+            "two": {"icons": {"gun": {}, "apple": {}}, "aliases": {"toy-gun": {"parent": "gun"}}},
+            "three": {"icons": {"gun": {}}},
+        }
+    )
+    assert found == {"pistol": "gun", "gun": "gun", "toy-gun": "gun", "apple": "apple"}
+
+
+def test_the_matcher_learns_names_and_goes_on_where_it_stopped(recipe, tmp_path, capsys):
+    match = recipe("match")
+    icons = few_icons(recipe)
+    pixels = np.full_like(icons.pixels, 255)
+    # Each thing a box of its own, in two colours.
+    for i, (thing, style) in enumerate(zip(icons.concept, icons.style, strict=True)):
+        x, y = 4 + 12 * (thing % 4), 4 + 16 * (thing // 4)
+        pixels[i, y : y + 40 - 3 * thing, x : x + 8 + 3 * thing] = (200, 30, 30 + 90 * style)
+    names = np.array([f"thing {'abcdefghijkl'[c]}|item {'abcdefghijkl'[c]}" for c in range(12)])
+    data = {"pixels": pixels, "thing": icons.concept, "names": names}
+    data["judged"] = np.ones(12, dtype=bool)
+    x = match.augment(match.to_tensor(pixels), torch.Generator().manual_seed(0))
+    assert x.shape == (24, 3, match.SIDE, match.SIDE)
+    assert x.min() >= 0
+    assert x.max() <= 1
+    features = match.described(data, tmp_path)
+    assert len(features) == match.COPIES + 1
+    assert np.isfinite(features[-1]).all()
+    rows = np.arange(24)
+    match.train(data, features[:1], rows, 0.5, tmp_path / "state.pt")
+    net = match.train(data, features[:1], rows, 1.5, tmp_path / "state.pt")
+    steps = [
+        int(line.split()[0]) for line in capsys.readouterr().out.splitlines() if " loss " in line
+    ]
+    assert steps == sorted(set(steps))
+    captions = [each[0] for each in match.captions_of(data)]
+    found = match.retrieval(net, pixels, icons.concept, captions)
+    assert found["recall@1"] > 0.5
