@@ -41,6 +41,9 @@ class TrainOptions(Section):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
     micro_batch: Annotated[int, Field(ge=1)] | None = None  # rows per forward; None: all at once
+    # Compute what lies between the layers again in the backward pass and don't keep it (arXiv
+    # 1604.06174): less memory, more time, the same result.
+    gradient_checkpointing: bool = False
     lr: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] = (
         "cosine"

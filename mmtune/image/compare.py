@@ -81,7 +81,8 @@ def compare(
         base, features = task.release(), task.features
     else:
         device = pick_device()
-        base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+        dtype = DTYPES[choose(config.train.precision, device)]
+        base = load_base(config.base, device, dtype, options.quantize)
         # Each caption is drawn several times, by base and by adapter: encode it once.
         features = Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
     trained_on = read_card(folder / "adapter").base_hash
@@ -98,6 +99,7 @@ def compare(
         steps=options.steps,
         guidance=options.guidance,
         resolution=options.resolution,
+        batch=options.sample_batch,
     )
     predictor = StoredPredictor(folder, sampled.fingerprint, lambda: sampled, chunk=BATCH)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from mmtune.image.denoiser import Denoiser
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.families import TextFamily
 from mmtune.image.generate import Sampler, save_adapter
+from mmtune.image.lighter import lighter
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
@@ -36,11 +38,11 @@ if TYPE_CHECKING:
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.data.rows import Row
+    from mmtune.memory import Doing
 
 ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
-VALIDATION_BATCH = 16
 FEW = 4  # test rows
 STRENGTHS = "strengths.png"
 
@@ -120,12 +122,15 @@ class ImageTask:
             steps=options.steps,
             guidance=options.guidance,
             resolution=self.resolution,
+            batch=options.sample_batch,
         )
         self._attach(config)
         self.module: nn.Module = Denoiser(
             base, self.objective, options.keep_layout, options.train_guidance
         )
         self.monitor = Monitor("style_distance", higher_is_better=False)
+        if config.train.gradient_checkpointing:
+            base.denoiser.enable_gradient_checkpointing()
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")
         self._folder = config.folder
@@ -139,9 +144,12 @@ class ImageTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
-                denoiser.add_adapter(
-                    lora_config(config.lora, self.family.targets), adapter_name=ADAPTER
-                )
+                with warnings.catch_warnings():
+                    # Of a quantized layer peft remarks that it can't merge; nobody does.
+                    warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
+                    denoiser.add_adapter(
+                        lora_config(config.lora, self.family.targets), adapter_name=ADAPTER
+                    )
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",
@@ -329,8 +337,12 @@ class ImageTask:
         for row in rows:
             groups.setdefault(self.bucket(row), []).append(row)
         for group in groups.values():
-            for start in range(0, len(group), VALIDATION_BATCH):
-                yield group[start : start + VALIDATION_BATCH]
+            for start in range(0, len(group), self.options.sample_batch):
+                yield group[start : start + self.options.sample_batch]
+
+    def lighter(self, doing: Doing) -> list[str]:
+        """Images at once, their size, and the base's number format."""
+        return lighter(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
         """Write `pytorch_lora_weights.safetensors`; see `save_adapter`."""

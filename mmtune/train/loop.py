@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
+from mmtune.memory import Doing, Need, gauge_of, guarded
 from mmtune.precision import choose
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.train.draw import Draw
@@ -165,7 +167,8 @@ class _Loop:
         while self.state.step < self.total:
             epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
             for batch in self.plan.epoch(epoch)[done:]:
-                self._step(batch, epoch, stop)
+                with self._guarded("training"):
+                    self._step(batch, epoch, stop)
                 step = self.state.step
                 last = step == self.total
                 if self.validation and (step % every == 0 or last):
@@ -185,17 +188,25 @@ class _Loop:
     def _prepare_prefix(self, stop: StopRequest) -> None:
         first = self.plan.epoch(0)[0][: self.options.micro_batch or self.options.batch_size]
         random = torch.get_rng_state()  # the measured step must not move the run's randomness
-        facts = preflight(
-            self.task,
-            self.features,
-            self.train,
-            first,
-            self.options,
-            self.total,
-            self.plan.steps_per_epoch,
-            self.accelerator.device,
-            lambda rows: self._micro([Slot(row) for row in rows], 0, len(rows), sync=True)[0],
-        )
+        device = self.accelerator.device
+
+        def tight(need: Need) -> None:
+            self.reporter.note(need.warning(len(first), self._lighter("training")))
+
+        with self._guarded("training"):
+            facts = preflight(
+                self.task,
+                self.features,
+                self.train,
+                first,
+                self.options,
+                self.total,
+                self.plan.steps_per_epoch,
+                device,
+                lambda rows: self._micro([Slot(row) for row in rows], 0, len(rows), sync=True)[0],
+                gauge_of(device),
+                tight,
+            )
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
@@ -217,8 +228,24 @@ class _Loop:
             if stop.number:
                 raise Interrupted(stop.number, self.state.step)
 
-        self.features.fill(missing[rank::world], advance)
+        with self._guarded("storing the frozen prefix"):
+            self.features.fill(missing[rank::world], advance)
         self.accelerator.wait_for_everyone()
+
+    # --- memory ---
+
+    def _guarded(self, doing: Doing) -> AbstractContextManager[None]:
+        return guarded(doing, lambda: self._lighter(doing))
+
+    def _lighter(self, doing: Doing) -> list[str]:
+        """First what leaves the result as it is, then what the task names."""
+        options, own = self.options, []
+        micro = options.micro_batch or options.batch_size
+        if doing == "training" and micro > 1:
+            own.append(f"--micro_batch {micro // 2} (now {micro}; the same result)")
+        if doing == "training" and not options.gradient_checkpointing:
+            own.append("--gradient_checkpointing true (slower; the same result)")
+        return [*own, *self.task.lighter(doing)]
 
     # --- one step ---
 
@@ -314,7 +341,8 @@ class _Loop:
         if self.main:
             devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
             self.task.module.eval()
-            with torch.random.fork_rng(devices=devices), torch.no_grad():
+            forked = torch.random.fork_rng(devices=devices)
+            with self._guarded("sampling"), forked, torch.no_grad():
                 values[0] = self.task.validate(self.validation)
             self.task.module.train()
         broadcast_object_list(values)
