@@ -98,5 +98,7 @@ def _both(first: Tensor, second: Tensor) -> Tensor:
 
 def _heads(attn: Any, tokens: Tensor, norm: Any) -> Tensor:
     """[rows, tokens, width] to [rows, heads, tokens, width of a head]."""
-    split = tokens.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-    return split if norm is None else norm(split)
+    rows, count, _ = tokens.shape
+    split = tokens.view(rows, count, attn.heads, -1).transpose(1, 2)
+    found: Tensor = split if norm is None else norm(split)
+    return found
