@@ -39,12 +39,13 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
-from mmtune.image.task import STRENGTHS, ImageTask, held_out
+from mmtune.image.task import ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Request
 from mmtune.train.prefix import Features
+from mmtune.train.scale import COMPARED
 
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
@@ -124,7 +125,9 @@ def compare(
         ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
     }
 
-    describe: Embed = StyleDescriptor(base, sampled.sampler.resolution, features)
+    describe: Embed = StyleDescriptor(
+        base, sampled.sampler.resolution, features, options.sample_batch
+    )
     if options.backbone is not None:
         describe = load_backbone(options.backbone, base.device)
     metric = StyleDistance(once(describe), drawn.brand)
@@ -183,7 +186,8 @@ def compare(
         measures=measures,
         headline=headline(config.name, style, nearest, grid),
         examples=[*map(_shown, copies[:MOST_COPIES]), *examples],
-        files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
+        files={"grid": grid}
+        | {name: p for name in COMPARED if (p := folder / f"{name}.png").is_file()},
     )
 
 

@@ -31,7 +31,7 @@ from mmtune.image.strengths import Tried, advise, clip_kept, layout_kept
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
-from mmtune.train.scale import Advice, scaled
+from mmtune.train.scale import Advice, Trial
 from mmtune.train.task import Batch, Example, Monitor, ParamGroup, Part, Stage, Tensors
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
 FEW = 4  # test rows
-STRENGTHS = "strengths.png"
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -262,47 +261,48 @@ class ImageTask:
         return values if math.isnan(style) else values | {"style": style}
 
     @torch.no_grad()
-    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
-        """Draw held-out captions with the base and at each strength, and say which to use.
+    def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:
+        """Draw held-out captions in each state of the adapter, and say which to use.
 
-        Writes what was drawn into `strengths.png` of the run's folder, a row for each strength.
+        Writes what was drawn into `name`.png of the run's folder, a row for each state.
         """
         from mmtune.image.compare import draw_grid
 
         rows = sorted(rows, key=lambda row: row.id)
         count = max(self.options.scale_images, 2)
         chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
-        drawn: dict[float, Sequence[Image]] = {}
-        for scale in sorted({0.0, *scales}):
-            with scaled(self.module, scale):
-                drawn[scale] = self._sample(chosen)
+        drawn: dict[Trial, Sequence[Image]] = {}
+        for trial in trials:
+            with trial.applied(self.module):
+                drawn[trial] = self._sample(chosen)
         tried = Tried(
             prompts=[row.reference for row, _ in chosen],
             drawn=drawn,
             real=self._open([row for row, _ in chosen]),
             brand=self._open(self._brand),
         )
-        kept = layout_kept(drawn[0.0], tried.prompts)
+        kept = layout_kept(drawn[trials[0]], tried.prompts)
         if self.options.clip_model is not None:
             from mmtune.image.backbone import TextAndImage
 
             scorer = TextAndImage(self.options.clip_model, self.base.device)
-            kept = clip_kept(drawn[0.0], tried.prompts, scorer.images, scorer.texts)
+            kept = clip_kept(drawn[trials[0]], tried.prompts, scorer.images, scorer.texts)
         pipeline = self.base.pipeline
         pipeline.disable_lora()  # the frozen base describes
         try:
             advice = advise(tried, self._style(), kept, self.options.keep_content)
         finally:
             pipeline.enable_lora()
-        names = {0.0: "base"} | {scale: f"{scale:g}" for scale in scales}
         self._folder.mkdir(parents=True, exist_ok=True)
-        grid = draw_grid(tried.prompts, {names[scale]: drawn[scale] for scale in drawn})
-        grid.save(self._folder / STRENGTHS)
+        grid = draw_grid(tried.prompts, {trial.name: images for trial, images in drawn.items()})
+        grid.save(self._folder / f"{name}.png")
         return advice
 
     def _style(self) -> StyleDistance:
         if self._metric is None:
-            describe = StyleDescriptor(self.base, self.resolution, self._now)
+            describe = StyleDescriptor(
+                self.base, self.resolution, self._now, self.options.sample_batch
+            )
             self._metric = StyleDistance(describe, self._open(self._brand))
         return self._metric
 

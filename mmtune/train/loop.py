@@ -32,6 +32,7 @@ from mmtune.train.interrupt import Interrupted, StopRequest
 from mmtune.train.log import RunLog
 from mmtune.train.plan import Plan, Slot, shard
 from mmtune.train.preflight import Preflight, check_trainable, preflight
+from mmtune.train.snapshots import Snapshot, Snapshots
 from mmtune.train.task import Batch, Task
 
 
@@ -141,6 +142,9 @@ class _Loop:
         self.reporter = reporter if self.main else Reporter()
         self.log = RunLog(folder / "log.jsonl", self.main)
         self.best_weights: dict[str, Tensor] = {}
+        self.every = options.validate_every or self.plan.steps_per_epoch
+        validations = math.ceil(self.total / self.every)
+        self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
         if options.tracker:
             self.accelerator.init_trackers("mmtune", config=options.model_dump(mode="json"))
@@ -156,14 +160,15 @@ class _Loop:
                 self._validate()
             self._epochs(stop)
             self._save(finished=self.state.finished or "done")
+        state = self.state
         if self.best_weights:
             self._load_weights(self.best_weights)
+            if self.snapshots.most and not self.snapshots.holds(state.best_step):
+                self._keep(state.best_step, state.best)
         self.accelerator.end_training()
-        state = self.state
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
 
     def _epochs(self, stop: StopRequest) -> None:
-        every = self.options.validate_every or self.plan.steps_per_epoch
         while self.state.step < self.total:
             epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
             for batch in self.plan.epoch(epoch)[done:]:
@@ -171,7 +176,7 @@ class _Loop:
                     self._step(batch, epoch, stop)
                 step = self.state.step
                 last = step == self.total
-                if self.validation and (step % every == 0 or last):
+                if self.validation and (step % self.every == 0 or last):
                     self._validate()
                     patience = self.options.patience
                     if patience is not None and self.state.since_best >= patience and not last:
@@ -356,10 +361,16 @@ class _Loop:
             self.best_weights = {n: p.detach().clone() for n, p in self.weights.items()}
         else:
             state.since_best += 1
+        if self.snapshots.due(math.ceil(state.step / self.every)):
+            self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
         if self.options.tracker:
             self.accelerator.log({f"validation/{k}": v for k, v in found.items()}, step=state.step)
         self.reporter.validation(state.step, found, best)
+
+    def _keep(self, step: int, values: Mapping[str, float]) -> None:
+        if self.main:
+            self.snapshots.put(Snapshot(step, self.weights, values))
 
     # --- saving and resuming ---
 
