@@ -8,10 +8,15 @@ import pytest
 import torch
 
 from tests.image.test_families import batch_of, task_on
-from tests.image.transformers import KINDS
 
 
-@pytest.mark.parametrize("kind", [*(k for k in KINDS if k != "flux-schnell"), "sd", "sdxl"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("sd", "sd3", "flux-dev", "flux2-klein", "z-image"),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("sdxl", "sd3-no-t5")),
+    ],
+)
 def test_gradients_are_the_same_and_less_is_kept(tmp_path: Path, kind: str) -> None:
     found: list[tuple[int, dict[str, torch.Tensor]]] = []
     for setting in ("false", "true"):

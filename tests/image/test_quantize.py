@@ -29,6 +29,7 @@ from tests.image.transformers import SIDE
 
 pytest.importorskip("torchao")
 CPU = torch.device("cpu")
+SLOW = pytest.mark.slow
 
 
 def int8(kind: str) -> DiffusionBase:
@@ -44,7 +45,9 @@ def size(weight: Any) -> int:
     return sum(part.numel() * part.element_size() for part in parts)
 
 
-@pytest.mark.parametrize("kind", ["sd", "sd3", "flux2-klein", "z-image"])
+@pytest.mark.parametrize(
+    "kind", ["sd", "sd3", *(pytest.param(k, marks=SLOW) for k in ("flux2-klein", "z-image"))]
+)
 def test_the_base_is_the_same_in_a_quarter_of_the_bytes(kind: str) -> None:
     plain, small = tiny.loaded(kind), int8(kind)
     assert small.hashes == plain.hashes  # so that latents, captions and adapters are shared
@@ -62,8 +65,13 @@ def test_the_base_is_the_same_in_a_quarter_of_the_bytes(kind: str) -> None:
     assert len(names) == 2
 
 
-@pytest.mark.parametrize("dora", ["false", "true"])
-@pytest.mark.parametrize("kind", ["sd", "sd3"])
+@pytest.mark.parametrize(
+    ("kind", "dora"),
+    [
+        *(("sd", "false"), ("sd3", "true")),
+        *(pytest.param(*each, marks=SLOW) for each in (("sd", "true"), ("sd3", "false"))),
+    ],
+)
 def test_gradients_are_those_on_the_widened_weights(tmp_path: Path, kind: str, dora: str) -> None:
     """Against an ordinary base with the weights that int8 stands for."""
     small, wide = int8(kind), tiny.loaded(kind)
@@ -98,7 +106,7 @@ def test_an_adapter_trained_in_int8_is_a_plain_one(
 ) -> None:
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
     data = tiny.brand(tmp_path / "brand")
-    over = {"resolution": str(SIDE), "epochs": "6", "quantize": "int8", "copy_seeds": "0"}
+    over = {"resolution": str(SIDE), "epochs": "3", "quantize": "int8", "copy_seeds": "0"}
     result = train(tiny.config(tiny.saved("sd3"), data, tmp_path / "runs", **over))
     adapter = result.folder / "adapter"
     card, log = read_card(adapter), read_log(result.folder / "log.jsonl")

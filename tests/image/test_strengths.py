@@ -150,7 +150,7 @@ def test_advising_leaves_the_adapter_as_it_was(tmp_path: Path) -> None:
     assert advice.points[0].figures != advice.points[1].figures
 
 
-@pytest.mark.parametrize("dora", ["false", "true"])
+@pytest.mark.parametrize("dora", [pytest.param("false", marks=pytest.mark.slow), "true"])
 def test_checkpoints_are_compared_and_the_chosen_one_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dora: str
 ) -> None:
