@@ -14,6 +14,7 @@ from typing import NoReturn
 import mmtune
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.exits import ERROR, INTERRUPTED
+from mmtune.memory import guarded
 
 COMMANDS = (
     *("recipes", "init", "import", "caption", "check", "train", "evaluate"),
@@ -218,6 +219,15 @@ def _parser() -> _Parser:
     )
     generate.add_argument("--steps", type=_positive, help="default: as in the adapter's training")
     generate.add_argument("--guidance", type=float, help="default: as in the adapter's training")
+    generate.add_argument(
+        "--sample-batch", type=_positive, default=16, help="images drawn at once (default: 16)"
+    )
+    generate.add_argument(
+        "--quantize",
+        choices=("none", "int8", "nf4"),
+        default="none",
+        help="hold the base's denoiser in fewer bits (default: none)",
+    )
     generate.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
     generate.add_argument(
         "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
@@ -321,7 +331,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(arguments)
+        # What knows more of its settings has a guard of its own.
+        with guarded(" ".join(["mmtune", *arguments[:1]]), list):
+            return _run(arguments)
     except MmtuneError as error:
         print(f"error: {error}", file=sys.stderr)
         return ERROR

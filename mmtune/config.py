@@ -41,6 +41,9 @@ class TrainOptions(Section):
     max_steps: Annotated[int, Field(ge=1)] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 16
     micro_batch: Annotated[int, Field(ge=1)] | None = None  # rows per forward; None: all at once
+    # Compute what lies between the layers again in the backward pass and don't keep it (arXiv
+    # 1604.06174): less memory, more time, the same result.
+    gradient_checkpointing: bool = False
     lr: Annotated[float, Field(gt=0)] = 1e-3
     schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] = (
         "cosine"
@@ -54,6 +57,9 @@ class TrainOptions(Section):
     patience: Annotated[int, Field(ge=1)] | None = None  # validations without a new best
     checkpoint_every: Annotated[int, Field(ge=1)] = 50  # steps
     keep: Annotated[int, Field(ge=2)] = 2  # checkpoints: never fewer than two
+    # Weights of at most so many validations are kept, and compared after training by what decides
+    # the strength; 0: what was best in validation is taken.
+    compare_checkpoints: Annotated[int, Field(ge=0)] = 0
     # Strengths of the adapter that are tried on validation (and retention) rows after training;
     # one alone is taken untried.
     scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (

@@ -42,6 +42,10 @@ class TrainingError(MmtuneError):
     """Training that can't go on: non-finite losses, no trainable weights, a damaged checkpoint."""
 
 
+class OutOfMemory(MmtuneError):
+    """The device's memory, or the machine's, isn't enough for these settings."""
+
+
 class MissingExtra(MmtuneError):
     """An optional package is needed and not installed."""
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from mmtune.adapters.card import Card, read_card, strengths
+from mmtune.adapters.card import Card, read_card
+from mmtune.choose import choose_checkpoint, choose_strength
 from mmtune.config import RunConfig, build, read_yaml
 from mmtune.data.rows import Row, Split
 from mmtune.errors import ConfigError
@@ -33,7 +34,6 @@ from mmtune.resources import recipes, resource
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
     from mmtune.train.loop import FitResult, Reporter
-    from mmtune.train.scale import Advice, ScalePoint
     from mmtune.train.task import Task
 
 SUITE = "suite.yaml"  # in a run's folder: the one that judged it
@@ -272,10 +272,10 @@ def _save_adapter(
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON).exists():
         return  # a finished run that is repeated
-    advice = _advice(config, dataset, task, reporter)
-    scale, points = (
-        (1.0, list(advice.points)) if advice else _choose_scale(config, dataset, task, reporter)
-    )
+    note = reporter.note if reporter is not None else lambda text: None
+    checkpoint = choose_checkpoint(config, dataset, task, result, note)
+    strength = choose_strength(config, dataset, task, note)
+    scale = strength.scale
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with nullcontext() if scale == 1.0 else scaled(task.module, scale):
@@ -291,70 +291,18 @@ def _save_adapter(
         dataset=dataset.fingerprint,
         rows=rows | ({"added": added} if added else {}),
         settings=yaml.safe_load(config.dump()),
-        validation=result.best,
-        best_step=result.best_step,
+        validation=dict(checkpoint.values),
+        best_step=checkpoint.step,
         steps=result.steps,
+        checkpoints=[dataclasses.asdict(point) for point in checkpoint.points],
+        checkpoint=checkpoint.reason,
         scale=scale,
-        sweep=[dataclasses.asdict(point) for point in points],
-        advised=advice.scale if advice else None,
-        advice=advice.reason if advice else "",
+        sweep=[dataclasses.asdict(point) for point in strength.points],
+        advised=strength.advised,
+        advice=strength.reason,
     ).write(partial)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-
-
-def _advice(
-    config: RunConfig, dataset: Dataset, task: Task, reporter: Reporter | None
-) -> Advice | None:
-    """What a task that advises says of the strengths; None where there is nothing to compare."""
-    from mmtune.train.scale import Advises, can_scale
-
-    scales, validation = config.train.scales, dataset.split("validation")
-    if not isinstance(task, Advises) or len(scales) == 1 or not validation:
-        return None
-    if not can_scale(task.module):
-        if reporter is not None:
-            reporter.note("strengths are not compared: DoRA has none between base and whole")
-        return None
-    advice = task.advise(scales, validation)
-    if reporter is not None:
-        for name, figures in strengths([dataclasses.asdict(point) for point in advice.points]):
-            reporter.note(f"{name:<10} {figures}")
-        reporter.note(f"advice     scale {advice.scale:g}: {advice.reason}")
-    return advice
-
-
-def _choose_scale(
-    config: RunConfig, dataset: Dataset, task: Task, reporter: Reporter | None
-) -> tuple[float, list[ScalePoint]]:
-    """The strength that is best on validation rows without harm to the retention rows."""
-    from mmtune.train.scale import Advises, best_scale, can_scale, sweep
-
-    scales, validation = config.train.scales, dataset.split("validation")
-    if len(scales) == 1:
-        return scales[0], []
-    if not validation or not can_scale(task.module) or isinstance(task, Advises):
-        return 1.0, []
-    retention = find_modality(config.modality).retention(config)
-    points = sweep(task, scales, validation, retention)
-    found = best_scale(points, task.monitor, config.train.may_lose)
-    if reporter is not None:
-        for point in points:
-            kept = "" if point.retained is None else f"   retention {point.retained:.4f}"
-            mark = "   chosen" if point.scale == found else ""
-            reporter.note(
-                f"scale {point.scale:<4g} {task.monitor.name} {point.value:.4f}{kept}{mark}"
-            )
-    if found == 0.0:
-        # An adapter without effect would be refused everywhere; the figures say what it is.
-        least = min(scales)
-        if reporter is not None:
-            reporter.note(
-                f"no strength is better than the base and keeps what it had; saved at {least:g}: "
-                "keep the base"
-            )
-        return least, points
-    return found, points
 
 
 def _compare(

@@ -43,6 +43,8 @@ class Card(BaseModel):
     best_step: int = 0
     steps: int = 0
     scale: float = 1.0  # of the trained adapter; it is in the weights already
+    checkpoints: list[dict[str, Any]] = Field(default_factory=list)  # what each step reached
+    checkpoint: str = ""  # why the best step was chosen of them
     sweep: list[dict[str, Any]] = Field(default_factory=list)  # what each scale reached
     advised: float | None = None  # scale to use it at; it is not in the weights
     advice: str = ""  # why
@@ -58,10 +60,13 @@ class Card(BaseModel):
         return str((self.settings.get("task") or {}).get("trigger") or "")
 
     def facts(self) -> list[tuple[str, str]]:
-        """What a report shows of the trigger and the strengths, each with its name."""
+        """What a report shows of the trigger, the checkpoints and the strengths, with names."""
         facts = [("trigger", self.trigger)] if self.trigger else []
+        if self.checkpoint:
+            facts += tried(self.checkpoints)
+            facts.append(("kept checkpoint", f"step {self.best_step}: {self.checkpoint}"))
         if self.advised is not None:
-            facts += strengths(self.sweep)
+            facts += tried(self.sweep)
             facts.append(("recommended scale", f"{self.advised:g}: {self.advice}"))
         return facts
 
@@ -84,7 +89,8 @@ class Card(BaseModel):
                 for parent in self.parents
             ]
         else:
-            lines.append(f"- best of {self.steps} steps: step {self.best_step}")
+            why = f": {self.checkpoint}" if self.checkpoint else ""
+            lines.append(f"- best of {self.steps} steps: step {self.best_step}{why}")
         if self.base_licence:
             lines.append(f"- the base's licence: {self.base_licence}")
         if self.trigger:
@@ -96,9 +102,10 @@ class Card(BaseModel):
                 f"- its strength is {self.scale:g} of what was trained: see `sweep` in {FILE}"
             )
         lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
+        if self.checkpoint:
+            lines += _table("checkpoint", self.checkpoints)
         if self.advised is not None:
-            lines += ["", "| strength | on held-out captions |", "|---|---|"]
-            lines += [f"| {name} | {figures} |" for name, figures in strengths(self.sweep)]
+            lines += _table("strength", self.sweep)
         if self.measures:
             lines += [
                 "",
@@ -111,16 +118,27 @@ class Card(BaseModel):
         return "\n".join(lines) + "\n"
 
 
-def strengths(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The points of a sweep by name, with their figures in words."""
+def _table(kind: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [f"| {name} | {figures} |" for name, figures in tried(points)]
+    return ["", f"| {kind} | on held-out rows |", "|---|---|", *rows]
+
+
+def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The points of a comparison of strengths or steps by name, with their figures in words."""
     shown = []
     for point in sweep:
         # An undefined figure is null in the card.
         known = {name: value for name, value in point["figures"].items() if value is not None}
         parts = [f"{name} {value:.2f}" for name, value in known.items()]
-        parts += [] if point["retained"] is None else [f"kept content {point['retained']:.2f}"]
-        name = "base" if point["scale"] == 0 else f"scale {point['scale']:g}"
-        shown.append((name, ", ".join(parts)))
+        if not known:  # of a task that has one figure, and rows that must not get worse
+            parts = [f"validation {point['value']:.4f}"]
+            if point["retained"] is not None:
+                parts.append(f"retention {point['retained']:.4f}")
+        elif point["retained"] is not None:
+            parts.append(f"kept content {point['retained']:.2f}")
+        step = point.get("step")
+        name = f"scale {point['scale']:g}" if step is None else f"step {step}"
+        shown.append(("base" if point["scale"] == 0 else name, ", ".join(parts)))
     return shown
 
 

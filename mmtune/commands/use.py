@@ -220,6 +220,8 @@ def generate(options: argparse.Namespace) -> int:
         ],
         weight=options.scale,
         seeds=options.seeds or range(options.seed, options.seed + options.count),
+        quantize=options.quantize,
+        batch=options.sample_batch,
         grid=options.grid,
         triggers=triggers,
         **settings,

@@ -129,9 +129,12 @@ class ImageModality:
         from mmtune.image.task import ImageTask
         from mmtune.precision import DTYPES, choose
 
+        options = config.task
+        assert isinstance(options, ImageOptions)
         device = pick_device()
         dtype = DTYPES[choose(config.train.precision, device)]
-        return ImageTask(config, dataset, load_base(config.base, device, dtype), cache)
+        base = load_base(config.base, device, dtype, options.quantize)
+        return ImageTask(config, dataset, base, cache)
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import BaseModelError, first_line
 from mmtune.hashing import hash_json, hash_tensors
 from mmtune.image.families import FAMILIES, Family, family_class
+from mmtune.image.lighter import lighter_base
+from mmtune.image.options import Quantize
+from mmtune.image.quantize import quantize, require
+from mmtune.memory import guarded
 from mmtune.quiet import quiet
 from mmtune.resources import resource
 
@@ -32,7 +36,8 @@ class DiffusionBase:
         pipeline: the diffusers pipeline, frozen, in evaluation mode.
         family: what its kind of pipeline does in its own way.
         hashes: of weights and configuration, by part (`unet` or `transformer`, `vae`, `text`,
-            `scheduler`).
+            `scheduler`), as they were before the denoiser was quantized.
+        quantized: how the denoiser's linear layers are stored.
     """
 
     name: str
@@ -41,10 +46,12 @@ class DiffusionBase:
     hashes: Mapping[str, str]
     device: torch.device
     dtype: torch.dtype
+    quantized: Quantize = "none"
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a sample of the base depends on, besides prompt and sampler."""
+        """Hash of all that a sample of the base depends on, besides prompt, sampler and number
+        format."""
         return hash_json(dict(self.hashes))
 
     @property
@@ -132,19 +139,25 @@ def _download(repo: str, file: str) -> Path:
         ) from error
 
 
-def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionBase:
+def load_base(
+    base: str, device: torch.device, dtype: torch.dtype, quantized: Quantize = "none"
+) -> DiffusionBase:
     """Load a pipeline of one of the `FAMILIES`, frozen.
 
     Args:
         base: a hub id, a local folder or `starter:icons`.
         dtype: of all weights. An SDXL autoencoder in fp16 is run in fp32 (`force_upcast`).
+        quantized: of the denoiser, see `mmtune.image.quantize`.
 
     Raises:
+        ConfigError, MissingExtra: see `require`.
+        OutOfMemory: it is larger than the device.
         BaseModelError: it can't be found, is of another class, or a file is missing; the
             message names the file.
     """
     import diffusers
 
+    require(quantized, device)
     source = resolve_base(base)
     index = read_index(source)
     kind = str(index.get("_class_name"))
@@ -171,17 +184,23 @@ def load_base(base: str, device: torch.device, dtype: torch.dtype) -> DiffusionB
             f"complete the file that it names (as safetensors), or {STARTER_HINT}",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
+    # Of the weights as they are in the files, so that an adapter's base is the same however it is
+    # held in memory.
+    hashes = _hashes(pipeline, family.denoiser_name)
     for part in PARTS:
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
+    with guarded("loading the base", lambda: lighter_base(quantized)):
+        quantize(getattr(pipeline, family.denoiser_name), quantized, device, dtype)
+        pipeline.to(device)
     return DiffusionBase(
         name=base,
         pipeline=pipeline,
         family=family(pipeline),
-        hashes=_hashes(pipeline, family.denoiser_name),
+        hashes=hashes,
         device=device,
         dtype=dtype,
+        quantized=quantized,
     )
 
 

@@ -20,7 +20,7 @@ from mmtune.image.backbone import MATCH, STYLE, Embed, load_backbone, load_score
 from mmtune.image.base import load_base, pick_device
 from mmtune.image.copies import Copy, copies_measure
 from mmtune.image.describe import StyleDescriptor
-from mmtune.image.generate import BATCH, ImagePredictor, Sampler
+from mmtune.image.generate import ImagePredictor, Sampler
 from mmtune.image.measures import (
     CAPTIONS,
     OUTSIDE,
@@ -42,12 +42,13 @@ from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
 from mmtune.image.stages import TextStage
-from mmtune.image.task import FEW, STRENGTHS, ImageTask, held_out
+from mmtune.image.task import FEW, ImageTask, held_out
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, StyleScore
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Request
 from mmtune.train.prefix import Features
+from mmtune.train.scale import COMPARED
 
 if TYPE_CHECKING:
     from mmtune.data.check import Dataset
@@ -87,7 +88,8 @@ def compare(
         base, features = task.release(), task.features
     else:
         device = pick_device()
-        base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+        dtype = DTYPES[choose(config.train.precision, device)]
+        base = load_base(config.base, device, dtype, options.quantize)
         # Each caption is drawn several times, by base and by adapter: encode it once.
         features = Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
     trained_on = read_card(folder / "adapter").base_hash
@@ -104,8 +106,11 @@ def compare(
         steps=options.steps,
         guidance=options.guidance,
         resolution=options.resolution,
+        batch=options.sample_batch,
     )
-    predictor = StoredPredictor(folder, sampled.fingerprint, lambda: sampled, chunk=BATCH)
+    predictor = StoredPredictor(
+        folder, sampled.fingerprint, lambda: sampled, chunk=options.sample_batch
+    )
     asked = [(row, seed) for row in test for seed in range(options.seeds)]
     real = [open_image(row.path, options.background) for row in test]
     brand = [open_image(row.path, options.background) for row in train]
@@ -199,7 +204,8 @@ def compare(
         measures=measures,
         headline=headline(config.name, style, nearest, grid),
         examples=[*map(_shown, copies[1][:MOST_COPIES] if copies else ()), *examples],
-        files={"grid": grid} | {p.stem: p for p in (folder / STRENGTHS,) if p.is_file()},
+        files={"grid": grid}
+        | {name: p for name in COMPARED if (p := folder / f"{name}.png").is_file()},
     )
 
 
@@ -232,7 +238,7 @@ def judge_of(options: ImageOptions, sampler: Sampler) -> Embed:
     """
     if options.backbone is not None:
         return load_backbone(options.backbone, sampler.base.device)
-    return StyleDescriptor(sampler.base, sampler.resolution, sampler.features)
+    return StyleDescriptor(sampler.base, sampler.resolution, sampler.features, sampler.batch)
 
 
 def _shown(copy: Copy) -> dict[str, Any]:

@@ -35,10 +35,16 @@ class StyleDescriptor:
     noise.
 
     The adapter must not judge itself: adapters have to be switched off while describing.
+
+    Args:
+        batch: images at once.
     """
 
-    def __init__(self, base: DiffusionBase, resolution: int, features: Features) -> None:
+    def __init__(
+        self, base: DiffusionBase, resolution: int, features: Features, batch: int = BATCH
+    ) -> None:
         self.base = base
+        self.batch = batch
         self.resolution = resolution
         self.features = features
         self._latents = LatentStage(base, resolution)
@@ -48,7 +54,8 @@ class StyleDescriptor:
     def __call__(self, images: Sequence[Image]) -> NDArray[np.float64]:
         """Style vectors, [images, 2 x channels of all those blocks]."""
         rows = [
-            self._batch(images[start : start + BATCH]) for start in range(0, len(images), BATCH)
+            self._batch(images[start : start + self.batch])
+            for start in range(0, len(images), self.batch)
         ]
         return np.concatenate(rows)
 

@@ -19,17 +19,20 @@ from mmtune.adapters.lora import probe, require_match
 from mmtune.errors import AdapterError, ConfigError, first_line
 from mmtune.hashing import hash_file, hash_json
 from mmtune.image.base import DiffusionBase, load_base, pick_device
+from mmtune.image.lighter import lighter
 from mmtune.image.mark import save_png
+from mmtune.image.options import Quantize
 from mmtune.image.prompt import prompted_by_all
 from mmtune.image.rows import ImageRow
 from mmtune.image.stages import TextStage, text_part
+from mmtune.memory import guarded
 from mmtune.precision import DTYPES, choose
 from mmtune.predict import Prediction, Request
 from mmtune.quiet import quiet
 from mmtune.train.prefix import Features
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
-BATCH = 16  # images sampled at once
+BATCH = 16  # images sampled at once, where nobody says otherwise
 
 
 def generator_of(prompt: str, seed: int) -> torch.Generator:
@@ -54,6 +57,7 @@ class Sampler:
         steps: denoising steps.
         guidance: scale of guidance, classifier-free or distilled; 1 is off.
         resolution: side in pixels; None: the base's own.
+        batch: images sampled at once.
     """
 
     def __init__(
@@ -64,19 +68,21 @@ class Sampler:
         steps: int,
         guidance: float,
         resolution: int | None = None,
+        batch: int = BATCH,
     ) -> None:
         self.base = base
         self.features = features or Features({"text": TextStage(base)}, None)
         self.steps = steps
         self.guidance = guidance
         self.resolution = resolution or base.resolution
+        self.batch = batch
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
         """One square image for each pair of prompt and seed."""
         images: list[Image] = []
-        for start in range(0, len(prompts), BATCH):
-            stop = start + BATCH
+        for start in range(0, len(prompts), self.batch):
+            stop = start + self.batch
             images += self._batch(prompts[start:stop], seeds[start:stop])
         return images
 
@@ -103,6 +109,7 @@ class ImagePredictor:
         base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
         features: shares cached caption embeddings, unless an adapter changes a text encoder.
+        batch: images sampled at once.
 
     Raises:
         AdapterError: an adapter's file is missing, doesn't match the base, or changes nothing.
@@ -117,6 +124,7 @@ class ImagePredictor:
         steps: int,
         guidance: float,
         resolution: int | None = None,
+        batch: int = BATCH,
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
@@ -124,7 +132,7 @@ class ImagePredictor:
         if len(base.adapted) > 1:
             features = None  # captions mean something else with each adapter
         self.sampler = Sampler(
-            base, features, steps=steps, guidance=guidance, resolution=resolution
+            base, features, steps=steps, guidance=guidance, resolution=resolution, batch=batch
         )
         self.fingerprint = self._hash()
 
@@ -137,21 +145,30 @@ class ImagePredictor:
             steps=steps,
             guidance=guidance,
             resolution=resolution,
+            batch=self.sampler.batch,
         )
         other.fingerprint = other._hash()
         return other
 
     def _hash(self) -> str:
-        sampler = self.sampler
-        settings = [sampler.steps, sampler.guidance, sampler.resolution]
-        return hash_json([self.base.fingerprint, str(self.base.dtype), self.files, *settings])
+        base, sampler = self.base, self.sampler
+        facts: list[Any] = [base.fingerprint, str(base.dtype), self.files]
+        facts += [sampler.steps, sampler.guidance, sampler.resolution]
+        if base.quantized != "none":
+            facts.append(base.quantized)
+        return hash_json(facts)
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One image for each request, in order; the prompt is the row's caption."""
+        """One image for each request, in order; the prompt is the row's caption.
+
+        Raises:
+            OutOfMemory: as it says.
+        """
         images: dict[int, Image] = {}
         for members in self.batches(requests):
             weights = dict(sorted(requests[members[0]].adapters.items()))
-            with active(self.base, weights, self.adapters):
+            memory = guarded("sampling", lambda: lighter("sampling", self.base, self.sampler.batch))
+            with memory, active(self.base, weights, self.adapters):
                 prompts = [requests[i].row.reference for i in members]
                 seeds = [requests[i].seed for i in members]
                 images.update(zip(members, self.sampler.sample(prompts, seeds), strict=True))
@@ -161,14 +178,15 @@ class ImagePredictor:
         ]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """At most `BATCH` requests for the same adapters."""
+        """As many requests for the same adapters as are sampled at once."""
+        size = self.sampler.batch
         groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
         return [
-            members[start : start + BATCH]
+            members[start : start + size]
             for members in groups.values()
-            for start in range(0, len(members), BATCH)
+            for start in range(0, len(members), size)
         ]
 
 
@@ -303,6 +321,8 @@ def generate(
     steps: int = 30,
     guidance: float = 5.0,
     precision: str = "auto",
+    quantize: Quantize = "none",
+    batch: int = BATCH,
     grid: bool = False,
     triggers: Mapping[Path, str] | None = None,
 ) -> list[Path]:
@@ -316,6 +336,8 @@ def generate(
             prompt. None, and no adapter for a prompt, samples the base.
         weight: of all adapters together; 0 is the base.
         seeds: images of each prompt.
+        quantize: how the denoiser is held in memory; it need not be as it was trained on.
+        batch: images sampled at once.
         triggers: by adapter, a phrase that is put before each prompt that it answers and that
             doesn't hold it; an adapter's own is `read_card(folder).trigger`.
         grid: also write `grid.png`: the base, each adapter alone, and all of them.
@@ -353,8 +375,8 @@ def generate(
         for prompt, each in zip(prompts, given, strict=True)
     ]
     device = pick_device()
-    loaded = load_base(base, device, DTYPES[choose(precision, device)])
-    predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance)
+    loaded = load_base(base, device, DTYPES[choose(precision, device)], quantize)
+    predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance, batch=batch)
     asked = [(place, seed) for place in range(len(prompts)) for seed in seeds]
 
     def draw(on: Sequence[Mapping[str, float]]) -> list[Image]:
@@ -411,7 +433,8 @@ def _facts(
     versions = [
         f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weight:g}" for path, weight in on.items()
     ]
-    return {
+    quantized = {} if base.quantized == "none" else {"quantize": base.quantized}
+    return quantized | {
         "steps": str(steps),
         "guidance": f"{guidance:g}",
         "base": base.name,

@@ -9,6 +9,8 @@ from pydantic import Field, field_validator
 
 from mmtune.config import Section
 
+Quantize = Literal["none", "int8", "nf4"]
+
 
 class ImageOptions(Section):
     """Training and sampling of a diffusion model."""
@@ -26,6 +28,8 @@ class ImageOptions(Section):
     buckets: bool = False  # train tall and wide images in their shape; samples stay square
     flip: bool = False  # also train mirrored; not for logos or anything with letters
     caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
+    # How the frozen denoiser's linear layers are held in memory (extra `quantize`; nf4: GPUs only).
+    quantize: Quantize = "none"
     # Also adapt the CLIP text encoders of Stable Diffusion 1.x, 2.x and XL; captions aren't stored.
     text_encoder: bool = False
     min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
@@ -39,6 +43,7 @@ class ImageOptions(Section):
     # layout is decided, and a style should leave it alone.
     keep_layout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
+    sample_batch: Annotated[int, Field(ge=1)] = 16  # images sampled at once
     guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
     seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
     validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation

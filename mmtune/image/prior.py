@@ -60,6 +60,8 @@ def extend(config: RunConfig, dataset: Dataset, draw: Draw | None = None) -> Pat
         "guidance": options.guidance,
         "resolution": options.resolution,
     }
+    if options.quantize != "none":
+        facts["quantize"] = options.quantize
     key = hash_json(facts)
     manifest, record = folder / "manifest.jsonl", folder / "prior.json"
     if record.exists() and manifest.exists():
@@ -142,7 +144,8 @@ def _drawer(config: RunConfig, options: ImageOptions) -> Draw:
     from mmtune.precision import DTYPES, choose
 
     device = pick_device()
-    base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+    dtype = DTYPES[choose(config.train.precision, device)]
+    base = load_base(config.base, device, dtype, options.quantize)
     return Sampler(
         base, steps=options.steps, guidance=options.guidance, resolution=options.resolution
     ).sample

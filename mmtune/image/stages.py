@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FLIPPED = 1  # the view of a latent that is mirrored; view 0 is the image as it is
 BLOCK = 8  # parts per call on an accelerator
 PREPROCESSING = 2  # raise it when a stored value changes for the same image
+READING = 2  # raise it when a stored value changes for the same caption
 
 
 def text_part(caption: str, stage: str = "text") -> Part:
@@ -192,7 +193,7 @@ class TextStage:
         self.base = base
         self.block = 1 if base.device.type == "cpu" else BLOCK
         self.fingerprint = hash_json(
-            ["text", base.family.name, base.hashes["text"], str(base.dtype)]
+            ["text", READING, base.family.name, base.hashes["text"], str(base.dtype)]
         )
 
     def shape_key(self, part: Part) -> str:

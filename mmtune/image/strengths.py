@@ -1,4 +1,4 @@
-"""Which strength of a look to use: what each costs and buys, on held-out captions."""
+"""Which strength or checkpoint of a look to use: what each costs and buys, on held-out captions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmtune.metrics.layout import kept_layout
 from mmtune.metrics.memorization import copied, copy_threshold, share
 from mmtune.metrics.nearest import NearestTraining
 from mmtune.metrics.style import StyleDistance, style_score
-from mmtune.train.scale import Advice, ScalePoint, recommend
+from mmtune.train.scale import Advice, Point, Trial, recommend
 from mmtune.train.task import Monitor
 
 if TYPE_CHECKING:
@@ -30,54 +30,56 @@ DISTANCE = Monitor("style distance", higher_is_better=False)
 
 @dataclass(frozen=True)
 class Tried:
-    """The images of a comparison of strengths.
+    """The images of a comparison of strengths or checkpoints.
 
     Attributes:
         prompts: of each image drawn.
-        drawn: by scale, from the same noise; 0 is the base.
+        drawn: by the adapter's state, from the same noise; the first is the base.
         real: the brand's own image of each prompt, in their order.
         brand: the training images.
     """
 
     prompts: Sequence[str]
-    drawn: dict[float, Sequence[Image]]
+    drawn: dict[Trial, Sequence[Image]]
     real: Sequence[Image]
     brand: Sequence[Image]
 
 
 def advise(tried: Tried, metric: StyleDistance, kept: Kept, least: float) -> Advice:
-    """The figures of each strength, and the one to use.
+    """The figures of each state, and the one to use.
 
     Where the base is as near to the brand as the brand's own images are, there is no style score:
     then the distance decides.
 
     Args:
         kept: the share of the base's content that images keep, see `layout_kept`, `prompts_kept`.
-        least: of that, which a recommended strength must keep.
+        least: of that, which a recommended state must keep.
     """
     similar = NearestTraining(tried.brand)
     limit = copy_threshold(similar.find(tried.real))
-    base, real = metric.statistics(tried.drawn[0.0]), metric.statistics(tried.real)
+    first = next(iter(tried.drawn.values()))
+    base, real = metric.statistics(first), metric.statistics(tried.real)
     scores = {
-        scale: style_score(metric, base, metric.statistics(images), real, tried.prompts)
-        for scale, images in sorted(tried.drawn.items())
+        trial: style_score(metric, base, metric.statistics(images), real, tried.prompts)
+        for trial, images in tried.drawn.items()
     }
     measurable = all(score.measurable for score in scores.values())
     points = []
-    for scale, score in scores.items():
-        images = tried.drawn[scale]
+    for trial, score in scores.items():
+        images = tried.drawn[trial]
         chosen = score.score if measurable else score.adapter
         content = kept(images)
         copies = share(copied(similar.find(images), limit)) or 0.0
         figures = {"style": score.score.value} if measurable else {}
         points.append(
-            ScalePoint(
-                scale,
+            Point(
+                trial.scale,
                 chosen.value,
                 None if math.isnan(content) else content,
                 chosen.low,
                 chosen.high,
                 figures | {"style distance": score.adapter.value, "copies": copies},
+                trial.step,
             )
         )
     return recommend(points, STYLE if measurable else DISTANCE, least)
@@ -94,7 +96,7 @@ def prompts_kept(tried: Tried, scorer: Scorer) -> Kept:
     nan where the scorer can't tell the captions of the base's images apart, or there is only one. A
     scorer that must find the real images' captions first, and doesn't, leaves it to `layout_kept`.
     """
-    prompts, base = tried.prompts, tried.drawn[0.0]
+    prompts, base = tried.prompts, next(iter(tried.drawn.values()))
     if len(set(prompts)) < 2:
         return lambda images: math.nan
     own = scorer.texts(prompts)

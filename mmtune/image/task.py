@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from mmtune.image.denoiser import Denoiser
 from mmtune.image.describe import StyleDescriptor
 from mmtune.image.families import TextFamily
 from mmtune.image.generate import Sampler, save_adapter
+from mmtune.image.lighter import lighter
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
@@ -29,20 +31,19 @@ from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.metrics.style import StyleDistance, on_scale
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
-from mmtune.train.scale import Advice, scaled
+from mmtune.train.scale import Advice, Trial
 from mmtune.train.task import Batch, Example, Monitor, ParamGroup, Part, Stage, Tensors
 
 if TYPE_CHECKING:
     from mmtune.data.cache import PrefixCache
     from mmtune.data.check import Dataset
     from mmtune.data.rows import Row
+    from mmtune.memory import Doing
 
 ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
-VALIDATION_BATCH = 16
 FEW = 4  # test rows
-STRENGTHS = "strengths.png"
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -120,12 +121,15 @@ class ImageTask:
             steps=options.steps,
             guidance=options.guidance,
             resolution=self.resolution,
+            batch=options.sample_batch,
         )
         self._attach(config)
         self.module: nn.Module = Denoiser(
             base, self.objective, options.keep_layout, options.train_guidance
         )
         self.monitor = Monitor("style_distance", higher_is_better=False)
+        if config.train.gradient_checkpointing:
+            base.denoiser.enable_gradient_checkpointing()
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")
         self._folder = config.folder
@@ -139,9 +143,12 @@ class ImageTask:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
-                denoiser.add_adapter(
-                    lora_config(config.lora, self.family.targets), adapter_name=ADAPTER
-                )
+                with warnings.catch_warnings():
+                    # Of a quantized layer peft remarks that it can't merge; nobody does.
+                    warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
+                    denoiser.add_adapter(
+                        lora_config(config.lora, self.family.targets), adapter_name=ADAPTER
+                    )
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",
@@ -254,27 +261,27 @@ class ImageTask:
         return values if math.isnan(style) else values | {"style": style}
 
     @torch.no_grad()
-    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
-        """Draw held-out captions with the base and at each strength, and say which to use.
+    def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:
+        """Draw held-out captions in each state of the adapter, and say which to use.
 
-        Writes what was drawn into `strengths.png` of the run's folder, a row for each strength.
+        Writes what was drawn into `name`.png of the run's folder, a row for each state.
         """
         from mmtune.image.compare import draw_grid
 
         rows = sorted(rows, key=lambda row: row.id)
         count = max(self.options.scale_images, 2)
         chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
-        drawn: dict[float, Sequence[Image]] = {}
-        for scale in sorted({0.0, *scales}):
-            with scaled(self.module, scale):
-                drawn[scale] = self._sample(chosen)
+        drawn: dict[Trial, Sequence[Image]] = {}
+        for trial in trials:
+            with trial.applied(self.module):
+                drawn[trial] = self._sample(chosen)
         tried = Tried(
             prompts=[row.reference for row, _ in chosen],
             drawn=drawn,
             real=self._open([row for row, _ in chosen]),
             brand=self._open(self._brand),
         )
-        kept = layout_kept(drawn[0.0], tried.prompts)
+        kept = layout_kept(drawn[trials[0]], tried.prompts)
         if self.options.clip_model is not None:
             from mmtune.image.backbone import load_scorer
 
@@ -285,15 +292,16 @@ class ImageTask:
             advice = advise(tried, self._style(), kept, self.options.keep_content)
         finally:
             pipeline.enable_lora()
-        names = {0.0: "base"} | {scale: f"{scale:g}" for scale in scales}
         self._folder.mkdir(parents=True, exist_ok=True)
-        grid = draw_grid(tried.prompts, {names[scale]: drawn[scale] for scale in drawn})
-        grid.save(self._folder / STRENGTHS)
+        grid = draw_grid(tried.prompts, {trial.name: images for trial, images in drawn.items()})
+        grid.save(self._folder / f"{name}.png")
         return advice
 
     def _style(self) -> StyleDistance:
         if self._metric is None:
-            describe = StyleDescriptor(self.base, self.resolution, self._now)
+            describe = StyleDescriptor(
+                self.base, self.resolution, self._now, self.options.sample_batch
+            )
             self._metric = StyleDistance(describe, self._open(self._brand))
         return self._metric
 
@@ -328,8 +336,12 @@ class ImageTask:
         for row in rows:
             groups.setdefault(self.bucket(row), []).append(row)
         for group in groups.values():
-            for start in range(0, len(group), VALIDATION_BATCH):
-                yield group[start : start + VALIDATION_BATCH]
+            for start in range(0, len(group), self.options.sample_batch):
+                yield group[start : start + self.options.sample_batch]
+
+    def lighter(self, doing: Doing) -> list[str]:
+        """Images at once, their size, and the base's number format."""
+        return lighter(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
         """Write `pytorch_lora_weights.safetensors`; see `save_adapter`."""

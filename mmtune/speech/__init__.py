@@ -112,7 +112,8 @@ class SpeechModality:
         assert isinstance(config.task, SpeechOptions)
         device = this_process().device
         base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
-        return SpeechTask(base, config.lora, config.task, cache, config.train.seed)
+        recompute = config.train.gradient_checkpointing
+        return SpeechTask(base, config.lora, config.task, cache, config.train.seed, recompute)
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

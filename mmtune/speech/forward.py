@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 
 def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
@@ -32,12 +33,20 @@ def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
         return usual
     x = decoder.embed_tokens(inputs) + decoder.embed_positions.weight[: inputs.shape[1]]
     for layer in decoder.layers:
-        # With no mask given, self-attention is causal, which also keeps the padding out.
-        x = x + layer.self_attn(layer.self_attn_layer_norm(x), attention_mask=None)[0]
-        x = x + cross_attention(layer.encoder_attn, layer.encoder_attn_layer_norm(x), hidden)
-        y = layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))
-        x = x + layer.fc2(y)
+        if layer.gradient_checkpointing and layer.training:
+            x = checkpoint(_absorbed, layer, x, hidden, use_reentrant=False)
+        else:
+            x = _absorbed(layer, x, hidden)
     result: Tensor = decoder.layer_norm(x)
+    return result
+
+
+def _absorbed(layer: Any, x: Tensor, hidden: Tensor) -> Tensor:
+    # With no mask given, self-attention is causal, which also keeps the padding out.
+    x = x + layer.self_attn(layer.self_attn_layer_norm(x), attention_mask=None)[0]
+    x = x + cross_attention(layer.encoder_attn, layer.encoder_attn_layer_norm(x), hidden)
+    y = layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))
+    result: Tensor = x + layer.fc2(y)
     return result
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmtune.config import LoraOptions
 from mmtune.data.cache import PrefixCache
 from mmtune.data.rows import Row
+from mmtune.memory import Doing
 from mmtune.metrics.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.base import WhisperBase
@@ -83,6 +84,7 @@ class SpeechTask:
         options: language, windows, adapted encoder layers.
         cache: of encoder states; None computes them again each time.
         seed: of the adapter's initial weights.
+        recompute: `train.gradient_checkpointing`.
     """
 
     monitor = Monitor("wer", higher_is_better=False)
@@ -94,8 +96,11 @@ class SpeechTask:
         options: SpeechOptions,
         cache: PrefixCache | None,
         seed: int = 0,
+        recompute: bool = False,
     ) -> None:
         self.base, self.options = base, options
+        if recompute:
+            base.model.activation_checkpointing_enable({"use_reentrant": False})
         cut = cut_of(base.model.model.encoder, options.encoder_layers)
         self.stage = AudioStage(base, options.windows, cut, options.views)
         stages: dict[str, Stage] = {NAME: self.stage}
@@ -249,6 +254,15 @@ class SpeechTask:
         for group in groups.values():
             for start in range(0, len(group), VALIDATION_BATCH):
                 yield group[start : start + VALIDATION_BATCH]
+
+    def lighter(self, doing: Doing) -> list[str]:
+        """Windows as long as the clips, and less of the encoder."""
+        found = []
+        if self.options.windows != "trimmed":
+            found.append(f"--windows trimmed (now {self.options.windows}; as long as the clips)")
+        if doing == "training" and self.options.encoder_layers:
+            found.append(f"--encoder_layers 0 (now {self.options.encoder_layers}; decoder alone)")
+        return [*found, "--base of a smaller size"]
 
     def save(self, folder: Path) -> None:
         """A plain PEFT folder: `PeftModel.from_pretrained(whisper, folder)` loads it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
+from mmtune.memory import Doing, Need, gauge_of, guarded
 from mmtune.precision import choose
 from mmtune.processes import this_process
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
@@ -31,6 +33,7 @@ from mmtune.train.interrupt import Interrupted, StopRequest
 from mmtune.train.log import RunLog
 from mmtune.train.plan import Plan, Slot, shard
 from mmtune.train.preflight import Preflight, check_trainable, preflight
+from mmtune.train.snapshots import Snapshot, Snapshots
 from mmtune.train.task import Batch, Task
 
 
@@ -140,6 +143,9 @@ class _Loop:
         self.reporter = reporter if self.main else Reporter()
         self.log = RunLog(folder / "log.jsonl", self.main)
         self.best_weights: dict[str, Tensor] = {}
+        self.every = options.validate_every or self.plan.steps_per_epoch
+        validations = math.ceil(self.total / self.every)
+        self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
         if options.tracker:
             self.accelerator.init_trackers("mmtune", config=options.model_dump(mode="json"))
@@ -155,21 +161,23 @@ class _Loop:
                 self._validate()
             self._epochs(stop)
             self._save(finished=self.state.finished or "done")
+        state = self.state
         if self.best_weights:
             self._load_weights(self.best_weights)
+            if self.snapshots.most and not self.snapshots.holds(state.best_step):
+                self._keep(state.best_step, state.best)
         self.accelerator.end_training()
-        state = self.state
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
 
     def _epochs(self, stop: StopRequest) -> None:
-        every = self.options.validate_every or self.plan.steps_per_epoch
         while self.state.step < self.total:
             epoch, done = divmod(self.state.step, self.plan.steps_per_epoch)
             for batch in self.plan.epoch(epoch)[done:]:
-                self._step(batch, epoch, stop)
+                with self._guarded("training"):
+                    self._step(batch, epoch, stop)
                 step = self.state.step
                 last = step == self.total
-                if self.validation and (step % every == 0 or last):
+                if self.validation and (step % self.every == 0 or last):
                     self._validate()
                     patience = self.options.patience
                     if patience is not None and self.state.since_best >= patience and not last:
@@ -186,17 +194,25 @@ class _Loop:
     def _prepare_prefix(self, stop: StopRequest) -> None:
         first = self.plan.epoch(0)[0][: self.options.micro_batch or self.options.batch_size]
         random = torch.get_rng_state()  # the measured step must not move the run's randomness
-        facts = preflight(
-            self.task,
-            self.features,
-            self.train,
-            first,
-            self.options,
-            self.total,
-            self.plan.steps_per_epoch,
-            self.accelerator.device,
-            lambda rows: self._micro([Slot(row) for row in rows], 0, len(rows), sync=True)[0],
-        )
+        device = self.accelerator.device
+
+        def tight(need: Need) -> None:
+            self.reporter.note(need.warning(len(first), self._lighter("training")))
+
+        with self._guarded("training"):
+            facts = preflight(
+                self.task,
+                self.features,
+                self.train,
+                first,
+                self.options,
+                self.total,
+                self.plan.steps_per_epoch,
+                device,
+                lambda rows: self._micro([Slot(row) for row in rows], 0, len(rows), sync=True)[0],
+                gauge_of(device),
+                tight,
+            )
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
@@ -218,8 +234,24 @@ class _Loop:
             if stop.number:
                 raise Interrupted(stop.number, self.state.step)
 
-        self.features.fill(missing[rank::world], advance)
+        with self._guarded("storing the frozen prefix"):
+            self.features.fill(missing[rank::world], advance)
         self.accelerator.wait_for_everyone()
+
+    # --- memory ---
+
+    def _guarded(self, doing: Doing) -> AbstractContextManager[None]:
+        return guarded(doing, lambda: self._lighter(doing))
+
+    def _lighter(self, doing: Doing) -> list[str]:
+        """First what leaves the result as it is, then what the task names."""
+        options, own = self.options, []
+        micro = options.micro_batch or options.batch_size
+        if doing == "training" and micro > 1:
+            own.append(f"--micro_batch {micro // 2} (now {micro}; the same result)")
+        if doing == "training" and not options.gradient_checkpointing:
+            own.append("--gradient_checkpointing true (slower; the same result)")
+        return [*own, *self.task.lighter(doing)]
 
     # --- one step ---
 
@@ -315,7 +347,8 @@ class _Loop:
         if self.main:
             devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
             self.task.module.eval()
-            with torch.random.fork_rng(devices=devices), torch.no_grad():
+            forked = torch.random.fork_rng(devices=devices)
+            with self._guarded("sampling"), forked, torch.no_grad():
                 values[0] = self.task.validate(self.validation)
             self.task.module.train()
         broadcast_object_list(values)
@@ -329,10 +362,16 @@ class _Loop:
             self.best_weights = {n: p.detach().clone() for n, p in self.weights.items()}
         else:
             state.since_best += 1
+        if self.snapshots.due(math.ceil(state.step / self.every)):
+            self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
         if self.options.tracker:
             self.accelerator.log({f"validation/{k}": v for k, v in found.items()}, step=state.step)
         self.reporter.validation(state.step, found, best)
+
+    def _keep(self, step: int, values: Mapping[str, float]) -> None:
+        if self.main:
+            self.snapshots.put(Snapshot(step, self.weights, values))
 
     # --- saving and resuming ---
 

@@ -14,6 +14,7 @@ from torch import nn
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
+from mmtune.memory import Gauge, Need, need_of
 from mmtune.train.draw import Draw
 from mmtune.train.prefix import Features
 from mmtune.train.task import Part, Task
@@ -34,6 +35,8 @@ class Preflight:
     break_even: float  # epochs after which the cache has paid for itself
     step_seconds: float
     peak_bytes: int
+    needed_bytes: int = 0  # of a training step, from one row's; 0 where it wasn't estimated
+    available_bytes: int = 0
 
     @property
     def cache_pays(self) -> bool:
@@ -56,9 +59,15 @@ class Preflight:
             )
         else:
             text.append("prefix     all in the cache")
+        memory = f"{self.peak_bytes * mib:,.0f} MiB"
+        if self.needed_bytes:
+            memory = (
+                f"{self.needed_bytes * mib:,.0f} of {self.available_bytes * mib:,.0f} MiB "
+                f"(measured {memory})"
+            )
         text.append(
             f"estimate   {self.step_seconds:.2f} s a step, {self.steps * self.step_seconds:.0f} s "
-            f"in all, without validation; memory {self.peak_bytes * mib:,.0f} MiB"
+            f"in all, without validation; memory {memory}"
         )
         return text
 
@@ -100,6 +109,8 @@ def preflight(
     steps_per_epoch: int,
     device: torch.device,
     step: Callable[[Sequence[Row]], object],
+    gauge: Gauge | None = None,
+    tight: Callable[[Need], None] = lambda need: None,
 ) -> Preflight:
     """Count, and measure one encode and one step.
 
@@ -107,6 +118,8 @@ def preflight(
         rows: all training rows.
         first: rows of one micro-batch, used for the measurement.
         step: forward and backward of those rows; gradients are dropped afterwards.
+        gauge: by it the step's memory is estimated from one row's, before the whole of it is tried.
+        tight: called where the estimate is more than there is.
     """
     trainable, total = check_trainable(task.module)
     parts: dict[Part, None] = {}
@@ -123,6 +136,11 @@ def preflight(
         values = features.get(sample[1:])
         seconds = (time.perf_counter() - began) / max(1, len(sample) - 1)
         size = sum(t.nbytes for v in first_value + values for t in v.values()) / len(sample)
+    need = None
+    if gauge is not None:
+        need = need_of(gauge, trainable, lambda: step(first[:1]))
+        if not need.fits(len(first)):
+            tight(need)
     step(first)  # warm-up
     began = time.perf_counter()
     step(first)
@@ -141,4 +159,6 @@ def preflight(
         break_even=break_even,
         step_seconds=step_seconds,
         peak_bytes=peak_memory(device),
+        needed_bytes=need.of(len(first)) if need else 0,
+        available_bytes=need.available if need else 0,
     )

@@ -1,4 +1,7 @@
-"""How strongly a trained adapter should act: tried on held-out rows, and on what must stay."""
+"""How strongly a trained adapter should act, and after which step it should have stopped.
+
+Both are tried on held-out rows, and on what must stay, in the same way.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,42 @@ from mmtune.train.task import Monitor, Task
 
 UP = ("lora_B", "lora_embedding_B")  # the half of a pair that begins at zero, by PEFT's names
 MAGNITUDE = "lora_magnitude_vector"  # DoRA's
+STRENGTHS, CHECKPOINTS = COMPARED = "strengths", "checkpoints"  # names of comparisons
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One state of an adapter that is to be measured; the first of several is the base.
+
+    Attributes:
+        scale: 0 is the base, 1 the adapter as it was trained.
+        step: after which it has `weights`; None: those that the module has.
+        weights: by the module's names of them.
+    """
+
+    scale: float = 1.0
+    step: int | None = None
+    weights: Mapping[str, Tensor] | None = None
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Within it, `module` is in this state."""
+        how = scaled(module, self.scale) if self.weights is None else replaced(module, self.weights)
+        with how:
+            yield
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return name_of(self.scale, self.step)
 
 
 @dataclass(frozen=True)
-class ScalePoint:
-    """What was measured at one scale; 0 is the base, 1 the adapter as it was trained.
+class Point:
+    """What was measured of one `Trial`.
 
     Attributes:
+        scale, step: the trial's.
         value: the task's monitor on the validation rows.
         retained: the same on the retention rows; None without any. Of a task that advises: the
             share of what the base drew or said that is still there, 1 at the base.
@@ -36,20 +68,33 @@ class ScalePoint:
     low: float | None = None
     high: float | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
+    step: int | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return name_of(self.scale, self.step)
+
+
+def name_of(scale: float, step: int | None) -> str:
+    """`base`, `step 40` or `scale 0.5`."""
+    if scale == 0:
+        return "base"
+    return f"scale {scale:g}" if step is None else f"step {step}"
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Which strength to use; nothing is changed in the weights.
+    """Which of several states to use; nothing is changed in the weights.
 
     Attributes:
         points: what was measured, the base first.
-        scale: the recommended one; 0 advises the base.
+        chosen: the recommended one; the first advises the base.
         reason: in words.
     """
 
-    points: tuple[ScalePoint, ...]
-    scale: float
+    points: tuple[Point, ...]
+    chosen: Point
     reason: str
 
 
@@ -60,8 +105,12 @@ class Advises(Protocol):
     Its adapter is saved as it was trained, and the advice is written beside it.
     """
 
-    def advise(self, scales: Sequence[float], rows: Sequence[Row]) -> Advice:
-        """Measure the base and each of `scales` on held-out rows, and recommend one."""
+    def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:
+        """Measure each trial on held-out rows, the base first, and recommend one.
+
+        Args:
+            name: of this comparison, for what is written of it.
+        """
         ...
 
 
@@ -92,6 +141,30 @@ def scaled(module: nn.Module, scale: float) -> Iterator[None]:
                 p.copy_(old)
 
 
+@contextmanager
+def replaced(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within it, parameters of `module` have other values.
+
+    Raises:
+        KeyError: a name that isn't a parameter's.
+    """
+    parameters = dict(module.named_parameters())
+    saved = {name: parameters[name].detach().clone() for name in weights}
+    put(module, weights)
+    try:
+        yield
+    finally:
+        put(module, saved)
+
+
+def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy `weights` into the parameters of those names."""
+    parameters = dict(module.named_parameters())
+    with torch.no_grad():
+        for name, value in weights.items():
+            parameters[name].copy_(value)
+
+
 def can_scale(module: nn.Module) -> bool:
     """Whether `scaled` can be used on it."""
     names = [name for name, _ in module.named_parameters()]
@@ -100,34 +173,39 @@ def can_scale(module: nn.Module) -> bool:
     )
 
 
+def strengths(scales: Sequence[float]) -> list[Trial]:
+    """The base, and the adapter at each of `scales`, smallest first."""
+    return [Trial(scale) for scale in sorted({0.0, *scales})]
+
+
 def sweep(
-    task: Task, scales: Sequence[float], validation: Sequence[Row], retention: Sequence[Row]
-) -> list[ScalePoint]:
-    """Measure the base and the adapter at each of `scales`, smallest first.
+    task: Task, trials: Sequence[Trial], validation: Sequence[Row], retention: Sequence[Row]
+) -> list[Point]:
+    """Measure each trial by the task's own validation.
 
     Args:
-        scales: above 0.
+        trials: the base first.
         validation: rows of what was trained.
         retention: rows of what must not get worse; may be none.
     """
     points = []
-    for scale in sorted({0.0, *scales}):
-        with scaled(task.module, scale):
+    for trial in trials:
+        with trial.applied(task.module):
             value = task.validate(validation)[task.monitor.name]
             kept = task.validate(retention)[task.monitor.name] if retention else None
-        points.append(ScalePoint(scale, value, kept))
+        points.append(Point(trial.scale, value, kept, step=trial.step))
     return points
 
 
-def best_scale(points: Sequence[ScalePoint], monitor: Monitor, may_lose: float) -> float:
-    """The scale with the best value among those that keep what must stay.
+def best_point(points: Sequence[Point], monitor: Monitor, may_lose: float) -> Point:
+    """The one with the best value among those that keep what must stay.
 
     Args:
         points: of `sweep`; the first is the base.
         may_lose: how much worse than the base's `retained` may be, in the monitor's unit.
 
     Returns:
-        0 where no scale is better than the base and keeps what it had.
+        The base where none is better and keeps what it had.
     """
     base, best = points[0], points[0]
     for point in points[1:]:
@@ -137,59 +215,64 @@ def best_scale(points: Sequence[ScalePoint], monitor: Monitor, may_lose: float) 
                 continue
         if monitor.better(point.value, best.value):
             best = point
-    return best.scale
+    return best
 
 
-def recommend(points: Sequence[ScalePoint], monitor: Monitor, least: float) -> Advice:
-    """The smallest scale that can't be told from the best one and keeps enough of the base.
+def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice:
+    """The smallest strength (or earliest step) that can't be told from the best one and keeps
+    enough of the base.
 
-    Beyond that knee more strength costs what the base knew and buys nothing that was measured.
+    Beyond that knee more of it costs what the base knew and buys nothing that was measured.
 
     Args:
-        points: with intervals; the first is the base.
-        least: of `retained`, which a scale must keep to be recommended.
+        points: with intervals, in the order of strength or time; the first is the base.
+        least: of `retained`, which a point must keep to be recommended.
     """
     base, tried = points[0], points[1:]
+    by_step = any(point.step is not None for point in tried)
+    kind, first = ("checkpoint", "earliest") if by_step else ("strength", "smallest")
     best = base
     for point in tried:
         if monitor.better(point.value, best.value):
             best = point
     if best is base:
-        reason = f"no strength has a better {monitor.name} than the base: keep the base"
-        return Advice(tuple(points), 0.0, reason)
+        reason = f"no {kind} has a better {monitor.name} than the base: keep the base"
+        return Advice(tuple(points), base, reason)
 
-    def as_good(point: ScalePoint) -> bool:
+    def as_good(point: Point) -> bool:
         bound = best.low if monitor.higher_is_better else best.high
         limit = best.value if bound is None or not math.isfinite(bound) else bound
         within = point.value >= limit if monitor.higher_is_better else point.value <= limit
         return within and monitor.better(point.value, base.value)
 
-    def keeps(point: ScalePoint) -> bool:
+    def keeps(point: Point) -> bool:
         return point.retained is None or point.retained >= least
 
     knee = next(point for point in tried if as_good(point))
     if keeps(knee):
         if knee is best:
-            reason = f"it has the best {monitor.name}, and no smaller one comes within its interval"
+            reason = (
+                f"it has the best {monitor.name}, and no {'earlier' if by_step else 'smaller'} one "
+                "comes within its interval"
+            )
         else:
             reason = (
-                f"the smallest whose {monitor.name} is within the interval of the best, "
-                f"{best.scale:g}"
+                f"the {first} whose {monitor.name} is within the interval of the best, {best.name}"
             )
-        return Advice(tuple(points), knee.scale, reason)
+        return Advice(tuple(points), knee, reason)
     kept = [p for p in tried if keeps(p) and monitor.better(p.value, base.value)]
     if not kept:
         reason = (
-            f"no strength has a better {monitor.name} than the base and keeps {least:g} of the "
+            f"no {kind} has a better {monitor.name} than the base and keeps {least:g} of the "
             "content: keep the base, or lower the least"
         )
-        return Advice(tuple(points), 0.0, reason)
+        return Advice(tuple(points), base, reason)
     chosen = kept[0]
     for point in kept:
         if monitor.better(point.value, chosen.value):
             chosen = point
     reason = (
         f"the best {monitor.name} among those that keep {least:g} of the content; "
-        f"{knee.scale:g} would have more of the look and keeps {knee.retained:.2f}"
+        f"{knee.name} would have more of the look and keeps {knee.retained:.2f}"
     )
-    return Advice(tuple(points), chosen.scale, reason)
+    return Advice(tuple(points), chosen, reason)

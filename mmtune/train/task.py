@@ -19,6 +19,7 @@ from mmtune.hashing import hash_text
 from mmtune.train.draw import Draw
 
 if TYPE_CHECKING:
+    from mmtune.memory import Doing
     from mmtune.train.prefix import Features
 
 Tensors = dict[str, Tensor]
@@ -149,6 +150,11 @@ class Task(Protocol):
 
     def validate(self, rows: Sequence[Row]) -> dict[str, float]:
         """Metrics on held-out rows with the current weights; has the key `monitor.name`."""
+        ...
+
+    def lighter(self, doing: Doing) -> Sequence[str]:
+        """The modality's settings that would take less memory, as `--name value (why)`, in the
+        order to try them; the loop names its own."""
         ...
 
     def save(self, folder: Path) -> None:

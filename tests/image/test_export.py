@@ -101,7 +101,8 @@ def test_every_format_draws_the_same_picture_in_diffusers_alone(
     folder = export(adapter, "diffusers", tmp_path / "lora", scale=0.7)
     assert np.abs(plain(kind, folder.path) - wanted).max() <= 1
     single = export(adapter, "kohya", tmp_path / "lora.safetensors", scale=0.7)
-    assert np.abs(plain(kind, single.path) - wanted).max() <= 1
+    if kind != "flux-dev":  # which diffusers reads at the published width alone: test_export_flux
+        assert np.abs(plain(kind, single.path) - wanted).max() <= 1
     clip = {k.split("_text_model_")[0] for k in load_file(single.path) if "_text_model_" in k}
     of_kind = {"lora_te"} if kind == "sd" else {"lora_te1", "lora_te2"}
     assert clip == (of_kind if text else set())
@@ -227,7 +228,10 @@ def test_strength_is_in_the_weights(kind: str, tmp_path: Path) -> None:
     [alpha] = [v for k, v in config.items() if k.endswith("lora_alpha")]
     assert (rslora, alpha) == (False, 4)
     single = load_file(export(adapter, "kohya", tmp_path / "x.safetensors", scale=0.5).path)
-    assert all(float(v) == 4 for k, v in single.items() if k.endswith(".alpha"))
+    for key, value in single.items():
+        if key.endswith(".alpha"):
+            assert float(value) == len(single[key.replace(".alpha", ".lora_down.weight")])
+            assert float(value) in ({4} if kind == "sdxl" else {4, 3 * 4, 4 * 4})
 
 
 def test_dora(tmp_path: Path) -> None:

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
 from mmtune.evaluate.report import write_report
+from mmtune.image.generate import WEIGHTS
 from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.image.task import ImageTask
 from mmtune.metrics.layout import kept_layout
 from mmtune.metrics.style import StyleDistance
 from mmtune.pipeline import train
 from mmtune.train.loop import Reporter
+from mmtune.train.scale import Trial, strengths
+from mmtune.train.snapshots import read_snapshots
 from tests.image import tiny
 from tests.image.test_task import make
 
@@ -69,7 +73,7 @@ def like(turn: int) -> list[Image.Image]:
 
 
 def tried(base: int = 0, real: int = 0, prompts: Sequence[str] = PROMPTS) -> Tried:
-    return Tried(prompts, {0.0: like(base)}, like(real), like(0))
+    return Tried(prompts, {Trial(0.0): like(base)}, like(real), like(0))
 
 
 def test_clip_score_stands_on_the_same_scale() -> None:
@@ -92,19 +96,20 @@ def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
         return np.stack([np.asarray(i, dtype=float).mean((0, 1)) for i in images])
 
     brand = things("navy", "gold")
+    drawn = {
+        Trial(0.0): things(),
+        Trial(0.5): things("#202060", "gold"),
+        Trial(0.8): things("navy", "gold", moved=1),
+        Trial(1.0): [brand[0]] * 8,
+    }
     tried = Tried(
         PROMPTS,
-        {
-            0.0: things(),
-            0.5: things("#202060", "gold"),
-            0.8: things("navy", "gold", moved=1),
-            1.0: [brand[0]] * 8,
-        },
+        drawn,
         real=things("navy", "gold", moved=2),
         brand=brand,
     )
     metric = StyleDistance(colours, brand)
-    advice = advise(tried, metric, layout_kept(tried.drawn[0.0], PROMPTS), 0.5)
+    advice = advise(tried, metric, layout_kept(things(), PROMPTS), 0.5)
     assert [p.scale for p in advice.points] == [0, 0.5, 0.8, 1]
     by = {p.scale: p for p in advice.points}
     assert by[0].retained == pytest.approx(1)
@@ -113,7 +118,7 @@ def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
     assert by[1.0].figures["copies"] == 1
     assert by[1.0].retained is not None
     assert by[1.0].retained < 0.5
-    assert advice.scale == 0.8
+    assert advice.chosen is by[0.8]
 
 
 class Notes(Reporter):
@@ -162,19 +167,54 @@ def test_advising_leaves_the_adapter_as_it_was(tmp_path: Path) -> None:
         if "lora_B" in name:
             parameter.fill_(0.05)
     before = {n: p.clone() for n, p in task.module.state_dict().items()}
-    advice = task.advise([1.0], list(task._brand[:2]))
+    advice = task.advise(strengths([1.0]), list(task._brand[:2]), "some")
     assert all(torch.equal(p, before[n]) for n, p in task.module.state_dict().items())
     assert advice.points[0].figures != advice.points[1].figures
 
 
-def test_dora_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmtune.data.check import check
-    from mmtune.image import MODALITY
-    from mmtune.pipeline import _advice
-
-    task = make(tmp_path, dora="true")
-    config = tiny.config(tiny.saved("sd"), tmp_path / "brand", tmp_path)
+@pytest.mark.parametrize("dora", [pytest.param("false", marks=pytest.mark.slow), "true"])
+def test_checkpoints_are_compared_and_the_chosen_one_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dora: str
+) -> None:
+    """DoRA too, which has no strengths between."""
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    config = tiny.config(
+        tiny.saved("sdxl-one-encoder"),
+        tiny.brand(tmp_path / "brand"),
+        tmp_path,
+        scales="[1.0]" if dora == "false" else "[0.5, 1.0]",
+        scale_images="4",
+        epochs="3",
+        compare_checkpoints="3",
+        copy_seeds="0",
+        dora=dora,
+    )
     notes = Notes()
-    dataset = check(MODALITY.prepare(config), MODALITY, config.data)
-    assert _advice(config, dataset, task, notes) is None
-    assert "DoRA" in notes.said[0]
+    result = train(config, notes)
+    card = read_card(result.folder / "adapter")
+    steps = [point["step"] for point in card.checkpoints]
+    assert steps == [each.step for each in read_snapshots(result.folder)]
+    assert len(steps) == 4
+    assert [point["scale"] for point in card.checkpoints] == [0.0, 1.0, 1.0, 1.0]
+    assert card.checkpoints[0]["retained"] == pytest.approx(1)
+    assert not card.sweep
+    assert card.best_step in steps[1:]
+    assert card.checkpoint
+    assert f"checkpoint step {card.best_step}: {card.checkpoint}" in notes.said
+    assert any("DoRA" in text for text in notes.said) is (dora == "true")
+    # What is saved is that step's.
+    chosen = next(s for s in read_snapshots(result.folder) if s.step == card.best_step)
+    assert card.validation == chosen.values
+    saved = load_file(result.folder / "adapter" / WEIGHTS)
+    kept = {
+        name.replace(".default", "").replace("vector.weight", "vector"): weight
+        for name, weight in chosen.weights.items()
+    }
+    assert saved.keys() == kept.keys()
+    assert all(torch.equal(weight, kept[name]) for name, weight in saved.items())
+    page = (result.folder / "adapter" / "README.md").read_text()
+    assert f"step {card.best_step}: {card.checkpoint}" in page
+    assert "| checkpoint | on held-out rows |" in page
+    html = (result.folder / "report.html").read_text()
+    assert "kept checkpoint" in html
+    assert result.comparison.files["checkpoints"].is_file()

@@ -24,6 +24,7 @@ from mmtune.speech.stages import spoken_times
 from mmtune.speech.task import SpeechTask
 from mmtune.train.draw import Draw
 from mmtune.train.loop import fit
+from mmtune.train.task import Example
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 
@@ -69,6 +70,8 @@ def test_only_the_decoders_adapter_trains(tmp_path: Path) -> None:
     again = make_task()
     pairs = zip(group["params"], again.param_groups()[0]["params"], strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)  # the seed decides
+    [last] = task.lighter("training")
+    assert last == "--base of a smaller size"
 
 
 @needs(TINY)
@@ -218,6 +221,38 @@ def test_prompts_are_drawn(tmp_path: Path) -> None:
         "metoprolol", "shock", "apixaban", "lisinopril"
     }  # fmt: skip
     assert drawn == [task._prompt(row, Draw(0, epoch, row.id)) for epoch in range(400)]
+
+
+@needs(TINY)
+@pytest.mark.parametrize("dora", [False, True])
+def test_what_is_computed_again_gives_the_same_gradients(dora: bool) -> None:
+    """`train.gradient_checkpointing`, on our decoder's pass and on transformers' (DoRA)."""
+    rows = sorted(real_rows(12), key=lambda row: row.duration_s or 9)[:2]
+    found = []
+    for again in (False, True):
+        lora, options = LoraOptions(rank=4, dora=dora), SpeechOptions(encoder_layers=1)
+        task = SpeechTask(load_base(TINY), lora, options, None, 3, again)
+        task.module.train()
+        draws = [Draw(0, 0, row.id) for row in rows]
+        examples = [Example(row, (task.stage.part(row),), {"prompt": None}) for row in rows]
+        stored = [{"audio": t} for t in task.features.get([e.parts[0] for e in examples])]
+        batch, kept = task.collate(examples, stored, draws), 0
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            loss = task.module(batch).total.sum()
+        loss.backward()
+        named = task.module.named_parameters()
+        found.append((kept, {n: p.grad for n, p in named if p.grad is not None}))
+    (whole, expected), (less, gradients) = found
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5)
+    assert less < 0.6 * whole
 
 
 @needs(BASE)

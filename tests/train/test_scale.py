@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mmtune.train.scale import ScalePoint, best_scale, can_scale, recommend, scaled
+from mmtune.train.scale import Point, best_point, can_scale, recommend, scaled
 from mmtune.train.task import Monitor
 
 LESS, MORE = Monitor("wer", higher_is_better=False), Monitor("style", higher_is_better=True)
@@ -72,18 +72,18 @@ def test_dora_and_no_lora_have_no_scale() -> None:
             pass
 
 
-def points(*values: tuple[float, float, float | None]) -> list[ScalePoint]:
-    return [ScalePoint(*each) for each in values]
+def points(*values: tuple[float, float, float | None]) -> list[Point]:
+    return [Point(*each) for each in values]
 
 
 def test_the_best_that_keeps_what_must_stay() -> None:
     found = points((0, 0.5, 0.20), (0.5, 0.3, 0.205), (1, 0.2, 0.26))
-    assert best_scale(found, LESS, 0.01) == 0.5
-    assert best_scale(found, LESS, 0.1) == 1
-    assert best_scale(found, LESS, 0.001) == 0
+    assert best_point(found, LESS, 0.01).scale == 0.5
+    assert best_point(found, LESS, 0.1).scale == 1
+    assert best_point(found, LESS, 0.001).scale == 0
     up = points((0, 0.0, 0.8), (0.5, 0.4, 0.795), (1, 0.6, 0.7))
-    assert best_scale(up, MORE, 0.01) == 0.5
-    assert best_scale(points((0, 0.5, None), (1, 0.6, None)), LESS, 0.0) == 0
+    assert best_point(up, MORE, 0.01).scale == 0.5
+    assert best_point(points((0, 0.5, None), (1, 0.6, None)), LESS, 0.0).scale == 0
 
 
 @given(
@@ -91,17 +91,16 @@ def test_the_best_that_keeps_what_must_stay() -> None:
     st.floats(0, 0.5),
 )
 def test_no_chosen_scale_breaks_the_rule(values: list[tuple[float, float]], lose: float) -> None:
-    found = [ScalePoint(i / 4, *each) for i, each in enumerate(values)]
-    scale = best_scale(found, LESS, lose)
-    chosen = next(point for point in found if point.scale == scale)
+    found = [Point(i / 4, *each) for i, each in enumerate(values)]
+    chosen = best_point(found, LESS, lose)
     allowed = [p for p in found if p.retained - found[0].retained <= lose or p.scale == 0]  # type: ignore[operator]
     assert chosen in allowed
     assert chosen.value == min(point.value for point in allowed)
 
 
-def judged(*values: tuple[float, float, float, float | None]) -> list[ScalePoint]:
+def judged(*values: tuple[float, float, float, float | None]) -> list[Point]:
     """Scale, value, half the width of its interval, and what is kept."""
-    return [ScalePoint(s, v, k, v - w, v + w) for s, v, w, k in values]
+    return [Point(s, v, k, v - w, v + w) for s, v, w, k in values]
 
 
 @pytest.mark.parametrize(
@@ -111,28 +110,26 @@ def judged(*values: tuple[float, float, float, float | None]) -> list[ScalePoint
         (
             judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.8), (1, 0.55, 0.1, 0.6)),
             0.6,
-            "the smallest whose style is within the interval of the best, 1",
+            "the smallest whose style is within the interval of the best, scale 1",
         ),
         # The knee costs too much: the most look among those that keep the content.
         (
             judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.4), (1, 0.55, 0.1, 0.2)),
             0.3,
-            "0.6 would have more of the look and keeps 0.40",
+            "scale 0.6 would have more of the look and keeps 0.40",
         ),
         (judged((0, 0, 0, 1), (0.5, -0.1, 0.1, 1), (1, -0.2, 0.1, 1)), 0.0, "keep the base"),
         (judged((0, 0, 0, 1), (0.5, 0.3, 0.1, 0.1)), 0.0, "keeps 0.5 of the content"),
         (judged((0, 0, 0, 1), (0.5, 0.1, 0.1, 1), (1, 0.9, 0.1, None)), 1.0, "has the best style"),
     ],
 )
-def test_the_knee_is_recommended_and_says_why(
-    found: list[ScalePoint], scale: float, words: str
-) -> None:
+def test_the_knee_is_recommended_and_says_why(found: list[Point], scale: float, words: str) -> None:
     for monitor, sign in ((MORE, 1), (Monitor("style", higher_is_better=False), -1)):
         turned = [
-            ScalePoint(p.scale, sign * p.value, p.retained, *sorted((sign * p.low, sign * p.high)))
+            Point(p.scale, sign * p.value, p.retained, *sorted((sign * p.low, sign * p.high)))
             for p in found
         ]
         advice = recommend(turned, monitor, 0.5)
-        assert advice.scale == scale
+        assert advice.chosen.scale == scale
         assert words in advice.reason
         assert list(advice.points) == turned

@@ -126,6 +126,9 @@ class ToyTask:
         loss = self.module(self.collate(examples, stored, draws))
         return {"error": float(loss.total.sum() / loss.units.sum())}
 
+    def lighter(self, doing: str) -> Sequence[str]:
+        return [f"--width 6 ({doing})"]
+
     def save(self, folder: Path) -> None:
         weights: dict[str, Tensor] = {n: p.detach() for n, p in self.weights()}
         save_file(weights, folder / "toy.safetensors")

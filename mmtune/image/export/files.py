@@ -13,6 +13,7 @@ from torch import Tensor
 from mmtune.adapters.export import Export
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.base import DiffusionBase
+from mmtune.image.export.flux import LAYOUT, stacked, unstacked
 from mmtune.image.export.names import clip_name, unet_names, unread_by_comfy
 from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
@@ -38,15 +39,26 @@ def write_diffusers(
 def write_single(
     request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
 ) -> Proof:
-    """One file: kohya's keys for a UNet, peft's below `transformer.` for the other families."""
+    """One file: kohya's keys for a UNet and for FLUX.1, else peft's below `transformer.`."""
     path = request.to
     notes: tuple[str, ...] = ()
+    fused = stacked(base, folded) if base.family.pipeline_class == "FluxPipeline" else None
     if base.family.denoiser_name == "unet":
         tensors = kohya(base, folded)
         original = any(key.startswith(ORIGINAL) for key in tensors)
         layout = "https://github.com/Stability-AI/generative-models" if original else "diffusers"
         save(tensors, path, metadata(request, base, folded, layout))
         check_kohya(path, base)
+        load_file_strictly(base, path)
+    elif fused is not None:
+        save(fused, path, metadata(request, base, folded, LAYOUT))
+        # diffusers takes such a file apart only at the width of the published model.
+        wanted = set(folded.modules(base.family.denoiser_name))
+        load_strictly(base, unstacked(_read(path), base, wanted, path), path)
+        notes = (
+            "keys are sd-scripts' (lora_unet_double_blocks_…), in which q, k and v are one layer; "
+            "ComfyUI reads them, and diffusers too",
+        )
     else:
         part = base.family.denoiser_name
         unread = unread_by_comfy(base.family.pipeline_class, folded.modules(part))
@@ -62,7 +74,7 @@ def write_single(
             "keys are diffusers' (transformer.….lora_A.weight), which ComfyUI reads; sd-scripts "
             "trains this family under other names and doesn't",
         )
-    load_file_strictly(base, path)
+        load_file_strictly(base, path)
     layers = same_layers(base, request.scale, request.to)
     levels = picture.compare(before, picture.draw({EXPORTED: 1.0}), path)
     return {"keys": len(_read(path)), "layers": layers, **levels}, notes
@@ -125,11 +137,20 @@ def load_file_strictly(base: DiffusionBase, path: Path) -> None:
     Raises:
         AdapterError: diffusers refuses it.
     """
+    load_strictly(base, path.parent, path, weight_name=path.name)
+
+
+def load_strictly(
+    base: DiffusionBase, source: Path | dict[str, Tensor], path: Path, **given: str
+) -> None:
+    """Load a folder's file or a state by diffusers, as `EXPORTED`.
+
+    Raises:
+        AdapterError: diffusers refuses it; the error names `path`.
+    """
     try:
         with quiet():
-            base.pipeline.load_lora_weights(
-                path.parent, weight_name=path.name, adapter_name=EXPORTED
-            )
+            base.pipeline.load_lora_weights(source, adapter_name=EXPORTED, **given)
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         raise unproved(path, first_line(error)) from error
 

@@ -123,8 +123,9 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
     """
     card, (spec, version) = request.card, architecture(base)
     train = card.settings.get("train") or {}
+    module = "networks.lora_flux" if version == "flux1" else "networks.lora"
     facts = {
-        "ss_network_module": "networks.lora",
+        "ss_network_module": module,
         "ss_network_dim": str(folded.rank),
         "ss_network_alpha": str(folded.rank),
         "ss_base_model_version": version,

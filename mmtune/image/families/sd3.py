@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmtune.image.families.base import JOINT_ATTENTION, Family
+from mmtune.image.families.repeated import RepeatedToken
 from mmtune.train.task import Tensors
+
+T5_TOKENS = 256  # the pipeline's default, in sampling too
 
 
 class StableDiffusion3(Family):
     """A transformer with joint attention; two CLIP encoders and T5.
 
-    Where the pipeline has no T5 (`text_encoder_3` is null) its tokens are zeros, 256 of them: they
-    take part in the attention, so training sees the same number as sampling.
+    Where the pipeline has no T5 (`text_encoder_3` is null) diffusers puts 256 tokens of zeros in
+    its place, which take part in the attention. Here one stands for all of them, in training as in
+    sampling; see `RepeatedToken`.
     """
 
     name = "Stable Diffusion 3/3.5"
     pipeline_class = "StableDiffusion3Pipeline"
     optional = ("text_encoder_3", "tokenizer_3")
     targets = JOINT_ATTENTION
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(pipeline)
+        self.short: int | None = None  # tokens of a text, if one of them stands for T5
+        if pipeline.text_encoder_3 is None:
+            self.short = int(pipeline.tokenizer_max_length) + 1
+            old = self.denoiser.attn_processors
+            new = {name: RepeatedToken(each, self.short, T5_TOKENS) for name, each in old.items()}
+            self.denoiser.set_attn_processor(new)
 
     @property
     def multiple(self) -> int:
@@ -39,7 +53,10 @@ class StableDiffusion3(Family):
         return (latent[-2] // patch) * (latent[-1] // patch)
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds`, [77 + 256, width], and `pooled`, [width]; the empty caption is encoded."""
+        """`embeds`, [77 + 256, width], without T5 [77 + 1, width], and `pooled`, [width].
+
+        The empty caption is encoded.
+        """
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             prompt=list(captions),
             prompt_2=None,
@@ -47,7 +64,9 @@ class StableDiffusion3(Family):
             device=device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=False,
+            max_sequence_length=T5_TOKENS,
         )
+        embeds = embeds[:, : self.short]
         return [{"embeds": e, "pooled": p} for e, p in zip(embeds, pooled, strict=True)]
 
     def predict(

@@ -1,0 +1,87 @@
+"""Which checkpoint is taken of a task that scores itself by its own validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from mmtune.choose import choose_checkpoint, choose_strength
+from mmtune.config import RunConfig, build
+from mmtune.data.rows import Row
+from mmtune.train.loop import FitResult, fit
+from mmtune.train.snapshots import read_snapshots
+from tests.train.test_loop import final
+from tests.train.toy import ToyTask, rows
+
+HELD = rows(4, "held")
+DATASET: Any = SimpleNamespace(split=lambda name: HELD)
+
+
+def trained(tmp_path: Path, keep: str, task: ToyTask) -> tuple[RunConfig, FitResult]:
+    values = {"recipe": "toy", "modality": "image", "base": "none", "out": str(tmp_path)}
+    train = {"epochs": 5, "batch_size": 8, "lr": 0.05, "compare_checkpoints": int(keep)}
+    config = build({**values, "train": train}, "test", {})
+    return config, fit(task, rows(16), HELD, config.train, config.folder)
+
+
+def test_the_best_of_those_kept_is_loaded(tmp_path: Path) -> None:
+    task, said = ToyTask(), list[str]()
+    config, result = trained(tmp_path, "5", task)
+    kept = read_snapshots(config.folder)
+    found = choose_checkpoint(config, DATASET, task, result, said.append)
+    assert [point.step for point in found.points] == [each.step for each in kept]
+    assert found.reason == "the best error"
+    assert found.step == min(kept, key=lambda each: each.values["error"]).step
+    [chosen] = [each for each in kept if each.step == found.step]
+    assert found.values == chosen.values
+    assert all(torch.equal(w, chosen.weights[n]) for n, w in final(task).items())
+    assert said[0].startswith("base       validation ")
+    assert said[-1] == f"checkpoint step {found.step}: the best error"
+
+
+def test_what_must_stay_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other rows each step is worse than the one before: the last that loses little is taken."""
+    task = ToyTask()
+    config, result = trained(tmp_path, "5", task)
+    other = rows(2, "other")
+    monkeypatch.setattr("mmtune.image.ImageModality.retention", lambda self, config: other)
+    steps = {float(each.weights["up"].norm()): each.step for each in read_snapshots(config.folder)}
+    validate = task.validate
+
+    def on(chosen: Sequence[Row]) -> dict[str, float]:
+        if chosen is not other:
+            return validate(chosen)
+        return {"error": 0.002 * steps[float(task.module.up.norm())]}
+
+    monkeypatch.setattr(task, "validate", on)
+    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    assert config.train.may_lose == 0.01
+    assert found.step == 4  # 2 steps an epoch: 2 loses 0.004, 4 loses 0.008, 6 loses 0.012
+    assert "lose at most 0.01" in found.reason
+
+
+def test_where_none_is_better_validation_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = ToyTask()
+    config, result = trained(tmp_path, "3", task)
+    monkeypatch.setattr(task, "validate", lambda chosen: {"error": 1.0})
+    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    assert found.step == result.best_step
+    assert found.reason == "best in validation; none has a better error than the base"
+
+
+def test_nothing_kept_is_nothing_compared(tmp_path: Path) -> None:
+    task = ToyTask()
+    config, result = trained(tmp_path, "0", task)
+    before = task.validations
+    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    assert (found.step, found.values) == (result.best_step, result.best)
+    assert not found.points
+    assert choose_strength(config, DATASET, task, lambda text: None).scale == 1.0
+    assert task.validations == before
