@@ -21,7 +21,7 @@ from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
 from mmtune.speech.long_form import LONG, LongForm, long_form
 from mmtune.speech.lora import MARKER
-from mmtune.speech.measures import measures, reliability, speed_of
+from mmtune.speech.measures import FEW_SPEAKERS, measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.predictor import SpeechPredictor
@@ -30,7 +30,6 @@ from mmtune.speech.robustness import degraded
 from mmtune.speech.systems import beside, heard_beside
 from mmtune.speech.terms import find_terms, read_terms
 
-FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
 TELLS = 2  # raised when an answer has more to it: older ones are then asked for again

@@ -39,6 +39,7 @@ from mmtune.speech.robustness import DEGRADED
 from mmtune.speech.rows import plain_words
 from mmtune.speech.stages import seconds_of
 
+FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
 FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
 
 
@@ -253,10 +254,14 @@ def _paired(
 
 
 def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
-    """The items' clusters; and where speakers and sentences (or terms) cross, the other ones."""
+    """The items' clusters; and where speakers and sentences (or terms) cross, the other ones.
+
+    Few of those aren't resampled: of four voices a bootstrap says next to nothing.
+    """
     own = [item.cluster for item in items]
     others = [_other(item) for item in items]
-    return [own, others] if crossed(own, others) else [own]
+    enough = len(set(others)) >= FEW_SPEAKERS
+    return [own, others] if enough and crossed(own, others) else [own]
 
 
 def _other(item: Item) -> Hashable:

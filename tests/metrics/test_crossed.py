@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from mmtune.speech.heard import Item
 from mmtune.speech.measures import measure
 from mmtune.speech.rows import SpeechRow
 
-SPEAKERS, SENTENCES, WORDS = 24, 8, 40
+SPEAKERS, SENTENCES, WORDS = 24, 10, 40
 
 
 def test_what_crosses() -> None:
@@ -56,7 +58,7 @@ def items(by: str, repeat: bool = True) -> list[Item]:
     for speaker in range(SPEAKERS):
         for sentence in range(SENTENCES):
             name = f"{speaker}-{sentence}"
-            mark = "abcdefgh"[sentence] + ("" if repeat else f" {'xyz'[speaker % 3] * speaker}q")
+            mark = "abcdefghij"[sentence] + ("" if repeat else f" {'xyz'[speaker % 3] * speaker}q")
             text = " ".join(["word"] * (WORDS - 1) + [mark])
             row = SpeechRow(id=name, audio="a", text=text, speaker=f"s{speaker}")
             wrong = int(rates[sentence if by == "sentence" else speaker] * WORDS)
@@ -97,6 +99,13 @@ def _rates(some: list[Item]) -> list[float]:
     metric = WordErrors()
     first = [i for i in some if i.row.speaker == "s0"]
     return [metric.observe(i.row, i.heard["adapter"])[:3].sum() / WORDS for i in first]
+
+
+def test_few_speakers_are_not_resampled() -> None:
+    some = [replace(i, cluster=("sentence", i.row.reference)) for i in items("speaker")]
+    few = [i for i in some if int(i.row.speaker[1:]) < 4]
+    assert " cross: " in measure(WordErrors(), "test", some).note
+    assert " cross: " not in measure(WordErrors(), "test", few).note
 
 
 def test_nothing_is_said_where_nothing_crosses() -> None:
