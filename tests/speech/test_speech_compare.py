@@ -28,8 +28,8 @@ needs_speech = needs(TINY, ESPEAK)
 TERMS = (Term("metoprolol", "metoprolol"), Term("apixaban", "apixaban", seen=False))
 
 
-def make_adapter(folder: Path, seed: int) -> Path:
-    """An adapter that was moved off its zero start at random: it garbles."""
+def make_adapter(folder: Path, seed: int, by: float = 0.5) -> Path:
+    """An adapter that was moved off its zero start at random: far enough, it garbles."""
     import torch
 
     from mmtune.speech.base import load_base
@@ -39,7 +39,7 @@ def make_adapter(folder: Path, seed: int) -> Path:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * by)
     model.save_pretrained(str(folder), save_embedding_layers=False)
     return folder
 
@@ -259,3 +259,57 @@ def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None
     assert kinds.count("general speech, de") == 3
     assert kinds.count("general speech") == len(english)
     assert retention_rows(options, "validation") == []
+
+
+@pytest.mark.slow
+@needs_speech
+def test_with_everything_on(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmtune.evaluate.report import write_report
+
+    make_adapter(tmp_path / "adapter", 1, by=1e-5)  # it hears as the base does
+    monkeypatch.setattr("mmtune.speech.long_form.LONGEST", 1.0)  # there is little to be joined
+    terms = tmp_path / "terms.txt"
+    terms.write_text("metoprolol | metoprolole\n[unseen]\napixaban\n", encoding="utf-8")
+    options = SpeechOptions(
+        terms=terms,
+        score_windows="trimmed",
+        probes=0,
+        robustness=1,
+        long_form=1,
+        beside=("prompt", "retrieval", "adapter + prompt", "adapter + retrieval"),
+    )
+    comparison = compare(config(options), dataset, tmp_path)
+    found = {(m.metric, m.slice): m for m in comparison.measures}
+    for key in (
+        ("WER", "degraded"),
+        ("WER", "degraded: telephone"),
+        ("WER", "long form"),
+        ("WER", "long form, in parts"),
+        ("start error, median s", "long form"),
+        ("WER, strict", "test"),
+        ("term recall, strict", "unseen terms"),
+        ("calibration error", "test"),
+    ):
+        assert found[key].difference.value == pytest.approx(0, abs=1e-3)
+    references = found["term recall", "unseen terms"].references
+    assert set(references) == {
+        "base + prompt", "base + retrieval", "adapter + prompt", "adapter + retrieval",
+    }  # fmt: skip
+    assert references["base + prompt"] == references["adapter + prompt"]
+    assert set(comparison.speed) == {"base", "adapter", *references}
+    assert comparison.tables[0].rows == [["metoprolol", "metoprolole"]]
+    suite = load_suite("terminology", "speech")
+    gates = {gate.name for gate in judge(suite, comparison).gates}
+    assert {
+        "degraded recordings",
+        "each degradation: degraded: clipping",
+        "long recordings",
+    } <= gates
+    write_report(tmp_path / "report.html", [comparison])
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "adapter + retrieval" in html
+    assert "real time" in html
+    monkeypatch.setattr("mmtune.speech.compare.SpeechPredictor", None)  # no model is loaded again
+    assert compare(config(options), dataset, tmp_path).to_json() == comparison.to_json()
