@@ -42,21 +42,26 @@ def judged_words(
     return np.array(confidences, dtype=np.float64), np.array(hits, dtype=bool)
 
 
-class CalibrationError:
-    """Expected calibration error: how far accuracy is from confidence, bin by bin (Guo et al.).
-
-    An item's statistic is, for each of `BINS` bins, its words, the sum of their confidences, and
-    how many are right. Of few words it is above 0 even for an honest model.
+class _OfWords:
+    """Judges the confidence of words.
 
     Args:
         language: of rows that don't name theirs.
     """
 
-    name = "calibration error"
-    higher_is_better = False
-
     def __init__(self, language: str = "en") -> None:
         self.language = language
+
+
+class CalibrationError(_OfWords):
+    """Expected calibration error: how far accuracy is from confidence, bin by bin (Guo et al.).
+
+    An item's statistic is, for each of `BINS` bins, its words, the sum of their confidences, and
+    how many are right. Of few words it is above 0 even for an honest model.
+    """
+
+    name = "calibration error"
+    higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """[3 * BINS]: words, summed confidences, right words."""
@@ -87,20 +92,14 @@ class CalibrationError:
         return sums
 
 
-class ErrorRanking:
+class ErrorRanking(_OfWords):
     """AUROC of errors: how often a wrong word has less confidence than a right one; ties are half.
 
     It is Mann and Whitney's U over the pairs. 0.5 is chance: low confidences then point nowhere.
-
-    Args:
-        language: of rows that don't name theirs.
     """
 
     name = "AUROC of errors"
     higher_is_better = True
-
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """Right and wrong words of each step of `LOG_ODDS`, [2 * steps]."""
@@ -123,18 +122,11 @@ class ErrorRanking:
         return float((right * below).sum() / pairs)
 
 
-class BrierScore:
-    """Mean squared distance of confidence to what came of it, 1 or 0 (Brier, 1950).
-
-    Args:
-        language: of rows that don't name theirs.
-    """
+class BrierScore(_OfWords):
+    """Mean squared distance of confidence to what came of it, 1 or 0 (Brier, 1950)."""
 
     name = "Brier score"
     higher_is_better = False
-
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(sum of squares, words)."""

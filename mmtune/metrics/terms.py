@@ -44,8 +44,8 @@ class TermCounter:
         return Counter(match.group() for match in self._pattern.finditer(text))
 
 
-class TermRecall:
-    """Share of spoken terms that are written. An item's statistic is (hits, occurrences).
+class _OfTerms:
+    """Counts terms in what was said and in what was written.
 
     Args:
         terms: which terms to look for: all, the ones that were trained, the ones that weren't.
@@ -53,19 +53,27 @@ class TermRecall:
         variants: spellings that count as a term's.
     """
 
-    name = "term recall"
-    higher_is_better = True
-
     def __init__(
         self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
     ) -> None:
         self.language = language
         self._terms = TermCounter(terms, language, variants)
 
+    def _count(self, row: Row, prediction: Prediction) -> tuple[Counter[str], Counter[str]]:
+        """How often each term is spoken, and written."""
+        reference, hypothesis = scored(row, prediction, self.language)
+        return self._terms.count(reference), self._terms.count(hypothesis)
+
+
+class TermRecall(_OfTerms):
+    """Share of spoken terms that are written. An item's statistic is (hits, occurrences)."""
+
+    name = "term recall"
+    higher_is_better = True
+
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(hits, occurrences): a term that is spoken once and written twice is one hit."""
-        reference, hypothesis = scored(row, prediction, self.language)
-        spoken, written = self._terms.count(reference), self._terms.count(hypothesis)
+        spoken, written = self._count(row, prediction)
         return np.array([(spoken & written).total(), spoken.total()], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
@@ -75,28 +83,15 @@ class TermRecall:
         return float(matrix[:, 0].sum() / spoken) if spoken else None
 
 
-class TermPrecision:
-    """Share of written terms that were spoken. An item's statistic is (hits, written).
-
-    Args:
-        terms: all terms of the list.
-        language: of the terms, and of rows that don't name theirs.
-        variants: spellings that count as a term's.
-    """
+class TermPrecision(_OfTerms):
+    """Share of written terms that were spoken. An item's statistic is (hits, written)."""
 
     name = "term precision"
     higher_is_better = True
 
-    def __init__(
-        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
-    ) -> None:
-        self.language = language
-        self._terms = TermCounter(terms, language, variants)
-
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(hits, written)."""
-        reference, hypothesis = scored(row, prediction, self.language)
-        spoken, written = self._terms.count(reference), self._terms.count(hypothesis)
+        spoken, written = self._count(row, prediction)
         return np.array([(spoken & written).total(), written.total()], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
@@ -105,28 +100,15 @@ class TermPrecision:
         return float(hits / written) if written else None
 
 
-class FalseInsertions:
-    """Terms that are written and not spoken, per utterance. Statistic: (insertions, 1).
-
-    Args:
-        terms: all terms of the list.
-        language: of the terms, and of rows that don't name theirs.
-        variants: spellings that count as a term's.
-    """
+class FalseInsertions(_OfTerms):
+    """Terms that are written and not spoken, per utterance. Statistic: (insertions, 1)."""
 
     name = "false insertions"
     higher_is_better = False
 
-    def __init__(
-        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
-    ) -> None:
-        self.language = language
-        self._terms = TermCounter(terms, language, variants)
-
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(insertions, 1)."""
-        reference, hypothesis = scored(row, prediction, self.language)
-        spoken, written = self._terms.count(reference), self._terms.count(hypothesis)
+        spoken, written = self._count(row, prediction)
         return np.array([(written - spoken).total(), 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
