@@ -1,12 +1,13 @@
-"""Errors that change what a reader does: numbers, doses, negations, sides. WER counts them as any.
+"""Errors that change what a reader does: numbers, doses, negations, sides and names.
 
-A transcript with "15 mg" for "50 mg" or without one "not" may have an excellent WER.
+WER counts them as any others: a transcript with "15 mg" for "50 mg", or without one "not", may have
+an excellent one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,9 +16,10 @@ from rapidfuzz.distance import Levenshtein
 from mmtune.data.rows import Row
 from mmtune.metrics.wer import scored
 from mmtune.predict import Prediction, Stat
+from mmtune.speech.normalize import normalize
 
-Kind = Literal["number", "dose", "negation", "side"]
-KINDS: tuple[Kind, ...] = ("number", "dose", "negation", "side")
+Kind = Literal["number", "dose", "negation", "side", "name"]
+KINDS: tuple[Kind, ...] = ("number", "dose", "negation", "side", "name")
 
 # Each unit by one name, however it is written or spoken.
 UNITS = {
@@ -61,10 +63,44 @@ SIDES = {
         "bilateral": "both",
     },
 }
+NOUNS_CAPITALISED = {"de", "lb"}  # every noun is written like a name
+TITLES = {"dr.", "mr.", "mrs.", "ms.", "prof.", "st.", "sr.", "sra.", "m.", "mme."}
+_SENTENCE_END = tuple(".!?:…")
+_QUOTES = "\"'“”‘’«»()[]"
+_AROUND = _QUOTES + ".,;:!?…"
+_POSSESSIVE = re.compile(r"['’]s$")
 _NUMBER = re.compile(r"[$£€]?(\d+(?:[.,:/]\d+)*)(%|[^\W\d_]*)")
 
 
-def critical(text: str, language: str = "en") -> Iterator[tuple[Kind, str]]:
+def names(text: str, language: str = "en") -> frozenset[str]:
+    """Words of names in a text as it is written: capitalised where no sentence begins.
+
+    "We saw Dr. Smith in Berlin" has smith and berlin. What is written in capitals alone ("MRI") is
+    none. German, which capitalises all nouns, has none that can be told, nor has a heading.
+
+    Returns:
+        Normalized words, so that they can be looked for in normalized texts.
+    """
+    tokens = text.split()
+    bare = [_POSSESSIVE.sub("", token.strip(_AROUND)) for token in tokens]
+    if language in NOUNS_CAPITALISED or not any(word[:1].islower() for word in bare):
+        return frozenset()
+    found: list[str] = []
+    begins = True  # a sentence, whose first word has a capital anyway
+    for token, word in zip(tokens, bare, strict=True):
+        title = token.casefold() in TITLES
+        letters = re.sub("['’-]", "", word)  # of O'Neil and Jean-Luc
+        written = letters.isalpha() and word[0].isupper() and not word.isupper()
+        if written and not (begins or title or word[:2] in ("I'", "I’")):
+            found.append(word)
+        begins = token.rstrip(_QUOTES).endswith(_SENTENCE_END) and not title
+    words = normalize(" ".join(found), language).split()
+    return frozenset(word for word in words if word.isalpha())  # "O'Neil" becomes "0 neil"
+
+
+def critical(
+    text: str, language: str = "en", named: Collection[str] = ()
+) -> Iterator[tuple[Kind, str]]:
     """What a reader acts upon, in order: ("dose", "50 mg"), ("negation", "not"), ("side", "left").
 
     All negations of a language count as one: "no pain" for "not in pain" isn't an error.
@@ -72,6 +108,7 @@ def critical(text: str, language: str = "en") -> Iterator[tuple[Kind, str]]:
     Args:
         text: normalized: numbers as digits, contractions written out.
         language: of negations and sides; of another than `NEGATIONS` has, only numbers are found.
+        named: words that are names, see `names`.
     """
     negations = set(NEGATIONS.get(language, "").split())
     sides = SIDES.get(language, {})
@@ -90,6 +127,8 @@ def critical(text: str, language: str = "en") -> Iterator[tuple[Kind, str]]:
             yield "negation", "not"
         elif word in sides:
             yield "side", sides[word]
+        elif word in named:
+            yield "name", word
 
 
 class CriticalErrors:
@@ -113,11 +152,7 @@ class CriticalErrors:
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(errors, 1)."""
-        language = getattr(row, "language", None) or self.language
-        reference, hypothesis = (
-            [each for each in critical(text, language) if self.kind in (None, each[0])]
-            for text in scored(row, prediction, self.language)
-        )
+        reference, hypothesis = self._found(row, prediction)
         return np.array([Levenshtein.distance(reference, hypothesis), 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
@@ -127,9 +162,14 @@ class CriticalErrors:
 
     def occurs(self, row: Row, prediction: Prediction) -> bool:
         """Whether a row's reference or transcript has any such word."""
+        return any(self._found(row, prediction))
+
+    def _found(self, row: Row, prediction: Prediction) -> list[list[tuple[Kind, str]]]:
+        """In the reference and in the transcript. Names are those of the reference alone: a
+        transcript's capitals are the model's guess."""
         language = getattr(row, "language", None) or self.language
-        return any(
-            self.kind in (None, kind)
+        named = names(row.reference, language)
+        return [
+            [each for each in critical(text, language, named) if self.kind in (None, each[0])]
             for text in scored(row, prediction, self.language)
-            for kind, _ in critical(text, language)
-        )
+        ]

@@ -63,7 +63,8 @@ EXPLAINED = {
         "per utterance", "Terms that were written and that nobody had said."
     ),
     "critical errors": Explained(
-        "per utterance", "Numbers, doses, negations and sides that are wrong, missing or made up."
+        "per utterance",
+        "Numbers, doses, negations, sides and names that are wrong, missing or made up.",
     ),
     **{
         f"{kind} errors": Explained("per utterance", f"{what} that are wrong, missing or made up.")
@@ -72,6 +73,7 @@ EXPLAINED = {
             "dose": "Doses, a number with its unit,",
             "negation": "Negations",
             "side": "Sides, left and right,",
+            "name": "Names, words that the reference capitalises,",
         }.items()
     },
     "hallucinated words/min": Explained(

@@ -8,7 +8,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from mmtune.metrics.critical import CriticalErrors, Kind, critical
+from mmtune.metrics.critical import CriticalErrors, Kind, critical, names
 from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.wer import WordErrors
@@ -59,12 +59,37 @@ def test_what_is_critical(text: str, language: str, found: list[tuple[str, str]]
         ("Left arm, right leg.", "Right arm, left leg.", "side", 2),
         ("Call 4 then 5.", "Call 5 then 4.", "number", 2),
         ("Nothing here.", "", None, 1),
+        ("He saw Anna Meyer.", "he saw anna meyer", "name", 0),
+        ("He saw Anna Meyer.", "He saw Anna Mayor.", "name", 1),
+        ("He saw Anna Meyer.", "He saw Anna Mayor.", None, 1),
+        ("I told Anna of Ben.", "I told Ben of Anna.", "name", 2),
         ("", "3 of them", None, 1),
     ],
 )
 def test_critical_errors(reference: str, hypothesis: str, kind: Kind | None, errors: int) -> None:
     metric = CriticalErrors("en", kind)
     assert metric.observe(*pair(reference, hypothesis)).tolist() == [errors, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "found"),
+    [
+        ("We saw Dr. Smith in Berlin.", "en", {"smith", "berlin"}),
+        ("Well. Then I asked Mrs. O'Neil's son.", "en", {"neil"}),
+        ("He said: “Come in, Jean-Luc!” Then he left.", "en", {"jean", "luc"}),
+        ("The MRI that I'm due for is on Monday", "en", {"monday"}),
+        ("Er sah das Haus und Anna.", "de", set()),
+        ("Elle a vu Zoé hier.", "fr", {"zoé"}),
+        ("SEE THE DOCTOR, ANNA.", "en", set()),
+        ("The Return Of The King", "en", set()),
+        ("nobody here", "en", set()),
+        ("", "en", set()),
+    ],
+)  # fmt: skip
+def test_names(text: str, language: str, found: set[str]) -> None:
+    known = names(text, language)
+    assert known == found
+    assert known <= set(normalize(text, language).split())  # they can be found again
 
 
 def test_a_row_of_each_errors_and_a_rate() -> None:
