@@ -33,7 +33,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,17 @@ class Watch(Reporter):
         return Times([b[0] - a[0] for a, b in pairs], [b[1] - a[1] for a, b in pairs])
 
 
-def theirs(args: argparse.Namespace, model: Model, rows: Sequence[Row], text_once: bool) -> Times:
-    """The loop of diffusers' scripts."""
+def theirs(
+    args: argparse.Namespace,
+    model: Model,
+    rows: Sequence[Row],
+    text_once: bool = False,
+    *,
+    lr: float = LR,
+    rank: int = RANK,
+    after: Callable[[int, Any], None] = lambda step, unet: None,
+) -> Times:
+    """The loop of diffusers' scripts; `after` each step, while no time is counted, is called."""
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.training_utils import cast_training_params
@@ -166,11 +175,11 @@ def theirs(args: argparse.Namespace, model: Model, rows: Sequence[Row], text_onc
     unet, vae = pipeline.unet, pipeline.vae
     torch.manual_seed(0)
     unet.add_adapter(
-        LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=LORA)
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=LORA)
     )
     cast_training_params(unet, dtype=torch.float32)
     weights = [p for p in unet.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=LR, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(weights, lr=lr, weight_decay=1e-2)
     unet, optimizer = accelerator.prepare(unet, optimizer)
     schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
 
@@ -191,7 +200,7 @@ def theirs(args: argparse.Namespace, model: Model, rows: Sequence[Row], text_onc
     for step in range(args.warmup + args.steps):
         batch = order.sample(list(rows), args.batch)
         began = now()
-        pixels = torch.stack([_pixels(row.path, model.side) for row in batch])
+        pixels = torch.stack([pixels_of(row.path, model.side) for row in batch])
         with torch.no_grad():
             encoded = vae.encode(pixels.to(device, dtype))
         latents = encoded.latent_dist.sample() if hasattr(encoded, "latent_dist") else encoded[0]
@@ -228,10 +237,11 @@ def theirs(args: argparse.Namespace, model: Model, rows: Sequence[Row], text_onc
             done.wall.append(ended[0] - began[0])
             done.cpu.append(ended[1] - began[1])
             done.encode.append((encoded_at[0] - began[0], encoded_at[1] - began[1]))
+        after(step + 1, unet)
     return done
 
 
-def _pixels(path: Path, side: int) -> torch.Tensor:
+def pixels_of(path: Path, side: int) -> torch.Tensor:
     """The scripts' transforms: resize the shorter side, cut the centre, scale to [-1, 1]."""
     image = open_image(path)
     scale = side / min(image.size)

@@ -1,0 +1,62 @@
+"""`mmtune train` in two processes, through the command line: training, comparison, report."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmtune.pipeline import COMPARISON
+from mmtune.train.log import read_log
+from tests.faults.test_kill import CASES, environment, settings
+
+ROOT = Path(__file__).parents[2]
+# Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def mmtune(cache: Path, *command: str, launcher: tuple[str, ...] = ()) -> str:
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "mmtune", *command],
+        env=environment(cache) | {"PYTHONPATH": str(ROOT)},
+        check=False, timeout=400, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def figures(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / COMPARISON).read_bytes())
+    del found["speed"]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", CASES)
+def test_two_processes_train_and_compare_as_one(tmp_path: Path, modality: str) -> None:
+    recipe, make, weights, extra = CASES[modality]
+    data = make(tmp_path / "data")
+    for out, launcher in (("one", ()), ("two", TWO)):
+        # Dropout's masks depend on how a batch is cut; all else may only round otherwise.
+        pairs = [*settings(data, tmp_path / out, extra), "lora.dropout=0"]
+        pairs = [pair for pair in pairs if pair != "lora.dropout=0.1"]
+        options = [f"--{pair}" for pair in pairs]
+        shown = mmtune(tmp_path / f"cache-{out}", "train", recipe, *options, launcher=launcher)
+        assert shown.count("report") == 1  # by one of them alone
+    one, two = (tmp_path / out / "run" for out in ("one", "two"))
+    losses = [[e["loss"] for e in read_log(r / "log.jsonl") if "loss" in e] for r in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    first, second = (load_file(run / "adapter" / weights) for run in (one, two))
+    assert first.keys() == second.keys()
+    assert all(torch.allclose(first[k], second[k], atol=1e-4) for k in first)
+    # What two wrote is what one process finds of the same adapter.
+    shared = figures(two)
+    mmtune(tmp_path / "cache-two", "evaluate", str(two), "--fresh")
+    assert figures(two) == shared
+    assert {path.name for path in one.iterdir()} == {path.name for path in two.iterdir()}
