@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmtune.image.base import DiffusionBase
 from mmtune.image.families import TextFamily
 from mmtune.image.objective import Objective
+from mmtune.image.recolour import Recolour
 from mmtune.train.task import Batch, Loss, Tensors
 
 KEYS = ("latents", "noise", "timesteps", "mask")
@@ -17,7 +18,7 @@ class Denoiser(nn.Module):
     """The UNet or transformer, called as its family calls it.
 
     At the noisiest `keep_layout` of the timesteps the target is what the denoiser predicts without
-    its adapters.
+    its adapters, in the brand's colours if `recolour` is set.
 
     Args:
         base: its denoiser is trained.
@@ -46,6 +47,7 @@ class Denoiser(nn.Module):
         self.dtype = base.dtype
         self.keep_layout = keep_layout
         self.guidance = guidance
+        self.recolour: Recolour | None = None
 
     def forward(self, batch: Batch) -> Loss:
         """Per-row squared errors, summed over the latent's elements.
@@ -59,11 +61,7 @@ class Denoiser(nn.Module):
         noise: Tensor = batch["noise"]
         timesteps: Tensor = batch["timesteps"]
         noisy = self.objective.noisy(latents, noise, timesteps).to(self.dtype)
-        conditions = {
-            name: value.to(self.dtype) if value.is_floating_point() else value
-            for name, value in batch.items()
-            if name not in KEYS
-        }
+        conditions = self._conditions(batch)
         predicted = self._predict(noisy, timesteps, self._embedded(conditions))
         target = self.objective.target(latents, noise, timesteps)
         if self.keep_layout:
@@ -72,7 +70,7 @@ class Denoiser(nn.Module):
             if bool(kept.any()):  # any() waits for a GPU: not where it's off
                 some = {name: values[kept] for name, values in conditions.items()}
                 target = target.clone()
-                target[kept] = self._without_adapters(noisy[kept], timesteps[kept], some)
+                target[kept] = self._layout(noisy[kept], timesteps[kept], some)
         errors = (predicted.float() - target).square()
         weights = self.objective.weights(timesteps)
         if "mask" not in batch:
@@ -81,6 +79,28 @@ class Denoiser(nn.Module):
             )
         mask = batch["mask"].expand_as(errors)
         return Loss((errors * mask).flatten(1).sum(1) * weights, mask.flatten(1).sum(1))
+
+    def _layout(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        predicted = self._without_adapters(noisy, timesteps, conditions)
+        if self.recolour is None:
+            return predicted
+        clean = self.objective.clean(predicted, noisy.float(), timesteps)
+        return self.objective.towards(self.recolour(clean), noisy.float(), timesteps)
+
+    @torch.no_grad()
+    def base_clean(self, batch: Batch) -> Tensor:
+        """The latents that the base without adapters predicts for a batch, float32."""
+        timesteps: Tensor = batch["timesteps"]
+        noisy = self.objective.noisy(batch["latents"], batch["noise"], timesteps).to(self.dtype)
+        predicted = self._without_adapters(noisy, timesteps, self._conditions(batch))
+        return self.objective.clean(predicted, noisy.float(), timesteps)
+
+    def _conditions(self, batch: Batch) -> Tensors:
+        return {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in batch.items()
+            if name not in KEYS
+        }
 
     def _embedded(self, conditions: Tensors) -> Tensors:
         if not self._text:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmtune.image.families import Family
     from mmtune.image.options import ImageOptions
 
+LEAST = 1e-4  # of a share that is divided by
 MODE_SCALE = 1.29  # s of arXiv 2403.03206, eq. 20, as in diffusers' scripts
 
 
@@ -36,6 +37,14 @@ class Objective(Protocol):
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """What the denoiser should predict."""
+        ...
+
+    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The latents that a prediction means."""
+        ...
+
+    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The prediction that means these latents."""
         ...
 
     def weights(self, timesteps: Tensor) -> Tensor:
@@ -122,6 +131,30 @@ class Diffusion:
         velocity: Tensor = self.schedule.get_velocity(latents, noise, timesteps)
         return velocity
 
+    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """From noise or velocity; arXiv 2202.00512, appendix D."""
+        alpha, sigma = self._mix(timesteps, noisy)
+        if self.kind == "sample":
+            return predicted
+        if self.kind == "epsilon":
+            return (noisy - sigma * predicted) / alpha.clamp(min=LEAST)
+        return alpha * noisy - sigma * predicted
+
+    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The inverse of `clean`."""
+        alpha, sigma = self._mix(timesteps, noisy)
+        if self.kind == "sample":
+            return latents
+        if self.kind == "epsilon":
+            return (noisy - alpha * latents) / sigma.clamp(min=LEAST)
+        return (alpha * noisy - latents) / sigma.clamp(min=LEAST)
+
+    def _mix(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Shares of latents and of noise in a noisy latent, [rows, 1, 1, 1]."""
+        signal = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps.long()]
+        signal = signal.view(-1, *[1] * (like.ndim - 1))
+        return signal.sqrt(), (1 - signal).sqrt()
+
     def weights(self, timesteps: Tensor) -> Tensor:
         """Min-SNR weight of each timestep; ones without `min_snr`."""
         from diffusers.training_utils import compute_snr
@@ -193,12 +226,23 @@ class Flow:
 
     def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """On the line between them."""
-        sigmas = (timesteps / self.steps).view(-1, *[1] * (latents.ndim - 1))
+        sigmas = self._sigmas(timesteps, latents)
         return (1.0 - sigmas) * latents + sigmas * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The line's direction."""
         return noise - latents
+
+    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The line's other end."""
+        return noisy - self._sigmas(timesteps, noisy) * predicted
+
+    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The inverse of `clean`."""
+        return (noisy - latents) / self._sigmas(timesteps, noisy).clamp(min=LEAST)
+
+    def _sigmas(self, timesteps: Tensor, like: Tensor) -> Tensor:
+        return (timesteps / self.steps).view(-1, *[1] * (like.ndim - 1))
 
     def weights(self, timesteps: Tensor) -> Tensor:
         """Ones."""

@@ -22,10 +22,12 @@ from mmtune.image.describe import StyleDescriptor
 from mmtune.image.families import TextFamily
 from mmtune.image.generate import Sampler, save_adapter
 from mmtune.image.lighter import lighter
+from mmtune.image.measures import evenly
 from mmtune.image.objective import objective_of
 from mmtune.image.options import ImageOptions
 from mmtune.image.pixels import open_image
 from mmtune.image.prompt import caption_of
+from mmtune.image.recolour import Recolour, fit_recolour
 from mmtune.image.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
 from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.metrics.style import StyleDistance, on_scale
@@ -44,6 +46,8 @@ ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
 FEW = 4  # test rows
+MOST_RECOLOURED = 64  # training rows that the brand's colours are read from
+MOST_DRAWS = 1000  # of a timestep, until it is one of the noisiest
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -124,9 +128,8 @@ class ImageTask:
             batch=options.sample_batch,
         )
         self._attach(config)
-        self.module: nn.Module = Denoiser(
-            base, self.objective, options.keep_layout, options.train_guidance
-        )
+        denoiser = Denoiser(base, self.objective, options.keep_layout, options.train_guidance)
+        self.module: nn.Module = denoiser
         self.monitor = Monitor("style_distance", higher_is_better=False)
         if config.train.gradient_checkpointing:
             base.denoiser.enable_gradient_checkpointing()
@@ -135,6 +138,8 @@ class ImageTask:
         self._folder = config.folder
         self._metric: StyleDistance | None = None
         self._scale: tuple[float, float] | None = None
+        if options.keep_layout:
+            denoiser.recolour = self._recolour(denoiser)
 
     def _attach(self, config: RunConfig) -> None:
         from diffusers.training_utils import cast_training_params
@@ -321,15 +326,39 @@ class ImageTask:
         total = units = 0.0
         for seed in range(LOSS_DRAWS):
             for chosen in self._batches(rows):
-                examples = [Example(row, (self._latent(row, 0), self._text(row))) for row in chosen]
-                stored = iter(self.features.get([p for e in examples for p in e.parts]))
-                tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
                 draws = [Draw(seed, FIXED_EPOCH, row.id) for row in chosen]
-                batch = self.collate(examples, tensors, draws)
-                loss = self.module({k: v.to(self.base.device) for k, v in batch.items()})
+                loss = self.module(self._fixed(chosen, draws))
                 total += float(loss.total.sum())
                 units += float(loss.units.sum())
         return total / units
+
+    def _fixed(self, rows: Sequence[Row], draws: Sequence[Draw]) -> Batch:
+        """Rows as they are, neither mirrored nor without their caption."""
+        examples = [Example(row, (self._latent(row, 0), self._text(row))) for row in rows]
+        stored = iter(self.features.get([p for e in examples for p in e.parts]))
+        tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
+        batch = self.collate(examples, tensors, draws)
+        return {name: values.to(self.base.device) for name, values in batch.items()}
+
+    def _recolour(self, denoiser: Denoiser) -> Recolour:
+        """From what the base predicts at the timesteps whose layout is kept."""
+
+        def noisy_draw(row: Row, batch: Batch) -> Draw:
+            tokens = self.family.tokens(batch["latents"].shape[1:])
+            for seed in range(MOST_DRAWS):
+                draw = Draw(seed, FIXED_EPOCH, row.id)
+                step = torch.tensor([self.objective.draw(draw, tokens)])
+                if bool(self.objective.noisiest(step, self.options.keep_layout, tokens)):
+                    break
+            return draw
+
+        def pairs() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+            for rows in self._batches(evenly(self._brand, MOST_RECOLOURED)):
+                first = self._fixed(rows, [Draw(0, FIXED_EPOCH, row.id) for row in rows])
+                batch = self._fixed(rows, [noisy_draw(row, first) for row in rows])
+                yield denoiser.base_clean(batch), batch["latents"], batch.get("mask")
+
+        return fit_recolour(pairs())
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         groups: dict[str, list[Row]] = {}

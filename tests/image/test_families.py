@@ -21,6 +21,7 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.hashing import hash_tensors
 from mmtune.image import MODALITY
 from mmtune.image.base import DiffusionBase, load_base
+from mmtune.image.denoiser import Denoiser
 from mmtune.image.families import FAMILIES
 from mmtune.image.generate import WEIGHTS, ImagePredictor, Sampler, generator_of, probe_output
 from mmtune.image.objective import objective_of
@@ -230,8 +231,12 @@ def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> N
     tokens = plain.family.tokens(batch["latents"].shape)
     noisy = plain.objective.noisiest(batch["timesteps"], 0.5, tokens)
     assert 0 < noisy.sum() < len(rows)
+    assert isinstance(kept.module, Denoiser)
     usual, found = plain.module(batch).total, kept.module(batch).total
     assert torch.equal(found[~noisy], usual[~noisy])
+    assert (found[noisy] > 1e-4 * usual[noisy]).all()  # the brand's colours
+    kept.module.recolour = None
+    found = kept.module(batch).total
     # An adapter that changes nothing is what it should be.
     assert (found[noisy] < 1e-4 * usual[noisy]).all()
     for name, parameter in kept.module.named_parameters():

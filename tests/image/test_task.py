@@ -10,6 +10,7 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
+from mmtune.image.denoiser import Denoiser
 from mmtune.image.stages import text_part
 from mmtune.image.task import ImageTask, held_out
 from mmtune.train.draw import Draw
@@ -74,14 +75,30 @@ def test_only_lora_trains_and_gets_gradients(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sdxl", "sd"])
 @torch.no_grad()
-def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> None:
+def test_noisy_steps_can_keep_the_layout_of_the_base(tmp_path: Path, kind: str) -> None:
     plain, kept = make(tmp_path, kind), make(tmp_path, kind, keep_layout="0.5")
     rows = list(plain._brand)
     noisy = torch.tensor([Draw(0, 0, row.id).integer("timestep", 1000) >= 500 for row in rows])
     assert 0 < noisy.sum() < len(rows)
     usual, found = losses(plain, rows).total, losses(kept, rows).total
     assert torch.equal(found[~noisy], usual[~noisy])
-    assert (found[noisy] < 1e-8).all()  # an adapter that changes nothing is what it should be
+    # The base's own prediction, in the brand's colours.
+    module = kept.module
+    assert isinstance(module, Denoiser)
+    assert module.recolour is not None
+    batch = kept._fixed(rows, [Draw(0, 0, row.id) for row in rows])
+    base, t = module.base_clean(batch), batch["timesteps"]
+    added = kept.objective.noisy(batch["latents"], batch["noise"], t)
+    predicted, target = (
+        kept.objective.towards(each, added, t) for each in (base, module.recolour(base))
+    )
+    wanted = (predicted - target).square().flatten(1).sum(1)
+    found = module(batch).total
+    torch.testing.assert_close(found[noisy], wanted[noisy], rtol=1e-3, atol=1e-3)
+    assert (found[noisy] > 1e-2).all()
+    # Without them an adapter that changes nothing is what it should be.
+    module.recolour = None
+    assert (losses(kept, rows).total[noisy] < 1e-8).all()
     for name, parameter in kept.module.named_parameters():
         if "lora_B" in name:
             parameter.fill_(0.1)
