@@ -1,4 +1,4 @@
-"""What tells one hand from another in a small picture: statistics of colour, edge and line.
+"""What tells one hand from another in a small picture: statistics of palette, edge and line.
 
 The statistics are fixed; a linear map that recipes/starter_icons/style.py fits makes them of use:
 it divides by how much they vary among pictures of one style (within-class covariance
@@ -7,6 +7,7 @@ normalization, Hatch et al., Interspeech 2006). Its weights are in assets/style-
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,9 @@ SIDE = 64  # pixels of its input
 FILE = "model.safetensors"
 WHITE = 0.05  # darkest that any channel of the ground may be, below 1
 SCALES = (1, 2, 4)  # pixels that are averaged before edges are taken
+# Steps of each channel in a palette. Grids of several sizes have their corners at different
+# colours, so that two colours which one of them takes for the same stand apart in another.
+GRIDS = (5, 6, 7)
 
 
 class StyleNet(nn.Module):
@@ -90,8 +94,7 @@ def _colours(x: Tensor, ink: Tensor) -> list[Tensor]:
     maps = [light, high - low, red, green, blue, high, low]
     found = [_histogram(m, 0, 1, 12, ink) for m in maps]
     found += [_histogram(m, -1, 1, 13, ink) for m in (red - green, (red + green) / 2 - blue)]
-    cells = (x * 5).long().clamp(max=4)
-    found.append(_counts(cells[:, 0] * 25 + cells[:, 1] * 5 + cells[:, 2], 125, ink))
+    found += [_palette(x, steps, ink) for steps in GRIDS]
     # Shading from top to bottom.
     half = SIDE // 2
     upper, lower = (
@@ -138,14 +141,6 @@ def _edges(y: Tensor, w: Tensor) -> list[Tensor]:
     mean = F.avg_pool2d(y, 3, 1)
     spread = (F.avg_pool2d(y * y, 3, 1) - mean**2).clamp(min=0).sum(1).sqrt()
     found.append(_histogram((spread + 1e-3).log10(), -3, 0, 12, centre))
-    # Which lightness stands beside which, in both orders (Haralick 1973).
-    cells = (light * 8).long().clamp(max=7)
-    for first, second, weight in (
-        (cells[:, :, 1:], cells[:, :, :-1], w[:, :, 1:]),
-        (cells[:, 1:], cells[:, :-1], w[:, 1:]),
-    ):
-        high, low = torch.maximum(first, second), torch.minimum(first, second)
-        found.append(_counts(high * 8 + low, 64, weight))
     return found
 
 
@@ -158,6 +153,26 @@ def _histogram(values: Tensor, low: float, high: float, bins: int, weight: Tenso
     found = torch.zeros(len(values), bins, device=values.device)
     found.scatter_add_(1, index, ((1 - share) * weight).flatten(1))
     found.scatter_add_(1, index + 1, (share * weight).flatten(1))
+    return _shares(found)
+
+
+def _palette(x: Tensor, steps: int, weight: Tensor) -> Tensor:
+    """Shares of colours, as square roots, [n, steps**3].
+
+    A pixel is shared out to the eight corners around it in a grid over the colour cube (trilinear
+    interpolation), so that a small change of colour is a small change of shares.
+    """
+    place = x * (steps - 1)
+    below = place.floor().clamp(0, steps - 2)
+    share, index = place - below, below.long()
+    found = torch.zeros(len(x), steps**3, device=x.device)
+    for corner in itertools.product((0, 1), repeat=3):
+        part, cell = weight, torch.zeros_like(index[:, 0])
+        for channel, up in enumerate(corner):
+            near = share[:, channel]
+            part = part * (near if up else 1 - near)
+            cell = cell * steps + index[:, channel] + up
+        found.scatter_add_(1, cell.flatten(1), part.flatten(1))
     return _shares(found)
 
 

@@ -14,6 +14,7 @@ import json
 import random
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,10 +59,10 @@ def words(slug: str) -> str:
     return slug.replace("-", " ")
 
 
-def install(folder: Path) -> Path:
-    """`npm install` the six sets into `folder`; returns the directory that holds them."""
+def install(folder: Path, sets: Iterable[str] = STYLES) -> Path:
+    """`npm install` the sets into `folder`; returns the directory that holds them."""
     where = folder / "node_modules" / "@iconify-json"
-    missing = [s for s in STYLES if not (where / s / "icons.json").exists()]
+    missing = [s for s in sets if not (where / s / "icons.json").exists()]
     if missing:
         npm = shutil.which("npm")
         if npm is None:

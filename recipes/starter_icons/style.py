@@ -1,6 +1,6 @@
 """Fit the style encoder of assets/style-encoder, and say how well it tells a style it never saw.
 
-    python recipes/starter_icons/style.py --work runs/starter_icons [--leave-one-out]
+    python recipes/starter_icons/style.py --work runs/starter_icons [--leave-one-out | --others]
 
 Six icon sets draw the same things. How much the statistics of a picture
 (mmtune/image/style_net.py) vary within a set is what things, and not hands, make of them; so is
@@ -12,6 +12,9 @@ With --leave-one-out it is fitted six times, each time without one set and witho
 concepts of concepts.json. Then each icon of those concepts in the set left out looks for its
 nearest neighbour among all six sets' icons of the 118 other concepts: right if that is of its own
 set. Chance is one in six.
+
+With --others it asks about four more sets, on which nothing was chosen: 119 icons of each, drawn at
+random, among themselves and the same icons of the six.
 """
 
 from __future__ import annotations
@@ -32,6 +35,15 @@ from mmtune.image.style_net import FILE, StyleNet, statistics
 OUT = HERE.parents[1] / "assets" / "style-encoder"
 # Flags, clocks and signs are the same in all sets; people of other skins are the same five times.
 SKIPPED = ("skin-tone", "flag", "clock", "keycap", "oclock", "thirty", "button", "japanese")
+# So are people at their trades, of whom a random choice would hold many.
+PEOPLE = ("man-", "men-", "person", "people", "family", "couple", "kiss")
+# Further npm packages, and which of the six is of the same hand and is left out for it.
+OTHERS = {
+    "emojione-v1": "emojione",
+    "fluent-emoji": "fluent-emoji-flat",
+    "flat-color-icons": None,
+    "streamline-emojis": None,
+}
 SHRINK = 0.01  # of the covariance towards its diagonal
 POWER = 0.6  # of the variance that is divided by; 0.5 would whiten
 LEAST = 1e-3  # deviation of a statistic
@@ -125,32 +137,68 @@ def fit(clean: np.ndarray, rough: np.ndarray, style: np.ndarray) -> StyleNet:
     return net
 
 
-def nearest_style(
-    queries: Tensor, gallery: Tensor, style: np.ndarray, concept: np.ndarray
-) -> np.ndarray:
-    """The style of each query's nearest neighbour in the gallery that shows another concept."""
-    same = torch.from_numpy(concept[:, None] == concept[None])
-    return style[(queries @ gallery.T).masked_fill(same, -2).argmax(1).numpy()]
+def nearest(queries: Tensor, gallery: Tensor, asked: np.ndarray, concept: np.ndarray) -> np.ndarray:
+    """Where in the gallery each query's nearest neighbour of another concept is, int64 (queries,).
+
+    `asked` and `concept` are the concepts of the queries and of the gallery.
+    """
+    same = torch.from_numpy(asked[:, None] == concept[None])
+    return (queries @ gallery.T).masked_fill(same, -2).argmax(1).numpy()
+
+
+def asked_about(data: dict[str, np.ndarray]) -> np.ndarray:
+    """Which icons no fit that is measured may see, bool (n,)."""
+    # A set may draw one picture for two names, of which only one is in concepts.json.
+    asked = {picture.tobytes() for picture in data["pixels"][data["test"]]}
+    return np.array([picture.tobytes() in asked for picture in data["pixels"]])
 
 
 def leave_one_out(data: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """Accuracy on each set by an encoder that never saw it, nor the concepts it is asked about."""
     clean, rough = describe(data["pixels"])
-    assert np.isfinite(clean).all()
-    assert np.isfinite(rough).all()
-    test = np.flatnonzero(data["test"])
+    test, known = np.flatnonzero(data["test"]), asked_about(data)
     style, concept = data["style"][test], data["concept"][test]
     figures: dict[str, dict[str, float]] = {"as drawn": {}, "roughened": {}}
     for s, name in enumerate(STYLES):
-        rows = np.flatnonzero(~data["test"] & (data["style"] != s))
+        rows = np.flatnonzero(~known & (data["style"] != s))
         net = fit(clean[rows], rough[rows], data["style"][rows])
         gallery = embedded(net, clean[test])
         for kind, of in (("as drawn", clean), ("roughened", rough)):
-            found = nearest_style(embedded(net, of[test]), gallery, style, concept)
+            found = style[nearest(embedded(net, of[test]), gallery, concept, concept)]
             figures[kind][name] = float((found == s)[style == s].mean())
     for of_sets in figures.values():
         of_sets["mean"] = float(np.mean(list(of_sets.values())))
     return figures
+
+
+def others(data: dict[str, np.ndarray], npm: Path) -> dict[str, dict[str, float]]:
+    """Accuracy on sets that had no part in any choice, by encoders that never saw their hand."""
+    clean, rough = describe(data["pixels"])
+    concepts = json.loads((HERE / "concepts.json").read_text())["concepts"]
+    where, known = install(npm, OTHERS), asked_about(data)
+    figures: dict[str, dict[str, float]] = {"as drawn": {}, "roughened": {}}
+    for name, twin in OTHERS.items():
+        icon_set = json.loads((where / name / "icons.json").read_text())
+        names = [n for n in icon_set["icons"] if not any(s in n for s in (*SKIPPED, *PEOPLE))]
+        names = [n for n in names if n not in concepts]
+        picked = np.random.default_rng(0).choice(names, len(concepts), replace=False)
+        own = dict(zip(("as drawn", "roughened"), describe(drawn(icon_set, picked)), strict=True))
+        # The six sets' numbers, without the twin's; -1 is the set asked about.
+        rest = data["style"] != (list(STYLES).index(twin) if twin else -1)
+        rows, shown = np.flatnonzero(~known & rest), np.flatnonzero(data["test"] & rest)
+        net = fit(clean[rows], rough[rows], data["style"][rows])
+        gallery = embedded(net, np.concatenate([own["as drawn"], clean[shown]]))
+        style = np.concatenate([np.full(len(picked), -1), data["style"][shown]])
+        # Each icon of the set asked about is a concept of its own; the six's are others.
+        concept = np.concatenate([np.arange(len(picked)), np.full(len(shown), -1)])
+        for kind, of in own.items():
+            found = style[nearest(embedded(net, of), gallery, np.arange(len(picked)), concept)]
+            figures[kind][name] = float((found == -1).mean())
+    return figures
+
+
+def drawn(icon_set: dict, names: np.ndarray) -> np.ndarray:
+    return np.stack([picture for n in names if (picture := draw(icon_set, n)) is not None])
 
 
 def embedded(net: StyleNet, of: np.ndarray) -> Tensor:
@@ -165,6 +213,7 @@ def main() -> None:
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--leave-one-out", action="store_true", help="measure; writes no weights")
+    parser.add_argument("--others", action="store_true", help="measure on four more sets")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -173,13 +222,15 @@ def main() -> None:
     began = time.process_time()
     if args.leave_one_out:
         print(json.dumps(leave_one_out(data), indent=1))
+    elif args.others:
+        print(json.dumps(others(data, args.npm or args.work / "npm"), indent=1))
     else:
         from safetensors.torch import save_file
 
         # Every set, and the starter's concepts too: what is shipped should know all it can.
         net = fit(*describe(data["pixels"]), data["style"])
         args.out.mkdir(parents=True, exist_ok=True)
-        # Half precision: an embedding changes by less than a thousandth.
+        # Half precision: cosines change by less than a thousandth.
         save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, args.out / FILE)
         print(args.out / FILE)
     print(f"{time.process_time() - began:.0f} s of CPU")

@@ -91,6 +91,15 @@ def test_a_mirror_image_has_the_same_style() -> None:
     assert float((statistics(x)[0] - statistics(x)[3]).abs().mean()) > 0.05
 
 
+def test_near_colours_have_near_statistics() -> None:
+    """What shading or noise moves over the bound of a cell is no other style."""
+    x = torch.ones(3, 3, SIDE, SIDE)
+    for i, red in enumerate((0.399, 0.401, 0.7)):
+        x[i, :, 16:48, 16:48] = torch.tensor([red, 0.2, 0.3])[:, None, None]
+    found = statistics(x)
+    assert float((found[0] - found[1]).norm()) < 0.2 * float((found[0] - found[2]).norm())
+
+
 def test_pictures_without_ink_give_numbers() -> None:
     blank = torch.ones(2, 3, SIDE, SIDE)
     blank[1] = 0
