@@ -48,7 +48,7 @@ def speech(folder: Path) -> Path:
     return run
 
 
-def image(folder: Path, rank: int = 4) -> Path:
+def image(folder: Path, rank: int = 4, strength: float = 5.0) -> Path:
     """Eight captions with three seeds each: more images than fit a batch."""
     data = tiny.brand(folder / "data", 12)
     config = tiny.config(
@@ -57,7 +57,7 @@ def image(folder: Path, rank: int = 4) -> Path:
         backbone="starter:style",
     )  # fmt: skip
     run = _written(config)
-    adapter = adapters.make(run / "adapter", KIND, r=rank)
+    adapter = adapters.make(run / "adapter", KIND, strength=strength, r=rank)
     dataset = check(data, find_modality("image"), config.data, settings=config.task)
     read_card(adapter).model_copy(update={"dataset": dataset.fingerprint}).write(adapter)
     return run

@@ -11,11 +11,20 @@ from mmtune.adapters.card import Card
 from tests.image import tiny
 
 
-def make(folder: Path, kind: str, *, base: str = "", text: bool = False, **lora: Any) -> Path:
+def make(
+    folder: Path,
+    kind: str,
+    *,
+    base: str = "",
+    text: bool = False,
+    strength: float = 5.0,
+    **lora: Any,
+) -> Path:
     """A LoRA that does something, with its card: B is random, not zero.
 
     Args:
         text: whether it also adapts the text encoders.
+        strength: what a random B is multiplied by.
         lora: settings of `peft.LoraConfig`; by default rank 4, alpha 2, the family's own targets.
     """
     from diffusers.training_utils import _collate_lora_metadata
@@ -42,7 +51,7 @@ def make(folder: Path, kind: str, *, base: str = "", text: bool = False, **lora:
                 if "magnitude" in name:
                     value *= 1 + 0.2 * torch.rand(value.shape)
                 elif "lora_B" in name:
-                    value *= 5
+                    value *= strength
     loaded.pipeline.save_lora_weights(
         folder,
         **{f"{name}_lora_layers": get_peft_model_state_dict(m) for name, m in models.items()},
