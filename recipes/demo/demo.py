@@ -66,7 +66,7 @@ def main() -> None:
         against["retention"] = options.general_speech
     speech = run("terminology", "terminology", out, **against)
     brand = make_brand(out / "openmoji")
-    image = run("brand_style", "brand_style", out, data=brand, scales=[1.0])
+    image = run("brand_style", "brand_style", out, data=brand)
 
     report = out / "report.html"
     write_report(report, [speech.comparison, image.comparison], [speech.folder, image.folder])
