@@ -166,7 +166,8 @@ class _Loop:
             self._load_weights(self.best_weights)
             if self.snapshots.most and not self.snapshots.holds(state.best_step):
                 self._keep(state.best_step, state.best)
-        self.accelerator.end_training()
+        # Not `end_training`, which parts the processes: they share the comparison too.
+        self.accelerator.wait_for_everyone()
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
 
     def _epochs(self, stop: StopRequest) -> None:
