@@ -66,7 +66,8 @@ def main() -> None:
         against["retention"] = options.general_speech
     speech = run("terminology", "terminology", out, **against)
     brand = make_brand(out / "openmoji")
-    image = run("brand_style", "brand_style", out, data=brand)
+    few: dict[str, object] = {"scales": [0.5, 0.75, 1.0], "scale_images": 8}
+    image = run("brand_style", "brand_style", out, data=brand, **few)
 
     report = out / "report.html"
     write_report(report, [speech.comparison, image.comparison], [speech.folder, image.folder])
