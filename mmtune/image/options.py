@@ -39,8 +39,8 @@ class ImageOptions(Section):
     logit_mean: float = 0.0
     logit_std: Annotated[float, Field(gt=0)] = 1.0
     train_guidance: Annotated[float, Field(ge=0)] = 1.0  # FLUX.1 [dev]: its input while it trains
-    # The noisiest share of the timesteps, which learns what the base itself predicts, in the brand's
-    # colours: there the layout is decided, and a style should leave it alone.
+    # The noisiest share of the timesteps, which learns what the base itself predicts, in the
+    # brand's colours: there the layout is decided, and a style should leave it alone.
     keep_layout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
     sample_batch: Annotated[int, Field(ge=1)] = 16  # images sampled at once
