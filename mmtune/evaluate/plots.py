@@ -348,7 +348,7 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
         y_ticks=frame.y_ticks(),
         lines=lines,
         marks=marks,
-        labels=[Label(frame.across(0.14), frame.down(0.06), "as sure as right")],
+        labels=[Label(frame.across(0.03), frame.down(0.92), "dotted: as sure as right")],
         keys=list(models),
         note="; ".join(told) + "; below the dotted line is too sure",
     )
