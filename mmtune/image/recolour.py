@@ -23,7 +23,7 @@ class Recolour:
     """An affine map of a latent's channels, the same at every position.
 
     Attributes:
-        weight: [channels, channels], float32.
+        weight: [channels, channels], float32, on the device of what it was fitted on.
         bias: [channels].
     """
 
@@ -32,8 +32,8 @@ class Recolour:
 
     def __call__(self, latents: Tensor) -> Tensor:
         """Of [rows, channels, h, w], float32."""
-        weight, bias = self.weight.to(latents.device), self.bias.to(latents.device)
-        return torch.einsum("oc,rchw->rohw", weight, latents) + bias[:, None, None]
+        mapped = torch.einsum("oc,rchw->rohw", self.weight, latents)
+        return mapped + self.bias[:, None, None]
 
 
 def fit_recolour(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Recolour:
@@ -56,7 +56,7 @@ def fit_recolour(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Recol
     wanted: list[Tensor] = []
     for first, second, mask in pairs:
         x, y = (t.double().movedim(1, -1).flatten(0, -2).cpu() for t in (first, second))
-        seen = slice(None) if mask is None else mask.flatten().cpu() > 0.5
+        seen = slice(None) if mask is None else mask.flatten().cpu() > 0
         given.append(x[seen])
         wanted.append(y[seen])
     if not sum(map(len, given)):
@@ -72,4 +72,4 @@ def fit_recolour(pairs: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Recol
     gain = (wished / mapped.clamp(min=TINY)).sqrt().clamp(1.0, MOST_GAIN)
     ground = x.median(0).values
     bias = goal + weight @ (ground - centre) - gain * (weight @ ground)
-    return Recolour((gain * weight).float(), bias.float())
+    return Recolour((gain * weight).float().to(first.device), bias.float().to(first.device))

@@ -343,8 +343,7 @@ class ImageTask:
     def _recolour(self, denoiser: Denoiser) -> Recolour:
         """From what the base predicts at the timesteps whose layout is kept."""
 
-        def noisy_draw(row: Row, batch: Batch) -> Draw:
-            tokens = self.family.tokens(batch["latents"].shape[1:])
+        def noisy_draw(row: Row, tokens: int) -> Draw:
             for seed in range(MOST_DRAWS):
                 draw = Draw(seed, FIXED_EPOCH, row.id)
                 step = torch.tensor([self.objective.draw(draw, tokens)])
@@ -354,8 +353,11 @@ class ImageTask:
 
         def pairs() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
             for rows in self._batches(evenly(self._brand, MOST_RECOLOURED)):
-                first = self._fixed(rows, [Draw(0, FIXED_EPOCH, row.id) for row in rows])
-                batch = self._fixed(rows, [noisy_draw(row, first) for row in rows])
+                [stored] = self.features.get(
+                    [self._latent(rows[0], 0)]
+                )  # of a batch, all are alike
+                tokens = self.family.tokens(_latent(stored, Draw(0, FIXED_EPOCH, "")).shape)
+                batch = self._fixed(rows, [noisy_draw(row, tokens) for row in rows])
                 yield denoiser.base_clean(batch), batch["latents"], batch.get("mask")
 
         return fit_recolour(pairs())

@@ -13,8 +13,8 @@ concepts of concepts.json. Then each icon of those concepts in the set left out 
 nearest neighbour among all six sets' icons of the 118 other concepts: right if that is of its own
 set. Chance is one in six.
 
-With --others it asks about four more sets, on which nothing was chosen: 119 icons of each, drawn at
-random, among themselves and the same icons of the six.
+With --others it asks about four more sets, by which no statistic was chosen: 119 icons of each,
+drawn at random, among themselves and the same icons of the six.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def leave_one_out(data: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 
 def others(data: dict[str, np.ndarray], npm: Path) -> dict[str, dict[str, float]]:
-    """Accuracy on sets that had no part in any choice, by encoders that never saw their hand."""
+    """Accuracy on sets by which no statistic was chosen, by encoders that never saw their hand."""
     clean, rough = describe(data["pixels"])
     concepts = json.loads((HERE / "concepts.json").read_text())["concepts"]
     where, known = install(npm, OTHERS), asked_about(data)

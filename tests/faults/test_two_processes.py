@@ -14,11 +14,10 @@ from safetensors.torch import load_file
 
 from mmtune.pipeline import COMPARISON
 from mmtune.train.log import read_log
+from tests.evaluate.test_processes import TWO
 from tests.faults.test_kill import CASES, environment, settings
 
 ROOT = Path(__file__).parents[2]
-# Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
 
 def mmtune(cache: Path, *command: str, launcher: tuple[str, ...] = ()) -> str:
