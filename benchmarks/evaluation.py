@@ -2,10 +2,11 @@
 
     python benchmarks/evaluation.py --data TEST.jsonl --adapter runs/dialect --rows 100 --repeats 3
 
-The same clips are heard by the base and by the adapter: padded to 30 s, greedy, float32, without
-times. All sides take turns in one process on the same threads, another one first in each repeat;
-ratios are of one repeat's times, and the table has their median and range. Loading and merging are
-in no time, reading the files is in every one. WER is normalized alike.
+The same clips are heard by the base and by the adapter: padded to 30 s, greedy, without times, on
+the accelerator if there is one. All sides take turns in one process on the same threads, another
+one first in each repeat; ratios are of one repeat's times, and the table has their median and
+range. Loading and merging are in no time, reading the files is in every one. WER is normalized
+alike.
 
 - mmtune: what `mmtune evaluate` asks of its predictor; nothing is taken from a cache. A clip is
   encoded once for both where the adapter leaves the encoder alone, rows of like length are decoded
@@ -44,7 +45,9 @@ from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.wer import WordErrors
 from mmtune.modality import find_modality
+from mmtune.precision import DTYPES
 from mmtune.predict import Prediction, Request, Stat
+from mmtune.processes import this_process
 from mmtune.quiet import quiet
 from mmtune.speech.audio import SAMPLE_RATE, read_row
 from mmtune.speech.base import load_base, resolve_base
@@ -61,9 +64,9 @@ ENCODER = "the encoder alone"
 SMALL = 0.01  # deviation of a random LoRA's B
 
 
-def ours(base: str, adapter: Path) -> Side:
+def ours(base: str, adapter: Path, dtype: torch.dtype) -> Side:
     """Both models in one call, as `mmtune.speech.compare` asks them."""
-    loaded = load_base(base, torch.device("cpu"), torch.float32)
+    loaded = load_base(base, this_process().device, dtype)
     predictor = SpeechPredictor(loaded, {ADAPTER: adapter})
 
     def run(rows: Sequence[Row]) -> Texts:
@@ -74,9 +77,9 @@ def ours(base: str, adapter: Path) -> Side:
     return run
 
 
-def encoder_alone(base: str) -> Callable[[Sequence[Row]], None]:
+def encoder_alone(base: str, dtype: torch.dtype) -> Callable[[Sequence[Row]], None]:
     """Reads and encodes each clip once, as `ours` does first."""
-    loaded = load_base(base, torch.device("cpu"), torch.float32)
+    loaded = load_base(base, this_process().device, dtype)
     stage = AudioStage(loaded, "padded", None)
     features = Features({NAME: stage}, None)
 
@@ -90,21 +93,20 @@ def encoder_alone(base: str) -> Callable[[Sequence[Row]], None]:
 class Pipelines:
     """transformers' pipelines of the base, and of the adapter merged as PEFT documents it."""
 
-    def __init__(self, base: str, adapter: Path) -> None:
+    def __init__(self, base: str, adapter: Path, dtype: torch.dtype) -> None:
         from peft import PeftModel
 
+        self.dtype = dtype
         folder = resolve_base(base)
         merged = PeftModel.from_pretrained(self._load(folder), str(adapter)).merge_and_unload()
         self.pipes = [self._pipe(folder, model) for model in (self._load(folder), merged)]
 
-    @staticmethod
-    def _load(folder: Path | str) -> Any:
+    def _load(self, folder: Path | str) -> Any:
         from transformers import WhisperForConditionalGeneration
 
-        return WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        return WhisperForConditionalGeneration.from_pretrained(folder, dtype=self.dtype)
 
-    @staticmethod
-    def _pipe(folder: Path | str, model: Any) -> Any:
+    def _pipe(self, folder: Path | str, model: Any) -> Any:
         from transformers import WhisperProcessor, pipeline
 
         processor = WhisperProcessor.from_pretrained(folder)
@@ -113,7 +115,7 @@ class Pipelines:
             model=model.eval(),
             tokenizer=processor.tokenizer,
             feature_extractor=processor.feature_extractor,
-            device="cpu",
+            device=this_process().device,
         )
 
     def side(self, language: str, batch: int) -> Side:
@@ -207,6 +209,13 @@ def alike(texts: dict[str, Texts]) -> str:
     return "Transcripts that are mmtune's own, letter by letter: " + "; ".join(parts) + "."
 
 
+def machine() -> str:
+    """The accelerator's name, or the processor's."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
+
+
 def main() -> None:
     """Run all sides in turns, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -217,9 +226,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16, help="of transformers in batches")
     parser.add_argument("--language", default="en", help="of multilingual bases")
+    parser.add_argument("--precision", choices=list(DTYPES), default="fp32", help="of all sides")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     quiet_libraries()
+    dtype = DTYPES[options.precision]
     rows = some_rows(options.data, options.rows)
     with tempfile.TemporaryDirectory() as scratch:
         adapter = (
@@ -227,9 +238,9 @@ def main() -> None:
             if options.adapter is not None
             else small_adapter(options.base, Path(scratch) / "adapter")
         )
-        theirs = Pipelines(options.base, adapter)
+        theirs = Pipelines(options.base, adapter, dtype)
         sides = {
-            OURS: ours(options.base, adapter),
+            OURS: ours(options.base, adapter, dtype),
             THEIRS: theirs.side(options.language, 1),
             f"transformers, batches of {options.batch}": theirs.side(
                 options.language, options.batch
@@ -237,7 +248,7 @@ def main() -> None:
         }
     torch.set_num_threads(options.threads)
     timed: dict[str, Callable[[Sequence[Row]], Texts | None]] = {
-        **sides, ENCODER: encoder_alone(options.base)
+        **sides, ENCODER: encoder_alone(options.base, dtype)
     }  # fmt: skip
     for side in timed.values():
         side(rows[:1])  # what is made at the first use is in no time
@@ -256,7 +267,7 @@ def main() -> None:
     named = "a random LoRA" if options.adapter is None else str(options.adapter)
     print(
         f"\n{options.base} with {named}, {len(rows)} rows, {options.repeats} repeats, "
-        f"{options.threads} threads, {platform.processor() or platform.machine()}; {versions}\n"
+        f"{options.precision}, {options.threads} threads, {machine()}; {versions}\n"
     )
     print(table(rows, ordered, seconds, cpu, options.language))
     print(f"\n{alike(ordered)}")

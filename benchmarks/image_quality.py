@@ -135,7 +135,8 @@ def our_curve(
     args: argparse.Namespace, model: Model, held_out: HeldOut, root: Path, keep_layout: float | None
 ) -> Curve:
     """The recipe, from an empty cache."""
-    given = {"base": model.name, "data": str(args.data), "validate_every": "100000"}
+    given = {"base": model.name, "data": str(args.data), "precision": args.precision}
+    given["validate_every"] = "100000"
     given |= {} if keep_layout is None else {"keep_layout": str(keep_layout)}
     config = load_recipe("brand_style", given)
     curve = Curve("mmtune" if keep_layout is None else f"mmtune, keep_layout {keep_layout:g}")

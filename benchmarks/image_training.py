@@ -42,7 +42,7 @@ import numpy as np
 import torch
 from PIL import Image
 from shrunk import NATIVE, SHRINK, make, pictures, share
-from timing import spread
+from timing import finish, spread
 
 from mmtune.config import build
 from mmtune.data.cache import PrefixCache
@@ -91,8 +91,7 @@ class Times:
 
 def now() -> tuple[float, float]:
     """The clock and this process's CPU time, when the accelerator has finished."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    finish()
     return time.perf_counter(), time.process_time()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
+from mmtune.image.base import pick_device
 from mmtune.quiet import quiet
 from mmtune.resources import resource
 
@@ -92,12 +93,14 @@ def tokenizer() -> Any:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
 
 
-def make(kind: str, shrink: int, folder: Path) -> None:
-    """Save a pipeline with random weights."""
+def make(kind: str, shrink: int, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Save a pipeline with random weights; drawn by the accelerator where there is one."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
     torch.manual_seed(0)
-    words, made = tokenizer(), parts(kind, shrink)
+    words = tokenizer()
+    with pick_device():
+        made = {name: part.to(dtype) for name, part in parts(kind, shrink).items()}
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+import torch
+
 T = TypeVar("T")
 
 
@@ -24,7 +26,14 @@ def in_turns(
         for name in [*names[turn:], *names[:turn]]:
             wall, cpu = time.perf_counter(), time.process_time()
             result = sides[name]()
+            finish()
             yield name, result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def finish() -> None:
+    """Wait until the accelerator, if there is one, has done what it was asked for."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:

@@ -191,7 +191,7 @@ def load_base(
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
     with guarded("loading the base", lambda: lighter_base(quantized)):
-        quantize(getattr(pipeline, family.denoiser_name), quantized, device, dtype)
+        quantize(getattr(pipeline, family.denoiser_name), quantized, device)
         pipeline.to(device)
     return DiffusionBase(
         name=base,

@@ -101,6 +101,29 @@ def test_gradients_are_those_on_the_widened_weights(tmp_path: Path, kind: str, d
         torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_a_step_keeps_less_than_on_the_base_in_full(tmp_path: Path, kind: str) -> None:
+    """Neither wide weights nor what lies between stay for the backward pass."""
+    kept = {}
+    for name, base in (("small", int8(kind)), ("plain", tiny.loaded(kind))):
+        side = str(SIDE if kind == "sd3" else base.resolution)
+        data = tiny.brand(tmp_path / name)
+        config = tiny.config(tiny.saved(kind), data, tmp_path, resolution=side)
+        dataset = check(MODALITY.prepare(config), MODALITY, config.data)
+        task = ImageTask(config, dataset, base, None)
+        sizes: list[int] = []
+
+        def count(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel() * tensor.element_size())
+            return tensor
+
+        batch = batch_of(task, list(task._brand)[:2])
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            task.module(batch).total.sum()
+        kept[name] = sum(sizes)
+    assert kept["small"] < kept["plain"]
+
+
 def test_an_adapter_trained_in_int8_is_a_plain_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +171,50 @@ def test_an_adapter_trained_in_int8_is_a_plain_one(
     assert drawn["none"].size == drawn["int8"].size
     assert drawn["none"].tobytes() != drawn["int8"].tobytes()
     assert drawn["int8"].info["quantize"] == "int8"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="4-bit layers need an NVIDIA GPU")
+@pytest.mark.parametrize("kind", ["sd", "sd3"])
+def test_four_bits_hold_the_base_and_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    import bitsandbytes as bnb
+
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    gpu = torch.device("cuda", 0)
+    plain = load_base(str(tiny.saved(kind)), gpu, torch.bfloat16)
+    small = load_base(str(tiny.saved(kind)), gpu, torch.bfloat16, "nf4")
+    assert small.hashes == plain.hashes
+    layers = linears(small)
+    assert layers.keys() == linears(plain).keys()
+    assert all(isinstance(layer.weight, bnb.nn.Params4bit) for layer in layers.values())
+    expected, found = probe_output(plain).float(), probe_output(small).float()
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.5
+
+    data = tiny.brand(tmp_path / "brand")
+    side = str(SIDE if kind == "sd3" else plain.resolution)
+    over = {"resolution": side, "epochs": "3", "quantize": "nf4", "copy_seeds": "0"}
+    result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs", **over))
+    adapter = result.folder / "adapter"
+    assert read_card(adapter).base_hash == tiny.loaded(kind).fingerprint
+    tensors = load_file(adapter / WEIGHTS)
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert all(bool(t.isfinite().all()) for t in tensors.values())
+    assert any(t.abs().max() > 0 for name, t in tensors.items() if ".lora_B." in name)
+    log = read_log(result.folder / "log.jsonl")
+    checked = [entry["validation"]["loss"] for entry in log if "validation" in entry]
+    assert min(checked[1:]) < checked[0]
+    [path] = generate(
+        ["red ball"],
+        tmp_path / "drawn",
+        base=str(tiny.saved(kind)),
+        adapter=adapter,
+        steps=2,
+        guidance=2.0,
+        quantize="nf4",
+    )
+    assert path.is_file()
 
 
 def test_what_this_machine_cannot_do_is_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
