@@ -26,7 +26,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.memory import Doing, Need, gauge_of, guarded
 from mmtune.precision import choose
-from mmtune.processes import this_process
+from mmtune.processes import make_accelerator, this_process
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.train.draw import Draw
 from mmtune.train.interrupt import Interrupted, StopRequest
@@ -116,11 +116,8 @@ class _Loop:
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
         device = this_process().device
-        precision = choose(options.precision, device)
-        self.accelerator = Accelerator(
-            mixed_precision="no" if precision == "fp32" else precision,
-            log_with=options.tracker,
-            project_dir=str(folder),
+        self.accelerator = make_accelerator(
+            choose(options.precision, device), log_with=options.tracker, project_dir=str(folder)
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 def options(**values: object) -> TrainOptions:
     base = {"epochs": 3, "batch_size": 8, "lr": 0.05, "checkpoint_every": 2, "warmup": 0.1}
-    return TrainOptions.model_validate(base | values)
+    # Whatever this machine would choose: sums are compared to the last digits.
+    return TrainOptions.model_validate(base | {"precision": "fp32"} | values)
 
 
 def final(task: ToyTask) -> dict[str, torch.Tensor]:
@@ -148,6 +149,16 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(two)
     assert two == pytest.approx(one, rel=1e-5)
+
+
+def test_runs_of_different_precision_follow_each_other_in_one_python(tmp_path: Path) -> None:
+    found = {}
+    for number, precision in enumerate(("fp32", "bf16", "fp32")):
+        fit(ToyTask(), rows(16), [], options(precision=precision), tmp_path / str(number))
+        found[number] = losses(tmp_path / str(number))
+    assert found[0] == found[2]
+    assert found[1] != found[0]
+    assert found[1] == pytest.approx(found[0], rel=0.05)
 
 
 class Copy(Reporter):
