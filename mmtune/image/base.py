@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError, first_line
-from mmtune.hashing import hash_json, hash_tensors
+from mmtune.hashing import hash_json
 from mmtune.image.families import FAMILIES, Family, family_class
+from mmtune.image.identity import part_hashes
 from mmtune.image.lighter import lighter_base
 from mmtune.image.options import Quantize
 from mmtune.image.quantize import quantize, require
@@ -36,7 +37,7 @@ class DiffusionBase:
         pipeline: the diffusers pipeline, frozen, in evaluation mode.
         family: what its kind of pipeline does in its own way.
         hashes: of weights and configuration, by part (`unet` or `transformer`, `vae`, `text`,
-            `scheduler`), as they were before the denoiser was quantized.
+            `scheduler`), as they stand in the files, whatever number format they are held in.
         quantized: how the denoiser's linear layers are stored.
     """
 
@@ -175,8 +176,10 @@ def load_base(
     try:
         # Safetensors only: a pickled checkpoint can run code.
         with quiet():
-            pipeline = getattr(diffusers, kind).from_pretrained(
-                source, dtype=dtype, use_safetensors=True, **family.load, **lacking
+            cls = getattr(diffusers, kind)
+            folder = source if isinstance(source, Path) else Path(_fetch(cls, source, lacking))
+            pipeline = cls.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, **family.load, **lacking
             )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         raise BaseModelError(
@@ -184,9 +187,7 @@ def load_base(
             f"complete the file that it names (as safetensors), or {STARTER_HINT}",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    # Of the weights as they are in the files, so that an adapter's base is the same however it is
-    # held in memory.
-    hashes = _hashes(pipeline, family.denoiser_name)
+    hashes = part_hashes(pipeline, family.denoiser_name, folder)
     for part in PARTS:
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
@@ -204,6 +205,11 @@ def load_base(
     )
 
 
+def _fetch(cls: Any, repo: str, lacking: Mapping[str, None]) -> Any:
+    # What `from_pretrained` would do, and where it then lies.
+    return cls.download(repo, use_safetensors=True, **lacking)
+
+
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
     for part in PARTS:
         if not (index.get(part) or [None])[0]:
@@ -217,38 +223,3 @@ def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
                 f"{folder / part} holds no .safetensors file: its weights are missing",
                 f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
             )
-
-
-def _hashes(pipeline: Any, denoiser: str) -> dict[str, str]:
-    def part(name: str) -> str:
-        model = getattr(pipeline, name, None)
-        if model is None:
-            return ""
-        config = model.config if isinstance(model.config, dict) else model.config.to_dict()
-        facts = {k: v for k, v in config.items() if not k.startswith("_") and "version" not in k}
-        return hash_json([json.loads(json.dumps(facts, default=str)), _weights(model)])
-
-    def vocabulary(name: str) -> list[Any]:
-        tokenizer = getattr(pipeline, name, None)
-        if tokenizer is None:
-            return []
-        template = getattr(tokenizer, "chat_template", None)
-        facts = [tokenizer.get_vocab(), tokenizer.model_max_length]
-        return facts if template is None else [*facts, template]
-
-    text = [part("text_encoder"), part("text_encoder_2")]
-    text += [hash_json([vocabulary("tokenizer"), vocabulary("tokenizer_2")])]
-    if hasattr(pipeline, "text_encoder_3"):
-        text += [part("text_encoder_3"), hash_json(vocabulary("tokenizer_3"))]
-    zeros = bool(pipeline.config.get("force_zeros_for_empty_prompt", False))
-    scheduler = {k: v for k, v in pipeline.scheduler.config.items() if k != "_diffusers_version"}
-    return {
-        denoiser: part(denoiser),
-        "vae": part("vae"),
-        "text": hash_json([*text, zeros]),
-        "scheduler": hash_json(json.loads(json.dumps(scheduler, default=str))),
-    }
-
-
-def _weights(model: Any) -> str:
-    return hash_tensors(model.state_dict().items())

@@ -439,6 +439,7 @@ def _facts(
         "guidance": f"{guidance:g}",
         "base": base.name,
         "base_hash": base.fingerprint,
+        "dtype": str(base.dtype).removeprefix("torch."),
         "adapter": ", ".join(str(path) for path in on),
         "adapter_version": ", ".join(versions),
         "weight": ", ".join(f"{weight:g}" for weight in on.values()) or "0",

@@ -41,6 +41,35 @@ def test_loads_frozen_and_hashes_weights(kind: str, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", ["sdxl", "sd3"])
+def test_the_same_base_in_every_number_format_and_in_shards(kind: str, tmp_path: Path) -> None:
+    base = tiny.loaded(kind)
+    for dtype in (torch.bfloat16, torch.float16):
+        assert load_base(str(tiny.saved(kind)), CPU, dtype).hashes == base.hashes
+    shards = tmp_path / "shards"
+    tiny.pipeline(kind).save_pretrained(shards, max_shard_size="100KB")
+    assert len(list((shards / base.family.denoiser_name).glob("*.safetensors"))) > 1
+    # A variant beside them isn't loaded.
+    other = shards / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    other.write_bytes(b"other weights")
+    assert load_base(str(shards), CPU, torch.float32).hashes == base.hashes
+
+
+def test_a_base_from_the_hub_is_the_one_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the hub's client stores it, once it is fetched."""
+    repo = tmp_path / "models--someone--icons"
+    shutil.copytree(tiny.saved("sd"), repo / "snapshots" / "1")
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("1")
+    for module in ("huggingface_hub.constants", "diffusers.utils.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    base = load_base("someone/icons", CPU, torch.float32)
+    assert base.hashes == tiny.loaded("sd").hashes
+
+
 def refusal(base: str) -> str:
     with pytest.raises(BaseModelError) as error:
         load_base(base, CPU, torch.float32)

@@ -166,7 +166,7 @@ def test_a_picture_says_how_it_was_made_and_that_a_model_made_it(tmp_path: Path)
 
     one = adapters.make(tmp_path / "one", "sd")
     two = adapters.make(tmp_path / "two", "sd", r=2, target_modules=["conv1"])
-    settings = {"base": str(tiny.saved("sd")), "steps": 2, "guidance": 1.5}
+    settings = {"base": str(tiny.saved("sd")), "steps": 2, "guidance": 1.5, "precision": "fp32"}
     given = {one: 0.7, two: 0.5}
     out = tmp_path / "out"
     paths = generate(["rød bold"], out, adapter=given, seeds=(0, 3), grid=True, **settings)
@@ -177,6 +177,7 @@ def test_a_picture_says_how_it_was_made_and_that_a_model_made_it(tmp_path: Path)
     assert (said["prompt"], said["seed"]) == ("rød bold", "3")
     assert (said["steps"], said["guidance"], said["base"]) == ("2", "1.5", settings["base"])
     assert said["base_hash"] == tiny.loaded("sd").fingerprint
+    assert said["dtype"] == "float32"
     versions = [f"brand@{hash_file(a / WEIGHTS)[:16]}*{w:g}" for a, w in ((one, 0.7), (two, 0.5))]
     assert said["adapter_version"] == ", ".join(versions)
     for path in paths:
