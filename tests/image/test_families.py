@@ -186,7 +186,10 @@ def test_latents_decode_to_what_the_autoencoder_saw(kind: str, tmp_path: Path) -
         guidance_scale=0.0 if kind == "z-image" else 1.0,
         callback_on_step_end=put,
     ).images
-    assert decoded.tobytes() == expected.tobytes()
+    # Scaled and scaled back: a value may round to the next level.
+    levels = np.asarray(decoded, dtype=int) - np.asarray(expected, dtype=int)
+    assert np.abs(levels).max() <= 1
+    assert (levels != 0).mean() < 0.01
     assert ("std" in stored) == base.family.posterior
 
 

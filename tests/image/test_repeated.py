@@ -82,7 +82,10 @@ def test_output_and_gradients_are_those_of_256_tokens(
         assert (ours_.grad is None) == (theirs_.grad is None)
         if ours_.grad is not None:
             scale = float(theirs_.grad.abs().max()) or 1.0
-            torch.testing.assert_close(ours_.grad / scale, theirs_.grad / scale, rtol=0, atol=near)
+            # Sums over 256 tokens round otherwise than 256 times one, and on every processor.
+            torch.testing.assert_close(
+                ours_.grad / scale, theirs_.grad / scale, rtol=0, atol=3 * near
+            )
     assert any("add_k_proj" in name and bool(p.grad.any()) for name, p in small)
     # One token that counts once is something else.
     with torch.no_grad():
