@@ -64,6 +64,8 @@ def test_what_was_a_telephone_once(tmp_path: Path) -> None:
     (finding,) = findings(tmp_path / "c.flac", up, 48_000)
     assert "claims 48000 Hz" in finding.message
     assert findings(tmp_path / "d.wav", noise(0, 3.0)) == []
+    assert findings(tmp_path / "e.wav", speech, channel="Telephone") == []  # so does its row
+    assert kinds(findings(tmp_path / "e.wav", speech, channel="studio"))[0][0] == "narrowband"
 
 
 def test_real_speech_is_neither_clipped_nor_narrow(tmp_path: Path) -> None:
