@@ -116,9 +116,12 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
+            lacking: dict[str, list[str]] = {}
             for gate in unmet(suite, config) if suite is not None else ():
+                lacking.setdefault(str(gate.needs), []).append(gate.name)
+            for setting, names in lacking.items():
                 reporter.note(
-                    f"suite      {gate.name!r} will not be known: {gate.needs} is not set"
+                    f"suite      {setting} is not set: not known will be {', '.join(names)}"
                 )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
