@@ -252,6 +252,9 @@ def test_the_command_writes_checks_and_tells(
     assert facts["passed"] is False
     assert facts["faults"]
     assert not list(tmp_path.glob(".wrong*"))
+    assert "rounds the weights" not in told.out
+    assert export(adapter, out, *flags, "--precision", "bf16") == 1
+    assert "bf16 rounds the weights, and 100% of the clips" in capsys.readouterr().out
 
 
 def test_without_an_engine_nothing_is_called_proved(

@@ -6,7 +6,7 @@ Nothing heavy is imported here: whisper.cpp's own process imports this package t
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import MappingProxyType
@@ -77,9 +77,7 @@ def export(request: Export) -> Exported:
             parity.write(request.to, facts | {"checked": False, "passed": None, "notes": notes})
             return Exported(request.to, request.format, {}, notes)
         found = _compare(request, merged, material, precision)
-    if request.check is not None and found.allowed > parity.LIMITS[precision].points:
-        few = f"{found.words} words are few: one of them is {found.allowed:.2f} points of WER"
-        notes = (*notes, few)
+    notes = (*notes, *_remarks(request, found))
     parity.write(request.to, facts | found.record() | {"notes": notes})
     return Exported(
         request.to,
@@ -94,6 +92,21 @@ def export(request: Export) -> Exported:
         failed="; ".join(found.faults),
         table=found.table(),
     )
+
+
+def _remarks(request: Export, found: Parity) -> Iterator[str]:
+    from mmtune.speech.export.parity import LIMITS
+
+    limits = LIMITS[found.precision]
+    if request.check is not None and found.allowed > limits.points:
+        yield f"{found.words} words are few: one of them is {found.allowed:.2f} points of WER"
+    if found.faults and found.exported.same is not None and limits.identical is None:
+        others = [each for each in PRECISIONS[request.format] if each != found.precision]
+        yield (
+            f"{found.precision} rounds the weights, and {1 - found.identical:.0%} of the clips "
+            "were heard otherwise: look at them in PARITY.json, check with more clips, or take "
+            f"--precision {others[0]}"
+        )
 
 
 def _precision(request: Export) -> str:
