@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
@@ -151,14 +152,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return value
 
 
-def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of all settings of `model`."""
+def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """The type of each setting of `model`, by dotted name."""
+    found: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section) and kind is not Section:
-            yield from leaves(kind, f"{prefix}{name}.")
+            found |= leaves(kind, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            found[f"{prefix}{name}"] = kind
+    return found
+
+
+def parse(text: str, kind: Any) -> Any:
+    """What the command line's `text` means for a setting of a type.
+
+    Words and paths are taken as they stand (`2024`, `#ffffff`, `my #1 folder`); all else is YAML.
+
+    Args:
+        kind: as annotated; an optional one takes "null", "~" and nothing for None.
+    """
+    kinds = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
+    if all(each in {str, Path, NoneType} for each in kinds):
+        return None if NoneType in kinds and text in {"", "~", "null"} else text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text  # the type says what is wrong with it
 
 
 def resolve(key: str, known: Sequence[str]) -> str:
@@ -224,25 +244,33 @@ def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) 
 
     modality = find_modality(str(values.get("modality", "")), source)
     options = modality.options
-    known = [n for n in leaves(RunConfig) if n != "task"]
-    known += [f"task.{n}" for n in leaves(options)]
+    kinds = {n: kind for n, kind in leaves(RunConfig).items() if n != "task"}
+    kinds |= {f"task.{n}": kind for n, kind in leaves(options).items()}
+    known = list(kinds)
+    given = {resolve(key, known): (key, text) for key, text in overrides.items()}
     merged = {key: value for key, value in values.items() if key != "bases"}
     base = overrides.get("base", merged.get("base"))
     merged = merge(merged, (values.get("bases") or {}).get(base, {}))
-    for key, text in overrides.items():
-        merged = merge(merged, nest(resolve(key, known), yaml.safe_load(text)))
+    for name, (_, text) in given.items():
+        merged = merge(merged, nest(name, parse(text, kinds[name])))
     merged.setdefault("name", merged.get("recipe"))
     try:
         task = options.model_validate(merged.get("task") or {})
     except ValidationError as error:
-        raise _explain(error, source, known, "task.") from None
+        raise _explain(error, source, known, given, "task.") from None
     try:
         return RunConfig.model_validate({**merged, "task": task})
     except ValidationError as error:
-        raise _explain(error, source, known, "") from None
+        raise _explain(error, source, known, given, "") from None
 
 
-def _explain(error: ValidationError, source: str, known: Sequence[str], prefix: str) -> ConfigError:
+def _explain(
+    error: ValidationError,
+    source: str,
+    known: Sequence[str],
+    given: Mapping[str, tuple[str, str]],
+    prefix: str,
+) -> ConfigError:
     errors = [(_setting(e["loc"], known, prefix), e) for e in error.errors()]
     name, first = errors[0]
     if first["type"] == "extra_forbidden":
@@ -255,6 +283,9 @@ def _explain(error: ValidationError, source: str, known: Sequence[str], prefix: 
         )
     # A setting of several types has an error for each of them.
     wrong = " or: ".join(e["msg"] for where, e in errors if where == name)
+    if name in given:
+        key, text = given[name]
+        return ConfigError(f"--{key} {text} ({name}): {wrong}", "correct this value")
     return ConfigError(f"{source}: {name} = {first['input']!r}: {wrong}", "correct this value")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmtune.config import build, merge, nest, read_yaml
+from mmtune.config import RunConfig, build, leaves, merge, nest, read_yaml, resolve
 from mmtune.errors import ConfigError
 
 RECIPE = {
@@ -94,8 +96,33 @@ def test_nest_makes_one_leaf(parts: list[str], value: int) -> None:
     ],
 )
 def test_a_setting_of_several_types_is_named_by_its_name(key: str, value: str, wrong: str) -> None:
-    with pytest.raises(ConfigError, match=rf"x: (task|lora)\.\w+ = \S+: .*{wrong}"):
+    asked = rf"^--{key} {re.escape(value)} \((task|lora)\.\w+\): .*{wrong}"
+    with pytest.raises(ConfigError, match=asked):
         build(RECIPE, "x", {key: value})
+    section, name = resolve(key, [*leaves(RunConfig), "task.encoder_layers"]).split(".")
+    with pytest.raises(ConfigError, match=rf"^x: {section}\.{name} = \S+: .*{wrong}"):
+        build(merge(RECIPE, {section: {name: yaml.safe_load(value)}}), "x", {})
     assert (
         build(RECIPE, "x", {"encoder_layers": "all"}).task.model_dump()["encoder_layers"] == "all"
     )
+
+
+@given(st.text(min_size=1).filter(lambda text: text not in {"~", "null"}))
+@example("2024")
+@example("my #1 folder")
+@example("@brand: new")
+@example("[a, b")
+@example("no")
+def test_paths_and_words_are_taken_as_they_stand(text: str) -> None:
+    config = build(RECIPE, "x", {"data": text, "name": text, "tracker": text})
+    assert (config.data.path, config.name, config.train.tracker) == (Path(text), text, text)
+
+
+def test_a_colour_and_a_phrase_can_be_given() -> None:
+    words = {"background": "#00ff00", "trigger": "style: flat", "palette": "['#ff0000']"}
+    task = build(RECIPE | {"modality": "image"}, "x", words).task.model_dump()
+    assert task["background"] == "#00ff00"
+    assert task["trigger"] == "style: flat"
+    assert task["palette"] == ("#ff0000",)
+    with pytest.raises(ConfigError, match=r"^--scales \[1 \(train\.scales\)"):
+        build(RECIPE, "x", {"scales": "[1"})
