@@ -101,7 +101,7 @@ def measures(
             gap = GroupGap(WordErrors(language), numbers)
             members = [item for some in large for item in some]
             yield measure(gap, f"test, by {label}", members)
-    for kind in TIMED, f"{GENERAL} {TIMED}", other_windows(options):
+    for kind in f"test {TIMED}", f"{GENERAL} {TIMED}", other_windows(options):
         if some := [item for item in items if item.kind == kind]:
             yield measure(WordErrors(language), kind, some)
     damaged = [item for item in items if item.kind.startswith(f"{DEGRADED}: ")]

@@ -57,7 +57,7 @@ def probes(
     some = {kind: _some(items, kind, options.probes) for kind in ("test", GENERAL)}
     if options.beams == 1:
         timed = predictor.variant(TIMED)
-        found += _again(timed, active, some["test"], TIMED)
+        found += _again(timed, active, some["test"], f"test {TIMED}")
         found += _again(timed, active, some[GENERAL], f"{GENERAL} {TIMED}")
     windows: Windows = "trimmed" if options.score_windows == "padded" else "padded"
     others = predictor.variant(windows)

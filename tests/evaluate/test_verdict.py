@@ -63,7 +63,7 @@ def helpful(**over: Measure) -> Comparison:
         "general": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
         "general insertions": measure("false insertions", "general speech", (0, 0, 0), 200),
         "silence": measure("hallucinated words/min", "non-speech", (-3.0, -5.0, -1.0), 40),
-        "times": measure("WER", "with times", (-0.2, -0.3, -0.1), 40),
+        "times": measure("WER", "test with times", (-0.2, -0.3, -0.1), 40),
         "general times": measure("WER", "general speech with times", (0.01, -0.04, 0.06), 40),
         "windows": measure("WER", "test, trimmed windows", (-0.5, -1.0, -0.05), 40),
     }
