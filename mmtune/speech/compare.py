@@ -16,6 +16,8 @@ from mmtune.hashing import hash_json, hash_text
 from mmtune.metrics.terms import TermCounter
 from mmtune.metrics.variants import STRICT, Variants
 from mmtune.modality import find_modality
+from mmtune.precision import choose
+from mmtune.processes import this_process
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
@@ -24,7 +26,7 @@ from mmtune.speech.lora import MARKER
 from mmtune.speech.measures import FEW_SPEAKERS, measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor
+from mmtune.speech.predictor import SpeechPredictor, load_for
 from mmtune.speech.probes import PROBED, probes
 from mmtune.speech.robustness import degraded
 from mmtune.speech.systems import beside, heard_beside
@@ -195,7 +197,7 @@ def _asked(
 
     def opened() -> SpeechPredictor:
         return SpeechPredictor(
-            config.base,
+            load_for(config.base, config.train.precision),
             adapters,
             windows=options.score_windows,
             options=search,
@@ -209,6 +211,7 @@ def _asked(
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
             },
+            "precision": choose(config.train.precision, this_process().device),
             "windows": options.score_windows,
             "options": vars(search),
             "language": options.language,

@@ -258,10 +258,11 @@ def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[Spee
     """Other speech with the words that the base hears in it, so that it goes on hearing them."""
     if not rows:
         return []
-    from mmtune.speech.predictor import SpeechPredictor
+    from mmtune.speech.predictor import SpeechPredictor, load_for
 
     assert isinstance(config.task, SpeechOptions)
-    predictor = SpeechPredictor(config.base, {}, language=config.task.language)
+    base = load_for(config.base, config.train.precision)
+    predictor = SpeechPredictor(base, {}, language=config.task.language)
     heard = predictor.predict([Request(row, {}) for row in rows])
     made = []
     for i, (row, prediction) in enumerate(zip(rows, heard, strict=True)):

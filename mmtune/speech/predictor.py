@@ -67,7 +67,7 @@ class SpeechPredictor:
         options: DecodeOptions | None = None,
         language: str | None = None,
     ) -> None:
-        self.base = _load(base) if isinstance(base, str) else base
+        self.base = load_for(base) if isinstance(base, str) else base
         found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
         cut = min((layer for layer in found if layer is not None), default=None)
         self.features = features or Features({NAME: AudioStage(self.base, windows, cut)}, None)
@@ -229,11 +229,12 @@ def _key(row: Row) -> tuple[str, ...]:
     return (row.id, str(row.path), *map(repr, speech))
 
 
-def _load(base: str) -> WhisperBase:
+def load_for(base: str, precision: str = "auto") -> WhisperBase:
+    """A base on this process's device, in a precision (see `mmtune.precision.choose`)."""
     from mmtune.precision import DTYPES, choose
 
     device = this_process().device
-    return load_base(base, device, DTYPES[choose("auto", device)])
+    return load_base(base, device, DTYPES[choose(precision, device)])
 
 
 def _trained_language(adapters: Mapping[str, Path]) -> str | None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
-from mmtune.config import LoraOptions, RunConfig
+from mmtune.config import LoraOptions, RunConfig, TrainOptions
 from mmtune.data.check import Dataset, check
 from mmtune.evaluate.compare import Comparison, Measure
 from mmtune.evaluate.suite import load_suite
@@ -16,8 +17,9 @@ from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.wer import WordErrors
 from mmtune.modality import find_modality
+from mmtune.precision import DTYPES
 from mmtune.predict import Prediction
-from mmtune.speech.compare import compare, divide_terms, headline, retention_rows
+from mmtune.speech.compare import _asked, compare, divide_terms, headline, retention_rows
 from mmtune.speech.options import SpeechOptions
 from mmtune.speech.rows import SpeechRow
 from mmtune.speech.synthesize import make_plan, synthesize
@@ -68,7 +70,11 @@ def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 
 def config(options: SpeechOptions) -> RunConfig:
-    return RunConfig(recipe="terminology", modality="speech", name="t", base=TINY, task=options)
+    # In bf16 even a change that is hardly one shows in the confidences.
+    exact = TrainOptions(precision="fp32")
+    return RunConfig(
+        recipe="terminology", modality="speech", name="t", base=TINY, train=exact, task=options
+    )
 
 
 @needs_speech
@@ -86,7 +92,7 @@ def test_every_measure_of_the_recipe_is_there(
         ("false insertions", "test"): len(test),
         ("WER", "general speech"): len(dataset.rows),
         ("false insertions", "general speech"): len(dataset.rows),
-        ("WER", "with times"): 2,
+        ("WER", "test with times"): 2,
         ("WER", "general speech with times"): 2,
         ("WER", "test, padded windows"): 2,
         ("hallucinated words/min", "non-speech"): 2,
@@ -313,3 +319,17 @@ def test_with_everything_on(
     assert "real time" in html
     monkeypatch.setattr("mmtune.speech.compare.SpeechPredictor", None)  # no model is loaded again
     assert compare(config(options), dataset, tmp_path).to_json() == comparison.to_json()
+
+
+@needs_speech
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_comparison_hears_in_the_precision_of_training(
+    tmp_path: Path, precision: Literal["fp32", "bf16"]
+) -> None:
+    make_adapter(tmp_path / "adapter", 1)
+    settings = config(SpeechOptions())
+    settings = settings.model_copy(update={"train": TrainOptions(precision=precision)})
+    asked, _ = _asked(settings, SpeechOptions(), tmp_path, ())
+    other, _ = _asked(config(SpeechOptions()), SpeechOptions(), tmp_path, ())
+    assert asked.predictor.base.model.dtype == DTYPES[precision]
+    assert (asked.fingerprint == other.fingerprint) == (precision == "fp32")
