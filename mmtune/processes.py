@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +22,25 @@ def this_process() -> Any:
     from accelerate import PartialState
 
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return PartialState(cpu=launched and not torch.accelerator.is_available())
+    on_cpus = launched and not torch.accelerator.is_available()
+    if on_cpus:
+        _part_at_exit()
+    return PartialState(cpu=on_cpus)
+
+
+@cache
+def _part_at_exit() -> None:
+    # Gloo's threads must have ended when Python takes the process down: else it now and then
+    # aborts ("terminate called without an active exception") after all is done, and the launcher
+    # reports a failure. NCCL may wait for a process that has died, and is left to itself.
+    atexit.register(_part)
+
+
+def _part() -> None:
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def make_accelerator(precision: str, **given: Any) -> Accelerator:
