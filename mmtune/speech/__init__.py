@@ -104,14 +104,11 @@ class SpeechModality:
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's decoder."""
-        from mmtune.precision import DTYPES, choose
-        from mmtune.processes import this_process
-        from mmtune.speech.base import load_base
+        from mmtune.speech.base import load_for
         from mmtune.speech.task import SpeechTask
 
         assert isinstance(config.task, SpeechOptions)
-        device = this_process().device
-        base = load_base(config.base, device, DTYPES[choose(config.train.precision, device)])
+        base = load_for(config.base, config.train.precision)
         recompute = config.train.gradient_checkpointing
         return SpeechTask(base, config.lora, config.task, cache, config.train.seed, recompute)
 

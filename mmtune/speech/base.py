@@ -211,6 +211,15 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     )
 
 
+def load_for(base: str, precision: str = "auto") -> WhisperBase:
+    """As `load_base`, on this process's device, in a precision (see `mmtune.precision.choose`)."""
+    from mmtune.precision import DTYPES, choose
+    from mmtune.processes import this_process
+
+    device = this_process().device
+    return load_base(base, device, DTYPES[choose(precision, device)])
+
+
 @contextmanager
 def _without_bars() -> Iterator[None]:
     # transformers draws a progress bar for each load, over whatever the terminal shows.

@@ -18,6 +18,7 @@ from mmtune.metrics.variants import STRICT, Variants
 from mmtune.modality import find_modality
 from mmtune.precision import choose
 from mmtune.processes import this_process
+from mmtune.speech.base import load_for
 from mmtune.speech.decode import SPOKEN, DecodeOptions
 from mmtune.speech.heard import GENERAL, Active, Item, hear
 from mmtune.speech.kept import examples, write_predictions
@@ -26,7 +27,7 @@ from mmtune.speech.lora import MARKER
 from mmtune.speech.measures import FEW_SPEAKERS, measures, reliability, speed_of
 from mmtune.speech.normalize import normalize
 from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor, load_for
+from mmtune.speech.predictor import SpeechPredictor
 from mmtune.speech.probes import PROBED, probes
 from mmtune.speech.robustness import degraded
 from mmtune.speech.systems import beside, heard_beside

@@ -258,7 +258,8 @@ def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[Spee
     """Other speech with the words that the base hears in it, so that it goes on hearing them."""
     if not rows:
         return []
-    from mmtune.speech.predictor import SpeechPredictor, load_for
+    from mmtune.speech.base import load_for
+    from mmtune.speech.predictor import SpeechPredictor
 
     assert isinstance(config.task, SpeechOptions)
     base = load_for(config.base, config.train.precision)

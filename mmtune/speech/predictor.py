@@ -17,9 +17,8 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.hashing import hash_json
 from mmtune.predict import Prediction, Request
-from mmtune.processes import this_process
 from mmtune.speech.audio import span_of
-from mmtune.speech.base import WhisperBase, load_base
+from mmtune.speech.base import WhisperBase, load_for
 from mmtune.speech.decode import (
     AT_ONCE,
     PACE,
@@ -227,14 +226,6 @@ def _key(row: Row) -> tuple[str, ...]:
     names = ("language", "prompt", "task")
     speech = (*(getattr(row, name, None) for name in names), span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
-
-
-def load_for(base: str, precision: str = "auto") -> WhisperBase:
-    """A base on this process's device, in a precision (see `mmtune.precision.choose`)."""
-    from mmtune.precision import DTYPES, choose
-
-    device = this_process().device
-    return load_base(base, device, DTYPES[choose(precision, device)])
 
 
 def _trained_language(adapters: Mapping[str, Path]) -> str | None:
