@@ -177,7 +177,10 @@ def load_base(
         # Safetensors only: a pickled checkpoint can run code.
         with quiet():
             cls = getattr(diffusers, kind)
-            folder = source if isinstance(source, Path) else Path(_fetch(cls, source, lacking))
+            if isinstance(source, Path):
+                folder = source
+            else:  # what `from_pretrained` would do; but here it is known where the files are
+                folder = Path(cls.download(source, use_safetensors=True, **lacking))
             pipeline = cls.from_pretrained(
                 folder, dtype=dtype, use_safetensors=True, **family.load, **lacking
             )
@@ -203,11 +206,6 @@ def load_base(
         dtype=dtype,
         quantized=quantized,
     )
-
-
-def _fetch(cls: Any, repo: str, lacking: Mapping[str, None]) -> Any:
-    # What `from_pretrained` would do, and where it then lies.
-    return cls.download(repo, use_safetensors=True, **lacking)
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
