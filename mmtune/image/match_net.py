@@ -3,7 +3,7 @@
 Of a picture the outlines and where its colours lie are described, much as histograms of oriented
 gradients do (Dalal and Triggs, CVPR 2005): lines of a thing are alike in most hands. That, and a
 bag of words and letters, are brought into one space, trained contrastively as CLIP is (Radford et
-al., 2021) but on icons and their names only (recipes/starter_icons/match.py). The weights are in
+al., 2021) but on icons and their names only (tools/starter/match.py). The weights are in
 assets/prompt-match.
 """
 

@@ -1,6 +1,6 @@
 """What tells one hand from another in a small picture: statistics of palette, edge and line.
 
-The statistics are fixed; a linear map that recipes/starter_icons/style.py fits makes them of use:
+The statistics are fixed; a linear map that tools/starter/style.py fits makes them of use:
 it divides by how much they vary among pictures of one style (within-class covariance
 normalization, Hatch et al., Interspeech 2006). Its weights are in assets/style-encoder.
 """

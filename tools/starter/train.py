@@ -1,7 +1,7 @@
 """The U-Net: trains on the icons, can be stopped anywhere, and exports a pipeline.
 
-    python recipes/starter_icons/train.py --work runs/starter_icons --minutes 90
-    python recipes/starter_icons/train.py --work runs/starter_icons --export assets/starter-icons
+    python tools/starter/train.py --work runs/starter --minutes 90
+    python tools/starter/train.py --work runs/starter --export assets/starter-icons
 
 Repeating the first command resumes. `--warm-start assets/starter-icons` begins a new run at
 the weights of an exported pipeline, with a fresh optimizer.
@@ -294,7 +294,7 @@ def export(work: Path, source: Path, to: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument(
         "--from", dest="source", type=Path, default=ASSETS, help="a pipeline whose VAE to use"

@@ -1,7 +1,7 @@
 """Train the prompt matcher of assets/prompt-match, and say how well it finds captions.
 
-    python recipes/starter_icons/match.py --work runs/starter_icons --leave-out openmoji
-    python recipes/starter_icons/match.py --work runs/starter_icons
+    python tools/starter/match.py --work runs/starter --leave-out openmoji
+    python tools/starter/match.py --work runs/starter
 
 Nine icon sets of npm's draw the same things in different hands. A picture's vector
 (mmtune/image/match_net.py) is drawn to the vector of its own name among the names of all things.
@@ -359,7 +359,7 @@ def _splits() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--seconds", type=float, default=60, help="of processor time")

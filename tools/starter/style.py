@@ -1,6 +1,6 @@
 """Fit the style encoder of assets/style-encoder, and say how well it tells a style it never saw.
 
-    python recipes/starter_icons/style.py --work runs/starter_icons [--leave-one-out | --others]
+    python tools/starter/style.py --work runs/starter [--leave-one-out | --others]
 
 Six icon sets draw the same things. How much the statistics of a picture
 (mmtune/image/style_net.py) vary within a set is what things, and not hands, make of them; so is
@@ -209,7 +209,7 @@ def embedded(net: StyleNet, of: np.ndarray) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter_icons"))
+    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--leave-one-out", action="store_true", help="measure; writes no weights")
