@@ -35,7 +35,7 @@ from torch import Tensor
 
 from mmtune.image.match_net import FILE, SIDE, MatchNet, descriptors
 
-sys.path.insert(0, str(HERE.parent / "brand_style"))
+sys.path.insert(0, str(HERE.parents[1] / "recipes" / "brand_style"))
 import openmoji
 
 OUT = HERE.parents[1] / "assets" / "prompt-match"
