@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,45 +13,87 @@ import pytest
 from mmtune import cli
 from mmtune.config import build, read_yaml
 from mmtune.resources import recipes, resource
+from tests.architecture import modules_of, problems
 
 ROOT = Path(__file__).parent.parent
-MODALITIES = ("mmtune.speech", "mmtune.image")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports, anywhere in it."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def test_packages_import_only_what_lies_below_them() -> None:
+    assert problems(ROOT) == []
 
 
-@pytest.mark.parametrize("package", ["train", "data", "metrics", "adapters", "evaluate"])
-def test_shared_packages_name_no_modality(package: str) -> None:
-    files = sorted((ROOT / "mmtune" / package).glob("**/*.py"))
-    assert files
-    found = {
-        (path.name, name) for path in files for name in imports(path) if name.startswith(MODALITIES)
-    }
-    allowed = ALLOWED.get(package, set())
-    assert {file for file, _ in found} <= allowed, found
-
-
-# A metric of one kind of data may read that kind's row; the loop may not.
-ALLOWED: dict[str, set[str]] = {
-    "metrics": {
-        "aligned.py",
-        "critical.py",
-        "nearest.py",
-        "style.py",
-        "terms.py",
-        "variants.py",
-        "wer.py",
-    }
+PLANTED = {
+    "an absolute import": ("data/a.py", "from mmtune.train import loop"),
+    "a relative import": ("data/a.py", "from ..train import loop"),
+    "an import in a function": ("data/a.py", "def f():\n    import mmtune.train.loop"),
+    "an import for types": (
+        "data/a.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmtune.train.loop import x",
+    ),
+    "a name to import": (
+        "data/a.py",
+        "import importlib\nimportlib.import_module('mmtune.train.loop')",
+    ),
+    "a table of names": ("data/a.py", "LAZY = {'fit': 'mmtune.train.loop:fit'}"),
+    "one modality in the other": ("speech/a.py", "from mmtune.image import b"),
+    "a page in a modality": ("speech/a.py", "from mmtune.pages import report"),
+    "shared code that names a modality": ("data/a.py", "def f(kind):\n    return kind == 'speech'"),
+    "shared code that asks for one": ("evaluate/a.py", "from mmtune.runs.modalities import find"),
+    "a package that is in no line of the table": ("other/a.py", "from mmtune import errors"),
 }
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_violation_is_found(kind: str, tmp_path: Path) -> None:
+    file, code = PLANTED[kind]
+    sound = {
+        "__init__.py": "",
+        "errors.py": "",
+        "train/loop.py": "from mmtune.data import rows",
+        "data/rows.py": "import mmtune.errors",
+        "image/b.py": "",
+        "pages/report.py": "",
+        "runs/modalities.py": "TABLE = {'speech': 'mmtune.speech.c'}",
+        "speech/c.py": "",
+    }
+    for name, text in sound.items():
+        path = tmp_path / "mmtune" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / "__init__.py").touch()
+        path.write_text(text)
+    assert problems(tmp_path) == []
+    path = tmp_path / "mmtune" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(code)
+    assert problems(tmp_path) != []
+
+
+def test_a_planted_loop_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "mmtune" / "data"
+    folder.mkdir(parents=True)
+    (folder / "a.py").write_text("from mmtune.data import b")
+    (folder / "b.py").write_text("def f():\n    from mmtune.data.a import x")
+    assert [line for line in problems(tmp_path) if line.startswith("loop")]
+
+
+def test_a_planted_entry_point_is_found(tmp_path: Path) -> None:
+    folder = tmp_path / "mmtune" / "train"
+    folder.mkdir(parents=True)
+    (folder / "loop.py").touch()
+    text = '[project.entry-points."mmtune.metrics"]\nloss = "mmtune.train.loop:fit"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert len(problems(tmp_path)) == 1
+
+
+def test_no_two_modules_share_a_name_but_a_speech_and_an_image_one() -> None:
+    by_name: dict[str, list[str]] = {}
+    for module, path in modules_of(ROOT).items():
+        if path.name not in {"__init__.py", "__main__.py"}:
+            by_name.setdefault(path.stem, []).append(module)
+    for name, modules in by_name.items():
+        packages = sorted(module.split(".")[1] for module in modules)
+        assert len(modules) == 1 or packages == ["image", "speech"], f"{name}: {modules}"
 
 
 def test_the_loop_loads_no_modality() -> None:
@@ -67,21 +107,6 @@ def test_the_loop_loads_no_modality() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
     )
     assert done.stdout.split() == []
-
-
-def test_no_module_asks_which_modality_it_is() -> None:
-    shared = [
-        path
-        for path in (ROOT / "mmtune").rglob("*.py")
-        if not {"speech", "image"} & set(path.relative_to(ROOT).parts)
-    ]
-    for path in shared:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Compare):
-                constants = [c.value for c in ast.walk(node) if isinstance(c, ast.Constant)]
-                assert not {"speech", "image"} & {c for c in constants if isinstance(c, str)} or (
-                    path.name == "report.py"
-                ), f"{path}:{node.lineno}"
 
 
 def test_recipes_load_and_have_their_three_files() -> None:
