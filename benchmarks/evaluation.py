@@ -38,24 +38,24 @@ import torch
 from timing import in_turns, spread
 
 from mmtune.adapters.card import adapter_folder
+from mmtune.cli.console import quiet_libraries
 from mmtune.config import LoraOptions
-from mmtune.console import quiet_libraries
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.modality import find_modality
-from mmtune.precision import DTYPES
 from mmtune.predict import Prediction, Request, Stat
-from mmtune.processes import this_process
-from mmtune.quiet import quiet
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.base import load_base, resolve_base
-from mmtune.speech.lora import MARKER, attach
-from mmtune.speech.predictor import ADAPTER, BATCH, SpeechPredictor
-from mmtune.speech.stages import NAME, AudioStage
-from mmtune.train.draw import Draw
-from mmtune.train.prefix import Features
+from mmtune.prefix.features import Features
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.transcription.predictor import ADAPTER, BATCH, SpeechPredictor
+from mmtune.speech.whisper.base import load_base, resolve_base
+from mmtune.speech.whisper.decoder_lora import MARKER, attach
+from mmtune.speech.whisper.stages import NAME, AudioStage
+from mmtune.system.precision import DTYPES
+from mmtune.system.processes import this_process
+from mmtune.system.quiet import quiet
+from mmtune.train.randomness import Draw
 
 Texts = tuple[list[str], list[str]]  # of the base, of the adapter, by row
 Side = Callable[[Sequence[Row]], Texts]
@@ -65,7 +65,7 @@ SMALL = 0.01  # deviation of a random LoRA's B
 
 
 def ours(base: str, adapter: Path, dtype: torch.dtype) -> Side:
-    """Both models in one call, as `mmtune.speech.compare` asks them."""
+    """Both models in one call, as `mmtune.speech.evaluation.compare` asks them."""
     loaded = load_base(base, this_process().device, dtype)
     predictor = SpeechPredictor(loaded, {ADAPTER: adapter})
 

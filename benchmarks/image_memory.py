@@ -30,13 +30,13 @@ import torch
 from image_training import THEIRS, Model, Watch, now, theirs
 from shrunk import NATIVE, make, pictures
 
-from mmtune.data.cache import PrefixCache
 from mmtune.data.check import check
-from mmtune.image.base import load_base, pick_device
-from mmtune.image.task import ImageTask
+from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.image_task import ImageTask
 from mmtune.modality import find_modality
-from mmtune.pipeline import load_recipe
-from mmtune.precision import DTYPES
+from mmtune.prefix.cache import PrefixCache
+from mmtune.runs.pipeline import load_recipe
+from mmtune.system.precision import DTYPES
 from mmtune.train.loop import fit
 from mmtune.train.preflight import Preflight
 

@@ -25,14 +25,14 @@ from typing import Any
 import torch
 from image_training import Model, Watch, pixels_of, theirs
 
-from mmtune.data.cache import PrefixCache
 from mmtune.data.check import check
 from mmtune.data.rows import Row
-from mmtune.image.base import load_base
-from mmtune.image.objective import training_schedule
-from mmtune.image.task import ImageTask
+from mmtune.image.diffusion.base import load_base
+from mmtune.image.diffusion.objective import training_schedule
+from mmtune.image.image_task import ImageTask
 from mmtune.modality import find_modality
-from mmtune.pipeline import load_recipe
+from mmtune.prefix.cache import PrefixCache
+from mmtune.runs.pipeline import load_recipe
 from mmtune.train.loop import fit
 
 CPU = torch.device("cpu")

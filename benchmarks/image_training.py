@@ -45,14 +45,14 @@ from shrunk import NATIVE, SHRINK, make, pictures, share
 from timing import finish, spread
 
 from mmtune.config import build
-from mmtune.data.cache import PrefixCache
 from mmtune.data.check import check
 from mmtune.data.rows import Row
-from mmtune.image.base import load_base, pick_device
-from mmtune.image.pixels import open_image
-from mmtune.image.task import ImageTask
+from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.image_task import ImageTask
+from mmtune.image.pictures.pixels import open_image
 from mmtune.modality import find_modality
-from mmtune.precision import DTYPES
+from mmtune.prefix.cache import PrefixCache
+from mmtune.system.precision import DTYPES
 from mmtune.train.loop import Reporter, fit
 
 OURS, THEIRS, TEXT_ONCE = "mmtune", "diffusers", "diffusers, captions encoded once"

@@ -22,7 +22,7 @@ def joins(manifest: Path, minutes: float, most: int, seed: int) -> list[tuple[li
     """(rows, samples) of each recording; rows are used once."""
     from mmtune.data.check import check
     from mmtune.modality import find_modality
-    from mmtune.speech.audio import SAMPLE_RATE, read_row
+    from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
     rows = check(manifest, find_modality("speech"), strict=False).rows
     draw = np.random.default_rng(seed)
@@ -54,12 +54,12 @@ def main() -> None:
 
     from jiwer import process_words
 
-    from mmtune.console import quiet_libraries
+    from mmtune.cli.console import quiet_libraries
+    from mmtune.metrics.text.normalize import normalize
     from mmtune.predict import Request
-    from mmtune.speech.normalize import normalize
-    from mmtune.speech.predictor import SpeechPredictor
-    from mmtune.speech.transcribe import listen
-    from mmtune.speech.transcript import make_transcript
+    from mmtune.speech.transcription.predictor import SpeechPredictor
+    from mmtune.speech.transcription.transcribe import listen
+    from mmtune.speech.transcription.transcript import make_transcript
 
     quiet_libraries()
     adapters = {path.name: path for path in options.adapter}

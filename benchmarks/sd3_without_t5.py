@@ -25,8 +25,8 @@ from diffusers import SD3Transformer2DModel
 from peft import LoraConfig
 from torch import Tensor
 
-from mmtune.image.families.base import JOINT_ATTENTION
-from mmtune.image.families.sd3 import T5_TOKENS, StableDiffusion3
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION
+from mmtune.image.diffusion.families.sd3 import T5_TOKENS, StableDiffusion3
 
 WORDS, WIDTH, POOLED = 77, 4096, 2048
 

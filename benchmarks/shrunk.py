@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from mmtune.image.base import pick_device
-from mmtune.quiet import quiet
-from mmtune.resources import resource
+from mmtune.image.diffusion.base import pick_device
+from mmtune.system.quiet import quiet
+from mmtune.system.resources import resource
 
 TOKENS = 77
 NATIVE = {"sd": 512, "sdxl": 1024}  # pixels

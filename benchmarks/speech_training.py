@@ -35,23 +35,23 @@ from typing import Any
 import torch
 
 from mmtune.config import DataOptions, LoraOptions, TrainOptions
-from mmtune.data.cache import PrefixCache
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.modality import find_modality
-from mmtune.precision import DTYPES, cpu_has_bf16
 from mmtune.predict import Prediction, Stat
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.base import WhisperBase, load_base
-from mmtune.speech.decode import DecodeOptions, decode, most_ids
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.options import MixOptions, SpeechOptions
-from mmtune.speech.stages import LONGEST, AudioStage, seconds_of
-from mmtune.speech.task import SpeechTask
-from mmtune.train.draw import Draw
+from mmtune.prefix.cache import PrefixCache
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import MixOptions, SpeechOptions
+from mmtune.speech.speech_task import SpeechTask
+from mmtune.speech.whisper.base import WhisperBase, load_base
+from mmtune.speech.whisper.decode import DecodeOptions, decode, most_ids
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import LONGEST, AudioStage, seconds_of
+from mmtune.system.precision import DTYPES, cpu_has_bf16
 from mmtune.train.loop import fit
+from mmtune.train.randomness import Draw
 
 SCORED = 8  # rows decoded together
 OURS, THEIRS = "mmtune", "transformers + PEFT"

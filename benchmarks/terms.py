@@ -48,20 +48,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    from mmtune.console import quiet_libraries
+    from mmtune.cli.console import quiet_libraries
     from mmtune.data.check import check
     from mmtune.metrics.bootstrap import bootstrap
-    from mmtune.metrics.terms import FalseInsertions, TermRecall
-    from mmtune.metrics.wer import WordErrors
+    from mmtune.metrics.text.term_recall import FalseInsertions, TermRecall
+    from mmtune.metrics.text.wer import WordErrors
     from mmtune.modality import find_modality
-    from mmtune.pipeline import load_recipe
     from mmtune.predict import Prediction
-    from mmtune.speech.audio import read_row
-    from mmtune.speech.compare import divide_terms
-    from mmtune.speech.predictor import ADAPTER, SpeechPredictor
-    from mmtune.speech.retrieve import TermIndex, prompt_with
-    from mmtune.speech.transcribe import listen
-    from mmtune.speech.transcript import make_transcript
+    from mmtune.runs.pipeline import load_recipe
+    from mmtune.speech.evaluation.compare import divide_terms
+    from mmtune.speech.sound.read import read_row
+    from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor
+    from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
+    from mmtune.speech.transcription.transcribe import listen
+    from mmtune.speech.transcription.transcript import make_transcript
 
     quiet_libraries()
     config = load_recipe(str(options.run / "config.yaml"))

@@ -10,7 +10,7 @@ memory to text; loading is not in it. Each repeat runs all engines once, in an o
 so that what else the machine does hits all of them; the ratio is the median of the repeats' own.
 WER is of the whole text, normalized alike.
 
-- mmtune: `mmtune.speech.transcribe.listen`.
+- mmtune: `mmtune.speech.transcription.transcribe.listen`.
 - transformers: `pipeline("automatic-speech-recognition")`, chunks of 30 s, batched.
 - faster-whisper: `BatchedInferencePipeline` and plain `transcribe`, float32 and int8, with its own
   voice activity detection.
@@ -50,7 +50,7 @@ def recording(manifest: Path, minutes: float, seed: int) -> tuple[NDArray[np.flo
     """Utterances of a manifest in a fixed random order, with pauses of 0.2 to 1.5 s."""
     from mmtune.data.check import check
     from mmtune.modality import find_modality
-    from mmtune.speech.audio import SAMPLE_RATE, read_row
+    from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
     rows = list(check(manifest, find_modality("speech"), strict=False).rows)
     draw = np.random.default_rng(seed)
@@ -69,9 +69,9 @@ def recording(manifest: Path, minutes: float, seed: int) -> tuple[NDArray[np.flo
 
 def ours(base: str, audio: NDArray[np.float32], language: str) -> Engine:
     """`listen`, on a loaded predictor."""
-    from mmtune.speech.predictor import open_predictor
-    from mmtune.speech.transcribe import listen
-    from mmtune.speech.transcript import make_transcript
+    from mmtune.speech.transcription.predictor import open_predictor
+    from mmtune.speech.transcription.transcribe import listen
+    from mmtune.speech.transcription.transcript import make_transcript
 
     predictor = open_predictor(base, language=language)
 
@@ -142,7 +142,7 @@ def table(names: list[str], runs: dict[str, Runs], hours: float, said: str, lang
     """The results in Markdown."""
     from jiwer import wer
 
-    from mmtune.speech.normalize import normalize
+    from mmtune.metrics.text.normalize import normalize
 
     reference = normalize(said, language)
     lines = [
@@ -175,8 +175,8 @@ def main() -> None:
 
     import torch
 
-    from mmtune.console import quiet_libraries
-    from mmtune.speech.base import resolve_base
+    from mmtune.cli.console import quiet_libraries
+    from mmtune.speech.whisper.base import resolve_base
 
     quiet_libraries()
     audio, said = recording(options.data, options.minutes, options.seed)

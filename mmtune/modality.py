@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmtune.config import RunConfig, Section
-from mmtune.data.imported import Imported
+from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 
 if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
-    from mmtune.adapters.gate import Choose
-    from mmtune.adapters.settings import Trial
-    from mmtune.data.cache import PrefixCache
+    from mmtune.adapters.routing import Choose
     from mmtune.data.check import Dataset
-    from mmtune.evaluate.compare import Comparison
+    from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
-    from mmtune.train.prefix import Features
+    from mmtune.prefix.cache import PrefixCache
+    from mmtune.prefix.features import Features
+    from mmtune.runs.try_ways import Trial
     from mmtune.train.task import Task
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from mmtune import cli
 from mmtune.config import build, read_yaml
-from mmtune.resources import recipes, resource
+from mmtune.system.resources import recipes, resource
 from tests.architecture import modules_of, problems
 
 ROOT = Path(__file__).parent.parent

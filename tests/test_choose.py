@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from mmtune.choose import choose_checkpoint, choose_strength
 from mmtune.config import RunConfig, build
 from mmtune.data.rows import Row
+from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
 from mmtune.train.loop import FitResult, fit
 from mmtune.train.snapshots import read_snapshots
 from tests.train.test_loop import final

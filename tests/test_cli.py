@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmtune import pipeline
 from mmtune.adapters.card import adapter_folder
 from mmtune.cli import COMMANDS, command_of, main, split_settings
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.runs import pipeline
 from mmtune.train.interrupt import Interrupted
 
 HEAVY = ("torch", "transformers", "diffusers", "peft", "accelerate", "librosa")
@@ -256,7 +256,7 @@ def test_cache_commands(
 ) -> None:
     import torch
 
-    from mmtune.data.cache import PrefixCache
+    from mmtune.prefix.cache import PrefixCache
 
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path))
     store = PrefixCache()

@@ -12,9 +12,9 @@ import torch
 
 from mmtune.cli import main
 from mmtune.config import TrainOptions
-from mmtune.data.cache import PrefixCache
 from mmtune.errors import OutOfMemory
-from mmtune.memory import MIB, Need, guarded, is_out_of_memory, need_of
+from mmtune.prefix.cache import PrefixCache
+from mmtune.system.memory import MIB, Need, guarded, is_out_of_memory, need_of
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
 from mmtune.train.task import Part

@@ -96,9 +96,9 @@ def test_wheel_holds_recipes_suites_assets_and_the_template(wheel: Path) -> None
         f"{packaged}/eval/terminology.yaml",
         f"{packaged}/eval/brand_style.yaml",
         f"{packaged}/assets/starter-icons/model_index.json",
-        "mmtune/evaluate/report.html.j2",
-        "mmtune/evaluate/report.css",
-        "mmtune/evaluate/plot.html.j2",
+        "mmtune/pages/report.html.j2",
+        "mmtune/pages/report.css",
+        "mmtune/pages/plot.html.j2",
         "mmtune/py.typed",
     ):
         assert wanted in names

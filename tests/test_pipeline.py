@@ -8,7 +8,7 @@ import pytest
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import BaseModelError, ConfigError
-from mmtune.pipeline import load_recipe, train
+from mmtune.runs.pipeline import load_recipe, train
 from mmtune.train.loop import Reporter
 from tests.faults.test_kill import pictures, recordings
 from tests.speech.real import TINY, needs

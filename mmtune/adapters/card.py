@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import mmtune
 from mmtune.errors import AdapterError
-from mmtune.files import write_text
-from mmtune.hashing import hash_file, hash_json
+from mmtune.system.files import write_text
+from mmtune.system.hashing import hash_file, hash_json
 
 FILE = "card.json"
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.files import aside
-from mmtune.hashing import hash_json
 from mmtune.modality import find_modality
+from mmtune.system.files import aside
+from mmtune.system.hashing import hash_json
 
 # PEFT's `combination_type`s. Only "cat" is exact for every set of adapters; "linear" adds the two
 # factors of the pairs and not their products, so that parts act on each other.

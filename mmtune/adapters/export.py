@@ -12,8 +12,8 @@ from typing import Any
 from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.files import aside
 from mmtune.modality import find_modality
+from mmtune.system.files import aside
 
 FAILED = ".failed"  # behind the name of an export that isn't what was measured
 

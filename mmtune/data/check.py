@@ -17,7 +17,7 @@ from mmtune.data.manifest import read_rows, root_of
 from mmtune.data.rows import Finding, Inspection, Row, Split
 from mmtune.data.split import assign, held_out, leaks
 from mmtune.errors import DataError
-from mmtune.hashing import hash_json
+from mmtune.system.hashing import hash_json
 
 if TYPE_CHECKING:
     from mmtune.modality import Modality

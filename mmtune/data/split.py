@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from mmtune.data.rows import Finding, Row, Split
-from mmtune.hashing import hash_text
+from mmtune.system.hashing import hash_text
 
 R = TypeVar("R", bound=Row)
 Links = Sequence[tuple[str, str]]  # ids of two rows that must not be in two splits

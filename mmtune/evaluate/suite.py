@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from mmtune.config import RunConfig, Section, did_you_mean, leaves, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.resources import resource
+from mmtune.system.resources import resource
 
 Level = Literal["must", "should"]
 Text = Annotated[str, Field(min_length=1)]

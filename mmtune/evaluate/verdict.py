@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison, Measure
 from mmtune.evaluate.suite import Gate, Level, Selector, Suite
-from mmtune.files import write_text
 from mmtune.metrics.bootstrap import Interval
+from mmtune.system.files import write_text
 
 FILE = "verdict.json"
 Status = Literal["passed", "failed", "not enough data"]

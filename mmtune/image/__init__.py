@@ -8,22 +8,22 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
-from mmtune.data.imported import Imported
+from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
-from mmtune.image.options import ImageOptions
-from mmtune.image.rows import ImageRow
+from mmtune.image.image_options import ImageOptions
+from mmtune.image.image_row import ImageRow
 
 if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
-    from mmtune.adapters.gate import Choose
-    from mmtune.adapters.settings import Trial
-    from mmtune.data.cache import PrefixCache
+    from mmtune.adapters.routing import Choose
     from mmtune.data.check import Dataset
-    from mmtune.evaluate.compare import Comparison
+    from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
-    from mmtune.train.prefix import Features
+    from mmtune.prefix.cache import PrefixCache
+    from mmtune.prefix.features import Features
+    from mmtune.runs.try_ways import Trial
     from mmtune.train.task import Task
 
 
@@ -43,13 +43,13 @@ class ImageModality:
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Images with captions in files beside them, in metadata, or in names."""
-        from mmtune.image import folders
+        from mmtune.image.corpus import folders
 
         return folders.scan(folder)
 
     def inspect(self, row: Row) -> Inspection:
         """Decode one image."""
-        from mmtune.image import check
+        from mmtune.image.corpus import check_picture as check
 
         return check.inspect(row)
 
@@ -68,7 +68,7 @@ class ImageModality:
             ConfigError: a term list is given.
             BaseModelError: the base can't be read.
         """
-        from mmtune.image import check
+        from mmtune.image.corpus import check_picture as check
 
         if terms is not None:
             raise ConfigError("images have no term list", "leave out --terms")
@@ -115,7 +115,7 @@ class ImageModality:
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """Images that the base draws, as `task.prior` says."""
-        from mmtune.image.prior import extend
+        from mmtune.image.corpus.prior import extend
 
         return extend(config, dataset)
 
@@ -125,9 +125,9 @@ class ImageModality:
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's denoiser."""
-        from mmtune.image.base import load_base, pick_device
-        from mmtune.image.task import ImageTask
-        from mmtune.precision import DTYPES, choose
+        from mmtune.image.diffusion.base import load_base, pick_device
+        from mmtune.image.image_task import ImageTask
+        from mmtune.system.precision import DTYPES, choose
 
         options = config.task
         assert isinstance(options, ImageOptions)
@@ -140,9 +140,9 @@ class ImageModality:
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
         """The base with diffusers LoRA folders, sampled with the default settings."""
-        from mmtune.image.base import load_base, pick_device
-        from mmtune.image.generate import ImagePredictor
-        from mmtune.precision import DTYPES, choose
+        from mmtune.image.diffusion.base import load_base, pick_device
+        from mmtune.image.sampling.generate import ImagePredictor
+        from mmtune.system.precision import DTYPES, choose
 
         device = pick_device()
         loaded = load_base(base, device, DTYPES[choose("auto", device)])
@@ -155,8 +155,8 @@ class ImageModality:
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
         """Base against adapter on the test captions: style, nearest training image, a grid."""
-        from mmtune.image.compare import compare
-        from mmtune.image.task import ImageTask
+        from mmtune.image.evaluation.compare import compare
+        from mmtune.image.image_task import ImageTask
 
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
 
@@ -168,7 +168,7 @@ class ImageModality:
 
     def merge(self, request: Merge) -> float:
         """Several adapters as one LoRA folder of diffusers."""
-        from mmtune.image.compose import merge
+        from mmtune.image.evaluation.tryout import merge
 
         return merge(request)
 
@@ -180,7 +180,7 @@ class ImageModality:
         trials: Sequence[Trial],
     ) -> Mapping[str, Sequence[str]]:
         """Style of each setting towards each brand, and likeness to its training images."""
-        from mmtune.image.compose import try_out
+        from mmtune.image.evaluation.tryout import try_out
 
         return try_out(base, adapters, settings, trials)
 
@@ -188,7 +188,7 @@ class ImageModality:
         """The image as a PNG without its metadata."""
         import io
 
-        from mmtune.image.pixels import open_image
+        from mmtune.image.pictures.pixels import open_image
 
         buffer = io.BytesIO()
         open_image(row.path).save(buffer, "PNG")

@@ -7,22 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
-from mmtune.data.imported import Imported
+from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.export import FORMATS
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 
 if TYPE_CHECKING:
     from mmtune.adapters.compose import Merge
     from mmtune.adapters.export import Export, Exported
-    from mmtune.adapters.gate import Choose
-    from mmtune.adapters.settings import Trial
-    from mmtune.data.cache import PrefixCache
+    from mmtune.adapters.routing import Choose
     from mmtune.data.check import Dataset
-    from mmtune.evaluate.compare import Comparison
+    from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
-    from mmtune.train.prefix import Features
+    from mmtune.prefix.cache import PrefixCache
+    from mmtune.prefix.features import Features
+    from mmtune.runs.try_ways import Trial
     from mmtune.train.task import Task
 
 
@@ -36,13 +36,13 @@ class SpeechModality:
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """Recordings with their transcripts in .txt files of the same names."""
-        from mmtune.speech import check
+        from mmtune.speech.corpus import check_recording as check
 
         return check.scan(folder)
 
     def inspect(self, row: Row) -> Inspection:
         """Decode one recording."""
-        from mmtune.speech import check
+        from mmtune.speech.corpus import check_recording as check
 
         return check.inspect(row)
 
@@ -60,13 +60,13 @@ class SpeechModality:
         `base` and `settings` change nothing: every Whisper has the same room, and training counts
         its tokens exactly.
         """
-        from mmtune.speech import check
+        from mmtune.speech.corpus import check_recording as check
 
         return check.check_rows(rows, terms)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether one of `importers.LAYOUTS` fits, or has the given name."""
-        from mmtune.speech import importers
+        from mmtune.speech.corpus import importers
 
         return layout in importers.LAYOUTS if layout else importers.recognise(source) is not None
 
@@ -79,33 +79,33 @@ class SpeechModality:
         progress: Callable[[int], None] | None = None,
     ) -> Imported:
         """Pieces of recordings as 16 kHz FLAC files, with a manifest."""
-        from mmtune.speech import importers
+        from mmtune.speech.corpus import importers
 
         return importers.import_speech(source, to, layout, settings, progress)
 
     def prepare(self, config: RunConfig) -> Path:
         """The recordings that the settings name, or synthetic ones of the terms that they name."""
-        from mmtune.speech.synthesize import prepare
+        from mmtune.speech.corpus.synthesize import prepare
 
         return prepare(config)
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """Joined windows, non-speech and replayed speech, as `task.mix` says."""
-        from mmtune.speech.mix import extend
+        from mmtune.speech.corpus.extra_rows import extend
 
         return extend(config, dataset)
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
         """Other rows of the retention manifest than those that `compare` scores."""
-        from mmtune.speech.compare import retention_rows
+        from mmtune.speech.evaluation.compare import retention_rows
 
         assert isinstance(config.task, SpeechOptions)
         return retention_rows(config.task, "validation")
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's decoder."""
-        from mmtune.speech.base import load_for
-        from mmtune.speech.task import SpeechTask
+        from mmtune.speech.speech_task import SpeechTask
+        from mmtune.speech.whisper.base import load_for
 
         assert isinstance(config.task, SpeechOptions)
         base = load_for(config.base, config.train.precision)
@@ -116,7 +116,7 @@ class SpeechModality:
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
         """The base with PEFT LoRA folders, decoding greedily on 30 s windows."""
-        from mmtune.speech.predictor import SpeechPredictor
+        from mmtune.speech.transcription.predictor import SpeechPredictor
 
         return SpeechPredictor(base, adapters, features)
 
@@ -124,7 +124,7 @@ class SpeechModality:
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
         """Base against adapter on the test rows: word errors and terms; both are loaded anew."""
-        from mmtune.speech.compare import compare
+        from mmtune.speech.evaluation.compare import compare
 
         return compare(config, dataset, folder)
 
@@ -136,7 +136,7 @@ class SpeechModality:
 
     def merge(self, request: Merge) -> float:
         """Several adapters as one PEFT folder."""
-        from mmtune.speech.compose import merge
+        from mmtune.speech.evaluation.tryout import merge
 
         return merge(request)
 
@@ -148,7 +148,7 @@ class SpeechModality:
         trials: Sequence[Trial],
     ) -> Mapping[str, Sequence[str]]:
         """WER of each setting, and recall of the terms that the run was trained on."""
-        from mmtune.speech.compose import try_out
+        from mmtune.speech.evaluation.tryout import try_out
 
         return try_out(base, adapters, settings, trials)
 
@@ -158,7 +158,7 @@ class SpeechModality:
 
         import soundfile
 
-        from mmtune.speech.audio import SAMPLE_RATE, read_row
+        from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
         buffer = io.BytesIO()
         soundfile.write(buffer, read_row(row), SAMPLE_RATE, format="FLAC", subtype="PCM_16")

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmtune.errors import TrainingError
-from mmtune.hashing import hash_file
+from mmtune.system.hashing import hash_file
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
 TORCH, HASHES = "torch.pt", "sha256.json"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmtune.files import write_text
+from mmtune.system.files import write_text
 
 
 class RunLog:

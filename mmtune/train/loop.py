@@ -24,15 +24,15 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
-from mmtune.memory import Doing, Need, gauge_of, guarded
-from mmtune.precision import choose
-from mmtune.processes import make_accelerator, this_process
+from mmtune.system.memory import Doing, Need, gauge_of, guarded
+from mmtune.system.precision import choose
+from mmtune.system.processes import make_accelerator, this_process
+from mmtune.train.batches import Plan, Slot, shard
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
-from mmtune.train.draw import Draw
 from mmtune.train.interrupt import Interrupted, StopRequest
 from mmtune.train.log import RunLog
-from mmtune.train.plan import Plan, Slot, shard
 from mmtune.train.preflight import Preflight, check_trainable, preflight
+from mmtune.train.randomness import Draw
 from mmtune.train.snapshots import Snapshot, Snapshots
 from mmtune.train.task import Batch, Task
 

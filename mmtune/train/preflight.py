@@ -14,9 +14,9 @@ from torch import nn
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
-from mmtune.memory import Gauge, Need, need_of
-from mmtune.train.draw import Draw
-from mmtune.train.prefix import Features
+from mmtune.prefix.features import Features
+from mmtune.system.memory import Gauge, Need, need_of
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Part, Task
 
 

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from mmtune.data.rows import Row
-from mmtune.hashing import hash_text
-from mmtune.train.draw import Draw
+from mmtune.system.hashing import hash_text
+from mmtune.train.randomness import Draw
 
 if TYPE_CHECKING:
-    from mmtune.memory import Doing
-    from mmtune.train.prefix import Features
+    from mmtune.prefix.features import Features
+    from mmtune.system.memory import Doing
 
 Tensors = dict[str, Tensor]
 

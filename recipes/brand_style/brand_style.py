@@ -16,8 +16,8 @@ from openmoji import make_brand
 
 from mmtune.cli import split_settings
 from mmtune.errors import MmtuneError
-from mmtune.image.generate import generate
-from mmtune.pipeline import load_recipe, train
+from mmtune.image.sampling.generate import generate
+from mmtune.runs.pipeline import load_recipe, train
 
 
 def main() -> None:

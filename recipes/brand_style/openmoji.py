@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import MissingExtra
-from mmtune.resources import resource
+from mmtune.system.resources import resource
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -26,19 +26,19 @@ from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
-from mmtune.image.backbone import MATCH, load_scorer
-from mmtune.image.base import load_base, pick_device
-from mmtune.image.compare import ADAPTER, draw_grid
-from mmtune.image.describe import StyleDescriptor
-from mmtune.image.generate import ImagePredictor
-from mmtune.image.measures import evenly
-from mmtune.image.pixels import open_image
-from mmtune.image.stages import TextStage
-from mmtune.metrics.clip_score import clip_scores
-from mmtune.metrics.style import StyleDistance, on_scale
-from mmtune.pipeline import load_recipe
+from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.diffusion.stages import TextStage
+from mmtune.image.evaluation.compare import ADAPTER, draw_grid
+from mmtune.image.evaluation.measures import evenly
+from mmtune.image.looks.backbone import MATCH, load_scorer
+from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.pictures.pixels import open_image
+from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.metrics.image.clip_score import clip_scores
+from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.predict import Request
-from mmtune.train.prefix import Features
+from mmtune.prefix.features import Features
+from mmtune.runs.pipeline import load_recipe
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 OWN_STYLES = ("noto", "twemoji")  # words that the starter reads as styles of its own

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmtune.console import plain, quiet_libraries
-from mmtune.evaluate.report import write_report
-from mmtune.pipeline import RunResult, load_recipe, train
-from mmtune.progress import RichReporter
-from mmtune.resources import resource
+from mmtune.cli.console import plain, quiet_libraries
+from mmtune.cli.progress import RichReporter
+from mmtune.pages.report import write_report
+from mmtune.runs.pipeline import RunResult, load_recipe, train
+from mmtune.system.resources import resource
 
 sys.path.insert(0, str(resource("recipes", "brand_style")))
 from openmoji import make_brand

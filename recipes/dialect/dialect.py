@@ -11,9 +11,9 @@ from __future__ import annotations
 import sys
 
 from mmtune.cli import split_settings
-from mmtune.console import measures_table, output, quiet_libraries
+from mmtune.cli.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
-from mmtune.pipeline import load_recipe, train
+from mmtune.runs.pipeline import load_recipe, train
 
 
 def main() -> None:

@@ -14,10 +14,10 @@ import sys
 from pathlib import Path
 
 from mmtune.cli import split_settings
-from mmtune.console import measures_table, output, quiet_libraries
+from mmtune.cli.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
-from mmtune.pipeline import RunResult, load_recipe, train
-from mmtune.speech.terms import find_terms, read_terms
+from mmtune.runs.pipeline import RunResult, load_recipe, train
+from mmtune.speech.corpus.term_list import find_terms, read_terms
 
 # Real speech on which the adapter must not be worse; scored where it is there. Its training part:
 # nothing here trains on it, and no setting was chosen on it.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mmtune.image.rows import ImageRow
-from mmtune.image.stages import FLIPPED, LatentStage, TextStage, text_part
+from mmtune.image.diffusion.stages import FLIPPED, LatentStage, TextStage, text_part
+from mmtune.image.image_row import ImageRow
 from mmtune.train.task import Part
 from tests.image import tiny
 
@@ -94,7 +94,7 @@ def test_latents_decode_to_the_image_of_the_vae(kind: str, tmp_path: Path) -> No
 def test_other_shapes_are_cut_and_never_squeezed(
     size: tuple[int, int], ids: list[int], tmp_path: Path
 ) -> None:
-    from mmtune.image.stages import fit
+    from mmtune.image.diffusion.stages import fit
 
     image = Image.new("RGB", size, "white")
     short = min(size)

@@ -13,11 +13,11 @@ from safetensors import safe_open
 
 from mmtune.data.check import check
 from mmtune.image import MODALITY
-from mmtune.image.generate import WEIGHTS, ImagePredictor, generator_of, probe_output
-from mmtune.image.rows import ImageRow
-from mmtune.image.task import ImageTask
+from mmtune.image.image_row import ImageRow
+from mmtune.image.image_task import ImageTask
+from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, generator_of, probe_output
 from mmtune.predict import Request
-from mmtune.train.draw import Draw
+from mmtune.train.randomness import Draw
 from tests.image import tiny
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from mmtune.speech.audio import read_audio
-from mmtune.speech.base import WhisperBase
-from mmtune.speech.decode import DecodeOptions, decode, detect_language
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.stages import AudioStage
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.whisper.decode import DecodeOptions, decode, detect_language
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import AudioStage
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 LIMIT = 24

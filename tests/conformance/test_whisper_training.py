@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from mmtune.config import LoraOptions
-from mmtune.speech.base import load_base, resolve_base
-from mmtune.speech.forward import can_absorb, decode_all
-from mmtune.speech.labels import Labels, make_labels, pad_labels
-from mmtune.speech.lora import attach
-from mmtune.speech.loss import frozen_cross_entropy, likely
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.task import SpeechModule
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_task import SpeechModule
+from mmtune.speech.whisper.base import load_base, resolve_base
+from mmtune.speech.whisper.decoder_lora import attach
+from mmtune.speech.whisper.forward import can_absorb, decode_all
+from mmtune.speech.whisper.labels import Labels, make_labels, pad_labels
+from mmtune.speech.whisper.loss import frozen_cross_entropy, likely
 from tests.speech.real import BASE, TINY, loaded, needs
 
 
@@ -164,8 +164,8 @@ def test_the_saved_folder_is_plain_peft(adapted: Any, tmp_path: Path) -> None:
     from transformers import WhisperForConditionalGeneration
 
     from mmtune.config import LoraOptions
-    from mmtune.speech.options import SpeechOptions
-    from mmtune.speech.task import SpeechTask
+    from mmtune.speech.speech_options import SpeechOptions
+    from mmtune.speech.speech_task import SpeechTask
 
     base = load_base(TINY)
     task = SpeechTask(base, LoraOptions(rank=4, alpha=8), SpeechOptions(), None)

@@ -11,12 +11,13 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from mmtune.image import ImageModality, folders
-from mmtune.image import check as image_check
-from mmtune.image.rows import ImageRow
+from mmtune.image import ImageModality
+from mmtune.image.corpus import check_picture as image_check
+from mmtune.image.corpus import folders
+from mmtune.image.image_row import ImageRow
 from mmtune.speech import SpeechModality
-from mmtune.speech import check as speech_check
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.corpus import check_recording as speech_check
+from mmtune.speech.speech_row import SpeechRow
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmtune.data.cache import PrefixCache
 from mmtune.errors import MmtuneError
-from mmtune.hashing import hash_text
+from mmtune.prefix.cache import PrefixCache
+from mmtune.system.hashing import hash_text
 
 
 def key(i: int) -> str:
@@ -153,7 +153,7 @@ def test_what_a_living_run_has_pinned_stays(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, pathlib
-from mmtune.data.cache import PrefixCache
+from mmtune.prefix.cache import PrefixCache
 with PrefixCache(pathlib.Path(sys.argv[1])).pin([sys.argv[2]]):
     print("pinned", flush=True)
     sys.stdin.read()
@@ -178,8 +178,8 @@ def test_the_pin_of_a_killed_process_counts_no_longer(tmp_path: Path) -> None:
 
 WRITE = """
 import sys, pathlib, torch
-from mmtune.data.cache import PrefixCache
-from mmtune.hashing import hash_text
+from mmtune.prefix.cache import PrefixCache
+from mmtune.system.hashing import hash_text
 cache = PrefixCache(pathlib.Path(sys.argv[1]))
 for turn in range(5):
     for i in range(10):
@@ -248,5 +248,5 @@ def test_a_key_is_no_path(tmp_path: Path, name: str) -> None:
 
 
 def test_importing_the_cache_imports_no_torch() -> None:
-    code = "import sys, mmtune.data.cache; assert 'torch' not in sys.modules"
+    code = "import sys, mmtune.prefix.cache; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mmtune.data.manifest import example, guess_modality, read_rows, write_manifest
 from mmtune.errors import DataError
-from mmtune.image.folders import caption_from_name
-from mmtune.image.rows import ImageRow
-from mmtune.speech.rows import SpeechRow, plain_words
+from mmtune.image.corpus.folders import caption_from_name
+from mmtune.image.image_row import ImageRow
+from mmtune.speech.speech_row import SpeechRow, plain_words
 from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image
 from tests.speech.real import corpus
 

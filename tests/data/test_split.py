@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.data.split import assign, components, held_out, leaks
-from mmtune.image.rows import ImageRow
-from mmtune.speech.rows import SpeechRow
+from mmtune.image.image_row import ImageRow
+from mmtune.speech.speech_row import SpeechRow
 
 
 def speech(i: int, speaker: str | None, sentence: str, split: str | None = None) -> SpeechRow:

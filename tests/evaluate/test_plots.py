@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.evaluate.compare import Bin, Measure
-from mmtune.evaluate.plots import (
+from mmtune.evaluate.comparison import Bin, Measure
+from mmtune.metrics.bootstrap import Interval
+from mmtune.pages.plots import (
     WIDTH,
     Plot,
     calibration_plot,
@@ -20,7 +21,6 @@ from mmtune.evaluate.plots import (
     strengths_plot,
     thin,
 )
-from mmtune.metrics.bootstrap import Interval
 
 
 def places(plot: Plot) -> list[tuple[float, float]]:

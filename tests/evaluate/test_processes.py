@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from mmtune.cli import main
-from mmtune.evaluate.stored import FILE
-from mmtune.image.generate import ImagePredictor
-from mmtune.pipeline import COMPARISON
-from mmtune.speech.predictor import SpeechPredictor
+from mmtune.evaluate.answers import FILE
+from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.runs.pipeline import COMPARISON
+from mmtune.speech.transcription.predictor import SpeechPredictor
 from tests.evaluate.runs import MAKE
 from tests.evaluate.watched import watch
 from tests.faults.test_kill import environment
@@ -52,7 +52,7 @@ def evaluate(run: Path) -> None:
     torch.set_num_threads(1)  # sums may round by how they are split
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmtune.speech.predictor.BATCH", 2)
+            patch.setattr("mmtune.speech.transcription.predictor.BATCH", 2)
             assert main(["evaluate", str(run)]) == 0
     finally:
         torch.set_num_threads(threads)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.content import departures, differences, embed
-from mmtune.evaluate.report import figure, reading, write_report
+from mmtune.evaluate.comparison import Comparison, Measure
 from mmtune.metrics.bootstrap import Interval
+from mmtune.pages.content import departures, differences, embed
+from mmtune.pages.report import figure, reading, write_report
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/a.png>"
 

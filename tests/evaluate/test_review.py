@@ -18,9 +18,9 @@ from PIL import Image, PngImagePlugin
 
 from mmtune.cli import main
 from mmtune.errors import ConfigError, DataError
-from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.preference import RESULT, count, read_review, stored_review, wilson
-from mmtune.evaluate.review import KEY, write_review
+from mmtune.evaluate.comparison import Comparison
+from mmtune.pages.preference import RESULT, count, read_review, stored_review, wilson
+from mmtune.pages.review import KEY, write_review
 from tests.evaluate.browser import browser
 
 HOSTILE = "</script><script>alert(1)</script>"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtune.evaluate.stored import FILE, StoredPredictor, forget
-from mmtune.image.rows import ImageRow
+from mmtune.evaluate.answers import FILE, StoredPredictor, forget
+from mmtune.image.image_row import ImageRow
 from mmtune.predict import Prediction, Request
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 
 
 @dataclass

@@ -12,12 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune import pipeline
 from mmtune.cli import main
 from mmtune.config import ReportOptions, RunConfig, build, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.report import content_of, write_report
+from mmtune.evaluate.comparison import Comparison, Measure
 from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
 from mmtune.evaluate.verdict import (
     FILE,
@@ -30,7 +28,9 @@ from mmtune.evaluate.verdict import (
 )
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
 from mmtune.metrics.explained import explain
-from mmtune.resources import recipes, resource
+from mmtune.pages.report import content_of, write_report
+from mmtune.runs import pipeline
+from mmtune.system.resources import recipes, resource
 
 NAN = Interval(math.nan, math.nan, math.nan)
 GOOD_STYLE = Interval(0.38, 0.28, 0.55)

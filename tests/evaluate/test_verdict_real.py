@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.pipeline import RunResult, load_recipe, train
+from mmtune.runs.pipeline import RunResult, load_recipe, train
 from tests.speech.real import ESPEAK, TINY, needs, real_rows
 
 pytestmark = [pytest.mark.slow, needs(TINY, ESPEAK)]

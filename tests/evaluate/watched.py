@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.cli import main
-from mmtune.image.generate import ImagePredictor
+from mmtune.image.sampling.generate import ImagePredictor
 from mmtune.predict import Request
-from mmtune.speech import predictor as speech
+from mmtune.speech.transcription import predictor as speech
 
 
 def watch(kind: type[Any], asked: Path, die_at: int) -> None:

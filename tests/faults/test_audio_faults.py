@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmtune.errors import DataError
-from mmtune.speech.audio import AudioFault, probe, read_audio
-from mmtune.speech.check import inspect
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.corpus.check_recording import inspect
+from mmtune.speech.sound.read import AudioFault, probe, read_audio
+from mmtune.speech.speech_row import SpeechRow
 from tests.data.pieces import noise, write_audio
 from tests.faults.files import flac_bomb, flac_claiming, riff
 

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmtune.data.check import check
-from mmtune.speech.audio import AudioFault, probe, read_audio, read_channels
-from mmtune.speech.check import inspect
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.corpus.check_recording import inspect
+from mmtune.speech.sound.read import AudioFault, probe, read_audio, read_channels
+from mmtune.speech.speech_row import SpeechRow
 from tests.data.pieces import SPEECH
 from tests.speech.encoded import CODECS, encode, tones
 

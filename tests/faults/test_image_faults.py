@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from mmtune.errors import DataError
-from mmtune.image.check import inspect
-from mmtune.image.pixels import MAX_PIXELS, ImageFault, open_image, probe
-from mmtune.image.rows import ImageRow
+from mmtune.image.corpus.check_picture import inspect
+from mmtune.image.image_row import ImageRow
+from mmtune.image.pictures.pixels import MAX_PIXELS, ImageFault, open_image, probe
 from tests.data.pieces import picture, write_image
 from tests.faults.files import png, png_bomb, png_chunk
 
@@ -163,7 +163,7 @@ MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbC
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb(mode: str) -> None:
-    from mmtune.image.pixels import flatten
+    from mmtune.image.pictures.pixels import flatten
 
     image = flatten(Image.new(mode, (4, 3)))
     assert (image.mode, image.size) == ("RGB", (4, 3))

@@ -21,7 +21,7 @@ from mmtune.train.log import read_log
 
 SCRIPT = """
 import os, sys
-from mmtune.pipeline import load_recipe, train
+from mmtune.runs.pipeline import load_recipe, train
 from mmtune.train.loop import Reporter
 
 class Die(Reporter):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmtune.pipeline import COMPARISON
+from mmtune.runs.pipeline import COMPARISON
 from mmtune.train.log import read_log
 from tests.evaluate.test_processes import TWO
 from tests.faults.test_kill import CASES, environment, settings

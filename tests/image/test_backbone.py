@@ -12,8 +12,8 @@ from PIL import Image
 from torchmetrics.functional.multimodal import clip_score
 
 from mmtune.errors import BaseModelError
-from mmtune.image.backbone import TextAndImage, load_backbone
-from mmtune.metrics.clip_score import clip_scores
+from mmtune.image.looks.backbone import TextAndImage, load_backbone
+from mmtune.metrics.image.clip_score import clip_scores
 from tests.image.tiny import LENGTH, tokenizer
 
 CPU = torch.device("cpu")

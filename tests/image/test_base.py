@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from mmtune.errors import BaseModelError
-from mmtune.image.base import load_base, resolve_base
-from mmtune.image.families import FAMILIES
-from mmtune.image.generate import ImagePredictor
-from mmtune.image.rows import ImageRow
+from mmtune.image.diffusion.base import load_base, resolve_base
+from mmtune.image.diffusion.families import FAMILIES
+from mmtune.image.image_row import ImageRow
+from mmtune.image.sampling.generate import ImagePredictor
 from mmtune.predict import Request
 from tests.image import tiny
 

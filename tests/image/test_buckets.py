@@ -10,13 +10,13 @@ from PIL import Image
 
 from mmtune.data.check import check
 from mmtune.image import MODALITY
-from mmtune.image.buckets import Buckets
-from mmtune.image.pixels import open_image, upright_size
-from mmtune.image.stages import fit
-from mmtune.image.task import ImageTask
-from mmtune.pipeline import train
-from mmtune.train.draw import Draw
-from mmtune.train.plan import Plan
+from mmtune.image.diffusion.stages import fit
+from mmtune.image.image_task import ImageTask
+from mmtune.image.pictures.buckets import Buckets
+from mmtune.image.pictures.pixels import open_image, upright_size
+from mmtune.runs.pipeline import train
+from mmtune.train.batches import Plan
+from mmtune.train.randomness import Draw
 from tests.image import tiny
 
 

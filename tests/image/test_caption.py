@@ -12,8 +12,8 @@ from PIL import Image
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import BaseModelError
-from mmtune.image.caption import ModelCaptioner, by_name, one_line, propose
-from mmtune.image.pixels import open_image
+from mmtune.image.corpus.caption import ModelCaptioner, by_name, one_line, propose
+from mmtune.image.pictures.pixels import open_image
 from tests.data.pieces import IMAGE, picture, write_image
 from tests.image import tiny
 

@@ -12,12 +12,12 @@ from PIL import Image
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.compose import EXACT, Mixing, compose
-from mmtune.adapters.gate import GatedPredictor, read_gate, write_gate
+from mmtune.adapters.routing import GatedPredictor, read_gate, write_gate
 from mmtune.cli import main
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import AdapterError
-from mmtune.image.generate import ImagePredictor, active, load_adapter, probe_output
-from mmtune.image.rows import ImageRow
+from mmtune.image.image_row import ImageRow
+from mmtune.image.sampling.generate import ImagePredictor, active, load_adapter, probe_output
 from mmtune.predict import Request
 from tests.evaluate.runs import image as run_of_images
 from tests.image import adapters, tiny

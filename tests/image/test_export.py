@@ -24,10 +24,11 @@ from mmtune.adapters.export import _judge, export
 from mmtune.adapters.licence import licence_of
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.hashing import hash_bytes
-from mmtune.image.export import files, proof
-from mmtune.image.export.names import clip_name, unet_names, unread_by_comfy
-from mmtune.image.generate import WEIGHTS, Sampler, generator_of
+from mmtune.image.export import kohya as files
+from mmtune.image.export import proof
+from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
+from mmtune.image.sampling.generate import WEIGHTS, Sampler, generator_of
+from mmtune.system.hashing import hash_bytes
 from tests.image import adapters, tiny
 from tests.image.transformers import KINDS as TRANSFORMERS
 from tests.image.transformers import SIDE

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmtune.adapters.export import export
 from mmtune.errors import AdapterError
-from mmtune.image.export.flux import stacked, unstacked
+from mmtune.image.export.flux_names import stacked, unstacked
 from mmtune.image.export.proof import SOURCE
 from mmtune.image.export.weights import Folded, fold
 from tests.image import adapters, tiny

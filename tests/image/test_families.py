@@ -18,20 +18,26 @@ from torch import Tensor
 
 from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.hashing import hash_tensors
 from mmtune.image import MODALITY
-from mmtune.image.base import DiffusionBase, load_base
-from mmtune.image.denoiser import Denoiser
-from mmtune.image.families import FAMILIES
-from mmtune.image.generate import WEIGHTS, ImagePredictor, Sampler, generator_of, probe_output
-from mmtune.image.objective import objective_of
-from mmtune.image.options import ImageOptions
-from mmtune.image.rows import ImageRow
-from mmtune.image.stages import LatentStage, TextStage, text_part
-from mmtune.image.task import ImageTask
-from mmtune.pipeline import train
+from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.image.diffusion.denoiser import Denoiser
+from mmtune.image.diffusion.families import FAMILIES
+from mmtune.image.diffusion.objective import objective_of
+from mmtune.image.diffusion.stages import LatentStage, TextStage, text_part
+from mmtune.image.image_options import ImageOptions
+from mmtune.image.image_row import ImageRow
+from mmtune.image.image_task import ImageTask
+from mmtune.image.sampling.generate import (
+    WEIGHTS,
+    ImagePredictor,
+    Sampler,
+    generator_of,
+    probe_output,
+)
 from mmtune.predict import Request
-from mmtune.train.draw import Draw
+from mmtune.runs.pipeline import train
+from mmtune.system.hashing import hash_tensors
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Part
 from tests.image import tiny
 from tests.image.transformers import KINDS, SIDE
@@ -399,7 +405,7 @@ def test_each_image_meets_its_own_caption(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Over shuffled epochs with a cache: pairs of latent and caption that the module saw."""
-    from mmtune.image.denoiser import Denoiser
+    from mmtune.image.diffusion.denoiser import Denoiser
 
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
     base: DiffusionBase = tiny.loaded(kind)
@@ -421,7 +427,9 @@ def test_each_image_meets_its_own_caption(
 
     monkeypatch.setattr(Denoiser, "forward", watch)
     # The posterior's mean alone, so that an image has one latent.
-    monkeypatch.setattr("mmtune.image.task._latent", lambda s, d: s.get("latent", s.get("mean")))
+    monkeypatch.setattr(
+        "mmtune.image.image_task._latent", lambda s, d: s.get("latent", s.get("mean"))
+    )
     over = {"resolution": str(side), "caption_dropout": "0", "epochs": "3"}
     config = tiny.config(tiny.saved(kind), data, tmp_path / "runs", **over)
     train(config)

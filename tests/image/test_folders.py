@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mmtune.data.check import check
 from mmtune.data.manifest import guess_modality, read_rows
-from mmtune.image.caption import words_of_name
-from mmtune.image.folders import Repeats, caption_from_name, parse_repeats
+from mmtune.image.corpus.caption import words_of_name
+from mmtune.image.corpus.folders import Repeats, caption_from_name, parse_repeats
 from tests.data.pieces import IMAGE, write_audio, write_image
 
 

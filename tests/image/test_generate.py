@@ -11,9 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.image.base import DiffusionBase
-from mmtune.image.generate import WEIGHTS, ImagePredictor, generate, generator_of
-from mmtune.image.rows import ImageRow
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.image_row import ImageRow
+from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, generate, generator_of
 from mmtune.predict import Request
 from tests.image import tiny
 
@@ -161,7 +161,7 @@ def test_generate_writes_pngs_that_say_what_they_are(adapter: Path, tmp_path: Pa
 def test_a_picture_says_how_it_was_made_and_that_a_model_made_it(tmp_path: Path) -> None:
     from xml.etree import ElementTree
 
-    from mmtune.hashing import hash_file
+    from mmtune.system.hashing import hash_file
     from tests.image import adapters
 
     one = adapters.make(tmp_path / "one", "sd")

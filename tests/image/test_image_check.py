@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from mmtune import pipeline
 from mmtune.cli import main
 from mmtune.config import DataOptions
 from mmtune.data.check import Dataset, check
@@ -18,8 +17,9 @@ from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.errors import BaseModelError
 from mmtune.image import ImageModality
-from mmtune.image.limits import TextRoom, read_limits
-from mmtune.image.options import ImageOptions
+from mmtune.image.corpus.limits import TextRoom, read_limits
+from mmtune.image.image_options import ImageOptions
+from mmtune.runs import pipeline
 from tests.data.pieces import IMAGE, write_image
 from tests.image import tiny
 

@@ -13,8 +13,8 @@ from mmtune.data.check import Dataset, check
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
 from mmtune.image import MODALITY
-from mmtune.image.caption import by_name, propose
-from mmtune.image.task import ImageTask
+from mmtune.image.corpus.caption import by_name, propose
+from mmtune.image.image_task import ImageTask
 from tests.image import tiny
 from tests.image.test_task import losses
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mmtune.image.backbone import MATCH, PromptMatch, load_scorer
-from mmtune.image.match_net import BUCKETS, MatchNet, pieces
-from mmtune.metrics.clip_score import recall
-from mmtune.resources import resource
+from mmtune.image.looks.backbone import MATCH, PromptMatch, load_scorer
+from mmtune.image.looks.match_net import BUCKETS, MatchNet, pieces
+from mmtune.metrics.image.clip_score import recall
+from mmtune.system.resources import resource
 from tests.image.test_style_net import pale, picture
 
 CPU = torch.device("cpu")

@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
-from mmtune.evaluate.compare import Comparison, Measure
-from mmtune.evaluate.report import figure, write_report
-from mmtune.image.copies import copies_measure
-from mmtune.image.measures import (
+from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.image.evaluation.copies import copies_measure
+from mmtune.image.evaluation.measures import (
     OUTSIDE,
     Drawn,
     evenly,
@@ -26,11 +25,12 @@ from mmtune.image.measures import (
     style_measures,
     style_of,
 )
-from mmtune.image.rows import ImageRow
+from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.nearest import NearestTraining
-from mmtune.metrics.style import StyleDistance
-from mmtune.pipeline import evaluate, train
+from mmtune.metrics.image.nearest import NearestTraining
+from mmtune.metrics.image.style import StyleDistance
+from mmtune.pages.report import figure, write_report
+from mmtune.runs.pipeline import evaluate, train
 from tests.image import tiny
 from tests.image.test_backbone import clip
 

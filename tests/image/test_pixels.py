@@ -13,9 +13,9 @@ from PIL import Image, ImageCms
 
 from mmtune.config import build
 from mmtune.errors import ConfigError
-from mmtune.image.options import ImageOptions
-from mmtune.image.pixels import flatten, open_image, thumbnail
-from mmtune.image.stages import LatentStage
+from mmtune.image.diffusion.stages import LatentStage
+from mmtune.image.image_options import ImageOptions
+from mmtune.image.pictures.pixels import flatten, open_image, thumbnail
 from mmtune.train.task import Part
 from tests.data.pieces import picture
 from tests.faults.files import png, png_chunk
@@ -264,7 +264,7 @@ def test_the_background_is_a_setting_and_in_the_cache_s_key(tmp_path: Path) -> N
     assert white.fingerprint == usual.fingerprint
     assert white.fingerprint != blue.fingerprint
     Image.new("RGBA", (32, 32), (255, 0, 0, 0)).save(tmp_path / "a.png")
-    from mmtune.image.rows import ImageRow
+    from mmtune.image.image_row import ImageRow
 
     row = ImageRow(id="a", image=str(tmp_path / "a.png"), caption="nothing")
     on_white, on_blue = (s.encode([Part("latent", "x", origin=row)])[0] for s in (white, blue))

@@ -14,9 +14,9 @@ from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.errors import ConfigError
 from mmtune.image import MODALITY
-from mmtune.image.prior import captions, extend
-from mmtune.image.prompt import caption_of
-from mmtune.pipeline import train
+from mmtune.image.corpus.prior import captions, extend
+from mmtune.image.corpus.prompt import caption_of
+from mmtune.runs.pipeline import train
 from tests.image import tiny
 
 

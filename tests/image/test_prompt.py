@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mmtune import commands
-from mmtune.cli import _parser
+from mmtune.cli import _parser, commands
 from mmtune.config import build
 from mmtune.data.rows import Row
-from mmtune.image.prompt import caption_of, prompted, prompted_by_all
-from mmtune.image.rows import ImageRow
-from mmtune.image.stages import text_part
-from mmtune.train.draw import Draw
+from mmtune.image.corpus.prompt import caption_of, prompted, prompted_by_all
+from mmtune.image.diffusion.stages import text_part
+from mmtune.image.image_row import ImageRow
+from mmtune.train.randomness import Draw
 from tests.image import tiny
 from tests.image.test_task import make
 
@@ -72,7 +71,7 @@ def test_generate_takes_it_from_the_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str], found: list[str]
 ) -> None:
     from mmtune.adapters.card import Card
-    from mmtune.image import generate
+    from mmtune.image.sampling import generate
 
     config = tiny.config(tmp_path, tmp_path, tmp_path, trigger="acme icon")
     Card(

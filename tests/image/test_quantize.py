@@ -17,11 +17,17 @@ from mmtune.adapters.card import read_card
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, MissingExtra
 from mmtune.image import MODALITY
-from mmtune.image.base import DiffusionBase, load_base
-from mmtune.image.generate import WEIGHTS, ImagePredictor, generate, generator_of, probe_output
-from mmtune.image.quantize import require
-from mmtune.image.task import ImageTask
-from mmtune.pipeline import train
+from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.image.diffusion.quantize import require
+from mmtune.image.image_task import ImageTask
+from mmtune.image.sampling.generate import (
+    WEIGHTS,
+    ImagePredictor,
+    generate,
+    generator_of,
+    probe_output,
+)
+from mmtune.runs.pipeline import train
 from mmtune.train.log import read_log
 from tests.image import tiny
 from tests.image.test_families import batch_of

@@ -6,8 +6,8 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from mmtune.image.objective import Diffusion, objective_of
-from mmtune.image.recolour import fit_recolour
+from mmtune.image.diffusion.objective import Diffusion, objective_of
+from mmtune.image.diffusion.recolour import fit_recolour
 from tests.image import tiny
 
 

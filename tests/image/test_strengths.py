@@ -13,15 +13,15 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
-from mmtune.evaluate.report import write_report
-from mmtune.image.generate import WEIGHTS
-from mmtune.image.strengths import Tried, advise, layout_kept, prompts_kept
-from mmtune.image.task import ImageTask
-from mmtune.metrics.layout import kept_layout
-from mmtune.metrics.style import StyleDistance
-from mmtune.pipeline import train
+from mmtune.image.evaluation.strengths import Tried, advise, layout_kept, prompts_kept
+from mmtune.image.image_task import ImageTask
+from mmtune.image.sampling.generate import WEIGHTS
+from mmtune.metrics.image.layout import kept_layout
+from mmtune.metrics.image.style import StyleDistance
+from mmtune.pages.report import write_report
+from mmtune.runs.pipeline import train
 from mmtune.train.loop import Reporter
-from mmtune.train.scale import Trial, strengths
+from mmtune.train.selection import Trial, strengths
 from mmtune.train.snapshots import read_snapshots
 from tests.image import tiny
 from tests.image.test_task import make

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFilter
 
-from mmtune.image.backbone import STYLE, load_backbone
-from mmtune.image.style_net import SIDE, statistics
-from mmtune.resources import resource
+from mmtune.image.looks.backbone import STYLE, load_backbone
+from mmtune.image.looks.style_net import SIDE, statistics
+from mmtune.system.resources import resource
 
 CPU = torch.device("cpu")
 Style = Callable[[ImageDraw.ImageDraw, list[tuple[int, int, int, int]]], None]

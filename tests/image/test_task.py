@@ -10,10 +10,10 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
-from mmtune.image.denoiser import Denoiser
-from mmtune.image.stages import text_part
-from mmtune.image.task import ImageTask, held_out
-from mmtune.train.draw import Draw
+from mmtune.image.diffusion.denoiser import Denoiser
+from mmtune.image.diffusion.stages import text_part
+from mmtune.image.image_task import ImageTask, held_out
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Loss
 from tests.image import tiny
 

@@ -13,13 +13,13 @@ from safetensors.torch import load_file
 from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image import MODALITY
-from mmtune.image.generate import WEIGHTS, ImagePredictor, Sampler, generator_of
-from mmtune.image.rows import ImageRow
-from mmtune.image.stages import TextStage, TokenStage, text_part
-from mmtune.image.task import ImageTask
-from mmtune.pipeline import evaluate, train
+from mmtune.image.diffusion.stages import TextStage, TokenStage, text_part
+from mmtune.image.image_row import ImageRow
+from mmtune.image.image_task import ImageTask
+from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, Sampler, generator_of
 from mmtune.predict import Request
-from mmtune.train.draw import Draw
+from mmtune.runs.pipeline import evaluate, train
+from mmtune.train.randomness import Draw
 from tests.image import tiny
 from tests.image.test_generate import damaged
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError
-from mmtune.image.generate import WEIGHTS
-from mmtune.pipeline import evaluate, train
+from mmtune.image.sampling.generate import WEIGHTS
+from mmtune.runs.pipeline import evaluate, train
 from mmtune.train.interrupt import Interrupted
 from mmtune.train.loop import Reporter
 from tests.image import tiny

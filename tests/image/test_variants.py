@@ -11,11 +11,11 @@ from peft.tuners.lora import LoraLayer
 from PIL import Image
 from safetensors.torch import load_file
 
-from mmtune.image.base import DiffusionBase
-from mmtune.image.generate import WEIGHTS, ImagePredictor, generate, generator_of
-from mmtune.image.rows import ImageRow
-from mmtune.pipeline import train
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.image_row import ImageRow
+from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, generate, generator_of
 from mmtune.predict import Request
+from mmtune.runs.pipeline import train
 from tests.image import tiny
 
 PROMPTS = ["red ball", "blue box"]

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from mmtune.config import RunConfig, build
-from mmtune.image.base import DiffusionBase, load_base
+from mmtune.image.diffusion.base import DiffusionBase, load_base
 from tests.image import transformers
 
 KINDS = ("sdxl", "sdxl-one-encoder", "sd")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmtune.evaluate.compare import Bin, Comparison
-from mmtune.metrics.aligned import align_words, written_places
-from mmtune.metrics.calibration import (
+from mmtune.evaluate.comparison import Bin, Comparison
+from mmtune.metrics.text.aligned import align_words, written_places
+from mmtune.metrics.text.calibration import (
     BINS,
     BrierScore,
     CalibrationError,
@@ -19,10 +19,10 @@ from mmtune.metrics.calibration import (
     judged_words,
 )
 from mmtune.predict import Prediction
-from mmtune.speech.heard import Item
-from mmtune.speech.measures import measures, reliability
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.evaluation.measures import measures, reliability
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 
 
 def row(text: str, name: str = "r") -> SpeechRow:

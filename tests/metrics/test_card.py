@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import pdist
 
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.clip_score import (
+from mmtune.metrics.image.clip_score import (
     Recall,
     check_prompts,
     clip_scores,
@@ -19,9 +19,9 @@ from mmtune.metrics.clip_score import (
     recall,
     shuffled,
 )
-from mmtune.metrics.diversity import mean_spread, spread, spread_by_prompt
-from mmtune.metrics.memorization import copied, copy_threshold, share
-from mmtune.metrics.nearest import Nearest
+from mmtune.metrics.image.diversity import mean_spread, spread, spread_by_prompt
+from mmtune.metrics.image.memorization import copied, copy_threshold, share
+from mmtune.metrics.image.nearest import Nearest
 
 NONE = Interval(0.0, 0.0, 0.0)
 

@@ -8,13 +8,13 @@ import jiwer
 import numpy as np
 import pytest
 
-from mmtune.metrics.critical import CriticalErrors, Kind, critical, names
-from mmtune.metrics.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.gap import GroupGap
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.critical import CriticalErrors, Kind, critical, names
+from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.normalize import normalize
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 
 
 def pair(reference: str, hypothesis: str, language: str = "en") -> tuple[SpeechRow, Prediction]:

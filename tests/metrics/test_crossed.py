@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mmtune.metrics.bootstrap import Interval, crossed, paired_bootstrap, wider
-from mmtune.metrics.terms import TermPrecision
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.term_recall import TermPrecision
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.heard import Item
-from mmtune.speech.measures import measure
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.evaluation.measures import measure
+from mmtune.speech.speech_row import SpeechRow
 
 SPEAKERS, SENTENCES, WORDS = 24, 10, 40
 

@@ -10,7 +10,7 @@ import torch
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_mmd
 
 from mmtune.metrics.bootstrap import bootstrap, resample_counts
-from mmtune.metrics.mmd import KernelDistance, gaussian, polynomial
+from mmtune.metrics.image.mmd import KernelDistance, gaussian, polynomial
 
 
 def cloud(n: int, mean: float = 0.0, seed: int = 0, unit: bool = False) -> np.ndarray:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from mmtune.image.rows import ImageRow
-from mmtune.metrics.nearest import NearestTraining
+from mmtune.image.image_row import ImageRow
+from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.predict import Prediction
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mmtune.errors import ConfigError
-from mmtune.image.rows import ImageRow
-from mmtune.metrics.palette import (
+from mmtune.image.image_row import ImageRow
+from mmtune.metrics.image.palette import (
     PaletteShare,
     delta_e,
     estimate_palette,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmtune.evaluate.compare import Comparison
+from mmtune.evaluate.comparison import Comparison
 from mmtune.metrics.bootstrap import EXACT_FLIPS, by_cluster, sign_flip
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.heard import Item
-from mmtune.speech.measures import measure
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.evaluation.measures import measure
+from mmtune.speech.speech_row import SpeechRow
 
 
 def scipys(values: np.ndarray, resamples: float) -> float:

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.image.rows import ImageRow
+from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.style import StyleDistance, control_score, on_scale, style_score
+from mmtune.metrics.image.style import StyleDistance, control_score, on_scale, style_score
 from mmtune.predict import Prediction
 
 

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import ConfigError
-from mmtune.evaluate.compare import Comparison
-from mmtune.evaluate.report import write_report
-from mmtune.metrics.terms import FalseInsertions, TermPrecision, TermRecall
-from mmtune.metrics.variants import STRICT, Variants
-from mmtune.metrics.wer import WordErrors
+from mmtune.evaluate.comparison import Comparison
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
+from mmtune.metrics.text.variants import STRICT, Variants
+from mmtune.metrics.text.wer import WordErrors
+from mmtune.pages.report import write_report
 from mmtune.predict import Prediction
-from mmtune.speech.compare import read_variants
-from mmtune.speech.heard import Item
-from mmtune.speech.measures import measures
-from mmtune.speech.normalize import normalize
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.retrieve import read_list
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.terms import Term, read_terms
+from mmtune.speech.corpus.term_list import Term, read_terms
+from mmtune.speech.evaluation.compare import read_variants
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.transcription.retrieve import read_list
 
 LIST = """esomeprazole | Esomeprazol | es omeprazole = e so me pra zole
 HbA1c | haemoglobin A1c

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.metrics.hallucination import HallucinatedWords
-from mmtune.metrics.terms import FalseInsertions, TermRecall
-from mmtune.metrics.wer import CharacterErrors, WordErrors
+from mmtune.metrics.text.hallucination import HallucinatedWords
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_recall import FalseInsertions, TermRecall
+from mmtune.metrics.text.wer import CharacterErrors, WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.normalize import normalize
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 
 
 def row(text: str, language: str | None = None) -> SpeechRow:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mmtune import pipeline
 from mmtune.config import RunConfig
 from mmtune.evaluate.verdict import read_verdict
-from mmtune.resources import resource
+from mmtune.runs import pipeline
+from mmtune.system.resources import resource
 
 SMALL = {
     "terminology": {"utterances": "3", "batch": "4", "lora.rank": "2"},

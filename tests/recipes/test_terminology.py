@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.pipeline import load_recipe
-from mmtune.resources import resource
-from mmtune.speech.terms import find_terms, read_terms
+from mmtune.runs.pipeline import load_recipe
+from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.system.resources import resource
 from tests.speech.real import ESPEAK, TINY, needs
 
 needs_speech = needs(TINY, ESPEAK)
@@ -32,8 +32,8 @@ def test_control_adapter_and_report_from_a_term_list(
     terms.write_text("metoprolol\n[unseen]\napixaban\n", encoding="utf-8")
     monkeypatch.setenv("MMTUNE_SHARED", str(tmp_path / "nothing"))
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("mmtune.speech.synthesize.TEST_SENTENCES", 1)
-    monkeypatch.setattr("mmtune.speech.compare.SPOKEN", 30)
+    monkeypatch.setattr("mmtune.speech.corpus.synthesize.TEST_SENTENCES", 1)
+    monkeypatch.setattr("mmtune.speech.evaluation.compare.SPOKEN", 30)
     given = {"terms": terms, "out": tmp_path, "utterances": 6, "epochs": 1, "rank": 4}
     given |= {"joined": 0.1, "scales": "[1.0]", "probes": 1}
     arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 
 TINY, BASE = "starter:whisper-tiny.en", "starter:whisper-base"
 ESPEAK, HIBARI = "espeak", "hibari"
@@ -50,6 +50,6 @@ def real_rows(count: int, start: int = 0, step: int = 6) -> list[SpeechRow]:
 @cache
 def loaded(starter: str) -> Any:
     """A starter, loaded once; tests that put adapters into it load their own."""
-    from mmtune.speech.base import load_base
+    from mmtune.speech.whisper.base import load_base
 
     return load_base(starter)

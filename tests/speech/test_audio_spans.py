@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
-from mmtune.speech.audio import AudioFault, content_of, read_audio, read_channels, read_row
-from mmtune.speech.check import inspect
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.stages import seconds_of
+from mmtune.speech.corpus.check_recording import inspect
+from mmtune.speech.sound.read import AudioFault, content_of, read_audio, read_channels, read_row
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.whisper.stages import seconds_of
 from tests.data.pieces import SPEECH, noise
 
 

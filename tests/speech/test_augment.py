@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.speech import augment
-from mmtune.speech.audio import SAMPLE_RATE
+from mmtune.speech.sound import augment
+from mmtune.speech.sound.read import SAMPLE_RATE
 
 
 def tone(seconds: float, hertz: float = 440.0) -> augment.Samples:

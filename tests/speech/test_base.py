@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import BaseModelError, MissingExtra
-from mmtune.speech import starter
-from mmtune.speech.base import resolve_base
-from mmtune.speech.starter import read_ctranslate2, starter_folder
+from mmtune.speech.whisper import starter
+from mmtune.speech.whisper.base import resolve_base
+from mmtune.speech.whisper.starter import read_ctranslate2, starter_folder
 from tests.speech.real import BASE, TINY, loaded, needs
 
 
@@ -93,7 +93,7 @@ def test_folders(tmp_path: Path) -> None:
 
 @needs(TINY)
 def test_a_folder_of_another_model_or_with_damaged_weights(tmp_path: Path) -> None:
-    from mmtune.speech.base import load_base
+    from mmtune.speech.whisper.base import load_base
 
     folder = tmp_path / "copy"
     shutil.copytree(resolve_base(TINY), folder)

@@ -18,10 +18,10 @@ from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.modality import find_modality
-from mmtune.speech.audio import read_audio
-from mmtune.speech.check import check_rows, inspect
-from mmtune.speech.check_text import check_text, fewest_tokens
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.corpus.check_recording import check_rows, inspect
+from mmtune.speech.corpus.check_transcript import check_text, fewest_tokens
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.speech_row import SpeechRow
 from tests.data.pieces import noise, write_audio
 from tests.speech.real import TINY, loaded, needs, real_rows
 

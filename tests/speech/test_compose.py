@@ -13,16 +13,16 @@ from safetensors.torch import load_file
 
 from mmtune.adapters.card import Card, read_card
 from mmtune.adapters.compose import EXACT, Mixing, compose
-from mmtune.adapters.gate import GatedPredictor, open_gated, read_gate, write_gate
+from mmtune.adapters.routing import GatedPredictor, open_gated, read_gate, write_gate
 from mmtune.cli import main
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Request
-from mmtune.speech.base import load_base
-from mmtune.speech.decode import DecodeOptions
-from mmtune.speech.lora import attach, load_adapters
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.base import load_base
+from mmtune.speech.whisper.decode import DecodeOptions
+from mmtune.speech.whisper.decoder_lora import attach, load_adapters
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 WEIGHTS = "adapter_model.safetensors"

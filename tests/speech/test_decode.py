@@ -7,10 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.speech.audio import read_audio
-from mmtune.speech.decode import SPOKEN, DecodeOptions, Sampling, decode, decode_scored, most_ids
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.stages import AudioStage
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.whisper.decode import (
+    SPOKEN,
+    DecodeOptions,
+    Sampling,
+    decode,
+    decode_scored,
+    most_ids,
+)
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import AudioStage
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 LIMIT = 24

@@ -9,20 +9,20 @@ import pytest
 import torch
 
 from mmtune.config import LoraOptions, TrainOptions
-from mmtune.data.cache import PrefixCache
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Request
-from mmtune.speech.audio import read_audio
-from mmtune.speech.base import load_base
-from mmtune.speech.decode import DecodeOptions
-from mmtune.speech.encoder import cut_of
-from mmtune.speech.lora import adapted_from
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.stages import AudioStage
-from mmtune.speech.task import SpeechTask
-from mmtune.train.draw import Draw
+from mmtune.prefix.cache import PrefixCache
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_task import SpeechTask
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.base import load_base
+from mmtune.speech.whisper.decode import DecodeOptions
+from mmtune.speech.whisper.decoder_lora import adapted_from
+from mmtune.speech.whisper.encoder import cut_of
+from mmtune.speech.whisper.stages import AudioStage
 from mmtune.train.loop import fit
+from mmtune.train.randomness import Draw
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_the_whole_model() -> None:
 def test_trained_saved_and_heard_again(
     kind: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmtune.speech.task.SPOKEN", 40)
+    monkeypatch.setattr("mmtune.speech.speech_task.SPOKEN", 40)
     options = SpeechOptions(encoder_layers=1, keep_base=0.2)
     cache = PrefixCache(tmp_path / "cache")
     task = SpeechTask(load_base(TINY), LoraOptions(rank=8, **kind), options, cache, seed=3)

@@ -17,12 +17,12 @@ from tokenizers.models import BPE
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from mmtune.errors import AdapterError, BaseModelError
-from mmtune.speech.base import WhisperBase, load_base, resolve_base
-from mmtune.speech.export.merge import merge
+from mmtune.speech.export.fold import merge
 from mmtune.speech.export.to_ctranslate2 import check_vocabulary, write_ctranslate2
 from mmtune.speech.export.to_ggml import FILE, rename, text_tokens, write_ggml
 from mmtune.speech.export.to_transformers import complete_generation, write_transformers
-from mmtune.speech.lora import load_adapters
+from mmtune.speech.whisper.base import WhisperBase, load_base, resolve_base
+from mmtune.speech.whisper.decoder_lora import load_adapters
 from tests.speech.real import BASE, TINY, loaded, needs
 from tests.speech.test_transcribe import make_adapter
 

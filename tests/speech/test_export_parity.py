@@ -15,16 +15,16 @@ from mmtune.adapters.card import Card
 from mmtune.adapters.export import Exported
 from mmtune.adapters.export import export as export_adapter
 from mmtune.errors import ConfigError, DataError, MissingExtra
-from mmtune.speech.base import WhisperBase, load_base
 from mmtune.speech.export import parity
 from mmtune.speech.export.engines import Clip, FasterWhisper, Reference, Transformers, WhisperCpp
+from mmtune.speech.export.fold import merge
 from mmtune.speech.export.material import Material, synthetic
-from mmtune.speech.export.merge import merge
 from mmtune.speech.export.to_ctranslate2 import write_ctranslate2
 from mmtune.speech.export.to_ggml import FILE, write_ggml
 from mmtune.speech.export.to_transformers import write_transformers
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.base import WhisperBase, load_base
 from tests.speech.real import ESPEAK, TINY, needs
 from tests.speech.test_transcribe import make_adapter
 
@@ -121,7 +121,7 @@ def test_the_reference_is_the_predictor_that_evaluates(
     material: Material, reference: Reference
 ) -> None:
     from mmtune.predict import Request
-    from mmtune.speech.predictor import ADAPTER
+    from mmtune.speech.transcription.predictor import ADAPTER
 
     predictor: SpeechPredictor = reference.predictor
     rows = few(material).rows
@@ -238,7 +238,7 @@ def test_the_command_writes_checks_and_tells(
     assert facts["reference"]["own"] is not None
 
     # Planted: the weights are written at another strength than the one that is claimed.
-    import mmtune.speech.export.merge as merging
+    import mmtune.speech.export.fold as merging
 
     whole = merging.merge
     monkeypatch.setattr(merging, "merge", lambda b, a, s: whole(b, a, WRONG * s))

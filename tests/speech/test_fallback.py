@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from mmtune.speech import fallback
-from mmtune.speech.audio import read_audio
-from mmtune.speech.decode import DecodeOptions, Sampling, Spoken
-from mmtune.speech.fallback import (
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.whisper import fallback
+from mmtune.speech.whisper.decode import DecodeOptions, Sampling, Spoken
+from mmtune.speech.whisper.fallback import (
     TEMPERATURES,
     Heard,
     agrees,
@@ -20,8 +20,8 @@ from mmtune.speech.fallback import (
     failed,
     is_silence,
 )
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.stages import AudioStage
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import AudioStage
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 LOOP = " ".join(["and then it goes on"] * 20)

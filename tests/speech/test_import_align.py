@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.modality import find_modality
-from mmtune.speech.audio import read_audio
-from mmtune.speech.importers import import_speech
-from mmtune.speech.importers.transcripts import MARGIN, Placed, place, stretches
-from mmtune.speech.rows import plain_words
-from mmtune.speech.words import Word
+from mmtune.speech.corpus.importers import import_speech
+from mmtune.speech.corpus.importers.transcripts import MARGIN, Placed, place, stretches
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.speech_row import plain_words
+from mmtune.speech.whisper.word_times import Word
 from tests.speech.real import TINY, needs, real_rows
 from tests.speech.test_import import SAMPLES, left_out
 

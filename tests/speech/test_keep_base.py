@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.config import LoraOptions, TrainOptions
-from mmtune.data.cache import PrefixCache
-from mmtune.speech.base import load_base
-from mmtune.speech.forward import decode_all
-from mmtune.speech.labels import make_labels
-from mmtune.speech.options import MixOptions, SpeechOptions
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.stages import KEPT, NAME
-from mmtune.speech.task import SpeechTask
-from mmtune.speech.terms import TermFinder
-from mmtune.train.draw import Draw
+from mmtune.prefix.cache import PrefixCache
+from mmtune.speech.corpus.term_list import TermFinder
+from mmtune.speech.speech_options import MixOptions, SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_task import SpeechTask
+from mmtune.speech.whisper.base import load_base
+from mmtune.speech.whisper.forward import decode_all
+from mmtune.speech.whisper.labels import make_labels
+from mmtune.speech.whisper.stages import KEPT, NAME
 from mmtune.train.loop import fit
+from mmtune.train.randomness import Draw
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from mmtune.predict import Prediction
-from mmtune.speech.audio import read_audio
-from mmtune.speech.decode import DecodeOptions, decode_scored, detect_language
-from mmtune.speech.heard import GENERAL, Item
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.measures import measures
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.stages import AudioStage
-from mmtune.speech.synthesize import everyday_speech, synthesize
+from mmtune.speech.corpus.synthesize import everyday_speech, synthesize
+from mmtune.speech.evaluation.items import GENERAL, Item
+from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.whisper.decode import DecodeOptions, decode_scored, detect_language
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import AudioStage
 from tests.speech.real import BASE, ESPEAK, TINY, loaded, needs, real_rows
 
 

@@ -7,16 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtune.evaluate.stored import StoredPredictor
-from mmtune.metrics.drift import Drift, StartError, start_figures
-from mmtune.metrics.wer import WordErrors
+from mmtune.evaluate.answers import StoredPredictor
+from mmtune.metrics.text.drift import Drift, StartError, start_figures
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction, Request
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.heard import Item, hear
-from mmtune.speech.long_form import LONG, PARTS, LongForm, Recording, divide, first_word, long_form
-from mmtune.speech.measures import measures
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import Segment, SpeechRow
+from mmtune.speech.evaluation.items import Item, hear
+from mmtune.speech.evaluation.long_form import (
+    LONG,
+    PARTS,
+    LongForm,
+    Recording,
+    divide,
+    first_word,
+    long_form,
+)
+from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import Segment, SpeechRow
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 
@@ -75,7 +83,7 @@ def test_drift_is_the_slope_of_a_line() -> None:
 
 @needs(TINY)
 def test_joined_rows_are_heard_where_they_were_put(tmp_path: Path) -> None:
-    from mmtune.speech.predictor import SpeechPredictor
+    from mmtune.speech.transcription.predictor import SpeechPredictor
 
     rows = real_rows(8, step=30)
     predictor = SpeechPredictor(loaded(TINY), {}, windows="trimmed")

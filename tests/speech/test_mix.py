@@ -16,10 +16,10 @@ from mmtune.config import RunConfig
 from mmtune.data.check import Dataset, check
 from mmtune.errors import ConfigError
 from mmtune.modality import find_modality
-from mmtune.speech import mix
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.options import MixOptions, SpeechOptions
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.corpus import extra_rows as mix
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import MixOptions, SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 from tests.speech.real import TINY, corpus, needs
 
 

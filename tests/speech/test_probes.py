@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from mmtune.speech.heard import Item
-from mmtune.speech.probes import _silence, by_label
-from mmtune.speech.rows import SpeechRow
+from mmtune.speech.evaluation.extra_conditions import _silence, by_label
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.speech_row import SpeechRow
 
 
 def item(name: int, **group: str) -> Item:

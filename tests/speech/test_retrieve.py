@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import ConfigError
-from mmtune.speech.retrieve import MOST, TermIndex, letters, prompt_with, read_list, sound
+from mmtune.speech.transcription.retrieve import (
+    MOST,
+    TermIndex,
+    letters,
+    prompt_with,
+    read_list,
+    sound,
+)
 from tests.speech.real import TINY, loaded, needs
 
 # What Whisper tiny.en wrote where hibari-tts said the term.

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtune.evaluate.stored import StoredPredictor
+from mmtune.evaluate.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
-from mmtune.speech import augment
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.heard import Item
-from mmtune.speech.measures import measures
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.robustness import CONDITIONS, DEGRADED, degrade_row, degraded
+from mmtune.speech.evaluation.items import Item
+from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.evaluation.robustness import CONDITIONS, DEGRADED, degrade_row, degraded
+from mmtune.speech.sound import augment
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import SpeechOptions
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 
@@ -62,7 +62,7 @@ def test_a_row_sounds_the_same_each_time_and_unlike_others(tmp_path: Path) -> No
 
 @needs(TINY)
 def test_noise_costs_words_and_every_model_hears_the_same(tmp_path: Path) -> None:
-    from mmtune.speech.predictor import SpeechPredictor
+    from mmtune.speech.transcription.predictor import SpeechPredictor
 
     rows = real_rows(3, step=40)
     predictor = SpeechPredictor(loaded(TINY), {}, windows="trimmed")

@@ -11,19 +11,19 @@ import pytest
 
 from mmtune.config import LoraOptions, RunConfig, TrainOptions
 from mmtune.data.check import Dataset, check
-from mmtune.evaluate.compare import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison, Measure
 from mmtune.evaluate.suite import load_suite
 from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.modality import find_modality
-from mmtune.precision import DTYPES
 from mmtune.predict import Prediction
-from mmtune.speech.compare import _asked, compare, divide_terms, headline, retention_rows
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.synthesize import make_plan, synthesize
-from mmtune.speech.terms import Term
+from mmtune.speech.corpus.synthesize import make_plan, synthesize
+from mmtune.speech.corpus.term_list import Term
+from mmtune.speech.evaluation.compare import _asked, compare, divide_terms, headline, retention_rows
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.system.precision import DTYPES
 from tests.speech.real import ESPEAK, TINY, needs
 
 needs_speech = needs(TINY, ESPEAK)
@@ -34,8 +34,8 @@ def make_adapter(folder: Path, seed: int, by: float = 0.5) -> Path:
     """An adapter that was moved off its zero start at random: far enough, it garbles."""
     import torch
 
-    from mmtune.speech.base import load_base
-    from mmtune.speech.lora import attach
+    from mmtune.speech.whisper.base import load_base
+    from mmtune.speech.whisper.decoder_lora import attach
 
     model = attach(load_base(TINY), LoraOptions(rank=2, alpha=2), seed)
     generator = torch.Generator().manual_seed(seed)
@@ -65,7 +65,9 @@ def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
         probes=2,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mmtune.speech.compare.SPOKEN", 20)  # garblers never stop by themselves
+        patch.setattr(
+            "mmtune.speech.evaluation.compare.SPOKEN", 20
+        )  # garblers never stop by themselves
         return compare(config(options), dataset, folder), folder
 
 
@@ -109,7 +111,7 @@ def test_every_measure_of_the_recipe_is_there(
 def test_the_figures_are_those_of_the_transcripts(compared: tuple[Comparison, Path]) -> None:
     import jiwer
 
-    from mmtune.speech.normalize import normalize
+    from mmtune.metrics.text.normalize import normalize
 
     comparison, folder = compared
     lines = [json.loads(x) for x in (folder / "predictions.jsonl").read_text("utf-8").splitlines()]
@@ -180,8 +182,8 @@ def test_transcripts_are_not_asked_for_twice(
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("mmtune.speech.compare.SPOKEN", 20)
-    monkeypatch.setattr("mmtune.speech.compare.SpeechPredictor", opened)
+    monkeypatch.setattr("mmtune.speech.evaluation.compare.SPOKEN", 20)
+    monkeypatch.setattr("mmtune.speech.evaluation.compare.SpeechPredictor", opened)
     options = SpeechOptions(
         score_windows="trimmed", control=folder / "control", retention=dataset.source, probes=2
     )
@@ -247,8 +249,8 @@ def test_the_headline_says_what_was_not_measured() -> None:
 
 @needs_speech
 def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None:
-    from mmtune.speech.compare import _general_kind
-    from mmtune.speech.synthesize import everyday_speech
+    from mmtune.speech.corpus.synthesize import everyday_speech
+    from mmtune.speech.evaluation.compare import _general_kind
 
     german = everyday_speech("de")
     assert len(german) == 30
@@ -272,10 +274,12 @@ def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None
 def test_with_everything_on(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmtune.evaluate.report import write_report
+    from mmtune.pages.report import write_report
 
     make_adapter(tmp_path / "adapter", 1, by=1e-5)  # it hears as the base does
-    monkeypatch.setattr("mmtune.speech.long_form.LONGEST", 1.0)  # there is little to be joined
+    monkeypatch.setattr(
+        "mmtune.speech.evaluation.long_form.LONGEST", 1.0
+    )  # there is little to be joined
     terms = tmp_path / "terms.txt"
     terms.write_text("metoprolol | metoprolole\n[unseen]\napixaban\n", encoding="utf-8")
     options = SpeechOptions(
@@ -317,7 +321,9 @@ def test_with_everything_on(
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "adapter + retrieval" in html
     assert "real time" in html
-    monkeypatch.setattr("mmtune.speech.compare.SpeechPredictor", None)  # no model is loaded again
+    monkeypatch.setattr(
+        "mmtune.speech.evaluation.compare.SpeechPredictor", None
+    )  # no model is loaded again
     assert compare(config(options), dataset, tmp_path).to_json() == comparison.to_json()
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune.errors import DataError
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.stages import LONGEST, MARGIN, WINDOWS, AudioStage, window_of
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.whisper.stages import LONGEST, MARGIN, WINDOWS, AudioStage, window_of
 from mmtune.train.task import part_key
 from tests.speech.real import BASE, TINY, loaded, needs
 

@@ -17,13 +17,8 @@ from hypothesis import strategies as st
 
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, DataError, MissingExtra
-from mmtune.resources import resource
-from mmtune.speech import voices as voices_module
-from mmtune.speech.audio import SAMPLE_RATE, read_audio
-from mmtune.speech.augment import add_noise, set_level, telephone, trim
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow, plain_words
-from mmtune.speech.synthesize import (
+from mmtune.speech.corpus import voices as voices_module
+from mmtune.speech.corpus.synthesize import (
     Utterance,
     divide,
     make_plan,
@@ -32,8 +27,13 @@ from mmtune.speech.synthesize import (
     synthesize,
     voices_for,
 )
-from mmtune.speech.terms import Term, find_terms, read_terms
-from mmtune.speech.voices import Espeak, Hibari
+from mmtune.speech.corpus.term_list import Term, find_terms, read_terms
+from mmtune.speech.corpus.voices import Espeak, Hibari
+from mmtune.speech.sound.augment import add_noise, set_level, telephone, trim
+from mmtune.speech.sound.read import SAMPLE_RATE, read_audio
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, plain_words
+from mmtune.system.resources import resource
 from tests.speech.real import ESPEAK, HIBARI, needs
 
 espeak = needs(ESPEAK)
@@ -262,7 +262,7 @@ def test_missing_packages_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_importing_synthesis_imports_no_synthesizer_and_no_torch() -> None:
     code = (
-        "import sys, mmtune.speech.synthesize; "
+        "import sys, mmtune.speech.corpus.synthesize; "
         "print([m for m in ('torch', 'hibari', 'espeakng_loader', 'librosa') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -403,7 +403,7 @@ def test_a_term_list_alone_makes_a_dataset_and_resumes(tmp_path: Path) -> None:
 
 @espeak
 def test_without_the_other_synthesizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmtune.speech.synthesize.installed", lambda module: False)
+    monkeypatch.setattr("mmtune.speech.corpus.synthesize.installed", lambda module: False)
     made = plan(SpeechOptions(utterances=1), TERMS[:1])
     assert {u.voice.name.split()[0] for u in made if u.split == "test"} == {"espeak"}
     manifest = synthesize(made, tmp_path, "en")

@@ -6,14 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.evaluate.stored import StoredPredictor
-from mmtune.metrics.terms import FalseInsertions, TermPrecision, TermRecall
+from mmtune.evaluate.answers import StoredPredictor
+from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.predict import Prediction, Request
-from mmtune.speech.heard import Item, hear
-from mmtune.speech.measures import measures
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.systems import SYSTEMS, Prompted, TermList, beside, heard_beside
+from mmtune.speech.evaluation.items import Item, hear
+from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.evaluation.term_baselines import (
+    SYSTEMS,
+    Prompted,
+    TermList,
+    beside,
+    heard_beside,
+)
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 from tests.speech.real import ESPEAK, TINY, loaded, needs
 
 TERMS = ("apixaban", "metoprolol")
@@ -39,9 +45,9 @@ def test_precision_by_hand() -> None:
 def test_a_prompt_and_retrieval_find_terms_that_the_base_misses(tmp_path: Path) -> None:
     from mmtune.data.check import check
     from mmtune.modality import find_modality
-    from mmtune.speech.predictor import SpeechPredictor
-    from mmtune.speech.synthesize import make_plan, synthesize
-    from mmtune.speech.terms import Term
+    from mmtune.speech.corpus.synthesize import make_plan, synthesize
+    from mmtune.speech.corpus.term_list import Term
+    from mmtune.speech.transcription.predictor import SpeechPredictor
 
     listed = [Term(term, term, seen=False) for term in TERMS]
     seen = [Term("aspirin", "aspirin")]

@@ -10,20 +10,20 @@ import soundfile
 import torch
 
 from mmtune.config import LoraOptions, TrainOptions
-from mmtune.data.cache import PrefixCache
 from mmtune.errors import ConfigError, DataError
-from mmtune.speech import augment
-from mmtune.speech.base import load_base
-from mmtune.speech.heard import hear
-from mmtune.speech.labels import make_labels, pad_labels
-from mmtune.speech.lora import targets
-from mmtune.speech.options import SpeechOptions
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.rows import SpeechRow
-from mmtune.speech.stages import spoken_times
-from mmtune.speech.task import SpeechTask
-from mmtune.train.draw import Draw
+from mmtune.prefix.cache import PrefixCache
+from mmtune.speech.evaluation.items import hear
+from mmtune.speech.sound import augment
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_task import SpeechTask
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.base import load_base
+from mmtune.speech.whisper.decoder_lora import targets
+from mmtune.speech.whisper.labels import make_labels, pad_labels
+from mmtune.speech.whisper.stages import spoken_times
 from mmtune.train.loop import fit
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Example
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
@@ -36,7 +36,7 @@ def make_task(cache: Path | None = None) -> SpeechTask:
 
 @needs(TINY)
 def test_it_learns_real_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmtune.speech.task.SPOKEN", 40)
+    monkeypatch.setattr("mmtune.speech.speech_task.SPOKEN", 40)
     rows = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:8]
     task = make_task(tmp_path / "cache")
     options = TrainOptions(epochs=6, batch_size=8, lr=2e-3, schedule="constant")
@@ -54,7 +54,7 @@ def test_validation_does_not_follow_a_loop(monkeypatch: pytest.MonkeyPatch) -> N
     row = next(r for r in real_rows(80, step=3) if r.id == "004570129")
     with torch.no_grad():
         cut = task.validate([row])["wer"]
-        monkeypatch.setattr("mmtune.speech.task.SLACK", 10**6)
+        monkeypatch.setattr("mmtune.speech.speech_task.SLACK", 10**6)
         followed = task.validate([row])["wer"]
     assert followed > 10
     assert 0 < cut <= 1 + (2 * len(task.labels(row).ids) + 8) / len(row.text.split())

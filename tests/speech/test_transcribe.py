@@ -19,16 +19,16 @@ from mmtune.adapters.card import Card
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Request
-from mmtune.speech.audio import read_audio
-from mmtune.speech.base import load_base
-from mmtune.speech.decode import DecodeOptions, most_ids
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.lora import attach
-from mmtune.speech.predictor import SpeechPredictor, open_predictor
-from mmtune.speech.retrieve import TermIndex
-from mmtune.speech.stages import seconds_of
-from mmtune.speech.transcribe import listen, read_tracks, transcribe
-from mmtune.speech.vad import cut, find_speech
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.transcription.predictor import SpeechPredictor, open_predictor
+from mmtune.speech.transcription.retrieve import TermIndex
+from mmtune.speech.transcription.transcribe import listen, read_tracks, transcribe
+from mmtune.speech.transcription.vad import cut, find_speech
+from mmtune.speech.whisper.base import load_base
+from mmtune.speech.whisper.decode import DecodeOptions, most_ids
+from mmtune.speech.whisper.decoder_lora import attach
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import seconds_of
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 WEIGHTS = "adapter_model.safetensors"
@@ -220,7 +220,7 @@ def test_a_cut_falls_into_the_pause() -> None:
 def test_a_file_of_more_than_one_window(
     tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmtune.speech.predictor.SPOKEN", 60)
+    monkeypatch.setattr("mmtune.speech.transcription.predictor.SPOKEN", 60)
     clips = [read_audio(row.path) for row in real_rows(12, step=5)]
     pause = np.zeros(32_000, np.float32)
     whole = np.concatenate([piece for clip in clips for piece in (clip, pause)])
@@ -319,7 +319,7 @@ def test_a_term_is_heard_in_a_second_pass(monkeypatch: pytest.MonkeyPatch) -> No
         prompts.append(prompt)
         return prefix_ids(base, language, prompt)
 
-    monkeypatch.setattr("mmtune.speech.transcribe.prefix_ids", spy)
+    monkeypatch.setattr("mmtune.speech.transcription.transcribe.prefix_ids", spy)
     plain, _ = listen(predictor, [audio])
     terms = TermIndex(["THANK YOU SO MUTCH", "electroencephalography"])
     found, _ = listen(predictor, [audio], terms=terms)
@@ -327,7 +327,9 @@ def test_a_term_is_heard_in_a_second_pass(monkeypatch: pytest.MonkeyPatch) -> No
     assert found[0][0].text != plain[0][0].text
     assert found[0][0].text.upper().startswith("THANK YOU SO M")
     # A second pass that goes wrong leaves the first one's text.
-    monkeypatch.setattr("mmtune.speech.transcribe.agrees", lambda first, second: False)
+    monkeypatch.setattr(
+        "mmtune.speech.transcription.transcribe.agrees", lambda first, second: False
+    )
     assert listen(predictor, [audio], terms=terms)[0] == plain
 
 

@@ -11,10 +11,10 @@ import soundfile
 
 from mmtune import cli
 from mmtune.errors import DataError
-from mmtune.speech import transcribe as speech
-from mmtune.speech.audio import read_audio
-from mmtune.speech.transcript import Segment, Transcript, make_transcript
-from mmtune.speech.words import Word
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.transcription import transcribe as speech
+from mmtune.speech.transcription.transcript import Segment, Transcript, make_transcript
+from mmtune.speech.whisper.word_times import Word
 from tests.speech.real import TINY, needs, real_rows
 
 
@@ -42,7 +42,9 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         return make_transcript([Segment(0.0, 0.5, path.stem, None, words)], "en", (), 0.5)
 
     monkeypatch.setattr(speech, "transcribe", transcribe)
-    monkeypatch.setattr("mmtune.speech.predictor.open_predictor", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "mmtune.speech.transcription.predictor.open_predictor", lambda *_, **__: None
+    )
     return asked
 
 

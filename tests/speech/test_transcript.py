@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.speech.transcript import (
+from mmtune.speech.transcription.transcript import (
     CUE_LETTERS,
     CUE_SECONDS,
     WRITERS,
@@ -21,7 +21,7 @@ from mmtune.speech.transcript import (
     make_transcript,
     split,
 )
-from mmtune.speech.words import Word
+from mmtune.speech.whisper.word_times import Word
 
 
 def words(*texts: str, step: float = 0.5) -> tuple[Word, ...]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.speech.audio import SAMPLE_RATE, read_audio
-from mmtune.speech.vad import Window, find_speech, windows
+from mmtune.speech.sound.read import SAMPLE_RATE, read_audio
+from mmtune.speech.transcription.vad import Window, find_speech, windows
 from tests.speech.real import real_rows
 
 
@@ -71,7 +71,7 @@ def test_speech_is_found_and_torch_keeps_its_threads() -> None:
     # In a process of its own: importing silero_vad is what takes the threads, once.
     code = (
         "import numpy, torch; torch.set_num_threads(2)\n"
-        "from mmtune.speech.vad import find_speech\n"
+        "from mmtune.speech.transcription.vad import find_speech\n"
         "find_speech(numpy.zeros(16000, numpy.float32))\n"
         "print(torch.get_num_threads())"
     )

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.speech.audio import read_audio
-from mmtune.speech.decode import decode
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.predictor import SpeechPredictor
-from mmtune.speech.words import (
+from mmtune.speech.sound.read import read_audio
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.decode import decode
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.word_times import (
     Word,
     align,
     alignment_heads,
@@ -99,7 +99,7 @@ def test_a_batch_changes_nothing_and_padding_is_left_out() -> None:
 
 @needs(TINY)
 def test_the_active_adapter_is_heard(tmp_path: Path) -> None:
-    from mmtune.speech.base import load_base
+    from mmtune.speech.whisper.base import load_base
 
     audio = read_audio(real_rows(1)[0].path)
     adapted = SpeechPredictor(load_base(TINY), {"x": make_adapter(tmp_path / "x")}, options=SHORT)

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from mmtune.config import TrainOptions
-from mmtune.data.cache import PrefixCache
 from mmtune.errors import TrainingError
+from mmtune.prefix.cache import PrefixCache
 from mmtune.train.interrupt import Interrupted
 from mmtune.train.log import read_log
 from mmtune.train.loop import Reporter, fit
@@ -66,7 +66,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path, micr
 def test_the_logged_loss_is_the_sum_over_units(tmp_path: Path) -> None:
     """Against a direct computation: the first batch holds all rows."""
     task, items = ToyTask(), rows(8)
-    from mmtune.train.draw import Draw
+    from mmtune.train.randomness import Draw
 
     draws = [Draw(0, 0, row.id) for row in items]
     examples = [task.choose(row, draw) for row, draw in zip(items, draws, strict=True)]

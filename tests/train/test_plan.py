@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.train.draw import Draw
-from mmtune.train.plan import Plan, shard
+from mmtune.train.batches import Plan, shard
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Monitor
 from tests.train.toy import rows
 

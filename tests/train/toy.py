@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from mmtune.data.cache import PrefixCache
 from mmtune.data.rows import Row
-from mmtune.hashing import hash_tensors, hash_text
-from mmtune.train.draw import Draw
-from mmtune.train.prefix import Features
+from mmtune.prefix.cache import PrefixCache
+from mmtune.prefix.features import Features
+from mmtune.system.hashing import hash_tensors, hash_text
+from mmtune.train.randomness import Draw
 from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Tensors
 
 WIDTH = 12

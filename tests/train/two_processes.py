@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from mmtune.processes import this_process
+from mmtune.system.processes import this_process
 from mmtune.train.loop import fit
 from tests.train.test_loop import options
 from tests.train.toy import ToyTask, rows

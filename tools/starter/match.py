@@ -4,7 +4,8 @@
     python tools/starter/match.py --work runs/starter
 
 Nine icon sets of npm's draw the same things in different hands. A picture's vector
-(mmtune/image/match_net.py) is drawn to the vector of its own name among the names of all things.
+(mmtune/image/looks/match_net.py) is drawn to the vector of its own name among the names of all
+things.
 It will be asked about looks that it never saw, so some copies of each icon are mirrored, turned,
 moved, recoloured, inverted, put on other grounds, hatched, blurred, made noisy, or reduced to their
 lines.
@@ -33,7 +34,7 @@ import torch.nn.functional as F
 from icons import HERE, draw, words
 from torch import Tensor
 
-from mmtune.image.match_net import FILE, SIDE, MatchNet, descriptors
+from mmtune.image.looks.match_net import FILE, SIDE, MatchNet, descriptors
 
 sys.path.insert(0, str(HERE.parents[1] / "recipes" / "brand_style"))
 import openmoji

@@ -3,8 +3,8 @@
     python tools/starter/style.py --work runs/starter [--leave-one-out | --others]
 
 Six icon sets draw the same things. How much the statistics of a picture
-(mmtune/image/style_net.py) vary within a set is what things, and not hands, make of them; so is
-what mirroring, moving, blurring and a little noise change. The encoder divides by both: pictures
+(mmtune/image/looks/style_net.py) vary within a set is what things, and not hands, make of them; so
+is what mirroring, moving, blurring and a little noise change. The encoder divides by both: pictures
 are near each other where they differ only as pictures of one set do. Colour is part of a style
 and is never changed.
 
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from icons import HERE, STYLES, draw, install
 from torch import Tensor
 
-from mmtune.image.style_net import FILE, StyleNet, statistics
+from mmtune.image.looks.style_net import FILE, StyleNet, statistics
 
 OUT = HERE.parents[1] / "assets" / "style-encoder"
 # Flags, clocks and signs are the same in all sets; people of other skins are the same five times.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from mmtune.adapters.export import Export, Exported
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.image.base import load_base, pick_device
-from mmtune.image.export.files import write_diffusers, write_single
+from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.export.fused import write_fused
+from mmtune.image.export.kohya import write_diffusers, write_single
 from mmtune.image.export.proof import SOURCE, Picture
 from mmtune.image.export.weights import fold
-from mmtune.image.generate import load_adapter
-from mmtune.precision import DTYPES
+from mmtune.image.sampling.generate import load_adapter
+from mmtune.system.precision import DTYPES
 
 
 def export(request: Export) -> Exported:

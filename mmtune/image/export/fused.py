@@ -13,11 +13,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.export import Export
-from mmtune.image.base import INDEX, DiffusionBase, load_base, resolve_base
+from mmtune.image.diffusion.base import INDEX, DiffusionBase, load_base, resolve_base
 from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import architecture, origin
-from mmtune.image.generate import active
-from mmtune.quiet import quiet
+from mmtune.image.sampling.generate import active
+from mmtune.system.quiet import quiet
 
 FACTS = "export.json"
 # What load_base leaves aside, because it alters or withholds images.

@@ -12,8 +12,8 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.errors import AdapterError
-from mmtune.image.base import DiffusionBase
-from mmtune.image.generate import Sampler, active
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.sampling.generate import Sampler, active
 
 SOURCE, EXPORTED = "source", "exported"
 PROMPT, SEED, STEPS = "a red apple on a table", 0, 4

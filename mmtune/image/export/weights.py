@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mmtune.adapters.card import versions
 from mmtune.adapters.export import Export
-from mmtune.hashing import hash_bytes, hash_file
-from mmtune.image.base import DiffusionBase
-from mmtune.image.generate import WEIGHTS, active
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.sampling.generate import WEIGHTS, active
+from mmtune.system.hashing import hash_bytes, hash_file
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ from mmtune.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
     from mmtune.adapters.export import Export, Exported
-    from mmtune.speech.base import WhisperBase
     from mmtune.speech.export.engines import Engine
     from mmtune.speech.export.material import Material
     from mmtune.speech.export.parity import Parity
+    from mmtune.speech.whisper.base import WhisperBase
 
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
@@ -56,7 +56,7 @@ def export(request: Export) -> Exported:
     from mmtune.adapters.card import versions
     from mmtune.adapters.export import Exported
     from mmtune.speech.export import parity
-    from mmtune.speech.export.merge import merge
+    from mmtune.speech.export.fold import merge
 
     precision = _precision(request)
     with ExitStack() as stack:
@@ -166,9 +166,9 @@ def _write(merged: WhisperBase, format: str, precision: str, to: Path) -> None:
 
 
 def _compare(request: Export, merged: WhisperBase, material: Material, precision: str) -> Parity:
-    from mmtune.speech.base import load_base
     from mmtune.speech.export import parity
     from mmtune.speech.export.engines import Reference
+    from mmtune.speech.whisper.base import load_base
 
     reference = Reference(load_base(request.base), request.adapter, request.scale)
     forbids = bool(merged.model.generation_config.suppress_tokens)

@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.quiet import quiet
-from mmtune.speech.audio import SAMPLE_RATE, read_row
-from mmtune.speech.base import WhisperBase
-from mmtune.speech.decode import DecodeOptions, decode_scored, most_ids
 from mmtune.speech.export.to_ctranslate2 import require_packages
 from mmtune.speech.export.to_ggml import FILE
 from mmtune.speech.export.whisper_cpp import run
-from mmtune.speech.labels import prefix_ids
-from mmtune.speech.predictor import ADAPTER, BATCH, SpeechPredictor
-from mmtune.speech.stages import LONGEST
-from mmtune.speech.transcribe import listen
-from mmtune.speech.transcript import make_transcript
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.transcription.predictor import ADAPTER, BATCH, SpeechPredictor
+from mmtune.speech.transcription.transcribe import listen
+from mmtune.speech.transcription.transcript import make_transcript
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.whisper.decode import DecodeOptions, decode_scored, most_ids
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import LONGEST
+from mmtune.system.quiet import quiet
 
 MOST = 220  # ids: whisper.cpp stops there (half its positions, less four)
 PURPOSE = "checking the export"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.speech.stages import LONGEST, seconds_of
-from mmtune.speech.voices import Espeak, Hibari, Voice, installed
+from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
+from mmtune.speech.whisper.stages import LONGEST, seconds_of
 
 SENTENCES = (
     "The quarterly report is ready for your review.",
@@ -60,7 +60,7 @@ def synthetic(folder: Path) -> Material | None:
     """A few English sentences, written to `folder`; None where no voice is installed."""
     import soundfile
 
-    from mmtune.speech.rows import SpeechRow
+    from mmtune.speech.speech_row import SpeechRow
 
     voice = _voice()
     if voice is None:

@@ -15,10 +15,10 @@ from typing import Any
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError, MmtuneError
-from mmtune.metrics.wer import WordErrors
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.export.engines import Clip, Engine, Reference
-from mmtune.speech.normalize import normalize
 
 FILE = "PARITY.json"
 SHOWN = 20  # differing clips that are kept in full

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import AdapterError, MissingExtra
-from mmtune.quiet import quiet
-from mmtune.speech.base import WhisperBase
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.system.quiet import quiet
 
 EXTRA = "export"
 QUANTIZATION = {"fp32": "float32", "fp16": "float16", "int8": "int8"}

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.errors import AdapterError, BaseModelError
-from mmtune.speech.base import WhisperBase
+from mmtune.speech.whisper.base import WhisperBase
 
 FILE = "ggml-model.bin"
 MAGIC = 0x67676D6C

@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmtune.quiet import quiet
-from mmtune.speech.base import WhisperBase
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.system.quiet import quiet
 
 # openai/whisper, decoding.py: the first time that a window may begin with, in steps of 20 ms.
 FIRST_TIME = 50
@@ -54,7 +54,7 @@ def _in_precision(model: Any, precision: str) -> Any:
     import torch
 
     from mmtune.errors import AdapterError
-    from mmtune.precision import DTYPES
+    from mmtune.system.precision import DTYPES
 
     dtype = DTYPES[precision]
     if dtype is torch.float32:

@@ -1,0 +1,176 @@
+"""What looks at data, makes it, and keeps what is computed from it."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from mmtune.data.rows import Split
+from mmtune.errors import ConfigError
+from mmtune.exits import ERROR, FINDINGS
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def check(options: argparse.Namespace) -> int:
+    from mmtune.data import check as data
+    from mmtune.data.manifest import guess_modality
+    from mmtune.modality import find_modality
+
+    source: Path = options.path
+    if not source.exists():
+        raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
+    given = options.modality
+    modality = find_modality(given) if given else guess_modality(source)
+    settings = None
+    # Only what has a resolution is compared with a base.
+    if "resolution" not in modality.options.model_fields:
+        for name in ("base", "resolution"):
+            if getattr(options, name) is not None:
+                raise ConfigError(f"--{name} changes nothing for {modality.name}", "leave it out")
+    if options.resolution is not None:
+        settings = modality.options.model_validate({"resolution": options.resolution})
+    with _opened() as bar:
+        task = bar.add_task("opening files", total=None)
+        dataset = data.check(
+            source,
+            modality,
+            strict=False,
+            terms=options.terms,
+            base=options.base,
+            settings=settings,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    splits = {name: len(dataset.split(name)) for name in get_args(Split)}
+    bad = any(f.severity == "error" for f in dataset.findings)
+    if options.json:
+        import dataclasses
+        import json
+
+        facts = {
+            "modality": modality.name,
+            "source": str(dataset.source),
+            "fingerprint": dataset.fingerprint,
+            "usable": splits,
+            "quarantined": list(dataset.quarantined),
+            "findings": [dataclasses.asdict(f) for f in dataset.findings],
+        }
+        print(json.dumps(facts, indent=2))
+        return FINDINGS if bad else 0
+    most = len(dataset.findings) if options.all else 5
+    print("\n".join(data.describe(dataset, most)))
+    return FINDINGS if bad else 0
+
+
+def _opened() -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
+
+
+def import_(options: argparse.Namespace) -> int:
+    from mmtune.modality import REGISTRY, find_modality
+
+    source: Path = options.source
+    if not source.exists():
+        raise ConfigError(f"no such file or folder: {source}", "name the data to import")
+    if options.modality:
+        fitting = [find_modality(options.modality)]
+    else:
+        known = [find_modality(name) for name in REGISTRY]
+        fitting = [m for m in known if m.recognise(source, options.format)]
+    if len(fitting) != 1:
+        found = " or ".join(m.name for m in fitting) or "in no layout that is known"
+        if options.format and not fitting:
+            found = f"to be read as {options.format!r}, which is no layout that is known"
+        raise ConfigError(
+            f"{source} is {found}",
+            f"say --modality {'|'.join(REGISTRY)}, or another --format; "
+            "`mmtune import --help` lists them",
+        )
+    names = ["language", "channel", "align", "base"]
+    given = {name: value for name in names if (value := getattr(options, name))}
+    with _opened() as bar:
+        task = bar.add_task("importing", total=None)
+        result = fitting[0].import_data(
+            source,
+            options.to,
+            options.format,
+            given,
+            lambda done: bar.update(task, completed=done),
+        )
+    if options.json:
+        import dataclasses
+        import json
+
+        print(json.dumps(dataclasses.asdict(result) | {"folder": str(result.folder)}, indent=2))
+    else:
+        print("\n".join(result.describe(len(result.left_out) if options.all else 5)))
+    return 0 if result.rows else FINDINGS
+
+
+def caption(options: argparse.Namespace) -> int:
+    import sys
+
+    from mmtune.data.check import printable
+    from mmtune.image.corpus import caption as image
+
+    if options.prompt is not None and options.model is None:
+        raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")
+    captioner: image.Captioner = image.by_name
+    if options.model is not None:
+        from mmtune.cli.console import quiet_libraries
+
+        quiet_libraries()
+        captioner = image.ModelCaptioner(options.model, options.prompt)
+    counts: Counter[str] = Counter()
+    for each in image.propose(options.folder, captioner, write=not options.dry_run):
+        counts[each.outcome] += 1
+        if each.outcome == "new":
+            print(printable(f"{each.file}: {each.caption}"), flush=True)
+        elif each.outcome == "nothing":
+            print(printable(f"{each.image}: nothing to say"), flush=True)
+        elif each.outcome == "failed":
+            print(f"error: {each.caption}", file=sys.stderr, flush=True)
+    done = "would be written" if options.dry_run else "written"
+    print(
+        f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
+        + (f", {counts['failed']} can't be read" if counts["failed"] else "")
+    )
+    if counts["new"]:
+        print(f"next: read them, and mmtune check {options.folder}")
+    return ERROR if counts["failed"] else 0
+
+
+def cache(options: argparse.Namespace) -> int:
+    import time
+
+    from mmtune.prefix.cache import PrefixCache
+
+    store = PrefixCache()
+    mib = 2**20
+    if options.action == "ls":
+        found = store.ls()
+        for each in found:
+            used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last_used))
+            size = f"{each.entries:>8,} entries {each.bytes / mib:>10,.1f} MiB"
+            print(f"{size}  {used}  {each.note[:24]}")
+        print(f"{store.root}: {sum(e.bytes for e in found) / mib:,.1f} MiB")
+        return 0
+    if options.action == "prune":
+        if options.older_than is None and options.max_gb is None:
+            raise ConfigError("nothing says what to prune", "give --older-than DAYS or --max-gb GB")
+        most = None if options.max_gb is None else round(options.max_gb * 1024 * mib)
+        entries, freed = store.prune(options.older_than, most)
+        print(f"removed {entries:,} entries, {freed / mib:,.1f} MiB")
+        return 0
+    damaged = store.verify()
+    for key in damaged:
+        print(f"damaged, removed: {key}")
+    print(f"{sum(each.entries for each in store.ls()):,} entries are sound")
+    return FINDINGS if damaged else 0

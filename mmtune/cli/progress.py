@@ -1,0 +1,88 @@
+"""The training loop's progress, for a person at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mmtune.cli.console import plain
+from mmtune.train.loop import Reporter
+
+if TYPE_CHECKING:
+    from mmtune.train.preflight import Preflight
+
+
+class RichReporter(Reporter):
+    """Bars with the time that remains; validations and notes as lines above them.
+
+    Use it as a context manager: on leaving it the bars are closed, also after an error.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> RichReporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def _bar(self, name: str, done: int, total: int, note: str = "") -> None:
+        if name not in self._bars:
+            self.progress.start()
+            # A run that resumes starts its bar where it stands, so that the estimate is right.
+            self._bars[name] = self.progress.add_task(
+                name, total=total, completed=max(0, done - 1), note=note
+            )
+        self.progress.update(self._bars[name], completed=min(done, total), note=note)
+
+    def preflight(self, facts: Preflight) -> None:
+        """The lines that say what the run will cost."""
+        for line in facts.lines():
+            plain(self.console, line)
+
+    def filling(self, done: int, total: int) -> None:
+        """The bar of the frozen prefix."""
+        self._bar("prefix", done, total)
+
+    def step(self, step: int, total: int, loss: float, lr: float) -> None:
+        """The bar of the steps, with the loss."""
+        self._bar("train", step, total, f"loss {loss:.4f}")
+
+    def validation(self, step: int, values: Mapping[str, float], best: bool) -> None:
+        """One line a validation."""
+        figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        mark = "  (the base)" if step == 0 else "  best so far" if best else ""
+        plain(self.console, f"step {step:<6} {figures}{mark}")
+
+    def note(self, text: str) -> None:
+        """A line."""
+        plain(self.console, f"note: {text}")

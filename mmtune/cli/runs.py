@@ -1,0 +1,166 @@
+"""Recipes, training, and what is said of the result."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from pathlib import Path
+
+from mmtune.errors import ConfigError
+from mmtune.exits import FINDINGS
+
+
+def recipes(options: argparse.Namespace) -> int:
+    from mmtune.config import read_yaml
+    from mmtune.system.resources import recipes as names
+    from mmtune.system.resources import resource
+
+    for name in names():
+        values = read_yaml(resource("recipes", name) / "recipe.yaml")
+        page = resource("recipes", name) / "README.md"
+        print(f"{name:<16} {values.get('modality', ''):<8} {_first_sentence(page)}")
+    return 0
+
+
+def _first_sentence(page: Path) -> str:
+    if not page.exists():
+        return ""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            return line.strip().split(". ")[0].rstrip(".")
+    return ""
+
+
+def init(options: argparse.Namespace) -> int:
+    import shutil
+
+    from mmtune.system.resources import recipes as names
+    from mmtune.system.resources import resource
+
+    name: str = options.recipe
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"no recipe {name!r}", f"{hint}recipes: {', '.join(names())}")
+    target: Path = options.to or Path(name)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target} exists already", "name another folder: --to DIR")
+    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+    shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
+    suite, recipe = f"{name}.yaml", target / "recipe.yaml"
+    if (resource("eval") / suite).is_file() and recipe.is_file():
+        shutil.copyfile(resource("eval", suite), target / "suite.yaml")
+        text = recipe.read_text(encoding="utf-8")
+        own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
+        recipe.write_text(own, encoding="utf-8")
+    for path in sorted(p for p in target.rglob("*") if p.is_file()):
+        print(path)
+    print(f"\nmmtune train {target / 'recipe.yaml'}")
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from mmtune.runs import pipeline
+
+    # Before the slow imports, so that a typo is told at once.
+    config = pipeline.load_recipe(options.recipe, options.settings)
+    if options.show:
+        print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
+        return 0
+    from mmtune.cli.console import measures_table, output, plain, quiet_libraries
+    from mmtune.cli.progress import RichReporter
+    from mmtune.system.processes import this_process
+
+    quiet_libraries()
+    with RichReporter(Console(stderr=True)) as reporter:
+        result = pipeline.train(config, reporter)
+    if not this_process().is_main_process:
+        return 0
+    console = output()
+    plain(console, result.comparison.headline)
+    console.print(measures_table(result.comparison.measures))
+    plain(console, f"adapter  {result.folder / 'adapter'}")
+    plain(console, f"report   {result.folder / 'report.html'}")
+    for line in result.verdict.lines() if result.verdict is not None else ():
+        plain(console, line)
+    return 0
+
+
+def evaluate(options: argparse.Namespace) -> int:
+    from mmtune.cli.console import measures_table, output, plain, quiet_libraries
+    from mmtune.evaluate.verdict import read_verdict
+    from mmtune.runs import pipeline
+    from mmtune.system.processes import this_process
+
+    config = pipeline.load_run(options.run)
+    quiet_libraries()
+    comparison = pipeline.evaluate(config, options.suite, options.fresh)
+    if not this_process().is_main_process:
+        return 0
+    verdict = read_verdict(config.folder)
+    console = output()
+    plain(console, comparison.headline)
+    console.print(measures_table(comparison.measures))
+    plain(console, f"report   {options.run / 'report.html'}")
+    if options.redacted:
+        plain(console, f"redacted {pipeline.report([config.folder], redacted=True)}")
+    for line in verdict.lines() if verdict is not None else ():
+        plain(console, line)
+    if options.gate and verdict is None:
+        raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
+    return FINDINGS if options.gate and verdict is not None and verdict.open else 0
+
+
+def report(options: argparse.Namespace) -> int:
+    from mmtune.runs import pipeline
+
+    runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
+    for given, run in zip(options.runs, runs, strict=True):
+        if not run.is_dir():
+            raise ConfigError(f"no such run: {given}", "give runs/NAME")
+    print(pipeline.report(runs, options.out, redacted=options.redacted))
+    return 0
+
+
+def review(options: argparse.Namespace) -> int:
+    from mmtune.cli.console import output, plain, plain_table
+    from mmtune.evaluate.comparison import FILE as COMPARISON
+    from mmtune.pages import preference
+    from mmtune.pages.review import write_review
+    from mmtune.runs import pipeline
+
+    if options.answers:
+        given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
+        if given:
+            raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
+        found = preference.read_review(options.run, options.answers, options.key)
+        if (options.run / COMPARISON).is_file():
+            pipeline.report([options.run])
+        if options.json:
+            print(found.model_dump_json(indent=2))
+            return 0
+        console = output()
+        plain(console, found.headline)
+        console.print(plain_table(found.table))
+        plain(console, f"review   {options.run / preference.RESULT}")
+        return 0
+    if options.key is not None:
+        raise ConfigError("--key is for reading answers", "give --answers, or leave it out")
+    page = write_review(
+        options.run,
+        options.out,
+        items=40 if options.items is None else options.items,
+        seed=options.seed or 0,
+    )
+    if options.json:
+        import json
+
+        print(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
+        return 0
+    print(page.path)
+    print(f"{page.items} pairs" + (f"; {page.same} more are the same" if page.same else ""))
+    print(f"keep {page.key} to yourself: it says which side is which")
+    print(f"next: mmtune review {options.run} --answers answers.json")
+    return 0

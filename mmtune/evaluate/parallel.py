@@ -1,0 +1,124 @@
+"""One evaluation on several processes: they share out whole batches, and the main one asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from mmtune.predict import BatchedPredictor, Prediction, Request
+from mmtune.system.processes import this_process
+
+P = TypeVar("P", bound=BatchedPredictor)
+Change = Callable[[P], BatchedPredictor]
+Asked = tuple[str, list[list[Request]]]  # a variant's name, and batches for it
+
+
+class SharedPredictor(Generic[P]):
+    """A predictor that all processes have, asked by the main one alone.
+
+    A batch is answered whole by one process, and batches are those that one process would make,
+    so the answers are the same bits however many there are. With one process it adds nothing.
+
+    Args:
+        opened: loads the predictor; called once, if at all, by each process.
+        variants: by name, how the same models are asked otherwise.
+    """
+
+    def __init__(
+        self, opened: Callable[[], P], variants: Mapping[str, Change[P]] | None = None
+    ) -> None:
+        self._open = opened
+        self._variants = dict(variants or {})
+        self._opened: P | None = None
+        self._known: dict[str, BatchedPredictor] = {}
+
+    def of(self, variant: str = "") -> BatchedPredictor:
+        """The predictor, or a variant of it; the first call loads."""
+        if self._opened is None:
+            self._opened = self._open()
+        if not variant:
+            return self._opened
+        if variant not in self._known:
+            self._known[variant] = self._variants[variant](self._opened)
+        return self._known[variant]
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        return int(this_process().num_processes)
+
+    @contextmanager
+    def asking(self) -> Iterator[bool]:
+        """Yields True to the main process, which may call `answer` inside.
+
+        The others answer what it asks until it leaves, and are then given False. Where the main
+        process fails nothing is sent: what launched them ends them all.
+        """
+        from accelerate.utils import broadcast_object_list
+
+        if not this_process().is_main_process:
+            self._serve()
+            yield False
+            return
+        yield True
+        broadcast_object_list([None])
+
+    def answer(self, variant: str, asked: Sequence[Sequence[Request]]) -> list[list[Prediction]]:
+        """Predictions of each list of requests, in order.
+
+        Each list is planned by itself (`BatchedPredictor.batches`), as if it were asked alone.
+        """
+        predictor = self.of(variant)
+        if self.processes == 1:
+            return [predictor.predict(requests) for requests in asked]
+        plans = [predictor.batches(requests) for requests in asked]
+        batches = [
+            [requests[place] for place in batch]
+            for requests, plan in zip(asked, plans, strict=True)
+            for batch in plan
+        ]
+        found = iter(self._all((variant, batches)))
+        answers: list[list[Prediction]] = []
+        for requests, plan in zip(asked, plans, strict=True):
+            by_place: dict[int, Prediction] = {}
+            for batch in plan:
+                by_place |= dict(zip(batch, next(found), strict=True))
+            answers.append([by_place[place] for place in range(len(requests))])
+        return answers
+
+    def _serve(self) -> None:
+        from accelerate.utils import broadcast_object_list
+
+        while True:
+            told: list[Asked | None] = [None]
+            broadcast_object_list(told)
+            if told[0] is None:
+                return
+            self._share(told[0])
+
+    def _all(self, asked: Asked) -> list[list[Prediction]]:
+        """What all processes answer to the main one's batches, in their order."""
+        from accelerate.utils import broadcast_object_list
+
+        broadcast_object_list([asked])
+        return self._share(asked)
+
+    def _share(self, asked: Asked) -> list[list[Prediction]]:
+        from accelerate.utils import gather_object
+
+        variant, batches = asked
+        state = this_process()
+        mine = range(state.process_index, len(batches), state.num_processes)
+        answers = [(place, self.of(variant).predict(batches[place])) for place in mine]
+        found: dict[int, list[Prediction]] = dict(gather_object(answers))
+        return [found[place] for place in range(len(batches))]
+
+
+def agreed(value: bool) -> bool:
+    """What the main process says, on all processes."""
+    from accelerate.utils import broadcast_object_list
+
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]

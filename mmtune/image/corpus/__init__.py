@@ -1,0 +1,1 @@
+"""Image data: folders, checking, captions, prompts, and images that are made."""

@@ -1,0 +1,1 @@
+"""Diffusion models: loading, families, objectives, stages, quantization, LoRA."""

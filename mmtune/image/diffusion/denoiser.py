@@ -1,0 +1,128 @@
+"""The trainable path: the denoiser with the loss of its objective."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.diffusion.families import TextFamily
+from mmtune.image.diffusion.objective import Objective
+from mmtune.image.diffusion.recolour import Recolour
+from mmtune.train.task import Batch, Loss, Tensors
+
+KEYS = ("latents", "noise", "timesteps", "mask")
+
+
+class Denoiser(nn.Module):
+    """The UNet or transformer, called as its family calls it.
+
+    At the noisiest `keep_layout` of the timesteps the target is what the denoiser predicts without
+    its adapters, in the brand's colours if `recolour` is set.
+
+    Args:
+        base: its denoiser is trained.
+        objective: noise, target and weights.
+        keep_layout: share of the schedule.
+        guidance: the input of a guidance-distilled denoiser while it trains.
+    """
+
+    def __init__(
+        self,
+        base: DiffusionBase,
+        objective: Objective,
+        keep_layout: float = 0.0,
+        guidance: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.family = base.family
+        # Under its own name, which the names of the trained weights begin with.
+        self.add_module(base.family.denoiser_name, base.denoiser)
+        # Text encoders that train too are called here, so that processes synchronise them.
+        self._text = [n for n in base.adapted if n != base.family.denoiser_name]
+        for name in self._text:
+            self.add_module(name, base.adapted[name])
+        self.pipeline = base.pipeline
+        self.objective = objective
+        self.dtype = base.dtype
+        self.keep_layout = keep_layout
+        self.guidance = guidance
+        self.recolour: Recolour | None = None
+
+    def forward(self, batch: Batch) -> Loss:
+        """Per-row squared errors, summed over the latent's elements.
+
+        Args:
+            batch: `latents` and `noise` [rows, channels, h, w], `timesteps` [rows], and what
+                `Family.conditions` gave, of embeddings or, if text encoders train, of tokens;
+                where rows have masks, `mask` [rows, 1, h, w], whose sum is what a row counts for.
+        """
+        latents: Tensor = batch["latents"]
+        noise: Tensor = batch["noise"]
+        timesteps: Tensor = batch["timesteps"]
+        noisy = self.objective.noisy(latents, noise, timesteps).to(self.dtype)
+        conditions = self._conditions(batch)
+        predicted = self._predict(noisy, timesteps, self._embedded(conditions))
+        target = self.objective.target(latents, noise, timesteps)
+        if self.keep_layout:
+            tokens = self.family.tokens(latents.shape)
+            kept = self.objective.noisiest(timesteps, self.keep_layout, tokens)
+            if bool(kept.any()):  # any() waits for a GPU: not where it's off
+                some = {name: values[kept] for name, values in conditions.items()}
+                target = target.clone()
+                target[kept] = self._layout(noisy[kept], timesteps[kept], some)
+        errors = (predicted.float() - target).square()
+        weights = self.objective.weights(timesteps)
+        if "mask" not in batch:
+            return Loss(
+                errors.flatten(1).sum(1) * weights, torch.full_like(weights, errors[0].numel())
+            )
+        mask = batch["mask"].expand_as(errors)
+        return Loss((errors * mask).flatten(1).sum(1) * weights, mask.flatten(1).sum(1))
+
+    def _layout(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        predicted = self._without_adapters(noisy, timesteps, conditions)
+        if self.recolour is None:
+            return predicted
+        clean = self.objective.clean(predicted, noisy.float(), timesteps)
+        return self.objective.towards(self.recolour(clean), noisy.float(), timesteps)
+
+    @torch.no_grad()
+    def base_clean(self, batch: Batch) -> Tensor:
+        """The latents that the base without adapters predicts for a batch, float32."""
+        timesteps: Tensor = batch["timesteps"]
+        noisy = self.objective.noisy(batch["latents"], batch["noise"], timesteps).to(self.dtype)
+        predicted = self._without_adapters(noisy, timesteps, self._conditions(batch))
+        return self.objective.clean(predicted, noisy.float(), timesteps)
+
+    def _conditions(self, batch: Batch) -> Tensors:
+        return {
+            name: value.to(self.dtype) if value.is_floating_point() else value
+            for name, value in batch.items()
+            if name not in KEYS
+        }
+
+    def _embedded(self, conditions: Tensors) -> Tensors:
+        if not self._text:
+            return conditions
+        assert isinstance(self.family, TextFamily)
+        names = ("zeros", *self.family.text_encoders)
+        models = {name: self.get_submodule(name) for name in self.family.text_encoders}
+        rest = {name: value for name, value in conditions.items() if name not in names}
+        embedded = self.family.embed(models, conditions)
+        return rest | {name: value.to(self.dtype) for name, value in embedded.items()}
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.get_submodule(self.family.denoiser_name)
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        return self.family.predict(self._model, noisy, timesteps, conditions, self.guidance)
+
+    @torch.no_grad()
+    def _without_adapters(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
+        self.pipeline.disable_lora()
+        try:
+            return self._predict(noisy, timesteps, self._embedded(conditions)).float()
+        finally:
+            self.pipeline.enable_lora()

@@ -1,0 +1,135 @@
+"""FLUX.1 and FLUX.2 [klein]: transformers over 2x2 patches of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
+from mmtune.train.task import Tensors
+
+KLEIN_STEPS = 50  # the klein pipeline's default number of steps
+
+
+class Flux(Family):
+    """FLUX.1, both [dev], whose guidance is distilled into an input, and [schnell] without it."""
+
+    name = "FLUX.1"
+    pipeline_class = "FluxPipeline"
+    targets = JOINT_ATTENTION
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """`embeds` of T5, [512, width], and `pooled` of CLIP, [width]."""
+        embeds, pooled, _ = self.pipeline.encode_prompt(
+            prompt=list(captions), prompt_2=None, device=device, num_images_per_prompt=1
+        )
+        return [{"embeds": e, "pooled": p} for e, p in zip(embeds, pooled, strict=True)]
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """The velocity, noise - latents."""
+        rows, channels, height, width = noisy.shape
+        pipeline, scale = self.pipeline, int(self.pipeline.vae_scale_factor)
+        device, dtype = noisy.device, noisy.dtype
+        distilled = None
+        if self.denoiser.config.guidance_embeds:
+            distilled = torch.full([rows], guidance, device=device, dtype=torch.float32)
+        predicted = model(
+            hidden_states=pipeline._pack_latents(noisy, rows, channels, height, width),
+            # Rounded as in the pipeline, which keeps timesteps in the latents' dtype.
+            timestep=timesteps.to(dtype) / 1000,
+            guidance=distilled,
+            pooled_projections=conditions["pooled"],
+            encoder_hidden_states=conditions["embeds"],
+            txt_ids=torch.zeros(conditions["embeds"].shape[1], 3, device=device, dtype=dtype),
+            img_ids=pipeline._prepare_latent_image_ids(
+                rows, height // 2, width // 2, device, dtype
+            ),
+            return_dict=False,
+        )[0]
+        unpacked: Tensor = pipeline._unpack_latents(predicted, height * scale, width * scale, scale)
+        return unpacked
+
+    def uses_empty(self, guidance: float) -> bool:
+        """Never: guidance is an input of [dev], and [schnell] has none."""
+        return False
+
+    def _channels(self) -> int:
+        return int(self.denoiser.config.in_channels) // 4
+
+
+class Flux2Klein(Family):
+    """FLUX.2 [klein]: Qwen3 reads the caption; latents are patches in batch-norm units."""
+
+    name = "FLUX.2 klein"
+    pipeline_class = "Flux2KleinPipeline"
+    targets = (*JOINT_ATTENTION, "to_qkv_mlp_proj")  # the last: single-stream blocks
+    posterior = False
+    patch = 1  # of latents that are patches already
+
+    @property
+    def multiple(self) -> int:
+        """A patch of 2x2."""
+        return 2 * int(self.pipeline.vae_scale_factor)
+
+    def mu(self, config: Mapping[str, Any], tokens: int) -> float:
+        """The pipeline's empirical one, at its default number of steps."""
+        from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
+
+        return float(compute_empirical_mu(tokens, KLEIN_STEPS))
+
+    def latents(self, encoded: Any) -> Tensors:
+        """`latent`: the mode in patches of 2x2, by the running statistics of `vae.bn`."""
+        patches = self.pipeline._patchify_latents(encoded.latent_dist.mode().float())
+        norm, shape = self.pipeline.vae.bn, (1, -1, 1, 1)
+        mean = norm.running_mean.float().view(shape)
+        epsilon = self.pipeline.vae.config.batch_norm_eps
+        std = torch.sqrt(norm.running_var.float().view(shape) + epsilon)
+        return {"latent": (patches - mean) / std}
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """`embeds`, [512, 3 x width]."""
+        embeds, _ = self.pipeline.encode_prompt(
+            prompt=list(captions), device=device, num_images_per_prompt=1
+        )
+        return [{"embeds": e} for e in embeds]
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """The velocity, noise - latents."""
+        pipeline, embeds = self.pipeline, conditions["embeds"]
+        predicted = model(
+            hidden_states=pipeline._pack_latents(noisy),
+            timestep=timesteps.to(noisy.dtype) / 1000,
+            guidance=None,
+            encoder_hidden_states=embeds,
+            txt_ids=pipeline._prepare_text_ids(embeds).to(noisy.device),
+            img_ids=pipeline._prepare_latent_ids(noisy).to(noisy.device),
+            return_dict=False,
+        )[0]
+        unpacked: Tensor = predicted.permute(0, 2, 1).reshape(noisy.shape)
+        return unpacked
+
+    def uses_empty(self, guidance: float) -> bool:
+        """Not where the steps are distilled: that pipeline ignores guidance."""
+        return guidance > 1 and not self.pipeline.config.is_distilled
+
+    def image_features(self, output: Any, tokens: int) -> Tensor:
+        """The first blocks give text and image apart, the others one after the other."""
+        features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
+        return features

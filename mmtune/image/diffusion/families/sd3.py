@@ -1,0 +1,88 @@
+"""Stable Diffusion 3 and 3.5 (arXiv 2403.03206)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
+from mmtune.image.diffusion.families.repeated import RepeatedToken
+from mmtune.train.task import Tensors
+
+T5_TOKENS = 256  # the pipeline's default, in sampling too
+
+
+class StableDiffusion3(Family):
+    """A transformer with joint attention; two CLIP encoders and T5.
+
+    Where the pipeline has no T5 (`text_encoder_3` is null) diffusers puts 256 tokens of zeros in
+    its place, which take part in the attention. Here one stands for all of them, in training as in
+    sampling; see `RepeatedToken`.
+    """
+
+    name = "Stable Diffusion 3/3.5"
+    pipeline_class = "StableDiffusion3Pipeline"
+    optional = ("text_encoder_3", "tokenizer_3")
+    targets = JOINT_ATTENTION
+
+    def __init__(self, pipeline: Any) -> None:
+        super().__init__(pipeline)
+        self.short: int | None = None  # tokens of a text, if one of them stands for T5
+        if pipeline.text_encoder_3 is None:
+            self.short = int(pipeline.tokenizer_max_length) + 1
+            old = self.denoiser.attn_processors
+            new = {name: RepeatedToken(each, self.short, T5_TOKENS) for name, each in old.items()}
+            self.denoiser.set_attn_processor(new)
+
+    @property
+    def multiple(self) -> int:
+        """One patch of latents."""
+        return int(self.pipeline.vae_scale_factor) * int(self.pipeline.patch_size)
+
+    @property
+    def largest(self) -> int:
+        """Positions are learned, so there is a last one."""
+        return self.multiple * int(self.denoiser.config.pos_embed_max_size)
+
+    def tokens(self, latent: Sequence[int]) -> int:
+        """Patches of a latent."""
+        patch = int(self.pipeline.patch_size)
+        return (latent[-2] // patch) * (latent[-1] // patch)
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """`embeds`, [77 + 256, width], without T5 [77 + 1, width], and `pooled`, [width].
+
+        The empty caption is encoded.
+        """
+        embeds, _, pooled, _ = self.pipeline.encode_prompt(
+            prompt=list(captions),
+            prompt_2=None,
+            prompt_3=None,
+            device=device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+            max_sequence_length=T5_TOKENS,
+        )
+        embeds = embeds[:, : self.short]
+        return [{"embeds": e, "pooled": p} for e, p in zip(embeds, pooled, strict=True)]
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """The velocity, noise - latents."""
+        predicted: Tensor = model(
+            hidden_states=noisy,
+            timestep=timesteps,
+            encoder_hidden_states=conditions["embeds"],
+            pooled_projections=conditions["pooled"],
+            return_dict=False,
+        )[0]
+        return predicted

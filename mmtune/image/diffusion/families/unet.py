@@ -1,0 +1,164 @@
+"""Stable Diffusion 1.x, 2.x and XL: a UNet that attends to the caption."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.image.diffusion.families.family import PROBE_TOKENS, Noise, TextFamily
+from mmtune.train.task import Tensors
+
+TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
+
+
+class StableDiffusion(TextFamily):
+    """Stable Diffusion 1.x and 2.x (arXiv 2112.10752)."""
+
+    name = "Stable Diffusion 1.x/2.x"
+    pipeline_class = "StableDiffusionPipeline"
+    denoiser_name = "unet"
+    load: ClassVar[Mapping[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
+    patch = 1
+
+    @property
+    def resolution(self) -> int:
+        """The UNet's own size."""
+        return int(self.denoiser.config.sample_size) * int(self.pipeline.vae_scale_factor)
+
+    @property
+    def multiple(self) -> int:
+        """Each level of the UNet but the last halves a side."""
+        levels = len(self.denoiser.config.block_out_channels)
+        return int(self.pipeline.vae_scale_factor) << (levels - 1)
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """`embeds`, [tokens, width], and for SDXL `pooled`, [width].
+
+        The empty caption is zeros where the pipeline has `force_zeros_for_empty_prompt`.
+        """
+        empty = not captions[0]
+        encoded = self.pipeline.encode_prompt(
+            prompt=list(captions),
+            device=device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=empty,
+        )
+        # SD 1.x: (embeds, negative); SDXL: (embeds, negative, pooled, negative pooled).
+        chosen = encoded[1::2] if empty else encoded[0::2]
+        names = ("embeds", "pooled")
+        return [
+            {k: v[i] for k, v in zip(names, chosen, strict=False)} for i in range(len(captions))
+        ]
+
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """The attention of all layers."""
+        return TEXT_ATTENTION
+
+    def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
+        """By the pipeline's own tokenizers."""
+        zeros = bool(self.pipeline.config.get("force_zeros_for_empty_prompt", False))
+        found = [{"zeros": torch.tensor(zeros and not caption)} for caption in captions]
+        for name in self.text_encoders:
+            tokenizer = getattr(self.pipeline, name.replace("text_encoder", "tokenizer"))
+            ids = tokenizer(
+                list(captions),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for tokens, row in zip(found, ids, strict=True):
+                tokens[name] = row
+        return found
+
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """The last hidden state, after its norm."""
+        return {"embeds": models["text_encoder"](tokens["text_encoder"])[0]}
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Noise, velocity or clean latent, whichever the scheduler names."""
+        predicted: Tensor = model(
+            noisy,
+            timesteps,
+            encoder_hidden_states=conditions["embeds"],
+            added_cond_kwargs=self._added(conditions),
+        ).sample
+        return predicted
+
+    def _added(self, conditions: Tensors) -> dict[str, Tensor] | None:
+        return None
+
+    def style_blocks(self) -> Sequence[nn.Module]:
+        """The up blocks, after IntroStyle (arXiv 2412.14432)."""
+        return list(self.denoiser.up_blocks)
+
+    def image_features(self, output: Any, tokens: int) -> Tensor:
+        """[rows, channels, h, w]."""
+        features: Tensor = output
+        return features
+
+    def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
+        """At the UNet's own size."""
+        config = self.denoiser.config
+        size = int(config.sample_size)
+        embeds = noise(1, PROBE_TOKENS, int(config.cross_attention_dim))
+        return noise(1, int(config.in_channels), size, size), {"embeds": embeds}
+
+
+class StableDiffusionXL(StableDiffusion):
+    """SDXL (arXiv 2307.01952): the UNet also takes a pooled caption and time ids."""
+
+    name = "SDXL"
+    pipeline_class = "StableDiffusionXLPipeline"
+    load: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    text_parts: ClassVar[Sequence[str]] = ("text_encoder", "text_encoder_2")
+
+    def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
+        """With each image's `time_ids`, [rows, 6]."""
+        ids = torch.stack([image["time_ids"] for image in images])
+        return super().conditions(text, images) | {"time_ids": ids}
+
+    def text_targets(self, name: str) -> Sequence[str] | str:
+        """The attention of all layers that the UNet reads: the first encoder has one more."""
+        if name == "text_encoder_2":
+            return TEXT_ATTENTION
+        last = int(self.pipeline.text_encoder.config.num_hidden_layers) - 1
+        layers = "|".join(str(i) for i in range(last))
+        return rf".*\.layers\.({layers})\..*({'|'.join(TEXT_ATTENTION)})"
+
+    def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
+        """The last hidden state but one of each encoder, side by side, and the second's pooled."""
+        outputs = {n: m(tokens[n], output_hidden_states=True) for n, m in models.items()}
+        keep = ~tokens["zeros"]
+        embeds = torch.cat([out.hidden_states[-2] for out in outputs.values()], dim=-1)
+        pooled = outputs["text_encoder_2"][0]
+        return {"embeds": embeds * keep[:, None, None], "pooled": pooled * keep[:, None]}
+
+    def _added(self, conditions: Tensors) -> dict[str, Tensor] | None:
+        return {"text_embeds": conditions["pooled"], "time_ids": conditions["time_ids"]}
+
+    def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
+        """At the UNet's own size."""
+        config = self.denoiser.config
+        noisy, conditions = super().probe(noise)
+        width = int(config.projection_class_embeddings_input_dim)
+        conditions["pooled"] = noise(1, width - 6 * int(config.addition_time_embed_dim))
+        side = float(self.resolution)
+        ids = torch.tensor([[side, side, 0.0, 0.0, side, side]])
+        conditions["time_ids"] = ids.to(noisy.device, noisy.dtype)
+        return noisy, conditions

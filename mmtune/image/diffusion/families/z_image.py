@@ -1,0 +1,96 @@
+"""Z-Image: one stream of image and text tokens, text as long as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from mmtune.image.diffusion.families.family import PROBE_SIDE, PROBE_TOKENS, Family, Noise
+from mmtune.train.task import Tensors
+
+
+class ZImage(Family):
+    """Z-Image (arXiv 2511.22699): Qwen3 reads the caption, and each keeps its own length.
+
+    Its clock runs the other way, from 0 (noise) to 1, and so does what it predicts: `predict` turns
+    both round.
+    """
+
+    name = "Z-Image"
+    pipeline_class = "ZImagePipeline"
+    posterior = False
+
+    @property
+    def resolution(self) -> int:
+        """The pipeline's default."""
+        return 1024
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """`embeds`, [tokens, width]: as many tokens as the caption has."""
+        embeds, _ = self.pipeline.encode_prompt(
+            prompt=list(captions), device=device, do_classifier_free_guidance=False
+        )
+        return [{"embeds": e} for e in embeds]
+
+    def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
+        """`embeds` padded to the longest, and their `lengths`, [rows]."""
+        embeds = [t["embeds"] for t in text]
+        return {
+            "embeds": pad_sequence(embeds, batch_first=True),
+            "lengths": torch.tensor([len(e) for e in embeds]),
+        }
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """The velocity, noise - latents; the padding of the captions is cut off again."""
+        lengths = conditions["lengths"].tolist()
+        predicted = model(
+            list(noisy.unsqueeze(2).unbind(0)),
+            (1000 - timesteps) / 1000,
+            [e[:n] for e, n in zip(conditions["embeds"], lengths, strict=True)],
+            return_dict=False,
+        )[0]
+        return -torch.stack(list(predicted)).squeeze(2)
+
+    def sampling(
+        self,
+        text: Sequence[Tensors],
+        empty: Tensors | None,
+        guidance: float,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """Lists of embeddings; this pipeline's guidance is off at 0, the others' at 1."""
+        inputs: dict[str, Any] = {
+            "prompt_embeds": [t["embeds"].to(device) for t in text],
+            "guidance_scale": guidance - 1,
+        }
+        if empty is not None:
+            inputs["negative_prompt_embeds"] = [empty["embeds"].to(device)] * len(text)
+        return inputs
+
+    def _blocks(self) -> list[nn.Module]:
+        return list(self.denoiser.layers)
+
+    def image_features(self, output: Any, tokens: int) -> Tensor:
+        """The image comes first."""
+        features: Tensor = output[:, :tokens]
+        return features
+
+    def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
+        """A small latent and a short caption."""
+        config = self.denoiser.config
+        conditions = {
+            "embeds": noise(1, PROBE_TOKENS, int(config.cap_feat_dim)),
+            "lengths": torch.tensor([PROBE_TOKENS]),
+        }
+        return noise(1, int(config.in_channels), PROBE_SIDE, PROBE_SIDE), conditions

@@ -1,0 +1,1 @@
+"""Base against adapter on images: measures, copies, strengths."""

@@ -1,0 +1,195 @@
+"""Adapters as files: diffusers' LoRA folder, and the single file of ComfyUI and A1111."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from mmtune.adapters.export import Export
+from mmtune.errors import AdapterError, first_line
+from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.export.flux_names import LAYOUT, stacked, unstacked
+from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
+from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
+from mmtune.image.export.weights import Folded, metadata, save
+from mmtune.image.sampling.generate import WEIGHTS, load_adapter
+from mmtune.system.quiet import quiet
+
+Proof = tuple[dict[str, Any], tuple[str, ...]]
+ORIGINAL = ("lora_unet_input_blocks", "lora_unet_middle_block", "lora_unet_output_blocks")
+ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
+
+
+def write_diffusers(
+    request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
+) -> Proof:
+    """A folder that `load_lora_weights` reads, with diffusers' own metadata and ours."""
+    _save_lora(base, folded, request.to, request)
+    load_adapter(base, request.to, EXPORTED)  # strictly: all keys, and none else
+    layers = same_layers(base, request.scale, request.to)
+    levels = picture.compare(before, picture.draw({EXPORTED: 1.0}), request.to)
+    return {"keys": len(folded.keys), "layers": layers, **levels}, ()
+
+
+def write_single(
+    request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
+) -> Proof:
+    """One file: kohya's keys for a UNet and for FLUX.1, else peft's below `transformer.`."""
+    path = request.to
+    notes: tuple[str, ...] = ()
+    fused = stacked(base, folded) if base.family.pipeline_class == "FluxPipeline" else None
+    if base.family.denoiser_name == "unet":
+        tensors = kohya(base, folded)
+        original = any(key.startswith(ORIGINAL) for key in tensors)
+        layout = "https://github.com/Stability-AI/generative-models" if original else "diffusers"
+        save(tensors, path, metadata(request, base, folded, layout))
+        check_kohya(path, base)
+        load_file_strictly(base, path)
+    elif fused is not None:
+        save(fused, path, metadata(request, base, folded, LAYOUT))
+        # diffusers takes such a file apart only at the width of the published model.
+        wanted = set(folded.modules(base.family.denoiser_name))
+        load_strictly(base, unstacked(_read(path), base, wanted, path), path)
+        notes = (
+            "keys are sd-scripts' (lora_unet_double_blocks_…), in which q, k and v are one layer; "
+            "ComfyUI reads them, and diffusers too",
+        )
+    else:
+        part = base.family.denoiser_name
+        unread = unread_by_comfy(base.family.pipeline_class, folded.modules(part))
+        if unread:
+            raise AdapterError(
+                f"ComfyUI has no place for {len(unread)} adapted modules, such as {unread[0]}",
+                "--format fused or --format diffusers; or train again on other lora.targets",
+            )
+        _save_lora(base, folded, path.parent, request, path.name)
+        if other := sorted(folded.keys ^ _read(path).keys()):
+            raise unproved(path, f"{len(other)} keys are missing or match nothing: {other[0]}")
+        notes = (
+            "keys are diffusers' (transformer.….lora_A.weight), which ComfyUI reads; sd-scripts "
+            "trains this family under other names and doesn't",
+        )
+        load_file_strictly(base, path)
+    layers = same_layers(base, request.scale, request.to)
+    levels = picture.compare(before, picture.draw({EXPORTED: 1.0}), path)
+    return {"keys": len(_read(path)), "layers": layers, **levels}, notes
+
+
+def kohya(base: DiffusionBase, folded: Folded) -> dict[str, Tensor]:
+    """A UNet's and its text encoders' LoRA under kohya's keys.
+
+    diffusers' `convert_state_dict_to_kohya` gives the same keys where diffusers' names are kohya's;
+    it knows neither the names of SDXL's UNet nor those of CLIP.
+    """
+    state: dict[str, Tensor] = {}
+    for part, tensors in folded.tensors.items():
+        stems = _stems(base, part, folded.modules(part))
+        for key, tensor in tensors.items():
+            module, _, rest = key.partition(".lora_")
+            stem = stems[module]
+            state[stem + (DOWN if rest.startswith("A.") else UP)] = tensor
+            if rest.startswith("A."):
+                state[stem + ALPHA] = torch.tensor(float(tensor.shape[0]))
+    return state
+
+
+def check_kohya(path: Path, base: DiffusionBase) -> None:
+    """Find a module of the base for each key of a file, with a weight of the right shape.
+
+    Raises:
+        AdapterError: a key that belongs to nothing, a part that is missing, a shape or an alpha
+            that is wrong.
+    """
+    shapes: dict[str, torch.Size] = {}
+    for part, model in base.adapted.items():
+        for module, each in model.named_modules():
+            weight = _weight(module, each)
+            if weight is None:
+                continue
+            # Each by itself: all together may have no original names where the adapted ones do.
+            shapes |= dict.fromkeys(_stems(base, part, [module]).values(), weight.shape)
+            if part == base.family.denoiser_name:
+                shapes["lora_unet_" + module.replace(".", "_")] = weight.shape
+    layers: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in _read(path).items():
+        stem, dot, part = key.partition(".")
+        layers.setdefault(stem, {})[dot + part] = tensor
+    for stem, parts in layers.items():
+        if stem not in shapes:
+            raise unproved(path, f"{stem} belongs to no module of {base.name}")
+        if parts.keys() != {ALPHA, DOWN, UP}:
+            raise unproved(path, f"{stem} has {', '.join(sorted(parts))}")
+        down, up, rank = parts[DOWN], parts[UP], parts[DOWN].shape[0]
+        if (up.shape[0], *down.shape[1:]) != tuple(shapes[stem]) or up.shape[1] != rank:
+            raise unproved(path, f"{stem} doesn't fit a weight of {tuple(shapes[stem])}")
+        if float(parts[ALPHA]) != rank:
+            raise unproved(path, f"{stem} has alpha {float(parts[ALPHA]):g} and rank {rank}")
+
+
+def load_file_strictly(base: DiffusionBase, path: Path) -> None:
+    """Load a single file by diffusers, as `EXPORTED`; every layer is compared afterwards.
+
+    Raises:
+        AdapterError: diffusers refuses it.
+    """
+    load_strictly(base, path.parent, path, weight_name=path.name)
+
+
+def load_strictly(
+    base: DiffusionBase, source: Path | dict[str, Tensor], path: Path, **given: str
+) -> None:
+    """Load a folder's file or a state by diffusers, as `EXPORTED`.
+
+    Raises:
+        AdapterError: diffusers refuses it; the error names `path`.
+    """
+    try:
+        with quiet():
+            base.pipeline.load_lora_weights(source, adapter_name=EXPORTED, **given)
+    except (ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise unproved(path, first_line(error)) from error
+
+
+def _save_lora(
+    base: DiffusionBase, folded: Folded, folder: Path, request: Export, name: str = WEIGHTS
+) -> None:
+    from safetensors import safe_open
+
+    layers = {f"{part}_lora_layers": tensors for part, tensors in folded.tensors.items()}
+    configs = {f"{part}_lora_adapter_metadata": c for part, c in folded.configs.items()}
+    type(base.pipeline).save_lora_weights(folder, weight_name=name, **layers, **configs)
+    # diffusers writes no metadata but its own: written again with both.
+    with safe_open(folder / name, "pt") as file:
+        theirs = file.metadata()
+    facts = theirs | metadata(request, base, folded, "diffusers")
+    save(_read(folder / name), folder / name, facts)
+
+
+def _stems(base: DiffusionBase, part: str, modules: Iterable[str]) -> dict[str, str]:
+    """The beginning of kohya's keys for each module of a part."""
+    sdxl = base.family.name == "SDXL"
+    if part != base.family.denoiser_name:
+        encoder = 2 if part.endswith("_2") else 1
+        return {module: clip_name(module, encoder, 2 if sdxl else 1) for module in modules}
+    names = unet_names(modules, base.denoiser.config, sdxl)
+    return {module: "lora_unet_" + name.replace(".", "_") for module, name in names.items()}
+
+
+def _weight(name: str, module: Any) -> Tensor | None:
+    """The weight of one of the base's own modules, adapted or not."""
+    if ".lora_" in name or name.endswith(".base_layer"):
+        return None
+    inner = module.get_base_layer() if hasattr(module, "get_base_layer") else module
+    weight = getattr(inner, "weight", None)
+    return weight if isinstance(weight, Tensor) and weight.ndim > 1 else None
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))

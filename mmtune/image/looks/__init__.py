@@ -1,0 +1,1 @@
+"""What judges a picture: style and prompt descriptors."""

@@ -1,0 +1,262 @@
+"""Image encoders that judge: vectors in which images of one look, or one content, are near.
+
+`starter:style` and `starter:match` are small networks of our own; any CLIP, SigLIP, DINOv2 or other
+image encoder that transformers loads is named by its hub id or folder. None is fetched unless it is
+named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image, Resampling
+from torch import Tensor
+
+from mmtune.errors import BaseModelError, first_line
+from mmtune.system.quiet import quiet
+from mmtune.system.resources import resource
+
+Vectors = NDArray[np.float64]
+Embed = Callable[[Sequence[Image]], Vectors]
+STYLE = "starter:style"
+MATCH = "starter:match"
+BATCH = 32  # images embedded at once
+
+
+def load_backbone(name: str, device: torch.device) -> Embed:
+    """An encoder: images to unit vectors, [images, width].
+
+    Of a CLIP or SigLIP it is the vector that is compared with texts, of others (DINOv2) what the
+    model pools, and of those that don't pool the first token.
+
+    Args:
+        name: `starter:style`, a hub id, or a folder that `save_pretrained` wrote.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no images.
+    """
+    if name == STYLE:
+        return _StyleEncoder(device)
+    return _HubEncoder(name, device)
+
+
+class Scorer(Protocol):
+    """What places images and texts in one space, so that it can say whether they match.
+
+    Attributes:
+        metric: what a report calls its figure.
+        least_recall: of the run's own real images, the share whose caption must be among the first
+            few (`metrics.clip_score.recall`) before it may judge; None: their gap alone decides.
+    """
+
+    metric: str
+    least_recall: float | None
+
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]."""
+        ...
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, [texts, width]."""
+        ...
+
+
+def load_scorer(name: str, device: torch.device) -> Scorer:
+    """`starter:match`, or the CLIP or SigLIP of a hub id or folder.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no text.
+    """
+    return PromptMatch(device) if name == MATCH else TextAndImage(name, device)
+
+
+class _StyleEncoder:
+    def __init__(self, device: torch.device) -> None:
+        from mmtune.image.looks.style_net import load_style_net
+
+        self._net = load_style_net(resource("assets", "style-encoder")).to(device)
+        self._device = device
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image]) -> Vectors:
+        from mmtune.image.looks.style_net import SIDE
+
+        return _in_batches(self._net, images, SIDE, self._device)
+
+
+class PromptMatch:
+    """The small scorer of our own, `starter:match`; it knows icons and their names."""
+
+    metric = "prompt match"
+    least_recall: float | None = 0.5  # it is home-made: a gap alone doesn't make it a judge
+
+    def __init__(self, device: torch.device) -> None:
+        from mmtune.image.looks.match_net import load_match_net
+
+        self._net = load_match_net(resource("assets", "prompt-match")).to(device)
+        self._device = device
+
+    @torch.no_grad()
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]; a picture and its mirror image have one."""
+        from mmtune.image.looks.match_net import SIDE
+
+        def both(x: Tensor) -> Tensor:
+            found = self._net.images(x) + self._net.images(x.flip(3))
+            return torch.nn.functional.normalize(found, dim=1)
+
+        return _in_batches(both, images, SIDE, self._device)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, [texts, width]."""
+        return _numbers(self._net.texts(texts))
+
+
+def _in_batches(
+    encode: Callable[[Tensor], Tensor], images: Sequence[Image], side: int, device: torch.device
+) -> Vectors:
+    """Vectors of images that are brought to `side` x `side` pixels, RGB from 0 to 1."""
+    pixels = [np.asarray(i.convert("RGB").resize((side, side), Resampling.BOX)) for i in images]
+    rows = []
+    for start in range(0, len(pixels), BATCH):
+        x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(device)
+        rows.append(encode(x.permute(0, 3, 1, 2).float() / 255))
+    return _numbers(torch.cat(rows))
+
+
+class _HubEncoder:
+    def __init__(self, name: str, device: torch.device) -> None:
+        from transformers import AutoImageProcessor
+
+        self.name = name
+        self._device = device
+        with _loading(name):
+            self.model = _load_model(name).to(device)
+            self._processor = AutoImageProcessor.from_pretrained(name)
+
+    @torch.no_grad()
+    def __call__(self, images: Sequence[Image]) -> Vectors:
+        rows = []
+        for start in range(0, len(images), BATCH):
+            part = [image.convert("RGB") for image in images[start : start + BATCH]]
+            pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
+            rows.append(self._pooled(pixels.to(self._device)))
+        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+
+    def _pooled(self, pixels: Tensor) -> Tensor:
+        if hasattr(self.model, "get_image_features"):
+            return _tensor(self.model.get_image_features(pixel_values=pixels))
+        output = self.model(pixel_values=pixels)
+        for field in ("image_embeds", "pooler_output"):
+            if (found := getattr(output, field, None)) is not None:
+                # Convolutional models pool to [n, width, 1, 1].
+                vectors: Tensor = found.flatten(1)
+                return vectors
+        first: Tensor = output.last_hidden_state[:, 0]
+        return first
+
+
+class TextAndImage:
+    """A CLIP or SigLIP that places images and texts in one space.
+
+    Args:
+        name: a hub id or a folder.
+
+    Raises:
+        BaseModelError: it can't be found or loaded, or reads no text.
+    """
+
+    metric = "CLIP score"
+    least_recall: float | None = None
+
+    def __init__(self, name: str, device: torch.device) -> None:
+        from transformers import AutoTokenizer
+
+        self._encoder = encoder = _HubEncoder(name, device)
+        self.model = encoder.model
+        self._device = device
+        if not hasattr(self.model, "get_text_features"):
+            raise BaseModelError(
+                f"{name} is a {type(self.model).__name__}, which reads no text",
+                f"task.clip_model needs {MATCH}, or a CLIP or SigLIP, such as "
+                "openai/clip-vit-base-patch32",
+            )
+        with _loading(name):
+            self._tokenizer = AutoTokenizer.from_pretrained(name)
+        settings = self.model.config.text_config
+        self._length = int(settings.max_position_embeddings)
+        # SigLIP was trained on texts of full length, and reads shorter ones otherwise.
+        self._padding = "max_length" if "siglip" in settings.model_type else "longest"
+
+    def images(self, images: Sequence[Image]) -> Vectors:
+        """Unit vectors, [images, width]."""
+        return self._encoder(images)
+
+    @torch.no_grad()
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of texts, [texts, width]; what is too long is cut."""
+        rows = []
+        for start in range(0, len(texts), BATCH):
+            tokens = self._tokenizer(
+                list(texts[start : start + BATCH]),
+                padding=self._padding,
+                truncation=True,
+                max_length=self._length,
+                return_tensors="pt",
+            ).to(self._device)
+            rows.append(_tensor(self.model.get_text_features(**tokens)))
+        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+
+
+def _load_model(name: str) -> Any:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(name)
+    named = (getattr(config, "architectures", None) or [""])[0]
+    # AutoModel would take the projection off, and with it what the model was trained to compare.
+    projected = named.endswith("VisionModelWithProjection")
+    kind = getattr(transformers, named) if projected else transformers.AutoModel
+    # Safetensors only: a pickled checkpoint can run code.
+    model = kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    if "pixel_values" not in (model.main_input_name, *_inputs(model)):
+        raise BaseModelError(
+            f"{name} is a {type(model).__name__}, which reads no images", "name an image encoder"
+        )
+    return model.requires_grad_(False).eval()
+
+
+def _inputs(model: Any) -> list[str]:
+    import inspect
+
+    return list(inspect.signature(model.forward).parameters)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    try:
+        with quiet():
+            yield
+    except BaseModelError:
+        raise
+    except Exception as error:  # transformers and the hub raise many kinds
+        raise BaseModelError(
+            f"the encoder {name} can't be loaded: {first_line(error)}",
+            "correct the id or folder (weights as safetensors, with preprocessor_config.json), "
+            "connect, or leave it out",
+        ) from error
+
+
+def _tensor(output: Any) -> Tensor:
+    # transformers 5 wraps what 4 gave bare.
+    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return found
+
+
+def _numbers(vectors: Tensor) -> Vectors:
+    return vectors.double().cpu().numpy()

@@ -1,0 +1,1 @@
+"""Pictures without a model: pixels, aspect buckets, near-copies, grids."""

@@ -1,0 +1,1 @@
+"""Metrics of pictures, one a file."""

@@ -1,0 +1,1 @@
+"""Metrics of transcripts, one a file."""

@@ -1,0 +1,389 @@
+"""Geometry of the report's plots, which its template draws as inline SVG: no script, no library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmtune.evaluate.comparison import Bin, Measure
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.explained import explain, unit_of
+
+WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a phone
+LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40
+NAMES = 118  # left margin where names stand there
+LONGEST_NAME = 15  # characters in that margin
+ROW = 36  # height of one group
+LETTER = 7.0  # width of one at the labels' size, about
+MOST_POINTS = 400
+FEW_POINTS = 40  # up to here each has a dot with its value
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark on an axis: its place (a value, or in SVG units) and its label."""
+
+    place: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A polyline, or the whisker of an interval."""
+
+    kind: str  # "base", "adapter", "control", "ideal"
+    points: str
+    whisker: bool = False
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point: base and adapter differ by shape as well as colour."""
+
+    kind: str  # "base", "adapter", "control"
+    x: float
+    y: float
+    tip: str
+    chosen: bool = False  # has a ring
+    size: float = 4.0
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words beside what they name."""
+
+    x: float
+    y: float
+    text: str
+    anchor: str = "start"
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One plot in SVG units, `WIDTH` x `height`.
+
+    Attributes:
+        text: what it shows, in a sentence, for readers who don't see it.
+        keys: kinds of mark that the caption explains.
+    """
+
+    title: str
+    text: str
+    x_label: str
+    y_label: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: list[Line] = field(default_factory=list)
+    marks: list[Mark] = field(default_factory=list)
+    labels: list[Label] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    note: str = ""
+    height: int = HEIGHT
+    left: int = LEFT
+
+
+class _Frame:
+    """Places values in a plot's inner rectangle."""
+
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, left: int = LEFT) -> None:
+        self.x, self.y, self.left = x, y, left
+
+    def across(self, value: float) -> float:
+        low, high = self.x
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(self.left + share * (WIDTH - self.left - RIGHT), 1)
+
+    def down(self, value: float) -> float:
+        low, high = self.y
+        share = (value - low) / (high - low) if high > low else 0.5
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    def x_ticks(self, least: float = 0.0, most: int = 4) -> list[Tick]:
+        found = nice_ticks(*self.x, least=least, most=most)
+        return [Tick(self.across(t.place), t.label) for t in found]
+
+    def y_ticks(self) -> list[Tick]:
+        return [Tick(self.down(t.place), t.label) for t in nice_ticks(*self.y)]
+
+    def beside(self, x: float, y: float, text: str, kind: str = "") -> Label:
+        """Words at a point, on the side where there is room."""
+        right = x + 8 + LETTER * len(text) <= WIDTH
+        return Label(x + 8 if right else x - 8, y - 6, text, "start" if right else "end", kind)
+
+
+def nice_ticks(low: float, high: float, most: int = 4, least: float = 0.0) -> list[Tick]:
+    """Round numbers (1, 2 or 5 times a power of ten) within [low, high], at most `most` + 1.
+
+    Args:
+        low: finite.
+        high: finite, not below `low`.
+        least: smallest distance of two marks; 1 where only whole numbers make sense.
+    """
+    raw = max((high - low) / most, least, 1e-12 * max(abs(low), abs(high)), 1e-300)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    places = max(0, -math.floor(math.log10(step) + 1e-9))
+    values = [
+        k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]
+    return [Tick(v, f"{v:,.{places}f}" if places < 6 else f"{v:.2e}") for v in values]
+
+
+def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+    """At most `most` points: means of equal runs of neighbours."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    runs = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in r) / len(r), sum(y for _, y in r) / len(r)) for r in runs]
+
+
+def number(value: float) -> str:
+    """Up to three significant digits, without a needless exponent."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.1e}"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x},{y}" for x, y in places)
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Around the values, with some air."""
+    low, high = min(values), max(values)
+    pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    return low - pad, high + pad
+
+
+def steps_plot(
+    title: str, points: Sequence[tuple[float, float]], *, unit: str, kept: int | None = None
+) -> Plot | None:
+    """A value over the optimizer's steps; None where none is finite.
+
+    Args:
+        points: (step, value).
+        unit: of the value.
+        kept: the step whose weights were kept; it gets a ring.
+    """
+    finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+    if not finite:
+        return None
+    drawn = thin(finite, MOST_POINTS)
+    xs = [x for x, _ in drawn]
+    frame = _Frame((min(xs), max(xs)), _range([y for _, y in drawn]))
+    places = [(frame.across(x), frame.down(y)) for x, y in drawn]
+    marks, labels = [], []
+    for (x, y), (step, value) in zip(places, drawn, strict=True):
+        ring = kept is not None and step == kept
+        if ring or len(drawn) <= FEW_POINTS:
+            marks.append(Mark("adapter", x, y, f"step {step:.0f}: {value:.4g}", ring, 2.5))
+        if ring:
+            labels.append(frame.beside(x, y, f"kept: {number(value)}", "adapter"))
+    if not labels:
+        labels.append(frame.beside(*places[-1], number(finite[-1][1]), "adapter"))
+    first, last = finite[0], finite[-1]
+    return Plot(
+        title=title,
+        text=f"{title}, from {number(first[1])} at step {first[0]:.0f} to {number(last[1])} "
+        f"at step {last[0]:.0f}",
+        x_label="optimizer step",
+        y_label=unit,
+        x_ticks=frame.x_ticks(least=1.0, most=6),
+        y_ticks=frame.y_ticks(),
+        lines=[Line("adapter", _points(places))] if len(places) > 1 else [],
+        marks=marks,
+        labels=labels,
+    )
+
+
+def group_plots(measures: Sequence[Measure]) -> list[Plot]:
+    """Base and adapter in each group of the items, a plot for each metric and label."""
+    found: dict[tuple[str, str], list[Measure]] = {}
+    for measure in measures:
+        if measure.group is not None and math.isfinite(measure.adapter.value):
+            found.setdefault((measure.metric, measure.group[0]), []).append(measure)
+    return [_groups(metric, label, some) for (metric, label), some in found.items()]
+
+
+def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
+    ends = [0.0]
+    for m in measures:
+        ends += [v for i in (m.base, m.adapter) for v in (i.low, i.high, i.value)]
+    ends = [v for v in ends if math.isfinite(v)]
+    frame = _Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAMES)
+    lines, marks, ticks, told = [], [], [], []
+    for place, m in enumerate(measures):
+        middle = TOP + ROW * place + ROW / 2
+        name = m.group[1] if m.group else m.slice
+        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
+        ticks.append(Tick(middle, short))
+        told.append(f"{name} {m.base.value:.3f} to {m.adapter.value:.3f}")
+        for kind, interval, y in (("base", m.base, middle - 6), ("adapter", m.adapter, middle + 6)):
+            if math.isfinite(interval.value):
+                low, high = frame.across(interval.low), frame.across(interval.high)
+                lines.append(Line(kind, f"{low},{y} {high},{y}", whisker=True))
+                tip = f"{name}, {kind}: {interval} of {m.items} items"
+                marks.append(Mark(kind, frame.across(interval.value), y, tip))
+    few = min(m.items for m in measures)
+    most = max(m.items for m in measures)
+    return Plot(
+        title=f"{metric} by {label}",
+        text=f"{metric} of base and adapter by {label}: " + "; ".join(told),
+        x_label=unit_of(metric),
+        y_label="",
+        x_ticks=frame.x_ticks(),
+        y_ticks=ticks,
+        lines=lines,
+        marks=marks,
+        keys=["base", "adapter"],
+        note=f"{few} to {most} items a group; whiskers are 95 % intervals; "
+        + ("right" if measures[0].higher_is_better else "left")
+        + " is better",
+        height=TOP + ROW * len(measures) + BOTTOM,
+        left=NAMES,
+    )
+
+
+def strengths_plot(
+    sweep: Sequence[Mapping[str, Any]], *, name: str, chosen: float | None
+) -> Plot | None:
+    """What each strength of the adapter buys against what it costs; None with fewer than two.
+
+    Args:
+        sweep: of a card.
+        name: of the value, where the points don't tell.
+        chosen: the strength that was chosen or is recommended; it gets a ring.
+    """
+    points = [p for p in sweep if p.get("value") is not None and math.isfinite(p["value"])]
+    if len(points) < 2:
+        return None
+    name = next(
+        (n for n, v in (points[-1].get("figures") or {}).items() if v == points[-1]["value"]), name
+    )
+    x_label, xs = _second_axis(points)
+    placed = list(zip(xs, points, strict=True))
+    ys = [p[k] for _, p in placed for k in ("value", "low", "high") if _known(p.get(k))]
+    frame = _Frame(_range(xs), _range(ys))
+    places = [(frame.across(x), frame.down(p["value"])) for x, p in placed]
+    lines = [Line("adapter", _points(places))]
+    marks, labels = [], []
+    for (across, down), (x, p) in zip(places, placed, strict=True):
+        kind = "base" if p["scale"] == 0 else "adapter"
+        if _known(p.get("low")) and _known(p.get("high")) and p["low"] < p["high"]:
+            ends = f"{across},{frame.down(p['low'])} {across},{frame.down(p['high'])}"
+            lines.append(Line(kind, ends, whisker=True))
+        said = "base" if p["scale"] == 0 else f"{p['scale']:g}"
+        tip = f"strength {p['scale']:g}: {name} {number(p['value'])}, {x_label} {number(x)}"
+        marks.append(Mark(kind, across, down, tip, p["scale"] == chosen))
+        labels.append(frame.beside(across, down, said, kind))
+    best = "" if chosen is None else f"; {chosen:g} has the ring"
+    return Plot(
+        title=f"{name} at each strength",
+        text=f"{name} against {x_label}: " + "; ".join(m.tip for m in marks),
+        x_label=x_label,
+        y_label=unit_of(name) if explain(name) else name,
+        x_ticks=frame.x_ticks(),
+        y_ticks=frame.y_ticks(),
+        lines=lines,
+        marks=marks,
+        labels=labels,
+        note=f"each point is a strength of the adapter, on validation items{best}",
+    )
+
+
+# What a look costs, the most telling first, by the names that points of a sweep carry.
+COSTS = ("prompt match", "CLIP score", "nearest training image")
+
+
+def _second_axis(points: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
+    """What stands against the value: a figure of what must stay, else the strength itself."""
+    figures = [p.get("figures") or {} for p in points]
+    for name in COSTS:
+        values = [f.get(name) for f in figures]
+        if all(_known(v) for v in values):
+            return name, [float(v) for v in values if v is not None]
+    if all(_known(p.get("retained")) for p in points):
+        name = "kept of the base (1 = all)" if any(figures) else "on rows that must stay"
+        return name, [float(p["retained"]) for p in points]
+    return "strength (1 = as trained)", [float(p["scale"]) for p in points]
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
+    """Reliability: how often answers given with some confidence were right.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (2017), figure 1.
+
+    Args:
+        bins: by model, in rising order.
+    """
+    models = {model: each for model, each in bins.items() if each}
+    if not models:
+        return None
+    frame = _Frame((0.0, 1.0), (0.0, 1.0))
+    lines = [Line("ideal", f"{frame.across(0)},{frame.down(0)} {frame.across(1)},{frame.down(1)}")]
+    marks, told = [], []
+    for kind, each in models.items():
+        places = [(frame.across(b.confidence), frame.down(b.accuracy)) for b in each]
+        if len(places) > 1:
+            lines.append(Line(kind, _points(places)))
+        for (x, y), b in zip(places, each, strict=True):
+            tip = f"{kind}: confidence {b.confidence:.2f}, right {b.accuracy:.2f} of {b.n}"
+            marks.append(Mark(kind, x, y, tip))
+        error = sum(b.n * abs(b.accuracy - b.confidence) for b in each) / sum(b.n for b in each)
+        told.append(f"{kind} is off by {error:.3f} on average")
+    return Plot(
+        title="confidence and correctness",
+        text="How often answers of some confidence were right; " + "; ".join(told),
+        x_label="mean confidence (0 to 1)",
+        y_label="share that was right",
+        x_ticks=frame.x_ticks(),
+        y_ticks=frame.y_ticks(),
+        lines=lines,
+        marks=marks,
+        labels=[Label(frame.across(0.03), frame.down(0.92), "dotted: as sure as right")],
+        keys=list(models),
+        note="; ".join(told) + "; below the dotted line is too sure",
+    )
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """An interval beside the bound that it is held to, in per cent of the gauge's width."""
+
+    at: float
+    left: float
+    width: float
+    bound: float
+    allowed_left: float  # the side that is within the bound
+    allowed_width: float
+
+
+def gauge(figure: Interval, bound: float, upward: bool) -> Gauge | None:
+    """Args:
+    upward: the bound is an upper one.
+    """
+    values = [figure.value, figure.low, figure.high, bound]
+    if not all(map(math.isfinite, values)):
+        return None
+    low, high = _range([*values, 0.0])
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    edge = place(bound)
+    return Gauge(
+        place(figure.value),
+        place(figure.low),
+        round(place(figure.high) - place(figure.low), 2),
+        edge,
+        0.0 if upward else edge,
+        edge if upward else round(100 - edge, 2),
+    )

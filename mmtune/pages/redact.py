@@ -1,0 +1,113 @@
+"""A comparison and its verdict without what names the data: figures alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.verdict import Verdict
+from mmtune.pages.preference import Result
+
+# Names of references that mmtune gives; others are of users' folders.
+OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
+LEFT_OUT = "(left out)"
+
+
+def redact_comparison(comparison: Comparison) -> Comparison:
+    """Without headline, files, tables, notes, values of labels and names of folders.
+
+    Examples stay: what a policy shows of them is decided where they are drawn.
+    """
+    names = _group_names(comparison)
+    measures = []
+    for m in comparison.measures:
+        new = names.get(m.slice)
+        group = (m.group[0], new.removeprefix(f"{m.group[0]} ")) if m.group and new else None
+        measures.append(
+            replace(
+                m,
+                note="",
+                slice=_slice(m, new),
+                group=group,
+                references={
+                    name if name in OURS else f"other {place + 1}": interval
+                    for place, (name, interval) in enumerate(m.references.items())
+                },
+            )
+        )
+    # Tables hold terms.
+    return replace(comparison, measures=measures, headline="", files={}, tables=[])
+
+
+def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
+    """The verdict of a comparison in the words of `redact_comparison`."""
+    swaps: dict[str, str] = {}
+    names = _group_names(comparison)
+    for m in comparison.measures:
+        if m.note:
+            swaps[f" ({m.note.rstrip('.')})"] = ""
+        if m.group and m.slice in names:
+            swaps[m.slice] = _slice(m, names[m.slice])
+    # The longest first: one name may begin as another does.
+    ordered = sorted(swaps.items(), key=lambda swap: -len(swap[0]))
+
+    def cleared(value: Any) -> Any:
+        if isinstance(value, str):
+            for old, new in ordered:
+                value = value.replace(old, new)
+            return value
+        if isinstance(value, list):
+            return [cleared(each) for each in value]
+        if isinstance(value, dict):
+            return {key: cleared(each) for key, each in value.items()}
+        return value
+
+    return Verdict.from_json(cleared(verdict.to_json()))
+
+
+def redact_review(review: Result) -> Result:
+    """People by number."""
+    people = {f"person {i + 1}": c for i, c in enumerate(review.raters.values())}
+    return review.model_copy(update={"raters": people})
+
+
+def redact_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with their numbers and switches; texts may be paths, captions or colours."""
+
+    def cleared(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return redact_settings(value)
+        if isinstance(value, list) and not any(isinstance(each, str | dict) for each in value):
+            return value
+        return value if value is None or isinstance(value, bool | int | float) else LEFT_OUT
+
+    return {key: cleared(value) for key, value in values.items()}
+
+
+def redact_base(base: str) -> str:
+    """The base's name, unless it is a folder on somebody's disk."""
+    path = Path(base).expanduser()
+    local = path.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1
+    return "a local folder" if local or path.exists() else base
+
+
+def _group_names(comparison: Comparison) -> dict[str, str]:
+    """ "accent 1" for each slice that is the group of some accent."""
+    counts: dict[str, int] = {}
+    names: dict[str, str] = {}
+    for m in comparison.measures:
+        if m.group and m.slice not in names:
+            label = m.group[0]
+            counts[label] = counts.get(label, 0) + 1
+            names[m.slice] = f"{label} {counts[label]}"
+    return names
+
+
+def _slice(measure: Measure, new: str | None) -> str:
+    if measure.group is None or new is None:
+        return measure.slice
+    label, value = measure.group
+    return measure.slice.removesuffix(f"{label} {value}") + new

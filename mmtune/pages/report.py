@@ -1,0 +1,348 @@
+"""One HTML file that shows what ran, what was measured and what the models gave.
+
+It holds everything that it shows (styles, plots, images, sounds), so that it can be mailed; and
+nothing in it is fetched or executed: there is no script, and all text is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mmtune.adapters.card import FILE, Card, read_card, versions
+from mmtune.config import Content, ReportOptions, read_yaml
+from mmtune.errors import ConfigError
+from mmtune.evaluate.comparison import Comparison, Measure, Table
+from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.explained import explain, unit_of
+from mmtune.pages.content import MOST_EXAMPLES, Examples, embed, inside, show
+from mmtune.pages.plots import (
+    HEIGHT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Gauge,
+    Plot,
+    calibration_plot,
+    gauge,
+    group_plots,
+    steps_plot,
+    strengths_plot,
+)
+from mmtune.pages.preference import Result, stored_review
+from mmtune.pages.redact import (
+    redact_base,
+    redact_comparison,
+    redact_review,
+    redact_settings,
+    redact_verdict,
+)
+from mmtune.system.files import write_text
+from mmtune.train.log import read_log
+
+PAGE, REDACTED = "report.html", "report-redacted.html"
+GRID_SIDE = 2048  # pixels of a grid's longer side
+ORDER = ("failed", "not enough data", "passed")  # of gates: what to look at first
+SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """An interval on the common scale of a measure, in per cent of its width."""
+
+    name: str
+    kind: str  # "base", "adapter", "control", "reference"
+    text: str
+    at: float
+    left: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A measure as the report shows it."""
+
+    measure: Measure
+    bars: list[Bar]
+    difference: str
+    reading: str  # "better", "worse", "no clear difference", "not defined"
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A gate as the report shows it."""
+
+    gate: GateResult
+    answer: str
+    symbol: str
+    gauge: Gauge | None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One run: its comparison, and what its folder holds."""
+
+    title: str
+    base: str
+    headline: str
+    content: Content
+    figures: list[Figure]
+    training: list[Plot] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
+    images: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
+    examples: list[Examples] = field(default_factory=list)
+    left_out: int = 0  # examples beyond `MOST_EXAMPLES`
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    settings: str = ""
+    verdict: Verdict | None = None
+    main: Figure | None = None  # the measure that says whether it helps
+    checks: dict[str, list[Check]] = field(default_factory=dict)  # by level
+    review: Result | None = None
+    tables: list[Table] = field(default_factory=list)
+    speed: dict[str, float] = field(default_factory=dict)
+
+
+def write_report(
+    path: Path,
+    comparisons: Sequence[Comparison],
+    runs: Sequence[Path] = (),
+    *,
+    redacted: bool = False,
+) -> None:
+    """Write a self-contained report.
+
+    What it shows of a run's items follows from that run's own `report.content`.
+
+    Args:
+        path: the HTML file.
+        comparisons: one for each run, in the order in which they are shown.
+        runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `review.json`,
+            `adapter/card.json` are read where they exist); empty, or as many as `comparisons`.
+        redacted: show no content of any run, whatever its settings say.
+
+    Raises:
+        ValueError: `runs` is given for only some of the comparisons.
+        ConfigError: a run's settings name a policy that there isn't.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    if runs and len(runs) != len(comparisons):
+        raise ValueError(f"{len(comparisons)} comparisons but {len(runs)} run folders")
+    folders: Sequence[Path | None] = runs or [None] * len(comparisons)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["unit_of"] = unit_of
+    html = environment.get_template("report.html.j2").render(
+        runs=[_view(c, f, redacted) for c, f in zip(comparisons, folders, strict=True)],
+        versions=versions(),
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, html)
+
+
+def content_of(folder: Path | None) -> Content:
+    """What a run's settings let a page show of its items.
+
+    Raises:
+        ConfigError: they name a policy that there isn't.
+    """
+    if folder is None or not (folder / "config.yaml").exists():
+        return "all"
+    values = read_yaml(folder / "config.yaml").get("report") or {}
+    try:
+        return ReportOptions.model_validate(values).content
+    except ValidationError:
+        raise ConfigError(
+            f"{folder / 'config.yaml'}: report is {values!r}",
+            "report.content is all, generated or none",
+        ) from None
+
+
+def _view(comparison: Comparison, folder: Path | None, redacted: bool) -> RunView:
+    content: Content = "none" if redacted else content_of(folder)
+    card = read_card(folder / "adapter") if folder and _has_card(folder) else None
+    verdict = read_verdict(folder) if folder else None
+    review = stored_review(folder) if folder else None
+    if content != "all":
+        verdict = redact_verdict(verdict, comparison) if verdict else None
+        review = redact_review(review) if review else None
+        shown = redact_comparison(comparison)
+    else:
+        shown = comparison
+    groups = group_plots(shown.measures)
+    training, others = _training(folder, card), _others(shown, card)
+    return RunView(
+        title=card.name if card else (folder.name if folder else comparison.modality),
+        base=_base(card, content),
+        headline=shown.headline,
+        content=content,
+        figures=[figure(m) for m in shown.measures],
+        training=training,
+        plots=[*groups, *others],
+        images=[
+            (name, data)
+            for name, file in shown.files.items()
+            if (data := _grid(file, folder)).startswith("data:image/")
+        ],
+        examples=show(comparison.examples, comparison.modality, folder, content),
+        left_out=max(0, len(comparison.examples) - MOST_EXAMPLES) if content == "all" else 0,
+        facts=_facts(card, content),
+        settings=_settings(folder, content),
+        verdict=verdict,
+        main=_main(verdict, shown),
+        checks=_checks(verdict),
+        review=review,
+        tables=shown.tables,
+        speed=shown.speed,
+    )
+
+
+def _grid(file: Path, folder: Path | None) -> str:
+    found = inside(folder, file) if folder else None
+    return embed(found or file, GRID_SIDE, lossless=True)
+
+
+def _has_card(folder: Path) -> bool:
+    return (folder / "adapter" / FILE).exists()
+
+
+def _base(card: Card | None, content: Content) -> str:
+    if card is None:
+        return ""
+    return card.base if content == "all" else redact_base(card.base)
+
+
+def _main(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
+    if verdict is None:
+        return None
+    wanted = (verdict.main.metric, verdict.main.slice)
+    found = [m for m in comparison.measures if (m.metric, m.slice) == wanted]
+    return figure(found[0]) if found else None
+
+
+def _checks(verdict: Verdict | None) -> dict[str, list[Check]]:
+    found: dict[str, list[Check]] = {}
+    for gate in sorted(verdict.gates if verdict else (), key=lambda g: ORDER.index(g.status)):
+        drawn = None
+        if gate.figure is not None and gate.bound is not None:
+            upward = gate.end != "lower" if gate.upward is None else gate.upward
+            drawn = gauge(gate.figure, gate.bound, upward)
+        answer = ANSWERS[gate.status].capitalize()
+        found.setdefault(gate.level, []).append(Check(gate, answer, SYMBOLS[gate.status], drawn))
+    return {level: found[level] for level in ("must", "should") if level in found}
+
+
+def figure(measure: Measure) -> Figure:
+    """Place a measure's intervals on one scale, and say what the difference means."""
+    named = [("base", measure.base), ("adapter", measure.adapter)]
+    if measure.control is not None:
+        named.append(("control", measure.control))
+    named += measure.references.items()
+    defined = [i for _, i in named if math.isfinite(i.value)]
+    # From 0, so that lengths can be compared by eye; below 0 only where a value is.
+    low = min([0.0, *(i.low for i in defined)])
+    high = max([0.0, *(i.high for i in defined), *(i.value for i in defined)])
+    span = high - low or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / span, 2)
+
+    roles = {"base", "adapter", "control"}
+    bars = [
+        Bar(
+            name,
+            name if name in roles else "reference",
+            str(i),
+            place(i.value),
+            place(i.low),
+            round(place(i.high) - place(i.low), 2),
+        )
+        for name, i in named
+        if math.isfinite(i.value)
+    ]
+    difference = _signed(measure.difference)
+    return Figure(measure, bars, difference, reading(measure), explain(measure.metric))
+
+
+def reading(measure: Measure) -> str:
+    """What the interval of the difference says: "better" only where it excludes zero."""
+    gap = measure.difference
+    if not math.isfinite(gap.value):
+        return "not defined"
+    if gap.low <= 0 <= gap.high:
+        return "no clear difference"
+    return "better" if (gap.low > 0) == measure.higher_is_better else "worse"
+
+
+def _signed(interval: Interval) -> str:
+    if not math.isfinite(interval.value):
+        return "–"
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
+
+
+def _training(folder: Path | None, card: Card | None) -> list[Plot]:
+    """The training loss and every validation metric in a run's log."""
+    if folder is None or not (folder / "log.jsonl").exists():
+        return []
+    loss: list[tuple[float, float]] = []
+    validation: dict[str, list[tuple[float, float]]] = {}
+    for entry in read_log(folder / "log.jsonl"):
+        if entry.get("loss") is not None:
+            loss.append((float(entry["step"]), float(entry["loss"])))
+        for name, value in (entry.get("validation") or {}).items():
+            validation.setdefault(name, []).append((float(entry["step"]), float(value)))
+    kept = card.best_step if card and card.steps else None
+    drawn = [steps_plot("training loss", loss, unit=unit_of("loss"))]
+    for name, points in validation.items():
+        title = f"validation {name.replace('_', ' ')}"
+        drawn.append(steps_plot(title, points, unit=unit_of(name), kept=kept))
+    return [plot for plot in drawn if plot is not None]
+
+
+def _others(comparison: Comparison, card: Card | None) -> list[Plot]:
+    """Strengths against what they cost, and how far confidence can be trusted."""
+    drawn = [calibration_plot(comparison.calibration)]
+    if card is not None:
+        name = next(iter(card.validation), "validation metric").replace("_", " ")
+        chosen = card.scale if card.advised is None else card.advised
+        drawn.insert(0, strengths_plot(card.sweep, name=name, chosen=chosen))
+    return [plot for plot in drawn if plot is not None]
+
+
+def _facts(card: Card | None, content: Content) -> list[tuple[str, str]]:
+    if card is None:
+        return []
+    rows = ", ".join(f"{n} {split}" for split, n in card.rows.items())
+    facts = [
+        ("recipe", card.recipe),
+        ("base", f"{_base(card, content)}, weights {card.base_hash[:16]}"),
+        ("dataset", f"{rows}; fingerprint {card.dataset[:16]}"),
+        ("kept", f"step {card.best_step} of {card.steps}"),
+        ("trained", card.created),
+        *(fact for fact in card.facts() if content == "all" or fact[0] != "trigger"),
+    ]
+    return [*facts, ("with", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
+
+
+def _settings(folder: Path | None, content: Content) -> str:
+    if folder is None or not (folder / "config.yaml").exists():
+        return ""
+    values: Mapping[str, Any] = read_yaml(folder / "config.yaml")
+    shown = values if content == "all" else redact_settings(values)
+    return json.dumps(shown, indent=2, ensure_ascii=False, default=str)

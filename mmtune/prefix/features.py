@@ -1,0 +1,73 @@
+"""The frozen prefix of a dataset: looked up in the cache, or computed on the fly without one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from mmtune.prefix.cache import PrefixCache
+from mmtune.train.task import Part, Stage, Tensors, part_key
+
+
+class Features:
+    """Gives the stored tensors of parts, computing (and storing) what is missing.
+
+    Training, validation, evaluation and transcription share one object, so that base and adapter
+    read the same prefix.
+
+    Args:
+        stages: the task's stages by name.
+        cache: where values are kept; None computes each one again.
+    """
+
+    def __init__(self, stages: Mapping[str, Stage], cache: PrefixCache | None) -> None:
+        self.stages = stages
+        self.cache = cache
+
+    def key(self, part: Part) -> str:
+        """The cache key of `part`."""
+        return part_key(self.stages[part.stage], part)
+
+    def get(self, parts: Sequence[Part]) -> list[Tensors]:
+        """Tensors of `parts`, in their order."""
+        found: dict[Part, Tensors] = {}
+        missing: list[Part] = []
+        for part in dict.fromkeys(parts):
+            value = self.cache.get(self.key(part)) if self.cache is not None else None
+            if value is None:
+                missing.append(part)
+            else:
+                found[part] = value
+        for block, values in self._encode(missing):
+            found.update(zip(block, values, strict=True))
+        return [found[part] for part in parts]
+
+    def missing(self, parts: Iterable[Part]) -> list[Part]:
+        """The distinct parts that are not in the cache."""
+        distinct = dict.fromkeys(parts)
+        if self.cache is None:
+            return list(distinct)
+        return [part for part in distinct if self.key(part) not in self.cache]
+
+    def fill(self, parts: Iterable[Part], advance: Callable[[int], None] | None = None) -> int:
+        """Compute and store what is missing; returns how many were computed."""
+        missing = self.missing(parts)
+        for block, _ in self._encode(missing):
+            if advance is not None:
+                advance(len(block))
+        return len(missing)
+
+    def _encode(self, parts: Sequence[Part]) -> Iterable[tuple[list[Part], list[Tensors]]]:
+        # Blocks hold one stage and one shape, so that a value depends on its own part alone.
+        groups: dict[tuple[str, str], list[Part]] = defaultdict(list)
+        for part in parts:
+            groups[part.stage, self.stages[part.stage].shape_key(part)].append(part)
+        for (name, _), group in groups.items():
+            stage = self.stages[name]
+            for start in range(0, len(group), stage.block):
+                block = group[start : start + stage.block]
+                values = stage.encode(block)
+                if self.cache is not None:
+                    for part, value in zip(block, values, strict=True):
+                        self.cache.put(self.key(part), value, note=f"{name} {stage.fingerprint}")
+                yield block, values

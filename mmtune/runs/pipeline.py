@@ -1,0 +1,363 @@
+"""From settings to a measured adapter: what `mmtune train` and the recipes call."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+
+from mmtune.adapters.card import Card, read_card
+from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
+from mmtune.config import RunConfig, build, read_yaml
+from mmtune.data.rows import Row, Split
+from mmtune.errors import ConfigError
+from mmtune.evaluate.comparison import FILE as COMPARISON
+from mmtune.evaluate.comparison import Comparison, read_comparison
+from mmtune.pages.report import PAGE, REDACTED, write_report
+from mmtune.evaluate.parallel import agreed
+from mmtune.evaluate.answers import forget
+from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
+from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
+from mmtune.system.files import write_text
+from mmtune.modality import find_modality
+from mmtune.system.processes import this_process
+from mmtune.system.resources import recipes, resource
+
+if TYPE_CHECKING:
+    from mmtune.data.check import Dataset
+    from mmtune.train.loop import FitResult, Reporter
+    from mmtune.train.task import Task
+
+SUITE = "suite.yaml"  # in a run's folder: the one that judged it
+AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left behind."""
+
+    folder: Path  # config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html …
+    fit: FitResult
+    comparison: Comparison
+    verdict: Verdict | None = None  # of the run's suite; None: it has none
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> RunConfig:
+    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
+
+    Raises:
+        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
+    """
+    import difflib
+
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        if path.is_dir() and (path / "recipe.yaml").exists():
+            path = path / "recipe.yaml"
+        elif name_or_path in recipes():
+            path = resource("recipes", name_or_path) / "recipe.yaml"
+        else:
+            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"no recipe {name_or_path!r}",
+                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
+            )
+    values = read_yaml(path)
+    beside = path.parent / str(values.get("suite", ""))
+    if beside.suffix in {".yaml", ".yml"} and beside.is_file():
+        values["suite"] = str(beside)  # what `mmtune init` copies stays together
+    return build(values, str(path), overrides or {})
+
+
+def load_run(run: Path) -> RunConfig:
+    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
+
+    Raises:
+        ConfigError: it holds no config.yaml, or a wrong one.
+    """
+    run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
+    settings = run / "config.yaml"
+    if not settings.is_file():
+        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
+    return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})
+
+
+def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
+    """Check the data, store the frozen prefix, fit, compare with the base, report.
+
+    Repeating it with the same settings resumes, and costs little when all is done.
+
+    Raises:
+        MmtuneError: anything that the user can mend; it says how.
+        Interrupted: a signal; the run is saved.
+    """
+    from mmtune.prefix.cache import PrefixCache
+    from mmtune.data.check import check, remarks
+    from mmtune.train.loop import fit
+
+    modality, folder, process = find_modality(config.modality), config.folder, this_process()
+    suite = load_suite(config.suite, config.modality) if config.suite else None
+    with process.main_process_first():
+        if process.is_main_process:
+            _claim(config)
+        source = modality.prepare(config)
+    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+    if process.is_main_process:
+        _record_data(folder, dataset)
+        if reporter is not None:
+            for line in remarks(dataset):
+                reporter.note(line)
+            lacking: dict[str, list[str]] = {}
+            for gate in unmet(suite, config) if suite is not None else ():
+                lacking.setdefault(str(gate.needs), []).append(gate.name)
+            for setting, names in lacking.items():
+                reporter.note(
+                    f"suite      {setting} is not set: not known will be {', '.join(names)}"
+                )
+    with process.main_process_first():
+        added = _added(config, dataset, reporter if process.is_main_process else None)
+    task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    result = fit(
+        task,
+        (*dataset.split("train"), *added),
+        dataset.split("validation"),
+        config.train,
+        folder,
+        reporter,
+    )
+    if process.is_main_process:
+        _save_adapter(config, dataset, len(added), task, result, reporter)
+        _keep_suite(folder, config.suite)
+    comparison = _compare(config, dataset, suite, task)
+    return RunResult(folder, result, comparison, read_verdict(folder))
+
+
+def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
+    """Compare a finished run's adapter with its base again, on the run's own test rows.
+
+    The verdict is in the run's folder (`read_verdict`). Several processes (`accelerate launch -m
+    mmtune evaluate`) share the answering, and come to the figures of one.
+
+    Args:
+        config: of the run.
+        suite: judge by this one from now on, not by the run's own.
+        fresh: ask the models for everything again, instead of reading answers that are stored.
+
+    Raises:
+        ConfigError: the run has no adapter yet, or the suite can't be used.
+    """
+    from mmtune.data.check import check
+
+    if not (config.folder / "adapter").is_dir():
+        raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
+    if suite is None and (config.folder / SUITE).is_file():
+        suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
+    suite = suite or config.suite
+    gates = load_suite(suite, config.modality) if suite else None
+    modality, process = find_modality(config.modality), this_process()
+    with process.main_process_first():
+        source = modality.prepare(config)
+    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+    if process.is_main_process:
+        (config.folder / COMPARISON).unlink(missing_ok=True)
+        if fresh:
+            forget(config.folder)
+        _keep_suite(config.folder, suite)
+    return _compare(config, dataset, gates)
+
+
+def _keep_suite(folder: Path, suite: str | None) -> None:
+    """Keep the suite in the run's folder, which is then whole by itself."""
+    path = folder / SUITE
+    if suite is None:
+        path.unlink(missing_ok=True)
+    elif suite_path(suite).resolve() != path.resolve():
+        path.write_text(load_suite(suite).dump(), encoding="utf-8")
+
+
+def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
+    """What the modality adds to the training rows, checked as all data is."""
+    from mmtune.data.check import check
+
+    modality = find_modality(config.modality)
+    source = modality.extend(config, dataset)
+    if source is None:
+        return ()
+    rows = check(source, modality).split("train")
+    if reporter is not None:
+        kinds = Counter(row.group.get("mix", "other") for row in rows)
+        parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+        reporter.note(f"added      {parts}: {source}")
+    return rows
+
+
+def _claim(config: RunConfig) -> None:
+    """Write the run's settings, or see that the ones there are the same."""
+    path = config.folder / "config.yaml"
+    if not _begun(config.folder) or not path.exists():
+        config.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(config.dump(), encoding="utf-8")
+        return
+    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
+    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    if differing and set(differing) <= AFTERWARDS:
+        path.write_text(config.dump(), encoding="utf-8")
+    elif differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
+            f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
+            f"give the old settings to resume it, or a new run: --name {config.name}-2",
+        )
+
+
+def _begun(folder: Path) -> bool:
+    # A command that failed earlier, on a wrong path or base, must not hold the name.
+    return (folder / "log.jsonl").exists()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _record_data(folder: Path, dataset: Dataset) -> None:
+    """Keep what was found in the data; refuse to go on with other data than a run began with."""
+    path = folder / "data.json"
+    if _begun(folder) and path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        if old != dataset.fingerprint:
+            raise ConfigError(
+                f"{dataset.source} has changed since {folder} began "
+                f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
+                "restore the data to resume, or start a new run with --name",
+            )
+        return
+    facts = {
+        "source": str(dataset.source),
+        "fingerprint": dataset.fingerprint,
+        "rows": _rows(dataset),
+        "quarantined": list(dataset.quarantined),
+        "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
+    }
+    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _rows(dataset: Dataset) -> dict[str, int]:
+    return {name: len(dataset.split(name)) for name in get_args(Split)}
+
+
+def _save_adapter(
+    config: RunConfig,
+    dataset: Dataset,
+    added: int,
+    task: Task,
+    result: FitResult,
+    reporter: Reporter | None,
+) -> None:
+    from mmtune.adapters.licence import licence_of
+    from mmtune.train.selection import scaled
+
+    final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
+    if final.exists() and (config.folder / COMPARISON).exists():
+        return  # a finished run that is repeated
+    note = reporter.note if reporter is not None else lambda text: None
+    checkpoint = choose_checkpoint(config, dataset, task, result, note)
+    strength = choose_strength(config, dataset, task, note)
+    scale = strength.scale
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    with nullcontext() if scale == 1.0 else scaled(task.module, scale):
+        task.save(partial)
+    rows, licence = _rows(dataset), licence_of(config.base)
+    Card(
+        name=config.name,
+        recipe=config.recipe,
+        modality=config.modality,
+        base=config.base,
+        base_hash=task.base_hash,
+        base_licence=licence.name if licence else "",
+        dataset=dataset.fingerprint,
+        rows=rows | ({"added": added} if added else {}),
+        settings=yaml.safe_load(config.dump()),
+        validation=dict(checkpoint.values),
+        best_step=checkpoint.step,
+        steps=result.steps,
+        checkpoints=[dataclasses.asdict(point) for point in checkpoint.points],
+        checkpoint=checkpoint.reason,
+        scale=scale,
+        sweep=[dataclasses.asdict(point) for point in strength.points],
+        advised=strength.advised,
+        advice=strength.reason,
+    ).write(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+
+
+def _compare(
+    config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
+) -> Comparison:
+    """The run's comparison, made if it isn't there: all processes answer, the main one writes."""
+    process, path = this_process(), config.folder / COMPARISON
+    if agreed(not path.exists()):
+        found = find_modality(config.modality).compare(config, dataset, config.folder, task)
+        if found is not None and process.is_main_process:
+            _keep(config, found)
+    if process.is_main_process:
+        _conclude(config.folder, suite)
+    process.wait_for_everyone()
+    return read_comparison(config.folder)
+
+
+def _keep(config: RunConfig, found: Comparison) -> None:
+    """Write the comparison, and its measures into the adapter's card."""
+    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+    write_text(config.folder / COMPARISON, text + "\n")
+    measures = [dataclasses.asdict(measure) for measure in found.measures]
+    card = read_card(config.folder / "adapter")
+    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
+
+
+def _conclude(folder: Path, suite: Suite | None) -> None:
+    """Write what follows from the comparison: verdict and report."""
+    comparison = read_comparison(folder)
+    if suite is None:
+        (folder / FILE).unlink(missing_ok=True)
+    else:
+        write_verdict(folder, judge(suite, comparison))
+    write_report(folder / PAGE, [comparison], [folder])
+
+
+def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
+    """Write the page of finished runs from what is in their folders: no model, no data is read.
+
+    Args:
+        out: None: in the run's own folder, `report.html` or `report-redacted.html`.
+        redacted: no content of any run, whatever its `report.content` says.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: a run isn't finished, or there are several and no `out`.
+    """
+    if out is None:
+        if len(runs) != 1:
+            raise ConfigError(f"{len(runs)} runs have no folder of their own", "name --out FILE")
+        out = runs[0] / (REDACTED if redacted else PAGE)
+    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted)
+    return out

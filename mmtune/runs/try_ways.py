@@ -1,0 +1,162 @@
+"""Each adapter alone, all together, merged or gated: what a mixture is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmtune.adapters.card import read_card
+from mmtune.adapters.compose import Mixing, Part, compose, read_parts
+from mmtune.adapters.routing import FILE, Choose, read_gate
+from mmtune.config import RunConfig, build
+from mmtune.data.rows import Row
+from mmtune.errors import AdapterError, ConfigError
+from mmtune.modality import find_modality
+
+if TYPE_CHECKING:
+    from mmtune.data.check import Dataset
+
+ALSO = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Adapters to load on one base, and what of them is on for a row, by the setting's name."""
+
+    modality: str
+    base: str
+    adapters: Mapping[str, Path]
+    settings: Mapping[str, Choose]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Items that settings are tried on: a run's own test items, or a manifest's.
+
+    Attributes:
+        config: of the run; of a manifest, that of the first part.
+    """
+
+    name: str
+    config: RunConfig
+    dataset: Dataset
+
+
+def settings_of(
+    composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch: Path
+) -> Settings:
+    """The settings to compare: the base, each part alone at 1, and the whole in its forms.
+
+    Args:
+        composed: a merged adapter, or a gate's folder.
+        given: the parts of a merged adapter, with their weights; a gate has its own.
+        mixing: how they were merged.
+        scratch: an existing folder, for the same parts merged by the methods `ALSO`.
+    """
+    settings: dict[str, Choose] = {"base": constant({})}
+    if (composed / FILE).is_file():
+        gate, adapters = read_gate(composed)
+        settings |= {name: constant({name: 1.0}) for name in adapters}
+        settings["gated"] = gate.choose
+        parts = read_parts(dict.fromkeys(adapters.values(), 1.0))
+        return Settings(gate.modality, gate.base, adapters, settings, parts)
+    parts, card = read_parts(given), read_card(composed)
+    names = [f"{place + 1} {part.card.name}" for place, part in enumerate(parts)]
+    folders = {name: part.folder for name, part in zip(names, parts, strict=True)}
+    together = {name: part.weight for name, part in zip(names, parts, strict=True)}
+    settings |= {name: constant({name: 1.0}) for name in names}
+    settings["together"] = constant(together)
+    merged, notes = {f"merged, {mixing.method}": composed}, []
+    for method in ALSO:
+        if method == mixing.method:
+            continue
+        other = replace(mixing, method=method, rank=None)
+        try:
+            done = compose(given, other, scratch / method, base=card.base)
+        except AdapterError as error:
+            notes.append(f"not merged by {method}: {error.found}")
+        else:
+            merged[f"merged, {method}"] = done.path
+    settings |= {name: constant({name: 1.0}) for name in merged}
+    return Settings(card.modality, card.base, folders | merged, settings, parts, tuple(notes))
+
+
+def constant(weights: Mapping[str, float]) -> Choose:
+    """The same adapters for every row."""
+
+    def choose(_: Row) -> Mapping[str, float]:
+        return weights
+
+    return choose
+
+
+def trials_of(asked: Settings, data: Path | None) -> list[Trial]:
+    """What the settings are tried on.
+
+    Args:
+        data: a manifest or folder; None: each part's own test items.
+
+    Raises:
+        ConfigError: a part's card doesn't say what it was trained on, or that has changed since.
+        DataError: the data can't be used.
+    """
+    from mmtune.data.check import check
+
+    modality = find_modality(asked.modality)
+    if data is not None:
+        config = _config_of(asked.parts[0])
+        dataset = check(data, modality, base=asked.base, settings=config.task)
+        return [Trial(data.stem, config, dataset)]
+    trials: dict[str, Trial] = {}
+    for part in asked.parts:
+        if _run_of(part) is None and "data" not in part.card.settings:
+            raise ConfigError(
+                f"{part.folder} doesn't say what it was trained on", "name data: --compare MANIFEST"
+            )
+        config = _config_of(part)
+        source = modality.prepare(config)
+        dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+        if dataset.fingerprint != part.card.dataset:
+            raise ConfigError(
+                f"{source} isn't what {part.folder} was trained on any more: what is test now may "
+                "have been trained on",
+                "restore it, or name other data: --compare MANIFEST",
+            )
+        name = config.name if config.name not in trials else f"{config.name}-{len(trials) + 1}"
+        trials[name] = Trial(name, config, dataset)
+    return list(trials.values())
+
+
+def _run_of(part: Part) -> Path | None:
+    run = part.folder.parent
+    return run if part.folder.name == "adapter" and (run / "config.yaml").is_file() else None
+
+
+def _config_of(part: Part) -> RunConfig:
+    """The settings of the run that a part comes from: of its folder, else those in the card."""
+    from mmtune.runs.pipeline import load_run
+
+    run, card = _run_of(part), part.card
+    if run is not None:
+        return load_run(run)
+    values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
+    values |= {"base": card.base}
+    # What was itself composed has no run.
+    known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
+    return build(values | known, str(part.folder), {})
+
+
+def try_out(asked: Settings, trials: Sequence[Trial]) -> tuple[tuple[str, ...], ...]:
+    """A table, head first: the modality's figures of each setting on each trial.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+    modality = find_modality(asked.modality)
+    columns = modality.try_out(asked.base, asked.adapters, asked.settings, trials)
+    head = ("adapters", *columns)
+    return (head, *zip(asked.settings, *columns.values(), strict=True))

@@ -1,0 +1,1 @@
+"""Speech data: reading, checking, term lists, importing, and rows that are made."""

@@ -1,0 +1,193 @@
+"""Checks of recordings and transcripts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtune.data.manifest import scan_files, words_beside
+from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.speech.corpus.check_transcript import check_terms, check_text
+from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.speech.sound.channels import QUIET, ChannelMeter, Channels
+from mmtune.speech.sound.read import (
+    AudioFault,
+    AudioInfo,
+    choose_channel,
+    content_of,
+    decode,
+    locate,
+    probe,
+    span_of,
+)
+from mmtune.speech.sound.signal import Signal, SignalMeter
+from mmtune.speech.speech_row import SpeechRow
+
+SPEECH_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
+    *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
+)
+CLIPPED = 0.001  # share of samples at full scale, in runs
+TELEPHONE = {"telephone", "phone", "call"}  # labels of recordings that are meant to be narrow
+RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # Hz
+MAX_SECONDS = 30.0  # Whisper's window: what lies beyond it is never heard
+
+
+def scan(folder: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a folder: each recording with the transcript in its same-named .txt."""
+    for name, relative in scan_files(folder, SPEECH_SUFFIXES):
+        row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
+        words = words_beside(folder / relative)
+        yield row if words is None else {**row, "text": words}
+
+
+def inspect(row: Row) -> Inspection:
+    """Open and fully decode one recording; never raises for a bad one.
+
+    Facts: duration_s, sample_rate (Hz), channels, peak (full scale = 1).
+    """
+    if not isinstance(row, SpeechRow):
+        raise TypeError(f"a speech row is needed, not {type(row).__name__}")
+    frames = 0
+    try:
+        info = probe(row.path)
+        span = span_of(row)
+        first, last = locate(row.path, info, span)
+        seconds = (last - first) / info.rate
+        if seconds > MAX_SECONDS:
+            raise AudioFault(
+                "too-long",
+                f"{row.path} is {seconds:.1f} s long; Whisper hears {MAX_SECONDS:.0f} s",
+                "cut it at pauses, with the words of each piece: by files, or by start and end",
+            )
+        if first == last:
+            raise AudioFault(
+                "zero-length", f"{row.path} holds no samples", "record it again, or remove the row"
+            )
+        meter, signal = ChannelMeter(info.rate), SignalMeter(info.rate)
+        for block in decode(row.path, info, first, last):
+            meter.add(block)
+            signal.add(block[:, span.channel] if isinstance(span.channel, int) else block)
+            frames += len(block)
+        channels = meter.verdict()
+        if span.channel is None:
+            choose_channel(row.path, channels, info)
+        content = content_of(row)
+    except AudioFault as fault:
+        return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
+    seconds, heard = frames / info.rate, signal.result()
+    facts = {
+        "duration_s": round(seconds, 4),
+        "sample_rate": float(info.rate),
+        "channels": float(info.channels),
+        "peak": round(heard.peak, 5),
+    }
+    findings = [*_judge(row, seconds, heard.peak), *_judge_signal(row, info, seconds, heard)]
+    findings += check_text(row, seconds)
+    if span.channel is None:
+        findings += _judge_channels(row, channels)
+    return Inspection(content, findings, facts)
+
+
+def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
+    """Findings that need all rows: one transcript for most recordings, spellings of terms.
+
+    Args:
+        rows: all rows.
+        terms: a term list, to be compared with the transcripts as the rows' own terms are.
+
+    Raises:
+        ConfigError: the list can't be read.
+    """
+    speech = [row for row in rows if isinstance(row, SpeechRow)]
+    listed = [] if terms is None else [term.text for term in read_terms(find_terms(terms))]
+    findings = check_terms(speech, listed)
+    spoken = [row.text for row in speech if not row.nonspeech]
+    words, count = Counter(spoken).most_common(1)[0] if spoken else ("", 0)
+    if len(spoken) < 10 or count * 2 <= len(spoken):
+        return findings
+    return [
+        *findings,
+        Finding(
+            "same-text",
+            "all rows",
+            f"{count} of {len(spoken)} recordings have the transcript {words[:60]!r}",
+            "look whether the export repeated one transcript",
+            "warning",
+        ),
+    ]
+
+
+def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
+    said = bool(row.text.strip())
+    if peak <= QUIET and said:
+        yield Finding(
+            "silent",
+            row.id,
+            f"{row.path} is silent (peak {peak:.1e}), but its transcript is {row.text[:60]!r}",
+            "record it again, or remove the row: it would teach the model to invent",
+        )
+    if peak > QUIET and not said and not row.nonspeech:
+        yield Finding(
+            "empty-text",
+            row.id,
+            f"{row.path} has sound, but its transcript is empty",
+            'write down what is said, or remove the row; if nothing is said: "nonspeech": true',
+        )
+
+
+def _judge_signal(
+    row: SpeechRow, info: AudioInfo, seconds: float, heard: Signal
+) -> Iterator[Finding]:
+    if heard.clipped > CLIPPED:
+        yield Finding(
+            "clipped",
+            row.id,
+            f"{row.path} is clipped: {heard.clipped:.1%} of its samples are cut off at full scale",
+            "record it again with less gain; if all recordings are so, no need to do anything",
+            "warning",
+        )
+    # A row that calls itself a call isn't news.
+    if heard.narrow and not TELEPHONE & {value.lower() for value in row.group.values()}:
+        yield Finding(
+            "narrowband",
+            row.id,
+            f"{row.path} claims {info.rate} Hz, but nothing in it lies above 4 kHz: it was made "
+            "from a telephone's 8000 Hz",
+            "use the better original, if there is one and calls aren't what is to be transcribed",
+            "warning",
+        )
+    if row.duration_s is not None and abs(row.duration_s - seconds) > 0.1 + 0.02 * seconds:
+        # Samples that were written at one rate and labelled with another.
+        other = info.rate * seconds / row.duration_s if row.duration_s else 0.0
+        real = next((rate for rate in RATES if abs(rate - other) < 0.02 * rate), None)
+        yield Finding(
+            "duration",
+            row.id,
+            f"{row.path} lasts {seconds:.2f} s, but the row says {row.duration_s:.2f} s"
+            + (f": is its rate {real} Hz, and not the {info.rate} that it claims?" if real else ""),
+            "look whether it is the right file",
+            "warning",
+        )
+
+
+def _judge_channels(row: SpeechRow, found: Channels) -> Iterator[Finding]:
+    if found.kind == "stereo":
+        yield Finding(
+            "stereo",
+            row.id,
+            f"{row.path} is one source in stereo (correlation {found.correlation:.2f}); the mean "
+            "of its channels is used",
+            'say "channel": "mix" if that is right, or the number of one',
+            "warning",
+        )
+    if found.kind == "one-sided":
+        yield Finding(
+            "one-sided",
+            row.id,
+            f"{row.path} has sound on channel {found.loudest} only, which is used",
+            f'say "channel": {found.loudest} if that is right',
+            "warning",
+        )

@@ -1,0 +1,205 @@
+"""Checks of transcripts: against the length of their recordings, Whisper's room, and term lists."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from mmtune.data.rows import Finding
+from mmtune.speech.speech_row import SpeechRow, plain_words
+
+ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
+PREFIX = 2  # at least: start of transcript, no timestamps
+PROMPT = 223  # tokens of a prompt that are kept
+# GPT-2's pre-tokenizer, which Whisper's is: no token reaches across two of these.
+PRETOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+")
+# Letters in a second. Conversation has about 15; an auctioneer 30.
+FAST, IMPOSSIBLE = 40.0, 80.0
+SOME = 10.0  # letters that may be said whatever the length: the edges are cut tight
+SLOW = 1.0  # letters in a second, beyond `PAUSES`
+PAUSES = 4.0  # seconds that may pass without a word
+# One character of these scripts is a syllable or a word (CJK, kana, Hangul).
+DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+DENSITY = 3.0  # letters that it counts for
+SOUND = re.compile(r"\s*[\[(<♪*][^\])>♪*]*[\])>♪*]\s*")  # [noise], (laughs), ♪ … ♪
+NEAR, OWN = 0.78, 0.65  # similarity of a misspelt term; in a row that names the term
+SHORTEST = 5  # letters: shorter words have too many neighbours
+
+
+def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
+    """Findings of one transcript, given how long its recording is."""
+    yield from _ratio(row, seconds)
+    yield from _tokens(row)
+    if SOUND.fullmatch(row.text):
+        yield Finding(
+            "sound-text",
+            row.id,
+            f"the transcript {row.text[:60]!r} describes a sound",
+            'if nothing is said: an empty text and "nonspeech": true',
+            "warning",
+        )
+
+
+def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Finding]:
+    """Warnings where transcripts write a term otherwise than its list does.
+
+    Args:
+        rows: with their own `terms`.
+        terms: of a list, for all rows.
+
+    Returns:
+        One finding for each spelling that is near a term of the list; one for each row that names
+        a term which its transcript doesn't hold.
+    """
+    from rapidfuzz import process
+    from rapidfuzz.distance import Levenshtein
+
+    listed = {plain_words(term): term for term in terms}
+    named = {plain_words(term): term for row in rows for term in row.terms}
+    known = {word: term for word, term in {**named, **listed}.items() if word}
+    if not known:
+        return []
+    findings = []
+    told: set[tuple[str, str]] = set()
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    sizes = {len(word.split()) for word in known}
+    # "met formin" is a spelling of "metformin": one word more or less.
+    wanted = sorted({n for size in sizes for n in (size - 1, size, size + 1) if n > 0})
+    for row in rows:
+        words = plain_words(row.text).split()
+        for phrase in _phrases(words, wanted):
+            counts[phrase] += 1
+            first.setdefault(phrase, row.id)
+        padded = f" {' '.join(words)} "
+        for term in row.terms:
+            word = plain_words(term)
+            if not word or f" {word} " in padded:
+                continue
+            near = process.extractOne(
+                word,
+                list(_phrases(words, wanted)),
+                scorer=Levenshtein.normalized_similarity,
+                processor=_joined,
+                score_cutoff=OWN,
+            )
+            if near is not None:
+                told.add((word, near[0]))
+            written = f"it writes {near[0]!r}" if near else "nothing like it is in it"
+            findings.append(
+                Finding(
+                    "term-missing",
+                    row.id,
+                    f"the row names the term {term!r}, but {written}: {row.text[:60]!r}",
+                    "correct the transcript, or the row's terms",
+                    "warning",
+                )
+            )
+    phrases = [phrase for phrase in counts if phrase not in known]
+    for word, term in known.items():
+        if len(_joined(word)) < SHORTEST:
+            continue
+        found = process.extract(
+            word,
+            phrases,
+            scorer=Levenshtein.normalized_similarity,
+            processor=_joined,
+            score_cutoff=NEAR,
+            limit=20,
+        )
+        taken: list[str] = []  # the best first: "and met formin" is only "met formin" again
+        for phrase, _, _ in found:
+            again = any(_holds(phrase, other) for other in [word, *taken])
+            if again or (word, phrase) in told or _inflected(word, phrase):
+                continue
+            taken.append(phrase)
+            findings.append(
+                Finding(
+                    "term-spelling",
+                    first[phrase],
+                    f"{phrase!r} is written {_times(counts[phrase])}, the list says {term!r}"
+                    + (f" (written so {_times(counts[word])})" if counts[word] else ""),
+                    "if it is the same word, write it as the list does; "
+                    "if it is another, no need to do anything",
+                    "warning",
+                )
+            )
+    return findings
+
+
+def fewest_tokens(text: str) -> int:
+    """No tokenizer of Whisper's writes `text` with fewer tokens."""
+    return sum(1 for _ in PRETOKEN.finditer(f" {text.strip()}")) if text.strip() else 0
+
+
+def _tokens(row: SpeechRow) -> Iterator[Finding]:
+    least, most = fewest_tokens(row.text) + PREFIX, len(f" {row.text.strip()}".encode()) + PREFIX
+    prompt = 0
+    if row.prompt and row.prompt.strip():
+        prompt = 1 + min(PROMPT, fewest_tokens(row.prompt))
+    if least > ROOM:
+        yield Finding(
+            "too-many-tokens",
+            row.id,
+            f"its text has at least {least} tokens; Whisper has room for {ROOM}",
+            "cut the recording into shorter utterances",
+        )
+    elif max(least, most / 3) + prompt > ROOM:  # a token has three to four letters, mostly
+        words = "its text and prompt have" if prompt else "its text has"
+        yield Finding(
+            "many-tokens",
+            row.id,
+            f"{words} between {least + prompt} and {most + prompt} tokens, by the tokenizer; "
+            f"Whisper has room for {ROOM}",
+            "cut the recording into shorter utterances, or shorten its prompt",
+            "warning",
+        )
+
+
+def _ratio(row: SpeechRow, seconds: float) -> Iterator[Finding]:
+    said = plain_words(row.text).replace(" ", "")
+    letters = len(said) + (DENSITY - 1) * len(DENSE.findall(said))
+    if not said or seconds <= 0:
+        return
+    rate = f"{len(said)} letters in {seconds:.2f} s: {row.text[:60]!r}"
+    if letters > SOME + FAST * seconds:
+        yield Finding(
+            "text-ratio",
+            row.id,
+            f"nobody says so much in so short a time: {rate}",
+            "look whether the recording is cut off, or the transcript another one's",
+            "error" if letters > 2 * SOME + IMPOSSIBLE * seconds else "warning",
+        )
+    elif letters < SLOW * (seconds - PAUSES):
+        yield Finding(
+            "text-ratio",
+            row.id,
+            f"hardly anything is written for so long a recording: {rate}",
+            "write down all that is said, or cut the recording to its words",
+            "warning",
+        )
+
+
+def _phrases(words: Sequence[str], sizes: Sequence[int]) -> Iterator[str]:
+    for size in sizes:
+        for i in range(len(words) - size + 1):
+            yield " ".join(words[i : i + size])
+
+
+def _joined(phrase: str) -> str:
+    return phrase.replace(" ", "")
+
+
+def _inflected(word: str, phrase: str) -> bool:
+    # Plurals and genitives are the same term in another form.
+    short, long = sorted((word, phrase), key=len)
+    return long.startswith(short) and long[len(short) :].strip() in ("s", "es", "n", "en", "e")
+
+
+def _holds(phrase: str, word: str) -> bool:
+    return f" {word} " in f" {phrase} " or f" {phrase} " in f" {word} "
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,288 @@
+"""What keeps an adapter useful beyond its clips: windows that join them, silence, other speech.
+
+Trained on single utterances alone, Whisper forgets long audio, times, and that silence has no
+words. So rows of these kinds are made from the training rows and stand beside them, in a folder
+that can be listened to. Every choice follows from the data and the seed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from mmtune.config import RunConfig
+from mmtune.data.check import Dataset, check
+from mmtune.data.manifest import write_manifest
+from mmtune.data.rows import Row
+from mmtune.errors import ConfigError
+from mmtune.modality import find_modality
+from mmtune.predict import Request
+from mmtune.speech.sound import augment
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import Segment, SpeechRow
+from mmtune.speech.whisper.stages import LONGEST, seconds_of
+from mmtune.system.hashing import hash_json, hash_text
+
+VERSION = 1  # raised when the same data would be mixed differently
+PAUSE = (0.2, 1.5)  # seconds between joined utterances
+SHORTEST_JOIN = 8.0  # seconds; a joined window is planned to be this long to the longest
+EARLIER = 3  # utterances before a joined window that become its prompt
+NONSPEECH = (1.0, 25.0)  # seconds
+
+
+@dataclass(frozen=True)
+class Join:
+    """A joined window: its utterances, the pause after each but the last, and what came before."""
+
+    rows: tuple[SpeechRow, ...]
+    pauses: tuple[float, ...]
+    before: tuple[SpeechRow, ...]
+
+
+def shares(options: SpeechOptions, rows: int, general: int) -> dict[str, int]:
+    """How many rows of each kind stand beside `rows` of the user's.
+
+    Args:
+        general: rows of other speech that there are; no more are replayed.
+
+    Raises:
+        ConfigError: nothing would be left for the user's rows.
+    """
+    mix = options.mix
+    wanted = {"joined": mix.joined, "nonspeech": mix.nonspeech}
+    if general:
+        wanted["replay"] = mix.replay
+    left = 1 - sum(wanted.values())
+    if left <= 0:
+        raise ConfigError(
+            f"task.mix: its shares add up to {1 - left:.2f} of the training windows",
+            "lower joined, nonspeech or replay, so that some are the data's own",
+        )
+    counts = {kind: round(rows * share / left) for kind, share in wanted.items()}
+    counts["replay"] = min(counts.get("replay", 0), general)
+    return counts
+
+
+def extend(config: RunConfig, dataset: Dataset) -> Path | None:
+    """Write the rows that stand beside the training rows, and say where; None for none.
+
+    They are made once: a folder of the same data, settings and base is taken as it is.
+
+    Raises:
+        MmtuneError: the shares, or the recordings to replay, can't be used.
+    """
+    options = config.task
+    assert isinstance(options, SpeechOptions)
+    train = [row for row in dataset.split("train") if isinstance(row, SpeechRow)]
+    general = _general(options, train)
+    counts = shares(options, len(train), len(general))
+    if not any(counts.values()):
+        return None
+    folder = config.folder / "data" / "mix"
+    facts = {
+        "version": VERSION,
+        "dataset": dataset.fingerprint,
+        "counts": counts,
+        "seed": config.train.seed,
+        "base": config.base if counts["replay"] else None,
+        "general": [row.content for row in general] if counts["replay"] else [],
+    }
+    key = hash_json(facts)
+    manifest, record = folder / "manifest.jsonl", folder / "mix.json"
+    if record.exists() and manifest.exists():
+        if json.loads(record.read_text(encoding="utf-8"))["key"] == key:
+            return folder
+        shutil.rmtree(folder)
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    rows: list[SpeechRow] = []
+    rng = np.random.default_rng([config.train.seed, 7])
+    for i, join in enumerate(plan_joins(train, counts["joined"], rng)):
+        rows.append(_joined(join, f"joined-{i:05}", folder, rng))
+    rows += [_nonspeech(f"nonspeech-{i:05}", folder, rng) for i in range(counts["nonspeech"])]
+    rows += _replayed(config, general[: counts["replay"]], folder)
+    if not rows:
+        return None
+    write_manifest(manifest, rows)
+    record.write_text(json.dumps({"key": key, **facts}, indent=2) + "\n", encoding="utf-8")
+    return folder
+
+
+def plan_joins(rows: Sequence[SpeechRow], count: int, rng: np.random.Generator) -> Iterator[Join]:
+    """At most `count` windows of consecutive utterances of one speaker.
+
+    Speakers with one utterance are joined with one another: what follows is then somebody else's.
+
+    Args:
+        rows: in the order of their manifest.
+        rng: draws lengths and pauses.
+    """
+    speakers: dict[tuple[str, ...], list[SpeechRow]] = {}
+    for row in rows:
+        if not row.nonspeech and row.text.strip():
+            speakers.setdefault((row.speaker or "", row.language or ""), []).append(row)
+    alone: dict[str, list[SpeechRow]] = {}
+    groups: list[list[SpeechRow]] = []
+    for (_, language), group in speakers.items():
+        if len(group) > 1:
+            groups.append(group)
+        else:
+            alone.setdefault(language, []).extend(group)
+    groups += [group for group in alone.values() if len(group) > 1]
+    made: set[tuple[str, ...]] = set()
+    # Each pass begins elsewhere, so that other neighbours are joined.
+    while groups and len(made) < count:
+        found = 0
+        for at in rng.permutation(len(groups)):
+            group = groups[at]
+            start = int(rng.integers(len(group) - 1))
+            for join in _windows(group, start, rng):
+                ids = tuple(row.id for row in join.rows)
+                if ids in made:
+                    continue
+                made.add(ids)
+                found += 1
+                yield join
+                if len(made) >= count:
+                    return
+        if not found:
+            return
+
+
+def _windows(group: list[SpeechRow], start: int, rng: np.random.Generator) -> Iterator[Join]:
+    at = start
+    while at < len(group) - 1:
+        most = float(rng.uniform(SHORTEST_JOIN, LONGEST))
+        rows, pauses = [group[at]], []
+        length = seconds_of(group[at])
+        for row in group[at + 1 :]:
+            pause = round(float(rng.uniform(*PAUSE)), 2)
+            longer = length + pause + seconds_of(row)
+            if longer > (LONGEST if len(rows) == 1 else most):
+                break
+            rows.append(row)
+            pauses.append(pause)
+            length = longer
+        if len(rows) > 1:
+            yield Join(tuple(rows), tuple(pauses), tuple(group[max(0, at - EARLIER) : at]))
+        at += len(rows)
+
+
+def join_clips(
+    rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
+) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
+    """Rows in one recording, with what lies between words of their own recordings between them.
+
+    Args:
+        rows: at least one.
+        pauses: seconds after each but the last.
+        rng: draws the pauses' sound.
+
+    Returns:
+        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
+    """
+    starts: list[float] = []
+    pieces: list[NDArray[np.float32]] = []
+    segments: list[Segment] = []
+    at = 0
+    for row, pause in zip(rows, (*pauses, 0.0), strict=True):
+        clip = read_row(row)
+        first, last = augment.sounding(clip)
+        starts.append(at / SAMPLE_RATE)
+        segments.append(
+            Segment(
+                start=round((at + first) / SAMPLE_RATE, 2),
+                end=round((at + last) / SAMPLE_RATE, 2),
+                text=" ".join(row.reference.split()),
+            )
+        )
+        gap = augment.room_tone(clip, int(pause * SAMPLE_RATE), rng)
+        pieces += [clip, gap]
+        at += len(clip) + len(gap)
+    return np.concatenate(pieces), tuple(segments), tuple(starts)
+
+
+def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
+    samples, segments, _ = join_clips(join.rows, join.pauses, rng)
+    earlier = " ".join(" ".join(row.text.split()) for row in join.before)
+    row = join.rows[0]
+    audio = samples[: int(LONGEST * SAMPLE_RATE)]
+    return SpeechRow(
+        id=f"mix/{name}",
+        split="train",
+        audio=_write(audio, name, folder),
+        text=" ".join(segment.text for segment in segments),
+        segments=segments,
+        speaker=row.speaker,
+        language=row.language,
+        prompt=earlier or None,
+        terms=tuple(dict.fromkeys(term for each in join.rows for term in each.terms)),
+        group={"mix": "joined"},
+    )
+
+
+def _nonspeech(name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
+    count = int(rng.uniform(*NONSPEECH) * SAMPLE_RATE)
+    audio = _write(augment.silence(count, rng), name, folder)
+    group = {"mix": "nonspeech"}
+    return SpeechRow(
+        id=f"mix/{name}", split="train", audio=audio, text="", nonspeech=True, group=group
+    )
+
+
+def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
+    """Rows of other speech, in an order of their own.
+
+    Without what is trained on anyway, and what retention is measured on: both may name one file.
+    """
+    from mmtune.speech.evaluation.compare import retention_rows
+
+    if options.mix.general is None or not options.mix.replay:
+        return []
+    known = {row.content for row in train}
+    known |= {row.content for row in retention_rows(options, "test")}
+    known |= {row.content for row in retention_rows(options, "validation")}
+    found = check(options.mix.general, find_modality("speech")).rows
+    fresh = [row for row in found if row.content not in known and row.reference.strip()]
+    return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
+
+
+def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[SpeechRow]:
+    """Other speech with the words that the base hears in it, so that it goes on hearing them."""
+    if not rows:
+        return []
+    from mmtune.speech.transcription.predictor import SpeechPredictor
+    from mmtune.speech.whisper.base import load_for
+
+    assert isinstance(config.task, SpeechOptions)
+    base = load_for(config.base, config.train.precision)
+    predictor = SpeechPredictor(base, {}, language=config.task.language)
+    heard = predictor.predict([Request(row, {}) for row in rows])
+    made = []
+    for i, (row, prediction) in enumerate(zip(rows, heard, strict=True)):
+        if text := str(prediction.value).strip():
+            name = f"replay-{i:05}"
+            made.append(
+                SpeechRow(
+                    id=f"mix/{name}",
+                    split="train",
+                    audio=_write(read_row(row), name, folder),
+                    text=text,
+                    language=getattr(row, "language", None),
+                    group={"mix": "replay", "from": row.id},
+                )
+            )
+    return made
+
+
+def _write(audio: NDArray[np.float32], name: str, folder: Path) -> str:
+    relative = f"audio/{name}.flac"
+    soundfile.write(folder / relative, np.clip(audio, -1, 1), SAMPLE_RATE)
+    return relative

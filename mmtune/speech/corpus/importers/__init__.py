@@ -1,0 +1,131 @@
+"""Importers: one file a layout, each a function (source, options) -> pieces; one writer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mmtune.data.importing import Imported
+from mmtune.data.manifest import scan_files
+from mmtune.errors import ConfigError, DataError
+from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut
+from mmtune.speech.corpus.importers.write import write
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout of data: what recognises it, and what reads it."""
+
+    recognises: Callable[[Path], bool]
+    pieces: Callable[[Path, ImportOptions], Found]
+
+
+def _common_voice(source: Path) -> bool:
+    if source.is_file():
+        return source.suffix.lower() == ".tsv" and _heads(source)
+    tables = [source / name for name in (*table.RELEASED, "validated.tsv")]
+    return any(path.is_file() and _heads(path) for path in tables)
+
+
+def _heads(path: Path) -> bool:
+    with path.open("rb") as file:
+        names = file.readline(10_000).decode("utf-8-sig", "replace").split()
+    return set(table.COMMON_VOICE) <= set(names)
+
+
+def _saved(source: Path) -> bool:
+    if source.is_file():
+        return source.suffix.lower() == ".parquet"
+    return huggingface.is_saved(source) or any(
+        path.name != "metadata.parquet" for path in huggingface.parquet_in(source)
+    )
+
+
+def _subtitled(source: Path) -> bool:
+    return source.is_dir() and any(scan_files(source, subtitles.SUFFIXES))
+
+
+def _transcribed(source: Path) -> bool:
+    return source.is_dir() and any(
+        (source / path).with_suffix(".txt").is_file()
+        for _, path in scan_files(source, SPEECH_SUFFIXES)
+    )
+
+
+# In the order in which they are tried: the surest marks first.
+LAYOUTS: dict[str, Layout] = {
+    "kaldi": Layout(lambda s: s.is_dir() and bool(kaldi.folders_in(s)), kaldi.import_kaldi),
+    "commonvoice": Layout(_common_voice, table.import_common_voice),
+    "huggingface": Layout(_saved, huggingface.import_huggingface),
+    "audiofolder": Layout(
+        lambda s: s.is_dir() and bool(table.metadata_in(s)), table.import_audiofolder
+    ),
+    "table": Layout(
+        lambda s: (s.suffix.lower() in table.TABLES if s.is_file() else bool(table.tables_in(s))),
+        table.import_table,
+    ),
+    "subtitles": Layout(_subtitled, subtitles.import_subtitles),
+    "transcripts": Layout(_transcribed, transcripts.import_transcripts),
+}
+
+
+def recognise(source: Path) -> str | None:
+    """The layout of a file or folder, by its content; None if it is none that is known."""
+    return next((name for name, each in LAYOUTS.items() if each.recognises(source)), None)
+
+
+def import_speech(
+    source: Path,
+    to: Path,
+    layout: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Write the data of another layout as a folder that mmtune checks and trains on.
+
+    Args:
+        source: a file or folder in one of `LAYOUTS`.
+        to: the new folder; repeating an import into it is cheap and changes nothing.
+        layout: its name; None: by the content.
+        settings: of `ImportOptions`.
+        progress: called with the number of rows so far.
+
+    Raises:
+        ConfigError: an unknown layout or setting, or `to` can't be used.
+        DataError: the source can't be read at all; single rows are left out and listed instead.
+    """
+    try:
+        options = ImportOptions.model_validate(dict(settings or {}))
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        setting = ".".join(map(str, problem["loc"][:1]))
+        raise ConfigError(f"--{setting}: {problem['msg']}", "see `mmtune import --help`") from None
+    if options.align and options.base is None:
+        raise ConfigError("--align needs a model", "give --base, such as starter:whisper-base")
+    if not source.exists():
+        raise DataError(f"no such file or folder: {source}", "name the data to import")
+    inside = source.is_dir() and to.resolve().is_relative_to(source.resolve())
+    if inside:
+        raise ConfigError(f"{to} lies within {source}", "name a folder outside of it: --to DIR")
+    known = ", ".join(LAYOUTS)
+    if layout is not None and layout not in LAYOUTS:
+        near = difflib.get_close_matches(layout, LAYOUTS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"unknown format {layout!r}", f"{hint}formats: {known}")
+    name = recognise(source) if layout is None else layout
+    if name is None:
+        raise DataError(
+            f"{source} is in no layout that is known", f"say which one it is: --format of {known}"
+        )
+    facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
+    return write(LAYOUTS[name].pieces(source, options), to, facts, options, progress)
+
+
+__all__ = ["LAYOUTS", "ImportOptions", "LeftOut", "import_speech", "recognise"]

@@ -1,0 +1,87 @@
+"""Hugging Face datasets: folders of `save_to_disk`, and parquet files.
+
+`datasets` reads the tables; audio stays undecoded (`Audio(decode=False)`), because its own decoding
+needs torchcodec, and damaged files would end the import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import DataError, MissingExtra
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, split_of
+from mmtune.speech.corpus.importers.table import pieces
+
+SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` has written the folder."""
+    return any((folder / name).is_file() for name in SAVED)
+
+
+def parquet_in(source: Path) -> list[Path]:
+    """The parquet files of a dataset: in the folder or its folders."""
+    return [source] if source.is_file() else sorted(source.rglob("*.parquet"))
+
+
+def import_huggingface(source: Path, options: ImportOptions) -> Found:
+    """A dataset of `save_to_disk`, or parquet files; splits by their names.
+
+    Raises:
+        MissingExtra: `datasets` isn't installed.
+    """
+    if source.is_dir() and is_saved(source):
+        datasets = _datasets()
+        try:
+            found = datasets.load_from_disk(str(source))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{source} can't be read: {error}", "save it again") from None
+        splits = found if isinstance(found, dict) else {str(found.split or ""): found}
+        for name, dataset in splits.items():
+            split = split_of(name)
+            fixed = {"split": split} if split else {}
+            label = name or source.name
+            yield from pieces(_rows(dataset, label), source, source, options, fixed)
+        return
+    for path in parquet_in(source):
+        split = split_of(path.stem) or split_of(path.parent.name)
+        fixed = {"split": split} if split else {}
+        yield from pieces(read_parquet(path), path, path.parent, options, fixed)
+
+
+def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a parquet file, streamed; audio as {"bytes", "path"}.
+
+    Raises:
+        DataError: it is none.
+        MissingExtra: `datasets` isn't installed.
+    """
+    datasets = _datasets()
+    try:
+        stream = datasets.load_dataset(
+            "parquet", data_files=[str(path)], split="train", streaming=True
+        )
+        yield from _rows(stream, path.name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} can't be read: {error}", "write it again") from None
+
+
+def _rows(dataset: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    datasets = _datasets()
+    for column, feature in (dataset.features or {}).items():
+        if isinstance(feature, datasets.Audio):
+            dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+    for number, row in enumerate(dataset):
+        yield f"{name} row {number}", row
+
+
+def _datasets() -> Any:
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtra("datasets", "datasets", "reading a Hugging Face dataset") from None
+    datasets.disable_progress_bars()
+    return datasets

@@ -1,0 +1,125 @@
+"""Kaldi data directories (kaldi-asr.org/doc/data_prep.html): wav.scp, text, and what is beside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmtune.errors import DataError
+from mmtune.speech.corpus.importers.piece import (
+    Found,
+    ImportOptions,
+    LeftOut,
+    Piece,
+    filled,
+    language_of,
+    split_of,
+)
+
+GENDERS = {"m": "male", "f": "female"}
+
+
+def folders_in(source: Path) -> list[Path]:
+    """The data directories: the source itself, or those right below it."""
+    if (source / "wav.scp").is_file():
+        return [source]
+    return sorted(path.parent for path in source.glob("*/wav.scp"))
+
+
+def import_kaldi(source: Path, options: ImportOptions) -> Found:
+    """wav.scp with text; segments, utt2spk, spk2gender, utt2lang, reco2file_and_channel if there.
+
+    A wav.scp entry may be a command that Kaldi would run; none is ever run here.
+    """
+    for folder in folders_in(source):
+        yield from _folder(folder, options)
+
+
+def _folder(folder: Path, options: ImportOptions) -> Found:
+    recordings = dict(_lines(folder / "wav.scp"))
+    if not (folder / "text").is_file():
+        raise DataError(f"{folder} has no file 'text'", "mmtune needs the transcripts")
+    texts = dict(_lines(folder / "text", words=True))
+    speakers = dict(_lines(folder / "utt2spk"))
+    genders = dict(_lines(folder / "spk2gender"))
+    languages = dict(_lines(folder / "utt2lang"))
+    sides = {key: line.split()[-1:] for key, line in _lines(folder / "reco2file_and_channel")}
+    split = split_of(folder.name)
+    segments = folder / "segments"
+    spans = dict(_lines(segments)) if segments.is_file() else {key: key for key in recordings}
+    for key, span in spans.items():
+        where = f"{folder.name}/{'segments' if segments.is_file() else 'wav.scp'} {key}"
+        words = span.split()
+        recording = words[0] if words else ""
+        if key not in texts:
+            yield LeftOut(where, f"'text' has no line for {key!r}", "add it, or remove the entry")
+            continue
+        path = recordings.get(recording)
+        if path is None:
+            yield LeftOut(where, f"wav.scp has no recording {recording!r}", "add it")
+            continue
+        if (reason := _refused(path)) is not None:
+            yield LeftOut(where, *reason)
+            continue
+        try:
+            start, end = (float(words[1]), float(words[2])) if len(words) >= 3 else (0.0, -1.0)
+        except ValueError:
+            yield LeftOut(where, f"{span!r} has no times", "write: utterance recording start end")
+            continue
+        file = Path(path)
+        side = "".join(sides.get(recording, []))
+        speaker = speakers.get(key)
+        gender = genders.get(speaker or "")
+        yield Piece(
+            file if file.is_absolute() else _beside(folder, file),
+            recording,
+            texts[key],
+            where,
+            start=start,
+            end=None if end < 0 else end,  # -1: to the recording's end
+            channel={"A": 0, "B": 1, "1": 0, "2": 1}.get(side),
+            id=key,
+            row=filled(
+                speaker=speaker,
+                language=language_of(languages.get(key)) or options.language,
+                split=split,
+            ),
+            group=filled(gender=GENDERS.get(gender or "", gender)),
+        )
+
+
+def _refused(path: str) -> tuple[str, str] | None:
+    if path.endswith("|"):
+        command = path[:-1].strip()
+        return (
+            f"a command, which isn't run: {command[:200]}",
+            "run it yourself into a file, and write the file's path into wav.scp",
+        )
+    name, colon, offset = path.rpartition(":")
+    if colon and offset.isdigit() and name.endswith(".ark"):
+        return (
+            f"a place in an archive: {path}",
+            "unpack it: wav-copy scp:wav.scp scp:unpacked.scp",
+        )
+    return None
+
+
+def _beside(folder: Path, path: Path) -> Path:
+    # Recipes write paths relative to where they were run: two folders above data/train, mostly.
+    places = [folder, folder.parent, folder.parent.parent]
+    return next((place / path for place in places if (place / path).is_file()), folder / path)
+
+
+def _lines(path: Path, words: bool = False) -> Iterator[tuple[str, str]]:
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                key, _, rest = line.strip().partition(" ")
+                if "\t" in key:
+                    key, _, rest = line.strip().partition("\t")
+                if key and (rest or words):
+                    yield key, rest.strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read: {error}", "save it as UTF-8 text") from None

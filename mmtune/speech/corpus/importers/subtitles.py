@@ -1,0 +1,195 @@
+"""Recordings with subtitles beside them: SRT or WebVTT, cut by their times.
+
+Cues are what fits on a screen, not what is said in one breath, so neighbours of one voice are
+joined.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from mmtune.data.manifest import scan_files
+from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers.piece import (
+    Found,
+    ImportOptions,
+    LeftOut,
+    Piece,
+    filled,
+    language_of,
+)
+
+SUFFIXES = (".vtt", ".srt")
+GAP = 1.0  # seconds of silence at which a piece ends
+ENOUGH = 15.0  # seconds after which it ends with the sentence
+OVERLAP = 0.3  # seconds that two voices may share
+ENDS = (".", "!", "?", "…", "。", "！", "？")
+VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
+TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
+# Names of roles say nothing about who it is: in each recording it is another person.
+ROLE = re.compile(
+    r"(speaker|spk|voice|agent|operator|customer|client|caller|user|host|guest|interview(er|ee)|"
+    r"doctor|patient|man|woman|unknown)[\s_#-]*\d*",
+    re.IGNORECASE,
+)
+SOUND = re.compile(r"[\[(♪*][^\])]*[\])♪*]?")  # [music], (laughs), ♪ la la ♪
+
+
+@dataclass(frozen=True)
+class Cue:
+    """One subtitle: seconds, words, and who says them ("" if unknown)."""
+
+    start: float
+    end: float
+    text: str
+    voice: str = ""
+
+
+def import_subtitles(source: Path, options: ImportOptions) -> Found:
+    """Each recording of a folder with the .vtt or .srt of its name (or NAME.LANGUAGE.vtt)."""
+    used: set[Path] = set()
+    for _, relative in scan_files(source, SPEECH_SUFFIXES):
+        recording = source / relative
+        beside = subtitles_of(recording)
+        used.update(beside)
+        name = relative.as_posix()
+        wanted = [p for p in beside if options.language in (None, _language(recording, p))]
+        languages = {_language(recording, path) for path in beside}
+        if not beside:
+            cure = f"write them into {relative.with_suffix('.vtt')}, or remove the recording"
+            yield LeftOut(name, "no subtitles belong to it", cure)
+        elif len(languages) > 1 and len({_language(recording, p) for p in wanted}) != 1:
+            found = ", ".join(path.name for path in beside)
+            cure = "say which language is spoken: --language CODE; the others are translations"
+            yield LeftOut(name, f"it has subtitles in several languages: {found}", cure)
+        else:
+            yield from _recording(recording, (wanted or beside)[0], name, options)
+    for _, relative in scan_files(source, SUFFIXES):
+        if source / relative not in used:
+            yield LeftOut(
+                relative.as_posix(), "no recording of this name is beside it", "put it there"
+            )
+
+
+def subtitles_of(recording: Path) -> list[Path]:
+    """The subtitles beside a recording, WebVTT first."""
+    start = recording.stem + "."
+    found = [
+        path
+        for path in recording.parent.iterdir()
+        if path.suffix.lower() in SUFFIXES
+        and path.name.startswith(start)
+        and path.name.removeprefix(start).count(".") <= 1
+    ]
+    return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
+
+
+def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
+    """Neighbouring cues of one voice as one, up to `longest` seconds each.
+
+    A piece ends where the voice changes, at a gap of more than `GAP`, or, once it lasts `ENOUGH`,
+    with a sentence.
+    """
+    joined: list[Cue] = []
+    for cue in cues:
+        last = joined[-1] if joined else None
+        if (
+            last is not None
+            and last.voice == cue.voice
+            and cue.start - last.end <= GAP
+            and max(last.end, cue.end) - last.start <= longest
+            and not (last.end - last.start >= ENOUGH and last.text.endswith(ENDS))
+        ):
+            joined[-1] = replace(last, end=max(last.end, cue.end), text=f"{last.text} {cue.text}")
+        else:
+            joined.append(cue)
+    return joined
+
+
+def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
+    from webvtt.errors import MalformedCaptionError, MalformedFileError
+
+    try:
+        cues = list(_read(path))
+    except (OSError, UnicodeDecodeError, MalformedCaptionError, MalformedFileError) as error:
+        cure = "save it as UTF-8, in the format that its name says"
+        yield LeftOut(path.name, f"it can't be read: {error or type(error).__name__}", cure)
+        return
+    if not cues:
+        yield LeftOut(path.name, "it holds no cues", "look whether it is the right file")
+    spoken: list[Cue] = []
+    for cue in cues:
+        where = f"{path.name} at {cue.start:.2f} s"
+        if cue.end <= cue.start:
+            yield LeftOut(where, f"it ends at {cue.end:.2f} s", "correct its times")
+        elif not cue.text or SOUND.fullmatch(cue.text):
+            yield LeftOut(where, f"{cue.text!r} is nothing that is said", "no need to do anything")
+        else:
+            spoken.append(cue)
+    spoken.sort(key=lambda cue: (cue.start, cue.end))
+    together = {
+        index
+        for i, (a, b) in enumerate(pairwise(spoken))
+        if a.voice != b.voice and a.end - b.start > OVERLAP
+        for index in (i, i + 1)
+    }
+    for i in sorted(together):
+        yield LeftOut(
+            f"{path.name} at {spoken[i].start:.2f} s",
+            "another voice speaks at the same time",
+            "no need to do anything: words of two voices belong to no piece",
+        )
+    # What was left out still parts its neighbours.
+    run: list[Cue] = []
+    whole: list[Cue] = []
+    for i, cue in enumerate(spoken):
+        if i in together:
+            whole, run = whole + join(run), []
+        else:
+            run.append(cue)
+    for cue in whole + join(run):
+        language = _language(recording, path) or options.language
+        yield Piece(
+            recording,
+            name,
+            cue.text,
+            f"{path.name} at {cue.start:.2f} s",
+            start=cue.start,
+            end=cue.end,
+            row=filled(
+                speaker=f"{name}: {cue.voice}" if ROLE.fullmatch(cue.voice) else cue.voice,
+                language=language,
+            ),
+        )
+
+
+def _language(recording: Path, path: Path) -> str | None:
+    return language_of(path.name.removeprefix(recording.stem + ".").rpartition(".")[0])
+
+
+def _read(path: Path) -> Iterator[Cue]:
+    import webvtt
+
+    read = webvtt.WebVTT.from_srt if path.suffix.lower() == ".srt" else webvtt.WebVTT.read
+    for caption in read(str(path), encoding="utf-8").captions:
+        raw = caption.raw_text
+        # One cue may hold the lines of two voices: they are one voice more.
+        voices = dict.fromkeys(html.unescape(name).strip() for name in VOICE.findall(raw))
+        text = html.unescape(TAG.sub("", raw.replace("\n", " ")))
+        yield Cue(
+            _seconds(caption.start_time),
+            _seconds(caption.end_time),
+            " ".join(text.split()),
+            " + ".join(name for name in voices if name),
+        )
+
+
+def _seconds(time: Any) -> float:
+    hours, minutes, seconds, milliseconds = time.to_tuple()
+    return float(((hours * 60 + minutes) * 60 + seconds) + milliseconds / 1000)

@@ -1,0 +1,311 @@
+"""Tables: Common Voice, CSV and TSV of any columns, NeMo's JSONL, Hugging Face's audiofolder.
+
+Columns are known by what other tools call them (`mmtune.data.manifest.SYNONYMS`).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from mmtune.data.manifest import MAX_LINE, SYNONYMS
+from mmtune.errors import DataError
+from mmtune.speech.corpus.importers.piece import (
+    Found,
+    ImportOptions,
+    LeftOut,
+    Piece,
+    filled,
+    language_of,
+    split_of,
+)
+from mmtune.speech.speech_row import DESCRIPTIVE
+
+QUOTE_MINIMAL: Literal[0] = 0  # csv.QUOTE_MINIMAL
+QUOTE_NONE: Literal[3] = 3  # csv.QUOTE_NONE
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+# Where the files of a table lie: beside it, or in one of these.
+FOLDERS = ("", "clips", "audio", "wavs", "wav", "data")
+ENDINGS = ("", ".mp3", ".wav", ".flac")  # LJ Speech and old Common Voice leave them out
+COMMON_VOICE = ("client_id", "path", "sentence")
+RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
+FIELDS = (
+    "audio",
+    "text",
+    "speaker",
+    "language",
+    "duration_s",
+    "start",
+    "end",
+    "id",
+    "split",
+    "channel",
+    "prompt",
+    "terms",
+)
+EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
+
+
+def import_common_voice(source: Path, options: ImportOptions) -> Found:
+    """A Common Voice release: clips/, and train.tsv, dev.tsv and test.tsv or validated.tsv."""
+    if source.is_file():
+        tables, root = [source], source.parent
+    else:
+        root = source
+        tables = [source / name for name in RELEASED if (source / name).is_file()]
+        if not tables:
+            tables = [path for path in [source / "validated.tsv"] if path.is_file()]
+    if not tables:
+        raise DataError(
+            f"{source} has none of {', '.join(RELEASED)} and validated.tsv",
+            "name the table itself, or --format table",
+        )
+    for table in tables:
+        split = split_of(table.stem)
+        # Written without quoting: a sentence may begin with a quotation mark.
+        lines = _delimited(table, "\t", QUOTE_NONE)
+        yield from pieces(lines, table, root, options, {"split": split} if split else {})
+
+
+def import_table(source: Path, options: ImportOptions) -> Found:
+    """CSV, TSV or JSONL files with a column of paths and a column of words."""
+    tables = [source] if source.is_file() else tables_in(source)
+    for table in tables:
+        split = split_of(table.stem)
+        yield from pieces(
+            read_table(table), table, table.parent, options, {"split": split} if split else {}
+        )
+
+
+def import_audiofolder(source: Path, options: ImportOptions) -> Found:
+    """Hugging Face's audiofolder: metadata.csv, .jsonl or .parquet with file_name."""
+    for table in metadata_in(source):
+        # The nearest folder that is called as a split is one (as in `datasets`).
+        names = [
+            part.name
+            for part in (table.parent, *table.parent.parents)
+            if part == source or part.is_relative_to(source)
+        ]
+        split = next((found for name in names if (found := split_of(name))), None)
+        yield from pieces(
+            read_table(table), table, table.parent, options, {"split": split} if split else {}
+        )
+
+
+def tables_in(folder: Path) -> list[Path]:
+    """The tables that lie in a folder."""
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and p.is_file())
+
+
+def metadata_in(folder: Path) -> list[Path]:
+    """The metadata files of an audiofolder, its own or those of folders in it."""
+    names = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+    return sorted(path for name in names for path in folder.rglob(name))
+
+
+def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a table, each with the place it stands at.
+
+    Raises:
+        DataError: it is no such table.
+    """
+    suffix = table.suffix.lower()
+    if suffix == ".parquet":
+        from mmtune.speech.corpus.importers.huggingface import read_parquet
+
+        yield from read_parquet(table)
+    elif suffix in (".jsonl", ".ndjson", ".json"):
+        yield from _objects(table)
+    else:
+        delimiter = "\t" if suffix == ".tsv" else _delimiter(table)
+        yield from _delimited(table, delimiter, QUOTE_MINIMAL)
+
+
+def pieces(
+    lines: Iterable[tuple[str, Mapping[str, Any]]],
+    table: Path,
+    root: Path,
+    options: ImportOptions,
+    fixed: Mapping[str, Any],
+) -> Found:
+    """The pieces that a table's rows describe.
+
+    Args:
+        lines: rows by column, each with its place.
+        table: for messages.
+        root: the folder that paths are relative to.
+        options: the settings.
+        fixed: fields of all rows, where a row doesn't say otherwise.
+    """
+    for where, values in lines:
+        if "" in values and len(values) == 1:
+            yield LeftOut(where, str(values[""]), "correct the line")
+            continue
+        named = columns(values)
+        missing = [name for name in ("audio", "text") if name not in named]
+        if missing:
+            yield LeftOut(
+                where,
+                f"{table} has no column for {' and '.join(missing)}; its columns are "
+                + ", ".join(map(str, list(values)[:12])),
+                "name the columns audio and text, or as NeMo, Common Voice or Hugging Face do",
+            )
+            if table.suffix.lower() in (".csv", ".tsv"):
+                return  # the next line has the same columns
+            continue
+        yield _piece(where, values, named, root, options, fixed)
+
+
+def columns(values: Mapping[str, Any]) -> dict[str, str]:
+    """Which column holds which field of a row."""
+    lower = {str(key).strip().casefold(): key for key in values}
+    found: dict[str, str] = {}
+    for name in FIELDS:
+        same = next((group for group in SYNONYMS if name in group), frozenset())
+        for word in [name, *sorted(same | EXTRA.get(name, set()))]:
+            if word in lower and lower[word] not in found.values():
+                found[name] = lower[word]
+                break
+    return found
+
+
+def audio_file(root: Path, name: str) -> Path:
+    """The file that a table means; it need not exist."""
+    for folder in FOLDERS:
+        for ending in ENDINGS:
+            path = root / folder / (name + ending)
+            if path.is_file():
+                return path
+    return root / name
+
+
+def _piece(
+    where: str,
+    values: Mapping[str, Any],
+    named: Mapping[str, str],
+    root: Path,
+    options: ImportOptions,
+    fixed: Mapping[str, Any],
+) -> Piece | LeftOut:
+    def value(name: str) -> Any:
+        return values.get(named[name]) if name in named else None
+
+    try:
+        start, end, length = (_seconds(value(name)) for name in ("start", "end", "duration_s"))
+    except ValueError as error:
+        return LeftOut(where, str(error), "write seconds, such as 12.5, or 0:12.5")
+    if end is None and start is not None and length is not None:
+        end, length = start + length, None  # NeMo's offset and duration
+    audio, text = value("audio"), value("text")
+    file: Path | bytes
+    if isinstance(audio, Mapping):  # Hugging Face's undecoded audio
+        name = str(audio.get("path") or where)
+        data = audio.get("bytes")
+        file = data if isinstance(data, bytes) else audio_file(root, name)
+    elif audio in (None, ""):
+        return LeftOut(where, "no file is named", "name it, or remove the line")
+    else:
+        name = str(audio)
+        file = audio_file(root, name)
+    group = {
+        key: str(values[column])
+        for key in DESCRIPTIVE
+        for column in (key, f"{key}s")  # Common Voice: accents
+        if values.get(column) not in (None, "") and (key != "channel" or not _is_number(values))
+    }
+    row = dict(fixed) | filled(
+        speaker=_text(value("speaker")),
+        language=language_of(value("language")) or options.language,
+        split=split_of(str(value("split"))) if value("split") else None,
+        prompt=_text(value("prompt")),
+        terms=_terms(value("terms")),
+        duration_s=length if start is None and end is None else None,
+    )
+    number = value("channel")
+    return Piece(
+        file,
+        name,
+        "" if text is None else str(text),
+        where,
+        start=start or 0.0,
+        end=end,
+        channel=number if number == "mix" else int(number) if _is_number(values, number) else None,
+        id=_text(value("id")) or "",
+        row=row,
+        group=group,
+    )
+
+
+def _is_number(values: Mapping[str, Any], number: Any = None) -> bool:
+    word = str(values.get("channel") if number is None else number).strip()
+    return word == "mix" or (word.isascii() and word.isdigit() and len(word) < 3)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or not str(value).strip() else str(value).strip()
+
+
+def _terms(value: Any) -> tuple[str, ...]:
+    words = value if isinstance(value, list | tuple) else str(value or "").split(";")
+    return tuple(word for each in words if (word := str(each).strip()))
+
+
+def _seconds(value: Any) -> float | None:
+    word = str("" if value is None else value).strip()
+    if not word:
+        return None
+    total = 0.0
+    for part in word.replace(",", ".").split(":"):
+        try:
+            total = total * 60 + float(part)
+        except ValueError:
+            raise ValueError(f"{word!r} is no time") from None
+    if not 0 <= total < 1e7:
+        raise ValueError(f"{word!r} is no time")
+    return total
+
+
+def _delimiter(table: Path) -> str:
+    with table.open("rb") as file:
+        head = file.readline(MAX_LINE).decode("utf-8-sig", "replace")
+    return max(",;\t|", key=head.count)
+
+
+def _delimited(
+    table: Path, delimiter: str, quoting: Literal[0, 3]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    csv.field_size_limit(MAX_LINE)
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            for values in reader:
+                where = f"{table.name} line {reader.line_num}"
+                if None in values or None in values.values():
+                    want = len(reader.fieldnames or ())
+                    yield where, {"": f"not {want} columns, as the first line has"}
+                else:
+                    yield where, values
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{table} can't be read: {error}", "save it as UTF-8 text") from None
+
+
+def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        with table.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                where = f"{table.name} line {number}"
+                if not line.strip():
+                    continue
+                try:
+                    values = json.loads(line.decode("utf-8-sig"))
+                    if not isinstance(values, dict):
+                        raise ValueError(f"a JSON {type(values).__name__}, not an object")
+                except (ValueError, RecursionError) as error:
+                    yield where, {"": f"not a row: {error}"}
+                    continue
+                yield where, values
+    except OSError as error:
+        raise DataError(f"{table} can't be read: {error}", "name another table") from None

@@ -1,0 +1,198 @@
+"""Writing pieces: 16 kHz mono FLAC files and a manifest, the same whenever it is repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from pydantic import ValidationError
+
+from mmtune.data.importing import Imported
+from mmtune.data.manifest import WHOLE, write_manifest
+from mmtune.errors import ConfigError
+from mmtune.speech.corpus.check_recording import MAX_SECONDS
+from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
+from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
+from mmtune.speech.speech_row import SOURCE, SpeechRow
+from mmtune.system.files import write_text
+from mmtune.system.hashing import hash_bytes, hash_json
+
+AUDIO = "audio"  # folder of the pieces
+MARK = "import.json"  # says that the folder is an import's, and of what
+LEFT_OUT = "left_out.jsonl"
+VERSION = 1  # raised when a piece would be written otherwise
+
+
+def write(
+    found: Iterable[Piece | LeftOut],
+    folder: Path,
+    facts: dict[str, Any],
+    options: ImportOptions,
+    progress: Callable[[int], None] | None = None,
+) -> Imported:
+    """Write pieces into `folder`: manifest.jsonl, audio/, left_out.jsonl and import.json.
+
+    A piece's file is named by what it depends on, so a repeated import decodes nothing twice. One
+    piece is in memory at a time.
+
+    Args:
+        found: from an importer.
+        folder: new, empty, or one that an import wrote before.
+        facts: what import.json says of the import.
+        options: the settings.
+        progress: called with the number of rows so far.
+
+    Raises:
+        ConfigError: the folder holds something else.
+    """
+    _claim(folder, facts)
+    rows: list[dict[str, Any]] = []
+    left_out: list[LeftOut] = []
+    ids: set[str] = set()
+    seconds = 0.0
+    for item in found:
+        if isinstance(item, LeftOut):
+            left_out.append(item)
+            continue
+        try:
+            row, length = _write_piece(item, folder, ids, options)
+        except AudioFault as fault:
+            left_out.append(LeftOut(item.where, fault.found, _cure(fault)))
+        except (ValidationError, ValueError) as error:
+            left_out.append(LeftOut(item.where, *_wrong(error)))
+        else:
+            rows.append(row)
+            seconds += length
+            if progress is not None:
+                progress(len(rows))
+    write_manifest(folder / WHOLE, rows)
+    write_manifest(folder / LEFT_OUT, [asdict(each) for each in left_out])
+    kept = {str(row["audio"]) for row in rows}
+    for path in (folder / AUDIO).iterdir():
+        if f"{AUDIO}/{path.name}" not in kept:
+            path.unlink()
+    counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
+    _mark(folder, facts | counts)
+    return Imported(folder, str(facts.get("format", "")), len(rows), tuple(left_out), seconds)
+
+
+def _write_piece(
+    piece: Piece, folder: Path, ids: set[str], options: ImportOptions
+) -> tuple[dict[str, Any], float]:
+    words = " ".join(piece.text.split())
+    if not words and not piece.nonspeech:
+        raise ValueError("nothing is written of what is said")
+    channel = options.channel if piece.channel is None else piece.channel
+    with _on_disk(piece, folder) as file:
+        values = dict(piece.row)
+        row = SpeechRow.model_validate(
+            values
+            | {
+                "id": _new_id(piece, ids),
+                "audio": str(file),
+                "text": words,
+                "start": piece.start,
+                "end": piece.end,
+                "channel": channel,
+                "nonspeech": piece.nonspeech,
+                "group": dict(piece.group) | _lineage(piece, channel),
+            }
+        )
+        try:
+            content = content_of(row)
+        except OSError:
+            content = ""  # reading it says why
+        name = f"{AUDIO}/{_slug(row.id)}-{hash_json([VERSION, content])[:12]}.flac"
+        if not content or not (folder / name).is_file():
+            samples = read_row(row, max_seconds=MAX_SECONDS)
+            if not len(samples):
+                raise AudioFault("zero-length", f"{file} holds no samples", "remove it")
+            partial = folder / AUDIO / f".{os.getpid()}.partial"
+            soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            partial.replace(folder / name)
+    ids.add(row.id)
+    with soundfile.SoundFile(folder / name) as written:
+        length = written.frames / SAMPLE_RATE
+    made = row.model_copy(update={"audio": name, "start": 0.0, "end": None, "channel": None})
+    return made.model_dump(mode="json", exclude_defaults=True), length
+
+
+def _lineage(piece: Piece, channel: Any) -> dict[str, str]:
+    facts = {SOURCE: piece.recording}
+    if piece.start or piece.end is not None:
+        facts[f"{SOURCE}_start"] = f"{piece.start:.3f}"
+        facts[f"{SOURCE}_end"] = "" if piece.end is None else f"{piece.end:.3f}"
+    if channel is not None:
+        facts[f"{SOURCE}_channel"] = str(channel)
+    return facts
+
+
+@contextmanager
+def _on_disk(piece: Piece, folder: Path) -> Iterator[Path]:
+    if isinstance(piece.file, Path):
+        yield piece.file
+        return
+    suffix = Path(piece.recording).suffix[:8]
+    path = folder / AUDIO / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
+    path.write_bytes(piece.file)
+    try:
+        yield path
+    finally:
+        path.unlink()
+
+
+def _new_id(piece: Piece, ids: set[str]) -> str:
+    name = piece.id
+    if not name:
+        name = Path(piece.recording).with_suffix("").as_posix().lstrip("/")
+        if piece.start or piece.end is not None:
+            name += f"-{round(piece.start * 1000):08d}"
+    wanted, number = name, 2
+    while wanted in ids:
+        wanted, number = f"{name}-{number}", number + 1
+    return wanted
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-80:] or "piece"
+
+
+def _cure(fault: AudioFault) -> str:
+    if fault.kind == "channels":
+        return "say which: --channel 0, --channel 1, or --channel mix for all of them together"
+    if fault.kind == "too-long":
+        return "cut it by the words that a model hears: --align --base BASE"
+    return fault.cure
+
+
+def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
+    if isinstance(error, ValidationError):
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(map(str, problem["loc"])) or "row"
+        return f"{where}: {problem['msg']}", "correct it in the source"
+    return str(error), "write it down, or remove the line"
+
+
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    if (
+        folder.exists()
+        and not (folder / MARK).is_file()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise ConfigError(
+            f"{folder} exists already and is no import", "name another folder: --to DIR"
+        )
+    (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+    if not (folder / MARK).is_file():
+        _mark(folder, facts)  # so that an interrupted import can be repeated
+
+
+def _mark(folder: Path, facts: dict[str, Any]) -> None:
+    write_text(folder / MARK, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,138 @@
+"""Term lists: one term a line, as it should be written, and how it sounds where that differs.
+
+    # comments and empty lines are skipped
+    metoprolol
+    NSTEMI = en stemmy
+    esomeprazole | esomeprazol
+    [unseen]
+    apixaban
+
+After `|` stand other spellings of the same term, which count as right when transcripts are scored.
+Terms below `[unseen]` are spoken in the test only: they show what an adapter does for words that it
+was never taught.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.errors import ConfigError
+from mmtune.metrics.text.normalize import normalize
+from mmtune.speech.speech_row import plain_words
+from mmtune.system.resources import resource
+
+UNSEEN = "[unseen]"
+LONGEST = 100  # characters: a term is a word or a few
+
+
+@dataclass(frozen=True)
+class Term:
+    """One line of a list."""
+
+    text: str  # as a transcript should have it
+    spoken: str  # what a synthetic voice reads
+    seen: bool = True  # whether training may have it
+    variants: tuple[str, ...] = ()  # other spellings that count as right
+
+
+def find_terms(terms: Path) -> Path:
+    """A list by its path, or one of mmtune's own by name ("medical").
+
+    Raises:
+        ConfigError: neither is there.
+    """
+    if terms.is_file():
+        return terms
+    if terms.name == str(terms) and not terms.suffix:
+        own = sorted(p for p in resource("assets", "terms").glob("*.txt") if p.stem == str(terms))
+        if own:
+            return own[0]
+    raise ConfigError(
+        f"no such term list: {terms}", "write one term a line to a text file: --terms terms.txt"
+    )
+
+
+def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
+    """The terms of a list, in its order.
+
+    Args:
+        path: a UTF-8 text file.
+        language: of the terms; two that are scored as the same word are one too many.
+
+    Raises:
+        ConfigError: missing, not text, nothing in it, or a line that is no term; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error}", "name a text file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    terms: list[Term] = []
+    first: dict[str, int] = {}
+    seen = True
+    for number, raw in enumerate(lines, start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        if line.startswith("["):
+            if line.lower() != UNSEEN or not seen:
+                raise ConfigError(
+                    f"{path}, line {number}: {line!r}", f"the only section is {UNSEEN}, once"
+                )
+            seen = False
+            continue
+        left, equals, spoken = (part.strip() for part in line.partition("="))
+        spellings = [part.strip() for part in left.split("|")]
+        where = f"{path}, line {number}: {line[:LONGEST]!r}"
+        if not all(_is_term(text, language) for text in spellings) or (equals and not spoken):
+            raise ConfigError(
+                f"{where} is no term",
+                "write one term a line, TERM | other spelling, or TERM = sounds like; comments "
+                "begin with #",
+            )
+        # A variant that is scored as the term itself is none: "beta-blocker | beta blocker".
+        keys = list(dict.fromkeys(normalize(text, language) for text in spellings))
+        for key in keys:
+            if key in first:
+                raise ConfigError(
+                    f"{where} is the term of line {first[key]} again", "remove one of them"
+                )
+            first[key] = number
+        text, *variants = spellings
+        terms.append(Term(text, spoken or text, seen, tuple(variants)))
+    if not any(term.seen for term in terms):
+        raise ConfigError(f"{path} holds no term to train", "write one term a line")
+    return tuple(terms)
+
+
+def _is_term(text: str, language: str) -> bool:
+    named = plain_words(text) and normalize(text, language)
+    return bool(named) and len(text) <= LONGEST and text.isprintable()
+
+
+class TermFinder:
+    """Finds where terms stand in a transcript, as it is written: whole words, in any case.
+
+    Args:
+        terms: the run's.
+    """
+
+    def __init__(self, terms: Iterable[str]) -> None:
+        self._terms = frozenset(terms)
+        self._pattern = _any_of(self._terms)
+
+    def __call__(self, text: str, more: Iterable[str] = ()) -> list[tuple[int, int]]:
+        """(first, after the last) character of each term; `more` are those that the row names."""
+        named = set(more) - self._terms
+        pattern = _any_of(self._terms | named) if named else self._pattern
+        return [match.span() for match in pattern.finditer(text)]
+
+
+def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
+    longest_first = sorted(set(terms) - {""}, key=lambda term: (-len(term), term))
+    inner = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) matches nothing
+    return re.compile(rf"(?<!\w)(?:{inner})(?!\w)", re.IGNORECASE)

@@ -1,0 +1,1 @@
+"""Base against adapter on speech: items, measures, extra conditions."""

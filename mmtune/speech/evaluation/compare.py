@@ -1,0 +1,243 @@
+"""Base against adapter, and a control if there is one: terms, word errors, other speech."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from mmtune.adapters.card import adapter_folder, weights_hash
+from mmtune.config import RunConfig
+from mmtune.data.check import Dataset, check
+from mmtune.data.rows import Row
+from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_recall import TermCounter
+from mmtune.metrics.text.variants import STRICT, Variants
+from mmtune.modality import find_modality
+from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.speech.evaluation.examples import examples, write_predictions
+from mmtune.speech.evaluation.extra_conditions import PROBED, probes
+from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
+from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
+from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliability, speed_of
+from mmtune.speech.evaluation.robustness import degraded
+from mmtune.speech.evaluation.term_baselines import beside, heard_beside
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.whisper.base import load_for
+from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
+from mmtune.speech.whisper.decoder_lora import MARKER
+from mmtune.system.hashing import hash_json, hash_text
+from mmtune.system.precision import choose
+from mmtune.system.processes import this_process
+
+AT_ONCE = 64  # rows that are decoded before their transcripts are written down
+PREDICTIONS = "predictions.jsonl"
+TELLS = 2  # raised when an answer has more to it: older ones are then asked for again
+
+
+def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
+    """Decode the test rows and the retention rows freely with base, adapter and control.
+
+    Args:
+        config: of the run; `task.control` and `task.retention` are optional.
+        dataset: its test rows are scored; its training rows say which terms are seen.
+        folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
+            answers.jsonl aren't decoded again.
+
+    Returns:
+        None in the processes that only decode, see `mmtune.evaluate.parallel`.
+
+    Raises:
+        MmtuneError: an adapter, the term list or the retention manifest can't be used.
+    """
+    options = config.task
+    assert isinstance(options, SpeechOptions)
+    test = dataset.split("test")
+    if not test:
+        return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
+    seen, unseen = divide_terms(options, dataset)
+    predictor, active = _asked(config, options, folder, seen | unseen)
+    with predictor.asking() as main:
+        if not main:
+            return None
+        items = _items(predictor, active, test, seen | unseen, options)
+        items += probes(predictor, active, items, options, folder)
+        items += degraded(predictor, active, items, options, folder)
+        items += long_form(predictor, active, items, options, folder)
+    variants = read_variants(options)
+    path = folder / PREDICTIONS
+    write_predictions(path, items)
+    found = list(measures(items, seen, unseen, options, variants))
+    return Comparison(
+        modality="speech",
+        measures=found,
+        headline=headline(config.name, found),
+        examples=examples(items, seen, options),
+        files={"predictions": path},
+        tables=variants.tables(),
+        speed=speed_of(items),
+        calibration=reliability(items, options.language),
+    )
+
+
+def _items(
+    predictor: StoredPredictor[SpeechPredictor],
+    active: Active,
+    test: Sequence[Row],
+    scored: Collection[str],
+    options: SpeechOptions,
+) -> list[Item]:
+    """The test rows and the retention rows with what each model writes for them."""
+    general = retention_rows(options)
+    rows = [*test, *general]
+    heard = hear(predictor, active, rows)
+    for place, more in enumerate(heard_beside(predictor, options, scored, test)):
+        heard[place] |= more
+    terms = TermCounter(scored, options.language, read_variants(options))
+    clusters = [*_clusters(test, terms, options), *_clusters(general, terms, options)]
+    return [
+        Item(
+            row=row,
+            heard=heard[place],
+            cluster=clusters[place],
+            terms=frozenset(_spoken(terms, row, options)),
+            kind="test" if place < len(test) else _general_kind(row, options),
+        )
+        for place, row in enumerate(rows)
+    ]
+
+
+def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
+    """Terms that a training transcript holds, and the others: by what was trained, not by a list.
+
+    They are those of the term list and those that rows name.
+    """
+    named = {str(term) for row in dataset.rows for term in getattr(row, "terms", ())}
+    if options.terms is not None:
+        path = find_terms(options.terms)
+        named |= {term.text for term in read_terms(path, options.language)}
+    by_key = {normalize(term, options.language): term for term in sorted(named)}
+    counter = TermCounter(named, options.language, read_variants(options))
+    trained = {
+        by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
+    }
+    return trained, set(by_key.values()) - trained
+
+
+def read_variants(options: SpeechOptions) -> Variants:
+    """Other spellings of the term list's terms."""
+    if options.terms is None:
+        return STRICT
+    terms = read_terms(find_terms(options.terms), options.language)
+    return Variants({term.text: term.variants for term in terms}, options.language)
+
+
+def retention_rows(
+    options: SpeechOptions, part: Literal["test", "validation"] = "test"
+) -> list[Row]:
+    """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
+
+    Args:
+        part: "test" is what `compare` scores; "validation" are others.
+
+    Raises:
+        DataError: it can't be used.
+    """
+    if options.retention is None:
+        return []
+    found = check(options.retention, find_modality("speech")).rows
+    languages: dict[str, list[Row]] = {}
+    for row in sorted(found, key=lambda row: hash_text(row.id)):
+        languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
+    most = options.retention_rows
+    start = 0 if part == "test" else most
+    return [row for rows in languages.values() for row in rows[start : start + most]]
+
+
+def _general_kind(row: Row, options: SpeechOptions) -> str:
+    language = getattr(row, "language", None) or options.language
+    return GENERAL if language == options.language else f"{GENERAL}, {language}"
+
+
+def headline(name: str, measures: Sequence[Measure]) -> str:
+    """One line: base → adapter, and the difference with its interval."""
+    found = {(m.metric, m.slice): m for m in measures}
+    parts = ["speech", name]
+    for key, label in (
+        (("term recall", "seen terms"), "term recall"),
+        (("WER", "test"), "WER"),
+        (("term recall", "unseen terms"), "unseen terms"),
+        (("WER", GENERAL), f"{GENERAL} WER"),
+    ):
+        measure = found.get(key)
+        if measure is not None:
+            control = measure.control
+            beside = f" (control {control.value:.3f})" if control and key[0] != "WER" else ""
+            gap = measure.difference
+            parts.append(
+                f"{label} {measure.base.value:.3f} → {measure.adapter.value:.3f}{beside}, "
+                f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+            )
+        elif key[1] == GENERAL:
+            parts.append(f"{GENERAL} not measured")
+    return "   ".join(parts)
+
+
+def _asked(
+    config: RunConfig, options: SpeechOptions, folder: Path, terms: Collection[str]
+) -> tuple[StoredPredictor[SpeechPredictor], Active]:
+    """The models, which are loaded only if an answer is missing in `folder`."""
+    adapters = {"adapter": folder / "adapter"}
+    if options.control is not None:
+        adapters["control"] = options.control
+    active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
+    search = DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN)
+
+    def opened() -> SpeechPredictor:
+        return SpeechPredictor(
+            load_for(config.base, config.train.precision),
+            adapters,
+            windows=options.score_windows,
+            options=search,
+            language=options.language,
+        )
+
+    fingerprint = hash_json(
+        {
+            "tells": TELLS,
+            "base": config.base,  # its weights are those that the adapter was trained on
+            "adapters": {
+                name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
+            },
+            "precision": choose(config.train.precision, this_process().device),
+            "windows": options.score_windows,
+            "options": vars(search),
+            "language": options.language,
+        }
+    )
+    otherwise = PROBED | {LONG: LongForm} | beside(options, terms)
+    chunk = AT_ONCE * len(active)
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
+
+
+def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
+    language = getattr(row, "language", None) or options.language
+    return counter.count(normalize(row.reference, language))
+
+
+def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions) -> list[Hashable]:
+    """What is resampled as a whole: a term's rows, a speaker's, or a sentence's."""
+    speakers = {getattr(row, "speaker", None) for row in rows} - {None}
+    by_speaker = len(speakers) >= FEW_SPEAKERS
+
+    def cluster(row: Row) -> Hashable:
+        terms = sorted(_spoken(counter, row, options))
+        if terms:
+            return "term", terms[0]
+        speaker = getattr(row, "speaker", None) if by_speaker else None
+        return ("speaker", speaker) if speaker else ("sentence", row.reference)
+
+    return [cluster(row) for row in rows]

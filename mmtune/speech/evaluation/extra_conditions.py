@@ -1,0 +1,125 @@
+"""What a test set of clips doesn't show: other windows, times, silence, groups of speakers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from mmtune.evaluate.answers import StoredPredictor
+from mmtune.predict import Predictor
+from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
+from mmtune.speech.sound import augment
+from mmtune.speech.sound.read import SAMPLE_RATE
+from mmtune.speech.speech_options import SpeechOptions, Windows
+from mmtune.speech.speech_row import SOURCE, SpeechRow
+from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.system.hashing import hash_text
+
+TIMED, NONSPEECH = "with times", "non-speech"
+SILENCE_SECONDS = (5.0, 30.0)
+NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # they say how a row was made
+MOST_VALUES = 8  # a label with more is an identity, or a number to be put into bands
+BAND = 10
+# How the models of a comparison are asked beside its own search and windows.
+PROBED: dict[str, Callable[[SpeechPredictor], SpeechPredictor]] = {
+    TIMED: lambda p: p.with_options(replace(p.options, timestamps=True)),
+    "padded": lambda p: p.with_windows("padded"),
+    "trimmed": lambda p: p.with_windows("trimmed"),
+}
+
+
+def other_windows(options: SpeechOptions) -> str:
+    """The slice of the windows that the comparison does not use."""
+    return "test, trimmed windows" if options.score_windows == "padded" else "test, padded windows"
+
+
+def probes(
+    predictor: StoredPredictor[SpeechPredictor],
+    active: Active,
+    items: Sequence[Item],
+    options: SpeechOptions,
+    folder: Path,
+) -> list[Item]:
+    """Further items, at most `options.probes` of each kind.
+
+    Args:
+        predictor: with all models of `active`, and those of `PROBED`.
+        items: of the test and of general speech; some of them are heard again.
+        folder: of the run; its `data/silence` gets recordings in which nobody speaks.
+    """
+    if not options.probes:
+        return []
+    found: list[Item] = []
+    some = {kind: _some(items, kind, options.probes) for kind in ("test", GENERAL)}
+    if options.beams == 1:
+        timed = predictor.variant(TIMED)
+        found += _again(timed, active, some["test"], f"test {TIMED}")
+        found += _again(timed, active, some[GENERAL], f"{GENERAL} {TIMED}")
+    windows: Windows = "trimmed" if options.score_windows == "padded" else "padded"
+    others = predictor.variant(windows)
+    found += _again(others, active, some["test"], other_windows(options))
+    silence = list(_silence(options.probes, folder / "data" / "silence", options.language))
+    for row, heard in zip(silence, hear(predictor, active, silence), strict=True):
+        found.append(Item(row, heard, cluster=row.id, kind=NONSPEECH))
+    return found
+
+
+def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
+    """Items by each label that their rows carry (accent, gender …), and by its values.
+
+    Numbers with many values, such as ages, are put into bands of ten.
+    """
+    labels = sorted({key for item in items for key in item.row.group} - set(NOT_GROUPS))
+    found: dict[str, dict[str, list[Item]]] = {}
+    for label in labels:
+        values = [item.row.group.get(label, "") for item in items]
+        if len(set(values) - {""}) > MOST_VALUES:
+            values = [_band(value) for value in values]
+        distinct = sorted(set(values) - {""})
+        if 1 < len(distinct) <= MOST_VALUES:
+            members = list(zip(items, values, strict=True))
+            found[label] = {v: [item for item, own in members if own == v] for v in distinct}
+    return found
+
+
+def _band(value: str) -> str:
+    try:
+        low = int(float(value) // BAND * BAND)
+    except (ValueError, OverflowError):
+        return value
+    return f"{low}-{low + BAND - 1}"
+
+
+def _some(items: Sequence[Item], kind: str, count: int) -> list[Item]:
+    chosen = [item for item in items if item.kind == kind]
+    return sorted(chosen, key=lambda item: hash_text(f"probe {item.row.id}"))[:count]
+
+
+def _again(
+    predictor: Predictor, active: Active, items: Sequence[Item], kind: str
+) -> Iterator[Item]:
+    heard = hear(predictor, active, [item.row for item in items])
+    for item, each in zip(items, heard, strict=True):
+        yield replace(item, heard=each, kind=kind)
+
+
+def _silence(count: int, folder: Path, language: str) -> Iterator[SpeechRow]:
+    # Other recordings than those that `mix` trains on: another seed.
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        rng = np.random.default_rng([i, 11])
+        seconds = float(rng.uniform(*SILENCE_SECONDS))
+        path = (folder / f"{i:03}.flac").resolve()
+        soundfile.write(path, augment.silence(int(seconds * SAMPLE_RATE), rng), SAMPLE_RATE)
+        yield SpeechRow(
+            id=f"silence/{i:03}",
+            audio=str(path),
+            text="",
+            nonspeech=True,
+            language=language,
+            duration_s=round(seconds, 3),
+        )

@@ -1,0 +1,284 @@
+"""The figures of a comparison: which metrics on which slices, and each with its intervals."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from functools import reduce
+
+from mmtune.evaluate.comparison import Bin, Measure
+from mmtune.metrics.bootstrap import (
+    ENOUGH_CLUSTERS,
+    Interval,
+    bootstrap,
+    by_cluster,
+    crossed,
+    paired_bootstrap,
+    sign_flip,
+    wider,
+)
+from mmtune.metrics.gap import GroupGap
+from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
+from mmtune.metrics.text.critical import KINDS, CriticalErrors
+from mmtune.metrics.text.drift import start_figures
+from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
+from mmtune.metrics.text.hallucination import HallucinatedWords
+from mmtune.metrics.text.language import LanguageAccuracy
+from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
+from mmtune.metrics.text.variants import STRICT, Variants
+from mmtune.metrics.text.wer import CharacterErrors, WordErrors
+from mmtune.predict import Metric, Stat
+from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED, by_label, other_windows
+from mmtune.speech.evaluation.items import GENERAL, Item
+from mmtune.speech.evaluation.long_form import LONG, PARTS
+from mmtune.speech.evaluation.robustness import DEGRADED
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import plain_words
+from mmtune.speech.whisper.stages import seconds_of
+
+FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
+FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
+
+
+def measures(
+    items: Sequence[Item],
+    seen: set[str],
+    unseen: set[str],
+    options: SpeechOptions,
+    variants: Variants = STRICT,
+) -> Iterable[Measure]:
+    """Every figure that the items allow, in the order of the report.
+
+    Args:
+        items: of all slices.
+        seen: terms that training transcripts hold.
+        unseen: the list's others.
+        variants: spellings that count as right; strict figures are then given beside.
+    """
+    language = options.language
+    test = [item for item in items if item.kind == "test"]
+    general = [item for item in items if item.kind == GENERAL]
+    synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
+    slices = {"": test}
+    if len(synthesizers) > 1:
+        for name in synthesizers:
+            slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
+    for suffix, some in slices.items():
+        for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
+            yield from _recall(f"{name}{suffix}", some, terms, language, variants)
+        yield measure(WordErrors(language, variants), f"test{suffix}", some)
+        if variants:
+            yield _strictly(WordErrors(language), f"test{suffix}", some)
+    yield measure(CharacterErrors(language), "test", test)
+    for name, some in (("test", test), (GENERAL, general)):
+        yield from _as_read(name, some, language)
+        yield from _confidence(name, some, language)
+    insertions = FalseInsertions(seen | unseen, language, variants)
+    if seen or unseen:
+        yield measure(insertions, "test", test)
+        yield from _precision(test, seen | unseen, language, variants)
+    if general:
+        yield measure(WordErrors(language), GENERAL, general)
+        if seen or unseen:
+            yield measure(insertions, GENERAL, general)
+    for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
+        others = [item for item in items if item.kind == kind]
+        yield measure(WordErrors(language), kind, others)
+    for kind in dict.fromkeys(item.kind for item in items):
+        some = [item for item in items if item.kind == kind]
+        if (kind == "test" or kind.split(",")[0] == GENERAL) and _tell(some, "heard"):
+            yield measure(LanguageAccuracy(language), kind, some)
+    for label, groups in by_label(test).items():
+        for value, some in groups.items():
+            of_group = measure(WordErrors(language), f"test, {label} {value}", some)
+            yield replace(of_group, group=(label, value))
+        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
+        if len(large) > 1:
+            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
+            gap = GroupGap(WordErrors(language), numbers)
+            members = [item for some in large for item in some]
+            yield measure(gap, f"test, by {label}", members)
+    for kind in f"test {TIMED}", f"{GENERAL} {TIMED}", other_windows(options):
+        if some := [item for item in items if item.kind == kind]:
+            yield measure(WordErrors(language), kind, some)
+    damaged = [item for item in items if item.kind.startswith(f"{DEGRADED}: ")]
+    if damaged:
+        yield measure(WordErrors(language), DEGRADED, damaged)
+    for kind in dict.fromkeys(item.kind for item in damaged):
+        some = [item for item in damaged if item.kind == kind]
+        yield measure(WordErrors(language), kind, some)
+    for kind in LONG, PARTS:
+        if some := [item for item in items if item.kind == kind]:
+            yield measure(WordErrors(language), kind, some)
+            for metric in start_figures() if kind == LONG else ():
+                yield measure(metric, kind, some)
+    if some := [item for item in items if item.kind == NONSPEECH]:
+        yield measure(HallucinatedWords(language), NONSPEECH, some)
+
+
+def _recall(
+    name: str, items: Sequence[Item], terms: set[str], language: str, variants: Variants
+) -> Iterable[Measure]:
+    keys = {normalize(term, language) for term in terms}
+    if spoken := [item for item in items if item.terms & keys]:
+        yield measure(TermRecall(terms, language, variants), name, spoken)
+        if variants:
+            yield _strictly(TermRecall(terms, language), name, spoken)
+
+
+def _precision(
+    items: Sequence[Item], terms: set[str], language: str, variants: Variants
+) -> Iterable[Measure]:
+    found = [measure(TermPrecision(terms, language, variants), "test", items)]
+    if variants:
+        found.append(_strictly(TermPrecision(terms, language), "test", items))
+    for each in found:
+        if any(math.isfinite(i.value) for i in (each.adapter, *each.references.values())):
+            yield each
+
+
+def _strictly(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
+    """A figure for which only the list's own spelling counts."""
+    found = measure(metric, name, items)
+    return replace(found, metric=f"{found.metric}, strict")
+
+
+def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What a word's confidence is worth; nothing where a model makes no error to be found."""
+    for metric in (ErrorRanking(language), CalibrationError(language), BrierScore(language)):
+        if items and _tell(items, "words"):
+            found = measure(metric, name, items)
+            if math.isfinite(found.difference.value):
+                yield found
+
+
+def _tell(items: Sequence[Item], what: str) -> bool:
+    """Whether all answers have this detail."""
+    return all(what in each.details for item in items for each in item.heard.values())
+
+
+def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
+    """Bins of word confidence of the test items, by model: what a reliability diagram draws."""
+    test = [item for item in items if item.kind == "test"]
+    if not test or not _tell(test, "words"):
+        return {}
+    metric = CalibrationError(language)
+    return {
+        model: metric.bins([metric.observe(item.row, item.heard[model]) for item in test])
+        for model in test[0].heard
+    }
+
+
+def speed_of(items: Sequence[Item]) -> dict[str, float]:
+    """Seconds of sound by seconds of computing of the test items, by model.
+
+    Models share a clip's encoding and a batch; each is charged the whole of the one and its share
+    of the other. Adapters in the encoder's top layers cost more, and so do long texts.
+    """
+    test = [item for item in items if item.kind == "test"]
+    found: dict[str, float] = {}
+    for model in test[0].heard if test else ():
+        timed = [item for item in test if item.heard[model].seconds]
+        if timed:
+            sound = sum(seconds_of(item.row) for item in timed)
+            found[model] = sound / sum(item.heard[model].seconds for item in timed)
+    return found
+
+
+def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
+    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
+    if items and is_formatted([item.row.reference for item in items]):
+        yield measure(FormattedWordErrors(language), name, items)
+    for kind in (None, *KINDS):
+        metric = CriticalErrors(language, kind)
+        if any(metric.occurs(item.row, each) for item in items for each in item.heard.values()):
+            yield measure(metric, name, items)
+
+
+def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
+    """One metric on one slice: base, adapter, their paired difference, and other systems."""
+    stats = {
+        model: [metric.observe(item.row, item.heard[model]) for item in items]
+        for model in items[0].heard
+    }
+    ways = _clusterings(items)
+    base, adapter, gap = _paired(stats["base"], stats["adapter"], metric, ways)
+    control, notes = None, []
+    if "control" in stats:
+        control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
+        notes.append(f"beyond the control: {signed(beyond)}")
+    beside = {
+        model: reduce(wider, [bootstrap(own, metric.reduce, clusters=labels) for labels in ways])
+        for model, own in stats.items()
+        if model not in ("base", "adapter", "control")
+    }
+    if len(ways) > 1:
+        kinds = sorted({label[0] for way in ways for label in way if isinstance(label, tuple)})
+        crossing = " and ".join(f"{kind}s" for kind in kinds)
+        notes.append(f"{crossing} cross: of both ways to resample, the wider interval")
+    few, p = "", None
+    units = [_unit(item) for item in items]
+    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
+        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
+        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
+        few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
+        notes.append(few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}")
+    return Measure(
+        metric.name,
+        name,
+        len(items),
+        base,
+        adapter,
+        gap,
+        metric.higher_is_better,
+        "; ".join(notes),
+        control,
+        references=beside,
+        few=few,
+        p=p,
+    )
+
+
+def _paired(
+    first: Sequence[Stat],
+    second: Sequence[Stat],
+    metric: Metric,
+    ways: Sequence[Sequence[Hashable]],
+) -> tuple[Interval, ...]:
+    """Two models and their difference, with the widest interval that a way of resampling gives."""
+    found = [paired_bootstrap(first, second, metric.reduce, clusters=labels) for labels in ways]
+    return tuple(reduce(wider, each) for each in zip(*found, strict=True))
+
+
+def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
+    """The items' clusters; and where speakers and sentences (or terms) cross, the other ones.
+
+    Few of those aren't resampled: of four voices a bootstrap says next to nothing.
+    """
+    own = [item.cluster for item in items]
+    others = [_other(item) for item in items]
+    enough = len(set(others)) >= FEW_SPEAKERS
+    return [own, others] if enough and crossed(own, others) else [own]
+
+
+def _other(item: Item) -> Hashable:
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else ""
+    speaker = getattr(item.row, "speaker", None)
+    if kind == "speaker":
+        return "sentence", plain_words(item.row.reference)
+    return ("speaker", speaker) if speaker and kind in ("sentence", "term") else item.cluster
+
+
+def _unit(item: Item) -> tuple[str, Hashable]:
+    """What is independent of all others: a speaker, even where there are too few to resample."""
+    kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
+    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+        return "speaker", speaker
+    return str(kind), item.cluster
+
+
+def signed(interval: Interval) -> str:
+    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"

@@ -1,0 +1,202 @@
+"""Other ways to terms than an adapter alone: a system is a model and a way to prompt it.
+
+Each hears the test rows as base and adapter do, so that the report has them side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from mmtune.data.rows import Row
+from mmtune.evaluate.answers import StoredPredictor
+from mmtune.predict import Prediction, Request
+from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.speech.speech_options import Beside, SpeechOptions
+from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor
+from mmtune.speech.transcription.retrieve import LIMIT, TermIndex, prompt_with
+from mmtune.speech.whisper.fallback import Heard, agrees
+from mmtune.system.hashing import hash_json
+
+Way = Literal["prompt", "retrieval"]
+
+
+@dataclass(frozen=True)
+class System:
+    """What hears the test.
+
+    Attributes:
+        name: in the report.
+        way: how terms are prompted.
+        adapters: weight by name; empty is the base.
+    """
+
+    name: str
+    way: Way
+    adapters: Mapping[str, float]
+
+
+SYSTEMS: dict[Beside, System] = {
+    "prompt": System("base + prompt", "prompt", {}),
+    "retrieval": System("base + retrieval", "retrieval", {}),
+    "adapter + prompt": System("adapter + prompt", "prompt", {ADAPTER: 1.0}),
+    "adapter + retrieval": System("adapter + retrieval", "retrieval", {ADAPTER: 1.0}),
+}
+
+
+@dataclass(frozen=True)
+class TermList:
+    """What is prompted: terms in the order in which they have room, and how some sound."""
+
+    terms: tuple[str, ...]
+    spoken: Mapping[str, str]
+
+
+class Prompted:
+    """A predictor that is given the terms of a list, as many as fit, before each row.
+
+    Args:
+        predictor: that answers.
+        listed: the terms.
+    """
+
+    def __init__(self, predictor: SpeechPredictor, listed: TermList) -> None:
+        self.predictor, self.listed = predictor, listed
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that a transcript depends on besides its request."""
+        return hash_json([self.predictor.fingerprint, "prompt", self.listed.terms])
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Those of the predictor."""
+        return self.predictor.batches(self._given(requests))
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """Transcripts, in order."""
+        return self.predictor.predict(self._given(requests))
+
+    def _given(self, requests: Sequence[Request]) -> list[Request]:
+        candidates = [(term, 0.0) for term in self.listed.terms]
+        base = self.predictor.base
+        return [
+            _with(request, prompt_with(base, candidates, getattr(request.row, "prompt", None)))
+            for request in requests
+        ]
+
+
+class Retrieving:
+    """A predictor with a second pass: given are the terms that the first text may have meant.
+
+    As `transcribe` does it, the first text stays where the second one departs.
+
+    Args:
+        predictor: of both passes.
+        listed: the terms.
+    """
+
+    def __init__(self, predictor: SpeechPredictor, listed: TermList) -> None:
+        self.predictor, self.listed = predictor, listed
+        self.index = TermIndex(listed.terms, listed.spoken)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that a transcript depends on besides its request."""
+        known = [self.listed.terms, sorted(self.listed.spoken.items()), LIMIT]
+        return hash_json([self.predictor.fingerprint, "retrieval", known])
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """Those of the first pass; the second one stays within them."""
+        return self.predictor.batches(requests)
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """Transcripts, in order."""
+        found: dict[int, Prediction] = {}
+        for batch in self.batches(requests):
+            some = [requests[place] for place in batch]
+            found |= dict(zip(batch, self._hear(some), strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def _hear(self, requests: Sequence[Request]) -> list[Prediction]:
+        found = self.predictor.predict(requests)
+        again: dict[int, Request] = {}
+        for i, (request, own) in enumerate(zip(requests, found, strict=True)):
+            candidates = self.index.candidates(str(own.value))
+            before = getattr(request.row, "prompt", None)
+            prompt = prompt_with(self.predictor.base, candidates, before)
+            if prompt is not None:
+                again[i] = _with(request, prompt)
+        for i, second in zip(again, self.predictor.predict(list(again.values())), strict=True):
+            kept = second if agrees(_heard(found[i]), _heard(second)) else found[i]
+            found[i] = replace(kept, seconds=found[i].seconds + second.seconds)
+        return found
+
+
+def _with(request: Request, prompt: str | None) -> Request:
+    row = request.row.model_copy(update={"prompt": prompt})
+    return Request(row, request.adapters, request.seed)
+
+
+def _heard(prediction: Prediction) -> Heard:
+    told = prediction.details
+    return Heard(
+        (),
+        str(prediction.value),
+        float(told["log_probability"]),
+        float(told["no_speech"]),
+        0.0,
+        float(told["no_words"]),
+    )
+
+
+def beside(
+    options: SpeechOptions, terms: Collection[str]
+) -> dict[str, Callable[[SpeechPredictor], Prompted | Retrieving]]:
+    """How the models are asked with terms, by the names under which `heard_beside` asks.
+
+    Args:
+        terms: all that are scored; those of the list come first, in its order.
+    """
+    if not options.beside or not terms:
+        return {}
+    listed = _listed(options, terms)
+    return {
+        _name("prompt", listed): lambda inner: Prompted(inner, listed),
+        _name("retrieval", listed): lambda inner: Retrieving(inner, listed),
+    }
+
+
+def heard_beside(
+    predictor: StoredPredictor[SpeechPredictor],
+    options: SpeechOptions,
+    terms: Collection[str],
+    rows: Sequence[Row],
+) -> list[dict[str, Prediction]]:
+    """What each system of `task.beside` writes for each row, by the system's name.
+
+    Args:
+        predictor: with the run's adapter, and the ways of `beside`.
+        terms: as there.
+    """
+    found: list[dict[str, Prediction]] = [{} for _ in rows]
+    if not options.beside or not terms:
+        return found
+    listed = _listed(options, terms)
+    for system in (SYSTEMS[name] for name in dict.fromkeys(options.beside)):
+        asked = predictor.variant(_name(system.way, listed))
+        answers = asked.predict([Request(row, system.adapters) for row in rows])
+        for each, answer in zip(found, answers, strict=True):
+            each[system.name] = answer
+    return found
+
+
+def _name(way: Way, listed: TermList) -> str:
+    return hash_json([way, listed.terms, sorted(listed.spoken.items())])
+
+
+def _listed(options: SpeechOptions, terms: Collection[str]) -> TermList:
+    own = () if options.terms is None else read_terms(find_terms(options.terms), options.language)
+    order = dict.fromkeys([*(term.text for term in own), *sorted(terms)])
+    spoken = {term.text: term.spoken for term in own if term.spoken != term.text}
+    return TermList(tuple(order), spoken)

@@ -1,0 +1,38 @@
+"""An adapter put into its base's weights, which is what every engine but our own needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmtune.speech.whisper.base import WhisperBase, load_base
+from mmtune.speech.whisper.decoder_lora import load_adapters
+
+_NAME = "merged"
+
+
+def merge(base: str, adapter: Path, scale: float = 1.0) -> WhisperBase:
+    """A base with an adapter in its weights, float32 on the CPU; nothing of peft is left in it.
+
+    Args:
+        base: as for `load_base`.
+        adapter: a run's folder or its adapter/; loaded strictly, as for decoding.
+        scale: factor on the adapter's strength.
+
+    Raises:
+        BaseModelError: the base can't be used.
+        AdapterError: damaged, made for another base, without effect, or not finite when merged.
+    """
+    from mmtune.errors import AdapterError
+
+    loaded = load_base(base)
+    switch = load_adapters(loaded, {_NAME: adapter})
+    with switch.on({_NAME: scale}):
+        try:
+            loaded.model = switch.model.merge_and_unload(safe_merge=True)
+        except ValueError as error:  # peft's safe merge: NaN or infinite weights
+            raise AdapterError(
+                f"{adapter} can't be merged at scale {scale:g}: {error}",
+                "give a smaller --scale, or train it again",
+            ) from None
+    loaded.model.eval().requires_grad_(False)
+    return loaded

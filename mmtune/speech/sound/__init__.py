@@ -1,0 +1,1 @@
+"""Sound without a model: reading files, channels, signal processing, augmentation."""

@@ -1,0 +1,260 @@
+"""What happens to speech on its way to a recording: pace, rooms, noise, lines and the telephone.
+
+All functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
+from the generator that is given.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
+from scipy.signal import butter, oaconvolve, sosfiltfilt  # type: ignore[import-untyped]
+
+from mmtune.speech.sound.read import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Samples = NDArray[np.float32]
+
+VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
+SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio Augmentation for Speech Recognition"
+ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # of views
+RT60 = (0.15, 0.6)  # seconds in which a room's sound falls by 60 dB
+REVERB_DB = (-12.0, 0.0)  # of the room's sound, beside the direct one
+VIEW_SNR_DB = (5.0, 25.0)
+GAIN_DB = (-12.0, 6.0)
+TIME_MASKS, TIME_MASK = 2, 40  # how many, and the longest in frames of 10 ms
+TIME_SHARE = 0.15  # of a clip, that one time mask may cover
+QUIET = 10  # percentile of a clip's frames that counts as its silence
+FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # how many, and the widest in mel bins
+
+VOICES = 6  # in a babble: fewer could be followed
+VOICE_SPEED = (0.85, 1.15)
+
+TELEPHONE_RATE = 8_000  # Hz
+TELEPHONE_BAND = (300.0, 3_400.0)  # Hz, ITU-T G.712
+
+
+def set_level(samples: Samples, rms_db: float) -> Samples:
+    """Scale to an RMS in dB below full scale, or as loud as fits without clipping."""
+    rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+    peak = float(np.abs(samples).max(initial=0.0))
+    if rms == 0.0 or peak == 0.0:
+        return samples
+    gain = min(10 ** (rms_db / 20) / rms, 0.99 / peak)
+    return (samples * gain).astype(np.float32)
+
+
+def sounding(samples: Samples, below_db: float = 45.0) -> tuple[int, int]:
+    """(first, after the last) sample of what isn't silence: 10 ms frames near the loudest one.
+
+    Args:
+        below_db: how far a frame may be below the loudest.
+    """
+    frame = SAMPLE_RATE // 100
+    frames = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
+    power = np.square(frames, dtype=np.float64).mean(axis=1)
+    loud = np.flatnonzero(power > power.max(initial=0.0) * 10 ** (-below_db / 10))
+    if not len(loud):
+        return 0, 0
+    return int(loud[0]) * frame, min(int(loud[-1] + 1) * frame, len(samples))
+
+
+def trim(samples: Samples, below_db: float = 45.0) -> Samples:
+    """Without the silence at both ends; see `sounding`."""
+    start, end = sounding(samples, below_db)
+    return samples[start:end]
+
+
+def pink(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[count] samples of noise whose power falls with 1/f, of no particular level."""
+    length = next_fast_len(count, real=True)  # a prime length takes ten times as long
+    spectrum = rfft(rng.standard_normal(length))
+    spectrum[0] = 0.0
+    spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
+    noise: NDArray[np.float64] = irfft(spectrum, length)[:count]
+    return noise
+
+
+def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
+    """Add pink noise, whose power falls with 1/f as that of rooms and streets does.
+
+    Args:
+        samples: speech.
+        snr_db: power of the whole clip over power of the noise, in dB.
+        rng: draws the noise.
+    """
+    noise = pink(len(samples), rng)
+    noisy: Samples = np.clip(at_snr(samples, noise, snr_db), -1.0, 1.0).astype(np.float32)
+    return noisy
+
+
+def at_snr(samples: Samples, noise: NDArray[np.float64], snr_db: float) -> NDArray[np.float64]:
+    """[samples] with noise of any level, as loud as the ratio says; it may go beyond full scale."""
+    power = np.mean(np.square(samples, dtype=np.float64))
+    gain = np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
+    mixed: NDArray[np.float64] = samples + noise * gain
+    return mixed
+
+
+def babble(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64]:
+    """[samples] of voices without words, of no particular level.
+
+    They are the clip itself, several times over: backwards, at other speeds, from other places. So
+    they have the speaker's own spectrum and the rhythm of speech, and follow from the clip alone.
+    Reversed speech masks by its energy and not by its words (Rhebergen, Versfeld and Dreschler,
+    J. Acoust. Soc. Am. 118, 2005).
+    """
+    total = np.zeros(len(samples))
+    for _ in range(VOICES):
+        voice = change_speed(samples[::-1].copy(), float(rng.uniform(*VOICE_SPEED)))
+        repeated = np.resize(voice, len(samples)).astype(np.float64)
+        total += np.roll(repeated, int(rng.integers(max(1, len(samples)))))
+    return total
+
+
+def overdrive(samples: Samples, share: float) -> Samples:
+    """Recorded too loud: the loudest `share` of a clip's sounding samples is cut off flat."""
+    start, end = sounding(samples)
+    if start == end:
+        return samples
+    limit = float(np.quantile(np.abs(samples[start:end]), 1 - share))
+    cut: Samples = np.clip(samples / max(limit, 1e-9), -1.0, 1.0).astype(np.float32)
+    return cut
+
+
+def telephone(samples: Samples) -> Samples:
+    """A telephone line: 8 kHz, 300 to 3,400 Hz, G.711 mu-law (libsndfile's codec)."""
+    narrow = soxr.resample(samples, SAMPLE_RATE, TELEPHONE_RATE)
+    band = butter(4, TELEPHONE_BAND, "bandpass", fs=TELEPHONE_RATE, output="sos")
+    # The filter runs forwards and backwards, so that speech isn't shifted against its noise.
+    filtered = np.clip(sosfiltfilt(band, narrow, padlen=min(60, len(narrow) - 1)), -1.0, 1.0)
+    line = io.BytesIO()
+    soundfile.write(line, filtered, TELEPHONE_RATE, format="WAV", subtype="ULAW")
+    line.seek(0)
+    heard, _ = soundfile.read(line, dtype="float32")
+    wide: Samples = soxr.resample(heard, TELEPHONE_RATE, SAMPLE_RATE)
+    return np.clip(wide[: len(samples)], -1.0, 1.0)
+
+
+def speeds_for(seconds: float, longest: float) -> tuple[float, ...]:
+    """The speeds at which a clip of that length stays within `longest` seconds."""
+    return tuple(speed for speed in SPEEDS if speed >= 1 or seconds / speed <= longest)
+
+
+def draw_speed(speeds: tuple[float, ...], seed: int) -> float:
+    """One of `speeds`, by the seed."""
+    return speeds[int(np.random.default_rng([seed, 1]).integers(len(speeds)))]
+
+
+def change_speed(samples: Samples, speed: float) -> Samples:
+    """Faster or slower, with pitch and formants: another speaker's, as it were."""
+    if speed == 1.0:
+        return samples
+    # Read as if it had been recorded at another rate.
+    changed: Samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
+    return changed
+
+
+def add_room(samples: Samples, rng: np.random.Generator) -> Samples:
+    """The echo of a room: noise that decays exponentially (Polack's model), after the direct sound.
+
+    Returns:
+        As many samples: the echo's end is cut.
+    """
+    decay, level = rng.uniform(*RT60), rng.uniform(*REVERB_DB)
+    time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
+    response = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
+    response *= 10 ** (level / 20) / max(float(np.sqrt(np.sum(response**2))), 1e-9)
+    response[0] = 1.0
+    echoed = oaconvolve(samples, response)[: len(samples)]
+    result: Samples = np.clip(echoed, -1.0, 1.0).astype(np.float32)
+    return result
+
+
+def view(samples: Samples, speed: float, seed: int) -> Samples:
+    """A version of a clip as another line, room or day would have it.
+
+    Args:
+        speed: from `draw_speed`; it decides the length.
+        seed: decides all else.
+    """
+    rng = np.random.default_rng([seed, 2])
+    result = change_speed(samples, speed)
+    if not len(result):
+        return result
+    if rng.random() < ROOM_SHARE:
+        result = add_room(result, rng)
+    if rng.random() < NOISE_SHARE:
+        result = add_noise(result, rng.uniform(*VIEW_SNR_DB), rng)
+    if rng.random() < TELEPHONE_SHARE:
+        result = telephone(result)
+    gain = 10 ** (rng.uniform(*GAIN_DB) / 20)
+    heard: Samples = np.clip(result * gain, -1.0, 1.0).astype(np.float32)
+    return heard
+
+
+def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
+    """SpecAugment's masks (Park et al. 2019, arXiv 1904.08779), without its warping.
+
+    transformers applies its own inside `WhisperModel`, and not where encoder states are given.
+
+    Args:
+        mel: [bins, frames], log-mel.
+        frames: how many of the first are the clip's; the rest is padding.
+        seed: decides the masks.
+
+    Returns:
+        A copy in which the masked parts hold the clip's mean.
+    """
+    rng = np.random.default_rng([seed, 3])
+    masked = mel.clone()
+    frames = min(frames, mel.shape[1])
+    fill = mel[:, :frames].mean() if frames else mel.mean()
+    for _ in range(TIME_MASKS):
+        width = int(rng.integers(min(TIME_MASK, int(frames * TIME_SHARE)) + 1))
+        start = int(rng.integers(frames - width + 1))
+        masked[:, start : start + width] = fill
+    for _ in range(FREQUENCY_MASKS):
+        width = int(rng.integers(FREQUENCY_MASK + 1))
+        start = int(rng.integers(mel.shape[0] - width + 1))
+        masked[start : start + width, :frames] = fill
+    return masked
+
+
+def silence(count: int, rng: np.random.Generator) -> Samples:
+    """[count] samples in which nobody speaks: a line's hiss, a room's noise or a mains hum."""
+    kind = rng.integers(4)
+    if kind == 0:
+        return np.zeros(count, np.float32)
+    level = 10 ** (rng.uniform(-70.0, -25.0) / 20)
+    if kind == 1:
+        noise = rng.standard_normal(count)
+    elif kind == 2:
+        noise = pink(count, rng)
+    else:
+        time = np.arange(count) / SAMPLE_RATE
+        mains = rng.choice([50.0, 60.0])
+        tones = [np.sin(2 * np.pi * mains * n * time + rng.uniform(0, 6)) / n for n in (1, 2, 3, 5)]
+        noise = np.sum(tones, axis=0) + 0.1 * rng.standard_normal(count)
+    noise = noise * level / max(float(np.sqrt(np.mean(noise**2))), 1e-9)
+    return np.clip(noise, -1.0, 1.0).astype(np.float32)
+
+
+def room_tone(samples: Samples, count: int, rng: np.random.Generator) -> Samples:
+    """[count] samples as loud as a clip's quiet places: what lies between two of its words."""
+    frame = SAMPLE_RATE // 50
+    frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
+    if not len(frames) or not count:
+        return np.zeros(count, np.float32)
+    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET)
+    noise = pink(count, rng)
+    noise *= np.sqrt(floor / max(float(np.mean(noise**2)), 1e-20))
+    return np.clip(noise, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,247 @@
+"""Decoding with FFmpeg (PyAV) what libsndfile can't: M4A, MP4, WebM, AMR, AAC, WMA and others.
+
+The container is recognised by its first bytes, and only then is FFmpeg told to open it as that.
+Left to guess, it would also open playlists, which may name any other file of the machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.speech.sound.info import AGAIN, CONVERT, AudioFault, AudioInfo, not_finite, require_size
+
+# Priming, padding and rounded durations: within this a length is as claimed (seconds).
+SLACK = 0.25
+GAP = 0.1  # seconds without packets that become silence: a phone call may lose some
+PREROLL = 1.0  # seconds decoded and dropped before a span, so that the codec has settled
+MAX_PACKETS = 20_000_000
+EXACT = ("mov", "matroska")  # containers with an index: a place in them can be jumped to
+# Codecs of WAV that libsndfile reads (mmreg.h's WAVE_FORMAT_…); others go to FFmpeg.
+SNDFILE_CODECS = {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE}
+
+
+def demuxer_of(path: Path) -> str:
+    """FFmpeg's name of the container that a file's first bytes speak for; "" if none."""
+    with path.open("rb") as file:
+        head = file.read(32)
+        if head[:3] == b"ID3" and len(head) >= 10:  # a tag before the audio (id3.org, 2.4)
+            size = 0
+            for byte in head[6:10]:
+                size = size << 7 | byte & 0x7F
+            file.seek(10 + size)
+            head = file.read(32)
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return "mov"
+    if head[:2] == b"\xff\xf1" or head[:2] == b"\xff\xf9":
+        return "aac"
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        known = head[12:16] != b"fmt " or int.from_bytes(head[20:22], "little") in SNDFILE_CODECS
+        return "" if known else "wav"
+    magics = {
+        b"\x1a\x45\xdf\xa3": "matroska",
+        b"#!AMR": "amr",
+        b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
+        b"OggS": "ogg",  # Speex, which libsndfile doesn't know
+        b"caff": "caf",
+        b"wvpk": "wv",
+        b"FLV\x01": "flv",
+    }
+    return next((name for magic, name in magics.items() if head.startswith(magic)), "")
+
+
+def probe(path: Path, demuxer: str) -> AudioInfo:
+    """Rate, channels and length of a file's audio track, by its packets; decodes one of them.
+
+    Raises:
+        AudioFault: undecodable, no audio track, truncated or a size bomb.
+    """
+    status = path.stat()
+    return _probe(path, demuxer, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
+    av: Any = _av()
+    info: AudioInfo | None = None
+    end = whole = 0.0  # seconds at which the audio and the file end
+    try:
+        with _open(path, demuxer) as container:
+            stream = _track(path, container)
+            require_size(path, AudioInfo(0, stream.rate or 1, stream.channels or 1))
+            origin = _origin(container)
+            for count, packet in enumerate(container.demux()):
+                if count > MAX_PACKETS:
+                    raise AudioFault(
+                        "size-bomb", f"{path} has more than {MAX_PACKETS} packets", CONVERT
+                    )
+                if packet.pts is None or packet.size == 0:
+                    continue
+                after = float((packet.pts + (packet.duration or 0)) * packet.time_base) - origin
+                whole = max(whole, after)
+                if packet.stream.index != stream.index:
+                    continue
+                if packet.is_corrupt:
+                    raise AudioFault("truncated", f"{path} breaks off after {end:.2f} s", AGAIN)
+                end = max(end, after)
+                if info is None:
+                    for frame in packet.decode():
+                        info = AudioInfo(0, frame.sample_rate, frame.layout.nb_channels, demuxer)
+                        require_size(path, info)
+                        break
+            claimed = 0.0
+            if demuxer in (*EXACT, "asf") and container.duration:
+                claimed = container.duration / av.time_base
+    except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
+        raise AudioFault(
+            "undecodable",
+            f"{path} is no audio that can be read: {_said(error)}",
+            f"{AGAIN}, or {CONVERT}",
+        ) from None
+    if claimed - whole > SLACK + 0.01 * claimed:
+        raise AudioFault(
+            "truncated",
+            f"{path} claims {claimed:.2f} s, but its data ends at {whole:.2f} s",
+            AGAIN,
+        )
+    if info is None:
+        raise AudioFault("undecodable", f"{path} has an audio track without any sound", CONVERT)
+    if info.rate * max(end, 0.0) > 2**40:
+        raise AudioFault("size-bomb", f"{path} claims {end:.0f} s", CONVERT)
+    return AudioInfo(max(1, round(end * info.rate)), info.rate, info.channels, demuxer)
+
+
+def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArray[np.float32]]:
+    """Decode frames `first` to `last` of a probed file, holding little of it at a time.
+
+    Where the container has a gap longer than `GAP`, silence stands for it, so that times stay
+    those that a player shows.
+
+    Yields:
+        [frames, channels] float32.
+
+    Raises:
+        AudioFault: damaged or missing data, NaN or Inf samples, another rate within the file.
+    """
+    slack = int(SLACK * info.rate)
+    at = 0  # the next frame to come out of the decoder
+    for place, samples in _frames(path, info, first):
+        if place - at > GAP * info.rate or at == 0:
+            # A claimed place is bounded, or else a timestamp could fill the memory.
+            silent = min(place, info.frames) - at
+            for start in range(0, silent, info.rate):
+                yield from _within(
+                    at + start, _zeros(min(info.rate, silent - start), info), first, last
+                )
+            at += max(0, silent)
+        if at > info.frames + slack:
+            raise AudioFault(
+                "size-bomb",
+                f"{path} claims {info.seconds:.2f} s but goes on after {at / info.rate:.2f} s",
+                f"{AGAIN}, or {CONVERT}",
+            )
+        yield from _within(at, samples, first, last)
+        at += len(samples)
+        if at >= last and last < info.frames:
+            return
+    if at < min(last, info.frames - slack):
+        raise AudioFault(
+            "truncated",
+            f"{path} claims {info.seconds:.2f} s but holds only {at / info.rate:.2f} s",
+            f"{AGAIN}, or {CONVERT}",
+        )
+
+
+def _frames(path: Path, info: AudioInfo, first: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    # Pairs of a place in frames and samples [frames, channels]; begins before `first`.
+    av: Any = _av()
+    at = 0.0
+    try:
+        with _open(path, info.demuxer) as container:
+            stream = _track(path, container)
+            stream.codec_context.thread_count = 1
+            origin = _origin(container)
+            if info.demuxer in EXACT and first > (PREROLL + GAP) * info.rate:
+                target = first / info.rate - PREROLL + origin
+                container.seek(max(0, int(target * av.time_base)), backward=True)
+            plain = av.AudioResampler(format="fltp")
+            place: int | None = None
+            for packet in container.demux(stream):
+                for frame in packet.decode():
+                    if (frame.sample_rate, frame.layout.nb_channels) != (info.rate, info.channels):
+                        raise AudioFault(
+                            "undecodable",
+                            f"{path} changes its rate or channels at {at:.2f} s",
+                            CONVERT,
+                        )
+                    if frame.pts is not None and frame.time_base:
+                        at = float(frame.pts * frame.time_base) - origin
+                        place = max(0, round(at * info.rate))
+                    for each in plain.resample(frame):
+                        samples = np.ascontiguousarray(each.to_ndarray().T, np.float32)
+                        finite = np.isfinite(samples).all(axis=1)
+                        if not finite.all():
+                            raise not_finite(path, at + int(finite.argmin()) / info.rate)
+                        yield place or 0, samples
+                        place = (place or 0) + len(samples)
+    except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
+        raise AudioFault(
+            "truncated", f"{path} is damaged at {at:.2f} s: {_said(error)}", AGAIN
+        ) from None
+
+
+def _within(
+    at: int, samples: NDArray[np.float32], first: int, last: int
+) -> Iterator[NDArray[np.float32]]:
+    part = samples[max(0, first - at) : max(0, last - at)]
+    if len(part):
+        yield part
+
+
+def _zeros(frames: int, info: AudioInfo) -> NDArray[np.float32]:
+    return np.zeros((frames, info.channels), np.float32)
+
+
+def _open(path: Path, demuxer: str) -> Any:
+    # "file:" and the whitelist: a path is a path, whatever it looks like and whatever is inside.
+    return _av().open(
+        f"file:{path}",
+        format=demuxer,
+        options={"protocol_whitelist": "file"},
+        metadata_errors="replace",
+    )
+
+
+def _track(path: Path, container: Any) -> Any:
+    if not container.streams.audio:
+        raise AudioFault(
+            "no-audio", f"{path} has no audio track", "name the file that holds the sound"
+        )
+    track = container.streams.audio[0]
+    if track.codec_context is None:
+        raise AudioFault(
+            "undecodable", f"{path} is no audio that can be read: its codec isn't known", CONVERT
+        )
+    return track
+
+
+def _origin(container: Any) -> float:
+    # A player's time 0: where the first of all tracks begins.
+    start = container.start_time
+    return float(start / _av().time_base) if start is not None and start > 0 else 0.0
+
+
+def _said(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+def _av() -> Any:
+    import av
+
+    av.logging.set_level(av.logging.PANIC)
+    return av

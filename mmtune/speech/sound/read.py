@@ -1,0 +1,294 @@
+"""Reading audio files: judged by their headers first, decoded in blocks, never more than claimed.
+
+libsndfile decodes what it can (`audio_sndfile`), FFmpeg the rest (`audio_av`). Everybody who wants
+the sound of a row calls `read_row`: it knows of spans and of channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.data.rows import Row
+from mmtune.speech.sound import pyav as audio_av
+from mmtune.speech.sound import sndfile as audio_sndfile
+from mmtune.speech.sound.channels import Channels, measure
+from mmtune.speech.sound.info import (
+    CONVERT,
+    MAX_CHANNELS,
+    MAX_RATE,
+    SAMPLE_RATE,
+    AudioFault,
+    AudioInfo,
+    require_file,
+)
+from mmtune.system.hashing import hash_file, hash_json
+
+__all__ = [
+    "CONVERT",
+    "MAX_CHANNELS",
+    "MAX_RATE",
+    "SAMPLE_RATE",
+    "AudioFault",
+    "AudioInfo",
+    "Channel",
+    "Span",
+    "choose_channel",
+    "content_of",
+    "decode",
+    "locate",
+    "probe",
+    "read_audio",
+    "read_channels",
+    "read_row",
+    "require_file",
+    "row_seconds",
+    "span_of",
+]
+
+Channel = int | Literal["mix"]
+MAX_SECONDS = 4 * 3600.0
+ROUNDED = 0.1  # seconds by which a span may end after its file: times are rounded
+
+
+@dataclass(frozen=True)
+class Span:
+    """A part of a file: seconds from its beginning (None: to its end), and a channel from 0."""
+
+    start: float = 0.0
+    end: float | None = None
+    channel: Channel | None = None
+
+
+def read_audio(
+    path: Path,
+    *,
+    start: float = 0.0,
+    end: float | None = None,
+    channel: Channel | None = None,
+    max_seconds: float = MAX_SECONDS,
+) -> NDArray[np.float32]:
+    """The samples of a file, or of a span of it, as Whisper wants them.
+
+    Args:
+        path: WAV, AIFF, FLAC, Ogg, Opus, MP3; M4A, MP4, WebM, AAC, AMR, WMA and others by FFmpeg.
+        start: seconds.
+        end: seconds; None is the end of the file.
+        channel: from 0, or "mix" for the mean of all. None: what the file has, if its channels
+            are copies of one, one source in stereo, or silent but for one.
+        max_seconds: refuse longer spans (and files that turn out longer than they claim).
+
+    Returns:
+        [samples] float32, mono, 16 kHz, nominally in [-1, 1].
+
+    Raises:
+        AudioFault: missing, undecodable, truncated, not finite or too large; no such span or
+            channel; channels that differ, and none is named. It names the file.
+    """
+    info, first, last = _locate(path, Span(start, end, channel), max_seconds)
+    chosen = channel
+    if info.channels > 1 and channel is None:
+        chosen = choose_channel(path, measure(decode(path, info, first, last), info.rate), info)
+    blocks = [_mono(block, chosen) for block in decode(path, info, first, last)]
+    mono = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return _resample(mono, info.rate)
+
+
+def read_channels(
+    path: Path, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
+) -> NDArray[np.float32]:
+    """Each channel of a file, or of a span of it, by itself.
+
+    Returns:
+        [channels, samples] float32, 16 kHz.
+
+    Raises:
+        AudioFault: as `read_audio`, but for channels.
+    """
+    info, first, last = _locate(path, Span(start, end), max_seconds)
+    blocks = list(decode(path, info, first, last))
+    joined = np.concatenate(blocks) if blocks else np.zeros((0, info.channels), np.float32)
+    return np.ascontiguousarray(_resample(joined, info.rate).T)
+
+
+def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
+    """The sound of a speech row: [samples] float32, mono, 16 kHz. Honours its span and channel.
+
+    Raises:
+        AudioFault: as `read_audio`.
+    """
+    span = span_of(row)
+    return read_audio(
+        row.path, start=span.start, end=span.end, channel=span.channel, max_seconds=max_seconds
+    )
+
+
+def row_seconds(row: Row) -> float:
+    """The length of a row's span in seconds, by its file's header.
+
+    Raises:
+        AudioFault: the file can't be read, or has no such span.
+    """
+    span, path = span_of(row), row.path
+    info = _probed(path, path.stat().st_mtime_ns if path.exists() else 0)
+    first, last = locate(path, info, span)
+    return (last - first) / info.rate
+
+
+def span_of(row: Row) -> Span:
+    """What of its file a row is."""
+    return Span(
+        getattr(row, "start", None) or 0.0,
+        getattr(row, "end", None),
+        getattr(row, "channel", None),
+    )
+
+
+def content_of(row: Row) -> str:
+    """Hash of what a row's sound depends on: the file's bytes, and the span and channel if named.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    status = row.path.stat()
+    whole = _hashed(row.path, status.st_mtime_ns, status.st_size)
+    span = span_of(row)
+    if span == Span():
+        return whole
+    return hash_json({"file": whole, "span": [span.start, span.end, span.channel]})
+
+
+def choose_channel(path: Path, found: Channels, info: AudioInfo) -> Channel:
+    """What to read of a file with several channels where its row doesn't say it.
+
+    Raises:
+        AudioFault: they are different recordings.
+    """
+    if found.wanted is None:
+        raise AudioFault(
+            "channels",
+            f"{path} has {info.channels} channels that are not the same "
+            f"(correlation {found.correlation:.2f}): the sides of a call?",
+            "say whose words are written: "
+            + " or ".join(f'"channel": {i}' for i in range(info.channels))
+            + ' (a row each), or "channel": "mix" for all of them together',
+        )
+    return found.wanted
+
+
+def probe(path: Path) -> AudioInfo:
+    """Read and judge a file's header without decoding it.
+
+    Raises:
+        AudioFault: missing, not a file, empty, undecodable, without audio, truncated or a size
+            bomb.
+    """
+    require_file(path)
+    info = audio_sndfile.probe(path)
+    if info is not None:
+        return info
+    try:
+        demuxer = audio_av.demuxer_of(path)
+    except OSError:
+        demuxer = ""
+    if not demuxer:
+        raise AudioFault("undecodable", f"{path} is no audio that can be read", CONVERT)
+    audio_sndfile.require_whole(path)
+    return audio_av.probe(path, demuxer)
+
+
+def decode(
+    path: Path, info: AudioInfo, first: int = 0, last: int | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """Decode a probed file block by block, holding one block at a time.
+
+    Args:
+        path: the file.
+        info: from `probe`.
+        first: the first frame wanted.
+        last: the frame after the last one wanted; None is the end.
+
+    Yields:
+        [frames, channels] float32, at the file's own rate.
+
+    Raises:
+        AudioFault: fewer or more frames than `info` claims, damaged data, NaN or Inf samples.
+    """
+    last = info.frames if last is None else last
+    if first < last or last == info.frames:
+        decoder = audio_av.decode if info.demuxer else audio_sndfile.decode
+        yield from decoder(path, info, first, last)
+
+
+def locate(path: Path, info: AudioInfo, span: Span) -> tuple[int, int]:
+    """A span of a probed file in frames, cut to the file's end where rounding has put it after it.
+
+    Raises:
+        AudioFault: it begins or ends after the file does, or the file has no such channel.
+    """
+    if isinstance(span.channel, int) and not 0 <= span.channel < info.channels:
+        raise AudioFault(
+            "no-channel",
+            f"{path} has {info.channels} channel{'s' if info.channels > 1 else ''}, and none of "
+            f"the number {span.channel}",
+            f"count from 0: at most {info.channels - 1}; or leave out 'channel'",
+        )
+    first = round(span.start * info.rate)
+    last = info.frames if span.end is None else round(span.end * info.rate)
+    asked = f"{span.start:g} s to {'its end' if span.end is None else f'{span.end:g} s'}"
+    if span.start < 0 or (span.end is not None and last <= first):
+        raise AudioFault("no-span", f"{path}: {asked} is no span", "end must be greater than start")
+    if (first and first >= info.frames) or last > info.frames + ROUNDED * info.rate:
+        raise AudioFault(
+            "no-span",
+            f"{path} is {info.seconds:.2f} s long, but {asked} is asked for",
+            "correct start and end, or look whether it is the right file",
+        )
+    return first, min(last, info.frames)
+
+
+def _locate(path: Path, span: Span, max_seconds: float) -> tuple[AudioInfo, int, int]:
+    info = probe(path)
+    first, last = locate(path, info, span)
+    seconds = (last - first) / info.rate
+    if seconds > max_seconds:
+        part = "" if (first, last) == (0, info.frames) else f", from {span.start:g} s,"
+        raise AudioFault(
+            "too-long",
+            f"{path}{part} is {seconds:.1f} s long; the limit here is {max_seconds:.0f} s",
+            "cut it into shorter files, or name start and end",
+        )
+    return info, first, last
+
+
+def _mono(block: NDArray[np.float32], channel: Channel | None) -> NDArray[np.float32]:
+    if isinstance(channel, int):
+        return np.ascontiguousarray(block[:, channel])
+    mono: NDArray[np.float32] = block.mean(axis=1)
+    return mono
+
+
+def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    if rate == SAMPLE_RATE or not len(samples):
+        return samples
+    import soxr
+
+    resampled: NDArray[np.float32] = soxr.resample(samples, rate, SAMPLE_RATE)
+    return resampled
+
+
+@lru_cache(maxsize=65_536)
+def _probed(path: Path, _modified: int) -> AudioInfo:
+    return probe(path)
+
+
+@lru_cache(maxsize=4096)
+def _hashed(path: Path, _modified: int, _size: int) -> str:
+    # A call of an hour may have a hundred rows.
+    return hash_file(path)

@@ -1,0 +1,159 @@
+"""A row of a speech manifest."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mmtune.data.rows import Row
+from mmtune.speech.sound.info import MAX_CHANNELS
+
+SOURCE = "recording"  # in `group`: the recording that an imported piece was cut from
+
+# Keys that corpora commonly carry to describe a recording. They are facts to slice results by,
+# not settings, so they may stand in the row itself and are kept in `group`.
+# A `channel` that is a number or "mix" isn't one of them: it says what of the file is meant.
+DESCRIPTIVE = ("accent", "age", "channel", "device", "dialect", "domain", "gender", "noise")
+
+
+class Segment(BaseModel):
+    """A stretch of a row: when it is said, in seconds from the row's beginning, and its words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    end: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    text: str
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end < self.start:
+            raise ValueError(f"end = {self.end:g} is before start = {self.start:g}")
+        return self
+
+
+class SpeechRow(Row):
+    """One utterance with its transcript.
+
+    Attributes:
+        audio: path of the recording.
+        text: what is said; empty only if `nonspeech`.
+        start: where the utterance begins, in seconds within the file.
+        end: where it ends; None: with the file. At most 30 s after `start`.
+        channel: which of the file's channels, from 0, or "mix" for the mean of them all; None:
+            the only one there is.
+        nonspeech: nothing is said: noise, music, silence.
+        speaker: who says it; a speaker's rows stay in one split.
+        language: Whisper's code ("en"); None leaves it to the run.
+        task: "translate" where the text is English for speech of another language; multilingual
+            bases only.
+        prompt: text that Whisper is given before the utterance.
+        terms: the terms spoken in it, for term recall.
+        segments: its text in pieces with their times, where those are known.
+        duration_s: length of the utterance in seconds as the corpus states it; `check` measures
+            it itself.
+    """
+
+    media: ClassVar[str] = "audio"
+
+    audio: Annotated[str, Field(min_length=1)]
+    text: Annotated[str, Field(max_length=20_000)]
+    start: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    end: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    channel: Annotated[int, Field(ge=0, lt=MAX_CHANNELS, strict=True)] | Literal["mix"] | None = (
+        None
+    )
+    nonspeech: Annotated[bool, Field(strict=True)] = False
+    speaker: Annotated[str, Field(min_length=1)] | None = None
+    language: Annotated[str, Field(min_length=1)] | None = None
+    task: Literal["transcribe", "translate"] = "transcribe"
+    prompt: str | None = None
+    terms: tuple[str, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    duration_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_descriptions(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = _which(values)
+        found = {
+            key: str(values[key])
+            for key in DESCRIPTIVE
+            if key in values
+            and isinstance(values[key], str | int | float)
+            and (key != "channel" or _describes(values[key]))
+        }
+        group = values.get("group", {})
+        if not isinstance(group, dict):
+            return values
+        rest = {
+            key: value
+            for key, value in values.items()
+            if key not in found and not (key in DESCRIPTIVE and value is None)
+        }
+        return {**rest, "group": {**found, **group}} if found else rest
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"end = {self.end:g} must be greater than start = {self.start:g}")
+        if self.nonspeech and self.text:
+            raise ValueError(f"nonspeech rows have no words, but text = {self.text[:40]!r}")
+        if self.segments and " ".join(s.text for s in self.segments) != self.text:
+            raise ValueError("the segments' texts, joined by spaces, must be the text")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The transcript."""
+        return self.text
+
+    @property
+    def leakage_keys(self) -> tuple[str, ...]:
+        """The speaker, the recording that it is cut from, and the sentence.
+
+        The sentence is without case, punctuation and spacing. A recording that is one row only
+        connects nothing.
+        """
+        keys = []
+        if self.speaker is not None:
+            keys.append(f"speaker {self.speaker}")
+        if (whole := self.group.get(SOURCE)) is not None:
+            keys.append(f"recording {whole}")
+        elif self.start or self.end is not None or self.channel is not None:
+            keys.append(f"recording {self.audio}")
+        if sentence := plain_words(self.text):
+            keys.append(f"sentence {sentence}")
+        return tuple(keys)
+
+
+def _describes(channel: Any) -> bool:
+    return isinstance(channel, str) and channel != "mix"
+
+
+def _which(values: dict[str, Any]) -> dict[str, Any]:
+    # Tables and forms give numbers as words.
+    channel = values.get("channel")
+    if isinstance(channel, str):
+        word = channel.strip()
+        if word.isascii() and word.isdigit() and len(word) < 4:
+            return {**values, "channel": int(word)}
+        if word.casefold() in ("mix", "mixed", "both", "all"):
+            return {**values, "channel": "mix"}
+    return values
+
+
+def plain_words(text: str) -> str:
+    """`text` for comparison only: NFKC, case folded, words of letters, marks and digits.
+
+    Combining marks are kept: without them Indic scripts lose their vowels and different sentences
+    become equal.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
+    return re.sub(r"\s+", " ", kept).strip()

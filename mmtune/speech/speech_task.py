@@ -1,0 +1,270 @@
+"""Whisper above the cut as the loop sees it: stored encoder states in, per-row losses out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtune.config import LoraOptions
+from mmtune.data.rows import Row
+from mmtune.metrics.text.wer import WordErrors
+from mmtune.predict import Prediction
+from mmtune.prefix.cache import PrefixCache
+from mmtune.prefix.features import Features
+from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
+from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions, decode
+from mmtune.speech.whisper.decoder_lora import attach
+from mmtune.speech.whisper.encoder import cut_of, finish
+from mmtune.speech.whisper.forward import decode_all
+from mmtune.speech.whisper.labels import Labels, make_labels, pad_labels
+from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
+from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
+from mmtune.system.memory import Doing
+from mmtune.train.randomness import Draw
+from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Stage, Tensors
+
+VALIDATION_BATCH = 32  # rows decoded together
+MOST_OTHERS = 20  # terms in a prompt that nobody speaks
+LISTED = 0.8  # of the prompts with terms hold those that are spoken
+SLACK = 8  # in validation a row is given twice its reference's ids, and so many more
+
+
+class SpeechModule(nn.Module):
+    """The trainable path: upper encoder, decoder (the adapter in their layers), projection, loss.
+
+    Args:
+        whisper: a `WhisperForConditionalGeneration`.
+        cut: layers of its encoder that stored states have behind them; None: all.
+    """
+
+    def __init__(self, whisper: Any, cut: int | None = None) -> None:
+        super().__init__()
+        self.cut = cut
+        if cut is not None:
+            self.encoder = whisper.model.encoder
+        self.decoder = whisper.model.decoder
+        self.project = whisper.proj_out
+
+    def forward(self, batch: Batch) -> Loss:
+        """Summed loss of each row's text and end token; units are those tokens.
+
+        Args:
+            batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length]; where the
+                base is to be kept, also likely and probabilities [rows, length, LIKELY], its own
+                prediction, and keep [rows, length], the share of that in the target.
+        """
+        heard = batch["hidden"]
+        if self.cut is not None:
+            heard = finish(self.encoder, heard, self.cut)
+        hidden = decode_all(self.decoder, batch["inputs"], heard)
+        mask: Tensor = batch["mask"]
+        kept = keep = None
+        if "keep" in batch:
+            kept, keep = (batch["likely"][mask], batch["probabilities"][mask]), batch["keep"][mask]
+        losses = frozen_cross_entropy(
+            hidden[mask], self.project.weight, batch["targets"][mask], kept, keep
+        )
+        grid = torch.zeros(mask.shape, dtype=losses.dtype, device=losses.device)
+        grid = grid.masked_scatter(mask, losses)
+        return Loss(total=grid.sum(dim=-1), units=mask.sum(dim=-1).to(losses.dtype))
+
+
+class SpeechTask:
+    """LoRA on the decoder, and on upper layers of the encoder, on cached states from below.
+
+    Args:
+        base: loaded; its layers get the adapter.
+        lora: the adapter.
+        options: language, windows, adapted encoder layers.
+        cache: of encoder states; None computes them again each time.
+        seed: of the adapter's initial weights.
+        recompute: `train.gradient_checkpointing`.
+    """
+
+    monitor = Monitor("wer", higher_is_better=False)
+
+    def __init__(
+        self,
+        base: WhisperBase,
+        lora: LoraOptions,
+        options: SpeechOptions,
+        cache: PrefixCache | None,
+        seed: int = 0,
+        recompute: bool = False,
+    ) -> None:
+        self.base, self.options = base, options
+        if recompute:
+            base.model.activation_checkpointing_enable({"use_reentrant": False})
+        cut = cut_of(base.model.model.encoder, options.encoder_layers)
+        self.stage = AudioStage(base, options.windows, cut, options.views)
+        stages: dict[str, Stage] = {NAME: self.stage}
+        self.features = Features(stages, cache)
+        self.base_hash = base.fingerprint
+        self.model = attach(base, lora, seed, cut)
+        self.module: nn.Module = SpeechModule(base.model, cut)
+        self.kept = KeptStage(self.stage, self.features, self.model, self._bare)
+        stages[KEPT] = self.kept
+        listed = () if options.terms is None else read_terms(find_terms(options.terms))
+        self.terms = tuple(sorted(term.text for term in listed if term.seen))
+        self.find_terms = TermFinder(term.text for term in listed)
+        self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
+
+    def labels(
+        self, row: Row, prompt: str | None = None, speed: float = 1.0, timed: bool | None = None
+    ) -> Labels:
+        """The row's ids, made once.
+
+        Args:
+            prompt: given before the text; the row's own is not looked at.
+            speed: of the view that is heard, which moves the times.
+            timed: whether the text is written with times; None: as the row is trained.
+        """
+        timed = self._timed(row) if timed is None else timed
+        key = row.id, prompt, speed, timed
+        found = self._labels.get(key)
+        if found is None:
+            spans = self.find_terms(row.reference, getattr(row, "terms", ()))
+            asked = row.model_copy(update={"prompt": prompt})
+            times = spoken_times(row, speed) if timed else ()
+            # Where some rows teach that nobody speaks, the others teach that somebody does.
+            start = self.options.mix.nonspeech > 0
+            found = make_labels(self.base, asked, self.options.language, spans, times, start)
+            self._labels[key] = found
+        return found
+
+    def _bare(self, row: Row) -> Labels:
+        return self.labels(row)
+
+    def _timed(self, row: Row) -> bool:
+        # By the row and not by the draw: the base's prediction is stored for one form of the text.
+        return Draw(0, 0, row.id).uniform("timestamps") < self.options.timestamps
+
+    def variants(self, row: Row) -> Iterable[Part]:
+        """The row's views. A text that is too long is found here, before the first step."""
+        self.labels(row)
+        views = [self.stage.part(row, view) for view in range(self.options.views)]
+        return [*views, self.kept.part(row)] if self.options.keep_base else views
+
+    def bucket(self, row: Row) -> str:
+        """The row's window."""
+        return f"{self.stage.window(row)}s"
+
+    def choose(self, row: Row, draw: Draw) -> Example:
+        """One of the row's views, and what is given before its text."""
+        audio = self.stage.part(row, draw.integer("view", self.options.views))
+        parts = (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
+        choices = {"prompt": self._prompt(row, draw), "speed": self.stage.speed(audio)}
+        return Example(row, parts, choices)
+
+    def _prompt(self, row: Row, draw: Draw) -> str | None:
+        """A list of terms, the text before the row, or nothing."""
+        if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
+            spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference)]
+            others = 1 + draw.integer("others", MOST_OTHERS)
+            order = sorted(self.terms, key=lambda term: draw.key(f"term {term}"))
+            # Sometimes what is spoken isn't listed, so that the list is a hint and no more.
+            listed = spoken * (draw.uniform("listed") < LISTED) + order[:others]
+            listed = list(dict.fromkeys(listed))
+            return ", ".join(sorted(listed, key=lambda term: draw.key(f"place {term}")))
+        given: str | None = getattr(row, "prompt", None)
+        return given if given and draw.uniform("prompt") < self.options.prompts else None
+
+    def collate(
+        self,
+        examples: Sequence[Example],
+        tensors: Sequence[Mapping[str, Tensors]],
+        draws: Sequence[Draw],
+    ) -> Batch:
+        """Stack encoder outputs of one window; pad labels to the longest row."""
+        labels = [self.labels(example.row, **example.choices) for example in examples]
+        inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
+        hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
+        batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
+        if self.options.keep_base:
+            rows, length = inputs.shape
+            batch["likely"] = torch.zeros(rows, length, LIKELY, dtype=torch.int32)
+            batch["probabilities"] = torch.zeros(rows, length, LIKELY)
+            batch["keep"] = mask * self.options.keep_base
+            for i, each in enumerate(labels):
+                place = slice(each.given - 1, each.given - 1 + each.spoken)
+                batch["likely"][i, place] = tensors[i][KEPT]["ids"]
+                batch["probabilities"][i, place] = tensors[i][KEPT]["probabilities"]
+                if each.start is not None:
+                    batch["keep"][i, each.start[0]] = 0.0
+                # Terms are to be learned; and of another speed the base heard other times.
+                moved = each.times if examples[i].choices["speed"] != 1.0 else ()
+                batch["keep"][i, [at - 1 for at in (*each.terms, *moved)]] = 0.0
+                if each.silent:  # the base may hear words in it
+                    batch["keep"][i] = 0.0
+        return batch
+
+    def param_groups(self) -> list[ParamGroup]:
+        """The adapter's weights."""
+        return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
+
+    @torch.no_grad()
+    def validate(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Corpus WER of free-running greedy decoding, cut at twice the reference's length; and the
+        loss for each token."""
+        metric = WordErrors(self.options.language)
+        stats: dict[str, Any] = {}
+        loss = units = 0.0
+        for batch in self._batches(rows):
+            found = self.features.get([self.stage.part(row) for row in batch])
+            hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
+            prompts = [getattr(row, "prompt", None) for row in batch]
+            labels = [self.labels(r, p, timed=False) for r, p in zip(batch, prompts, strict=True)]
+            prefixes = [each.ids[: each.given] for each in labels]
+            # An untuned base repeats itself on trimmed windows: to follow that would take most of
+            # the time, and one row's 200 words would drown the others.
+            most = tuple(min(SPOKEN, 2 * each.spoken + SLACK) for each in labels)
+            options = DecodeOptions(max_new_tokens=most)
+            spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
+            for row, ids in zip(batch, spoken, strict=True):
+                text = self.base.text_of(ids)
+                stats[row.id] = metric.observe(row, Prediction(row.id, text))
+            inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
+            device = self.stage.device
+            result = self.module(
+                {
+                    "hidden": hidden,
+                    "inputs": inputs.to(device),
+                    "targets": targets.to(device),
+                    "mask": mask.to(device),
+                }
+            )
+            loss, units = loss + float(result.total.sum()), units + float(result.units.sum())
+        wer = metric.reduce(list(stats.values()))
+        return {
+            "wer": float("nan") if wer is None else wer,
+            "loss": loss / units if units else float("nan"),
+        }
+
+    def _batches(self, rows: Sequence[Row]) -> Iterable[list[Row]]:
+        # Clips of like length end together, so few finished rows are dragged along.
+        groups: dict[int, list[Row]] = {}
+        for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
+            groups.setdefault(self.stage.window(row), []).append(row)
+        for group in groups.values():
+            for start in range(0, len(group), VALIDATION_BATCH):
+                yield group[start : start + VALIDATION_BATCH]
+
+    def lighter(self, doing: Doing) -> list[str]:
+        """Windows as long as the clips, and less of the encoder."""
+        found = []
+        if self.options.windows != "trimmed":
+            found.append(f"--windows trimmed (now {self.options.windows}; as long as the clips)")
+        if doing == "training" and self.options.encoder_layers:
+            found.append(f"--encoder_layers 0 (now {self.options.encoder_layers}; decoder alone)")
+        return [*found, "--base of a smaller size"]
+
+    def save(self, folder: Path) -> None:
+        """A plain PEFT folder: `PeftModel.from_pretrained(whisper, folder)` loads it."""
+        # Otherwise peft asks the hub whether the vocabulary has grown.
+        self.model.save_pretrained(str(folder), save_embedding_layers=False)

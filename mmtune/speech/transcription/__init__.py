@@ -1,0 +1,1 @@
+"""Recordings of any length to text: voice activity, windows, terms, subtitles."""

@@ -1,0 +1,279 @@
+"""Base and adapters of Whisper, ready to answer: rows to transcripts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from mmtune.adapters.card import FILE as CARD
+from mmtune.adapters.card import adapter_folder, read_card, weights_hash
+from mmtune.data.rows import Row
+from mmtune.errors import ConfigError
+from mmtune.predict import Prediction, Request
+from mmtune.prefix.features import Features
+from mmtune.speech.sound.read import span_of
+from mmtune.speech.speech_options import Windows
+from mmtune.speech.whisper.base import WhisperBase, load_for
+from mmtune.speech.whisper.decode import (
+    AT_ONCE,
+    PACE,
+    SPOKEN,
+    DecodeOptions,
+    Spoken,
+    decode_scored,
+    detect_language,
+    most_ids,
+)
+from mmtune.speech.whisper.decoder_lora import MARKER, adapted_from, load_adapters
+from mmtune.speech.whisper.fallback import is_silence
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import NAME, AudioStage, seconds_of
+from mmtune.speech.whisper.word_times import word_confidences
+from mmtune.system.hashing import hash_json
+
+ADAPTER = "adapter"
+BATCH = 16  # rows decoded together; beams share it
+
+
+class SpeechPredictor:
+    """A base with its adapters (`mmtune.predict.Predictor`).
+
+    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
+    that a call asks for: put the requests for base and adapter into one `predict`.
+
+    Args:
+        base: what `load_base` takes, or a loaded base that nothing else adapts.
+        adapters: folders by name, loaded strictly.
+        features: where encoder outputs come from; None computes them, on `windows`.
+        windows: "padded" is what Whisper was trained on.
+        options: how to search; a row gets at most as many ids as `most_ids` gives its length.
+        language: of rows that name none; None: what an adapter was trained with, or else heard.
+    """
+
+    def __init__(
+        self,
+        base: str | WhisperBase,
+        adapters: Mapping[str, Path],
+        features: Features | None = None,
+        *,
+        windows: Windows = "padded",
+        options: DecodeOptions | None = None,
+        language: str | None = None,
+    ) -> None:
+        self.base = load_for(base) if isinstance(base, str) else base
+        found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
+        cut = min((layer for layer in found if layer is not None), default=None)
+        self.features = features or Features({NAME: AudioStage(self.base, windows, cut)}, None)
+        stage = self.features.stages[NAME]
+        if not isinstance(stage, AudioStage):
+            raise TypeError(f"the stage {NAME!r} is a {type(stage).__name__}, not an AudioStage")
+        if cut is not None and (stage.cut is None or stage.cut > cut):
+            raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
+        self.stage = stage
+        self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
+        self.adapters = load_adapters(self.base, adapters)
+        self.language = language or _trained_language(adapters)
+        self.weights = {n: weights_hash(adapter_folder(p, MARKER)) for n, p in adapters.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that a transcript depends on besides its request."""
+        return hash_json(
+            {
+                "base": self.base.fingerprint,
+                "dtype": str(self.base.model.dtype),
+                "stage": self.stage.fingerprint,
+                "adapters": self.weights,
+                "options": vars(self.options),
+                "pace": (PACE, AT_ONCE),
+                "language": self.language,
+            }
+        )
+
+    def with_options(self, options: DecodeOptions) -> SpeechPredictor:
+        """The same models with another search."""
+        other = copy.copy(self)
+        other.options = options
+        return other
+
+    def with_windows(self, windows: Windows) -> SpeechPredictor:
+        """The same models on other windows."""
+        other = copy.copy(self)
+        other.stage = AudioStage(self.base, windows, self.stage.cut)
+        other.features = Features({NAME: other.stage}, None)
+        return other
+
+    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
+        """Transcripts, in order.
+
+        `details` has the window in seconds, the language, the words as they are written, each with
+        the model's confidence ("words"; see `word_confidences`), what `Spoken` says of the whole,
+        and of multilingual bases the language that the model hears, whatever it was told ("heard").
+
+        Raises:
+            AdapterError: a request names an adapter that isn't loaded.
+            DataError: a clip can't be read, or is longer than 30 s.
+        """
+        results: dict[int, Prediction] = {}
+        for members in self.batches(requests):
+            rows = self._rows(requests[i].row for i in members)
+            started = perf_counter()
+            hidden, languages = self._hear(rows)
+            encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
+            groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
+            for i in members:
+                groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
+            places = {_key(row): place for place, row in enumerate(rows)}
+            window = self.stage.window(rows[0])
+            for weights, group in groups.items():
+                at = [places[_key(requests[i].row)] for i in group]
+                prefixes = [self._prefix(rows[place], languages[place]) for place in at]
+                most = [self._most(rows[place]) for place in at]
+                started = perf_counter()
+                spoken = self._speak(hidden[at], prefixes, most, dict(weights))
+                seconds = encoded + (perf_counter() - started) / len(group)
+                for i, place, each in zip(group, at, spoken, strict=True):
+                    language = languages[place]
+                    details = {
+                        "window": window,
+                        "language": language,
+                        "words": word_confidences(self.base, each, language),
+                        "log_probability": round(each.log_probability, 4),
+                        "no_speech": round(each.no_speech, 4),
+                        "no_words": round(each.no_words, 4),
+                    }
+                    if each.language is not None:
+                        details["heard"] = each.language
+                    text = self.base.text_of(each.ids)
+                    results[i] = Prediction(requests[i].row.id, text, details, seconds)
+        return [results[i] for i in range(len(requests))]
+
+    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
+        """`BATCH` rows of one window and of like length, each with all that asks for it."""
+        size = max(1, BATCH // self.options.beams)
+        asked: dict[tuple[str, ...], list[int]] = {}
+        for i, request in enumerate(requests):
+            asked.setdefault(_key(request.row), []).append(i)
+        windows: dict[int, list[Row]] = {}
+        for row in self._rows(request.row for request in requests):
+            windows.setdefault(self.stage.window(row), []).append(row)
+        return [
+            sorted(i for row in rows[start : start + size] for i in asked[_key(row)])
+            for rows in windows.values()
+            for start in range(0, len(rows), size)
+        ]
+
+    @staticmethod
+    def _rows(rows: Iterable[Row]) -> list[Row]:
+        """Each row once, the shortest first: those of a batch are of like length."""
+        distinct = {_key(row): row for row in rows}
+        return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
+
+    def _speak(
+        self,
+        hidden: Tensor,
+        prefixes: Sequence[Sequence[int]],
+        most: Sequence[int],
+        weights: Mapping[str, float],
+    ) -> list[Spoken]:
+        """What the stage's states [rows, frames, width] of one window say; silence has no ids."""
+        options = replace(self.options, max_new_tokens=tuple(most))
+        with self.adapters.on(weights):
+            heard = self.stage.finish(hidden)
+            spoken = decode_scored(self.base.model, heard, prefixes, options)
+        return [replace(each, ids=[], tokens=()) if is_silence(each) else each for each in spoken]
+
+    def _most(self, row: Row) -> int:
+        most = self.options.max_new_tokens
+        return most_ids(seconds_of(row), most if isinstance(most, int) else SPOKEN)
+
+    def _prefix(self, row: Row, language: str | None) -> list[int]:
+        return prefix_ids(
+            self.base,
+            language,
+            getattr(row, "prompt", None),
+            task=getattr(row, "task", "transcribe"),
+            timestamps=self.options.timestamps,
+        )
+
+    def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
+        """The language of each row: named, the run's, or heard by the base."""
+        if not self.base.multilingual:
+            return [None] * len(named)
+        found = [name or self.language for name in named]
+        open_rows = [i for i, name in enumerate(found) if name is None]
+        if open_rows:
+            with self.adapters.on({}):
+                heard = detect_language(self.base.model, self.stage.finish(hidden[open_rows]))
+            for i, language in zip(open_rows, heard, strict=True):
+                found[i] = language
+        return found
+
+    def _hear(self, rows: Sequence[Row]) -> tuple[Tensor, list[str | None]]:
+        found = self.features.get([self.stage.part(row) for row in rows])
+        hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
+        return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    # All that a transcript depends on: one recording may be asked for with several prompts.
+    names = ("language", "prompt", "task")
+    speech = (*(getattr(row, name, None) for name in names), span_of(row))
+    return (row.id, str(row.path), *map(repr, speech))
+
+
+def _trained_language(adapters: Mapping[str, Path]) -> str | None:
+    for path in adapters.values():
+        folder = adapter_folder(path, MARKER)
+        if (folder / CARD).exists():
+            language = (read_card(folder).settings.get("task") or {}).get("language")
+            return str(language) if language else None
+    return None
+
+
+def open_predictor(
+    base: str | None = None,
+    adapter: Path | str | Mapping[str, Path] | None = None,
+    *,
+    language: str | None = None,
+    beams: int = 1,
+) -> SpeechPredictor:
+    """A model to transcribe files with; a single adapter is called `ADAPTER`.
+
+    Args:
+        base: as for `load_base`; None: the one that the adapter was trained on.
+        adapter: a run's folder or its adapter/ folder, or several by name; None: the base alone.
+        language: of the recordings; None: as the adapter was trained, or else heard.
+
+    Raises:
+        MmtuneError: base or adapter can't be used; it says why.
+    """
+    if isinstance(adapter, Mapping):
+        folders = dict(adapter)
+    else:
+        folders = {ADAPTER: Path(adapter)} if adapter is not None else {}
+    return SpeechPredictor(
+        _base_name(base, next(iter(folders.values()), None)),
+        folders,
+        options=DecodeOptions(beams=beams, max_new_tokens=SPOKEN),
+        language=language,
+    )
+
+
+def _base_name(base: str | None, adapter: Path | None) -> str:
+    if base is not None:
+        return base
+    if adapter is not None:
+        folder = adapter_folder(adapter, MARKER)
+        if (folder / CARD).exists():
+            return read_card(folder).base
+    raise ConfigError(
+        "no base model is named, and no adapter's card names one",
+        "give --base, for example starter:whisper-base",
+    )

@@ -1,0 +1,232 @@
+"""Which of up to 100,000 terms a first pass's text may have meant: by sound and by spelling.
+
+Every 1 to 4 neighbouring words of the text, written together, are looked up among the terms by the
+pieces that they share (letters, and sounds by Metaphone); the nearest are then compared by edit
+distance. Words that Whisper got wrong often fall apart ("a pix a ban"), or sound alike and share
+few letters.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.errors import ConfigError
+from mmtune.speech.whisper.base import WhisperBase
+
+MOST = 100_000  # terms
+WORDS = 4  # of a text that may stand for one term
+NEAREST = 64  # terms by shared pieces for each group of words, compared by edit distance
+LEAST = 0.45  # likeness of what is worth a place in a prompt
+CHANCE = 0.35  # likeness of two words that have nothing to do with each other
+LONG = 12  # letters, beyond which length proves nothing more
+SHORT = 3  # letters; what is shorter is like everything
+ROOM = 223  # ids of a prompt, as in openai/whisper's decoding.py
+LIMIT = 60  # terms that may fit in there
+
+# Metaphone's consonants that are heard for one another.
+ALIKE = str.maketrans({"B": "P", "V": "F", "D": "T", "0": "T", "G": "K", "Z": "S", "J": "X"})
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A list's terms, and how those sound whose spelling doesn't tell."""
+
+    terms: tuple[str, ...]
+    spoken: Mapping[str, str]
+
+
+def read_list(path: Path) -> Listed:
+    """A term list for transcription: one a line, `TERM = sounds like`, comments begin with #.
+
+    Sections are passed over: here a term is a term.
+
+    Raises:
+        ConfigError: missing, not UTF-8, empty, or more than 100,000 terms.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"can't read {path}: {error}", "name a text file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
+    spoken: dict[str, str] = {}
+    terms: dict[str, None] = {}
+    for line in lines:
+        left, _, sound = (part.strip() for part in line.partition("="))
+        text = left.partition("|")[0].strip()  # what follows are spellings that count as right
+        if text and not text.startswith(("#", "[")):
+            terms[text] = None
+            if sound:
+                spoken[text] = sound
+    if not terms:
+        raise ConfigError(f"{path} holds no term", "write one term a line")
+    if len(terms) > MOST:
+        raise ConfigError(
+            f"{path} holds {len(terms):,} terms; the limit is {MOST:,}", "keep the rare ones"
+        )
+    return Listed(tuple(terms), spoken)
+
+
+class TermIndex:
+    """Terms by sound and spelling.
+
+    Args:
+        terms: as they should be written.
+        spoken: how some of them sound.
+    """
+
+    def __init__(self, terms: Iterable[str], spoken: Mapping[str, str] | None = None) -> None:
+        self.terms = list(dict.fromkeys(terms))
+        entries = [(t, i) for i, t in enumerate(self.terms)]
+        entries += [((spoken or {})[t], i) for i, t in enumerate(self.terms) if t in (spoken or {})]
+        keyed = [(letters(text), i) for text, i in entries]
+        keyed = [(key, i) for key, i in keyed if key]
+        self._letters = [key for key, _ in keyed]
+        self._owner = [i for _, i in keyed]
+        self._sounds = [sound(key) for key in self._letters]
+        self._columns: dict[str, int] = {}
+        count = self._columns.setdefault
+        places: list[int] = []
+        starts = [0]
+        for pair in zip(self._letters, self._sounds, strict=True):
+            places += [count(piece, len(self._columns)) for piece in _pieces(*pair)]
+            starts.append(len(places))
+        columns = np.array(places, dtype=np.int64)
+        counts = np.bincount(columns, minlength=1)
+        # A piece that few terms have says more (inverse document frequency).
+        self._weights = np.log1p(len(self._letters) / np.maximum(counts, 1)).astype(np.float32)
+        self._matrix = self._vectors(columns, starts).T.tocsr()  # pieces x terms
+
+    def _vectors(self, columns: NDArray[np.int64], starts: Sequence[int]) -> Any:
+        """Rows of length 1 in a sparse matrix [rows, pieces]."""
+        from scipy.sparse import csr_array  # type: ignore[import-untyped]
+
+        values = self._weights[columns] if len(columns) else np.zeros(0, np.float32)
+        rows = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        squares: Any = values.astype(np.float64) ** 2
+        norms = np.sqrt(np.bincount(rows, squares, len(starts) - 1))
+        scaled = values / np.maximum(norms, 1e-9)[rows].astype(np.float32)
+        shape = (len(starts) - 1, len(self._weights))
+        return csr_array((scaled, columns, np.array(starts)), shape=shape)
+
+    def _query(self, groups: Sequence[str], sounds: Sequence[str]) -> Any:
+        places: list[int] = []
+        starts = [0]
+        for pair in zip(groups, sounds, strict=True):
+            known = (self._columns.get(piece) for piece in _pieces(*pair))
+            places += [place for place in known if place is not None]
+            starts.append(len(places))
+        return self._vectors(np.array(places, dtype=np.int64), starts)
+
+    def candidates(self, text: str, limit: int = LIMIT) -> list[tuple[str, float]]:
+        """The terms that a text may have meant, the best first.
+
+        Args:
+            text: of a window, as a first pass wrote it.
+            limit: how many at most.
+
+        Returns:
+            (term, score); a score grows with likeness and length, so that a long term that is
+            nearly there comes before a short one that is.
+        """
+        from rapidfuzz.distance import Levenshtein
+
+        groups = list(dict.fromkeys(_groups(text)))
+        if not groups or not self._letters:
+            return []
+        sounds = [sound(each) for each in groups]
+        near = (self._query(groups, sounds) @ self._matrix).tocsr()
+        best: dict[int, float] = {}
+        for row, (own, heard) in enumerate(zip(groups, sounds, strict=True)):
+            start, end = near.indptr[row], near.indptr[row + 1]
+            places, values = near.indices[start:end], near.data[start:end]
+            if len(values) > NEAREST:
+                top = np.argpartition(values, -NEAREST)[-NEAREST:]
+                places = places[top]
+            for place in places.tolist():
+                written, said = self._letters[place], self._sounds[place]
+                spelled = Levenshtein.normalized_similarity(own, written)
+                likeness = spelled
+                if heard and said:
+                    aloud = Levenshtein.normalized_similarity(heard, said)
+                    likeness = (spelled + aloud) / 2
+                if likeness < LEAST:
+                    continue
+                score = (likeness - CHANCE) * min(len(own), len(written), LONG)
+                term = self._owner[place]
+                if score > best.get(term, 0.0):
+                    best[term] = score
+        ranked = sorted(best.items(), key=lambda each: (-each[1], each[0]))[:limit]
+        return [(self.terms[term], score) for term, score in ranked]
+
+
+def letters(text: str) -> str:
+    """Letters and digits in lower case, without accents and spaces."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in plain if c.isalnum())
+
+
+def sound(key: str) -> str:
+    """Metaphone's code of a word, with consonants that are heard for one another made one.
+
+    Empty for scripts that it doesn't know.
+    """
+    from jellyfish import metaphone
+
+    return str(metaphone(key)).translate(ALIKE) if key.isascii() else ""
+
+
+def _pieces(key: str, code: str) -> list[str]:
+    # Spelling by three letters, sound by two consonants; beginning and end count as one.
+    padded, coded = f"^{key}$", f"^{code}$"
+    found = [padded[i : i + 3] for i in range(len(padded) - 2)]
+    if code:
+        found += ["~" + coded[i : i + 2] for i in range(len(coded) - 1)]
+    return found
+
+
+def _groups(text: str) -> Iterable[str]:
+    words = [key for word in re.findall(r"[\w'’]+", text) if (key := letters(word))]
+    for count in range(1, WORDS + 1):
+        for i in range(len(words) - count + 1):
+            key = "".join(words[i : i + count])
+            if len(key) >= SHORT:
+                yield key
+
+
+def prompt_with(
+    base: WhisperBase, candidates: Sequence[tuple[str, float]], prompt: str | None = None
+) -> str | None:
+    """A prompt that holds as many of the best terms as have room in it.
+
+    Args:
+        base: whose tokens are counted.
+        candidates: of `TermIndex`, the best first; here it comes last, next to the speech.
+        prompt: what is to stand before them.
+
+    Returns:
+        None where no term fits.
+    """
+
+    def count(text: str) -> int:
+        return len(base.tokenizer.encode(" " + text, add_special_tokens=False))
+
+    left = ROOM - (count(prompt) if prompt else 0)
+    chosen: list[str] = []
+    for term, _ in candidates:
+        left -= count(term) + 1  # the comma
+        if left < 0:
+            break
+        chosen.append(term)
+    if not chosen:
+        return None
+    listed = ", ".join(reversed(chosen))
+    return f"{prompt.strip()} {listed}" if prompt and prompt.strip() else listed

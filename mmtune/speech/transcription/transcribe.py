@@ -1,0 +1,219 @@
+"""Recordings of any length to text: channels, speech, windows, times, terms."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmtune.data.rows import Row
+from mmtune.errors import ConfigError
+from mmtune.speech.sound.channels import measure
+from mmtune.speech.sound.read import SAMPLE_RATE, Span, read_channels, read_row, span_of
+from mmtune.speech.transcription.predictor import BATCH, SpeechPredictor
+from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
+from mmtune.speech.transcription.transcript import Segment, Transcript, make_transcript, split
+from mmtune.speech.transcription.vad import Window, windows
+from mmtune.speech.whisper.fallback import Heard, agrees, decode_safely, is_silence
+from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.stages import LONGEST
+from mmtune.speech.whisper.word_times import Word, align
+
+MAX_SECONDS = 24 * 3600.0  # of a file
+ChannelChoice = Literal["auto", "split", "mix"]
+
+
+def transcribe(
+    source: Path | str | Row,
+    predictor: SpeechPredictor,
+    *,
+    weights: Mapping[str, float] | None = None,
+    prompt: str | None = None,
+    words: bool = False,
+    channels: ChannelChoice = "auto",
+    names: Sequence[str] = (),
+    terms: TermIndex | None = None,
+) -> Transcript:
+    """The words of a recording of any length.
+
+    Speech is found first, and cut at pauses into windows of at most 30 s; the rest is skipped. A
+    window that repeats itself or is a guess is decoded again (see `fallback`).
+
+    Args:
+        source: an audio file, or a row, whose span, channel, language and prompt count.
+        predictor: from `open_predictor`.
+        weights: of the adapters that act, by name; None: all of them, as trained; none of them is
+            the base, bit by bit.
+        prompt: earlier text, or words to expect.
+        words: give each word's times too; a segment is then a sentence, and not a window.
+        channels: "auto" hears channels apart that differ, as the two sides of a call do; "split"
+            all of them; "mix" their mean.
+        names: of channels that are heard apart; "channel 1", "channel 2" … by default.
+        terms: how they are written where something like them is said: a second pass is given
+            those that a first one's text suggests.
+
+    Raises:
+        DataError: the file can't be read.
+        ConfigError: another number of names than of channels.
+    """
+    row = source if isinstance(source, Row) else None
+    path = source.path if isinstance(source, Row) else Path(source)
+    if row is not None and span_of(row) != Span():
+        tracks = [read_row(row, max_seconds=MAX_SECONDS)]
+    else:
+        tracks = read_tracks(path, channels)
+    labels = _labels(tracks, names, path)
+    speakers: list[str | None] = [*labels] or [None]
+    # Turns of several speakers are put in order by the times of their words.
+    timed = words or len(tracks) > 1
+    found, language = listen(
+        predictor,
+        tracks,
+        language=getattr(row, "language", None),
+        weights=weights,
+        prompt=prompt or getattr(row, "prompt", None),
+        words=timed,
+        terms=terms,
+    )
+    segments = [
+        replace(segment, channel=label, words=segment.words if words else ())
+        for label, each in zip(speakers, found, strict=True)
+        for segment in each
+    ]
+    seconds = len(tracks[0]) / SAMPLE_RATE
+    return make_transcript(segments, language, labels, seconds)
+
+
+def read_tracks(path: Path, channels: ChannelChoice = "auto") -> list[NDArray[np.float32]]:
+    """What of a file is heard apart: [samples] each, mono, 16 kHz; see `transcribe`.
+
+    Raises:
+        DataError: the file can't be read.
+    """
+    samples = read_channels(path, max_seconds=MAX_SECONDS)
+    if len(samples) == 1:
+        return [samples[0]]
+    if channels == "auto":
+        verdict = measure([samples.T], SAMPLE_RATE)
+        if verdict.wanted is not None and verdict.wanted != "mix":
+            return [samples[verdict.wanted]]
+        channels = "split" if verdict.wanted is None else "mix"
+    return list(samples) if channels == "split" else [samples.mean(axis=0)]
+
+
+def _labels(
+    tracks: Sequence[NDArray[np.float32]], names: Sequence[str], path: Path | str
+) -> list[str]:
+    if len(tracks) == 1:
+        return []
+    if names and len(names) != len(tracks):
+        raise ConfigError(
+            f"{path} has {len(tracks)} channels that differ, but {len(names)} names are given",
+            "give one name for each channel: --speakers agent,customer",
+        )
+    return list(names) or [f"channel {i}" for i in range(1, len(tracks) + 1)]
+
+
+def listen(
+    predictor: SpeechPredictor,
+    tracks: Sequence[NDArray[np.float32]],
+    *,
+    language: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    prompt: str | None = None,
+    words: bool = False,
+    terms: TermIndex | None = None,
+) -> tuple[list[list[Segment]], str | None]:
+    """`transcribe` for samples: the segments of each track, and the language.
+
+    Windows of all tracks are decoded together, at most `BATCH` of them: memory doesn't grow with
+    the recording.
+
+    Args:
+        tracks: [samples] each, mono, 16 kHz.
+        language: Whisper's code; None: the predictor's, or what is heard in the first window.
+        weights: of the adapters that act, by name; None: all of them, as trained.
+    """
+    if weights is None:
+        weights = dict.fromkeys(predictor.adapters.inner, 1.0)
+    plan = [(i, window) for i, track in enumerate(tracks) for window in windows(track)]
+    plan.sort(key=lambda each: (each[1].start, each[0]))
+    found: list[list[Segment]] = [[] for _ in tracks]
+    size = max(1, BATCH // predictor.options.beams)
+    if not plan and language is None and predictor.base.multilingual:
+        language = predictor.language  # of silence none is heard
+    for first in range(0, len(plan), size):
+        some = plan[first : first + size]
+        clips = [window.audio(tracks[i]) for i, window in some]
+        hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
+        language = predictor.languages(hidden[:1], [language])[0]
+        with predictor.adapters.on(weights):
+            states = predictor.stage.finish(hidden)
+            heard = _decode(predictor, states, clips, language, prompt, terms)
+            spoken = [() if is_silence(each) else each.ids for each in heard]
+            seconds = [len(clip) / SAMPLE_RATE for clip in clips]
+            languages = [language] * len(some)
+            timed = align(predictor.base, states, spoken, languages, seconds) if words else []
+        for place, ((i, window), each) in enumerate(zip(some, heard, strict=True)):
+            if not spoken[place] or not each.text:
+                continue
+            segment = Segment(
+                window.start,
+                window.end,
+                each.text,
+                log_probability=each.log_probability,
+                no_speech=each.no_speech,
+                temperature=each.temperature,
+            )
+            if words:
+                segment = replace(segment, words=_placed(timed[place], window))
+                found[i] += split(segment)
+            else:
+                found[i].append(segment)
+    return found, language
+
+
+def _placed(words: Sequence[Word], window: Window) -> tuple[Word, ...]:
+    placed: list[Word] = []
+    for word in words:
+        start, end = window.times(word.start, word.end)
+        if placed:  # what the limits of speech moved stays in order
+            start = max(start, placed[-1].end)
+        placed.append(replace(word, start=start, end=max(start, end)))
+    return tuple(placed)
+
+
+def _decode(
+    predictor: SpeechPredictor,
+    states: Tensor,
+    clips: Sequence[NDArray[np.float32]],
+    language: str | None,
+    prompt: str | None,
+    terms: TermIndex | None,
+) -> list[Heard]:
+    base, options = predictor.base, predictor.options
+    contents = [hashlib.sha256(clip.tobytes()).hexdigest() for clip in clips]
+    prefix = prefix_ids(base, language, prompt)
+    heard = decode_safely(base, states, [prefix] * len(clips), options, contents)
+    if terms is None:
+        return heard
+    prompts = [prompt_with(base, terms.candidates(each.text), prompt) for each in heard]
+    again = [i for i, own in enumerate(prompts) if own is not None]
+    if not again:
+        return heard
+    prefixes = [prefix_ids(base, language, prompts[i]) for i in again]
+    # A second pass that goes wrong isn't tried again: the first one's text is there.
+    second = decode_safely(
+        base, states[again], prefixes, options, [contents[i] for i in again], (0.0,)
+    )
+    for i, each in zip(again, second, strict=True):
+        if agrees(heard[i], each):
+            heard[i] = each
+    return heard

@@ -1,0 +1,173 @@
+"""Transcripts, and the files that they are written to: text, JSON, SubRip, WebVTT."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from mmtune.speech.whisper.word_times import Word
+
+PAUSE = 0.6  # seconds between words that end a segment
+ENDS = (".", "?", "!", "。", "？", "！", "…")
+CUE_SECONDS, CUE_LETTERS = 7.0, 84  # of a subtitle: two lines of 42
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a recording.
+
+    Attributes:
+        start, end: seconds from its beginning.
+        text: what is said.
+        channel: who says it, in a recording with a speaker a channel.
+        words: where they were asked for.
+        log_probability: the mean of the window's tokens'; below -1 is a guess.
+        no_speech: the model's probability that the window holds no speech.
+        temperature: above 0 the first attempt failed.
+    """
+
+    start: float
+    end: float
+    text: str
+    channel: str | None = None
+    words: tuple[Word, ...] = ()
+    log_probability: float = 0.0
+    no_speech: float = 0.0
+    temperature: float = 0.0
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was said in a file.
+
+    Attributes:
+        text: all of it; of several channels, a line for each turn.
+        language: Whisper's code; None for English-only bases.
+        segments: in the order of time.
+        channels: names of the channels that were heard apart; none for one.
+        seconds: the recording's length.
+    """
+
+    text: str
+    language: str | None
+    segments: tuple[Segment, ...]
+    channels: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+def make_transcript(
+    segments: Sequence[Segment],
+    language: str | None,
+    channels: Sequence[str] = (),
+    seconds: float = 0.0,
+) -> Transcript:
+    """Put the segments of all channels in order, and their text together."""
+    ordered = sorted((s for s in segments if s.text), key=lambda s: (s.start, s.end))
+    turns: list[tuple[str | None, list[str]]] = []
+    for segment in ordered:
+        if not turns or turns[-1][0] != segment.channel:
+            turns.append((segment.channel, []))
+        turns[-1][1].append(segment.text)
+    joiner = "" if ordered and _unspaced(language) else " "
+    named = bool(channels)
+    lines = [(f"{name}: " if named else "") + joiner.join(texts) for name, texts in turns]
+    text = "\n".join(lines) if named else joiner.join(lines)
+    return Transcript(text, language, tuple(ordered), tuple(channels), seconds)
+
+
+def _unspaced(language: str | None) -> bool:
+    from mmtune.metrics.text.normalize import UNSPACED
+
+    return language in UNSPACED
+
+
+def split(segment: Segment) -> list[Segment]:
+    """A window's words as segments: a new one after each sentence, and after each pause."""
+    groups: list[list[Word]] = []
+    for word in segment.words:
+        last = groups[-1][-1] if groups else None
+        if last is None or word.start - last.end >= PAUSE or last.text.endswith(ENDS):
+            groups.append([])
+        groups[-1].append(word)
+    return [_of_words(segment, words) for words in groups] or [segment]
+
+
+def cues(segments: Sequence[Segment]) -> list[Segment]:
+    """Segments that are short enough to be read as subtitles; those without words stay."""
+    result: list[Segment] = []
+    for segment in segments:
+        words: list[Word] = []
+        for word in segment.words:
+            letters = len("".join(w.text for w in [*words, word]).strip())
+            long = words and word.end - words[0].start > CUE_SECONDS
+            if words and (long or letters > CUE_LETTERS):
+                result.append(_of_words(segment, words))
+                words = []
+            words.append(word)
+        result.append(_of_words(segment, words) if words else segment)
+    return result
+
+
+def _of_words(segment: Segment, words: Sequence[Word]) -> Segment:
+    text = "".join(word.text for word in words).strip()
+    return replace(segment, start=words[0].start, end=words[-1].end, text=text, words=tuple(words))
+
+
+def as_txt(transcript: Transcript) -> str:
+    """The text alone."""
+    return transcript.text + "\n"
+
+
+def as_json(transcript: Transcript) -> str:
+    """One line: all that is known, times in seconds rounded to milliseconds."""
+    return json.dumps(_rounded(asdict(transcript)), ensure_ascii=False) + "\n"
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(each) for each in value]
+    return value
+
+
+def as_srt(transcript: Transcript) -> str:
+    """SubRip: numbered cues; a channel's name stands before its text."""
+    blocks = []
+    for number, cue in enumerate(cues(transcript.segments), start=1):
+        name = f"{cue.channel}: " if cue.channel else ""
+        times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
+        # A line with an arrow would be read as times.
+        text = (name + cue.text).replace("-->", "→")
+        blocks.append(f"{number}\n{times}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def as_vtt(transcript: Transcript) -> str:
+    """WebVTT; a channel is a voice (https://www.w3.org/TR/webvtt1/)."""
+    blocks = ["WEBVTT\n"]
+    for cue in cues(transcript.segments):
+        voice = f"<v {html.escape(cue.channel, quote=False)}>" if cue.channel else ""
+        times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
+        blocks.append(f"{times}\n{voice}{html.escape(cue.text, quote=False)}\n")
+    return "\n".join(blocks)
+
+
+def _clock(seconds: float, point: str) -> str:
+    whole = round(seconds * 1000)
+    hours, rest = divmod(whole, 3_600_000)
+    minutes, rest = divmod(rest, 60_000)
+    return f"{hours:02d}:{minutes:02d}:{rest // 1000:02d}{point}{rest % 1000:03d}"
+
+
+WRITERS: dict[str, Callable[[Transcript], str]] = {
+    "txt": as_txt,
+    "json": as_json,
+    "srt": as_srt,
+    "vtt": as_vtt,
+}
+TIMED = ("srt", "vtt")  # formats that need the times of words

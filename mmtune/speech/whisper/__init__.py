@@ -1,0 +1,1 @@
+"""Whisper: loading, encoder and decoder, labels, loss, decoding, LoRA, word times."""

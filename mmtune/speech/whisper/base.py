@@ -1,0 +1,254 @@
+"""The frozen Whisper that everything starts from: found, loaded, named by a hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import BaseModelError
+from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
+from mmtune.system.hashing import hash_file, hash_json
+
+# What a folder needs; a hub repository may have more (other frameworks, other precisions).
+NEEDED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer")
+WANTED = ("*.json", "merges.txt", "model*.safetensors")
+UNWANTED = ("*fp32*",)  # whisper-large-v3 carries its weights twice
+
+
+@dataclass
+class WhisperBase:
+    """A loaded base.
+
+    Attributes:
+        name: what the user called it.
+        model: transformers' WhisperForConditionalGeneration, in eval mode, all weights frozen.
+        tokenizer: WhisperTokenizer.
+        feature_extractor: WhisperFeatureExtractor.
+        fingerprint: hash of the weights' files, whatever number format they are loaded in.
+        ids: ids of the special tokens that decoding needs, by name.
+        multilingual: whether prompts name a language and a task.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    feature_extractor: Any
+    fingerprint: str
+    multilingual: bool
+    ids: dict[str, int] = field(default_factory=dict)
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """The words that ids write, without special tokens and times."""
+        words = [i for i in ids if i <= self.ids["notimestamps"]]
+        return str(self.tokenizer.decode(words, skip_special_tokens=True)).strip()
+
+    def language_id(self, language: str) -> int:
+        """The token of a language: "en", "english" or "<|en|>".
+
+        Raises:
+            BaseModelError: the base doesn't know it.
+        """
+        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+        known: dict[str, int] = self.model.generation_config.lang_to_id
+        name = language.lower().strip("<|>")
+        token = f"<|{TO_LANGUAGE_CODE.get(name, name)}|>"
+        if token not in known:
+            codes = ", ".join(sorted(each.strip("<|>") for each in known))
+            raise BaseModelError(
+                f"language {language!r} is not one that {self.name} knows", f"use one of {codes}"
+            )
+        return known[token]
+
+
+def resolve_base(base: str) -> Path:
+    """The folder of a base, fetched from the hub where it is an id of it.
+
+    Args:
+        base: "starter:NAME", a folder in transformers' format, or a hub id (openai/whisper-small).
+
+    Raises:
+        BaseModelError: not found, unreachable or incomplete; names what is missing.
+    """
+    if base.startswith(PREFIX):
+        return starter_folder(base)
+    path = Path(base).expanduser()
+    if path.is_dir():
+        return _complete(path, base)
+    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+        raise BaseModelError(f"no folder {base!r}, and it is no hub id", _cure())
+    return _complete(_from_hub(base), base)
+
+
+def _cure() -> str:
+    names = " or ".join(PREFIX + name for name in STARTERS)
+    return f"give a folder, a hub id such as openai/whisper-small, or {names} (needs no hub)"
+
+
+def _complete(folder: Path, base: str) -> Path:
+    def there(name: str) -> bool:
+        if name == "tokenizer":
+            return any((folder / file).exists() for file in ("tokenizer.json", "vocab.json"))
+        return (folder / name).exists()
+
+    missing = [name for name in NEEDED if not there(name)]
+    if not any(folder.glob("*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise BaseModelError(f"base {base!r}: {folder} lacks {', '.join(missing)}", _cure())
+    return folder
+
+
+def _from_hub(base: str) -> Path:
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    patterns: dict[str, Any] = {
+        "allow_patterns": list(WANTED),
+        "ignore_patterns": list(UNWANTED),
+    }
+    try:
+        # A complete copy needs no network, and an unreachable hub must not cost minutes.
+        folder = Path(snapshot_download(base, local_files_only=True, **patterns))
+        return _complete(folder, base)
+    except (LocalEntryNotFoundError, BaseModelError):
+        pass
+    _reach(base)
+    try:
+        hf_hub_download(base, "config.json", etag_timeout=5)
+        return Path(snapshot_download(base, etag_timeout=5, **patterns))
+    except RepositoryNotFoundError:
+        raise BaseModelError(f"the hub has no model {base!r} (or it is private)", _cure()) from None
+    except EntryNotFoundError as error:
+        raise BaseModelError(f"base {base!r}: config.json is missing: {error}", _cure()) from None
+    except Exception as error:
+        raise _unreachable(base, error) from None
+
+
+def _reach(base: str) -> None:
+    # The hub's client retries for minutes; one short request tells at once. An HTTP error is an
+    # answer: the hub is there.
+    import urllib.error
+    import urllib.request
+
+    from huggingface_hub import constants
+
+    url = f"{constants.ENDPOINT}/{base}/resolve/main/config.json"
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set")
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=5).close()
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise _unreachable(base, error) from None
+
+
+def _unreachable(base: str, error: Exception) -> BaseModelError:
+    detail = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return BaseModelError(
+        f"base {base!r}: config.json isn't on this machine, and the hub can't be reached: {detail}",
+        _cure(),
+    )
+
+
+def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
+    """Load a base for training or transcription.
+
+    Args:
+        base: as for `resolve_base`.
+        device: where its weights go.
+        dtype: of its weights; None is float32.
+
+    Raises:
+        BaseModelError: not found, no Whisper, or damaged.
+    """
+    import json
+
+    import torch
+    from transformers import (
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+
+    folder = resolve_base(base)
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except json.JSONDecodeError as error:
+        raise BaseModelError(f"{folder / 'config.json'} is not JSON: {error}", _cure()) from None
+    if kind != "whisper":
+        raise BaseModelError(f"base {base!r} is a {kind!r} model, not whisper", _cure())
+    try:
+        with _without_bars():
+            model = WhisperForConditionalGeneration.from_pretrained(
+                folder, dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
+            )
+        tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
+        extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    except (
+        Exception
+    ) as error:  # a damaged file raises anything: safetensors', tokenizers' own types
+        raise BaseModelError(f"base {base!r} in {folder} can't be read: {error}", _cure()) from None
+    model.to(device).eval().requires_grad_(False)
+    generation = model.generation_config
+    return WhisperBase(
+        name=base,
+        model=model,
+        tokenizer=tokenizer,
+        feature_extractor=extractor,
+        fingerprint=hash_json({f.name: hash_file(f) for f in folder.glob("*.safetensors")}),
+        multilingual=bool(getattr(generation, "is_multilingual", False)),
+        ids=_special_ids(tokenizer, generation, base),
+    )
+
+
+def load_for(base: str, precision: str = "auto") -> WhisperBase:
+    """As `load_base`, on this process's device, in a precision (see `precision.choose`)."""
+    from mmtune.system.precision import DTYPES, choose
+    from mmtune.system.processes import this_process
+
+    device = this_process().device
+    return load_base(base, device, DTYPES[choose(precision, device)])
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    # transformers draws a progress bar for each load, over whatever the terminal shows.
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _special_ids(tokenizer: Any, generation: Any, base: str) -> dict[str, int]:
+    names: Sequence[str] = (
+        "<|startoftranscript|>",
+        "<|endoftext|>",
+        "<|notimestamps|>",
+        "<|startofprev|>",
+        "<|transcribe|>",
+        "<|translate|>",
+    )
+    ids = {name.strip("<|>"): tokenizer.convert_tokens_to_ids(name) for name in names}
+    wrong = [name for name, value in ids.items() if value is None]
+    if wrong or ids["startoftranscript"] != generation.decoder_start_token_id:
+        raise BaseModelError(
+            f"base {base!r}: tokenizer and generation_config.json don't fit each other "
+            f"({', '.join(wrong) or 'startoftranscript'})",
+            "use the tokenizer and generation_config.json that came with the weights",
+        )
+    return ids

@@ -1,0 +1,137 @@
+"""Decoding that is tried again where it went wrong: repetition, and words that nobody said.
+
+The criteria and temperatures are those of openai/whisper's transcribe.py (Radford et al. 2022,
+section 4.5).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.whisper.decode import DecodeOptions, Sampling, Spoken, decode_scored
+
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+COMPRESSION = 2.4  # a text that zlib makes smaller than 1 / this repeats itself
+LOG_PROBABILITY = -1.0  # mean; below it the model guesses
+NO_SPEECH = 0.6
+NO_WORDS = 0.5  # of ending at once
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a window says.
+
+    Attributes:
+        ids: of the text.
+        text: without spaces around it; empty where there is no speech.
+        log_probability, no_speech, no_words: see `Spoken`.
+        temperature: at which it was decoded; 0 is a search.
+    """
+
+    ids: tuple[int, ...]
+    text: str
+    log_probability: float
+    no_speech: float
+    temperature: float
+    no_words: float = 0.0
+
+
+def compression(text: str) -> float:
+    """How many times smaller zlib makes a text; 0 for an empty one."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def is_silence(heard: Heard | Spoken) -> bool:
+    """Whether the model itself thinks that nobody speaks, and is unsure of the words, or has none.
+
+    openai/whisper asks for the first two. Its decoding forbids a text without words, so that a
+    model that has learned silence is made to write some: what it would have written counts too.
+    """
+    unsure = heard.log_probability < LOG_PROBABILITY or heard.no_words > NO_WORDS
+    return heard.no_speech > NO_SPEECH and unsure
+
+
+def failed(heard: Heard) -> bool:
+    """Whether a text repeats itself or is a guess."""
+    if compression(heard.text) > COMPRESSION:
+        return True
+    return heard.log_probability < LOG_PROBABILITY and not is_silence(heard)
+
+
+def agrees(first: Heard, second: Heard) -> bool:
+    """Whether a second pass, with a prompt, still says about as much as the first.
+
+    A prompt can make Whisper repeat it, or stop at once.
+    """
+    if failed(second) or is_silence(second):
+        return False
+    own, new = len(first.text.split()), len(second.text.split())
+    return 0.5 * own - 1 <= new <= 1.5 * own + 3
+
+
+def decode_safely(
+    base: WhisperBase,
+    heard: Tensor,
+    prefixes: Sequence[Sequence[int]],
+    options: DecodeOptions,
+    contents: Sequence[str],
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> list[Heard]:
+    """Decode a batch, and again, at rising temperatures, those of its rows that failed.
+
+    Where all fail, the likeliest text that doesn't repeat itself is taken, or else the likeliest.
+
+    Args:
+        base: the model; adapters are whatever is active.
+        heard: encoder outputs, [rows, frames, width].
+        prefixes: see `decode_scored`.
+        options: of the search at temperature 0.
+        contents: a hash of each row's audio: what is drawn follows from it, and from nothing else.
+        temperatures: to be tried in this order.
+    """
+    tried: list[list[Heard]] = [[] for _ in prefixes]
+    left = list(range(len(prefixes)))
+    for temperature in temperatures:
+        sampling = None
+        if temperature > 0:
+            sampling = Sampling(temperature, tuple(_seed(contents[i], temperature) for i in left))
+        spoken = decode_scored(
+            base.model, heard[left], [prefixes[i] for i in left], options, sampling
+        )
+        for i, each in zip(left, spoken, strict=True):
+            tried[i].append(_read(base, each, temperature))
+        left = [i for i in left if failed(tried[i][-1])]
+        if not left:
+            break
+    return [_best(each) for each in tried]
+
+
+def _read(base: WhisperBase, spoken: Spoken, temperature: float) -> Heard:
+    text = base.text_of(spoken.ids)
+    return Heard(
+        tuple(spoken.ids),
+        text,
+        spoken.log_probability,
+        spoken.no_speech,
+        temperature,
+        spoken.no_words,
+    )
+
+
+def _best(tried: Sequence[Heard]) -> Heard:
+    if not failed(tried[-1]):
+        return tried[-1]
+    varied = [each for each in tried if compression(each.text) <= COMPRESSION]
+    return max(varied or tried, key=lambda each: each.log_probability)
+
+
+def _seed(content: str, temperature: float) -> int:
+    digest = hashlib.sha256(f"{content} {temperature:.2f}".encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -1,0 +1,196 @@
+"""What the decoder reads and what it should say: explicit ids, shifted by hand, masked by length.
+
+transformers' `labels=` would put a second start token before ours, and would mask by the pad id,
+which in English-only models is the end token that the decoder has to learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmtune.data.rows import Row
+from mmtune.errors import DataError
+from mmtune.speech.whisper.base import WhisperBase
+
+TIME_STEP = 0.02  # seconds from one timestamp token to the next
+
+Times = Sequence[tuple[float, float, str]]  # (start, end, text) in seconds of the window
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One row's ids.
+
+    Attributes:
+        ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot; with times, instead of
+            notimestamps, each segment's text stands between two timestamps.
+        given: how many of them are given, not predicted: all before the text.
+        terms: places in `ids` of what writes a term.
+        times: places in `ids` of timestamps.
+        start: the place of the start token and the id that is predicted there, where that is
+            trained: Whisper says there whether anybody speaks, and in which language, before it
+            is told.
+        silent: nobody speaks.
+    """
+
+    ids: tuple[int, ...]
+    given: int
+    terms: tuple[int, ...] = ()
+    times: tuple[int, ...] = ()
+    start: tuple[int, int] | None = None
+    silent: bool = False
+
+    @property
+    def spoken(self) -> int:
+        """How many ids are predicted, the end included."""
+        return len(self.ids) - self.given
+
+
+def prefix_ids(
+    base: WhisperBase,
+    language: str | None,
+    prompt: str | None = None,
+    *,
+    task: str = "transcribe",
+    timestamps: bool = False,
+    room: int | None = None,
+) -> list[int]:
+    """What the decoder is given before it speaks.
+
+    Args:
+        base: whose vocabulary.
+        language: needed by multilingual bases, ignored by English-only ones.
+        prompt: earlier text or a list of words; its last tokens are kept where it is too long
+            (223, as in Whisper's own `decoding.py`).
+        task: "transcribe" or "translate" (into English); English-only bases ignore it.
+        timestamps: whether the decoder is to write times.
+        room: tokens of the prompt that may be kept where that is fewer.
+    """
+    ids: list[int] = []
+    most = base.model.config.max_target_positions // 2 - 1
+    most = most if room is None else min(most, room)
+    if prompt and prompt.strip() and most > 0:
+        words = base.tokenizer.encode(" " + prompt.strip(), add_special_tokens=False)
+        ids += [base.ids["startofprev"], *words[-most:]]
+    ids.append(base.ids["startoftranscript"])
+    if base.multilingual:
+        if language is None:
+            raise ValueError("a multilingual Whisper needs a language")
+        ids += [base.language_id(language), base.ids[task]]
+    if not timestamps:
+        ids.append(base.ids["notimestamps"])
+    return ids
+
+
+def time_id(base: WhisperBase, seconds: float) -> int:
+    """The timestamp token nearest to a time within the window, 0 to 30 s."""
+    steps = round(min(max(seconds, 0.0), 30.0) / TIME_STEP)
+    return base.ids["notimestamps"] + 1 + steps
+
+
+def make_labels(
+    base: WhisperBase,
+    row: Row,
+    language: str | None,
+    spans: Sequence[tuple[int, int]] = (),
+    times: Times = (),
+    start: bool = False,
+) -> Labels:
+    """The labels of a row.
+
+    Args:
+        language: of the run, where the row names none.
+        spans: (first, after the last) character of each term in the row's text.
+        times: where the labels shall carry times: segments whose texts, joined by spaces, are the
+            row's text. One without words (no speech) writes its start alone.
+        start: whether what follows the start token is predicted too; without speech it always is.
+
+    Raises:
+        DataError: the text has more tokens than the decoder has positions.
+    """
+    code = getattr(row, "language", None) or language
+    text, terms, marks = _written(base, row.reference, spans, times)
+    text.append(base.ids["endoftext"])
+    timed = bool(times)
+    # The last id is only ever a target, so it takes no position.
+    most = base.model.config.max_target_positions
+    task = str(getattr(row, "task", "transcribe"))
+    bare = len(prefix_ids(base, code, timestamps=timed))
+    if bare + len(text) - 1 > most:
+        raise DataError(
+            f"row {row.id!r}: its text has {bare + len(text) - 1} tokens; {base.name} has room "
+            f"for {most}",
+            "cut the recording into shorter utterances",
+        )
+    # 448 counts the prompt: it is shortened before the text is refused.
+    room = most - bare - len(text)
+    prompt = getattr(row, "prompt", None)
+    prefix = prefix_ids(base, code, prompt, task=task, timestamps=timed, room=room)
+    given, ids = len(prefix), (*prefix, *text)
+    silent = bool(getattr(row, "nonspeech", False))
+    at = prefix.index(base.ids["startoftranscript"])
+    # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
+    first = base.ids["notimestamps"] - 1 if silent else ids[at + 1]
+    start = start and at + 1 < given  # otherwise it is the text's first id
+    return Labels(
+        ids,
+        given,
+        tuple(given + place for place in terms),
+        tuple(given + place for place in marks),
+        (at, first) if silent or start else None,
+        silent,
+    )
+
+
+def _written(
+    base: WhisperBase, text: str, spans: Sequence[tuple[int, int]], times: Times
+) -> tuple[list[int], list[int], list[int]]:
+    # The ids of the text, and the places among them of terms and of timestamps.
+    ids: list[int] = []
+    terms: list[int] = []
+    marks: list[int] = []
+    at = len(text) - len(text.lstrip())  # where in the row's text a segment's begins
+    for start, end, words in times or [(0.0, 0.0, text.strip())]:
+        if times:
+            marks.append(len(ids))
+            ids.append(time_id(base, start))
+        if not words:
+            continue
+        coded = base.tokenizer(" " + words, add_special_tokens=False, return_offsets_mapping=True)
+        for token, (first, last) in zip(coded.input_ids, coded.offset_mapping, strict=True):
+            if any(first + at - 1 < b and a < last + at - 1 for a, b in spans):
+                terms.append(len(ids))
+            ids.append(token)
+        at += len(words) + 1
+        if times:
+            marks.append(len(ids))
+            ids.append(time_id(base, end))
+    return ids, terms, marks
+
+
+def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Inputs, targets and mask of a batch.
+
+    Args:
+        pad: any id: padded positions are masked by length.
+
+    Returns:
+        inputs, targets: [rows, length - 1]; mask: the same, True where a target counts.
+    """
+    length = max(len(each.ids) for each in labels) - 1
+    inputs = torch.full((len(labels), length), pad)
+    targets = torch.full((len(labels), length), pad)
+    mask = torch.zeros((len(labels), length), dtype=torch.bool)
+    for i, each in enumerate(labels):
+        n = len(each.ids) - 1
+        inputs[i, :n] = torch.tensor(each.ids[:-1])
+        targets[i, :n] = torch.tensor(each.ids[1:])
+        mask[i, each.given - 1 : n] = True
+        if each.start is not None:
+            place, target = each.start
+            targets[i, place], mask[i, place] = target, True
+    return inputs, targets, mask

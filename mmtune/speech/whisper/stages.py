@@ -1,0 +1,288 @@
+"""The frozen prefix of speech: the encoder below the adapter, on a window that fits the clip.
+
+Whisper's encoder always sees 30 s. Most utterances are far shorter, and the rest is silence that
+costs the same; a shorter window with the position embeddings cut to it is several times cheaper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmtune.data.rows import Row
+from mmtune.errors import DataError
+from mmtune.prefix.features import Features
+from mmtune.speech.sound import augment
+from mmtune.speech.sound.augment import sounding
+from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row, row_seconds
+from mmtune.speech.speech_options import Windows
+from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.whisper.encoder import encode_mel, finish
+from mmtune.speech.whisper.forward import decode_all
+from mmtune.speech.whisper.labels import Labels
+from mmtune.speech.whisper.loss import CHUNK, LIKELY, likely
+from mmtune.system.hashing import hash_json, hash_text
+from mmtune.train.task import Part, Tensors
+
+WINDOWS = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30)  # seconds
+LONGEST = WINDOWS[-1]
+# Silence after the speech tells Whisper that it is over. Without it the untuned base repeats
+# itself on many short windows (7 of 28 clips of speechocean762); with two seconds on few (1, as on
+# 30 s), but still on some: compare models on padded windows.
+MARGIN = 2.0
+NAME, KEPT = "audio", "kept"
+VERSION = 1  # raised when the computation changes
+
+
+def window_of(seconds: float, windows: Windows) -> int:
+    """The window of a clip, in seconds: it follows from that clip alone.
+
+    Args:
+        seconds: the clip's length.
+        windows: "trimmed" for the smallest window that holds it and `MARGIN` seconds of silence,
+            "padded" for 30 s always.
+
+    Raises:
+        ValueError: the clip is longer than 30 s.
+    """
+    if seconds > LONGEST:
+        raise ValueError(f"{seconds:.2f} s is longer than Whisper's window of {LONGEST} s")
+    fitting = (w for w in WINDOWS if seconds + MARGIN <= w)
+    return LONGEST if windows == "padded" else next(fitting, LONGEST)
+
+
+def seconds_of(row: Row) -> float:
+    """A row's length, that is, of its span, by its file's header.
+
+    Raises:
+        AudioFault: the file can't be read, or has no such span.
+    """
+    return row_seconds(row)
+
+
+def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]:
+    """Segments of a row as (start, end, text), in seconds.
+
+    They are those that the row names; or one, from the first to the last sound above a floor.
+
+    Args:
+        speed: of the view that is heard.
+    """
+    named = getattr(row, "segments", ())
+    if named:
+        return [(each.start / speed, each.end / speed, each.text) for each in named]
+    text = row.reference.strip()
+    start, end = _sounding(_Heard(row)) if text else (0.0, 0.0)
+    return [(start / speed, end / speed, text)]
+
+
+class _Heard:
+    # A row by what is heard of it, for a cache: rows themselves have no hash.
+    def __init__(self, row: Row) -> None:
+        self.row, self.content = row, row.content or content_of(row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Heard) and other.content == self.content
+
+    def __hash__(self) -> int:
+        return hash(self.content)
+
+
+@lru_cache(maxsize=65_536)
+def _sounding(heard: _Heard) -> tuple[float, float]:
+    start, end = sounding(read_row(heard.row))
+    return start / SAMPLE_RATE, end / SAMPLE_RATE
+
+
+class AudioStage:
+    """Audio -> the encoder's states [frames, width]; 50 frames a second of the window.
+
+    The *audio* is padded with zeros, never the mel: a zero mel is not silence, and the floor of
+    the log-mel follows the loudest frame of the clip.
+
+    Args:
+        base: whose encoder.
+        windows: see `window_of`.
+        cut: layers of the encoder below the first adapted one, which are run here; the others are
+            left to `finish`. None: all, with the last norm.
+        views: how many versions of a clip there are: itself, and others as `augment.view` and
+            `augment.mask_mel` make them. All of a clip lie in one window.
+    """
+
+    def __init__(
+        self,
+        base: WhisperBase,
+        windows: Windows = "trimmed",
+        cut: int | None = None,
+        views: int = 1,
+    ) -> None:
+        self.base, self.cut, self.views = base, cut, views
+        self.windows: Windows = windows
+        self.encoder = base.model.model.encoder
+        parameter = next(self.encoder.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.block = 1 if self.device.type == "cpu" else 16
+        extractor = base.feature_extractor
+        self.fingerprint = hash_json(
+            {
+                "version": VERSION,
+                "weights": base.fingerprint,
+                "windows": [MARGIN, *WINDOWS] if windows == "trimmed" else [LONGEST],
+                "features": {
+                    name: getattr(extractor, name)
+                    for name in ("feature_size", "hop_length", "n_fft", "sampling_rate", "dither")
+                },
+                "dtype": str(self.dtype),
+            }
+            | ({} if cut is None else {"cut": cut})
+            | ({} if views == 1 else {"augment": augment.VERSION, "speeds": augment.SPEEDS})
+        )
+
+    def part(self, row: Row, view: int = 0) -> Part:
+        """The part of a row; its source is the content hash that `check` gave, or the file's."""
+        return Part(NAME, row.content or content_of(row), view, origin=row)
+
+    def speed(self, part: Part) -> float:
+        """How much faster than its clip a view is; the clip itself is view 0."""
+        if not part.view:
+            return 1.0
+        fitting = augment.speeds_for(seconds_of(part.origin), LONGEST)
+        return augment.draw_speed(fitting, self._seed(part))
+
+    def _seed(self, part: Part) -> int:
+        return int(hash_text(f"{part.source}|view {part.view}")[:12], 16)
+
+    def window(self, row: Row) -> int:
+        """The row's window in seconds: that of its slowest view.
+
+        Raises:
+            DataError: it is longer than 30 s.
+        """
+        seconds = seconds_of(row)
+        slowest = min(augment.speeds_for(seconds, LONGEST)) if self.views > 1 else 1.0
+        try:
+            return window_of(seconds / slowest, self.windows)
+        except ValueError as error:
+            raise DataError(
+                f"row {row.id!r}: {row.path} can't be used: {error}",
+                "cut the recording into utterances, one a row, by files or by start and end",
+            ) from None
+
+    def shape_key(self, part: Part) -> str:
+        """The window."""
+        return f"{self.window(part.origin)}s"
+
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """States of parts of one window: {"hidden": [frames, width]} on the CPU."""
+        window = self.window(parts[0].origin)
+        clips, seeds = [], []
+        for part in parts:
+            clip = read_row(part.origin, max_seconds=LONGEST + 1)
+            seeds.append(self._seed(part) if part.view else None)
+            if part.view:
+                clip = augment.view(clip, self.speed(part), self._seed(part))
+            clips.append(clip)
+        return [{"hidden": hidden.cpu()} for hidden in self.encode_audio(clips, window, seeds)]
+
+    @torch.no_grad()
+    def encode_audio(
+        self,
+        clips: Sequence[NDArray[np.float32]],
+        window: int,
+        masks: Sequence[int | None] = (),
+    ) -> list[Tensor]:
+        """States of clips on one window, each [frames, width], on the base's device.
+
+        Args:
+            clips: [samples] each, 16 kHz; what goes beyond the window is cut.
+            window: seconds.
+            masks: for each clip, the seed of the masks on its spectrogram, or None.
+        """
+        results: list[Tensor] = []
+        for start in range(0, len(clips), self.block):
+            block = list(clips[start : start + self.block])
+            real = len(block)
+            if self.block > 1:  # a fixed shape: batch-mates must not choose another kernel
+                block += [np.zeros(1, np.float32)] * (self.block - real)
+            mel = self.base.feature_extractor(
+                block,
+                sampling_rate=SAMPLE_RATE,
+                max_length=window * SAMPLE_RATE,
+                return_tensors="pt",
+            ).input_features
+            for i, seed in enumerate(masks[start : start + self.block]):
+                if seed is not None:
+                    frames = len(block[i]) // self.base.feature_extractor.hop_length
+                    mel[i] = augment.mask_mel(mel[i], frames, seed)
+            hidden = encode_mel(self.encoder, mel.to(self.device, self.dtype), self.cut)
+            results.extend(each.clone() for each in hidden[:real])
+        return results
+
+    def finish(self, hidden: Tensor) -> Tensor:
+        """Encoder outputs from states [rows, frames, width], with the adapter that is active."""
+        return finish(self.encoder, hidden, self.cut)
+
+
+class KeptStage:
+    """A row's audio and text -> what the untuned model predicts at each place of the text.
+
+    It is what an adapter keeps where it has nothing to learn (see `loss`). Like everything below
+    an adapter it never changes, so it is computed once a row and not in every epoch. It hears the
+    clip itself, without augmentation, and reads no prompt.
+
+    Args:
+        audio: the stage of the encoder outputs.
+        features: where those come from.
+        model: the `PeftModel`, whose adapter is off meanwhile.
+        labels: a row's ids, without a prompt.
+    """
+
+    # Each row is decoded by itself, so that no other can change what is stored; rows are together
+    # for the projection alone, which is several times faster on a full, fixed chunk.
+    block = 16
+
+    def __init__(
+        self, audio: AudioStage, features: Features, model: Any, labels: Callable[[Row], Labels]
+    ) -> None:
+        self.audio, self.features, self.model, self.labels = audio, features, model, labels
+        self.fingerprint = hash_json(
+            {"version": 3, "likely": LIKELY, "chunk": CHUNK, "audio": audio.fingerprint}
+        )
+
+    def part(self, row: Row) -> Part:
+        """The part of a row; its source is the audio's and the ids."""
+        source = hash_text(f"{self.audio.part(row).source}|{self.labels(row).ids}")
+        return Part(KEPT, source, origin=row)
+
+    def shape_key(self, part: Part) -> str:
+        """Any may share a call."""
+        return ""
+
+    @torch.no_grad()
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        """{"ids", "probabilities"} of the places of each text, [spoken, LIKELY], on the CPU."""
+        heard = self.features.get([self.audio.part(part.origin) for part in parts])
+        decoder = self.audio.base.model.model.decoder
+        states = []
+        with self.model.disable_adapter():
+            for part, each in zip(parts, heard, strict=True):
+                labels = self.labels(part.origin)
+                hidden = self.audio.finish(each["hidden"][None].to(self.audio.device))
+                inputs = torch.tensor([labels.ids[:-1]], device=self.audio.device)
+                states.append(decode_all(decoder, inputs, hidden)[0, labels.given - 1 :])
+        ids, probabilities = likely(torch.cat(states), self.audio.base.model.proj_out.weight)
+        lengths = [len(each) for each in states]
+        return [
+            {"ids": i.clone(), "probabilities": p.clone()}
+            for i, p in zip(
+                torch.split(ids.cpu(), lengths),
+                torch.split(probabilities.cpu(), lengths),
+                strict=True,
+            )
+        ]

@@ -1,0 +1,72 @@
+"""Which rows meet in which step: from the seed and the rows alone, on any number of processes."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mmtune.data.rows import Row
+from mmtune.train.randomness import Draw
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One row's place in a forward; a filler keeps processes in step and counts for nothing."""
+
+    row: Row
+    counts: bool = True
+
+
+class Plan:
+    """The batches of every epoch.
+
+    Rows of different buckets never share a batch. A row's place depends on the seed, the epoch
+    and its id, not on the manifest's order, so that an interrupted epoch goes on exactly.
+
+    Args:
+        rows: training rows.
+        bucket: `Task.bucket`.
+        batch_size: rows of one optimizer step over all processes.
+    """
+
+    def __init__(
+        self, rows: Sequence[Row], bucket: Callable[[Row], str], batch_size: int, seed: int
+    ) -> None:
+        self.batch_size = batch_size
+        self.seed = seed
+        self._buckets: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            self._buckets[bucket(row)].append(row)
+        self.steps_per_epoch = sum(
+            math.ceil(len(group) / batch_size) for group in self._buckets.values()
+        )
+
+    def epoch(self, epoch: int) -> list[list[Row]]:
+        """The batches of `epoch` (from 0) in order."""
+
+        def order(row: Row, name: str) -> int:
+            return Draw(self.seed, epoch, row.id).key(name)
+
+        batches = []
+        for group in self._buckets.values():
+            mixed = sorted(group, key=lambda row: order(row, "order"))
+            batches += [
+                mixed[i : i + self.batch_size] for i in range(0, len(mixed), self.batch_size)
+            ]
+        return sorted(batches, key=lambda batch: order(batch[0], "batch order"))
+
+
+def shard(batch: Sequence[Row], rank: int, world: int, micro: int | None) -> list[list[Slot]]:
+    """The micro-batches of process `rank`: equally many on every process.
+
+    Args:
+        batch: the rows of one optimizer step.
+        micro: rows per forward; None takes the process's whole share at once.
+    """
+    share = math.ceil(len(batch) / world)
+    slots = [Slot(row) for row in batch[rank * share : (rank + 1) * share]]
+    slots += [Slot(batch[0], counts=False)] * (share - len(slots))
+    size = micro or share
+    return [slots[i : i + size] for i in range(0, len(slots), size)]
