@@ -43,10 +43,11 @@ from mmtune.config import LoraOptions
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.modality import find_modality
-from mmtune.predict import Prediction, Request, Stat
+from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.transcription.predictor import ADAPTER, BATCH, SpeechPredictor
 from mmtune.speech.whisper.base import load_base, resolve_base

@@ -33,9 +33,9 @@ from shrunk import NATIVE, make, pictures
 from mmtune.data.check import check
 from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.image_task import ImageTask
-from mmtune.modality import find_modality
 from mmtune.prefix.cache import PrefixCache
-from mmtune.runs.pipeline import load_recipe
+from mmtune.runs.modalities import find_modality
+from mmtune.runs.recipes import load_recipe
 from mmtune.system.precision import DTYPES
 from mmtune.train.loop import fit
 from mmtune.train.preflight import Preflight

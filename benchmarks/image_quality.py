@@ -30,9 +30,9 @@ from mmtune.data.rows import Row
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.objective import training_schedule
 from mmtune.image.image_task import ImageTask
-from mmtune.modality import find_modality
 from mmtune.prefix.cache import PrefixCache
-from mmtune.runs.pipeline import load_recipe
+from mmtune.runs.modalities import find_modality
+from mmtune.runs.recipes import load_recipe
 from mmtune.train.loop import fit
 
 CPU = torch.device("cpu")

@@ -50,8 +50,8 @@ from mmtune.data.rows import Row
 from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.image_task import ImageTask
 from mmtune.image.pictures.pixels import open_image
-from mmtune.modality import find_modality
 from mmtune.prefix.cache import PrefixCache
+from mmtune.runs.modalities import find_modality
 from mmtune.system.precision import DTYPES
 from mmtune.train.loop import Reporter, fit
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 def joins(manifest: Path, minutes: float, most: int, seed: int) -> list[tuple[list, NDArray]]:
     """(rows, samples) of each recording; rows are used once."""
     from mmtune.data.check import check
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
     from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
     rows = check(manifest, find_modality("speech"), strict=False).rows

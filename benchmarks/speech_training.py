@@ -38,10 +38,11 @@ from mmtune.config import DataOptions, LoraOptions, TrainOptions
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.modality import find_modality
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 from mmtune.prefix.cache import PrefixCache
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import MixOptions, SpeechOptions
 from mmtune.speech.speech_task import SpeechTask

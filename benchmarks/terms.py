@@ -53,9 +53,9 @@ def main() -> None:
     from mmtune.metrics.bootstrap import bootstrap
     from mmtune.metrics.text.term_recall import FalseInsertions, TermRecall
     from mmtune.metrics.text.wer import WordErrors
-    from mmtune.modality import find_modality
     from mmtune.predict import Prediction
-    from mmtune.runs.pipeline import load_recipe
+    from mmtune.runs.modalities import find_modality
+    from mmtune.runs.recipes import load_recipe
     from mmtune.speech.evaluation.compare import divide_terms
     from mmtune.speech.sound.read import read_row
     from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -11,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, did_you_mean
 
 
 class Section(BaseModel):
@@ -200,15 +199,6 @@ def resolve(key: str, known: Sequence[str]) -> str:
     raise ConfigError(f"unknown setting {key!r}", did_you_mean(key, known))
 
 
-def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """A hint with the names nearest to `key`, or all of them where none is near."""
-    short = {name.rsplit(".", 1)[-1]: name for name in known} | {name: name for name in known}
-    near = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.6)]
-    if near:
-        return "did you mean " + " or ".join(dict.fromkeys(near)) + "?"
-    return "known: " + ", ".join(known)
-
-
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with the values of `over`, mapping by mapping."""
     result = dict(base)
@@ -240,7 +230,7 @@ def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) 
     Raises:
         ConfigError: a setting is unknown (with "did you mean"), missing or impossible.
     """
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
 
     modality = find_modality(str(values.get("modality", "")), source)
     options = modality.options

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class MmtuneError(Exception):
     """A problem that the user can solve. The command line prints it without a traceback.
@@ -54,3 +57,26 @@ class MissingExtra(MmtuneError):
             f"{purpose} needs the package {package!r}, which is not installed",
             f"pip install 'mmtune[{extra}]'",
         )
+
+
+def did_you_mean(key: str, known: Sequence[str]) -> str:
+    """A hint with the names nearest to `key`, or all of them where none is near."""
+    short = {name.rsplit(".", 1)[-1]: name for name in known} | {name: name for name in known}
+    near = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.6)]
+    if near:
+        return "did you mean " + " or ".join(dict.fromkeys(near)) + "?"
+    return "known: " + ", ".join(known)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a file's name must not steer a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+FINDINGS = 1  # a check found something, an export isn't the same, a gate is shut
+
+
+ERROR = 2  # a command could not do all of its work
+
+
+INTERRUPTED = 130  # by Ctrl-C: the shell's 128 + SIGINT

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,18 +9,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mmtune.adapters.compose import Merge
-    from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.exported import Export, Exported
+    from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Choose
-    from mmtune.data.check import Dataset
+    from mmtune.adapters.ways import Trial
+    from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.runs.try_ways import Trial
     from mmtune.train.task import Task
 
 
@@ -162,22 +159,3 @@ class Modality(Protocol):
             DataError: it can't be read.
         """
         ...
-
-
-# Names only: a modality is imported when it is used, so that `mmtune --help` stays instant.
-REGISTRY: dict[str, str] = {"speech": "mmtune.speech", "image": "mmtune.image"}
-
-
-def find_modality(name: str, source: str = "") -> Modality:
-    """The modality called `name` (its module's `MODALITY`).
-
-    Raises:
-        ConfigError: no such modality.
-    """
-    if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(REGISTRY)
-        where = f"{source}: " if source else ""
-        raise ConfigError(f"{where}unknown modality {name!r}", hint)
-    modality: Modality = importlib.import_module(REGISTRY[name]).MODALITY
-    return modality

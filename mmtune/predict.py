@@ -6,9 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmtune.data.rows import Row
 
 
@@ -63,22 +60,4 @@ class BatchedPredictor(Predictor, Protocol):
         `predict` of one batch by itself gives the bits that `predict` of all requests gives, so
         that batches can be shared out among processes.
         """
-        ...
-
-
-Stat = NDArray[np.float64]
-
-
-class Metric(Protocol):
-    """A metric as per-item statistics, so that it can be resampled, sliced and sharded."""
-
-    name: str
-    higher_is_better: bool
-
-    def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """A vector of fixed length for one item: (S, D, I, N) for WER."""
-        ...
-
-    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """The metric of many items, [items, length]; None where it isn't defined."""
         ...

@@ -14,10 +14,10 @@ from mmtune.cli import main
 from mmtune.config import TrainOptions
 from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
+from mmtune.prefix.stage import Part
 from mmtune.system.memory import MIB, Need, guarded, is_out_of_memory, need_of
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
-from mmtune.train.task import Part
 from tests.train.toy import ToyTask, rows
 
 TOO_MUCH = 1 << 50  # bytes: more than any address space gives

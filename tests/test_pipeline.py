@@ -8,7 +8,8 @@ import pytest
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import BaseModelError, ConfigError
-from mmtune.runs.pipeline import load_recipe, train
+from mmtune.runs.pipeline import train
+from mmtune.runs.recipes import load_recipe
 from mmtune.train.loop import Reporter
 from tests.faults.test_kill import pictures, recordings
 from tests.speech.real import TINY, needs

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmtune.adapters.compose import Mixing, Part
+from mmtune.adapters.members import Mixing, Part
 from mmtune.errors import AdapterError
 
 MERGED = "default"  # so that PEFT saves it into a folder itself, and not into one below

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.routing import FILE, Gate, read_gate
-from mmtune.config import did_you_mean
 from mmtune.data.rows import Row
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmtune.adapters.compose import Part, parents_of, placed, read_parts
+from mmtune.adapters.compose import placed
+from mmtune.adapters.members import Part, parents_of, read_parts
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.modality import find_modality
 from mmtune.predict import Prediction, Predictor, Request
+from mmtune.runs.modalities import find_modality
 from mmtune.system.files import unique_name
 from mmtune.system.hashing import hash_json
 

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import mmtune
-from mmtune.errors import ConfigError, MmtuneError
-from mmtune.exits import ERROR, INTERRUPTED
+from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError
 from mmtune.system.memory import guarded
 
 COMMANDS = (

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.rows import Row
-from mmtune.errors import ConfigError, DataError
-from mmtune.exits import ERROR, FINDINGS
+from mmtune.errors import ERROR, FINDINGS, ConfigError, DataError
 from mmtune.system.files import unique_name
 
 
@@ -128,7 +127,7 @@ def _rows(manifest: Path, modality: str) -> tuple[Sequence[Row], bool]:
 
     from mmtune.data.check import place
     from mmtune.data.manifest import read_rows, root_of
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
 
     rows, findings = read_rows(manifest, find_modality(modality))
     usable: list[Row] = []
@@ -294,8 +293,8 @@ def export(options: argparse.Namespace) -> int:
 
 
 def compose(options: argparse.Namespace) -> int:
-    from mmtune.adapters.compose import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
     from mmtune.adapters.compose import compose as merge
+    from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
     from mmtune.adapters.routing import write_gate
     from mmtune.cli.console import output, plain_table, quiet_libraries
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from mmtune.evaluate.comparison import Measure
     from mmtune.metrics.bootstrap import Interval
+    from mmtune.metrics.measure import Measure
 
 
 def quiet_libraries() -> None:

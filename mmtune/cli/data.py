@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from mmtune.data.rows import Split
-from mmtune.errors import ConfigError
-from mmtune.exits import ERROR, FINDINGS
+from mmtune.errors import ERROR, FINDINGS, ConfigError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
 
 def check(options: argparse.Namespace) -> int:
     from mmtune.data import check as data
-    from mmtune.data.manifest import guess_modality
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality, guess_modality
 
     source: Path = options.path
     if not source.exists():
@@ -74,7 +72,7 @@ def _opened() -> Progress:
 
 
 def import_(options: argparse.Namespace) -> int:
-    from mmtune.modality import REGISTRY, find_modality
+    from mmtune.runs.modalities import REGISTRY, find_modality
 
     source: Path = options.source
     if not source.exists():
@@ -117,7 +115,7 @@ def import_(options: argparse.Namespace) -> int:
 def caption(options: argparse.Namespace) -> int:
     import sys
 
-    from mmtune.data.check import printable
+    from mmtune.errors import printable
     from mmtune.image.corpus import caption as image
 
     if options.prompt is not None and options.model is None:

@@ -6,8 +6,7 @@ import argparse
 import difflib
 from pathlib import Path
 
-from mmtune.errors import ConfigError
-from mmtune.exits import FINDINGS
+from mmtune.errors import FINDINGS, ConfigError
 
 
 def recipes(options: argparse.Namespace) -> int:

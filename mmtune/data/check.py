@@ -3,65 +3,23 @@
 from __future__ import annotations
 
 import os
-import statistics
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from mmtune.config import DataOptions, Section
+from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.manifest import read_rows, root_of
-from mmtune.data.rows import Finding, Inspection, Row, Split
+from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.data.split import assign, held_out, leaks
-from mmtune.errors import DataError
+from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
 
 if TYPE_CHECKING:
     from mmtune.modality import Modality
-
-_BY_CHECK = object()
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Rows that passed the check. `check` makes it, nothing else can.
-
-    Attributes:
-        source: the manifest or folder.
-        modality: its name.
-        rows: what may be used: absolute paths, `content` and `split` set.
-        findings: everything found, errors and warnings.
-        quarantined: labels of the rows that were left out.
-        facts: by row id, what its file turned out to be (duration_s; width, height).
-        fingerprint: hash of all rows' contents and fields; independent of where they lie and of
-            their order.
-    """
-
-    source: Path
-    modality: str
-    rows: tuple[Row, ...]
-    findings: tuple[Finding, ...]
-    quarantined: tuple[str, ...]
-    facts: Mapping[str, Mapping[str, float]]
-    fingerprint: str
-    made_by: object = None
-
-    def __post_init__(self) -> None:
-        if self.made_by is not _BY_CHECK:
-            raise TypeError("a Dataset is made by mmtune.data.check.check(source, modality)")
-
-    def split(self, name: Split) -> tuple[Row, ...]:
-        """The rows of one split."""
-        return tuple(row for row in self.rows if row.split == name)
-
-    @property
-    def bad(self) -> float:
-        """The share of rows that were left out."""
-        total = len(self.rows) + len(self.quarantined)
-        return len(self.quarantined) / total if total else 1.0
 
 
 def check(
@@ -131,69 +89,6 @@ def check(
     if strict and (dataset.bad > options.max_bad or not dataset.rows):
         raise _refusal(dataset, options.max_bad)
     return dataset
-
-
-def describe(dataset: Dataset, examples: int = 5) -> list[str]:
-    """What `mmtune check` prints, as plain lines.
-
-    Args:
-        dataset: from `check(..., strict=False)`.
-        examples: how many findings of each kind to show in full.
-    """
-    total = len(dataset.rows) + len(dataset.quarantined)
-    splits = ", ".join(f"{name} {len(dataset.split(name))}" for name in get_args(Split))
-    lines = [
-        f"{printable(str(dataset.source))} ({dataset.modality})",
-        f"rows         {total}: {len(dataset.rows)} usable ({splits}), "
-        f"{len(dataset.quarantined)} left out ({dataset.bad:.1%})",
-    ]
-    for name in dict.fromkeys(name for facts in dataset.facts.values() for name in facts):
-        values = [facts[name] for facts in dataset.facts.values() if name in facts]
-        total_s = f", total {sum(values):,.1f}" if name.endswith("_s") else ""
-        lines.append(
-            f"{name:<12} {min(values):g} to {max(values):g}, "
-            f"median {statistics.median(values):g}{total_s}"
-        )
-    lines.append(f"fingerprint  {dataset.fingerprint}")
-    for (severity, kind), group in _by_kind(dataset):
-        lines.append(f"{severity} {kind}: {len(group)}")
-        lines += (f"  {line}" for line in _in_full(group[:examples]))
-        if len(group) > examples:
-            lines.append(f"  … and {len(group) - examples} more")
-    return lines
-
-
-def remarks(dataset: Dataset) -> list[str]:
-    """What somebody who trains on it should know: a line for each kind of finding."""
-    lines = [
-        f"{severity} {kind}{f', {len(group)} times' if len(group) > 1 else ''}: "
-        f"{next(iter(_in_full(group)))}"
-        for (severity, kind), group in _by_kind(dataset)
-    ]
-    if dataset.quarantined:
-        lines.append(
-            f"{len(dataset.quarantined)} rows are left out; mmtune check "
-            f"{printable(str(dataset.source))} lists them"
-        )
-    return lines
-
-
-def printable(text: str) -> str:
-    """`text` without control characters: a file's name must not steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def _by_kind(dataset: Dataset) -> list[tuple[tuple[str, str], list[Finding]]]:
-    groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
-    for finding in dataset.findings:
-        groups[finding.severity, finding.kind].append(finding)
-    return sorted(groups.items())
-
-
-def _in_full(findings: Iterable[Finding]) -> Iterable[str]:
-    for finding in findings:
-        prefix = "" if finding.row in finding.message else f"{finding.row}: "
-        yield printable(f"{prefix}{finding.message}. Cure: {finding.cure}")
 
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:

@@ -35,7 +35,7 @@ class Imported:
 
     def describe(self, examples: int = 5) -> list[str]:
         """What `mmtune import` prints, as plain lines."""
-        from mmtune.data.check import printable
+        from mmtune.errors import printable
 
         length = "" if self.seconds is None else f", {self.seconds / 3600:.2f} h"
         lines = [f"{self.folder}  {self.rows} rows{length} (read as {self.layout})"]

@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mmtune.config import did_you_mean
 from mmtune.data.rows import Finding, Row
-from mmtune.errors import DataError
+from mmtune.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from mmtune.modality import Modality
@@ -88,34 +86,6 @@ def read_rows(source: Path, modality: Modality) -> tuple[list[Row], list[Finding
             )
         return rows, findings
     return _read_files({source: None}, modality)
-
-
-def guess_modality(source: Path) -> Modality:
-    """The modality that a manifest's keys or a folder's files speak for.
-
-    Raises:
-        DataError: none or several do.
-    """
-    from mmtune.modality import REGISTRY, find_modality
-
-    if not source.exists():
-        raise DataError(f"{source}: no such file or folder", "name a .jsonl manifest or a folder")
-    found = []
-    for name in REGISTRY:
-        modality = find_modality(name)
-        manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
-        manifests = [path for path in manifests if path.is_file()]
-        lines = (line for path in manifests for _, line in _lines(path, modality.row))
-        if manifests:
-            fits = any(modality.row.media in _keys(line) for line in islice(lines, 100))
-        else:
-            fits = any(not isinstance(raw, Finding) for raw in modality.scan(source))
-        if fits:
-            found.append(modality)
-    if len(found) == 1:
-        return found[0]
-    what = "could be " + " or ".join(m.name for m in found) if found else "holds no known media"
-    raise DataError(f"{source} {what}", "say which: --modality " + "|".join(REGISTRY))
 
 
 def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mmtune.config import RunConfig, Section, did_you_mean, leaves, read_yaml
-from mmtune.errors import ConfigError
+from mmtune.config import RunConfig, Section, leaves, read_yaml
+from mmtune.errors import ConfigError, did_you_mean
 from mmtune.system.resources import resource
 
 Level = Literal["must", "should"]
@@ -134,7 +134,7 @@ def load_suite(name_or_path: str, modality: str | None = None) -> Suite:
     Raises:
         ConfigError: it is missing, is for another modality, or a key or value is wrong.
     """
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
 
     path = suite_path(name_or_path)
     suite = _read(path)

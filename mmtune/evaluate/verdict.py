@@ -16,9 +16,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import Gate, Level, Selector, Suite
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure
 from mmtune.system.files import write_text
 
 FILE = "verdict.json"

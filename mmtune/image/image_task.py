@@ -32,12 +32,13 @@ from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.generate import Sampler, save_adapter
 from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.train.randomness import Draw
 from mmtune.train.selection import Advice, Trial
-from mmtune.train.task import Batch, Example, Monitor, ParamGroup, Part, Stage, Tensors
+from mmtune.train.task import Batch, Example, Monitor, ParamGroup
 
 if TYPE_CHECKING:
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
     from mmtune.data.rows import Row
     from mmtune.prefix.cache import PrefixCache
     from mmtune.system.memory import Doing

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.predict import Stat
+from mmtune.metrics.metric import Stat
 
 ENOUGH_CLUSTERS = 20  # for an interval by clusters alone
 EXACT_FLIPS = 12  # differences whose 2^12 patterns of signs are all tried

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
-from mmtune.predict import Metric, Prediction, Stat
+from mmtune.metrics.metric import Metric, Stat
+from mmtune.predict import Prediction
 
 
 class GroupGap:

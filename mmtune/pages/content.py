@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from mmtune.config import Content
 from mmtune.errors import MmtuneError
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 
 LARGEST_FILE = 8 * 2**20  # bytes of one embedded file; a larger one is left out
 LARGEST_SIDE = 1024  # pixels; larger pictures are reduced

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mmtune.evaluate.comparison import Bin, Measure
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
+from mmtune.metrics.measure import Bin, Measure
 
 WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40

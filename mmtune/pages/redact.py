@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.verdict import Verdict
+from mmtune.metrics.measure import Measure
 from mmtune.pages.preference import Result
 
 # Names of references that mmtune gives; others are of users' folders.

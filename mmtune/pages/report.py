@@ -19,10 +19,11 @@ from pydantic import ValidationError
 from mmtune.adapters.card import FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison, Measure, Table
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
+from mmtune.metrics.measure import Measure, Table
 from mmtune.pages.content import MOST_EXAMPLES, Examples, embed, inside, show
 from mmtune.pages.plots import (
     HEIGHT,

@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.evaluate.comparison import read_comparison
-from mmtune.modality import find_modality
 from mmtune.pages.content import departures, embed, inside, picture
+from mmtune.runs.modalities import find_modality
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from mmtune.prefix.cache import PrefixCache
-from mmtune.train.task import Part, Stage, Tensors, part_key
+from mmtune.prefix.stage import Part, Stage, Tensors, part_key
 
 
 class Features:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from mmtune.adapters.card import tried
 from mmtune.config import RunConfig
 from mmtune.system.memory import guarded
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 
 if TYPE_CHECKING:
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
     from mmtune.train.loop import FitResult
     from mmtune.train.selection import Advice, Point, Trial
     from mmtune.train.task import Task
@@ -63,7 +63,8 @@ def choose_checkpoint(
     A task that advises measures them as it does strengths; another by its own validation, without
     harm to the retention rows. Where none is better than the base it stays with validation's best.
     """
-    from mmtune.train.selection import CHECKPOINTS, Trial, put
+    from mmtune.train.selection import CHECKPOINTS, Trial
+    from mmtune.train.strength import put
     from mmtune.train.snapshots import read_snapshots
 
     best = Checkpoint(result.best_step, result.best)
@@ -87,7 +88,8 @@ def choose_strength(config: RunConfig, dataset: Dataset, task: Task, note: Note)
 
     A task that advises keeps its adapter whole; of another the chosen strength goes into it.
     """
-    from mmtune.train.selection import STRENGTHS, Advises, can_scale, strengths
+    from mmtune.train.selection import STRENGTHS, Advises, strengths
+    from mmtune.train.strength import can_scale
 
     scales, advises = config.train.scales, isinstance(task, Advises)
     if len(scales) == 1 and not advises:

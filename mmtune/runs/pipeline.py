@@ -27,17 +27,21 @@ from mmtune.evaluate.answers import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.system.files import write_text
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.system.processes import this_process
 from mmtune.system.resources import recipes, resource
+from mmtune.runs.folder import SUITE
+from mmtune.runs.folder import _claim
+from mmtune.runs.folder import _keep
+from mmtune.runs.folder import _keep_suite
+from mmtune.runs.folder import _record_data
+from mmtune.runs.folder import _rows
 
 if TYPE_CHECKING:
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
     from mmtune.train.loop import FitResult, Reporter
     from mmtune.train.task import Task
 
-SUITE = "suite.yaml"  # in a run's folder: the one that judged it
-AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
 
 
 @dataclass(frozen=True)
@@ -50,45 +54,8 @@ class RunResult:
     verdict: Verdict | None = None  # of the run's suite; None: it has none
 
 
-def load_recipe(name_or_path: str, overrides: Mapping[str, str] | None = None) -> RunConfig:
-    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
-
-    Raises:
-        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
-    """
-    import difflib
-
-    path = Path(name_or_path)
-    if path.suffix not in {".yaml", ".yml"}:
-        if path.is_dir() and (path / "recipe.yaml").exists():
-            path = path / "recipe.yaml"
-        elif name_or_path in recipes():
-            path = resource("recipes", name_or_path) / "recipe.yaml"
-        else:
-            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(
-                f"no recipe {name_or_path!r}",
-                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
-            )
-    values = read_yaml(path)
-    beside = path.parent / str(values.get("suite", ""))
-    if beside.suffix in {".yaml", ".yml"} and beside.is_file():
-        values["suite"] = str(beside)  # what `mmtune init` copies stays together
-    return build(values, str(path), overrides or {})
 
 
-def load_run(run: Path) -> RunConfig:
-    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
-
-    Raises:
-        ConfigError: it holds no config.yaml, or a wrong one.
-    """
-    run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
-    settings = run / "config.yaml"
-    if not settings.is_file():
-        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
-    return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
@@ -101,7 +68,8 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         Interrupted: a signal; the run is saved.
     """
     from mmtune.prefix.cache import PrefixCache
-    from mmtune.data.check import check, remarks
+    from mmtune.data.check import check
+    from mmtune.data.dataset import remarks
     from mmtune.train.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
@@ -175,13 +143,6 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     return _compare(config, dataset, gates)
 
 
-def _keep_suite(folder: Path, suite: str | None) -> None:
-    """Keep the suite in the run's folder, which is then whole by itself."""
-    path = folder / SUITE
-    if suite is None:
-        path.unlink(missing_ok=True)
-    elif suite_path(suite).resolve() != path.resolve():
-        path.write_text(load_suite(suite).dump(), encoding="utf-8")
 
 
 def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
@@ -200,65 +161,14 @@ def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tu
     return rows
 
 
-def _claim(config: RunConfig) -> None:
-    """Write the run's settings, or see that the ones there are the same."""
-    path = config.folder / "config.yaml"
-    if not _begun(config.folder) or not path.exists():
-        config.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(config.dump(), encoding="utf-8")
-        return
-    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
-    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if differing and set(differing) <= AFTERWARDS:
-        path.write_text(config.dump(), encoding="utf-8")
-    elif differing:
-        key = differing[0]
-        raise ConfigError(
-            f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
-            f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
-            f"give the old settings to resume it, or a new run: --name {config.name}-2",
-        )
 
 
-def _begun(folder: Path) -> bool:
-    # A command that failed earlier, on a wrong path or base, must not hold the name.
-    return (folder / "log.jsonl").exists()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
-def _record_data(folder: Path, dataset: Dataset) -> None:
-    """Keep what was found in the data; refuse to go on with other data than a run began with."""
-    path = folder / "data.json"
-    if _begun(folder) and path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
-        if old != dataset.fingerprint:
-            raise ConfigError(
-                f"{dataset.source} has changed since {folder} began "
-                f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
-                "restore the data to resume, or start a new run with --name",
-            )
-        return
-    facts = {
-        "source": str(dataset.source),
-        "fingerprint": dataset.fingerprint,
-        "rows": _rows(dataset),
-        "quarantined": list(dataset.quarantined),
-        "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
-    }
-    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _rows(dataset: Dataset) -> dict[str, int]:
-    return {name: len(dataset.split(name)) for name in get_args(Split)}
 
 
 def _save_adapter(
@@ -270,7 +180,7 @@ def _save_adapter(
     reporter: Reporter | None,
 ) -> None:
     from mmtune.adapters.licence import licence_of
-    from mmtune.train.selection import scaled
+    from mmtune.train.strength import scaled
 
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON).exists():
@@ -323,13 +233,6 @@ def _compare(
     return read_comparison(config.folder)
 
 
-def _keep(config: RunConfig, found: Comparison) -> None:
-    """Write the comparison, and its measures into the adapter's card."""
-    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON, text + "\n")
-    measures = [dataclasses.asdict(measure) for measure in found.measures]
-    card = read_card(config.folder / "adapter")
-    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
 
 
 def _conclude(folder: Path, suite: Suite | None) -> None:

@@ -8,42 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.compose import Mixing, Part, compose, read_parts
+from mmtune.adapters.compose import compose
+from mmtune.adapters.members import Mixing, Part, read_parts
 from mmtune.adapters.routing import FILE, Choose, read_gate
 from mmtune.config import RunConfig, build
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
+from mmtune.adapters.ways import Settings
+from mmtune.adapters.ways import Trial
+from mmtune.adapters.ways import constant
 
 if TYPE_CHECKING:
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
 
 ALSO = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Adapters to load on one base, and what of them is on for a row, by the setting's name."""
-
-    modality: str
-    base: str
-    adapters: Mapping[str, Path]
-    settings: Mapping[str, Choose]
-    parts: tuple[Part, ...]
-    notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Trial:
-    """Items that settings are tried on: a run's own test items, or a manifest's.
-
-    Attributes:
-        config: of the run; of a manifest, that of the first part.
-    """
-
-    name: str
-    config: RunConfig
-    dataset: Dataset
 
 
 def settings_of(
@@ -85,13 +68,6 @@ def settings_of(
     return Settings(card.modality, card.base, folders | merged, settings, parts, tuple(notes))
 
 
-def constant(weights: Mapping[str, float]) -> Choose:
-    """The same adapters for every row."""
-
-    def choose(_: Row) -> Mapping[str, float]:
-        return weights
-
-    return choose
 
 
 def trials_of(asked: Settings, data: Path | None) -> list[Trial]:
@@ -138,7 +114,7 @@ def _run_of(part: Part) -> Path | None:
 
 def _config_of(part: Part) -> RunConfig:
     """The settings of the run that a part comes from: of its folder, else those in the card."""
-    from mmtune.runs.pipeline import load_run
+    from mmtune.runs.recipes import load_run
 
     run, card = _run_of(part), part.card
     if run is not None:

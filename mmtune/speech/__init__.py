@@ -14,15 +14,15 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 
 if TYPE_CHECKING:
-    from mmtune.adapters.compose import Merge
-    from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.exported import Export, Exported
+    from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Choose
-    from mmtune.data.check import Dataset
+    from mmtune.adapters.ways import Trial
+    from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.runs.try_ways import Trial
     from mmtune.train.task import Task
 
 

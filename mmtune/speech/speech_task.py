@@ -15,6 +15,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.whisper.base import WhisperBase
@@ -27,7 +28,7 @@ from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
 from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
 from mmtune.system.memory import Doing
 from mmtune.train.randomness import Draw
-from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Stage, Tensors
+from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
 
 VALIDATION_BATCH = 32  # rows decoded together
 MOST_OTHERS = 20  # terms in a prompt that nobody speaks

@@ -15,9 +15,10 @@ from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part
 from mmtune.system.memory import Gauge, Need, need_of
 from mmtune.train.randomness import Draw
-from mmtune.train.task import Part, Task
+from mmtune.train.task import Task
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from openmoji import make_brand
 from mmtune.cli import split_settings
 from mmtune.errors import MmtuneError
 from mmtune.image.sampling.generate import generate
-from mmtune.runs.pipeline import load_recipe, train
+from mmtune.runs.pipeline import train
+from mmtune.runs.recipes import load_recipe
 
 
 def main() -> None:

@@ -23,7 +23,8 @@ from PIL import Image
 from scipy.stats import kendalltau
 
 from mmtune.config import RunConfig
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
 from mmtune.image.diffusion.base import load_base, pick_device
@@ -38,7 +39,7 @@ from mmtune.metrics.image.clip_score import clip_scores
 from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.predict import Request
 from mmtune.prefix.features import Features
-from mmtune.runs.pipeline import load_recipe
+from mmtune.runs.recipes import load_recipe
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 OWN_STYLES = ("noto", "twemoji")  # words that the starter reads as styles of its own

@@ -18,7 +18,8 @@ from rich.console import Console
 from mmtune.cli.console import plain, quiet_libraries
 from mmtune.cli.progress import RichReporter
 from mmtune.pages.report import write_report
-from mmtune.runs.pipeline import RunResult, load_recipe, train
+from mmtune.runs.pipeline import RunResult, train
+from mmtune.runs.recipes import load_recipe
 from mmtune.system.resources import resource
 
 sys.path.insert(0, str(resource("recipes", "brand_style")))

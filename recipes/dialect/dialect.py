@@ -13,7 +13,8 @@ import sys
 from mmtune.cli import split_settings
 from mmtune.cli.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
-from mmtune.runs.pipeline import load_recipe, train
+from mmtune.runs.pipeline import train
+from mmtune.runs.recipes import load_recipe
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 from mmtune.cli import split_settings
 from mmtune.cli.console import measures_table, output, quiet_libraries
 from mmtune.errors import ConfigError, MmtuneError
-from mmtune.runs.pipeline import RunResult, load_recipe, train
+from mmtune.runs.pipeline import RunResult, train
+from mmtune.runs.recipes import load_recipe
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 
 # Real speech on which the adapter must not be worse; scored where it is there. Its training part:

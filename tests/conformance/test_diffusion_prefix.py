@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmtune.image.diffusion.stages import FLIPPED, LatentStage, TextStage, text_part
 from mmtune.image.image_row import ImageRow
-from mmtune.train.task import Part
+from mmtune.prefix.stage import Part
 from tests.image import tiny
 
 CAPTIONS = ["red ball", "a blue box, " * 9, "x"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mmtune.config import DataOptions
-from mmtune.data.check import Dataset, check, describe
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset, describe
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
 from mmtune.system.hashing import hash_file

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmtune.data.manifest import example, guess_modality, read_rows, write_manifest
+from mmtune.data.manifest import example, read_rows, write_manifest
 from mmtune.errors import DataError
 from mmtune.image.corpus.folders import caption_from_name
 from mmtune.image.image_row import ImageRow
+from mmtune.runs.modalities import guess_modality
 from mmtune.speech.speech_row import SpeechRow, plain_words
 from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image
 from tests.speech.real import corpus

@@ -12,7 +12,7 @@ from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig, build
 from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from tests.image import adapters, tiny
 from tests.speech.real import TINY
 from tests.speech.test_compose import make

@@ -17,10 +17,11 @@ from PIL import Image
 
 from mmtune.cli import main
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison, Measure, Table, read_comparison
+from mmtune.evaluate.comparison import Comparison, read_comparison
 from mmtune.evaluate.suite import Gate, Selector, Suite
 from mmtune.evaluate.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure, Table
 from mmtune.pages.report import content_of
 
 # Each stands in one place of the data alone.

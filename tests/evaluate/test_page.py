@@ -11,10 +11,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmtune.evaluate.comparison import Bin, Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import load_suite
 from mmtune.evaluate.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.report import write_report
 from tests.evaluate.browser import Browser, browser
 

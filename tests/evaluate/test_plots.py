@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.evaluate.comparison import Bin, Measure
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.plots import (
     WIDTH,
     Plot,

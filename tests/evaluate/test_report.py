@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure
 from mmtune.pages.content import departures, differences, embed
 from mmtune.pages.report import figure, reading, write_report
 

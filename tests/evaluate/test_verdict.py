@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmtune.cli import main
 from mmtune.config import ReportOptions, RunConfig, build, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
 from mmtune.evaluate.verdict import (
     FILE,
@@ -28,6 +28,7 @@ from mmtune.evaluate.verdict import (
 )
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
 from mmtune.metrics.explained import explain
+from mmtune.metrics.measure import Measure
 from mmtune.pages.report import content_of, write_report
 from mmtune.runs import pipeline
 from mmtune.system.resources import recipes, resource

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.runs.pipeline import RunResult, load_recipe, train
+from mmtune.runs.pipeline import RunResult, train
+from mmtune.runs.recipes import load_recipe
 from tests.speech.real import ESPEAK, TINY, needs, real_rows
 
 pytestmark = [pytest.mark.slow, needs(TINY, ESPEAK)]

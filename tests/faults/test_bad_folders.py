@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mmtune.data.check import check, describe
+from mmtune.data.check import check
+from mmtune.data.dataset import describe
 from mmtune.errors import DataError
 from tests.data.pieces import IMAGE, SPEECH, noise, write_audio, write_image
 from tests.faults.files import flac_bomb, png_bomb, riff

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmtune.evaluate.comparison import Measure
 from mmtune.image.evaluation.compare import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid, headline
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.style import StyleScore
+from mmtune.metrics.measure import Measure
 
 SOME = Interval(0.5, 0.41, 0.59)
 NEAREST = Measure("nearest training image", "x", 3, SOME, SOME, SOME, False, "real 0.61")

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.compose import EXACT, Mixing, compose
+from mmtune.adapters.compose import EXACT, compose
+from mmtune.adapters.members import Mixing
 from mmtune.adapters.routing import GatedPredictor, read_gate, write_gate
 from mmtune.cli import main
 from mmtune.data.manifest import write_manifest

@@ -35,10 +35,10 @@ from mmtune.image.sampling.generate import (
     probe_output,
 )
 from mmtune.predict import Request
+from mmtune.prefix.stage import Part
 from mmtune.runs.pipeline import train
 from mmtune.system.hashing import hash_tensors
 from mmtune.train.randomness import Draw
-from mmtune.train.task import Part
 from tests.image import tiny
 from tests.image.transformers import KINDS, SIDE
 

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmtune.data.check import check
-from mmtune.data.manifest import guess_modality, read_rows
+from mmtune.data.manifest import read_rows
 from mmtune.image.corpus.caption import words_of_name
 from mmtune.image.corpus.folders import Repeats, caption_from_name, parse_repeats
+from mmtune.runs.modalities import guess_modality
 from tests.data.pieces import IMAGE, write_audio, write_image
 
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from mmtune.cli import main
 from mmtune.config import DataOptions
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.errors import BaseModelError

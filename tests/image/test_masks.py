@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
 from mmtune.image import MODALITY

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.image.evaluation.copies import copies_measure
 from mmtune.image.evaluation.measures import (
     OUTSIDE,
@@ -29,6 +29,7 @@ from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance
+from mmtune.metrics.measure import Measure
 from mmtune.pages.report import figure, write_report
 from mmtune.runs.pipeline import evaluate, train
 from tests.image import tiny

@@ -16,7 +16,7 @@ from mmtune.errors import ConfigError
 from mmtune.image.diffusion.stages import LatentStage
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.pictures.pixels import flatten, open_image, thumbnail
-from mmtune.train.task import Part
+from mmtune.prefix.stage import Part
 from tests.data.pieces import picture
 from tests.faults.files import png, png_chunk
 from tests.image import tiny

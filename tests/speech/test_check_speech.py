@@ -17,7 +17,7 @@ from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.check_recording import check_rows, inspect
 from mmtune.speech.corpus.check_transcript import check_text, fewest_tokens
 from mmtune.speech.sound.read import read_audio

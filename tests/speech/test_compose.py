@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import Card, read_card
-from mmtune.adapters.compose import EXACT, Mixing, compose
+from mmtune.adapters.compose import EXACT, compose
+from mmtune.adapters.members import Mixing
 from mmtune.adapters.routing import GatedPredictor, open_gated, read_gate, write_gate
 from mmtune.cli import main
 from mmtune.config import LoraOptions

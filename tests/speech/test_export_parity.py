@@ -12,8 +12,8 @@ import pytest
 
 from mmtune import cli
 from mmtune.adapters.card import Card
-from mmtune.adapters.export import Exported
 from mmtune.adapters.export import export as export_adapter
+from mmtune.adapters.exported import Exported
 from mmtune.errors import ConfigError, DataError, MissingExtra
 from mmtune.speech.export import parity
 from mmtune.speech.export.engines import Clip, FasterWhisper, Reference, Transformers, WhisperCpp

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.importers import LAYOUTS, import_speech, recognise
 from mmtune.speech.corpus.importers.subtitles import ENOUGH, GAP, Cue, join
 from mmtune.speech.sound.read import read_audio

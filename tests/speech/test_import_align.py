@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmtune.cli import main
 from mmtune.data.check import check
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.speech.corpus.importers.transcripts import MARGIN, Placed, place, stretches
 from mmtune.speech.sound.read import read_audio

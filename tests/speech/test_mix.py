@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.config import RunConfig
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.errors import ConfigError
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus import extra_rows as mix
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import MixOptions, SpeechOptions

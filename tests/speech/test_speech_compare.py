@@ -10,14 +10,16 @@ from typing import Literal
 import pytest
 
 from mmtune.config import LoraOptions, RunConfig, TrainOptions
-from mmtune.data.check import Dataset, check
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
+from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import load_suite
 from mmtune.evaluate.verdict import judge
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.modality import find_modality
 from mmtune.predict import Prediction
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.synthesize import make_plan, synthesize
 from mmtune.speech.corpus.term_list import Term
 from mmtune.speech.evaluation.compare import _asked, compare, divide_terms, headline, retention_rows

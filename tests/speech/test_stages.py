@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune.errors import DataError
+from mmtune.prefix.stage import part_key
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.stages import LONGEST, MARGIN, WINDOWS, AudioStage, window_of
-from mmtune.train.task import part_key
 from tests.speech.real import BASE, TINY, loaded, needs
 
 

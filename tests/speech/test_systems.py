@@ -44,7 +44,7 @@ def test_precision_by_hand() -> None:
 @needs(TINY, ESPEAK)
 def test_a_prompt_and_retrieval_find_terms_that_the_base_misses(tmp_path: Path) -> None:
     from mmtune.data.check import check
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
     from mmtune.speech.corpus.synthesize import make_plan, synthesize
     from mmtune.speech.corpus.term_list import Term
     from mmtune.speech.transcription.predictor import SpeechPredictor

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mmtune.train.selection import Point, best_point, can_scale, recommend, scaled
+from mmtune.train.selection import Point, best_point, recommend
+from mmtune.train.strength import can_scale, scaled
 from mmtune.train.task import Monitor
 
 LESS, MORE = Monitor("wer", higher_is_better=False), Monitor("style", higher_is_better=True)

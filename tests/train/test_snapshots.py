@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from mmtune.train.interrupt import Interrupted
 from mmtune.train.log import read_log
 from mmtune.train.loop import fit
-from mmtune.train.selection import Trial, best_point, replaced, sweep
+from mmtune.train.selection import Trial, best_point, sweep
 from mmtune.train.snapshots import Snapshots, read_snapshots
+from mmtune.train.strength import replaced
 from tests.train.test_loop import StopAt, final, options
 from tests.train.toy import ToyTask, rows
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from mmtune.data.rows import Row
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_tensors, hash_text
 from mmtune.train.randomness import Draw
-from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup, Part, Tensors
+from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
 
 WIDTH = 12
 

@@ -24,7 +24,7 @@ from mmtune.system.hashing import hash_file, hash_json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
 
 VERSION = 1  # raise it when the same settings give other images
 FIRST_SEED = 10_000  # other noise than that of validation and evaluation, which count from 0

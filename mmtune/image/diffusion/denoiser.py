@@ -9,7 +9,8 @@ from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import Objective
 from mmtune.image.diffusion.recolour import Recolour
-from mmtune.train.task import Batch, Loss, Tensors
+from mmtune.prefix.stage import Tensors
+from mmtune.train.task import Batch, Loss
 
 KEYS = ("latents", "noise", "timesteps", "mask")
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from mmtune.errors import DataError
 from mmtune.image.pictures.buckets import Buckets, Size
 from mmtune.image.pictures.pixels import open_image, open_mask
+from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_json, hash_text
-from mmtune.train.task import Part, Tensors
 
 if TYPE_CHECKING:
     from PIL.Image import Image

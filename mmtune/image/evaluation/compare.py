@@ -13,7 +13,7 @@ from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.answers import StoredPredictor
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
 from mmtune.image.corpus.prompt import caption_of
 from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.diffusion.stages import TextStage
@@ -43,6 +43,7 @@ from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.generate import ImagePredictor, Sampler
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance, StyleScore
+from mmtune.metrics.measure import Measure
 from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
@@ -51,7 +52,7 @@ from mmtune.system.precision import DTYPES, choose
 from mmtune.train.selection import COMPARED
 
 if TYPE_CHECKING:
-    from mmtune.data.check import Dataset
+    from mmtune.data.dataset import Dataset
 
 GRID_COLUMNS = 12
 TILE = 128  # pixels; larger images are reduced, smaller ones enlarged without smoothing

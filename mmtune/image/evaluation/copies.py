@@ -10,11 +10,11 @@ import numpy as np
 from PIL.Image import Image
 
 from mmtune.data.rows import Row
-from mmtune.evaluate.comparison import Measure
 from mmtune.image.evaluation.measures import UNDEFINED
 from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.image.memorization import copied, copy_threshold, share
 from mmtune.metrics.image.nearest import NearestTraining
+from mmtune.metrics.measure import Measure
 
 MOST_NAMED = 5  # pairs in a note
 

@@ -14,7 +14,6 @@ from PIL.Image import Image
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
-from mmtune.evaluate.comparison import Measure
 from mmtune.image.corpus.folders import IMAGE_SUFFIXES
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.pixels import open_image
@@ -25,7 +24,8 @@ from mmtune.metrics.image.mmd import KernelDistance, gaussian, polynomial
 from mmtune.metrics.image.nearest import Nearest, NearestTraining
 from mmtune.metrics.image.palette import PaletteShare, estimate_palette, parse_palette, to_hex
 from mmtune.metrics.image.style import StyleDistance, StyleScore, control_score, style_score
-from mmtune.predict import Stat
+from mmtune.metrics.measure import Measure
+from mmtune.metrics.metric import Stat
 from mmtune.system.hashing import hash_text
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmtune.adapters.compose import Merge
+from mmtune.adapters.members import Merge
 from mmtune.adapters.merge import MERGED, distance, merge_layers
 from mmtune.adapters.routing import Choose
+from mmtune.adapters.ways import Trial
 from mmtune.image.corpus.prompt import caption_of
 from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.evaluation.compare import judge_of
@@ -25,7 +26,6 @@ from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance, style_score
 from mmtune.predict import Request
-from mmtune.runs.try_ways import Trial
 from mmtune.system.precision import DTYPES
 from mmtune.system.precision import choose as choose_dtype
 

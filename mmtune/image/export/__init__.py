@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmtune.adapters.export import Export, Exported
+from mmtune.adapters.exported import Export, Exported
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.base import load_base, pick_device
 from mmtune.image.export.fused import write_fused

@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmtune.adapters.export import Export
+from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import INDEX, DiffusionBase, load_base, resolve_base
 from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import architecture, origin

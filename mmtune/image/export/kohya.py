@@ -10,7 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmtune.adapters.export import Export
+from mmtune.adapters.exported import Export
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.export.flux_names import LAYOUT, stacked, unstacked

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import versions
-from mmtune.adapters.export import Export
+from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.sampling.generate import WEIGHTS, active
 from mmtune.system.hashing import hash_bytes, hash_file

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
-from mmtune.predict import Stat
+from mmtune.metrics.metric import Stat
 
 Vectors = NDArray[np.float64]
 TOLERANCE = 0.1  # of the gap between matched and shuffled prompts, that an adapter may lose

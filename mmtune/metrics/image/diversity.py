@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.predict import Stat
+from mmtune.metrics.metric import Stat
 
 Vectors = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtune.metrics.image.nearest import Nearest
-from mmtune.predict import Stat
+from mmtune.metrics.metric import Stat
 
 PERCENTILE = 99.0  # of the similarity of real held-out images to the training images
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.predict import Prediction, Stat
+from mmtune.metrics.metric import Stat
+from mmtune.predict import Prediction
 
 SIDE = 32  # pixels of the thumbnails that are compared
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.predict import Prediction, Stat
+from mmtune.metrics.metric import Stat
+from mmtune.predict import Prediction
 
 NEAR = 5.0  # CIEDE2000: two colours that side by side are told apart, and taken for one apart
 COLOURS = 12  # of an estimated palette

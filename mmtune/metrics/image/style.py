@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, interval_of, resample_counts
-from mmtune.predict import Prediction, Stat
+from mmtune.metrics.metric import Stat
+from mmtune.predict import Prediction
 
 Vectors = NDArray[np.float64]
 Describe = Callable[[Sequence[Any]], Vectors]

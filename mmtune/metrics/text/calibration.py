@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.evaluate.comparison import Bin
+from mmtune.metrics.measure import Bin
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.aligned import align_words, written_places
 from mmtune.metrics.text.wer import scored
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 BINS = 15  # of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", 2017
 # Confidences crowd near 1, so that ranks are taken on a grid of log odds: half-open steps of 0.1.

@@ -14,9 +14,10 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from mmtune.data.rows import Row
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import scored
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 Kind = Literal["number", "dose", "negation", "side", "name"]
 KINDS: tuple[Kind, ...] = ("number", "dose", "negation", "side", "name")

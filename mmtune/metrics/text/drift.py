@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
-from mmtune.predict import Prediction, Stat
+from mmtune.metrics.metric import Stat
+from mmtune.predict import Prediction
 
 
 def _known_and_late(prediction: Prediction) -> tuple[float, float]:

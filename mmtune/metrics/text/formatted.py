@@ -9,8 +9,9 @@ import jiwer
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 QUOTES = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "…": "..."})
 MARKS = frozenset(".,?!;:。，？！、؟।")

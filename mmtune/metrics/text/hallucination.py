@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.wer import scored
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 
 class HallucinatedWords:

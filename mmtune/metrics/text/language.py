@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
-from mmtune.predict import Prediction, Stat
+from mmtune.metrics.metric import Stat
+from mmtune.predict import Prediction
 
 
 class LanguageAccuracy:

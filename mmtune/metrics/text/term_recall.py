@@ -13,10 +13,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import scored
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 
 class TermCounter:

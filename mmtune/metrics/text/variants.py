@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mmtune.evaluate.comparison import Table
+from mmtune.metrics.measure import Table
 from mmtune.metrics.text.normalize import normalize
 
 

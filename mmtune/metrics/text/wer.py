@@ -13,9 +13,10 @@ import jiwer
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.variants import STRICT, Variants
-from mmtune.predict import Prediction, Stat
+from mmtune.predict import Prediction
 
 
 def _reduce(stats: Sequence[Stat] | Stat) -> float | None:

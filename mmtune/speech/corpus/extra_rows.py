@@ -18,12 +18,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from mmtune.config import RunConfig
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.modality import find_modality
 from mmtune.predict import Request
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions

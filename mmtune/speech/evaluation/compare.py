@@ -8,14 +8,16 @@ from typing import Literal
 
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
-from mmtune.data.check import Dataset, check
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
-from mmtune.evaluate.comparison import Comparison, Measure
+from mmtune.evaluate.comparison import Comparison
+from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.term_recall import TermCounter
 from mmtune.metrics.text.variants import STRICT, Variants
-from mmtune.modality import find_modality
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.evaluation.examples import examples, write_predictions
 from mmtune.speech.evaluation.extra_conditions import PROBED, probes

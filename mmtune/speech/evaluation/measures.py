@@ -8,7 +8,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
-from mmtune.evaluate.comparison import Bin, Measure
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
     Interval,
@@ -20,6 +19,8 @@ from mmtune.metrics.bootstrap import (
     wider,
 )
 from mmtune.metrics.gap import GroupGap
+from mmtune.metrics.measure import Bin, Measure
+from mmtune.metrics.metric import Metric, Stat
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -30,7 +31,6 @@ from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import CharacterErrors, WordErrors
-from mmtune.predict import Metric, Stat
 from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED, by_label, other_windows
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.long_form import LONG, PARTS

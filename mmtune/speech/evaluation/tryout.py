@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from mmtune.adapters.compose import Merge
+from mmtune.adapters.members import Merge
 from mmtune.adapters.merge import MERGED, distance, merge_layers
 from mmtune.adapters.routing import Choose
+from mmtune.adapters.ways import Trial
 from mmtune.errors import DataError
 from mmtune.metrics.bootstrap import bootstrap
+from mmtune.metrics.metric import Metric
 from mmtune.metrics.text.term_recall import TermRecall
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.predict import Metric, Request
-from mmtune.runs.try_ways import Trial
+from mmtune.predict import Request
 from mmtune.speech.evaluation.compare import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.transcription.predictor import SpeechPredictor

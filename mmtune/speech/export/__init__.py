@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import ConfigError, MissingExtra
 
 if TYPE_CHECKING:
-    from mmtune.adapters.export import Export, Exported
+    from mmtune.adapters.exported import Export, Exported
     from mmtune.speech.export.engines import Engine
     from mmtune.speech.export.material import Material
     from mmtune.speech.export.parity import Parity
@@ -54,7 +54,7 @@ def export(request: Export) -> Exported:
         DataError: `request.check` can't be used.
     """
     from mmtune.adapters.card import versions
-    from mmtune.adapters.export import Exported
+    from mmtune.adapters.exported import Exported
     from mmtune.speech.export import parity
     from mmtune.speech.export.fold import merge
 

@@ -42,7 +42,7 @@ def of_manifest(manifest: Path) -> Material:
         DataError: it can't be used, or has no row of at most 30 s.
     """
     from mmtune.data.check import check
-    from mmtune.modality import find_modality
+    from mmtune.runs.modalities import find_modality
 
     dataset = check(manifest, find_modality("speech"), strict=False)
     rows = tuple(row for row in dataset.rows if seconds_of(row) <= LONGEST)

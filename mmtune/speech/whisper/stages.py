@@ -18,6 +18,7 @@ from torch import Tensor
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part, Tensors
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import sounding
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row, row_seconds
@@ -28,7 +29,6 @@ from mmtune.speech.whisper.forward import decode_all
 from mmtune.speech.whisper.labels import Labels
 from mmtune.speech.whisper.loss import CHUNK, LIKELY, likely
 from mmtune.system.hashing import hash_json, hash_text
-from mmtune.train.task import Part, Tensors
 
 WINDOWS = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30)  # seconds
 LONGEST = WINDOWS[-1]

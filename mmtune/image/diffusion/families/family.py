@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmtune.train.task import Tensors
+from mmtune.prefix.stage import Tensors
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 # The text stream's projections in blocks that attend to image and text jointly.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
-from mmtune.train.task import Tensors
+from mmtune.prefix.stage import Tensors
 
 KLEIN_STEPS = 50  # the klein pipeline's default number of steps
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
 from mmtune.image.diffusion.families.repeated import RepeatedToken
-from mmtune.train.task import Tensors
+from mmtune.prefix.stage import Tensors
 
 T5_TOKENS = 256  # the pipeline's default, in sampling too
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mmtune.image.diffusion.families.family import PROBE_TOKENS, Noise, TextFamily
-from mmtune.train.task import Tensors
+from mmtune.prefix.stage import Tensors
 
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 

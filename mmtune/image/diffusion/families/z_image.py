@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from mmtune.image.diffusion.families.family import PROBE_SIDE, PROBE_TOKENS, Family, Noise
-from mmtune.train.task import Tensors
+from mmtune.prefix.stage import Tensors
 
 
 class ZImage(Family):

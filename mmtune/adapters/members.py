@@ -1,0 +1,149 @@
+"""The adapters that are merged or routed: which they are, and how they are mixed."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
+from mmtune.errors import AdapterError, ConfigError
+
+# PEFT's `combination_type`s. Only "cat" is exact for every set of adapters; "linear" adds the two
+# factors of the pairs and not their products, so that parts act on each other.
+METHODS: Mapping[str, str] = {
+    "cat": "exact: the ranks add up",
+    "svd": "the exact sum, cut to one rank",
+    "linear": "sums of the factors, not of the updates; equal ranks",
+    "ties": "TIES (arXiv 2306.01708); equal ranks",
+    "dare_linear": "DARE (arXiv 2311.03099), then linear; equal ranks",
+    "dare_ties": "DARE, then TIES; equal ranks",
+    "magnitude_prune": "the largest values, then linear; equal ranks",
+}
+
+
+DENSITY = 0.5  # what the methods that prune keep, unless told
+
+
+DRAWN = ("dare_linear", "dare_ties")  # prune at random
+
+
+PRUNING = ("ties", *DRAWN, "magnitude_prune")
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How adapters are merged.
+
+    Attributes:
+        method: one of `METHODS`.
+        density: the share of values that a pruning method keeps.
+        rank: of what "svd" gives; None: the largest of the parts.
+        seed: of what DARE drops.
+    """
+
+    method: str = "cat"
+    density: float = DENSITY
+    rank: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """An adapter and its weight in the whole; `digest` is a hash of its weights' files."""
+
+    folder: Path
+    weight: float
+    card: Card
+    digest: str
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a modality is asked to merge.
+
+    Attributes:
+        parts: two or more, of one base.
+        base: the model that they are for.
+        to: an existing empty folder.
+    """
+
+    parts: tuple[Part, ...]
+    base: str
+    mixing: Mixing
+    to: Path
+
+
+def check_mixing(mixing: Mixing) -> None:
+    """Refuse settings that PEFT would take without a word, or with a traceback.
+
+    Raises:
+        ConfigError: it says which.
+    """
+    if mixing.method not in METHODS:
+        near = difflib.get_close_matches(mixing.method, METHODS, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        known = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
+        raise ConfigError(f"no method {mixing.method!r} to merge by", f"{hint}{known}")
+    if not 0 < mixing.density <= 1:
+        raise ConfigError(
+            f"--density {mixing.density:g} is not a share of what is kept",
+            "above 0, and at most 1: all of it",
+        )
+    if mixing.rank is not None and mixing.method != "svd":
+        raise ConfigError(
+            f"--rank is chosen for svd alone, not for {mixing.method}", "leave it out"
+        )
+
+
+def read_parts(adapters: Mapping[Path, float]) -> tuple[Part, ...]:
+    """Adapters with their cards, of one modality and one base.
+
+    Raises:
+        ConfigError: a weight is 0 or not finite, or an adapter is given twice.
+        AdapterError: there is no adapter, or it is for another base than the first.
+    """
+    parts: list[Part] = []
+    for path, weight in adapters.items():
+        if not math.isfinite(weight) or weight == 0:
+            raise ConfigError(f"{path}={weight:g} leaves nothing of it", "leave the adapter out")
+        folder = adapter_folder(path)
+        if any(folder.resolve() == part.folder.resolve() for part in parts):
+            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+        part = Part(folder, weight, read_card(folder), weights_hash(folder))
+        if parts:
+            _require_same(parts[0], part)
+        parts.append(part)
+    return tuple(parts)
+
+
+def _require_same(first: Part, part: Part) -> None:
+    if part.card.modality != first.card.modality:
+        raise AdapterError(
+            f"{part.folder} is an adapter for {part.card.modality}, and {first.folder} for "
+            f"{first.card.modality}",
+            "merge adapters of one modality and one base",
+        )
+    if part.card.base_hash != first.card.base_hash:
+        raise AdapterError(
+            f"{part.folder} is for {part.card.base} ({part.card.base_hash[:12]}), and "
+            f"{first.folder} for {first.card.base} ({first.card.base_hash[:12]})",
+            "merge adapters of one base and (images) one train.precision, or train one again",
+        )
+
+
+def parents_of(parts: Sequence[Part]) -> list[dict[str, Any]]:
+    """Who the parts are, as a card says it."""
+    return [
+        {
+            "name": part.card.name,
+            "recipe": part.card.recipe,
+            "hash": part.digest,
+            "weight": part.weight,
+            "dataset": part.card.dataset,
+        }
+        for part in parts
+    ]

@@ -1,0 +1,50 @@
+"""Ways to use several adapters, and the test sets on which they are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmtune.adapters.members import Part
+from mmtune.adapters.routing import Choose
+from mmtune.config import RunConfig
+from mmtune.data.rows import Row
+
+if TYPE_CHECKING:
+    from mmtune.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Adapters to load on one base, and what of them is on for a row, by the setting's name."""
+
+    modality: str
+    base: str
+    adapters: Mapping[str, Path]
+    settings: Mapping[str, Choose]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Items that settings are tried on: a run's own test items, or a manifest's.
+
+    Attributes:
+        config: of the run; of a manifest, that of the first part.
+    """
+
+    name: str
+    config: RunConfig
+    dataset: Dataset
+
+
+def constant(weights: Mapping[str, float]) -> Choose:
+    """The same adapters for every row."""
+
+    def choose(_: Row) -> Mapping[str, float]:
+        return weights
+
+    return choose

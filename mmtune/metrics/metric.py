@@ -1,0 +1,29 @@
+"""What a metric is: statistics of each item, and a function that reduces them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmtune.data.rows import Row
+from mmtune.predict import Prediction
+
+Stat = NDArray[np.float64]
+
+
+class Metric(Protocol):
+    """A metric as per-item statistics, so that it can be resampled, sliced and sharded."""
+
+    name: str
+    higher_is_better: bool
+
+    def observe(self, row: Row, prediction: Prediction) -> Stat:
+        """A vector of fixed length for one item: (S, D, I, N) for WER."""
+        ...
+
+    def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
+        """The metric of many items, [items, length]; None where it isn't defined."""
+        ...
