@@ -38,7 +38,6 @@ import torch
 from timing import in_turns, spread
 
 from mmtune.adapters.card import adapter_folder
-from mmtune.cli.console import quiet_libraries
 from mmtune.config import LoraOptions
 from mmtune.data.check import check
 from mmtune.data.rows import Row
@@ -55,7 +54,7 @@ from mmtune.speech.whisper.decoder_lora import MARKER, attach
 from mmtune.speech.whisper.stages import NAME, AudioStage
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import this_process
-from mmtune.system.quiet import quiet
+from mmtune.system.quiet import quiet, quiet_libraries
 from mmtune.train.randomness import Draw
 
 Texts = tuple[list[str], list[str]]  # of the base, of the adapter, by row

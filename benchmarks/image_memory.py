@@ -31,12 +31,13 @@ from image_training import THEIRS, Model, Watch, now, theirs
 from shrunk import NATIVE, make, pictures
 
 from mmtune.data.check import check
-from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.diffusion.base import load_base
 from mmtune.image.image_task import ImageTask
 from mmtune.prefix.cache import PrefixCache
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import load_recipe
 from mmtune.system.precision import DTYPES
+from mmtune.system.processes import pick_device
 from mmtune.train.loop import fit
 from mmtune.train.preflight import Preflight
 

@@ -44,15 +44,16 @@ from PIL import Image
 from shrunk import NATIVE, SHRINK, make, pictures, share
 from timing import finish, spread
 
-from mmtune.config import build
 from mmtune.data.check import check
 from mmtune.data.rows import Row
-from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.diffusion.base import load_base
 from mmtune.image.image_task import ImageTask
 from mmtune.image.pictures.pixels import open_image
 from mmtune.prefix.cache import PrefixCache
 from mmtune.runs.modalities import find_modality
+from mmtune.runs.recipes import configure
 from mmtune.system.precision import DTYPES
+from mmtune.system.processes import pick_device
 from mmtune.train.loop import Reporter, fit
 
 OURS, THEIRS, TEXT_ONCE = "mmtune", "diffusers", "diffusers, captions encoded once"
@@ -100,7 +101,7 @@ def now() -> tuple[float, float]:
 
 def ours(args: argparse.Namespace, model: Model, data: Path, root: Path) -> tuple[Times, float]:
     """Our loop on a filled cache, and seconds that filling took (0 where it was filled)."""
-    config = build(
+    config = configure(
         {
             "recipe": "benchmark",
             "modality": "image",
@@ -267,7 +268,7 @@ class Result:
 def measure(args: argparse.Namespace, model: Model, root: Path) -> Result:
     """All sides, `args.repeats` times."""
     data = args.data or pictures(root / f"pictures-{model.side}", args.rows, model.side)
-    options = build(
+    options = configure(
         {"recipe": "b", "modality": "image", "name": "b", "base": model.folder,
          "data": {"path": str(data), "validation": 0, "test": TEST}}, "b", {},
     ).data  # fmt: skip

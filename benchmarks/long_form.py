@@ -54,12 +54,12 @@ def main() -> None:
 
     from jiwer import process_words
 
-    from mmtune.cli.console import quiet_libraries
     from mmtune.metrics.text.normalize import normalize
     from mmtune.predict import Request
     from mmtune.speech.transcription.predictor import SpeechPredictor
     from mmtune.speech.transcription.transcribe import listen
     from mmtune.speech.transcription.transcript import make_transcript
+    from mmtune.system.quiet import quiet_libraries
 
     quiet_libraries()
     adapters = {path.name: path for path in options.adapter}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from mmtune.image.diffusion.base import pick_device
+from mmtune.system.processes import pick_device
 from mmtune.system.quiet import quiet
 from mmtune.system.resources import resource
 

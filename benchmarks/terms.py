@@ -48,7 +48,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    from mmtune.cli.console import quiet_libraries
     from mmtune.data.check import check
     from mmtune.metrics.bootstrap import bootstrap
     from mmtune.metrics.text.term_recall import FalseInsertions, TermRecall
@@ -56,12 +55,13 @@ def main() -> None:
     from mmtune.predict import Prediction
     from mmtune.runs.modalities import find_modality
     from mmtune.runs.recipes import load_recipe
-    from mmtune.speech.evaluation.compare import divide_terms
+    from mmtune.speech.evaluation.term_slices import divide_terms
     from mmtune.speech.sound.read import read_row
     from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor
     from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
     from mmtune.speech.transcription.transcribe import listen
     from mmtune.speech.transcription.transcript import make_transcript
+    from mmtune.system.quiet import quiet_libraries
 
     quiet_libraries()
     config = load_recipe(str(options.run / "config.yaml"))

@@ -175,8 +175,8 @@ def main() -> None:
 
     import torch
 
-    from mmtune.cli.console import quiet_libraries
     from mmtune.speech.whisper.base import resolve_base
+    from mmtune.system.quiet import quiet_libraries
 
     quiet_libraries()
     audio, said = recording(options.data, options.minutes, options.seed)

@@ -1,3 +1,5 @@
 """mmtune: LoRA fine-tuning of Whisper and of diffusion models, with one training core."""
 
-__version__ = "0.1.0"
+from mmtune.system.version import VERSION as __version__
+
+__all__ = ["__version__"]

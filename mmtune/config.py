@@ -218,22 +218,24 @@ def nest(dotted: str, value: Any) -> dict[str, Any]:
     return dict(value)
 
 
-def build(values: Mapping[str, Any], source: str, overrides: Mapping[str, str]) -> RunConfig:
+def build(
+    values: Mapping[str, Any],
+    source: str,
+    options: type[Section],
+    overrides: Mapping[str, Any],
+) -> RunConfig:
     """Validate settings and command-line overrides.
 
     Args:
         values: settings by section, from the recipe and the YAML file. `bases` holds, by name of a
             base, settings that suit it better: a learning rate for a small model ruins a large one.
         source: what an error should name (the file).
-        overrides: `--key value` pairs, values still text.
+        options: the type of the section `task`: what only the run's modality has.
+        overrides: what is set on top, by full or short name. Text is read as on the command line.
 
     Raises:
         ConfigError: a setting is unknown (with "did you mean"), missing or impossible.
     """
-    from mmtune.runs.modalities import find_modality
-
-    modality = find_modality(str(values.get("modality", "")), source)
-    options = modality.options
     kinds = {n: kind for n, kind in leaves(RunConfig).items() if n != "task"}
     kinds |= {f"task.{n}": kind for n, kind in leaves(options).items()}
     known = list(kinds)

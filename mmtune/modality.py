@@ -1,20 +1,23 @@
-"""What the shared parts need to know of a modality, gathered in one registered object."""
+"""What the shared parts need to know of a modality, gathered in one object."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.errors import AdapterError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Choose
-    from mmtune.adapters.ways import Trial
+    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
@@ -23,25 +26,34 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 
-class Modality(Protocol):
-    """One kind of data. Importing the module that defines it must not import torch."""
+class Modality:
+    """One kind of data. Importing the module that defines one must not import torch.
+
+    A modality needs `name`, `row`, `task` and `compare`; all else has a default, which gives
+    nothing or refuses with an error that says so.
+    """
 
     name: str
+    """What users call it: `modality: NAME` in a recipe."""
     row: type[Row]
-    options: type[Section]
-    formats: Mapping[str, str]
+    options: type[Section] = Section
+    """Ways that only this modality has: the section `task` of a recipe."""
+    formats: Mapping[str, str] = MappingProxyType({})
     """Formats that an adapter can be exported in, each with what it is."""
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Raw rows of a folder without a manifest (audio with .txt; images with captions).
-
-        What is found on the way (a line that can't be read) is given among them.
-        """
-        ...
+        """See `mmtune/data/reader.py`. Default: a folder needs a manifest."""
+        return iter(())
 
     def inspect(self, row: Row) -> Inspection:
-        """Open and fully decode one item; never raises for a bad file, but finds."""
-        ...
+        """See `mmtune/data/reader.py`. Default: a row's file is hashed and not opened."""
+        from mmtune.system.hashing import hash_file
+
+        try:
+            return Inspection(hash_file(row.path))
+        except OSError as error:
+            found = f"{row.path}: {error.strerror or error}"
+            return Inspection("", [Finding("missing", row.id, found, "correct the path")])
 
     def check_rows(
         self,
@@ -52,20 +64,12 @@ class Modality(Protocol):
         base: str | None = None,
         settings: Section | None = None,
     ) -> list[Finding]:
-        """Findings that need all rows at once, or the model that they are for.
-
-        Args:
-            rows: those without errors.
-            terms: a list of words to compare with.
-            seen: what `inspect` gave for each of them.
-            base: the model, if it is known.
-            settings: the run's own `options`, if there is a run.
-        """
-        ...
+        """See `mmtune/data/reader.py`. Default: no findings."""
+        return []
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether `import_data` knows a source's layout; or the layout's name, if given."""
-        ...
+        return False
 
     def import_data(
         self,
@@ -81,30 +85,43 @@ class Modality(Protocol):
             ConfigError: an unknown layout or setting, or the folder can't be used.
             DataError: the source can't be read at all.
         """
-        ...
+        raise ConfigError(
+            f"{self.name}: there is no other layout to import", f"train on it: --data {source}"
+        )
 
     def prepare(self, config: RunConfig) -> Path:
-        """The manifest or folder to train on; a recipe may make it (speech from a term list)."""
-        ...
+        """The manifest or folder to train on; a recipe may make it (speech from a term list).
+
+        Raises:
+            ConfigError: the settings name none, or what they name isn't there.
+        """
+        if config.data.path is None:
+            raise ConfigError(f"{config.recipe}: no data to train on", "give --data PATH")
+        if not config.data.path.exists():
+            raise ConfigError(
+                f"no such file or folder: {config.data.path}", "correct --data (data.path)"
+            )
+        return config.data.path
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """A manifest of rows made to be trained on beside the data's own; None for none."""
-        ...
+        return None
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
         """Rows on which the adapter's strength is tried, for they must not get worse."""
-        ...
+        return ()
 
+    @abstractmethod
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """The task of a run: base loaded, adapter attached, nothing computed."""
-        ...
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
         """A base with adapters loaded strictly, each probed to differ from the base."""
-        ...
+        raise ConfigError(f"{self.name} has no predictor", "use the adapter with its own library")
 
+    @abstractmethod
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
@@ -114,7 +131,6 @@ class Modality(Protocol):
         than load them again, and nobody uses it afterwards. All processes call it, and of several
         the main one alone gets the comparison and writes files: the others help it to answer.
         """
-        ...
 
     def export(self, request: Export) -> Exported:
         """Write an adapter as `request.to` in one of the `formats`, and prove it.
@@ -122,35 +138,37 @@ class Modality(Protocol):
         Raises:
             AdapterError: the format can't hold the adapter, or it isn't the same when read back.
         """
-        ...
+        raise AdapterError(
+            f"{self.name} has no format to export to", "use the run's adapter/ folder as it is"
+        )
 
     def merge(self, request: Merge) -> float:
         """Write several adapters as one, load it strictly, and see that it changes the output.
 
         Returns:
-            How far it is from the weighted sum of its parts (`mmtune.adapters.merge.distance`).
+            How far it is from the weighted sum of its parts (`distance` in adapters/merge.py).
 
         Raises:
             AdapterError: a part doesn't load, or the method can't merge them.
         """
-        ...
+        raise AdapterError(f"{self.name} can't merge adapters", "use them one by one")
 
     def try_out(
         self,
         base: str,
         adapters: Mapping[str, Path],
-        settings: Mapping[str, Choose],
-        trials: Sequence[Trial],
+        choices: Mapping[str, Choose],
+        test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
-        """Figures of each setting of the adapters on the trials' test items, by their names.
+        """Figures of each setting of the adapters on the test sets, by their names.
 
         Returns:
             Columns of a table: under each head a cell for each setting, in order.
 
         Raises:
-            DataError: a trial has no usable item.
+            DataError: a test set has no usable item.
         """
-        ...
+        raise ConfigError(f"{self.name} can't compare several adapters", "leave out --compare")
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The row's item as a browser can show or play it: media type and content.
@@ -158,4 +176,4 @@ class Modality(Protocol):
         Raises:
             DataError: it can't be read.
         """
-        ...
+        raise DataError(f"{row.id}: {self.name} has nothing to show or play")

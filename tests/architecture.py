@@ -123,7 +123,9 @@ def imports_of(name: str, path: Path, modules: dict[str, Path]) -> set[tuple[str
             for alias in node.names:
                 add(f"{base}.{alias.name}", node.lineno)
         elif isinstance(node, ast.Constant) and DOTTED.fullmatch(str(node.value)):
-            add(str(node.value).replace(":", "."), node.lineno)
+            target = str(node.value).replace(":", ".")
+            # A key such as "mmtune.base" in a file's metadata is no module.
+            add("" if module_in(target, modules) == "mmtune" else target, node.lineno)
     return found
 
 

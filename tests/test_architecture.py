@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from mmtune import cli
-from mmtune.config import build, read_yaml
+from mmtune.cli.run_commands import split_settings
+from mmtune.config import read_yaml
+from mmtune.runs.recipes import configure
 from mmtune.system.resources import recipes, resource
 from tests.architecture import modules_of, problems
 
@@ -115,7 +117,7 @@ def test_recipes_load_and_have_their_three_files() -> None:
         folder = resource("recipes", name)
         assert (folder / f"{name}.py").exists()
         assert (folder / "README.md").exists()
-        config = build(read_yaml(folder / "recipe.yaml"), name, {})
+        config = configure(read_yaml(folder / "recipe.yaml"), name, {})
         assert config.recipe == name
 
 
@@ -134,19 +136,18 @@ def commands_in(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages_name_commands_that_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    parser = cli._parser()
     copies: dict[str, str] = {}  # what `mmtune init` made on this page
     for line in commands_in(page):
         words = shlex.split(line)
         if words[0] == "make":
             assert set(words[1:]) <= targets, line
         elif words[1] == "train":
-            recipe, settings = cli.split_settings(words[2:])
+            recipe, settings = split_settings(words[2:])
             recipe = copies.get(recipe.removesuffix("/recipe.yaml"), recipe)
             path = resource("recipes", recipe) / "recipe.yaml"
-            build(read_yaml(path), line, settings)
+            configure(read_yaml(path), line, settings)
         elif words[1:] not in (["--help"], ["--version"]):
-            options = parser.parse_args(words[1:])
+            _, options = cli.parse(words[1:])
             if words[1] == "init":
                 copies[str(options.to or options.recipe)] = options.recipe
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from mmtune.config import RunConfig, build
+from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
+from mmtune.runs.recipes import configure
 from mmtune.train.loop import FitResult, fit
 from mmtune.train.snapshots import read_snapshots
 from tests.train.test_loop import final
@@ -25,7 +26,7 @@ DATASET: Any = SimpleNamespace(split=lambda name: HELD)
 def trained(tmp_path: Path, keep: str, task: ToyTask) -> tuple[RunConfig, FitResult]:
     values = {"recipe": "toy", "modality": "image", "base": "none", "out": str(tmp_path)}
     train = {"epochs": 5, "batch_size": 8, "lr": 0.05, "compare_checkpoints": int(keep)}
-    config = build({**values, "train": train}, "test", {})
+    config = configure({**values, "train": train}, "test", {})
     return config, fit(task, rows(16), HELD, config.train, config.folder)
 
 
@@ -33,7 +34,7 @@ def test_the_best_of_those_kept_is_loaded(tmp_path: Path) -> None:
     task, said = ToyTask(), list[str]()
     config, result = trained(tmp_path, "5", task)
     kept = read_snapshots(config.folder)
-    found = choose_checkpoint(config, DATASET, task, result, said.append)
+    found = choose_checkpoint(config, DATASET, task, result, list, said.append)
     assert [point.step for point in found.points] == [each.step for each in kept]
     assert found.reason == "the best error"
     assert found.step == min(kept, key=lambda each: each.values["error"]).step
@@ -49,7 +50,6 @@ def test_what_must_stay_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     task = ToyTask()
     config, result = trained(tmp_path, "5", task)
     other = rows(2, "other")
-    monkeypatch.setattr("mmtune.image.ImageModality.retention", lambda self, config: other)
     steps = {float(each.weights["up"].norm()): each.step for each in read_snapshots(config.folder)}
     validate = task.validate
 
@@ -59,7 +59,7 @@ def test_what_must_stay_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return {"error": 0.002 * steps[float(task.module.up.norm())]}
 
     monkeypatch.setattr(task, "validate", on)
-    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    found = choose_checkpoint(config, DATASET, task, result, lambda: other, lambda text: None)
     assert config.train.may_lose == 0.01
     assert found.step == 4  # 2 steps an epoch: 2 loses 0.004, 4 loses 0.008, 6 loses 0.012
     assert "lose at most 0.01" in found.reason
@@ -71,7 +71,7 @@ def test_where_none_is_better_validation_decides(
     task = ToyTask()
     config, result = trained(tmp_path, "3", task)
     monkeypatch.setattr(task, "validate", lambda chosen: {"error": 1.0})
-    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    found = choose_checkpoint(config, DATASET, task, result, list, lambda text: None)
     assert found.step == result.best_step
     assert found.reason == "best in validation; none has a better error than the base"
 
@@ -80,8 +80,8 @@ def test_nothing_kept_is_nothing_compared(tmp_path: Path) -> None:
     task = ToyTask()
     config, result = trained(tmp_path, "0", task)
     before = task.validations
-    found = choose_checkpoint(config, DATASET, task, result, lambda text: None)
+    found = choose_checkpoint(config, DATASET, task, result, list, lambda text: None)
     assert (found.step, found.values) == (result.best_step, result.best)
     assert not found.points
-    assert choose_strength(config, DATASET, task, lambda text: None).scale == 1.0
+    assert choose_strength(config, DATASET, task, list, lambda text: None).scale == 1.0
     assert task.validations == before

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmtune.config import RunConfig, build, leaves, merge, nest, read_yaml, resolve
+from mmtune.config import RunConfig, leaves, merge, nest, read_yaml, resolve
 from mmtune.errors import ConfigError
+from mmtune.runs.recipes import configure
 
 RECIPE = {
     "recipe": "terminology",
@@ -22,7 +23,7 @@ RECIPE = {
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() -> None:
-    config = build(RECIPE, "recipe.yaml", {"lr": "0.5", "data": "./here"})
+    config = configure(RECIPE, "recipe.yaml", {"lr": "0.5", "data": "./here"})
     assert (config.train.lr, config.train.epochs, config.train.batch_size) == (0.5, 7, 16)
     assert config.data.path == Path("here")
     assert config.name == "terminology"
@@ -36,7 +37,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() ->
 )  # fmt: skip
 def test_an_unknown_setting_is_an_error_with_a_hint(key: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=key) as caught:
-        build(RECIPE, "recipe.yaml", {key: "1"})
+        configure(RECIPE, "recipe.yaml", {key: "1"})
     assert hint in caught.value.cure
 
 
@@ -54,18 +55,18 @@ def test_an_unknown_setting_is_an_error_with_a_hint(key: str, hint: str) -> None
 )
 def test_a_wrong_value_names_file_and_setting(values: dict[str, object], found: str) -> None:
     with pytest.raises(ConfigError, match=r"recipe\.yaml") as caught:
-        build(merge(RECIPE, values), "recipe.yaml", {})
+        configure(merge(RECIPE, values), "recipe.yaml", {})
     assert found in caught.value.found
     assert caught.value.cure
 
 
 def test_settings_are_frozen_and_survive_a_round_trip(tmp_path: Path) -> None:
-    config = build(RECIPE, "recipe.yaml", {"clip": "null", "seed": "3"})
+    config = configure(RECIPE, "recipe.yaml", {"clip": "null", "seed": "3"})
     with pytest.raises(Exception, match="frozen"):
         config.train.lr = 1.0  # type: ignore[misc]
     path = tmp_path / "config.yaml"
     path.write_text(config.dump())
-    assert build(read_yaml(path), str(path), {}) == config
+    assert configure(read_yaml(path), str(path), {}) == config
     assert config.train.clip is None
 
 
@@ -98,12 +99,13 @@ def test_nest_makes_one_leaf(parts: list[str], value: int) -> None:
 def test_a_setting_of_several_types_is_named_by_its_name(key: str, value: str, wrong: str) -> None:
     asked = rf"^--{key} {re.escape(value)} \((task|lora)\.\w+\): .*{wrong}"
     with pytest.raises(ConfigError, match=asked):
-        build(RECIPE, "x", {key: value})
+        configure(RECIPE, "x", {key: value})
     section, name = resolve(key, [*leaves(RunConfig), "task.encoder_layers"]).split(".")
     with pytest.raises(ConfigError, match=rf"^x: {section}\.{name} = \S+: .*{wrong}"):
-        build(merge(RECIPE, {section: {name: yaml.safe_load(value)}}), "x", {})
+        configure(merge(RECIPE, {section: {name: yaml.safe_load(value)}}), "x", {})
     assert (
-        build(RECIPE, "x", {"encoder_layers": "all"}).task.model_dump()["encoder_layers"] == "all"
+        configure(RECIPE, "x", {"encoder_layers": "all"}).task.model_dump()["encoder_layers"]
+        == "all"
     )
 
 
@@ -114,15 +116,15 @@ def test_a_setting_of_several_types_is_named_by_its_name(key: str, value: str, w
 @example("[a, b")
 @example("no")
 def test_paths_and_words_are_taken_as_they_stand(text: str) -> None:
-    config = build(RECIPE, "x", {"data": text, "name": text, "tracker": text})
+    config = configure(RECIPE, "x", {"data": text, "name": text, "tracker": text})
     assert (config.data.path, config.name, config.train.tracker) == (Path(text), text, text)
 
 
 def test_a_colour_and_a_phrase_can_be_given() -> None:
     words = {"background": "#00ff00", "trigger": "style: flat", "palette": "['#ff0000']"}
-    task = build(RECIPE | {"modality": "image"}, "x", words).task.model_dump()
+    task = configure(RECIPE | {"modality": "image"}, "x", words).task.model_dump()
     assert task["background"] == "#00ff00"
     assert task["trigger"] == "style: flat"
     assert task["palette"] == ("#ff0000",)
     with pytest.raises(ConfigError, match=r"^--scales \[1 \(train\.scales\)"):
-        build(RECIPE, "x", {"scales": "[1"})
+        configure(RECIPE, "x", {"scales": "[1"})

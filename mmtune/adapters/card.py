@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import mmtune
 from mmtune.errors import AdapterError
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.version import VERSION
 
 FILE = "card.json"
 
@@ -22,7 +22,7 @@ FILE = "card.json"
 def versions() -> dict[str, str]:
     """Versions of mmtune and of the libraries that a result depends on."""
     names = ("torch", "transformers", "diffusers", "peft", "accelerate")
-    return {"mmtune": mmtune.__version__} | {n: importlib.metadata.version(n) for n in names}
+    return {"mmtune": VERSION} | {n: importlib.metadata.version(n) for n in names}
 
 
 class Card(BaseModel):

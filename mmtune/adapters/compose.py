@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,15 +11,13 @@ from mmtune.adapters.card import Card
 from mmtune.adapters.members import (
     DRAWN,
     PRUNING,
+    Member,
     Merge,
     Mixing,
-    Part,
     check_mixing,
     parents_of,
-    read_parts,
 )
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.runs.modalities import find_modality
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
@@ -36,13 +34,18 @@ class Composed:
     """
 
     path: Path
-    parts: tuple[Part, ...]
+    parts: tuple[Member, ...]
     mixing: Mixing
     distance: float
 
 
 def compose(
-    adapters: Mapping[Path, float], mixing: Mixing, out: Path, *, base: str | None = None
+    parts: tuple[Member, ...],
+    mixing: Mixing,
+    out: Path,
+    merge: Callable[[Merge], float],
+    *,
+    base: str | None = None,
 ) -> Composed:
     """Merge adapters of one base into one, by PEFT's `add_weighted_adapter`.
 
@@ -50,8 +53,9 @@ def compose(
     the base's, and "cat" must equal the weighted sum of the parts.
 
     Args:
-        adapters: runs or adapters' folders, with weights; a negative one takes away.
+        parts: two or more, of one base; a negative weight takes away.
         out: a folder that doesn't exist yet.
+        merge: the modality's function that merges them (`Modality.merge`).
         base: None: the one that the cards name.
 
     Raises:
@@ -59,16 +63,15 @@ def compose(
         AdapterError: the adapters don't fit each other, or can't be merged by this method.
     """
     check_mixing(mixing)
-    if len(adapters) < 2:
+    if len(parts) < 2:
         raise ConfigError(
-            f"mmtune compose takes two adapters or more, found {len(adapters)}",
+            f"mmtune compose takes two adapters or more, found {len(parts)}",
             "mmtune compose runs/A runs/B=0.5 --out DIR",
         )
-    parts = read_parts(adapters)
     request_base = base or parts[0].card.base
     with placed(out) as folder:
         request = Merge(parts, request_base, mixing, folder)
-        distance = find_modality(parts[0].card.modality).merge(request)
+        distance = merge(request)
         if mixing.method == "cat" and not distance <= EXACT:
             raise AdapterError(
                 f"the merged adapter is {distance:.1e} off the sum of its parts",

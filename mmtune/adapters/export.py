@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from mmtune.adapters.card import adapter_folder, read_card
+from mmtune.adapters.card import read_card
 from mmtune.adapters.exported import Export, Exported
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.runs.modalities import find_modality
 from mmtune.system.files import aside
 
 FAILED = ".failed"  # behind the name of an export that isn't what was measured
 
 
 def export(
-    run: Path,
+    folder: Path,
     format: str,
     out: Path,
+    write: Callable[[Export], Exported],
+    formats: Mapping[str, str],
     *,
     base: str | None = None,
     scale: float = 1.0,
@@ -31,9 +33,11 @@ def export(
     """Write a run's adapter in a format of its modality, prove it, and only then put it in place.
 
     Args:
-        run: a run's folder, or its adapter/.
-        format: see the modality's `formats`.
+        folder: an adapter's.
+        format: one of `formats`.
         out: a file or folder that doesn't exist yet.
+        write: the modality's function that writes and proves it (`Modality.export`).
+        formats: that the modality has, each with what it is.
         base: None: the one that the card names.
         scale, precision, check: see `Export`.
         accept: the name of a licence that the export would otherwise stop at.
@@ -47,11 +51,9 @@ def export(
         What was written. If it `failed`, nothing is at `out`, and what was written lies beside it
         in a folder with `.failed` behind its name, to be looked at; an earlier one is replaced.
     """
-    folder = adapter_folder(run)
     card = read_card(folder)
-    modality = find_modality(card.modality, str(folder))
-    if format not in modality.formats:
-        known = "; ".join(f"{name}: {text}" for name, text in modality.formats.items())
+    if format not in formats:
+        known = "; ".join(f"{name}: {text}" for name, text in formats.items())
         raise ConfigError(
             f"no format {format!r} for adapters of {card.modality}", f"formats: {known or 'none'}"
         )
@@ -65,7 +67,7 @@ def export(
         raise ConfigError(f"{failed} is in the way", "move it, or name another: --out PATH")
     with aside(out) as to:
         request = Export(folder, card, base, format, to, scale, precision, check, licence, accept)
-        done = modality.export(request)
+        done = write(request)
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # it tells of an export that is over
         to.rename(place)

@@ -52,7 +52,7 @@ class Mixing:
 
 
 @dataclass(frozen=True)
-class Part:
+class Member:
     """An adapter and its weight in the whole; `digest` is a hash of its weights' files."""
 
     folder: Path
@@ -71,7 +71,7 @@ class Merge:
         to: an existing empty folder.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[Member, ...]
     base: str
     mixing: Mixing
     to: Path
@@ -99,28 +99,28 @@ def check_mixing(mixing: Mixing) -> None:
         )
 
 
-def read_parts(adapters: Mapping[Path, float]) -> tuple[Part, ...]:
+def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
     """Adapters with their cards, of one modality and one base.
 
     Raises:
         ConfigError: a weight is 0 or not finite, or an adapter is given twice.
         AdapterError: there is no adapter, or it is for another base than the first.
     """
-    parts: list[Part] = []
+    parts: list[Member] = []
     for path, weight in adapters.items():
         if not math.isfinite(weight) or weight == 0:
             raise ConfigError(f"{path}={weight:g} leaves nothing of it", "leave the adapter out")
         folder = adapter_folder(path)
         if any(folder.resolve() == part.folder.resolve() for part in parts):
             raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
-        part = Part(folder, weight, read_card(folder), weights_hash(folder))
+        part = Member(folder, weight, read_card(folder), weights_hash(folder))
         if parts:
             _require_same(parts[0], part)
         parts.append(part)
     return tuple(parts)
 
 
-def _require_same(first: Part, part: Part) -> None:
+def _require_same(first: Member, part: Member) -> None:
     if part.card.modality != first.card.modality:
         raise AdapterError(
             f"{part.folder} is an adapter for {part.card.modality}, and {first.folder} for "
@@ -135,7 +135,7 @@ def _require_same(first: Part, part: Part) -> None:
         )
 
 
-def parents_of(parts: Sequence[Part]) -> list[dict[str, Any]]:
+def parents_of(parts: Sequence[Member]) -> list[dict[str, Any]]:
     """Who the parts are, as a card says it."""
     return [
         {

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from mmtune.adapters.members import Mixing, Part
+from mmtune.adapters.members import Member, Mixing
 from mmtune.errors import AdapterError
 
 MERGED = "default"  # so that PEFT saves it into a folder itself, and not into one below
 
 
-def merge_layers(tuner: Any, parts: Mapping[str, Part], mixing: Mixing) -> None:
+def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> None:
     """Add the adapter `MERGED` to a `peft.LoraModel` that holds the parts; they stay as they are.
 
     PEFT merges a single part by "linear", which is exact for one.
@@ -56,7 +56,7 @@ def merge_layers(tuner: Any, parts: Mapping[str, Part], mixing: Mixing) -> None:
             ) from error
 
 
-def _require_plain(config: Any, part: Part) -> None:
+def _require_plain(config: Any, part: Member) -> None:
     if config.use_dora:
         raise AdapterError(
             f"{part.folder} is a DoRA: its magnitudes can't be added to another's",
@@ -71,7 +71,7 @@ def _require_plain(config: Any, part: Part) -> None:
         )
 
 
-def _require_equal_ranks(model: Any, parts: Mapping[str, Part], mixing: Mixing) -> None:
+def _require_equal_ranks(model: Any, parts: Mapping[str, Member], mixing: Mixing) -> None:
     for key, layer in _layers(model):
         ranks = {name: layer.r[name] for name in parts if name in layer.r}
         if len(set(ranks.values())) > 1:
@@ -91,7 +91,7 @@ def _require_equal_ranks(model: Any, parts: Mapping[str, Part], mixing: Mixing) 
 
 
 @torch.no_grad()
-def distance(models: Iterable[Any], merged: str, parts: Mapping[str, Part]) -> float:
+def distance(models: Iterable[Any], merged: str, parts: Mapping[str, Member]) -> float:
     """How far the updates of `merged` are from the weighted sum of the parts'.
 
     Returns:

@@ -12,16 +12,15 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmtune.adapters.compose import placed
-from mmtune.adapters.members import Part, parents_of, read_parts
+from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
-from mmtune.runs.modalities import find_modality
 from mmtune.system.files import unique_name
 from mmtune.system.hashing import hash_json
 
-FILE = "gate.json"
+ROUTE_FILE = "gate.json"  # so called since version 0.1
 NONE = "none"  # the base, where an adapter could be named
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -29,7 +28,7 @@ Choose = Callable[[Row], Mapping[str, float]]
 """The adapters that answer for a row, by weight; empty is the base."""
 
 
-class GateFile(BaseModel):
+class RouteFile(BaseModel):
     """What a user writes: YAML or JSON, paths relative to the file.
 
     `labels` gives for each value of the label `by` an adapter, several with weights, or "none".
@@ -42,7 +41,7 @@ class GateFile(BaseModel):
     otherwise: str | dict[str, Weight] | None = None  # for rows without a label, or with another
 
 
-class Gate(BaseModel):
+class Route(BaseModel):
     """What `gate.json` holds: weights by the names of the folders in `adapters/`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,44 +68,44 @@ class Gate(BaseModel):
 
 
 @dataclass(frozen=True)
-class Gated:
-    """A gate's folder that was written."""
+class Routed:
+    """A route's folder that was written."""
 
     path: Path
-    gate: Gate
-    parts: tuple[Part, ...]
+    route: Route
+    parts: tuple[Member, ...]
 
 
-class GatedPredictor:
+class RoutedPredictor:
     """A predictor that takes for each row the adapters that its labels ask for.
 
-    Where the gate says "none", the answer is the base's bit by bit: its adapters are off.
+    Where the route says "none", the answer is the base's bit by bit: its adapters are off.
 
     Args:
-        predictor: has the gate's adapters loaded by their names.
+        predictor: has the route's adapters loaded by their names.
     """
 
-    def __init__(self, predictor: Predictor, gate: Gate) -> None:
+    def __init__(self, predictor: Predictor, route: Route) -> None:
         self.predictor = predictor
-        self.gate = gate
-        self.fingerprint = hash_json([predictor.fingerprint, gate.model_dump()])
+        self.route = route
+        self.fingerprint = hash_json([predictor.fingerprint, route.model_dump()])
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
         """One prediction for each request, in order; adapters that requests name give way."""
-        chosen = [replace(each, adapters=self.gate.choose(each.row)) for each in requests]
+        chosen = [replace(each, adapters=self.route.choose(each.row)) for each in requests]
         return self.predictor.predict(chosen)
 
 
-def read_gate_file(path: Path) -> GateFile:
-    """The gate that a user wrote.
+def read_route_file(path: Path) -> RouteFile:
+    """The route that a user wrote.
 
     Raises:
         ConfigError: it can't be read, or says something else; it names the setting.
     """
     if not path.is_file():
-        raise ConfigError(f"no such file: {path}", "name a gate: --gate gate.yaml")
+        raise ConfigError(f"no such file: {path}", "name a route: --route gate.yaml")
     try:
-        return GateFile.model_validate(read_yaml(path), strict=False)
+        return RouteFile.model_validate(read_yaml(path), strict=False)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"][:2]))
@@ -117,11 +116,11 @@ def read_gate_file(path: Path) -> GateFile:
         ) from None
 
 
-def write_gate(source: Path, out: Path, *, base: str | None = None) -> Gated:
-    """Gather a gate's adapters in one folder, that can be moved: `gate.json` and `adapters/`.
+def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
+    """Gather a route's adapters in one folder, that can be moved: `gate.json` and `adapters/`.
 
     Args:
-        source: a `GateFile`; its adapters are a run's or their own folders.
+        source: a `RouteFile`; its adapters are a run's or their own folders.
         out: a folder that doesn't exist yet.
         base: None: the one that the cards name.
 
@@ -129,14 +128,14 @@ def write_gate(source: Path, out: Path, *, base: str | None = None) -> Gated:
         ConfigError: the file says something else, names no adapter, or `out` is taken.
         AdapterError: an adapter is missing, or for another base than the first.
     """
-    given = read_gate_file(source)
+    given = read_route_file(source)
     root = source.parent
     wanted = {label: _weights(value, root) for label, value in given.labels.items()}
     otherwise = _weights(given.otherwise, root)
     paths = list(dict.fromkeys(path for each in (*wanted.values(), otherwise) for path in each))
     if not paths:
         raise ConfigError(f"{source} names no adapter", "labels: {scottish: runs/scottish}")
-    parts = read_parts(dict.fromkeys(paths, 1.0))
+    parts = read_members(dict.fromkeys(paths, 1.0))
     names = _names(parts)
     by_path = dict(zip(paths, names, strict=True))
 
@@ -148,7 +147,7 @@ def write_gate(source: Path, out: Path, *, base: str | None = None) -> Gated:
         {key: value for key, value in parent.items() if key != "weight"} | {"adapter": name}
         for name, parent in zip(names, parents_of(parts), strict=True)
     ]
-    gate = Gate(
+    route = Route(
         modality=card.modality,
         base=base or card.base,
         base_hash=card.base_hash,
@@ -160,8 +159,8 @@ def write_gate(source: Path, out: Path, *, base: str | None = None) -> Gated:
     with placed(out) as folder:
         for name, part in zip(names, parts, strict=True):
             shutil.copytree(part.folder, folder / "adapters" / name)
-        (folder / FILE).write_text(gate.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return Gated(out, gate, parts)
+        (folder / ROUTE_FILE).write_text(route.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return Routed(out, route, parts)
 
 
 def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, float]:
@@ -176,7 +175,7 @@ def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, 
     }
 
 
-def _names(parts: Sequence[Part]) -> list[str]:
+def _names(parts: Sequence[Member]) -> list[str]:
     """Short names that can be folders: of the cards, with a number where two are the same."""
     names: list[str] = []
     for part in parts:
@@ -185,33 +184,33 @@ def _names(parts: Sequence[Part]) -> list[str]:
     return names
 
 
-def read_gate(folder: Path) -> tuple[Gate, dict[str, Path]]:
-    """A gate's folder: what it says, and its adapters by name.
+def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
+    """A route's folder: what it says, and its adapters by name.
 
     Raises:
         AdapterError: it can't be read, or lacks an adapter.
     """
-    path = folder / FILE
+    path = folder / ROUTE_FILE
     try:
-        gate = Gate.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        route = Route.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise AdapterError(f"{folder} holds no {FILE}", "mmtune compose --gate makes it") from None
+        raise AdapterError(
+            f"{folder} holds no {ROUTE_FILE}", "mmtune compose --route makes it"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
         raise AdapterError(f"{path} can't be read: {error}", "make it again") from None
-    used = dict.fromkeys(name for each in (*gate.labels.values(), gate.otherwise) for name in each)
+    used = dict.fromkeys(
+        name for each in (*route.labels.values(), route.otherwise) for name in each
+    )
     adapters = {name: folder / "adapters" / name for name in used}
     for name, place in adapters.items():
         if not place.is_dir() or Path(name).name != name:
-            raise AdapterError(f"{folder} lacks adapters/{name}", "copy it, or make the gate again")
-    return gate, adapters
+            raise AdapterError(
+                f"{folder} lacks adapters/{name}", "copy it, or make the route again"
+            )
+    return route, adapters
 
 
-def open_gated(folder: Path, *, base: str | None = None) -> GatedPredictor:
-    """A gate's folder, its adapters loaded strictly on its base.
-
-    Raises:
-        AdapterError: see `read_gate`; an adapter doesn't fit the base, or changes nothing.
-    """
-    gate, adapters = read_gate(folder)
-    predictor = find_modality(gate.modality).predictor(base or gate.base, adapters)
-    return GatedPredictor(predictor, gate)
+def is_route(folder: Path) -> bool:
+    """Whether a folder is one that `write_route` wrote."""
+    return (folder / ROUTE_FILE).is_file()

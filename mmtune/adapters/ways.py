@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtune.adapters.members import Part
+from mmtune.adapters.members import Member
 from mmtune.adapters.routing import Choose
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Adapters to load on one base, and what of them is on for a row, by the setting's name."""
+class Ways:
+    """Adapters to load on one base, and what of them is on for a row, by the way's name."""
 
     modality: str
     base: str
     adapters: Mapping[str, Path]
-    settings: Mapping[str, Choose]
-    parts: tuple[Part, ...]
+    choices: Mapping[str, Choose]
+    parts: tuple[Member, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Items that settings are tried on: a run's own test items, or a manifest's.
+class TestSet:
+    """Items that ways are tried on: a run's own test items, or a manifest's.
 
     Attributes:
         config: of the run; of a manifest, that of the first part.

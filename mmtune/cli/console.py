@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from mmtune.metrics.measure import Measure
 
 
-def quiet_libraries() -> None:
-    """Silence what the libraries say to each other's authors: a user can't act upon it."""
-    import warnings
-
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-
 def output() -> Console:
     """Standard output; not cut to 80 columns where no terminal says how wide it is."""
     console = Console()

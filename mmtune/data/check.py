@@ -8,23 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.manifest import read_rows, root_of
+from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.data.split import assign, held_out, leaks
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
 
-if TYPE_CHECKING:
-    from mmtune.modality import Modality
-
 
 def check(
     source: Path,
-    modality: Modality,
+    modality: Reader,
     options: DataOptions = DataOptions(),  # noqa: B008  (frozen)
     *,
     strict: bool = True,
@@ -111,7 +108,7 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
 def _inspect_all(
     rows: Sequence[Row],
     root: Path,
-    modality: Modality,
+    modality: Reader,
     progress: Callable[[int, int], None] | None,
 ) -> list[tuple[Row, Inspection]]:
     def inspect(row: Row) -> tuple[Row, Inspection]:
@@ -184,3 +181,27 @@ def _identity(row: Row) -> dict[str, object]:
     values = row.model_dump(mode="json", exclude={row.media} | absent)
     # That there is one is a fact of the row; where it lies isn't, and its bytes are in `content`.
     return values | {name: True for name in row.beside if name in values}
+
+
+def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], bool]:
+    """The usable rows of a manifest, and whether there are others: those are told.
+
+    Raises:
+        DataError: it can't be used, or none is left.
+    """
+    import sys
+
+    rows, findings = read_rows(manifest, reader)
+    usable: list[Row] = []
+    for row in rows:
+        placed = place(row, root_of(manifest))
+        if isinstance(placed, Row):
+            usable.append(placed)
+        else:
+            findings.append(placed)
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    if not usable:
+        raise DataError(f"{manifest} holds no usable row", f"mmtune check {manifest}")
+    for finding in wrong:
+        print(f"error: {manifest}: {finding.row}: {finding.message}", file=sys.stderr)
+    return usable, bool(wrong)

@@ -9,37 +9,16 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
+from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
 
-if TYPE_CHECKING:
-    from mmtune.modality import Modality
-
 MAX_LINE = 1_000_000  # bytes of one row
 MAX_WORDS = 64_000  # bytes of one .txt
-
-# What the same thing is called elsewhere (NeMo, lhotse, Hugging Face's folders, kohya).
-SYNONYMS: tuple[frozenset[str], ...] = (
-    frozenset({
-        "audio", "image", "audio_filepath", "audio_path", "image_path", "file", "file_name",
-        "filename", "filepath", "img", "path", "wav",
-    }),
-    frozenset({
-        "text", "caption", "captions", "description", "label", "sentence", "transcript",
-        "transcription", "txt", "words",
-    }),
-    frozenset({"speaker", "client_id", "speaker_id", "spk"}),
-    frozenset({"language", "lang", "locale"}),
-    frozenset({"duration_s", "duration", "length"}),
-    frozenset({"start", "begin", "offset", "start_time", "begin_time"}),
-    frozenset({"end", "stop", "end_time"}),
-    frozenset({"id", "key", "name", "uid", "utt_id", "utterance_id"}),
-    frozenset({"split", "subset", "partition"}),
-)  # fmt: skip
 
 # A folder may hold one of these, or a manifest for each split.
 WHOLE = "manifest.jsonl"
@@ -51,7 +30,7 @@ def root_of(source: Path) -> Path:
     return (source if source.is_dir() else source.parent).resolve()
 
 
-def read_rows(source: Path, modality: Modality) -> tuple[list[Row], list[Finding]]:
+def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]:
     """The rows of a manifest or a folder, with what is wrong in the rest.
 
     Args:
@@ -157,7 +136,7 @@ def words_beside(path: Path, suffix: str = ".txt") -> str | bytes | None:
 Raw = tuple[str, str, Any]  # where it stands, the split that its file means, the value
 
 
-def _scanned(folder: Path, modality: Modality, told: list[Finding]) -> Iterator[Raw]:
+def _scanned(folder: Path, modality: Reader, told: list[Finding]) -> Iterator[Raw]:
     for raw in modality.scan(folder):
         if isinstance(raw, Finding):
             told.append(raw)
@@ -165,15 +144,13 @@ def _scanned(folder: Path, modality: Modality, told: list[Finding]) -> Iterator[
             yield str(raw.get("id")), "", raw
 
 
-def _read_files(
-    files: dict[Path, str | None], modality: Modality
-) -> tuple[list[Row], list[Finding]]:
+def _read_files(files: dict[Path, str | None], modality: Reader) -> tuple[list[Row], list[Finding]]:
     findings: list[Finding] = []
 
     def lines() -> Iterator[Raw]:
         for path, split in files.items():
             prefix = f"{path.name} " if len(files) > 1 else ""
-            for number, line in _lines(path, modality.row):
+            for number, line in lines_of(path, modality.row):
                 where = f"{prefix}line {number}"
                 try:
                     yield where, split or "", parse_line(line)
@@ -192,7 +169,7 @@ def _read_files(
     return rows, findings
 
 
-def _lines(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
+def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
     if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
         raise DataError(
             f"{path} is neither a manifest (.jsonl) nor a folder",
@@ -238,7 +215,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
     return value
 
 
-def _keys(line: bytes) -> set[str]:
+def keys_of(line: bytes) -> set[str]:
     try:
         return set(parse_line(line))
     except (ValueError, RecursionError):
@@ -297,7 +274,7 @@ def _explain(
         key = ".".join(str(part) for part in problem["loc"]) or "row"
         if problem["type"] == "extra_forbidden":
             found = f"{place}: unknown key {key!r}"
-            yield Finding("unknown-key", label, found, _suggest(key, known))
+            yield Finding("unknown-key", label, found, _suggest(key, known, kind))
         elif problem["type"] == "missing" and folder is not None:
             beside = Path(str(raw.get(kind.media))).with_suffix(".txt")
             found = f"{place}: no words belong to {raw.get(kind.media)}"
@@ -312,8 +289,8 @@ def _explain(
             yield Finding("bad-value", label, found, f"correct {key!r}")
 
 
-def _suggest(key: str, known: Sequence[str]) -> str:
-    for names in SYNONYMS:
+def _suggest(key: str, known: Sequence[str], kind: type[Row]) -> str:
+    for names in kind.synonyms:
         if key.lower() in names and (match := [name for name in known if name in names]):
             return f"did you mean {match[0]!r}?"
     return f'{did_you_mean(key, known)}; what only describes the row goes into "group"'

@@ -11,6 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
 
+# What the same thing is called elsewhere (NeMo, lhotse, Hugging Face's folders, kohya).
+FILE_NAMES = frozenset({"file", "file_name", "filename", "filepath", "path"})
+SYNONYMS: tuple[frozenset[str], ...] = (
+    frozenset({
+        "text", "caption", "captions", "description", "label", "sentence", "transcript",
+        "transcription", "txt", "words",
+    }),
+    frozenset({"speaker", "client_id", "speaker_id", "spk"}),
+    frozenset({"language", "lang", "locale"}),
+    frozenset({"duration_s", "duration", "length"}),
+    frozenset({"start", "begin", "offset", "start_time", "begin_time"}),
+    frozenset({"end", "stop", "end_time"}),
+    frozenset({"id", "key", "name", "uid", "utt_id", "utterance_id"}),
+    frozenset({"split", "subset", "partition"}),
+)  # fmt: skip
+
 
 class Row(BaseModel):
     """One item of a dataset; each modality adds its own fields (`SpeechRow`, `ImageRow`).
@@ -23,6 +39,8 @@ class Row(BaseModel):
     media: ClassVar[str]
     # Other fields that may hold a path; their files' hashes are part of `content`.
     beside: ClassVar[tuple[str, ...]] = ()
+    # Names that other tools give to fields: each set holds one field's own name and its synonyms.
+    synonyms: ClassVar[tuple[frozenset[str], ...]] = SYNONYMS
 
     id: Annotated[str, Field(min_length=1)]
     split: Split | None = None

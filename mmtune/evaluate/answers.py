@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import mmtune
 from mmtune.evaluate.parallel import Change, SharedPredictor
 from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.hashing import hash_json
+from mmtune.system.version import VERSION
 
 FILE = "answers.jsonl"
 IMAGES = "answers"  # the folder of images beside it
@@ -140,7 +140,7 @@ class StoredPredictor(Generic[P]):
         unread = {row.media, "split", "weight", "group"}
         return hash_json(
             {
-                "mmtune": mmtune.__version__,
+                "mmtune": VERSION,
                 "predictor": self.fingerprint,
                 "row": row.model_dump(mode="json", exclude=unread),
                 "file": "" if row.content else str(row.path),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mmtune.config import RunConfig, Section, leaves, read_yaml
+from mmtune.config import RunConfig, Section, read_yaml
 from mmtune.errors import ConfigError, did_you_mean
 from mmtune.system.resources import resource
 
@@ -124,18 +124,19 @@ def suite_path(name_or_path: str) -> Path:
     )
 
 
-def load_suite(name_or_path: str, modality: str | None = None) -> Suite:
+def load_suite(
+    name_or_path: str, modality: str | None = None, settings: Sequence[str] | None = None
+) -> Suite:
     """A suite, validated.
 
     Args:
         name_or_path: "terminology", or a .yaml file.
-        modality: that it has to be for.
+        modality: that it has to be for; None: any.
+        settings: dotted names of the settings that its gates may name; None: not checked.
 
     Raises:
         ConfigError: it is missing, is for another modality, or a key or value is wrong.
     """
-    from mmtune.runs.modalities import find_modality
-
     path = suite_path(name_or_path)
     suite = _read(path)
     if modality is not None and suite.modality != modality:
@@ -143,7 +144,8 @@ def load_suite(name_or_path: str, modality: str | None = None) -> Suite:
             f"{path} is a suite for {suite.modality}, and the run is of {modality}",
             "name another: --suite NAME, of " + ", ".join(suites()),
         )
-    settings = [f"task.{name}" for name in leaves(find_modality(suite.modality, str(path)).options)]
+    if settings is None:
+        return suite
     for gate in suite.gates:
         for named in {gate.needs, gate.items_from} - {None, *settings}:
             assert named is not None

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mmtune.config import RunConfig, Section
-from mmtune.data.importing import Imported
-from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
+from mmtune.image.corpus.image_reader import ImageReader
 from mmtune.image.image_options import ImageOptions
-from mmtune.image.image_row import ImageRow
+from mmtune.modality import Modality
 
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Choose
-    from mmtune.adapters.ways import Trial
+    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 
-class ImageModality:
+class ImageModality(ImageReader, Modality):
     """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
 
-    name = "image"
-    row: type[Row] = ImageRow
     options: type[Section] = ImageOptions
     formats: Mapping[str, str] = MappingProxyType(
         {
@@ -40,60 +38,6 @@ class ImageModality:
             "fused": "the whole pipeline, the adapter in its weights",
         }
     )
-
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Images with captions in files beside them, in metadata, or in names."""
-        from mmtune.image.corpus import folders
-
-        return folders.scan(folder)
-
-    def inspect(self, row: Row) -> Inspection:
-        """Decode one image."""
-        from mmtune.image.corpus import check_picture as check
-
-        return check.inspect(row)
-
-    def check_rows(
-        self,
-        rows: Sequence[Row],
-        terms: Path | None = None,
-        *,
-        seen: Sequence[Inspection] = (),
-        base: str | None = None,
-        settings: Section | None = None,
-    ) -> list[Finding]:
-        """Findings that need all rows, or the base that they are for.
-
-        Raises:
-            ConfigError: a term list is given.
-            BaseModelError: the base can't be read.
-        """
-        from mmtune.image.corpus import check_picture as check
-
-        if terms is not None:
-            raise ConfigError("images have no term list", "leave out --terms")
-
-        options = settings if isinstance(settings, ImageOptions) else ImageOptions()
-        return check.check_rows(rows, seen, base, options.resolution, options.trigger)
-
-    def recognise(self, source: Path, layout: str | None = None) -> bool:
-        """No: images in folders need no import, and no other layout is known yet."""
-        return False
-
-    def import_data(
-        self,
-        source: Path,
-        to: Path,
-        layout: str | None,
-        settings: Mapping[str, Any],
-        progress: Callable[[int], None] | None = None,
-    ) -> Imported:
-        """Not for images yet.
-
-        Raises:
-            ConfigError: always.
-        """
-        raise ConfigError("images are not imported", f"train on them as they are: --data {source}")
 
     def prepare(self, config: RunConfig) -> Path:
         """The images that the settings name.
@@ -119,15 +63,12 @@ class ImageModality:
 
         return extend(config, dataset)
 
-    def retention(self, config: RunConfig) -> Sequence[Row]:
-        """None: what an image adapter must keep isn't measured by its validation."""
-        return ()
-
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """A LoRA on the base's denoiser."""
-        from mmtune.image.diffusion.base import load_base, pick_device
+        from mmtune.image.diffusion.base import load_base
         from mmtune.image.image_task import ImageTask
         from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.processes import pick_device
 
         options = config.task
         assert isinstance(options, ImageOptions)
@@ -140,9 +81,10 @@ class ImageModality:
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
         """The base with diffusers LoRA folders, sampled with the default settings."""
-        from mmtune.image.diffusion.base import load_base, pick_device
-        from mmtune.image.sampling.generate import ImagePredictor
+        from mmtune.image.diffusion.base import load_base
+        from mmtune.image.sampling.predictor import ImagePredictor
         from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.processes import pick_device
 
         device = pick_device()
         loaded = load_base(base, device, DTYPES[choose("auto", device)])
@@ -168,7 +110,7 @@ class ImageModality:
 
     def merge(self, request: Merge) -> float:
         """Several adapters as one LoRA folder of diffusers."""
-        from mmtune.image.evaluation.tryout import merge
+        from mmtune.image.diffusion.merge_adapters import merge
 
         return merge(request)
 
@@ -176,13 +118,13 @@ class ImageModality:
         self,
         base: str,
         adapters: Mapping[str, Path],
-        settings: Mapping[str, Choose],
-        trials: Sequence[Trial],
+        choices: Mapping[str, Choose],
+        test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """Style of each setting towards each brand, and likeness to its training images."""
         from mmtune.image.evaluation.tryout import try_out
 
-        return try_out(base, adapters, settings, trials)
+        return try_out(base, adapters, choices, test_sets)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The image as a PNG without its metadata."""

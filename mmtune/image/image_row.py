@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mmtune.data.rows import Row
+from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 
 
 class ImageRow(Row):
@@ -21,6 +21,10 @@ class ImageRow(Row):
     """
 
     media: ClassVar[str] = "image"
+    synonyms: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset({"image", "image_path", "img"}) | FILE_NAMES,
+        *SYNONYMS,
+    )
     beside: ClassVar[tuple[str, ...]] = ("mask",)
 
     image: Annotated[str, Field(min_length=1)]

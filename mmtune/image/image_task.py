@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
-from mmtune.errors import ConfigError, DataError, first_line
+from mmtune.errors import ConfigError, first_line
+from mmtune.image.corpus.held_out import evenly, held_out
 from mmtune.image.corpus.prompt import caption_of
-from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.diffusion.base import DiffusionBase, lighter
 from mmtune.image.diffusion.denoiser import Denoiser
+from mmtune.image.diffusion.denoiser_lora import save_adapter
 from mmtune.image.diffusion.families import TextFamily
-from mmtune.image.diffusion.lighter import lighter
 from mmtune.image.diffusion.objective import objective_of
 from mmtune.image.diffusion.recolour import Recolour, fit_recolour
 from mmtune.image.diffusion.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
-from mmtune.image.evaluation.measures import evenly
 from mmtune.image.evaluation.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.pictures.buckets import Buckets
 from mmtune.image.pictures.pixels import open_image
-from mmtune.image.sampling.generate import Sampler, save_adapter
+from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
@@ -46,26 +46,8 @@ if TYPE_CHECKING:
 ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
-FEW = 4  # test rows
 MOST_RECOLOURED = 64  # training rows that the brand's colours are read from
 MOST_DRAWS = 1000  # of a timestep, until it is one of the noisiest
-
-
-def held_out(dataset: Dataset) -> tuple[Row, ...]:
-    """The rows that judge a run: the test rows, and if these are very few, validation's too.
-
-    Raises:
-        DataError: fewer than two of them, or of training rows: a style is that of several images.
-    """
-    train, test = dataset.split("train"), dataset.split("test")
-    rows = test if len(test) >= FEW else (*test, *dataset.split("validation"))
-    if len(train) < 2 or len(rows) < 2:
-        raise DataError(
-            f"{dataset.source}: {len(train)} images to train on and {len(rows)} held out; a style "
-            "needs two or more of each",
-            "add images (20 are a good start), or give --test 0.3",
-        )
-    return rows
 
 
 class ImageTask:
@@ -272,7 +254,7 @@ class ImageTask:
 
         Writes what was drawn into `name`.png of the run's folder, a row for each state.
         """
-        from mmtune.image.evaluation.compare import draw_grid
+        from mmtune.image.pictures.grid import draw_grid
 
         rows = sorted(rows, key=lambda row: row.id)
         count = max(self.options.scale_images, 2)

@@ -10,7 +10,7 @@ import base64
 import difflib
 import io
 import mimetypes
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from mmtune.config import Content
 from mmtune.errors import MmtuneError
-from mmtune.runs.modalities import find_modality
 
 LARGEST_FILE = 8 * 2**20  # bytes of one embedded file; a larger one is left out
 LARGEST_SIDE = 1024  # pixels; larger pictures are reduced
@@ -43,7 +42,7 @@ class Cell:
     """
 
     name: str
-    kind: Literal["text", "image", "audio"]
+    kind: Literal["text", "picture", "sound"]
     words: list[tuple[str, Difference]] = field(default_factory=list)
     data: str = ""
 
@@ -58,15 +57,27 @@ class Examples:
     more: list[list[Cell]] = field(default_factory=list)  # beyond `MOST_OPEN`
 
 
+Play = Callable[[str, Mapping[str, Any]], tuple[str, bytes]]
+"""A row's item as a browser can play it, from the modality's name and the row's values."""
+
+
 def show(
-    examples: Sequence[Mapping[str, Any]], modality: str, folder: Path | None, content: Content
+    examples: Sequence[Mapping[str, Any]],
+    modality: str,
+    folder: Path | None,
+    content: Content,
+    play: Play | None = None,
 ) -> list[Examples]:
-    """The examples that a policy lets through, by kind; at most `MOST_EXAMPLES` in all."""
+    """The examples that a policy lets through, by kind; at most `MOST_EXAMPLES` in all.
+
+    Args:
+        play: reads the items of rows; None: rows' own items are left out.
+    """
     found = []
     for kind, some in groupby(
         examples[:MOST_EXAMPLES], key=lambda example: str(example.get(KIND, ""))
     ):
-        rows = [cells for e in some if (cells := list(_cells(e, modality, folder, content)))]
+        rows = [cells for e in some if (cells := list(_cells(e, modality, folder, content, play)))]
         if rows:
             texts = any(c.name in HYPOTHESES and c.words for cells in rows for c in cells)
             found.append(Examples(kind, rows[:MOST_OPEN], texts, rows[MOST_OPEN:]))
@@ -74,7 +85,11 @@ def show(
 
 
 def _cells(
-    example: Mapping[str, Any], modality: str, folder: Path | None, content: Content
+    example: Mapping[str, Any],
+    modality: str,
+    folder: Path | None,
+    content: Content,
+    play: Play | None,
 ) -> Iterator[Cell]:
     if content == "none":
         return
@@ -82,21 +97,21 @@ def _cells(
         if name in (KIND, MADE) or (content == "generated" and name not in example.get(MADE, ())):
             continue
         if name == ROW:
-            yield _played(value, modality)
+            if play is not None:
+                yield _played(value, modality, play)
         elif value is not None:
             yield _cell(name, value, example, folder)
 
 
-def _played(row: Mapping[str, Any], modality: str) -> Cell:
+def _played(row: Mapping[str, Any], modality: str, play: Play) -> Cell:
     """The row's own part of its recording: a row may be a few words of a long call."""
     try:
-        known = find_modality(modality)
-        media, data = known.playable(known.row.model_validate(row))
+        media, data = play(modality, row)
     except (MmtuneError, OSError, ValueError):
         return Cell("recording", "text", [("it can't be read here any more", "same")])
     if len(data) > LARGEST_FILE:
         return Cell("recording", "text", [("too long to be held here", "same")])
-    kind: Literal["image", "audio"] = "image" if media.startswith("image/") else "audio"
+    kind: Literal["picture", "sound"] = "picture" if media.startswith("image/") else "sound"
     return Cell("recording", kind, data=_uri(media, data))
 
 
@@ -105,7 +120,7 @@ def _cell(name: str, value: Any, example: Mapping[str, Any], folder: Path | None
     if file is not None:
         data = embed(file, SMALL_SIDE)
         if data:
-            return Cell(name, "image" if data.startswith("data:image/") else "audio", data=data)
+            return Cell(name, "picture" if data.startswith("data:image/") else "sound", data=data)
         return Cell(name, "text", [(file.name, "same")])
     if isinstance(value, float):
         value = f"{value:.3f}"

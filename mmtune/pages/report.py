@@ -24,7 +24,7 @@ from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Measure, Table
-from mmtune.pages.content import MOST_EXAMPLES, Examples, embed, inside, show
+from mmtune.pages.content import MOST_EXAMPLES, Examples, Play, embed, inside, show
 from mmtune.pages.plots import (
     HEIGHT,
     RIGHT,
@@ -118,6 +118,7 @@ def write_report(
     runs: Sequence[Path] = (),
     *,
     redacted: bool = False,
+    play: Play | None = None,
 ) -> None:
     """Write a self-contained report.
 
@@ -129,6 +130,7 @@ def write_report(
         runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `review.json`,
             `adapter/card.json` are read where they exist); empty, or as many as `comparisons`.
         redacted: show no content of any run, whatever its settings say.
+        play: reads the items of rows; None: recordings are left out.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
@@ -148,7 +150,7 @@ def write_report(
     )
     environment.globals["unit_of"] = unit_of
     html = environment.get_template("report.html.j2").render(
-        runs=[_view(c, f, redacted) for c, f in zip(comparisons, folders, strict=True)],
+        runs=[_view(c, f, redacted, play) for c, f in zip(comparisons, folders, strict=True)],
         versions=versions(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
@@ -175,7 +177,9 @@ def content_of(folder: Path | None) -> Content:
         ) from None
 
 
-def _view(comparison: Comparison, folder: Path | None, redacted: bool) -> RunView:
+def _view(
+    comparison: Comparison, folder: Path | None, redacted: bool, play: Play | None
+) -> RunView:
     content: Content = "none" if redacted else content_of(folder)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
     verdict = read_verdict(folder) if folder else None
@@ -201,7 +205,7 @@ def _view(comparison: Comparison, folder: Path | None, redacted: bool) -> RunVie
             for name, file in shown.files.items()
             if (data := _grid(file, folder)).startswith("data:image/")
         ],
-        examples=show(comparison.examples, comparison.modality, folder, content),
+        examples=show(comparison.examples, comparison.modality, folder, content, play),
         left_out=max(0, len(comparison.examples) - MOST_EXAMPLES) if content == "all" else 0,
         facts=_facts(card, content),
         settings=_settings(folder, content),

@@ -20,8 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.evaluate.comparison import read_comparison
-from mmtune.pages.content import departures, embed, inside, picture
-from mmtune.runs.modalities import find_modality
+from mmtune.pages.content import Play, departures, embed, inside, picture
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
 
@@ -65,13 +64,13 @@ class Pair:
     """One item: what base and adapter gave for a row, as the page shows it.
 
     Attributes:
-        shown: "text" or "image"; then `base` and `adapter` are words or data URIs.
+        shown: "text" or "picture"; then `base` and `adapter` are words or data URIs.
         sound: a data URI, or empty.
         reference: what should be there: a transcript; of images the caption.
     """
 
     row: str
-    shown: Literal["text", "image"]
+    shown: Literal["text", "picture"]
     base: str
     adapter: str
     reference: str
@@ -88,7 +87,14 @@ class Page:
     same: int
 
 
-def write_review(run: Path, out: Path | None = None, *, items: int = 40, seed: int = 0) -> Page:
+def write_review(
+    run: Path,
+    out: Path | None = None,
+    *,
+    items: int = 40,
+    seed: int = 0,
+    play: Play | None = None,
+) -> Page:
     """Write a page with pairs of a run's comparison, and its key beside it.
 
     Args:
@@ -96,6 +102,7 @@ def write_review(run: Path, out: Path | None = None, *, items: int = 40, seed: i
         out: the HTML file; None: `review/review.html` in the run's folder.
         items: at most so many pairs.
         seed: of which pairs, their order and their sides.
+        play: reads the recording of a row; None: pairs are shown without sound.
 
     Raises:
         ConfigError: there is no comparison, or the key of another page is in the way.
@@ -109,7 +116,7 @@ def write_review(run: Path, out: Path | None = None, *, items: int = 40, seed: i
     different = [each for each in drawn if each.base != each.adapter]
     same, pairs = len(drawn) - len(different), []
     for each in different:
-        pair = _opened(each, run)
+        pair = _opened(each, run, play)
         if pair.base == pair.adapter:  # two files of one picture
             same += 1
             continue
@@ -229,7 +236,7 @@ def _predictions(path: Path) -> Iterable[dict[str, Any]]:
             yield values
 
 
-def _opened(each: _Candidate, run: Path) -> Pair:
+def _opened(each: _Candidate, run: Path, play: Play | None) -> Pair:
     """The pair with pictures and sound as data URIs.
 
     Raises:
@@ -243,11 +250,10 @@ def _opened(each: _Candidate, run: Path) -> Pair:
             raise DataError(
                 f"{files[1 if base else 0]} can't be opened", f"mmtune evaluate {run} --fresh"
             )
-        return Pair(each.row, "image", base, adapter, each.reference)
+        return Pair(each.row, "picture", base, adapter, each.reference)
     sound = ""
-    if each.item:
-        modality = find_modality(each.modality)
-        kind, content = modality.playable(modality.row.model_validate(each.item))
+    if each.item and play is not None:
+        kind, content = play(each.modality, each.item)
         sound = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     elif each.sound:
         sound = embed(Path(each.sound))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import tried
 from mmtune.config import RunConfig
+from mmtune.data.rows import Row
 from mmtune.system.memory import guarded
-from mmtune.runs.modalities import find_modality
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 Note = Callable[[str], None]
+Retention = Callable[[], Sequence[Row]]
+"""Gives the rows that must not get worse; called only where they are needed."""
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class KeptStep:
     """The step whose weights the module has.
 
     Attributes:
@@ -56,8 +58,13 @@ class Strength:
 
 
 def choose_checkpoint(
-    config: RunConfig, dataset: Dataset, task: Task, result: FitResult, note: Note
-) -> Checkpoint:
+    config: RunConfig,
+    dataset: Dataset,
+    task: Task,
+    result: FitResult,
+    retention: Retention,
+    note: Note,
+) -> KeptStep:
     """Compare the checkpoints that `train.compare_checkpoints` has kept, and load the chosen one.
 
     A task that advises measures them as it does strengths; another by its own validation, without
@@ -67,12 +74,12 @@ def choose_checkpoint(
     from mmtune.train.strength import put
     from mmtune.train.snapshots import read_snapshots
 
-    best = Checkpoint(result.best_step, result.best)
+    best = KeptStep(result.best_step, result.best)
     kept = read_snapshots(config.folder) if config.train.compare_checkpoints else []
     if len(kept) < 3 or not dataset.split("validation"):  # the base and one: nothing to choose
         return best
     trials = [Trial(1.0 if each.step else 0.0, each.step, each.weights) for each in kept]
-    advice = _advice(config, dataset, task, trials, CHECKPOINTS, note)
+    advice = _advice(config, dataset, task, trials, CHECKPOINTS, retention, note)
     found = next(each for each in kept if each.step == advice.chosen.step)
     reason = advice.reason
     if not found.step:
@@ -80,10 +87,12 @@ def choose_checkpoint(
         reason = f"best in validation; {reason}"
     put(task.module, found.weights)
     note(f"checkpoint step {found.step}: {reason}")
-    return Checkpoint(found.step, found.values, advice.points, reason)
+    return KeptStep(found.step, found.values, advice.points, reason)
 
 
-def choose_strength(config: RunConfig, dataset: Dataset, task: Task, note: Note) -> Strength:
+def choose_strength(
+    config: RunConfig, dataset: Dataset, task: Task, retention: Retention, note: Note
+) -> Strength:
     """Try `train.scales` on validation rows, and on rows that must not get worse.
 
     A task that advises keeps its adapter whole; of another the chosen strength goes into it.
@@ -100,7 +109,7 @@ def choose_strength(config: RunConfig, dataset: Dataset, task: Task, note: Note)
         if advises:
             note("strengths are not compared: DoRA has none between base and whole")
         return Strength()
-    advice = _advice(config, dataset, task, strengths(scales), STRENGTHS, note)
+    advice = _advice(config, dataset, task, strengths(scales), STRENGTHS, retention, note)
     if advises:
         note(f"advice     scale {advice.chosen.scale:g}: {advice.reason}")
         return Strength(1.0, advice.points, advice.chosen.scale, advice.reason)
@@ -122,6 +131,7 @@ def _advice(
     task: Task,
     trials: Sequence[Trial],
     name: str,
+    retention: Retention,
     note: Note,
 ) -> Advice:
     """Measure the trials, and say what was found."""
@@ -132,8 +142,7 @@ def _advice(
         if isinstance(task, Advises):
             advice = task.advise(trials, validation, name)
         else:
-            retention = find_modality(config.modality).retention(config)
-            points = sweep(task, trials, validation, retention)
+            points = sweep(task, trials, validation, retention())
             best = best_point(points, task.monitor, may_lose)
             advice = Advice(tuple(points), best, _reason(points, best, task.monitor.name, may_lose))
     for label, figures in tried([dataclasses.asdict(point) for point in advice.points]):

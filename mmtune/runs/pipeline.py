@@ -27,15 +27,15 @@ from mmtune.evaluate.answers import forget
 from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
 from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.system.files import write_text
-from mmtune.runs.modalities import find_modality
+from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.system.processes import this_process
 from mmtune.system.resources import recipes, resource
 from mmtune.runs.folder import SUITE
-from mmtune.runs.folder import _claim
-from mmtune.runs.folder import _keep
-from mmtune.runs.folder import _keep_suite
-from mmtune.runs.folder import _record_data
-from mmtune.runs.folder import _rows
+from mmtune.runs.folder import claim
+from mmtune.runs.folder import keep_comparison
+from mmtune.runs.folder import keep_suite
+from mmtune.runs.folder import record_data
+from mmtune.runs.folder import rows_by_split
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -73,14 +73,14 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     from mmtune.train.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
-    suite = load_suite(config.suite, config.modality) if config.suite else None
+    suite = suite_for(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
-            _claim(config)
+            claim(config)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:
-        _record_data(folder, dataset)
+        record_data(folder, dataset)
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
@@ -104,7 +104,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-        _keep_suite(folder, config.suite)
+        keep_suite(folder, config.suite)
     comparison = _compare(config, dataset, suite, task)
     return RunResult(folder, result, comparison, read_verdict(folder))
 
@@ -130,7 +130,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     if suite is None and (config.folder / SUITE).is_file():
         suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
-    gates = load_suite(suite, config.modality) if suite else None
+    gates = suite_for(suite, config.modality) if suite else None
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         source = modality.prepare(config)
@@ -139,10 +139,19 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         (config.folder / COMPARISON).unlink(missing_ok=True)
         if fresh:
             forget(config.folder)
-        _keep_suite(config.folder, suite)
+        keep_suite(config.folder, suite)
     return _compare(config, dataset, gates)
 
 
+
+
+def suite_for(name: str, modality: str) -> Suite:
+    """A suite for a modality; its gates name only settings that the modality has.
+
+    Raises:
+        ConfigError: it can't be used.
+    """
+    return load_suite(name, modality, setting_names(modality))
 
 
 def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
@@ -186,14 +195,19 @@ def _save_adapter(
     if final.exists() and (config.folder / COMPARISON).exists():
         return  # a finished run that is repeated
     note = reporter.note if reporter is not None else lambda text: None
-    checkpoint = choose_checkpoint(config, dataset, task, result, note)
-    strength = choose_strength(config, dataset, task, note)
+    modality = find_modality(config.modality)
+
+    def retention() -> Sequence[Row]:
+        return modality.retention(config)
+
+    checkpoint = choose_checkpoint(config, dataset, task, result, retention, note)
+    strength = choose_strength(config, dataset, task, retention, note)
     scale = strength.scale
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     with nullcontext() if scale == 1.0 else scaled(task.module, scale):
         task.save(partial)
-    rows, licence = _rows(dataset), licence_of(config.base)
+    rows, licence = rows_by_split(dataset), licence_of(config.base)
     Card(
         name=config.name,
         recipe=config.recipe,
@@ -226,7 +240,7 @@ def _compare(
     if agreed(not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
-            _keep(config, found)
+            keep_comparison(config, found)
     if process.is_main_process:
         _conclude(config.folder, suite)
     process.wait_for_everyone()
@@ -242,7 +256,7 @@ def _conclude(folder: Path, suite: Suite | None) -> None:
         (folder / FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
-    write_report(folder / PAGE, [comparison], [folder])
+    write_report(folder / PAGE, [comparison], [folder], play=play)
 
 
 def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
@@ -262,5 +276,5 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
         if len(runs) != 1:
             raise ConfigError(f"{len(runs)} runs have no folder of their own", "name --out FILE")
         out = runs[0] / (REDACTED if redacted else PAGE)
-    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted)
+    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted, play=play)
     return out

@@ -1,4 +1,4 @@
-"""Each adapter alone, all together, merged or gated: what a mixture is compared with."""
+"""Each adapter alone, all together, merged or routed: what a mixture is compared with."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.compose import compose
-from mmtune.adapters.members import Mixing, Part, read_parts
-from mmtune.adapters.routing import FILE, Choose, read_gate
-from mmtune.config import RunConfig, build
+from mmtune.runs.adapters import compose
+from mmtune.adapters.members import Mixing, Member, read_members
+from mmtune.adapters.routing import Choose, is_route, read_route
+from mmtune.config import RunConfig
+from mmtune.runs.recipes import configure
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.runs.modalities import find_modality
-from mmtune.adapters.ways import Settings
-from mmtune.adapters.ways import Trial
+from mmtune.adapters.ways import Ways
+from mmtune.adapters.ways import TestSet
 from mmtune.adapters.ways import constant
 
 if TYPE_CHECKING:
@@ -29,25 +30,25 @@ ALSO = ("linear", "ties", "dare_linear")  # methods that a merged adapter is com
 
 
 
-def settings_of(
+def ways_of(
     composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch: Path
-) -> Settings:
+) -> Ways:
     """The settings to compare: the base, each part alone at 1, and the whole in its forms.
 
     Args:
-        composed: a merged adapter, or a gate's folder.
-        given: the parts of a merged adapter, with their weights; a gate has its own.
+        composed: a merged adapter, or a route's folder.
+        given: the parts of a merged adapter, with their weights; a route has its own.
         mixing: how they were merged.
         scratch: an existing folder, for the same parts merged by the methods `ALSO`.
     """
     settings: dict[str, Choose] = {"base": constant({})}
-    if (composed / FILE).is_file():
-        gate, adapters = read_gate(composed)
+    if is_route(composed):
+        route, adapters = read_route(composed)
         settings |= {name: constant({name: 1.0}) for name in adapters}
-        settings["gated"] = gate.choose
-        parts = read_parts(dict.fromkeys(adapters.values(), 1.0))
-        return Settings(gate.modality, gate.base, adapters, settings, parts)
-    parts, card = read_parts(given), read_card(composed)
+        settings["routed"] = route.choose
+        parts = read_members(dict.fromkeys(adapters.values(), 1.0))
+        return Ways(route.modality, route.base, adapters, settings, parts)
+    parts, card = read_members(given), read_card(composed)
     names = [f"{place + 1} {part.card.name}" for place, part in enumerate(parts)]
     folders = {name: part.folder for name, part in zip(names, parts, strict=True)}
     together = {name: part.weight for name, part in zip(names, parts, strict=True)}
@@ -65,12 +66,12 @@ def settings_of(
         else:
             merged[f"merged, {method}"] = done.path
     settings |= {name: constant({name: 1.0}) for name in merged}
-    return Settings(card.modality, card.base, folders | merged, settings, parts, tuple(notes))
+    return Ways(card.modality, card.base, folders | merged, settings, parts, tuple(notes))
 
 
 
 
-def trials_of(asked: Settings, data: Path | None) -> list[Trial]:
+def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
     """What the settings are tried on.
 
     Args:
@@ -86,8 +87,8 @@ def trials_of(asked: Settings, data: Path | None) -> list[Trial]:
     if data is not None:
         config = _config_of(asked.parts[0])
         dataset = check(data, modality, base=asked.base, settings=config.task)
-        return [Trial(data.stem, config, dataset)]
-    trials: dict[str, Trial] = {}
+        return [TestSet(data.stem, config, dataset)]
+    found: dict[str, TestSet] = {}
     for part in asked.parts:
         if _run_of(part) is None and "data" not in part.card.settings:
             raise ConfigError(
@@ -102,17 +103,17 @@ def trials_of(asked: Settings, data: Path | None) -> list[Trial]:
                 "have been trained on",
                 "restore it, or name other data: --compare MANIFEST",
             )
-        name = config.name if config.name not in trials else f"{config.name}-{len(trials) + 1}"
-        trials[name] = Trial(name, config, dataset)
-    return list(trials.values())
+        name = config.name if config.name not in found else f"{config.name}-{len(found) + 1}"
+        found[name] = TestSet(name, config, dataset)
+    return list(found.values())
 
 
-def _run_of(part: Part) -> Path | None:
+def _run_of(part: Member) -> Path | None:
     run = part.folder.parent
     return run if part.folder.name == "adapter" and (run / "config.yaml").is_file() else None
 
 
-def _config_of(part: Part) -> RunConfig:
+def _config_of(part: Member) -> RunConfig:
     """The settings of the run that a part comes from: of its folder, else those in the card."""
     from mmtune.runs.recipes import load_run
 
@@ -123,16 +124,16 @@ def _config_of(part: Part) -> RunConfig:
     values |= {"base": card.base}
     # What was itself composed has no run.
     known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
-    return build(values | known, str(part.folder), {})
+    return configure(values | known, str(part.folder), {})
 
 
-def try_out(asked: Settings, trials: Sequence[Trial]) -> tuple[tuple[str, ...], ...]:
-    """A table, head first: the modality's figures of each setting on each trial.
+def try_out(asked: Ways, test_sets: Sequence[TestSet]) -> tuple[tuple[str, ...], ...]:
+    """A table, head first: the modality's figures of each way on each test set.
 
     Raises:
         DataError: the data can't be used.
     """
     modality = find_modality(asked.modality)
-    columns = modality.try_out(asked.base, asked.adapters, asked.settings, trials)
+    columns = modality.try_out(asked.base, asked.adapters, asked.choices, test_sets)
     head = ("adapters", *columns)
-    return (head, *zip(asked.settings, *columns.values(), strict=True))
+    return (head, *zip(asked.choices, *columns.values(), strict=True))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
-from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rows import Row
+from mmtune.modality import Modality
+from mmtune.speech.corpus.speech_reader import SpeechReader
 from mmtune.speech.export import FORMATS
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.speech.speech_row import SpeechRow
 
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Choose
-    from mmtune.adapters.ways import Trial
+    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
     from mmtune.predict import Predictor
@@ -26,43 +27,11 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 
-class SpeechModality:
+class SpeechModality(SpeechReader, Modality):
     """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
 
-    name = "speech"
-    row: type[Row] = SpeechRow
     options: type[Section] = SpeechOptions
     formats: Mapping[str, str] = FORMATS
-
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Recordings with their transcripts in .txt files of the same names."""
-        from mmtune.speech.corpus import check_recording as check
-
-        return check.scan(folder)
-
-    def inspect(self, row: Row) -> Inspection:
-        """Decode one recording."""
-        from mmtune.speech.corpus import check_recording as check
-
-        return check.inspect(row)
-
-    def check_rows(
-        self,
-        rows: Sequence[Row],
-        terms: Path | None = None,
-        *,
-        seen: Sequence[Inspection] = (),
-        base: str | None = None,
-        settings: Section | None = None,
-    ) -> list[Finding]:
-        """Findings that need all rows; spellings are compared with a term list.
-
-        `base` and `settings` change nothing: every Whisper has the same room, and training counts
-        its tokens exactly.
-        """
-        from mmtune.speech.corpus import check_recording as check
-
-        return check.check_rows(rows, terms)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether one of `importers.LAYOUTS` fits, or has the given name."""
@@ -97,7 +66,7 @@ class SpeechModality:
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
         """Other rows of the retention manifest than those that `compare` scores."""
-        from mmtune.speech.evaluation.compare import retention_rows
+        from mmtune.speech.corpus.retention import retention_rows
 
         assert isinstance(config.task, SpeechOptions)
         return retention_rows(config.task, "validation")
@@ -136,7 +105,7 @@ class SpeechModality:
 
     def merge(self, request: Merge) -> float:
         """Several adapters as one PEFT folder."""
-        from mmtune.speech.evaluation.tryout import merge
+        from mmtune.speech.whisper.merge_adapters import merge
 
         return merge(request)
 
@@ -144,13 +113,13 @@ class SpeechModality:
         self,
         base: str,
         adapters: Mapping[str, Path],
-        settings: Mapping[str, Choose],
-        trials: Sequence[Trial],
+        choices: Mapping[str, Choose],
+        test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """WER of each setting, and recall of the terms that the run was trained on."""
         from mmtune.speech.evaluation.tryout import try_out
 
-        return try_out(base, adapters, settings, trials)
+        return try_out(base, adapters, choices, test_sets)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
         """The row's sound alone as 16 kHz FLAC, which all browsers play."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mmtune.data.rows import Row
+from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 from mmtune.speech.sound.info import MAX_CHANNELS
 
 SOURCE = "recording"  # in `group`: the recording that an imported piece was cut from
@@ -58,6 +58,10 @@ class SpeechRow(Row):
     """
 
     media: ClassVar[str] = "audio"
+    synonyms: ClassVar[tuple[frozenset[str], ...]] = (
+        frozenset({"audio", "audio_filepath", "audio_path", "wav"}) | FILE_NAMES,
+        *SYNONYMS,
+    )
 
     audio: Annotated[str, Field(min_length=1)]
     text: Annotated[str, Field(max_length=20_000)]

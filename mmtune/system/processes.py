@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
 
 
@@ -62,3 +63,12 @@ def make_accelerator(precision: str, **given: Any) -> Accelerator:
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, **given)
+
+
+def pick_device() -> torch.device:
+    """This process's accelerator if there is one, otherwise the CPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

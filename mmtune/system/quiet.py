@@ -29,3 +29,11 @@ def quiet() -> Iterator[None]:
             log.set_verbosity(verbosity)
             if bars:
                 log.enable_progress_bar()
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries say to each other's authors: a user can't act upon it."""
+    import warnings
+
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)

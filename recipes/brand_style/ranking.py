@@ -27,19 +27,21 @@ from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
-from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.corpus.held_out import evenly
+from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
-from mmtune.image.evaluation.compare import ADAPTER, draw_grid
-from mmtune.image.evaluation.measures import evenly
+from mmtune.image.evaluation.compare import ADAPTER
 from mmtune.image.looks.backbone import MATCH, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
-from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.metrics.image.clip_score import clip_scores
 from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.predict import Request
 from mmtune.prefix.features import Features
 from mmtune.runs.recipes import load_recipe
+from mmtune.system.processes import pick_device
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
 OWN_STYLES = ("noto", "twemoji")  # words that the starter reads as styles of its own

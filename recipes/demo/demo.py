@@ -15,11 +15,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mmtune.cli.console import plain, quiet_libraries
+from mmtune.cli.console import plain
 from mmtune.cli.progress import RichReporter
 from mmtune.pages.report import write_report
 from mmtune.runs.pipeline import RunResult, train
 from mmtune.runs.recipes import load_recipe
+from mmtune.system.quiet import quiet_libraries
 from mmtune.system.resources import resource
 
 sys.path.insert(0, str(resource("recipes", "brand_style")))

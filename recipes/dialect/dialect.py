@@ -11,10 +11,11 @@ from __future__ import annotations
 import sys
 
 from mmtune.cli import split_settings
-from mmtune.cli.console import measures_table, output, quiet_libraries
+from mmtune.cli.console import measures_table, output
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import load_recipe
+from mmtune.system.quiet import quiet_libraries
 
 
 def main() -> None:

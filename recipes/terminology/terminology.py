@@ -14,11 +14,12 @@ import sys
 from pathlib import Path
 
 from mmtune.cli import split_settings
-from mmtune.cli.console import measures_table, output, quiet_libraries
+from mmtune.cli.console import measures_table, output
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.runs.pipeline import RunResult, train
 from mmtune.runs.recipes import load_recipe
 from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.system.quiet import quiet_libraries
 
 # Real speech on which the adapter must not be worse; scored where it is there. Its training part:
 # nothing here trains on it, and no setting was chosen on it.

@@ -13,9 +13,11 @@ from safetensors import safe_open
 
 from mmtune.data.check import check
 from mmtune.image import MODALITY
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, probe_output
 from mmtune.image.image_row import ImageRow
 from mmtune.image.image_task import ImageTask
-from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, generator_of, probe_output
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import generator_of
 from mmtune.predict import Request
 from mmtune.train.randomness import Draw
 from tests.image import tiny

@@ -9,10 +9,11 @@ import numpy as np
 import soundfile
 
 from mmtune.adapters.card import read_card
-from mmtune.config import RunConfig, build
+from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
 from mmtune.runs.modalities import find_modality
+from mmtune.runs.recipes import configure
 from tests.image import adapters, tiny
 from tests.speech.real import TINY
 from tests.speech.test_compose import make
@@ -43,7 +44,7 @@ def speech(folder: Path) -> Path:
         "out": str(folder), "data": {"path": str(data)}, "suite": "terminology",
         "task": {"score_windows": "trimmed", "probes": 2},
     }  # fmt: skip
-    run = _written(build(values, "test", {}))
+    run = _written(configure(values, "test", {}))
     make(run / "adapter", 1)
     return run
 

@@ -17,7 +17,7 @@ import torch
 
 from mmtune.cli import main
 from mmtune.evaluate.answers import FILE
-from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.runs.pipeline import COMPARISON
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from tests.evaluate.runs import MAKE

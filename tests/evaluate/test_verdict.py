@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune.cli import main
-from mmtune.config import ReportOptions, RunConfig, build, read_yaml
+from mmtune.config import ReportOptions, RunConfig, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
@@ -31,6 +31,8 @@ from mmtune.metrics.explained import explain
 from mmtune.metrics.measure import Measure
 from mmtune.pages.report import content_of, write_report
 from mmtune.runs import pipeline
+from mmtune.runs.folder import claim, keep_suite
+from mmtune.runs.recipes import configure, load_recipe
 from mmtune.system.resources import recipes, resource
 
 NAN = Interval(math.nan, math.nan, math.nan)
@@ -311,7 +313,7 @@ def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) ->
 
 def test_every_recipe_has_a_suite_of_its_modality() -> None:
     for name in recipes():
-        config = build(read_yaml(resource("recipes", name) / "recipe.yaml"), name, {})
+        config = configure(read_yaml(resource("recipes", name) / "recipe.yaml"), name, {})
         assert config.suite in suites()
         suite = load_suite(config.suite, config.modality)
         assert suite.name == config.suite
@@ -321,11 +323,11 @@ def test_every_recipe_has_a_suite_of_its_modality() -> None:
 
 
 def test_what_will_lack_data_is_said_beforehand(terminology: Suite) -> None:
-    config = pipeline.load_recipe("terminology", {})
+    config = load_recipe("terminology", {})
     assert [g.name for g in unmet(terminology, config)] == [
         "general speech", "general speech, closely",
     ]  # fmt: skip
-    full = pipeline.load_recipe("terminology", {"retention": "other.jsonl", "probes": "0"})
+    full = load_recipe("terminology", {"retention": "other.jsonl", "probes": "0"})
     assert {g.name for g in unmet(terminology, full)} == {"silence", "times", "other windows"}
 
 
@@ -369,7 +371,7 @@ def test_a_suite_extends_another(tmp_path: Path) -> None:
     assert [g for g in ours.gates if g.name != "silence"] == [
         g for g in speech.gates if g.name != "silence"
     ]
-    pipeline._keep_suite(tmp_path, str(tmp_path / "stricter.yaml"))
+    keep_suite(tmp_path, str(tmp_path / "stricter.yaml"))
     (tmp_path / "ours.yaml").write_text("name: ours\nextends: stricter.yaml\n")
     assert load_suite(str(tmp_path / "suite.yaml")) == ours, "the run's own is whole by itself"
     with pytest.raises(ConfigError, match="extends itself"):
@@ -404,7 +406,7 @@ def test_evaluate_ends_with_the_verdict_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = pipeline.load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
+    config = load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
     config.folder.mkdir()
     (config.folder / "config.yaml").write_text(config.dump())
     verdict = judge(terminology, without(helpful(), *missing))
@@ -429,16 +431,16 @@ def test_evaluate_ends_with_the_verdict_and_its_exit_code(
 
 
 def test_suite_and_report_may_change_without_a_new_run(tmp_path: Path) -> None:
-    config = pipeline.load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
-    pipeline._claim(config)
+    config = load_recipe("terminology", {"name": "run", "out": str(tmp_path)})
+    claim(config)
     (config.folder / "log.jsonl").touch()
     policy = ReportOptions(content="none")
-    pipeline._claim(config.model_copy(update={"suite": "dialect", "report": policy}))
+    claim(config.model_copy(update={"suite": "dialect", "report": policy}))
     assert read_yaml(config.folder / "config.yaml")["suite"] == "dialect"
     assert content_of(config.folder) == "none"
-    pipeline._keep_suite(config.folder, "dialect")
+    keep_suite(config.folder, "dialect")
     assert load_suite(str(config.folder / "suite.yaml")).name == "dialect"
-    pipeline._keep_suite(config.folder, str(config.folder / "suite.yaml"))
+    keep_suite(config.folder, str(config.folder / "suite.yaml"))
     assert load_suite(str(config.folder / "suite.yaml")).name == "dialect"
-    pipeline._keep_suite(config.folder, None)
+    keep_suite(config.folder, None)
     assert not (config.folder / "suite.yaml").exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.cli import main
-from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
 from mmtune.speech.transcription import predictor as speech
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from mmtune.errors import BaseModelError
-from mmtune.image.diffusion.base import load_base, resolve_base
+from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.families import FAMILIES
 from mmtune.image.image_row import ImageRow
-from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.source import resolve_base
 from mmtune.predict import Request
 from tests.image import tiny
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmtune.image.evaluation.compare import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid, headline
+from mmtune.image.evaluation.compare import headline
+from mmtune.image.pictures.grid import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.style import StyleScore
 from mmtune.metrics.measure import Measure

@@ -11,15 +11,17 @@ import torch
 from PIL import Image
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.compose import EXACT, compose
+from mmtune.adapters.compose import EXACT
 from mmtune.adapters.members import Mixing
-from mmtune.adapters.routing import GatedPredictor, read_gate, write_gate
+from mmtune.adapters.routing import RoutedPredictor, read_route, write_route
 from mmtune.cli import main
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import AdapterError
+from mmtune.image.diffusion.denoiser_lora import active, load_adapter, probe_output
 from mmtune.image.image_row import ImageRow
-from mmtune.image.sampling.generate import ImagePredictor, active, load_adapter, probe_output
+from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
+from mmtune.runs.adapters import compose
 from tests.evaluate.runs import image as run_of_images
 from tests.image import adapters, tiny
 
@@ -67,13 +69,13 @@ def test_other_methods_and_refusals(pair: tuple[Path, Path], tmp_path: Path) -> 
 def test_the_gate_is_the_same_for_images(pair: tuple[Path, Path], tmp_path: Path) -> None:
     source = tmp_path / "gate.yaml"
     source.write_text(f"by: product\nlabels:\n  shoes: {pair[0]}\notherwise: none\n")
-    gate, folders = read_gate(write_gate(source, tmp_path / "gated").path)
+    gate, folders = read_route(write_route(source, tmp_path / "gated").path)
     predictor = ImagePredictor(tiny.loaded(KIND), folders, steps=1, guidance=1.0)
     rows = [
         ImageRow(id=name, image="-", caption="a red box", group={"product": name})
         for name in ("shoes", "hats")
     ]
-    shoes, hats = GatedPredictor(predictor, gate).predict([Request(row) for row in rows])
+    shoes, hats = RoutedPredictor(predictor, gate).predict([Request(row) for row in rows])
     [base] = ImagePredictor(tiny.loaded(KIND), {}, steps=1, guidance=1.0).predict(
         [Request(rows[1])]
     )
@@ -84,7 +86,7 @@ def test_the_gate_is_the_same_for_images(pair: tuple[Path, Path], tmp_path: Path
 def test_generate_follows_a_gate(pair: tuple[Path, Path], tmp_path: Path) -> None:
     source = tmp_path / "gate.yaml"
     source.write_text(f"by: product\nlabels: {{shoes: {pair[0]}, hats: none}}\n")
-    gated = write_gate(source, tmp_path / "gated")
+    gated = write_route(source, tmp_path / "gated")
     data = tiny.brand(tmp_path / "data", 2)
     rows = [
         {"id": name, "image": f"{name} ball.png", "caption": "a ball", "group": {"product": of}}
@@ -99,7 +101,7 @@ def test_generate_follows_a_gate(pair: tuple[Path, Path], tmp_path: Path) -> Non
         return [Image.open(path).tobytes() for path in sorted(out.iterdir())]
 
     prompt, use = ("--prompt", "a ball"), ("--adapter", str(gated.path))
-    base = drawn("--base", gated.gate.base, *prompt)
+    base = drawn("--base", gated.route.base, *prompt)
     shoes = drawn("--adapter", str(pair[0]), *prompt)
     assert base != shoes
     assert drawn(*use, "--label", "hats", *prompt) == base

@@ -20,14 +20,16 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mmtune.adapters.export import _judge, export
+from mmtune.adapters.export import _judge
 from mmtune.adapters.licence import licence_of
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.export import kohya as files
 from mmtune.image.export import proof
 from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
-from mmtune.image.sampling.generate import WEIGHTS, Sampler, generator_of
+from mmtune.image.sampling.sampler import Sampler, generator_of
+from mmtune.runs.adapters import export
 from mmtune.system.hashing import hash_bytes
 from tests.image import adapters, tiny
 from tests.image.transformers import KINDS as TRANSFORMERS

@@ -13,11 +13,11 @@ from peft import LoraConfig
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mmtune.adapters.export import export
 from mmtune.errors import AdapterError
 from mmtune.image.export.flux_names import stacked, unstacked
 from mmtune.image.export.proof import SOURCE
 from mmtune.image.export.weights import Folded, fold
+from mmtune.runs.adapters import export
 from tests.image import adapters, tiny
 
 FILE = Path("x.safetensors")

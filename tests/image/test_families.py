@@ -21,19 +21,15 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.image import MODALITY
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser import Denoiser
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, probe_output
 from mmtune.image.diffusion.families import FAMILIES
 from mmtune.image.diffusion.objective import objective_of
 from mmtune.image.diffusion.stages import LatentStage, TextStage, text_part
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_row import ImageRow
 from mmtune.image.image_task import ImageTask
-from mmtune.image.sampling.generate import (
-    WEIGHTS,
-    ImagePredictor,
-    Sampler,
-    generator_of,
-    probe_output,
-)
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import Sampler, generator_of
 from mmtune.predict import Request
 from mmtune.prefix.stage import Part
 from mmtune.runs.pipeline import train

@@ -12,8 +12,11 @@ from safetensors.torch import load_file, save_file
 
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_row import ImageRow
-from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, generate, generator_of
+from mmtune.image.sampling.generate import generate
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import generator_of
 from mmtune.predict import Request
 from tests.image import tiny
 

@@ -11,7 +11,7 @@ import torch
 from mmtune.config import TrainOptions
 from mmtune.errors import OutOfMemory
 from mmtune.image.image_row import ImageRow
-from mmtune.image.sampling.generate import ImagePredictor
+from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
 from mmtune.train.loop import fit
 from tests.image import tiny

@@ -11,11 +11,11 @@ from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.comparison import Comparison
+from mmtune.image.corpus.held_out import evenly
 from mmtune.image.evaluation.copies import copies_measure
 from mmtune.image.evaluation.measures import (
     OUTSIDE,
     Drawn,
-    evenly,
     once,
     outside_rows,
     palette_measure,

@@ -11,12 +11,12 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
-from mmtune.config import build
 from mmtune.errors import ConfigError
 from mmtune.image.diffusion.stages import LatentStage
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.pictures.pixels import flatten, open_image, thumbnail
 from mmtune.prefix.stage import Part
+from mmtune.runs.recipes import configure
 from tests.data.pieces import picture
 from tests.faults.files import png, png_chunk
 from tests.image import tiny
@@ -277,4 +277,4 @@ def test_the_background_is_a_setting_and_in_the_cache_s_key(tmp_path: Path) -> N
 def test_a_background_that_is_no_colour(colour: str) -> None:
     values = {"recipe": "r", "modality": "image", "base": "starter:icons"}
     with pytest.raises(ConfigError, match="background"):
-        build(values | {"task": {"background": colour}}, "r.yaml", {})
+        configure(values | {"task": {"background": colour}}, "r.yaml", {})

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from mmtune.cli import _parser, commands
-from mmtune.config import build
 from mmtune.data.rows import Row
 from mmtune.image.corpus.prompt import caption_of, prompted, prompted_by_all
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_row import ImageRow
+from mmtune.runs.recipes import configure
 from mmtune.train.randomness import Draw
 from tests.image import tiny
 from tests.image.test_task import make
@@ -90,4 +90,4 @@ def test_generate_takes_it_from_the_card(
 
 def test_none_by_default() -> None:
     values = {"recipe": "r", "modality": "image", "base": "b"}
-    assert build(values, "test", {}).task.trigger == ""  # type: ignore[attr-defined]
+    assert configure(values, "test", {}).task.trigger == ""  # type: ignore[attr-defined]

@@ -18,15 +18,12 @@ from mmtune.data.check import check
 from mmtune.errors import ConfigError, MissingExtra
 from mmtune.image import MODALITY
 from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, probe_output
 from mmtune.image.diffusion.quantize import require
 from mmtune.image.image_task import ImageTask
-from mmtune.image.sampling.generate import (
-    WEIGHTS,
-    ImagePredictor,
-    generate,
-    generator_of,
-    probe_output,
-)
+from mmtune.image.sampling.generate import generate
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import generator_of
 from mmtune.runs.pipeline import train
 from mmtune.train.log import read_log
 from tests.image import tiny

@@ -12,10 +12,11 @@ from diffusers import StableDiffusion3Pipeline
 from peft import LoraConfig
 from torch import Tensor
 
+from mmtune.image.diffusion.denoiser_lora import save_adapter
 from mmtune.image.diffusion.families.repeated import biases
 from mmtune.image.diffusion.families.sd3 import T5_TOKENS
 from mmtune.image.diffusion.stages import TextStage, text_part
-from mmtune.image.sampling.generate import generator_of, save_adapter
+from mmtune.image.sampling.sampler import generator_of
 from tests.image import tiny
 from tests.image.transformers import SIDE
 

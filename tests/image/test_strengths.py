@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.evaluation.strengths import Tried, advise, layout_kept, prompts_kept
 from mmtune.image.image_task import ImageTask
-from mmtune.image.sampling.generate import WEIGHTS
 from mmtune.metrics.image.layout import kept_layout
 from mmtune.metrics.image.style import StyleDistance
 from mmtune.pages.report import write_report

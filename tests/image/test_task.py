@@ -10,9 +10,10 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
+from mmtune.image.corpus.held_out import held_out
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
-from mmtune.image.image_task import ImageTask, held_out
+from mmtune.image.image_task import ImageTask
 from mmtune.train.randomness import Draw
 from mmtune.train.task import Loss
 from tests.image import tiny

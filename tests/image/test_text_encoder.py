@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image import MODALITY
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.diffusion.stages import TextStage, TokenStage, text_part
 from mmtune.image.image_row import ImageRow
 from mmtune.image.image_task import ImageTask
-from mmtune.image.sampling.generate import WEIGHTS, ImagePredictor, Sampler, generator_of
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import Sampler, generator_of
 from mmtune.predict import Request
 from mmtune.runs.pipeline import evaluate, train
 from mmtune.train.randomness import Draw

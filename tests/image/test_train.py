@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError
-from mmtune.image.sampling.generate import WEIGHTS
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.runs.pipeline import evaluate, train
 from mmtune.train.interrupt import Interrupted
 from mmtune.train.loop import Reporter

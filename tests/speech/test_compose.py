@@ -12,13 +12,14 @@ import torch
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import Card, read_card
-from mmtune.adapters.compose import EXACT, compose
+from mmtune.adapters.compose import EXACT
 from mmtune.adapters.members import Mixing
-from mmtune.adapters.routing import GatedPredictor, open_gated, read_gate, write_gate
+from mmtune.adapters.routing import RoutedPredictor, read_route, write_route
 from mmtune.cli import main
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Request
+from mmtune.runs.adapters import compose, open_predictor
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_base
@@ -184,17 +185,17 @@ def test_a_gate_follows_the_labels(folders: dict[str, Path], tmp_path: Path) -> 
         f"by: accent\nlabels:\n  north: {folders['a']}\n"
         f"  south: {{{folders['a']}: 0.5, {folders['b']}: 1}}\n  east: none\n"
     )
-    done = write_gate(source, tmp_path / "gated")
-    assert done.gate.labels == {"north": {"a": 1.0}, "south": {"a": 0.5, "b": 1.0}, "east": {}}
-    gate, adapters = read_gate(done.path)
-    assert gate == done.gate
+    done = write_route(source, tmp_path / "gated")
+    assert done.route.labels == {"north": {"a": 1.0}, "south": {"a": 0.5, "b": 1.0}, "east": {}}
+    gate, adapters = read_route(done.path)
+    assert gate == done.route
     rows = [
         row.model_copy(update={"group": {"accent": accent} if accent else {}})
         for row, accent in zip(real_rows(5), ("north", "south", "east", "west", ""), strict=True)
     ]
     short = DecodeOptions(max_new_tokens=12)
     predictor = SpeechPredictor(load_base(TINY), adapters, windows="trimmed", options=short)
-    gated = GatedPredictor(predictor, gate)
+    gated = RoutedPredictor(predictor, gate)
     found = gated.predict([Request(row) for row in rows])
     sets: list[dict[str, float]] = [{"a": 1.0}, {"a": 0.5, "b": 1.0}, {}, {}, {}]
     direct = predictor.predict([Request(r, w) for r, w in zip(rows, sets, strict=True)])
@@ -217,12 +218,12 @@ def test_off_by_the_gate_is_the_base_bit_by_bit(folders: dict[str, Path], tmp_pa
     source.write_text(
         json.dumps({"by": "language", "labels": {"en": str(folders["a"]), "de": "none"}})
     )
-    opened = open_gated(write_gate(source, tmp_path / "gated").path)
+    opened = open_predictor(write_route(source, tmp_path / "gated").path)
     row = SpeechRow(id="x", audio="x.wav", text="hallo", language="de")
-    assert opened.gate.choose(row) == {}
-    assert opened.gate.choose(row.model_copy(update={"language": "en"})) == {"a": 1.0}
+    assert opened.route.choose(row) == {}
+    assert opened.route.choose(row.model_copy(update={"language": "en"})) == {"a": 1.0}
     assert isinstance(opened.predictor, SpeechPredictor)
-    with opened.predictor.adapters.on(opened.gate.choose(row)):
+    with opened.predictor.adapters.on(opened.route.choose(row)):
         got = opened.predictor.adapters._answer()
     # In the number format of the first, which is this machine's.
     bare = load_adapters(load_base(TINY, dtype=got.dtype), {})
@@ -234,7 +235,7 @@ def test_transcribe_follows_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture
     folder = make(tmp_path / "a", 5, size=0.03)
     source = tmp_path / "gate.yaml"
     source.write_text(f"by: accent\nlabels: {{north: {folder}, east: none}}\n")
-    gated = str(write_gate(source, tmp_path / "gated").path)
+    gated = str(write_route(source, tmp_path / "gated").path)
     [row] = real_rows(1, start=7)
     shutil.copy(row.path, tmp_path / "said.wav")
     wav, manifest = str(tmp_path / "said.wav"), tmp_path / "rows.jsonl"

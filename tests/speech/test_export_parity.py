@@ -12,9 +12,9 @@ import pytest
 
 from mmtune import cli
 from mmtune.adapters.card import Card
-from mmtune.adapters.export import export as export_adapter
 from mmtune.adapters.exported import Exported
 from mmtune.errors import ConfigError, DataError, MissingExtra
+from mmtune.runs.adapters import export as export_adapter
 from mmtune.speech.export import parity
 from mmtune.speech.export.engines import Clip, FasterWhisper, Reference, Transformers, WhisperCpp
 from mmtune.speech.export.fold import merge

@@ -20,9 +20,11 @@ from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.runs.modalities import find_modality
+from mmtune.speech.corpus.retention import retention_rows
 from mmtune.speech.corpus.synthesize import make_plan, synthesize
 from mmtune.speech.corpus.term_list import Term
-from mmtune.speech.evaluation.compare import _asked, compare, divide_terms, headline, retention_rows
+from mmtune.speech.evaluation.compare import _asked, compare, headline
+from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.system.precision import DTYPES

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.speech.transcription.transcribe import timed_words
 from mmtune.speech.whisper.decode import decode
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.word_times import (
@@ -22,7 +23,6 @@ from mmtune.speech.whisper.word_times import (
     group,
     merge_punctuation,
     smooth,
-    timed_words,
     warp,
 )
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows

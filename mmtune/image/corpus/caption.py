@@ -79,8 +79,8 @@ class ModelCaptioner:
     def __init__(self, model: str, prompt: str | None = None) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from mmtune.image.diffusion.base import pick_device
         from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.processes import pick_device
         from mmtune.system.quiet import quiet
 
         self.name, self.prompt, self.device = model, prompt, pick_device()

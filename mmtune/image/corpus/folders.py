@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.manifest import SYNONYMS, parse_line, scan_files, words_beside
-from mmtune.data.rows import Finding
+from mmtune.data.manifest import parse_line, scan_files, words_beside
+from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.image.image_row import ImageRow
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")

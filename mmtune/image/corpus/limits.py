@@ -59,10 +59,7 @@ def read_limits(base: str) -> Limits:
     Raises:
         BaseModelError: it can't be found, or a file of it can't be read.
     """
-    from mmtune.image.diffusion.base import (
-        read_index,
-        resolve_base,
-    )  # with torch: only where a base is named
+    from mmtune.image.source import read_index, resolve_base
 
     source = resolve_base(base)
     index = read_index(source)
@@ -86,7 +83,7 @@ def _room(base: str, source: Path | str, name: str) -> TextRoom | None:
         tokenizer = AutoTokenizer.from_pretrained(source, subfolder=name)
         tokens = int(tokenizer.model_max_length)
     except Exception as error:  # transformers and the hub raise many kinds
-        from mmtune.image.diffusion.base import STARTER_HINT
+        from mmtune.image.source import STARTER_HINT
 
         raise BaseModelError(
             f"{base}: its {name} can't be read: {first_line(error)}",
@@ -99,7 +96,7 @@ def _resolution(source: Path | str, index: Mapping[str, Any]) -> int | None:
     part = next((name for name in DENOISERS if _present(index, name)), None)
     if part is None:
         return None
-    from mmtune.image.diffusion.base import read_json
+    from mmtune.image.source import read_json
 
     size = read_json(source, f"{part}/config.json").get("sample_size")
     if isinstance(size, list) and size:

@@ -139,9 +139,10 @@ def _identity(base: str) -> str:
 
 
 def _drawer(config: RunConfig, options: ImageOptions) -> Draw:
-    from mmtune.image.diffusion.base import load_base, pick_device
-    from mmtune.image.sampling.generate import Sampler
+    from mmtune.image.diffusion.base import load_base
+    from mmtune.image.sampling.sampler import Sampler
     from mmtune.system.precision import DTYPES, choose
+    from mmtune.system.processes import pick_device
 
     device = pick_device()
     dtype = DTYPES[choose(config.train.precision, device)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,18 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.diffusion.families import FAMILIES, Family, family_class
 from mmtune.image.diffusion.identity import part_hashes
-from mmtune.image.diffusion.lighter import lighter_base
-from mmtune.image.diffusion.quantize import quantize, require
+from mmtune.image.diffusion.quantize import lighter_base, quantize, require
 from mmtune.image.image_options import Quantize
+from mmtune.image.source import STARTER_HINT, read_index, resolve_base
 from mmtune.system.hashing import hash_json
 from mmtune.system.memory import guarded
 from mmtune.system.quiet import quiet
-from mmtune.system.resources import resource
 
 if TYPE_CHECKING:
     import torch
 
-STARTERS = {"starter:icons": "starter-icons"}
-STARTER_HINT = "use starter:icons, which needs no hub"
-INDEX = "model_index.json"
+    from mmtune.system.memory import Doing
+
 PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
@@ -70,74 +67,6 @@ class DiffusionBase:
         """The models that hold adapters, by the names of the pipeline's parts."""
         parts = {self.family.denoiser_name: self.denoiser, **self.family.text_encoders}
         return {name: model for name, model in parts.items() if getattr(model, "peft_config", None)}
-
-
-def pick_device() -> torch.device:
-    """This process's accelerator if there is one, otherwise the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
-
-
-def resolve_base(base: str) -> Path | str:
-    """The folder that `base` names, or the hub id itself.
-
-    Raises:
-        BaseModelError: an unknown starter, or a folder without `model_index.json`.
-    """
-    if base.startswith("starter:"):
-        if base not in STARTERS:
-            raise BaseModelError(f"no starter {base!r}", "known: " + ", ".join(STARTERS))
-        return resource("assets", STARTERS[base])
-    folder = Path(base).expanduser()
-    if folder.is_dir():
-        if not (folder / INDEX).is_file():
-            raise BaseModelError(
-                f"{folder} holds no {INDEX}: it is not a diffusers pipeline",
-                "give the folder that DiffusionPipeline.save_pretrained wrote, or " + STARTER_HINT,
-            )
-        return folder
-    if base.startswith(("/", ".", "~")) or base.count("/") != 1:
-        raise BaseModelError(
-            f"no such folder: {base}", f"correct the path, give a hub id, or {STARTER_HINT}"
-        )
-    return base
-
-
-def read_index(source: Path | str) -> dict[str, Any]:
-    """The pipeline's `model_index.json`; see `read_json`."""
-    return read_json(source, INDEX)
-
-
-def read_json(source: Path | str, file: str) -> dict[str, Any]:
-    """A small file of a base, from a folder or the hub.
-
-    Raises:
-        BaseModelError: there is no such file, the hub can't be reached, or it isn't JSON.
-    """
-    path = source / file if isinstance(source, Path) else _download(source, file)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BaseModelError(f"{path} is missing", f"copy it, or {STARTER_HINT}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BaseModelError(f"{path} is damaged: {error}", "fetch the model again") from None
-    return dict(value)
-
-
-def _download(repo: str, file: str) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(repo, file))
-    except Exception as error:  # the hub's client raises its own, its transport's and the OS's
-        raise BaseModelError(
-            f"{repo}: {file} is neither on this machine nor can it be fetched from the hub "
-            f"({first_line(error)})",
-            f"connect, or log in if the model is gated, or {STARTER_HINT}",
-        ) from error
 
 
 def load_base(
@@ -221,3 +150,22 @@ def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
                 f"{folder / part} holds no .safetensors file: its weights are missing",
                 f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
             )
+
+
+def lighter(
+    doing: Doing, base: DiffusionBase, sample_batch: int, resolution: int | None = None
+) -> list[str]:
+    """`--name value (why)` of each setting, in the order to try them.
+
+    Args:
+        sample_batch: images sampled at once.
+        resolution: of training, in pixels; None where it can't be chosen.
+    """
+    found = []
+    if doing == "sampling" and sample_batch > 1:
+        found.append(f"--sample_batch {sample_batch // 2} (now {sample_batch}; the same result)")
+    multiple = base.family.multiple
+    smaller = 0 if resolution is None else resolution * 3 // 4 // multiple * multiple
+    if smaller:
+        found.append(f"--resolution {smaller} (now {resolution} pixels)")
+    return [*found, *lighter_base(base.quantized)]

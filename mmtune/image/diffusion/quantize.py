@@ -104,3 +104,16 @@ class _Widened(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         weight = ctx.layer.wide()
         return gradients[0].to(weight.dtype) @ weight, None
+
+
+def lighter_base(quantized: Quantize) -> list[str]:
+    """The same of the base's number format alone.
+
+    Args:
+        quantized: what it is now.
+    """
+    if quantized == "none":
+        return ["--quantize int8 (the base in half the memory of bf16; nf4: in a quarter)"]
+    if quantized == "int8":
+        return ["--quantize nf4 (the base in half the memory of int8; NVIDIA GPUs)"]
+    return []

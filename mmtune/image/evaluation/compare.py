@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig
@@ -14,8 +14,9 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
+from mmtune.image.corpus.held_out import FEW, evenly, held_out
 from mmtune.image.corpus.prompt import caption_of
-from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
 from mmtune.image.evaluation.copies import Copy, copies_measure
 from mmtune.image.evaluation.measures import (
@@ -23,7 +24,6 @@ from mmtune.image.evaluation.measures import (
     OUTSIDE,
     Drawn,
     cmmd_measure,
-    evenly,
     nearest_measure,
     once,
     outside_rows,
@@ -36,11 +36,13 @@ from mmtune.image.evaluation.measures import (
     style_of,
 )
 from mmtune.image.image_options import ImageOptions
-from mmtune.image.image_task import FEW, ImageTask, held_out
+from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.backbone import MATCH, STYLE, Embed, load_backbone, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
-from mmtune.image.sampling.generate import ImagePredictor, Sampler
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance, StyleScore
 from mmtune.metrics.measure import Measure
@@ -49,14 +51,12 @@ from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.system.hashing import hash_text
 from mmtune.system.precision import DTYPES, choose
+from mmtune.system.processes import pick_device
 from mmtune.train.selection import COMPARED
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
-GRID_COLUMNS = 12
-TILE = 128  # pixels; larger images are reduced, smaller ones enlarged without smoothing
-LABEL, HEAD = 72, 20  # pixels left of and above the tiles
 ADAPTER = "adapter"
 MOST_COPIES = 12  # pairs that the report shows
 
@@ -271,30 +271,3 @@ def _write(
     for path, image in zip(paths, images, strict=True):
         image.save(path)
     return paths
-
-
-def draw_grid(prompts: Sequence[str], rows: dict[str, Sequence[Image.Image]]) -> Image.Image:
-    """A picture with one column for each prompt and one labelled row for each set of images."""
-    columns = min(GRID_COLUMNS, len(prompts))
-    # Evenly over all prompts: the first ones alone would be one corner of the alphabet.
-    picked = [i * len(prompts) // columns for i in range(columns)]
-    canvas = Image.new("RGB", (LABEL + columns * TILE, HEAD + len(rows) * TILE), "white")
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    for x, i in enumerate(picked):
-        pen.text((LABEL + x * TILE + 4, 3), prompts[i][:20], fill="black", font=font)
-    for y, (name, images) in enumerate(rows.items()):
-        pen.text((6, HEAD + y * TILE + TILE // 2 - 8), name, fill="black", font=font)
-        for x, i in enumerate(picked):
-            canvas.paste(_tile(images[i]), (LABEL + x * TILE, HEAD + y * TILE))
-    return canvas
-
-
-def _tile(image: Image.Image) -> Image.Image:
-    small = max(image.size) <= TILE
-    scale = TILE / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    how = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    tile = Image.new("RGB", (TILE, TILE), "white")
-    scaled = image.resize(size, how)
-    tile.paste(scaled, ((TILE - size[0]) // 2, (TILE - size[1]) // 2))
-    return tile

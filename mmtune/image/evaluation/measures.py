@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from PIL.Image import Image
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.image.corpus.folders import IMAGE_SUFFIXES
+from mmtune.image.corpus.held_out import evenly
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.pixels import open_image
 from mmtune.metrics.bootstrap import Interval, Reduce, bootstrap, paired_bootstrap
@@ -367,9 +368,3 @@ def outside_rows(prompts: Sequence[str], subjects: Sequence[str]) -> list[Row]:
 
 def _without_figures(measure: Measure) -> Measure:
     return replace(measure, base=UNDEFINED, adapter=UNDEFINED, difference=UNDEFINED)
-
-
-def evenly(rows: Sequence[Any], most: int) -> list[Any]:
-    """At most `most` of them, from all over the list."""
-    taken = min(most, len(rows))
-    return [rows[i * len(rows) // taken] for i in range(taken)]

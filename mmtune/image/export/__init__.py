@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from mmtune.adapters.exported import Export, Exported
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.image.diffusion.base import load_base, pick_device
+from mmtune.image.diffusion.base import load_base
+from mmtune.image.diffusion.denoiser_lora import load_adapter
 from mmtune.image.export.fused import write_fused
 from mmtune.image.export.kohya import write_diffusers, write_single
 from mmtune.image.export.proof import SOURCE, Picture
 from mmtune.image.export.weights import fold
-from mmtune.image.sampling.generate import load_adapter
 from mmtune.system.precision import DTYPES
+from mmtune.system.processes import pick_device
 
 
 def export(request: Export) -> Exported:

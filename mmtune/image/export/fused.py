@@ -13,10 +13,11 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.exported import Export
-from mmtune.image.diffusion.base import INDEX, DiffusionBase, load_base, resolve_base
+from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import architecture, origin
-from mmtune.image.sampling.generate import active
+from mmtune.image.source import INDEX, resolve_base
 from mmtune.system.quiet import quiet
 
 FACTS = "export.json"

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from mmtune.errors import AdapterError
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.sampling.generate import Sampler, active
+from mmtune.image.diffusion.denoiser_lora import active
+from mmtune.image.sampling.sampler import Sampler
 
 SOURCE, EXPORTED = "source", "exported"
 PROMPT, SEED, STEPS = "a red apple on a table", 0, 4

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmtune.adapters.card import versions
 from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.sampling.generate import WEIGHTS, active
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active
 from mmtune.system.hashing import hash_bytes, hash_file
 
 if TYPE_CHECKING:

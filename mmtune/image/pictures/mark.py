@@ -8,7 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 from PIL.Image import Image
 
-import mmtune
+from mmtune.system.version import VERSION
 
 XMP = "XML:com.adobe.xmp"  # the keyword under which PNG holds XMP (XMP Specification, part 3)
 # IPTC's term for media made by a trained model; platforms label pictures by it.
@@ -21,7 +21,7 @@ def xmp() -> str:
         "xmlns:Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
         "xmlns:xmp": "http://ns.adobe.com/xap/1.0/",
         "Iptc4xmpExt:DigitalSourceType": SOURCE,
-        "xmp:CreatorTool": f"mmtune {mmtune.__version__}",
+        "xmp:CreatorTool": f"mmtune {VERSION}",
     }
     written = " ".join(f"{name}={quoteattr(value)}" for name, value in facts.items())
     return (

@@ -2,306 +2,27 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL.Image import Image
 
 from mmtune.adapters.card import FILE as CARD
 from mmtune.adapters.card import read_card
-from mmtune.adapters.lora import probe, require_match
-from mmtune.errors import AdapterError, ConfigError, first_line
+from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import prompted_by_all
-from mmtune.image.diffusion.base import DiffusionBase, load_base, pick_device
-from mmtune.image.diffusion.lighter import lighter
-from mmtune.image.diffusion.stages import TextStage, text_part
+from mmtune.image.diffusion.base import DiffusionBase, load_base
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_options import Quantize
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.mark import save_png
-from mmtune.predict import Prediction, Request
-from mmtune.prefix.features import Features
-from mmtune.system.hashing import hash_file, hash_json
-from mmtune.system.memory import guarded
+from mmtune.image.sampling.predictor import ImagePredictor
+from mmtune.image.sampling.sampler import BATCH
+from mmtune.predict import Request
+from mmtune.system.hashing import hash_file
 from mmtune.system.precision import DTYPES, choose
-from mmtune.system.quiet import quiet
-
-WEIGHTS = "pytorch_lora_weights.safetensors"
-BATCH = 16  # images sampled at once, where nobody says otherwise
-
-
-def generator_of(prompt: str, seed: int) -> torch.Generator:
-    """An image's own random numbers, from its prompt and seed alone (SHA-256).
-
-    On the CPU, so that a seed gives the same noise on every device.
-    """
-    digest = hashlib.sha256(f"{seed}|{prompt.strip()}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-class Sampler:
-    """Samples with whatever adapters are active in the pipeline's denoiser.
-
-    An image depends on its prompt and seed, the weights and the settings; its batch-mates change
-    it only by the rounding of another matrix shape. So base and adapter are compared in batches
-    of the same make-up, where the adapter off equals the base bit by bit.
-
-    Args:
-        base: the pipeline.
-        features: gives caption embeddings, from the cache if there is one.
-        steps: denoising steps.
-        guidance: scale of guidance, classifier-free or distilled; 1 is off.
-        resolution: side in pixels; None: the base's own.
-        batch: images sampled at once.
-    """
-
-    def __init__(
-        self,
-        base: DiffusionBase,
-        features: Features | None = None,
-        *,
-        steps: int,
-        guidance: float,
-        resolution: int | None = None,
-        batch: int = BATCH,
-    ) -> None:
-        self.base = base
-        self.features = features or Features({"text": TextStage(base)}, None)
-        self.steps = steps
-        self.guidance = guidance
-        self.resolution = resolution or base.resolution
-        self.batch = batch
-
-    @torch.no_grad()
-    def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """One square image for each pair of prompt and seed."""
-        images: list[Image] = []
-        for start in range(0, len(prompts), self.batch):
-            stop = start + self.batch
-            images += self._batch(prompts[start:stop], seeds[start:stop])
-        return images
-
-    def _batch(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        device = self.base.device
-        stored = self.features.get([text_part(prompt) for prompt in prompts])
-        empty = None
-        if self.base.family.uses_empty(self.guidance):
-            [empty] = self.features.get([text_part("")])
-        output = self.base.pipeline(
-            **self.base.family.sampling(stored, empty, self.guidance, device),
-            height=self.resolution,
-            width=self.resolution,
-            num_inference_steps=self.steps,
-            generator=[generator_of(p, s) for p, s in zip(prompts, seeds, strict=True)],
-        )
-        return list(output.images)
-
-
-class ImagePredictor:
-    """A base with its adapters: images for requests.
-
-    Args:
-        base: the loaded pipeline; `adapters` are added to its denoiser.
-        adapters: diffusers LoRA folders by name.
-        features: shares cached caption embeddings, unless an adapter changes a text encoder.
-        batch: images sampled at once.
-
-    Raises:
-        AdapterError: an adapter's file is missing, doesn't match the base, or changes nothing.
-    """
-
-    def __init__(
-        self,
-        base: DiffusionBase,
-        adapters: Mapping[str, Path],
-        features: Features | None = None,
-        *,
-        steps: int,
-        guidance: float,
-        resolution: int | None = None,
-        batch: int = BATCH,
-    ) -> None:
-        self.base = base
-        self.adapters = dict(adapters)
-        self.files = {n: hash_file(load_adapter(base, path, n)) for n, path in adapters.items()}
-        if len(base.adapted) > 1:
-            features = None  # captions mean something else with each adapter
-        self.sampler = Sampler(
-            base, features, steps=steps, guidance=guidance, resolution=resolution, batch=batch
-        )
-        self.fingerprint = self._hash()
-
-    def sampling(self, steps: int, guidance: float, resolution: int | None) -> ImagePredictor:
-        """The same models sampled otherwise."""
-        other = copy.copy(self)
-        other.sampler = Sampler(
-            self.base,
-            self.sampler.features,
-            steps=steps,
-            guidance=guidance,
-            resolution=resolution,
-            batch=self.sampler.batch,
-        )
-        other.fingerprint = other._hash()
-        return other
-
-    def _hash(self) -> str:
-        base, sampler = self.base, self.sampler
-        facts: list[Any] = [base.fingerprint, str(base.dtype), self.files]
-        facts += [sampler.steps, sampler.guidance, sampler.resolution]
-        if base.quantized != "none":
-            facts.append(base.quantized)
-        return hash_json(facts)
-
-    def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One image for each request, in order; the prompt is the row's caption.
-
-        Raises:
-            OutOfMemory: as it says.
-        """
-        images: dict[int, Image] = {}
-        for members in self.batches(requests):
-            weights = dict(sorted(requests[members[0]].adapters.items()))
-            memory = guarded("sampling", lambda: lighter("sampling", self.base, self.sampler.batch))
-            with memory, active(self.base, weights, self.adapters):
-                prompts = [requests[i].row.reference for i in members]
-                seeds = [requests[i].seed for i in members]
-                images.update(zip(members, self.sampler.sample(prompts, seeds), strict=True))
-        return [
-            Prediction(request.row.id, images[i], {"seed": request.seed})
-            for i, request in enumerate(requests)
-        ]
-
-    def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """As many requests for the same adapters as are sampled at once."""
-        size = self.sampler.batch
-        groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            groups.setdefault(tuple(sorted(request.adapters.items())), []).append(i)
-        return [
-            members[start : start + size]
-            for members in groups.values()
-            for start in range(0, len(members), size)
-        ]
-
-
-@contextmanager
-def active(
-    base: DiffusionBase, weights: Mapping[str, float], known: Mapping[str, Any]
-) -> Iterator[None]:
-    """Only these adapters, at these weights; none of them, or all at 0, is the base itself.
-
-    An adapter at 0 is switched off, not multiplied by 0: the magnitudes that DoRA has learned
-    (arXiv 2402.09353, eq. 5) would still change the output.
-
-    Raises:
-        AdapterError: an adapter that isn't loaded.
-    """
-    for name in weights:
-        if name not in known:
-            raise AdapterError(
-                f"no adapter {name!r} is loaded", "loaded: " + (", ".join(known) or "none")
-            )
-    if not known:
-        yield
-        return
-    pipeline = base.pipeline
-    on = {name: weight for name, weight in weights.items() if weight != 0}
-    if on:
-        pipeline.enable_lora()
-        pipeline.set_adapters(list(on), list(on.values()))
-    else:
-        pipeline.disable_lora()
-    try:
-        yield
-    finally:
-        pipeline.disable_lora()
-
-
-def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
-    """Add the diffusers LoRA of `folder` to the base's denoiser, strictly; it is left switched off.
-
-    Returns:
-        The file of its weights.
-
-    Raises:
-        AdapterError: the file is missing, its keys don't all match, or it changes nothing.
-    """
-    from diffusers.utils import convert_unet_state_dict_to_peft
-    from peft import get_peft_model_state_dict
-    from safetensors import SafetensorError
-
-    path = folder / WEIGHTS
-    if not path.is_file():
-        raise AdapterError(
-            f"{folder} holds no {WEIGHTS}", "give a run's adapter folder, made by save_lora_weights"
-        )
-    pipeline = base.pipeline
-    try:
-        state = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
-        state = state[0] if isinstance(state, tuple) else state  # some classes add alphas
-        with quiet():  # it remarks on text encoders without LoRA; keys are compared below
-            pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
-    except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
-        raise AdapterError(
-            f"{path} can't be loaded on {base.name}: {first_line(error)}",
-            "load it on the base named in its card.json, or restore the file",
-        ) from error
-    part = base.family.denoiser_name
-    if name not in getattr(base.denoiser, "peft_config", {}):
-        # diffusers passes over weights of a part that the pipeline lacks.
-        raise AdapterError(
-            f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
-            "load it on the base named in its card.json",
-        )
-    given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
-    wanted = {
-        f"{part}.{key}"
-        for part, model in base.adapted.items()
-        if name in model.peft_config
-        for key in get_peft_model_state_dict(model, adapter_name=name)
-    }
-    require_match(wanted - given, given - wanted, path, base.name)
-    with active(base, {}, {name: path}):
-        without = probe_output(base)
-    with active(base, {name: 1.0}, {name: path}):
-        probe(without, probe_output(base), path)
-    return path
-
-
-def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
-    """Write an adapter of the base as `WEIGHTS`, which `load_lora_weights(folder)` reads.
-
-    The file's metadata holds rank and alpha: without it diffusers takes alpha = rank. Keys are
-    peft's (`lora_A`, `lora_B`): `convert_state_dict_to_diffusers` renames those of attention
-    alone, and of such a mixture `load_lora_weights` silently drops one half.
-    """
-    from peft import get_peft_model_state_dict
-
-    layers: dict[str, Any] = {}
-    for part, model in base.adapted.items():
-        state = get_peft_model_state_dict(model, adapter_name=name)
-        layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
-        layers[f"{part}_lora_adapter_metadata"] = model.peft_config[name].to_dict()
-    type(base.pipeline).save_lora_weights(folder, **layers)
-
-
-@torch.no_grad()
-def probe_output(base: DiffusionBase) -> torch.Tensor:
-    """The denoiser's answer to fixed noise at the middle of the schedule."""
-    generator = torch.Generator().manual_seed(0)
-
-    def noise(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=generator).to(base.device, base.dtype)
-
-    noisy, conditions = base.family.probe(noise)
-    middle = torch.tensor([500], device=base.device)
-    return base.family.predict(base.denoiser, noisy, middle, conditions)
+from mmtune.system.processes import pick_device
 
 
 def file_name(prompt: str, seed: int, weight: float | None) -> str:
@@ -398,7 +119,7 @@ def generate(
         save_png(image, path, {"prompt": sent[place], "seed": seed} | facts)
         paths.append(path)
     if grid:
-        from mmtune.image.evaluation.compare import draw_grid
+        from mmtune.image.pictures.grid import draw_grid
 
         same = all(each == weights[0] for each in weights)
         rows: dict[str, Sequence[Image]] = {"base": draw([{}] * len(prompts))} if known else {}

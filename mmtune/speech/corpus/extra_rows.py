@@ -24,16 +24,16 @@ from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Request
-from mmtune.runs.modalities import find_modality
+from mmtune.speech.corpus.join import PAUSE, join_clips
+from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.speech.speech_row import Segment, SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.stages import LONGEST, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
 VERSION = 1  # raised when the same data would be mixed differently
-PAUSE = (0.2, 1.5)  # seconds between joined utterances
 SHORTEST_JOIN = 8.0  # seconds; a joined window is planned to be this long to the longest
 EARLIER = 3  # utterances before a joined window that become its prompt
 NONSPEECH = (1.0, 25.0)  # seconds
@@ -176,40 +176,6 @@ def _windows(group: list[SpeechRow], start: int, rng: np.random.Generator) -> It
         at += len(rows)
 
 
-def join_clips(
-    rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
-    """Rows in one recording, with what lies between words of their own recordings between them.
-
-    Args:
-        rows: at least one.
-        pauses: seconds after each but the last.
-        rng: draws the pauses' sound.
-
-    Returns:
-        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
-    """
-    starts: list[float] = []
-    pieces: list[NDArray[np.float32]] = []
-    segments: list[Segment] = []
-    at = 0
-    for row, pause in zip(rows, (*pauses, 0.0), strict=True):
-        clip = read_row(row)
-        first, last = augment.sounding(clip)
-        starts.append(at / SAMPLE_RATE)
-        segments.append(
-            Segment(
-                start=round((at + first) / SAMPLE_RATE, 2),
-                end=round((at + last) / SAMPLE_RATE, 2),
-                text=" ".join(row.reference.split()),
-            )
-        )
-        gap = augment.room_tone(clip, int(pause * SAMPLE_RATE), rng)
-        pieces += [clip, gap]
-        at += len(clip) + len(gap)
-    return np.concatenate(pieces), tuple(segments), tuple(starts)
-
-
 def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
     samples, segments, _ = join_clips(join.rows, join.pauses, rng)
     earlier = " ".join(" ".join(row.text.split()) for row in join.before)
@@ -243,14 +209,14 @@ def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
 
     Without what is trained on anyway, and what retention is measured on: both may name one file.
     """
-    from mmtune.speech.evaluation.compare import retention_rows
+    from mmtune.speech.corpus.retention import retention_rows
 
     if options.mix.general is None or not options.mix.replay:
         return []
     known = {row.content for row in train}
     known |= {row.content for row in retention_rows(options, "test")}
     known |= {row.content for row in retention_rows(options, "validation")}
-    found = check(options.mix.general, find_modality("speech")).rows
+    found = check(options.mix.general, READER).rows
     fresh = [row for row in found if row.content not in known and row.reference.strip()]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
-from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
 from mmtune.metrics.measure import Measure
-from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.term_recall import TermCounter
-from mmtune.metrics.text.variants import STRICT, Variants
-from mmtune.runs.modalities import find_modality
-from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.speech.corpus.retention import retention_rows
 from mmtune.speech.evaluation.examples import examples, write_predictions
 from mmtune.speech.evaluation.extra_conditions import PROBED, probes
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
@@ -26,12 +21,13 @@ from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
 from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliability, speed_of
 from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
+from mmtune.speech.evaluation.term_slices import _spoken, divide_terms, read_variants
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_for
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
 from mmtune.speech.whisper.decoder_lora import MARKER
-from mmtune.system.hashing import hash_json, hash_text
+from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose
 from mmtune.system.processes import this_process
 
@@ -112,53 +108,6 @@ def _items(
     ]
 
 
-def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
-    """Terms that a training transcript holds, and the others: by what was trained, not by a list.
-
-    They are those of the term list and those that rows name.
-    """
-    named = {str(term) for row in dataset.rows for term in getattr(row, "terms", ())}
-    if options.terms is not None:
-        path = find_terms(options.terms)
-        named |= {term.text for term in read_terms(path, options.language)}
-    by_key = {normalize(term, options.language): term for term in sorted(named)}
-    counter = TermCounter(named, options.language, read_variants(options))
-    trained = {
-        by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
-    }
-    return trained, set(by_key.values()) - trained
-
-
-def read_variants(options: SpeechOptions) -> Variants:
-    """Other spellings of the term list's terms."""
-    if options.terms is None:
-        return STRICT
-    terms = read_terms(find_terms(options.terms), options.language)
-    return Variants({term.text: term.variants for term in terms}, options.language)
-
-
-def retention_rows(
-    options: SpeechOptions, part: Literal["test", "validation"] = "test"
-) -> list[Row]:
-    """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
-
-    Args:
-        part: "test" is what `compare` scores; "validation" are others.
-
-    Raises:
-        DataError: it can't be used.
-    """
-    if options.retention is None:
-        return []
-    found = check(options.retention, find_modality("speech")).rows
-    languages: dict[str, list[Row]] = {}
-    for row in sorted(found, key=lambda row: hash_text(row.id)):
-        languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
-    most = options.retention_rows
-    start = 0 if part == "test" else most
-    return [row for rows in languages.values() for row in rows[start : start + most]]
-
-
 def _general_kind(row: Row, options: SpeechOptions) -> str:
     language = getattr(row, "language", None) or options.language
     return GENERAL if language == options.language else f"{GENERAL}, {language}"
@@ -223,11 +172,6 @@ def _asked(
     otherwise = PROBED | {LONG: LongForm} | beside(options, terms)
     chunk = AT_ONCE * len(active)
     return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
-
-
-def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
-    language = getattr(row, "language", None) or options.language
-    return counter.count(normalize(row.reference, language))
 
 
 def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions) -> list[Hashable]:

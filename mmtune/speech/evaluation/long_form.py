@@ -19,7 +19,7 @@ from mmtune.evaluate.answers import StoredPredictor
 from mmtune.metrics.text.aligned import align_words
 from mmtune.metrics.text.normalize import normalize
 from mmtune.predict import Prediction, Request
-from mmtune.speech.corpus.extra_rows import PAUSE, join_clips
+from mmtune.speech.corpus.join import PAUSE, join_clips
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound.augment import sounding
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row

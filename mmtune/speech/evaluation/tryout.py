@@ -5,48 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from mmtune.adapters.members import Merge
-from mmtune.adapters.merge import MERGED, distance, merge_layers
 from mmtune.adapters.routing import Choose
-from mmtune.adapters.ways import Trial
+from mmtune.adapters.ways import TestSet
 from mmtune.errors import DataError
 from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.metric import Metric
 from mmtune.metrics.text.term_recall import TermRecall
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Request
-from mmtune.speech.evaluation.compare import divide_terms
+from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.transcription.predictor import SpeechPredictor
-from mmtune.speech.whisper.base import load_base
-from mmtune.speech.whisper.decoder_lora import load_adapters
-from mmtune.system.processes import this_process
-
-
-def merge(request: Merge) -> float:
-    """Write a PEFT folder of the merged adapters, in fp32; returns its `distance` as read back.
-
-    Raises:
-        AdapterError: a part doesn't load on the base, or the parts can't be merged.
-    """
-    base = load_base(request.base, this_process().device, torch.float32)
-    folders = {f"part {i}": part.folder for i, part in enumerate(request.parts)}
-    switch = load_adapters(base, folders)
-    parts = {switch.inner[name]: part for name, part in zip(folders, request.parts, strict=True)}
-    merge_layers(switch.model.base_model, parts, request.mixing)
-    switch.model.peft_config[MERGED].base_model_name_or_path = base.name
-    # Otherwise peft asks the hub whether the vocabulary has grown.
-    switch.model.save_pretrained(
-        str(request.to), selected_adapters=[MERGED], save_embedding_layers=False
-    )
-    switch.load(MERGED, request.to)
-    return distance([base.model], switch.inner[MERGED], parts)
 
 
 def try_out(
-    base: str, adapters: Mapping[str, Path], settings: Mapping[str, Choose], trials: Sequence[Trial]
+    base: str,
+    adapters: Mapping[str, Path],
+    choices: Mapping[str, Choose],
+    test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
     """WER of each setting on each trial's test rows, and its recall of what the run has trained.
 
@@ -58,28 +34,28 @@ def try_out(
     """
     predictor = SpeechPredictor(base, adapters)
     columns: dict[str, list[str]] = {}
-    for trial in trials:
-        options = trial.config.task
+    for test_set in test_sets:
+        options = test_set.config.task
         assert isinstance(options, SpeechOptions)
-        rows = trial.dataset.split("test") or trial.dataset.rows
+        rows = test_set.dataset.split("test") or test_set.dataset.rows
         if not rows:
             raise DataError(
-                f"{trial.dataset.source} holds no usable row",
-                f"mmtune check {trial.dataset.source}",
+                f"{test_set.dataset.source} holds no usable row",
+                f"mmtune check {test_set.dataset.source}",
             )
         heard = predictor.predict(
-            [Request(row, choose(row)) for row in rows for choose in settings.values()]
+            [Request(row, choose(row)) for row in rows for choose in choices.values()]
         )
         language = predictor.language or options.language
         metrics: dict[str, Metric] = {"WER": WordErrors(language)}
-        seen, _ = divide_terms(options, trial.dataset)
+        seen, _ = divide_terms(options, test_set.dataset)
         if seen:
             metrics["term recall"] = TermRecall(seen, language)
         for name, metric in metrics.items():
             cells = []
-            for place in range(len(settings)):
-                mine = heard[place :: len(settings)]
+            for place in range(len(choices)):
+                mine = heard[place :: len(choices)]
                 stats = [metric.observe(row, each) for row, each in zip(rows, mine, strict=True)]
                 cells.append(str(bootstrap(stats, metric.reduce)))
-            columns[f"{name}, {trial.name} ({len(rows)} rows)"] = cells
+            columns[f"{name}, {test_set.name} ({len(rows)} rows)"] = cells
     return columns

@@ -42,9 +42,9 @@ def of_manifest(manifest: Path) -> Material:
         DataError: it can't be used, or has no row of at most 30 s.
     """
     from mmtune.data.check import check
-    from mmtune.runs.modalities import find_modality
+    from mmtune.speech.corpus.speech_reader import READER
 
-    dataset = check(manifest, find_modality("speech"), strict=False)
+    dataset = check(manifest, READER, strict=False)
     rows = tuple(row for row in dataset.rows if seconds_of(row) <= LONGEST)
     if not rows:
         raise DataError(

@@ -217,3 +217,31 @@ def _decode(
         if agrees(heard[i], each):
             heard[i] = each
     return heard
+
+
+def timed_words(
+    predictor: SpeechPredictor,
+    audio: NDArray[np.float32],
+    *,
+    language: str | None = None,
+    weights: Mapping[str, float] | None = None,
+    prompt: str | None = None,
+) -> list[Word]:
+    """What is said in a recording of any length, word by word.
+
+    Args:
+        predictor: from `open_predictor`.
+        audio: [samples], mono, 16 kHz.
+        language: Whisper's code; None: the predictor's, or heard.
+        weights: of the adapters that act, by name; None: all of them, as trained.
+        prompt: earlier text, or words to expect.
+
+    Returns:
+        In the order of time; none where nobody speaks.
+    """
+    from mmtune.speech.transcription.transcribe import listen
+
+    (segments,), _ = listen(
+        predictor, [audio], language=language, weights=weights, prompt=prompt, words=True
+    )
+    return [word for segment in segments for word in segment.words]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import math
 import string
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,7 +28,7 @@ from mmtune.speech.whisper.decode import Spoken
 from mmtune.speech.whisper.labels import prefix_ids
 
 if TYPE_CHECKING:
-    from mmtune.speech.transcription.predictor import SpeechPredictor
+    pass
 
 FRAMES = 50  # of the encoder's output, a second
 MEDIAN = 7  # frames over which attention is smoothed
@@ -51,34 +51,6 @@ class Word:
     end: float
     text: str
     probability: float
-
-
-def timed_words(
-    predictor: SpeechPredictor,
-    audio: NDArray[np.float32],
-    *,
-    language: str | None = None,
-    weights: Mapping[str, float] | None = None,
-    prompt: str | None = None,
-) -> list[Word]:
-    """What is said in a recording of any length, word by word.
-
-    Args:
-        predictor: from `open_predictor`.
-        audio: [samples], mono, 16 kHz.
-        language: Whisper's code; None: the predictor's, or heard.
-        weights: of the adapters that act, by name; None: all of them, as trained.
-        prompt: earlier text, or words to expect.
-
-    Returns:
-        In the order of time; none where nobody speaks.
-    """
-    from mmtune.speech.transcription.transcribe import listen
-
-    (segments,), _ = listen(
-        predictor, [audio], language=language, weights=weights, prompt=prompt, words=True
-    )
-    return [word for segment in segments for word in segment.words]
 
 
 @torch.no_grad()

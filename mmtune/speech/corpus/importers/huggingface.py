@@ -6,11 +6,10 @@ needs torchcodec, and damaged files would end the import.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from mmtune.errors import DataError, MissingExtra
+from mmtune.errors import DataError
+from mmtune.speech.corpus.importers.parquet import _datasets, _rows, read_parquet
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, split_of
 from mmtune.speech.corpus.importers.table import pieces
 
@@ -50,38 +49,3 @@ def import_huggingface(source: Path, options: ImportOptions) -> Found:
         split = split_of(path.stem) or split_of(path.parent.name)
         fixed = {"split": split} if split else {}
         yield from pieces(read_parquet(path), path, path.parent, options, fixed)
-
-
-def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a parquet file, streamed; audio as {"bytes", "path"}.
-
-    Raises:
-        DataError: it is none.
-        MissingExtra: `datasets` isn't installed.
-    """
-    datasets = _datasets()
-    try:
-        stream = datasets.load_dataset(
-            "parquet", data_files=[str(path)], split="train", streaming=True
-        )
-        yield from _rows(stream, path.name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} can't be read: {error}", "write it again") from None
-
-
-def _rows(dataset: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    datasets = _datasets()
-    for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Audio):
-            dataset = dataset.cast_column(column, datasets.Audio(decode=False))
-    for number, row in enumerate(dataset):
-        yield f"{name} row {number}", row
-
-
-def _datasets() -> Any:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtra("datasets", "datasets", "reading a Hugging Face dataset") from None
-    datasets.disable_progress_bars()
-    return datasets

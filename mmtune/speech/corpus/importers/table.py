@@ -1,6 +1,6 @@
 """Tables: Common Voice, CSV and TSV of any columns, NeMo's JSONL, Hugging Face's audiofolder.
 
-Columns are known by what other tools call them (`mmtune.data.manifest.SYNONYMS`).
+Columns are known by what other tools call them (`SpeechRow.synonyms`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from mmtune.data.manifest import MAX_LINE, SYNONYMS
+from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.importers.piece import (
     Found,
@@ -22,7 +22,7 @@ from mmtune.speech.corpus.importers.piece import (
     language_of,
     split_of,
 )
-from mmtune.speech.speech_row import DESCRIPTIVE
+from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
 
 QUOTE_MINIMAL: Literal[0] = 0  # csv.QUOTE_MINIMAL
 QUOTE_NONE: Literal[3] = 3  # csv.QUOTE_NONE
@@ -114,7 +114,7 @@ def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """
     suffix = table.suffix.lower()
     if suffix == ".parquet":
-        from mmtune.speech.corpus.importers.huggingface import read_parquet
+        from mmtune.speech.corpus.importers.parquet import read_parquet
 
         yield from read_parquet(table)
     elif suffix in (".jsonl", ".ndjson", ".json"):
@@ -164,7 +164,7 @@ def columns(values: Mapping[str, Any]) -> dict[str, str]:
     lower = {str(key).strip().casefold(): key for key in values}
     found: dict[str, str] = {}
     for name in FIELDS:
-        same = next((group for group in SYNONYMS if name in group), frozenset())
+        same = next((group for group in SpeechRow.synonyms if name in group), frozenset())
         for word in [name, *sorted(same | EXTRA.get(name, set()))]:
             if word in lower and lower[word] not in found.values():
                 found[name] = lower[word]

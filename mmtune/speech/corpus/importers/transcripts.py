@@ -230,7 +230,7 @@ def _text(path: Path) -> str | LeftOut:
 def _listener(options: ImportOptions) -> Any:
     try:
         from mmtune.speech.transcription.predictor import open_predictor
-        from mmtune.speech.whisper.word_times import timed_words
+        from mmtune.speech.transcription.transcribe import timed_words
     except ImportError as error:
         raise DataError(f"--align can't work: {error}", "install mmtune with its models") from None
     predictor = open_predictor(options.base, language=options.language)

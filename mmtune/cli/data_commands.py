@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from mmtune.data.rows import Split
-from mmtune.errors import ERROR, FINDINGS, ConfigError
+from mmtune.errors import FINDINGS, ConfigError
+from mmtune.system.arguments import Parser, positive
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def check_arguments(parser: Parser) -> None:
+    parser.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
+    parser.add_argument("--modality", help="speech or image (default: what the content is)")
+    parser.add_argument("--terms", type=Path, help="term list to compare the spelling with")
+    parser.add_argument("--base", help="what images are for: how much of a caption does it read?")
+    parser.add_argument(
+        "--resolution", type=positive, metavar="PIXELS", help="of images (default: the base's)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="print every finding")
+
+
 def check(options: argparse.Namespace) -> int:
     from mmtune.data import check as data
+    from mmtune.data.dataset import describe
     from mmtune.runs.modalities import find_modality, guess_modality
 
     source: Path = options.path
@@ -59,7 +72,7 @@ def check(options: argparse.Namespace) -> int:
         print(json.dumps(facts, indent=2))
         return FINDINGS if bad else 0
     most = len(dataset.findings) if options.all else 5
-    print("\n".join(data.describe(dataset, most)))
+    print("\n".join(describe(dataset, most)))
     return FINDINGS if bad else 0
 
 
@@ -71,8 +84,27 @@ def _opened() -> Progress:
     return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
+def import__arguments(parser: Parser) -> None:
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or folder")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the new folder")
+    parser.add_argument(
+        "--format",
+        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
+        "(default: by the content)",
+    )
+    parser.add_argument("--modality", help="speech or image (default: what the content is)")
+    parser.add_argument("--language", help="code, such as en, of rows that name none")
+    parser.add_argument("--channel", help="0, 1 … or mix, of recordings with several channels")
+    parser.add_argument(
+        "--align", action="store_true", help="cut long recordings by the words that --base hears"
+    )
+    parser.add_argument("--base", help="for --align: starter:NAME, a folder, or a hub id")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="print everything that is left out")
+
+
 def import_(options: argparse.Namespace) -> int:
-    from mmtune.runs.modalities import REGISTRY, find_modality
+    from mmtune.runs.modalities import find_modality, modality_names
 
     source: Path = options.source
     if not source.exists():
@@ -80,7 +112,7 @@ def import_(options: argparse.Namespace) -> int:
     if options.modality:
         fitting = [find_modality(options.modality)]
     else:
-        known = [find_modality(name) for name in REGISTRY]
+        known = [find_modality(name) for name in modality_names()]
         fitting = [m for m in known if m.recognise(source, options.format)]
     if len(fitting) != 1:
         found = " or ".join(m.name for m in fitting) or "in no layout that is known"
@@ -88,7 +120,7 @@ def import_(options: argparse.Namespace) -> int:
             found = f"to be read as {options.format!r}, which is no layout that is known"
         raise ConfigError(
             f"{source} is {found}",
-            f"say --modality {'|'.join(REGISTRY)}, or another --format; "
+            f"say --modality {'|'.join(modality_names())}, or another --format; "
             "`mmtune import --help` lists them",
         )
     names = ["language", "channel", "align", "base"]
@@ -112,37 +144,15 @@ def import_(options: argparse.Namespace) -> int:
     return 0 if result.rows else FINDINGS
 
 
-def caption(options: argparse.Namespace) -> int:
-    import sys
-
-    from mmtune.errors import printable
-    from mmtune.image.corpus import caption as image
-
-    if options.prompt is not None and options.model is None:
-        raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")
-    captioner: image.Captioner = image.by_name
-    if options.model is not None:
-        from mmtune.cli.console import quiet_libraries
-
-        quiet_libraries()
-        captioner = image.ModelCaptioner(options.model, options.prompt)
-    counts: Counter[str] = Counter()
-    for each in image.propose(options.folder, captioner, write=not options.dry_run):
-        counts[each.outcome] += 1
-        if each.outcome == "new":
-            print(printable(f"{each.file}: {each.caption}"), flush=True)
-        elif each.outcome == "nothing":
-            print(printable(f"{each.image}: nothing to say"), flush=True)
-        elif each.outcome == "failed":
-            print(f"error: {each.caption}", file=sys.stderr, flush=True)
-    done = "would be written" if options.dry_run else "written"
-    print(
-        f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
-        + (f", {counts['failed']} can't be read" if counts["failed"] else "")
+def cache_arguments(parser: Parser) -> None:
+    actions = parser.add_subparsers(
+        dest="action", metavar="ls|prune|verify", required=True, parser_class=Parser
     )
-    if counts["new"]:
-        print(f"next: read them, and mmtune check {options.folder}")
-    return ERROR if counts["failed"] else 0
+    actions.add_parser("ls", help="list what is stored")
+    prune = actions.add_parser("prune", help="delete what no living run uses")
+    prune.add_argument("--older-than", type=float, metavar="DAYS", help="not used for so long")
+    prune.add_argument("--max-gb", type=float, metavar="GB", help="keep at most this, newest first")
+    actions.add_parser("verify", help="remove damaged entries; exit code 1 if there were any")
 
 
 def cache(options: argparse.Namespace) -> int:

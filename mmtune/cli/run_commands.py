@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
+from mmtune.system.arguments import Parser, positive
+
+TRAIN_HELP = """\
+settings are those of the recipe's YAML (`mmtune train RECIPE --help` prints them), by their full
+or short names:
+  --data PATH      manifest.jsonl, or a folder of recordings or images
+  --base BASE      starter:NAME, a folder, or a hub id
+  --name NAME      the run's folder below runs/ (default: the recipe's name)
+  --epochs N       the same as --train.epochs N or --train.epochs=N
+Repeating a command resumes its run.
+"""
+
+
+def recipes_arguments(parser: Parser) -> None:
+    pass
 
 
 def recipes(options: argparse.Namespace) -> int:
@@ -28,6 +44,11 @@ def _first_sentence(page: Path) -> str:
         if line.strip() and not line.startswith("#"):
             return line.strip().split(". ")[0].rstrip(".")
     return ""
+
+
+def init_arguments(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="default: ./RECIPE")
 
 
 def init(options: argparse.Namespace) -> int:
@@ -58,19 +79,27 @@ def init(options: argparse.Namespace) -> int:
     return 0
 
 
+def train_arguments(parser: Parser) -> None:
+    parser.epilog = TRAIN_HELP
+    parser.add_argument("recipe", metavar="RECIPE|FILE.yaml")
+    parser.add_argument("settings", nargs="*", metavar="--key value")
+
+
 def train(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from mmtune.runs import pipeline
+    from mmtune.runs.recipes import load_recipe
 
     # Before the slow imports, so that a typo is told at once.
-    config = pipeline.load_recipe(options.recipe, options.settings)
+    config = load_recipe(options.recipe, options.settings)
     if options.show:
         print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
         return 0
-    from mmtune.cli.console import measures_table, output, plain, quiet_libraries
+    from mmtune.cli.console import measures_table, output, plain
     from mmtune.cli.progress import RichReporter
     from mmtune.system.processes import this_process
+    from mmtune.system.quiet import quiet_libraries
 
     quiet_libraries()
     with RichReporter(Console(stderr=True)) as reporter:
@@ -87,13 +116,31 @@ def train(options: argparse.Namespace) -> int:
     return 0
 
 
+def evaluate_arguments(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--suite", metavar="NAME|FILE", help="gates (default: the run's own)")
+    parser.add_argument(
+        "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="ask the models again for answers that are stored"
+    )
+    parser.add_argument(
+        "--redacted",
+        action="store_true",
+        help="also write report-redacted.html, which shows nothing of the data",
+    )
+
+
 def evaluate(options: argparse.Namespace) -> int:
-    from mmtune.cli.console import measures_table, output, plain, quiet_libraries
+    from mmtune.cli.console import measures_table, output, plain
     from mmtune.evaluate.verdict import read_verdict
     from mmtune.runs import pipeline
+    from mmtune.runs.recipes import load_run
     from mmtune.system.processes import this_process
+    from mmtune.system.quiet import quiet_libraries
 
-    config = pipeline.load_run(options.run)
+    config = load_run(options.run)
     quiet_libraries()
     comparison = pipeline.evaluate(config, options.suite, options.fresh)
     if not this_process().is_main_process:
@@ -112,6 +159,18 @@ def evaluate(options: argparse.Namespace) -> int:
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
 
 
+def report_arguments(parser: Parser) -> None:
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    parser.add_argument(
+        "--redacted",
+        action="store_true",
+        help="figures alone: no recording, transcript, caption, image, or name of a file or person",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="default, of one run: RUN_DIR/parser.html"
+    )
+
+
 def report(options: argparse.Namespace) -> int:
     from mmtune.runs import pipeline
 
@@ -123,12 +182,29 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def review_arguments(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE.html", help="default: RUN_DIR/review/parser.html"
+    )
+    parser.add_argument("--items", type=positive, help="pairs on the page (default: 40)")
+    parser.add_argument("--seed", type=int, help="of their order and sides (default: 0)")
+    parser.add_argument(
+        "--answers", type=Path, nargs="+", metavar="FILE", help="answers.json of one or more people"
+    )
+    parser.add_argument(
+        "--key", type=Path, metavar="FILE", help="review_key.json (default: looked for)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def review(options: argparse.Namespace) -> int:
     from mmtune.cli.console import output, plain, plain_table
     from mmtune.evaluate.comparison import FILE as COMPARISON
     from mmtune.pages import preference
     from mmtune.pages.review import write_review
     from mmtune.runs import pipeline
+    from mmtune.runs.modalities import play
 
     if options.answers:
         given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
@@ -152,6 +228,7 @@ def review(options: argparse.Namespace) -> int:
         options.out,
         items=40 if options.items is None else options.items,
         seed=options.seed or 0,
+        play=play,
     )
     if options.json:
         import json
@@ -163,3 +240,36 @@ def review(options: argparse.Namespace) -> int:
     print(f"keep {page.key} to yourself: it says which side is which")
     print(f"next: mmtune review {options.run} --answers answers.json")
     return 0
+
+
+def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """The recipe and the settings of `mmtune train`'s arguments.
+
+    `--key value` and `--key=value` may stand before and after the recipe; a value may begin with
+    one dash (-1).
+
+    Raises:
+        ConfigError: no recipe or two, a setting without a value or given twice.
+    """
+    recipes: list[str] = []
+    settings: dict[str, str] = {}
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("--"):
+            recipes.append(word)
+            continue
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            value = next(rest, "--")
+            if value.startswith("--"):
+                raise ConfigError(f"--{key} has no value", f"write --{key} VALUE")
+        if key in settings:
+            raise ConfigError(f"--{key} is given twice", "give it once")
+        settings[key] = value
+    if len(recipes) != 1:
+        found = ", ".join(recipes) or "none"
+        raise ConfigError(
+            f"mmtune train takes one recipe, found: {found}",
+            "mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
+        )
+    return recipes[0], settings

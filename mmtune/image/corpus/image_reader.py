@@ -1,0 +1,58 @@
+"""Image rows: how they are found in folders, opened and judged. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtune.config import Section
+from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.errors import ConfigError
+from mmtune.image.image_options import ImageOptions
+from mmtune.image.image_row import ImageRow
+
+
+class ImageReader:
+    """Implements `Reader` of `data/reader.py`."""
+
+    name = "image"
+    row: type[Row] = ImageRow
+
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+        """Images with captions in files beside them, in metadata, or in names."""
+        from mmtune.image.corpus import folders
+
+        return folders.scan(folder)
+
+    def inspect(self, row: Row) -> Inspection:
+        """Decode one image."""
+        from mmtune.image.corpus import check_picture
+
+        return check_picture.inspect(row)
+
+    def check_rows(
+        self,
+        rows: Sequence[Row],
+        terms: Path | None = None,
+        *,
+        seen: Sequence[Inspection] = (),
+        base: str | None = None,
+        settings: Section | None = None,
+    ) -> list[Finding]:
+        """Findings that need all rows, or the base that they are for.
+
+        Raises:
+            ConfigError: a term list is given.
+            BaseModelError: the base can't be read.
+        """
+        from mmtune.image.corpus import check_picture
+
+        if terms is not None:
+            raise ConfigError("images have no term list", "leave out --terms")
+
+        options = settings if isinstance(settings, ImageOptions) else ImageOptions()
+        return check_picture.check_rows(rows, seen, base, options.resolution, options.trigger)
+
+
+READER = ImageReader()

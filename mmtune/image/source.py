@@ -1,0 +1,77 @@
+"""Where a diffusion base lies: a folder, a starter, the hub; no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import BaseModelError, first_line
+from mmtune.system.resources import resource
+
+STARTERS = {"starter:icons": "starter-icons"}
+
+
+STARTER_HINT = "use starter:icons, which needs no hub"
+
+
+INDEX = "model_index.json"
+
+
+def resolve_base(base: str) -> Path | str:
+    """The folder that `base` names, or the hub id itself.
+
+    Raises:
+        BaseModelError: an unknown starter, or a folder without `model_index.json`.
+    """
+    if base.startswith("starter:"):
+        if base not in STARTERS:
+            raise BaseModelError(f"no starter {base!r}", "known: " + ", ".join(STARTERS))
+        return resource("assets", STARTERS[base])
+    folder = Path(base).expanduser()
+    if folder.is_dir():
+        if not (folder / INDEX).is_file():
+            raise BaseModelError(
+                f"{folder} holds no {INDEX}: it is not a diffusers pipeline",
+                "give the folder that DiffusionPipeline.save_pretrained wrote, or " + STARTER_HINT,
+            )
+        return folder
+    if base.startswith(("/", ".", "~")) or base.count("/") != 1:
+        raise BaseModelError(
+            f"no such folder: {base}", f"correct the path, give a hub id, or {STARTER_HINT}"
+        )
+    return base
+
+
+def read_index(source: Path | str) -> dict[str, Any]:
+    """The pipeline's `model_index.json`; see `read_json`."""
+    return read_json(source, INDEX)
+
+
+def read_json(source: Path | str, file: str) -> dict[str, Any]:
+    """A small file of a base, from a folder or the hub.
+
+    Raises:
+        BaseModelError: there is no such file, the hub can't be reached, or it isn't JSON.
+    """
+    path = source / file if isinstance(source, Path) else _download(source, file)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BaseModelError(f"{path} is missing", f"copy it, or {STARTER_HINT}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BaseModelError(f"{path} is damaged: {error}", "fetch the model again") from None
+    return dict(value)
+
+
+def _download(repo: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(repo, file))
+    except Exception as error:  # the hub's client raises its own, its transport's and the OS's
+        raise BaseModelError(
+            f"{repo}: {file} is neither on this machine nor can it be fetched from the hub "
+            f"({first_line(error)})",
+            f"connect, or log in if the model is gated, or {STARTER_HINT}",
+        ) from error

@@ -1,0 +1,109 @@
+"""A run's folder: who may write it, and what is kept in it."""
+
+from __future__ import annotations
+from typing import Any
+from mmtune.evaluate.comparison import FILE as COMPARISON
+from mmtune.evaluate.comparison import Comparison
+from mmtune.errors import ConfigError
+from collections.abc import Mapping
+from pathlib import Path
+from mmtune.config import RunConfig
+from mmtune.data.rows import Split
+import dataclasses
+from typing import get_args
+import json
+from mmtune.evaluate.suite import load_suite
+from mmtune.adapters.card import read_card
+from mmtune.config import read_yaml
+from mmtune.evaluate.suite import suite_path
+from mmtune.system.files import write_text
+import yaml
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmtune.data.dataset import Dataset
+
+
+SUITE = "suite.yaml"  # in a run's folder: the one that judged it
+
+
+AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
+
+
+def keep_suite(folder: Path, suite: str | None) -> None:
+    """Keep the suite in the run's folder, which is then whole by itself."""
+    path = folder / SUITE
+    if suite is None:
+        path.unlink(missing_ok=True)
+    elif suite_path(suite).resolve() != path.resolve():
+        path.write_text(load_suite(suite).dump(), encoding="utf-8")
+
+
+def claim(config: RunConfig) -> None:
+    """Write the run's settings, or see that the ones there are the same."""
+    path = config.folder / "config.yaml"
+    if not begun(config.folder) or not path.exists():
+        config.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(config.dump(), encoding="utf-8")
+        return
+    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
+    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    if differing and set(differing) <= AFTERWARDS:
+        path.write_text(config.dump(), encoding="utf-8")
+    elif differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
+            f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
+            f"give the old settings to resume it, or a new run: --name {config.name}-2",
+        )
+
+
+def begun(folder: Path) -> bool:
+    # A command that failed earlier, on a wrong path or base, must not hold the name.
+    return (folder / "log.jsonl").exists()
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def record_data(folder: Path, dataset: Dataset) -> None:
+    """Keep what was found in the data; refuse to go on with other data than a run began with."""
+    path = folder / "data.json"
+    if begun(folder) and path.exists():
+        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        if old != dataset.fingerprint:
+            raise ConfigError(
+                f"{dataset.source} has changed since {folder} began "
+                f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
+                "restore the data to resume, or start a new run with --name",
+            )
+        return
+    facts = {
+        "source": str(dataset.source),
+        "fingerprint": dataset.fingerprint,
+        "rows": rows_by_split(dataset),
+        "quarantined": list(dataset.quarantined),
+        "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
+    }
+    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def rows_by_split(dataset: Dataset) -> dict[str, int]:
+    return {name: len(dataset.split(name)) for name in get_args(Split)}
+
+
+def keep_comparison(config: RunConfig, found: Comparison) -> None:
+    """Write the comparison, and its measures into the adapter's card."""
+    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+    write_text(config.folder / COMPARISON, text + "\n")
+    measures = [dataclasses.asdict(measure) for measure in found.measures]
+    card = read_card(config.folder / "adapter")
+    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")

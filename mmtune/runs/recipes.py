@@ -1,0 +1,67 @@
+"""Settings of a recipe or of a finished run, by name or file."""
+
+from __future__ import annotations
+from mmtune.errors import ConfigError
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmtune.runs.modalities import find_modality
+from mmtune.config import RunConfig
+from mmtune.config import build
+from mmtune.config import read_yaml
+from mmtune.system.resources import recipes
+from mmtune.system.resources import resource
+
+
+def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
+
+    Raises:
+        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
+    """
+    import difflib
+
+    path = Path(name_or_path)
+    if path.suffix not in {".yaml", ".yml"}:
+        if path.is_dir() and (path / "recipe.yaml").exists():
+            path = path / "recipe.yaml"
+        elif name_or_path in recipes():
+            path = resource("recipes", name_or_path) / "recipe.yaml"
+        else:
+            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(
+                f"no recipe {name_or_path!r}",
+                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
+            )
+    values = read_yaml(path)
+    beside = path.parent / str(values.get("suite", ""))
+    if beside.suffix in {".yaml", ".yml"} and beside.is_file():
+        values["suite"] = str(beside)  # what `mmtune init` copies stays together
+    return configure(values, str(path), overrides or {})
+
+
+def configure(
+    values: Mapping[str, Any], source: str, overrides: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Settings of a run, validated with those of its modality; see `build` in config.py.
+
+    Raises:
+        ConfigError: the modality or a setting is unknown, missing or impossible.
+    """
+    modality = find_modality(str(values.get("modality", "")), source)
+    return build(values, source, modality.options, overrides or {})
+
+
+def load_run(run: Path) -> RunConfig:
+    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
+
+    Raises:
+        ConfigError: it holds no config.yaml, or a wrong one.
+    """
+    run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
+    settings = run / "config.yaml"
+    if not settings.is_file():
+        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
+    return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})

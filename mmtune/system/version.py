@@ -1,0 +1,3 @@
+"""The version of mmtune."""
+
+VERSION = "0.1.0"
