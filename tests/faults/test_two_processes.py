@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mmtune.runs.pipeline import COMPARISON
 from mmtune.train.log import read_log
-from tests.evaluate.test_processes import TWO
+from tests.evaluate.test_parallel import TWO
 from tests.faults.test_kill import CASES, environment, settings
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
 from mmtune.train.loop import fit
 from tests.image import tiny
-from tests.image.test_families import task_on
+from tests.image.diffusion.test_families import task_on
 
 
 def full(*_: Any) -> None:

@@ -21,7 +21,7 @@ from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.comparison import Comparison
 from mmtune.pages.preference import RESULT, count, read_review, stored_review, wilson
 from mmtune.pages.review import KEY, write_review
-from tests.evaluate.browser import browser
+from tests.pages.browser import browser
 
 HOSTILE = "</script><script>alert(1)</script>"
 

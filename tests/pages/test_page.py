@@ -17,7 +17,7 @@ from mmtune.evaluate.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.report import write_report
-from tests.evaluate.browser import Browser, browser
+from tests.pages.browser import Browser, browser
 
 LONG = "donaudampfschifffahrtsgesellschaftskapitaenspatent" * 3
 

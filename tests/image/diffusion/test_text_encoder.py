@@ -23,7 +23,7 @@ from mmtune.predict import Request
 from mmtune.runs.pipeline import evaluate, train
 from mmtune.train.randomness import Draw
 from tests.image import tiny
-from tests.image.test_generate import damaged
+from tests.image.sampling.test_generate import damaged
 
 PROMPTS = ["red ball", "blue box"]
 

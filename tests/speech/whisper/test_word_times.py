@@ -26,7 +26,7 @@ from mmtune.speech.whisper.word_times import (
     warp,
 )
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
-from tests.speech.test_transcribe import SHORT, make_adapter
+from tests.speech.transcription.test_transcribe import SHORT, make_adapter
 
 
 @settings(max_examples=25, deadline=None)

@@ -33,7 +33,7 @@ from mmtune.metrics.measure import Measure
 from mmtune.pages.report import figure, write_report
 from mmtune.runs.pipeline import evaluate, train
 from tests.image import tiny
-from tests.image.test_backbone import clip
+from tests.image.looks.test_backbone import clip
 
 __all__ = ["clip"]
 

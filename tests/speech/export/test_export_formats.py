@@ -24,7 +24,7 @@ from mmtune.speech.export.to_transformers import complete_generation, write_tran
 from mmtune.speech.whisper.base import WhisperBase, load_base, resolve_base
 from mmtune.speech.whisper.decoder_lora import load_adapters
 from tests.speech.real import BASE, TINY, loaded, needs
-from tests.speech.test_transcribe import make_adapter
+from tests.speech.transcription.test_transcribe import make_adapter
 
 SCALE = 0.5
 

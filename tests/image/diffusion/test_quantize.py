@@ -27,7 +27,7 @@ from mmtune.image.sampling.sampler import generator_of
 from mmtune.runs.pipeline import train
 from mmtune.train.log import read_log
 from tests.image import tiny
-from tests.image.test_families import batch_of
+from tests.image.diffusion.test_families import batch_of
 from tests.image.transformers import SIDE
 
 pytest.importorskip("torchao")

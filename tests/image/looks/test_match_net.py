@@ -11,7 +11,7 @@ from mmtune.image.looks.backbone import MATCH, PromptMatch, load_scorer
 from mmtune.image.looks.match_net import BUCKETS, MatchNet, pieces
 from mmtune.metrics.image.clip_score import recall
 from mmtune.system.resources import resource
-from tests.image.test_style_net import pale, picture
+from tests.image.looks.test_style_net import pale, picture
 
 CPU = torch.device("cpu")
 

@@ -26,7 +26,7 @@ from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import WhisperBase, load_base
 from tests.speech.real import ESPEAK, TINY, needs
-from tests.speech.test_transcribe import make_adapter
+from tests.speech.transcription.test_transcribe import make_adapter
 
 pytestmark = needs(TINY, ESPEAK)
 WEAK = 0.02  # changes logits, and some words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.image.test_families import batch_of, task_on
+from tests.image.diffusion.test_families import batch_of, task_on
 
 
 @pytest.mark.parametrize(

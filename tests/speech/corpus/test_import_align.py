@@ -18,8 +18,8 @@ from mmtune.speech.corpus.importers.transcripts import MARGIN, Placed, place, st
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.word_times import Word
+from tests.speech.corpus.test_import import SAMPLES, left_out
 from tests.speech.real import TINY, needs, real_rows
-from tests.speech.test_import import SAMPLES, left_out
 
 SPEECH = find_modality("speech")
 
