@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.cli import _parser, commands
+from mmtune.cli import parse
 from mmtune.data.rows import Row
 from mmtune.image.corpus.prompt import caption_of, prompted, prompted_by_all
 from mmtune.image.diffusion.stages import text_part
@@ -81,10 +81,8 @@ def test_generate_takes_it_from_the_card(
     assert "its trigger" in (tmp_path / "README.md").read_text()
     given: dict[str, dict[Path, str]] = {}
     monkeypatch.setattr(generate, "generate", lambda *a, **more: given.update(more) or [])
-    options = _parser().parse_args(
-        ["generate", "--adapter", str(tmp_path), "--prompt", "x", *extra]
-    )
-    assert commands.generate(options) == 0
+    command, options = parse(["generate", "--adapter", str(tmp_path), "--prompt", "x", *extra])
+    assert command(options) == 0
     assert list(given["triggers"].values()) == found
 
 
