@@ -48,7 +48,7 @@ from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
 from mmtune.runs.modalities import find_modality
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.transcription.predictor import ADAPTER, BATCH, SpeechPredictor
+from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.whisper.base import load_base, resolve_base
 from mmtune.speech.whisper.decoder_lora import MARKER, attach
 from mmtune.speech.whisper.stages import NAME, AudioStage
@@ -67,10 +67,12 @@ SMALL = 0.01  # deviation of a random LoRA's B
 def ours(base: str, adapter: Path, dtype: torch.dtype) -> Side:
     """Both models in one call, as `mmtune.speech.evaluation.compare` asks them."""
     loaded = load_base(base, this_process().device, dtype)
-    predictor = SpeechPredictor(loaded, {ADAPTER: adapter})
+    predictor = SpeechPredictor(loaded, {LOADED_ADAPTER: adapter})
 
     def run(rows: Sequence[Row]) -> Texts:
-        requests = [Request(row, weights) for row in rows for weights in ({}, {ADAPTER: 1.0})]
+        requests = [
+            Request(row, weights) for row in rows for weights in ({}, {LOADED_ADAPTER: 1.0})
+        ]
         texts = [prediction.value for prediction in predictor.predict(requests)]
         return texts[::2], texts[1::2]
 
@@ -84,8 +86,8 @@ def encoder_alone(base: str, dtype: torch.dtype) -> Callable[[Sequence[Row]], No
     features = Features({NAME: stage}, None)
 
     def run(rows: Sequence[Row]) -> None:
-        for start in range(0, len(rows), BATCH):
-            features.get([stage.part(row) for row in rows[start : start + BATCH]])
+        for start in range(0, len(rows), DECODE_BATCH):
+            features.get([stage.part(row) for row in rows[start : start + DECODE_BATCH]])
 
     return run
 

@@ -49,7 +49,7 @@ from mmtune.speech.speech_task import SpeechTask
 from mmtune.speech.whisper.base import WhisperBase, load_base
 from mmtune.speech.whisper.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.whisper.labels import prefix_ids
-from mmtune.speech.whisper.stages import LONGEST, AudioStage, seconds_of
+from mmtune.speech.whisper.stages import MAX_WINDOW, AudioStage, seconds_of
 from mmtune.system.precision import DTYPES, cpu_has_bf16
 from mmtune.train.loop import fit
 from mmtune.train.randomness import Draw
@@ -104,7 +104,7 @@ def score(base: WhisperBase, rows: Sequence[Row]) -> list[Stat]:
     stats: list[Stat] = []
     for start in range(0, len(rows), SCORED):
         some = rows[start : start + SCORED]
-        hidden = stage.encode_audio([read_row(row) for row in some], LONGEST)
+        hidden = stage.encode_audio([read_row(row) for row in some], MAX_WINDOW)
         prefixes = [prefix_ids(base, "en")] * len(some)
         limits = tuple(most_ids(seconds_of(row)) for row in some)
         options = DecodeOptions(max_new_tokens=limits)

@@ -57,7 +57,7 @@ def main() -> None:
     from mmtune.runs.recipes import load_recipe
     from mmtune.speech.evaluation.term_slices import divide_terms
     from mmtune.speech.sound.read import read_row
-    from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor
+    from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
     from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
     from mmtune.speech.transcription.transcribe import listen
     from mmtune.speech.transcription.transcript import make_transcript
@@ -76,7 +76,9 @@ def main() -> None:
     index = TermIndex(listed)
     made = time.perf_counter() - began
 
-    predictor = SpeechPredictor(config.base, {ADAPTER: options.run}, language=config.task.language)
+    predictor = SpeechPredictor(
+        config.base, {LOADED_ADAPTER: options.run}, language=config.task.language
+    )
     clips = [read_row(row) for row in rows]
     minutes = sum(map(len, clips)) / 16_000 / 60
     first = prompt_with(predictor.base, [(term, 1.0) for term in listed], None)
@@ -91,7 +93,7 @@ def main() -> None:
     print(f"{config.base}: {len(rows)} rows, {minutes:.1f} minutes; {size}\n")
     print(f"| model | help | {' | '.join(metrics)} | seconds a minute of audio |")
     print("|---" * (len(metrics) + 3) + "|")
-    for model, weights in (("base", {}), ("adapter", {ADAPTER: 1.0})):
+    for model, weights in (("base", {}), ("adapter", {LOADED_ADAPTER: 1.0})):
         for help_, given in (
             ("none", {}), ("plain prompt", {"prompt": first}), ("retrieval", {"terms": index}),
         ):  # fmt: skip

@@ -16,7 +16,7 @@ from mmtune.errors import AdapterError, ConfigError, DataError
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
-    from mmtune.adapters.routing import Choose
+    from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
@@ -157,7 +157,7 @@ class Modality:
         self,
         base: str,
         adapters: Mapping[str, Path],
-        choices: Mapping[str, Choose],
+        choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """Figures of each setting of the adapters on the test sets, by their names.

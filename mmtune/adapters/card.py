@@ -16,7 +16,7 @@ from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.version import VERSION
 
-FILE = "card.json"
+CARD_FILE = "card.json"
 
 
 def versions() -> dict[str, str]:
@@ -72,7 +72,7 @@ class Card(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `card.json` and a README.md for people into `folder`, atomically."""
-        write_text(folder / FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(folder / CARD_FILE, self.model_dump_json(indent=2) + "\n")
         write_text(folder / "README.md", self._page())
 
     def _page(self) -> str:
@@ -99,7 +99,7 @@ class Card(BaseModel):
             lines.append(f"- recommended strength {self.advised:g}: {self.advice}")
         elif self.sweep:
             lines.append(
-                f"- its strength is {self.scale:g} of what was trained: see `sweep` in {FILE}"
+                f"- its strength is {self.scale:g} of what was trained: see `sweep` in {CARD_FILE}"
             )
         lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
         if self.checkpoint:
@@ -146,7 +146,7 @@ def _cell(interval: dict[str, float]) -> str:
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def adapter_folder(path: Path, marker: str = FILE) -> Path:
+def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:
     """The adapter that `path` means: itself, or the `adapter/` of a run's folder.
 
     Args:
@@ -183,12 +183,12 @@ def read_card(folder: Path) -> Card:
     Raises:
         AdapterError: there is none, or it can't be read.
     """
-    path = folder / FILE
+    path = folder / CARD_FILE
     try:
         return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise AdapterError(
-            f"{folder} holds no {FILE}", "give a run's folder or its adapter/ folder"
+            f"{folder} holds no {CARD_FILE}", "give a run's folder or its adapter/ folder"
         ) from None
     except (json.JSONDecodeError, ValidationError) as error:
         raise AdapterError(f"{path} can't be read: {error}", "restore it from the run") from None

@@ -21,7 +21,7 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
-EXACT = 1e-5  # "cat" may be off by this share: rounding
+MAX_DISTANCE = 1e-5  # "cat" may be off by this share: rounding
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def compose(
     with placed(out) as folder:
         request = Merge(parts, request_base, mixing, folder)
         distance = merge(request)
-        if mixing.method == "cat" and not distance <= EXACT:
+        if mixing.method == "cat" and not distance <= MAX_DISTANCE:
             raise AdapterError(
                 f"the merged adapter is {distance:.1e} off the sum of its parts",
                 "--method svd with a --rank of all ranks together is exact too",

@@ -14,7 +14,7 @@ from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
 
-FAILED = ".failed"  # behind the name of an export that isn't what was measured
+FAILED_SUFFIX = ".failed"  # behind the name of an export that isn't what was measured
 
 
 def export(
@@ -62,7 +62,7 @@ def export(
     base = base or card.base
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
     notes = _judge(licence, base, accept)
-    failed = out.with_name(f"{out.name}{FAILED}")
+    failed = out.with_name(f"{out.name}{FAILED_SUFFIX}")
     if failed.exists() and not failed.is_dir():
         raise ConfigError(f"{failed} is in the way", "move it, or name another: --out PATH")
     with aside(out) as to:

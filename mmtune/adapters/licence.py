@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PAGE = "README.md"
+MODEL_CARD = "README.md"
 # Parts of licence names that forbid selling what is made, or passing on what is changed:
 # cc-by-nc-4.0, cc-by-nd-4.0, flux-1-dev-non-commercial-license, sai-nc-community.
 RESTRAINED = {"nc", "nd", "noncommercial", "research", "academic"}
@@ -58,12 +58,12 @@ def licence_of(base: str) -> Licence | None:
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
-        return read_licence(folder / PAGE)
+        return read_licence(folder / MODEL_CARD)
     if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:
         return None
     from huggingface_hub import hf_hub_download
 
     try:
-        return read_licence(Path(hf_hub_download(base, PAGE)))
+        return read_licence(Path(hf_hub_download(base, MODEL_CARD)))
     except Exception:  # the hub's client raises its own, its transport's and the OS's
         return None

@@ -21,10 +21,10 @@ from mmtune.system.files import unique_name
 from mmtune.system.hashing import hash_json
 
 ROUTE_FILE = "gate.json"  # so called since version 0.1
-NONE = "none"  # the base, where an adapter could be named
+BASE_ALONE = "none"  # the base, where an adapter could be named
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
-Choose = Callable[[Row], Mapping[str, float]]
+Router = Callable[[Row], Mapping[str, float]]
 """The adapters that answer for a row, by weight; empty is the base."""
 
 
@@ -164,7 +164,7 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
 
 
 def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, float]:
-    if value is None or value == NONE:
+    if value is None or value == BASE_ALONE:
         return {}
     given = {value: 1.0} if isinstance(value, str) else value
     # A weight of 0 is the adapter switched off, for speech bit by bit as for images.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.members import Member
-from mmtune.adapters.routing import Choose
+from mmtune.adapters.routing import Router
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 
@@ -23,7 +23,7 @@ class Ways:
     modality: str
     base: str
     adapters: Mapping[str, Path]
-    choices: Mapping[str, Choose]
+    choices: Mapping[str, Router]
     parts: tuple[Member, ...]
     notes: tuple[str, ...] = ()
 
@@ -41,7 +41,7 @@ class TestSet:
     dataset: Dataset
 
 
-def constant(weights: Mapping[str, float]) -> Choose:
+def constant(weights: Mapping[str, float]) -> Router:
     """The same adapters for every row."""
 
     def choose(_: Row) -> Mapping[str, float]:

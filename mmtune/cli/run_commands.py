@@ -200,7 +200,7 @@ def review_arguments(parser: Parser) -> None:
 
 def review(options: argparse.Namespace) -> int:
     from mmtune.cli.console import output, plain, plain_table
-    from mmtune.evaluate.comparison import FILE as COMPARISON
+    from mmtune.evaluate.comparison import COMPARISON_FILE
     from mmtune.pages import preference
     from mmtune.pages.review import write_review
     from mmtune.runs import pipeline
@@ -211,7 +211,7 @@ def review(options: argparse.Namespace) -> int:
         if given:
             raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
         found = preference.read_review(options.run, options.answers, options.key)
-        if (options.run / COMPARISON).is_file():
+        if (options.run / COMPARISON_FILE).is_file():
             pipeline.report([options.run])
         if options.json:
             print(found.model_dump_json(indent=2))
@@ -219,7 +219,7 @@ def review(options: argparse.Namespace) -> int:
         console = output()
         plain(console, found.headline)
         console.print(plain_table(found.table))
-        plain(console, f"review   {options.run / preference.RESULT}")
+        plain(console, f"review   {options.run / preference.RESULT_FILE}")
         return 0
     if options.key is not None:
         raise ConfigError("--key is for reading answers", "give --answers, or leave it out")

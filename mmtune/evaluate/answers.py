@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mmtune.evaluate.parallel import Change, SharedPredictor
+from mmtune.evaluate.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.hashing import hash_json
 from mmtune.system.version import VERSION
 
-FILE = "answers.jsonl"
+ANSWERS_FILE = "answers.jsonl"
 IMAGES = "answers"  # the folder of images beside it
 CHUNK = 64  # requests after which answers are written down
 
@@ -60,7 +60,7 @@ class StoredPredictor(Generic[P]):
         opened: Callable[[], P],
         *,
         chunk: int = CHUNK,
-        variants: Mapping[str, Change[P]] | None = None,
+        variants: Mapping[str, Wrap[P]] | None = None,
     ) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
@@ -131,7 +131,7 @@ class StoredPredictor(Generic[P]):
     @property
     def _known(self) -> dict[str, _Kept]:
         if self._answers is None:
-            self._answers = dict(_read(self.folder / FILE))
+            self._answers = dict(_read(self.folder / ANSWERS_FILE))
         return self._answers
 
     def _key(self, request: Request) -> str:
@@ -183,7 +183,7 @@ class StoredPredictor(Generic[P]):
                 "model": model,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-        path = self.folder / FILE
+        path = self.folder / ANSWERS_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             # What was cut off by a kill must not swallow the line that follows it.
@@ -205,7 +205,7 @@ def forget(folder: Path) -> None:
     """Delete the answers in a folder: the next evaluation asks for all of them."""
     import shutil
 
-    (folder / FILE).unlink(missing_ok=True)
+    (folder / ANSWERS_FILE).unlink(missing_ok=True)
     shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 

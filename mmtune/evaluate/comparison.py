@@ -58,7 +58,7 @@ class Comparison:
         return _ADAPTER.validate_python({**values, "measures": measures})
 
 
-FILE = "comparison.json"
+COMPARISON_FILE = "comparison.json"
 
 
 def read_comparison(run: Path) -> Comparison:
@@ -67,12 +67,12 @@ def read_comparison(run: Path) -> Comparison:
     Raises:
         ConfigError: there is none, or it can't be read.
     """
-    path = run / FILE
+    path = run / COMPARISON_FILE
     try:
         return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ConfigError(
-            f"{run} holds no {FILE}: nothing was compared", "finish it: mmtune train"
+            f"{run} holds no {COMPARISON_FILE}: nothing was compared", "finish it: mmtune train"
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} can't be read: {error}", f"mmtune evaluate {run}") from None

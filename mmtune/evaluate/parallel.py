@@ -10,8 +10,8 @@ from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.processes import this_process
 
 P = TypeVar("P", bound=BatchedPredictor)
-Change = Callable[[P], BatchedPredictor]
-Asked = tuple[str, list[list[Request]]]  # a variant's name, and batches for it
+Wrap = Callable[[P], BatchedPredictor]
+VariantBatches = tuple[str, list[list[Request]]]  # a variant's name, and batches for it
 
 
 class SharedPredictor(Generic[P]):
@@ -26,7 +26,7 @@ class SharedPredictor(Generic[P]):
     """
 
     def __init__(
-        self, opened: Callable[[], P], variants: Mapping[str, Change[P]] | None = None
+        self, opened: Callable[[], P], variants: Mapping[str, Wrap[P]] | None = None
     ) -> None:
         self._open = opened
         self._variants = dict(variants or {})
@@ -91,20 +91,20 @@ class SharedPredictor(Generic[P]):
         from accelerate.utils import broadcast_object_list
 
         while True:
-            told: list[Asked | None] = [None]
+            told: list[VariantBatches | None] = [None]
             broadcast_object_list(told)
             if told[0] is None:
                 return
             self._share(told[0])
 
-    def _all(self, asked: Asked) -> list[list[Prediction]]:
+    def _all(self, asked: VariantBatches) -> list[list[Prediction]]:
         """What all processes answer to the main one's batches, in their order."""
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list([asked])
         return self._share(asked)
 
-    def _share(self, asked: Asked) -> list[list[Prediction]]:
+    def _share(self, asked: VariantBatches) -> list[list[Prediction]]:
         from accelerate.utils import gather_object
 
         variant, batches = asked

@@ -22,7 +22,7 @@ from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.system.files import write_text
 
-FILE = "verdict.json"
+VERDICT_FILE = "verdict.json"
 Status = Literal["passed", "failed", "not enough data"]
 Decision = Literal["ship", "ship with conditions", "keep the base"]
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
@@ -354,7 +354,7 @@ def _written(gate: Gate, figure: Interval) -> str:
 
 def read_verdict(folder: Path) -> Verdict | None:
     """The verdict in a run's folder, if there is one."""
-    path = folder / FILE
+    path = folder / VERDICT_FILE
     if not path.is_file():
         return None
     return Verdict.from_json(json.loads(path.read_text(encoding="utf-8")))
@@ -363,7 +363,7 @@ def read_verdict(folder: Path) -> Verdict | None:
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Write `verdict.json`, atomically."""
     text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False)
-    write_text(folder / FILE, text + "\n")
+    write_text(folder / VERDICT_FILE, text + "\n")
 
 
 _ADAPTER: TypeAdapter[Verdict] = TypeAdapter(Verdict)

@@ -17,7 +17,7 @@ from mmtune.modality import Modality
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
-    from mmtune.adapters.routing import Choose
+    from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
@@ -118,7 +118,7 @@ class ImageModality(ImageReader, Modality):
         self,
         base: str,
         adapters: Mapping[str, Path],
-        choices: Mapping[str, Choose],
+        choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """Style of each setting towards each brand, and likeness to its training images."""

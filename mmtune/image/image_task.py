@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
     from mmtune.data.rows import Row
     from mmtune.prefix.cache import PrefixCache
-    from mmtune.system.memory import Doing
+    from mmtune.system.memory import Phase
 
-ADAPTER = "default"
+TRAINED_ADAPTER = "default"
 FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
 LOSS_DRAWS = 4  # of each validation row
 MOST_RECOLOURED = 64  # training rows that the brand's colours are read from
@@ -135,7 +135,7 @@ class ImageTask:
                     # Of a quantized layer peft remarks that it can't merge; nobody does.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
                     denoiser.add_adapter(
-                        lora_config(config.lora, self.family.targets), adapter_name=ADAPTER
+                        lora_config(config.lora, self.family.targets), adapter_name=TRAINED_ADAPTER
                     )
             except ValueError as error:
                 raise ConfigError(
@@ -148,7 +148,7 @@ class ImageTask:
                 family = self._text_family()
                 for name, encoder in family.text_encoders.items():
                     chosen = lora_config(plain, family.text_targets(name))
-                    encoder.add_adapter(chosen, adapter_name=ADAPTER)
+                    encoder.add_adapter(chosen, adapter_name=TRAINED_ADAPTER)
         cast_training_params(list(self.base.adapted.values()), dtype=torch.float32)
 
     def _text_family(self) -> TextFamily:
@@ -353,13 +353,13 @@ class ImageTask:
             for start in range(0, len(group), self.options.sample_batch):
                 yield group[start : start + self.options.sample_batch]
 
-    def lighter(self, doing: Doing) -> list[str]:
+    def lighter(self, doing: Phase) -> list[str]:
         """Images at once, their size, and the base's number format."""
         return lighter(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
         """Write `pytorch_lora_weights.safetensors`; see `save_adapter`."""
-        save_adapter(self.base, ADAPTER, folder)
+        save_adapter(self.base, TRAINED_ADAPTER, folder)
 
     def release(self) -> DiffusionBase:
         """The base as it was loaded, without the adapter; the task can't be used afterwards."""

@@ -15,7 +15,7 @@ STARTERS = {"starter:icons": "starter-icons"}
 STARTER_HINT = "use starter:icons, which needs no hub"
 
 
-INDEX = "model_index.json"
+INDEX_FILE = "model_index.json"
 
 
 def resolve_base(base: str) -> Path | str:
@@ -30,9 +30,9 @@ def resolve_base(base: str) -> Path | str:
         return resource("assets", STARTERS[base])
     folder = Path(base).expanduser()
     if folder.is_dir():
-        if not (folder / INDEX).is_file():
+        if not (folder / INDEX_FILE).is_file():
             raise BaseModelError(
-                f"{folder} holds no {INDEX}: it is not a diffusers pipeline",
+                f"{folder} holds no {INDEX_FILE}: it is not a diffusers pipeline",
                 "give the folder that DiffusionPipeline.save_pretrained wrote, or " + STARTER_HINT,
             )
         return folder
@@ -45,7 +45,7 @@ def resolve_base(base: str) -> Path | str:
 
 def read_index(source: Path | str) -> dict[str, Any]:
     """The pipeline's `model_index.json`; see `read_json`."""
-    return read_json(source, INDEX)
+    return read_json(source, INDEX_FILE)
 
 
 def read_json(source: Path | str, file: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a ph
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40
 NAMES = 118  # left margin where names stand there
 LONGEST_NAME = 15  # characters in that margin
-ROW = 36  # height of one group
+GROUP_HEIGHT = 36  # height of one group
 LETTER = 7.0  # width of one at the labels' size, about
 MOST_POINTS = 400
 FEW_POINTS = 40  # up to here each has a dot with its value
@@ -217,7 +217,7 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
     frame = _Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAMES)
     lines, marks, ticks, told = [], [], [], []
     for place, m in enumerate(measures):
-        middle = TOP + ROW * place + ROW / 2
+        middle = TOP + GROUP_HEIGHT * place + GROUP_HEIGHT / 2
         name = m.group[1] if m.group else m.slice
         short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         ticks.append(Tick(middle, short))
@@ -243,7 +243,7 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
         note=f"{few} to {most} items a group; whiskers are 95 % intervals; "
         + ("right" if measures[0].higher_is_better else "left")
         + " is better",
-        height=TOP + ROW * len(measures) + BOTTOM,
+        height=TOP + GROUP_HEIGHT * len(measures) + BOTTOM,
         left=NAMES,
     )
 

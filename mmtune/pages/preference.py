@@ -16,7 +16,7 @@ from mmtune.errors import ConfigError, DataError
 from mmtune.pages.review import KEY, PLACE, Answers, Key, Record, Side, adapter_of, read_model
 from mmtune.system.files import write_text
 
-RESULT = "review.json"
+RESULT_FILE = "review.json"
 
 
 class Count(Record):
@@ -145,13 +145,13 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
         answers=count(every),
         by_item=count(_majority(people.values())),
     )
-    write_text(run / RESULT, result.model_dump_json(indent=2) + "\n")
+    write_text(run / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     return result
 
 
 def stored_review(run: Path) -> Result | None:
     """What people preferred in a run's folder; None without, or of an earlier adapter."""
-    path = run / RESULT
+    path = run / RESULT_FILE
     if not path.is_file():
         return None
     found = read_model(path, Result)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mmtune.adapters.card import FILE, Card, read_card, versions
+from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import Comparison
@@ -224,7 +224,7 @@ def _grid(file: Path, folder: Path | None) -> str:
 
 
 def _has_card(folder: Path) -> bool:
-    return (folder / "adapter" / FILE).exists()
+    return (folder / "adapter" / CARD_FILE).exists()
 
 
 def _base(card: Card | None, content: Content) -> str:

@@ -71,8 +71,8 @@ def choose_checkpoint(
     harm to the retention rows. Where none is better than the base it stays with validation's best.
     """
     from mmtune.train.selection import CHECKPOINTS, Trial
-    from mmtune.train.strength import put
     from mmtune.train.snapshots import read_snapshots
+    from mmtune.train.strength import put
 
     best = KeptStep(result.best_step, result.best)
     kept = read_snapshots(config.folder) if config.train.compare_checkpoints else []

@@ -1,30 +1,28 @@
 """A run's folder: who may write it, and what is kept in it."""
 
 from __future__ import annotations
-from typing import Any
-from mmtune.evaluate.comparison import FILE as COMPARISON
-from mmtune.evaluate.comparison import Comparison
-from mmtune.errors import ConfigError
+
+import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from mmtune.config import RunConfig
-from mmtune.data.rows import Split
-import dataclasses
-from typing import get_args
-import json
-from mmtune.evaluate.suite import load_suite
-from mmtune.adapters.card import read_card
-from mmtune.config import read_yaml
-from mmtune.evaluate.suite import suite_path
-from mmtune.system.files import write_text
+from typing import TYPE_CHECKING, Any, get_args
+
 import yaml
-from typing import TYPE_CHECKING
+
+from mmtune.adapters.card import read_card
+from mmtune.config import RunConfig, read_yaml
+from mmtune.data.rows import Split
+from mmtune.errors import ConfigError
+from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison
+from mmtune.evaluate.suite import load_suite, suite_path
+from mmtune.system.files import write_text
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
 
-SUITE = "suite.yaml"  # in a run's folder: the one that judged it
+SUITE_FILE = "suite.yaml"  # in a run's folder: the one that judged it
 
 
 AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
@@ -32,7 +30,7 @@ AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what
 
 def keep_suite(folder: Path, suite: str | None) -> None:
     """Keep the suite in the run's folder, which is then whole by itself."""
-    path = folder / SUITE
+    path = folder / SUITE_FILE
     if suite is None:
         path.unlink(missing_ok=True)
     elif suite_path(suite).resolve() != path.resolve():
@@ -103,7 +101,7 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
     """Write the comparison, and its measures into the adapter's card."""
     text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON, text + "\n")
+    write_text(config.folder / COMPARISON_FILE, text + "\n")
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
     card.model_copy(update={"measures": measures}).write(config.folder / "adapter")

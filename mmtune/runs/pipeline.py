@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING
 
 import yaml
 
-from mmtune.adapters.card import Card, read_card
-from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
-from mmtune.config import RunConfig, build, read_yaml
-from mmtune.data.rows import Row, Split
+from mmtune.adapters.card import Card
+from mmtune.config import RunConfig
+from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import FILE as COMPARISON
-from mmtune.evaluate.comparison import Comparison, read_comparison
-from mmtune.pages.report import PAGE, REDACTED, write_report
-from mmtune.evaluate.parallel import agreed
 from mmtune.evaluate.answers import forget
-from mmtune.evaluate.suite import Suite, load_suite, suite_path, unmet
-from mmtune.evaluate.verdict import FILE, Verdict, judge, read_verdict, write_verdict
-from mmtune.system.files import write_text
+from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison, read_comparison
+from mmtune.evaluate.parallel import agreed
+from mmtune.evaluate.suite import Suite, load_suite, unmet
+from mmtune.evaluate.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
+from mmtune.pages.report import PAGE, REDACTED, write_report
+from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
+from mmtune.runs.folder import (
+    SUITE_FILE,
+    claim,
+    keep_comparison,
+    keep_suite,
+    record_data,
+    rows_by_split,
+)
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.system.processes import this_process
-from mmtune.system.resources import recipes, resource
-from mmtune.runs.folder import SUITE
-from mmtune.runs.folder import claim
-from mmtune.runs.folder import keep_comparison
-from mmtune.runs.folder import keep_suite
-from mmtune.runs.folder import record_data
-from mmtune.runs.folder import rows_by_split
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
     from mmtune.train.loop import FitResult, Reporter
     from mmtune.train.task import Task
-
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,6 @@ class RunResult:
     verdict: Verdict | None = None  # of the run's suite; None: it has none
 
 
-
-
-
-
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """Check the data, store the frozen prefix, fit, compare with the base, report.
 
@@ -67,9 +60,9 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         MmtuneError: anything that the user can mend; it says how.
         Interrupted: a signal; the run is saved.
     """
-    from mmtune.prefix.cache import PrefixCache
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
+    from mmtune.prefix.cache import PrefixCache
     from mmtune.train.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
@@ -127,8 +120,10 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
-    if suite is None and (config.folder / SUITE).is_file():
-        suite = str(config.folder / SUITE)  # also where the run was moved, and its recipe wasn't
+    if suite is None and (config.folder / SUITE_FILE).is_file():
+        suite = str(
+            config.folder / SUITE_FILE
+        )  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
     modality, process = find_modality(config.modality), this_process()
@@ -136,13 +131,11 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:
-        (config.folder / COMPARISON).unlink(missing_ok=True)
+        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)
         if fresh:
             forget(config.folder)
         keep_suite(config.folder, suite)
     return _compare(config, dataset, gates)
-
-
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -170,16 +163,6 @@ def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tu
     return rows
 
 
-
-
-
-
-
-
-
-
-
-
 def _save_adapter(
     config: RunConfig,
     dataset: Dataset,
@@ -192,7 +175,7 @@ def _save_adapter(
     from mmtune.train.strength import scaled
 
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
-    if final.exists() and (config.folder / COMPARISON).exists():
+    if final.exists() and (config.folder / COMPARISON_FILE).exists():
         return  # a finished run that is repeated
     note = reporter.note if reporter is not None else lambda text: None
     modality = find_modality(config.modality)
@@ -236,7 +219,7 @@ def _compare(
     config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
 ) -> Comparison:
     """The run's comparison, made if it isn't there: all processes answer, the main one writes."""
-    process, path = this_process(), config.folder / COMPARISON
+    process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
@@ -247,13 +230,11 @@ def _compare(
     return read_comparison(config.folder)
 
 
-
-
 def _conclude(folder: Path, suite: Suite | None) -> None:
     """Write what follows from the comparison: verdict and report."""
     comparison = read_comparison(folder)
     if suite is None:
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / VERDICT_FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
     write_report(folder / PAGE, [comparison], [folder], play=play)

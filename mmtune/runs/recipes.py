@@ -1,17 +1,15 @@
 """Settings of a recipe or of a finished run, by name or file."""
 
 from __future__ import annotations
-from mmtune.errors import ConfigError
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmtune.config import RunConfig, build, read_yaml
+from mmtune.errors import ConfigError
 from mmtune.runs.modalities import find_modality
-from mmtune.config import RunConfig
-from mmtune.config import build
-from mmtune.config import read_yaml
-from mmtune.system.resources import recipes
-from mmtune.system.resources import resource
+from mmtune.system.resources import recipes, resource
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:

@@ -3,45 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import read_card
-from mmtune.runs.adapters import compose
-from mmtune.adapters.members import Mixing, Member, read_members
-from mmtune.adapters.routing import Choose, is_route, read_route
+from mmtune.adapters.members import Member, Mixing, read_members
+from mmtune.adapters.routing import Router, is_route, read_route
+from mmtune.adapters.ways import TestSet, Ways, constant
 from mmtune.config import RunConfig
-from mmtune.runs.recipes import configure
-from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.runs.adapters import compose
 from mmtune.runs.modalities import find_modality
-from mmtune.adapters.ways import Ways
-from mmtune.adapters.ways import TestSet
-from mmtune.adapters.ways import constant
+from mmtune.runs.recipes import configure
 
 if TYPE_CHECKING:
-    from mmtune.data.dataset import Dataset
+    pass
 
-ALSO = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
-
-
+OTHER_METHODS = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
 
 
-
-
-def ways_of(
-    composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch: Path
-) -> Ways:
+def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch: Path) -> Ways:
     """The settings to compare: the base, each part alone at 1, and the whole in its forms.
 
     Args:
         composed: a merged adapter, or a route's folder.
         given: the parts of a merged adapter, with their weights; a route has its own.
         mixing: how they were merged.
-        scratch: an existing folder, for the same parts merged by the methods `ALSO`.
+        scratch: an existing folder, for the same parts merged by the methods `OTHER_METHODS`.
     """
-    settings: dict[str, Choose] = {"base": constant({})}
+    settings: dict[str, Router] = {"base": constant({})}
     if is_route(composed):
         route, adapters = read_route(composed)
         settings |= {name: constant({name: 1.0}) for name in adapters}
@@ -55,7 +46,7 @@ def ways_of(
     settings |= {name: constant({name: 1.0}) for name in names}
     settings["together"] = constant(together)
     merged, notes = {f"merged, {mixing.method}": composed}, []
-    for method in ALSO:
+    for method in OTHER_METHODS:
         if method == mixing.method:
             continue
         other = replace(mixing, method=method, rank=None)
@@ -67,8 +58,6 @@ def ways_of(
             merged[f"merged, {method}"] = done.path
     settings |= {name: constant({name: 1.0}) for name in merged}
     return Ways(card.modality, card.base, folders | merged, settings, parts, tuple(notes))
-
-
 
 
 def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:

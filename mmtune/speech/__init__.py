@@ -17,7 +17,7 @@ from mmtune.speech.speech_options import SpeechOptions
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
-    from mmtune.adapters.routing import Choose
+    from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluate.comparison import Comparison
@@ -113,7 +113,7 @@ class SpeechModality(SpeechReader, Modality):
         self,
         base: str,
         adapters: Mapping[str, Path],
-        choices: Mapping[str, Choose],
+        choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """WER of each setting, and recall of the terms that the run was trained on."""

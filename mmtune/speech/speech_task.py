@@ -26,14 +26,14 @@ from mmtune.speech.whisper.forward import decode_all
 from mmtune.speech.whisper.labels import Labels, make_labels, pad_labels
 from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
 from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
-from mmtune.system.memory import Doing
+from mmtune.system.memory import Phase
 from mmtune.train.randomness import Draw
 from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
 
 VALIDATION_BATCH = 32  # rows decoded together
 MOST_OTHERS = 20  # terms in a prompt that nobody speaks
 LISTED = 0.8  # of the prompts with terms hold those that are spoken
-SLACK = 8  # in validation a row is given twice its reference's ids, and so many more
+SPARE_IDS = 8  # in validation a row is given twice its reference's ids, and so many more
 
 
 class SpeechModule(nn.Module):
@@ -224,7 +224,7 @@ class SpeechTask:
             prefixes = [each.ids[: each.given] for each in labels]
             # An untuned base repeats itself on trimmed windows: to follow that would take most of
             # the time, and one row's 200 words would drown the others.
-            most = tuple(min(SPOKEN, 2 * each.spoken + SLACK) for each in labels)
+            most = tuple(min(SPOKEN, 2 * each.spoken + SPARE_IDS) for each in labels)
             options = DecodeOptions(max_new_tokens=most)
             spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):
@@ -256,7 +256,7 @@ class SpeechTask:
             for start in range(0, len(group), VALIDATION_BATCH):
                 yield group[start : start + VALIDATION_BATCH]
 
-    def lighter(self, doing: Doing) -> list[str]:
+    def lighter(self, doing: Phase) -> list[str]:
         """Windows as long as the clips, and less of the encoder."""
         found = []
         if self.options.windows != "trimmed":

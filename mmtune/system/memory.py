@@ -12,8 +12,8 @@ from mmtune.errors import OutOfMemory, first_line
 if TYPE_CHECKING:
     import torch
 
-Doing = Literal["training", "storing the frozen prefix", "sampling"]
-SAID = ("out of memory", "can't allocate memory", "cannot allocate memory")
+Phase = Literal["training", "storing the frozen prefix", "sampling"]
+OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 MIB = 2**20
 
 
@@ -28,7 +28,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in SAID)
+    return isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY_TEXTS)
 
 
 @contextmanager

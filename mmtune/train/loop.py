@@ -24,7 +24,7 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
-from mmtune.system.memory import Doing, Need, gauge_of, guarded
+from mmtune.system.memory import Need, Phase, gauge_of, guarded
 from mmtune.system.precision import choose
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.train.batches import Plan, Slot, shard
@@ -238,10 +238,10 @@ class _Loop:
 
     # --- memory ---
 
-    def _guarded(self, doing: Doing) -> AbstractContextManager[None]:
+    def _guarded(self, doing: Phase) -> AbstractContextManager[None]:
         return guarded(doing, lambda: self._lighter(doing))
 
-    def _lighter(self, doing: Doing) -> list[str]:
+    def _lighter(self, doing: Phase) -> list[str]:
         """First what leaves the result as it is, then what the task names."""
         options, own = self.options, []
         micro = options.micro_batch or options.batch_size

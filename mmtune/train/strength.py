@@ -8,7 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-UP = ("lora_B", "lora_embedding_B")  # the half of a pair that begins at zero, by PEFT's names
+ZERO_INIT = (
+    "lora_B",
+    "lora_embedding_B",
+)  # the half of a pair that begins at zero, by PEFT's names
 
 
 MAGNITUDE = "lora_magnitude_vector"  # DoRA's
@@ -26,7 +29,7 @@ def scaled(module: nn.Module, scale: float) -> Iterator[None]:
     names = [name for name, _ in module.named_parameters()]
     if any(MAGNITUDE in name for name in names):
         raise ValueError("DoRA has no scale: at 0 it is not the base")
-    pairs = [p for name, p in module.named_parameters() if any(up in name for up in UP)]
+    pairs = [p for name, p in module.named_parameters() if any(up in name for up in ZERO_INIT)]
     if not pairs:
         raise ValueError("there is no LoRA pair to scale")
     saved: list[Tensor] = [p.detach().clone() for p in pairs]
@@ -68,6 +71,6 @@ def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def can_scale(module: nn.Module) -> bool:
     """Whether `scaled` can be used on it."""
     names = [name for name, _ in module.named_parameters()]
-    return any(up in name for name in names for up in UP) and not any(
+    return any(up in name for name in names for up in ZERO_INIT) and not any(
         MAGNITUDE in name for name in names
     )

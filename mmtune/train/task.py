@@ -20,7 +20,7 @@ from mmtune.train.randomness import Draw
 
 if TYPE_CHECKING:
     from mmtune.prefix.features import Features
-    from mmtune.system.memory import Doing
+    from mmtune.system.memory import Phase
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Task(Protocol):
         """Metrics on held-out rows with the current weights; has the key `monitor.name`."""
         ...
 
-    def lighter(self, doing: Doing) -> Sequence[str]:
+    def lighter(self, doing: Phase) -> Sequence[str]:
         """The modality's settings that would take less memory, as `--name value (why)`, in the
         order to try them; the loop names its own."""
         ...

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from openmoji import make_brand
 
-from mmtune.cli import split_settings
+from mmtune.cli.run_commands import split_settings
 from mmtune.errors import MmtuneError
 from mmtune.image.sampling.generate import generate
 from mmtune.runs.pipeline import train

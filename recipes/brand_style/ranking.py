@@ -30,7 +30,7 @@ from mmtune.image import MODALITY
 from mmtune.image.corpus.held_out import evenly
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
-from mmtune.image.evaluation.compare import ADAPTER
+from mmtune.image.evaluation.compare import LOADED_ADAPTER
 from mmtune.image.looks.backbone import MATCH, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.pictures.grid import draw_grid
@@ -69,7 +69,7 @@ def ladder(
     features = Features({"text": TextStage(base)}, None)
     predictor = ImagePredictor(
         base,
-        {ADAPTER: folder / "adapter"},
+        {LOADED_ADAPTER: folder / "adapter"},
         features,
         steps=options.steps,
         guidance=options.guidance,
@@ -77,7 +77,7 @@ def ladder(
     )
 
     def draw(asked: Sequence[Row], weight: float) -> list[Image.Image]:
-        weights = {ADAPTER: weight} if weight else {}
+        weights = {LOADED_ADAPTER: weight} if weight else {}
         return [p.value for p in predictor.predict([Request(row, weights, 0) for row in asked])]
 
     sets: Sets = {REAL: [open_image(row.path, options.background) for row in rows]}

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 
-from mmtune.cli import split_settings
 from mmtune.cli.console import measures_table, output
+from mmtune.cli.run_commands import split_settings
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import load_recipe

@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from mmtune.cli import split_settings
 from mmtune.cli.console import measures_table, output
+from mmtune.cli.run_commands import split_settings
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.runs.pipeline import RunResult, train
 from mmtune.runs.recipes import load_recipe

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtune.evaluate.answers import FILE, StoredPredictor, forget
+from mmtune.evaluate.answers import ANSWERS_FILE, StoredPredictor, forget
 from mmtune.image.image_row import ImageRow
 from mmtune.predict import Prediction, Request
 from mmtune.speech.speech_row import SpeechRow
@@ -60,7 +60,7 @@ def test_after_a_kill_only_the_rest_is_asked(tmp_path: Path) -> None:
     killed = Echo(fails_after=10)  # in the third chunk of four
     with pytest.raises(KeyboardInterrupt):
         stored(tmp_path, killed).predict(requests())
-    assert len((tmp_path / FILE).read_text().splitlines()) == 8
+    assert len((tmp_path / ANSWERS_FILE).read_text().splitlines()) == 8
     again = Echo()
     assert stored(tmp_path, again).predict(requests()) == whole
     assert again.asked == [p.value for p in whole[8:]]
@@ -81,7 +81,7 @@ def test_answers_that_are_all_there_need_no_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 20, 150])
 def test_a_line_that_was_cut_off_is_asked_again(tmp_path: Path, cut: int) -> None:
     whole = stored(tmp_path, Echo()).predict(requests())
-    path = tmp_path / FILE
+    path = tmp_path / ANSWERS_FILE
     path.write_bytes(path.read_bytes()[:-cut])
     again = Echo()
     assert stored(tmp_path, again).predict(requests()) == whole
@@ -133,7 +133,7 @@ def test_variants_share_the_file_and_not_the_answers(tmp_path: Path) -> None:
     assert not plain.predict(requests(2))[0].value.endswith(" timed")
     third = stored(tmp_path, Echo(fails_after=0))
     assert third.variant("timed").predict(requests(2))[0].value.endswith(" timed")
-    lines = [json.loads(line) for line in (tmp_path / FILE).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / ANSWERS_FILE).read_text().splitlines()]
     assert {"row", "adapters", "text", "details"} <= lines[0].keys()
     assert len({line["key"] for line in lines}) == 8
 

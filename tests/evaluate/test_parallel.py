@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from mmtune.cli import main
-from mmtune.evaluate.answers import FILE
+from mmtune.evaluate.answers import ANSWERS_FILE
+from mmtune.evaluate.comparison import COMPARISON_FILE
 from mmtune.image.sampling.predictor import ImagePredictor
-from mmtune.runs.pipeline import COMPARISON
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from tests.evaluate.runs import MAKE
 from tests.evaluate.watched import watch
@@ -52,7 +52,7 @@ def evaluate(run: Path) -> None:
     torch.set_num_threads(1)  # sums may round by how they are split
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmtune.speech.transcription.predictor.BATCH", 2)
+            patch.setattr("mmtune.speech.transcription.predictor.DECODE_BATCH", 2)
             assert main(["evaluate", str(run)]) == 0
     finally:
         torch.set_num_threads(threads)
@@ -60,14 +60,14 @@ def evaluate(run: Path) -> None:
 
 def found(run: Path) -> Whole:
     images = {path.name: path.read_bytes() for path in (run / "answers").glob("*")}
-    figures = json.loads((run / COMPARISON).read_bytes())
+    figures = json.loads((run / COMPARISON_FILE).read_bytes())
     del figures["speed"]
     return Whole(run, figures, answers_of(run), images)
 
 
 def answers_of(run: Path) -> str:
     """Without how long each took."""
-    lines = [json.loads(line) for line in (run / FILE).read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (run / ANSWERS_FILE).read_text("utf-8").splitlines()]
     return "".join(json.dumps(line | {"seconds": None}) + "\n" for line in lines)
 
 
@@ -118,7 +118,7 @@ def test_after_kill_9_only_the_rest_is_asked(
         assert watched(3, [whole.run]) == -signal.SIGKILL
         kept = answers_of(whole.run)
         assert whole.answers.startswith(kept)
-        assert not (whole.run / COMPARISON).exists()
+        assert not (whole.run / COMPARISON_FILE).exists()
         before = shares(whole.asked).total()
         assert 0 < before == len(kept.splitlines()) < len(whole.answers.splitlines())
         with monkeypatch.context() as patch:

@@ -18,7 +18,7 @@ from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
 from mmtune.evaluate.verdict import (
-    FILE,
+    VERDICT_FILE,
     GateResult,
     Verdict,
     judge,
@@ -294,7 +294,7 @@ def test_a_verdict_is_read_back_as_it_was_written(terminology: Suite, tmp_path: 
     verdict = judge(terminology, without(helpful(), "general speech", "non-speech"))
     write_verdict(tmp_path, verdict)
     assert read_verdict(tmp_path) == verdict
-    assert json.loads((tmp_path / FILE).read_text())["decision"] == "ship with conditions"
+    assert json.loads((tmp_path / VERDICT_FILE).read_text())["decision"] == "ship with conditions"
     assert read_verdict(tmp_path / "nowhere") is None
 
 

@@ -34,7 +34,7 @@ def watch(kind: type[Any], asked: Path, die_at: int) -> None:
 
 
 if __name__ == "__main__":
-    speech.BATCH = 2  # so that a few rows are several batches
+    speech.DECODE_BATCH = 2  # so that a few rows are several batches
     for run in sys.argv[2:]:
         plain = speech.SpeechPredictor.predict, ImagePredictor.predict
         for each in (speech.SpeechPredictor, ImagePredictor):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmtune.runs.pipeline import COMPARISON
+from mmtune.evaluate.comparison import COMPARISON_FILE
 from mmtune.train.log import read_log
 from tests.evaluate.test_parallel import TWO
 from tests.faults.test_kill import CASES, environment, settings
@@ -31,7 +31,7 @@ def mmtune(cache: Path, *command: str, launcher: tuple[str, ...] = ()) -> str:
 
 
 def figures(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / COMPARISON).read_bytes())
+    found: dict[str, Any] = json.loads((run / COMPARISON_FILE).read_bytes())
     del found["speed"]
     return found
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.compose import EXACT
+from mmtune.adapters.compose import MAX_DISTANCE
 from mmtune.adapters.members import Mixing
 from mmtune.adapters.routing import RoutedPredictor, read_route, write_route
 from mmtune.cli import main
@@ -38,7 +38,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_cat_is_what_the_weights_give_together(pair: tuple[Path, Path], tmp_path: Path) -> None:
     one, two = pair
     done = compose({one: 0.5, two: 1.5}, Mixing("cat"), tmp_path / "both")
-    assert done.distance < EXACT
+    assert done.distance < MAX_DISTANCE
     assert [parent["weight"] for parent in read_card(done.path).parents] == [0.5, 1.5]
     together, merged = tiny.loaded(KIND), tiny.loaded(KIND)
     known = {"one": one, "two": two}

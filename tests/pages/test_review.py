@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from mmtune.cli import main
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.comparison import Comparison
-from mmtune.pages.preference import RESULT, count, read_review, stored_review, wilson
+from mmtune.pages.preference import RESULT_FILE, count, read_review, stored_review, wilson
 from mmtune.pages.review import KEY, write_review
 from tests.pages.browser import browser
 
@@ -181,8 +181,8 @@ def test_answers_are_unblinded_and_counted(
     report = (run / "report.html").read_text()
     assert "What people preferred" in report
     assert "1.000 [0.610, 1.000] of 6 decided pairs, by 3 people" in report
-    kept = json.loads((run / RESULT).read_text())
-    (run / RESULT).write_text(json.dumps(kept | {"adapter": "another's"}))
+    kept = json.loads((run / RESULT_FILE).read_text())
+    (run / RESULT_FILE).write_text(json.dumps(kept | {"adapter": "another's"}))
     assert stored_review(run) is None, "of an adapter that isn't there any more"
     assert set(kept["raters"]) == {"Ann", "answers", "Cat"}
     assert kept["answers"]["adapter"] == 14
@@ -218,7 +218,7 @@ def test_wrong_answers_are_told(tmp_path: Path) -> None:
         with pytest.raises(error, match=found):
             read_review(run, [tmp_path / f"{name}.json" for name in names])
     assert twin.exists()
-    assert not (run / RESULT).exists()
+    assert not (run / RESULT_FILE).exists()
     # Trained again meanwhile: the answers are about another adapter.
     (run / "adapter").mkdir()
     (run / "adapter" / "a.safetensors").write_bytes(b"new")

@@ -54,7 +54,7 @@ def test_validation_does_not_follow_a_loop(monkeypatch: pytest.MonkeyPatch) -> N
     row = next(r for r in real_rows(80, step=3) if r.id == "004570129")
     with torch.no_grad():
         cut = task.validate([row])["wer"]
-        monkeypatch.setattr("mmtune.speech.speech_task.SLACK", 10**6)
+        monkeypatch.setattr("mmtune.speech.speech_task.SPARE_IDS", 10**6)
         followed = task.validate([row])["wer"]
     assert followed > 10
     assert 0 < cut <= 1 + (2 * len(task.labels(row).ids) + 8) / len(row.text.split())

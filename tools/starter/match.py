@@ -34,7 +34,7 @@ import torch.nn.functional as F
 from icons import HERE, draw, words
 from torch import Tensor
 
-from mmtune.image.looks.match_net import FILE, SIDE, MatchNet, descriptors
+from mmtune.image.looks.match_net import SIDE, WEIGHTS_FILE, MatchNet, descriptors
 
 sys.path.insert(0, str(HERE.parents[1] / "recipes" / "brand_style"))
 import openmoji
@@ -390,8 +390,8 @@ def main() -> None:
         }
         args.out.mkdir(parents=True, exist_ok=True)
         weights = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-        save_file(weights, args.out / FILE, metadata=said)
-        print(args.out / FILE)
+        save_file(weights, args.out / WEIGHTS_FILE, metadata=said)
+        print(args.out / WEIGHTS_FILE)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from icons import HERE, STYLES, draw, install
 from torch import Tensor
 
-from mmtune.image.looks.style_net import FILE, StyleNet, statistics
+from mmtune.image.looks.style_net import WEIGHTS_FILE, StyleNet, statistics
 
 OUT = HERE.parents[1] / "assets" / "style-encoder"
 # Flags, clocks and signs are the same in all sets; people of other skins are the same five times.
@@ -231,8 +231,10 @@ def main() -> None:
         net = fit(*describe(data["pixels"]), data["style"])
         args.out.mkdir(parents=True, exist_ok=True)
         # Half precision: cosines change by less than a thousandth.
-        save_file({k: v.half().contiguous() for k, v in net.state_dict().items()}, args.out / FILE)
-        print(args.out / FILE)
+        save_file(
+            {k: v.half().contiguous() for k, v in net.state_dict().items()}, args.out / WEIGHTS_FILE
+        )
+        print(args.out / WEIGHTS_FILE)
     print(f"{time.process_time() - began:.0f} s of CPU")
 
 

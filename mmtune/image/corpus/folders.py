@@ -22,7 +22,7 @@ CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
 
 # Of Hugging Face's imagefolder: which file a caption belongs to is said in one of these.
 METADATA = ("metadata.jsonl", "metadata.csv")
-FILE = "file_name"
+FILE_COLUMN = "file_name"
 CAPTIONS = ("text", "caption", "prompt", *sorted(next(s for s in SYNONYMS if "caption" in s)))
 SPLITS = {
     "train": "train",
@@ -171,9 +171,9 @@ def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
                 cure = 'write one JSON object on the line: {"file_name": "a.png", "text": "…"}'
                 yield Finding("not-json", where, f"{path}, line {number}: {values}", cure)
                 continue
-            file = values.get(FILE)
+            file = values.get(FILE_COLUMN)
             if not isinstance(file, str) or not file:
-                found = f"{path}, line {number}: the key {FILE!r} is missing"
+                found = f"{path}, line {number}: the key {FILE_COLUMN!r} is missing"
                 yield Finding("missing-key", where, found, "name the image's file in it")
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}

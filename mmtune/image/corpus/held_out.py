@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mmtune.data.rows import Row
 
 
-FEW = 4  # test rows
+MIN_TEST_ROWS = 4  # test rows
 
 
 def held_out(dataset: Dataset) -> tuple[Row, ...]:
@@ -22,7 +22,7 @@ def held_out(dataset: Dataset) -> tuple[Row, ...]:
         DataError: fewer than two of them, or of training rows: a style is that of several images.
     """
     train, test = dataset.split("train"), dataset.split("test")
-    rows = test if len(test) >= FEW else (*test, *dataset.split("validation"))
+    rows = test if len(test) >= MIN_TEST_ROWS else (*test, *dataset.split("validation"))
     if len(train) < 2 or len(rows) < 2:
         raise DataError(
             f"{dataset.source}: {len(train)} images to train on and {len(rows)} held out; a style "

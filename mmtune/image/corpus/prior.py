@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mmtune.data.dataset import Dataset
 
-VERSION = 1  # raise it when the same settings give other images
+PRIOR_VERSION = 1  # raise it when the same settings give other images
 FIRST_SEED = 10_000  # other noise than that of validation and evaluation, which count from 0
 Draw = Callable[[Sequence[str], Sequence[int]], "Sequence[Image]"]
 
@@ -51,7 +51,7 @@ def extend(config: RunConfig, dataset: Dataset, draw: Draw | None = None) -> Pat
     asked = [(prompts[i % len(prompts)], FIRST_SEED + i) for i in range(options.prior)]
     folder = config.folder / "data" / PRIOR
     facts: dict[str, Any] = {
-        "version": VERSION,
+        "version": PRIOR_VERSION,
         "base": _identity(config.base),
         "precision": config.train.precision,
         "asked": asked,

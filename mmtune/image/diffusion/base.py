@@ -20,9 +20,9 @@ from mmtune.system.quiet import quiet
 if TYPE_CHECKING:
     import torch
 
-    from mmtune.system.memory import Doing
+    from mmtune.system.memory import Phase
 
-PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
+MODEL_PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def load_base(
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     hashes = part_hashes(pipeline, family.denoiser_name, folder)
-    for part in PARTS:
+    for part in MODEL_PARTS:
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
     with guarded("loading the base", lambda: lighter_base(quantized)):
@@ -138,7 +138,7 @@ def load_base(
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
-    for part in PARTS:
+    for part in MODEL_PARTS:
         if not (index.get(part) or [None])[0]:
             continue
         if not (folder / part / "config.json").is_file():
@@ -153,7 +153,7 @@ def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def lighter(
-    doing: Doing, base: DiffusionBase, sample_batch: int, resolution: int | None = None
+    doing: Phase, base: DiffusionBase, sample_batch: int, resolution: int | None = None
 ) -> list[str]:
     """`--name value (why)` of each setting, in the order to try them.
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mmtune.image.diffusion.families import Family
     from mmtune.image.image_options import ImageOptions
 
-LEAST = 1e-4  # of a share that is divided by
+MIN_DIVISOR = 1e-4  # of a share that is divided by
 MODE_SCALE = 1.29  # s of arXiv 2403.03206, eq. 20, as in diffusers' scripts
 
 
@@ -137,7 +137,7 @@ class Diffusion:
         if self.kind == "sample":
             return predicted
         if self.kind == "epsilon":
-            return (noisy - sigma * predicted) / alpha.clamp(min=LEAST)
+            return (noisy - sigma * predicted) / alpha.clamp(min=MIN_DIVISOR)
         return alpha * noisy - sigma * predicted
 
     def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -146,8 +146,8 @@ class Diffusion:
         if self.kind == "sample":
             return latents
         if self.kind == "epsilon":
-            return (noisy - alpha * latents) / sigma.clamp(min=LEAST)
-        return (alpha * noisy - latents) / sigma.clamp(min=LEAST)
+            return (noisy - alpha * latents) / sigma.clamp(min=MIN_DIVISOR)
+        return (alpha * noisy - latents) / sigma.clamp(min=MIN_DIVISOR)
 
     def _mix(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """Shares of latents and of noise in a noisy latent, [rows, 1, 1, 1]."""
@@ -239,7 +239,7 @@ class Flow:
 
     def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """The inverse of `clean`."""
-        return (noisy - latents) / self._sigmas(timesteps, noisy).clamp(min=LEAST)
+        return (noisy - latents) / self._sigmas(timesteps, noisy).clamp(min=MIN_DIVISOR)
 
     def _sigmas(self, timesteps: Tensor, like: Tensor) -> Tensor:
         return (timesteps / self.steps).view(-1, *[1] * (like.ndim - 1))

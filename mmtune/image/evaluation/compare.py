@@ -14,7 +14,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
-from mmtune.image.corpus.held_out import FEW, evenly, held_out
+from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly, held_out
 from mmtune.image.corpus.prompt import caption_of
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
@@ -57,7 +57,7 @@ from mmtune.train.selection import COMPARED
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
-ADAPTER = "adapter"
+LOADED_ADAPTER = "adapter"
 MOST_COPIES = 12  # pairs that the report shows
 
 
@@ -102,7 +102,7 @@ def compare(
         )
     sampled = ImagePredictor(
         base,
-        {ADAPTER: folder / "adapter"},
+        {LOADED_ADAPTER: folder / "adapter"},
         features,
         steps=options.steps,
         guidance=options.guidance,
@@ -135,13 +135,13 @@ def compare(
             rows=[row for row, _ in asked],
             seeds=options.seeds,
             base=draw(asked, {}),
-            adapter=draw(asked, {ADAPTER: 1.0}),
+            adapter=draw(asked, {LOADED_ADAPTER: 1.0}),
             real=real,
             brand=brand,
         )
         files = {
             "base": _write(folder / "samples" / "base", asked, drawn.base),
-            ADAPTER: _write(folder / "samples" / ADAPTER, asked, drawn.adapter),
+            LOADED_ADAPTER: _write(folder / "samples" / LOADED_ADAPTER, asked, drawn.adapter),
         }
         if options.copy_seeds:
             again = [
@@ -149,7 +149,7 @@ def compare(
                 for row in evenly(train, options.copy_captions)
                 for seed in range(options.copy_seeds)
             ]
-            repeated = draw(again, {ADAPTER: 1.0})
+            repeated = draw(again, {LOADED_ADAPTER: 1.0})
             written = _write(folder / "samples" / "training captions", again, repeated)
             copies = copies_measure(
                 again, repeated, written, real, similar, train, lambda of: draw(of, {})
@@ -190,10 +190,10 @@ def compare(
     examples: list[dict[str, Any]] = [
         {
             "kind": CAPTIONS,
-            "made": ["base", ADAPTER],
+            "made": ["base", LOADED_ADAPTER],
             "prompt": row.reference,
             "base": files["base"][i],
-            "adapter": files[ADAPTER][i],
+            "adapter": files[LOADED_ADAPTER][i],
             "brand": row.path,
             "nearest training image": near[i],
         }
@@ -218,7 +218,7 @@ def _outside(
 ) -> Drawn | None:
     """Prompts that have nothing to do with the brand's subjects; None where too few are left."""
     others = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
-    if len(others) < FEW:
+    if len(others) < MIN_TEST_ROWS:
         return None
     asked = [(row, seed) for row in others for seed in range(options.seeds)]
     plain = draw(asked, {})
@@ -226,7 +226,7 @@ def _outside(
         rows=[row for row, _ in asked],
         seeds=options.seeds,
         base=plain,
-        adapter=draw(asked, {ADAPTER: 1.0}),
+        adapter=draw(asked, {LOADED_ADAPTER: 1.0}),
         real=plain[:: options.seeds],  # nobody has drawn them in the brand's look
         brand=brand,
     )
@@ -246,7 +246,7 @@ def _shown(copy: Copy) -> dict[str, Any]:
     """A pair to look at, in the columns of the other examples."""
     return {
         "kind": "like a training image",
-        "made": [ADAPTER],
+        "made": [LOADED_ADAPTER],
         "prompt": f"{copy.prompt} (trained; similarity {copy.similarity:.2f})",
         "adapter": copy.image,
         "nearest training image": copy.training,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmtune.image.looks.backbone import Scorer
 
 Vectors = NDArray[np.float64]
-Kept = Callable[[Sequence[Image]], float]
+KeptContent = Callable[[Sequence[Image]], float]
 STYLE = Monitor("style", higher_is_better=True)
 DISTANCE = Monitor("style distance", higher_is_better=False)
 
@@ -45,7 +45,7 @@ class Tried:
     brand: Sequence[Image]
 
 
-def advise(tried: Tried, metric: StyleDistance, kept: Kept, least: float) -> Advice:
+def advise(tried: Tried, metric: StyleDistance, kept: KeptContent, least: float) -> Advice:
     """The figures of each state, and the one to use.
 
     Where the base is as near to the brand as the brand's own images are, there is no style score:
@@ -85,12 +85,12 @@ def advise(tried: Tried, metric: StyleDistance, kept: Kept, least: float) -> Adv
     return recommend(points, STYLE if measurable else DISTANCE, least)
 
 
-def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> Kept:
+def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> KeptContent:
     """Needs no model; see `kept_layout`."""
     return lambda images: kept_layout(images, base, prompts)
 
 
-def prompts_kept(tried: Tried, scorer: Scorer) -> Kept:
+def prompts_kept(tried: Tried, scorer: Scorer) -> KeptContent:
     """By CLIP score or prompt match: 1 as the base matches its captions, 0 as it matches others'.
 
     nan where the scorer can't tell the captions of the base's images apart, or there is only one. A

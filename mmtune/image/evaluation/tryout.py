@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmtune.adapters.routing import Choose
+from mmtune.adapters.routing import Router
 from mmtune.adapters.ways import TestSet
 from mmtune.image.corpus.held_out import held_out
 from mmtune.image.corpus.prompt import caption_of
@@ -29,7 +29,7 @@ from mmtune.system.processes import pick_device
 def try_out(
     base: str,
     adapters: Mapping[str, Path],
-    choices: Mapping[str, Choose],
+    choices: Mapping[str, Router],
     test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
     """Style of each setting towards each trial's brand, and likeness to its training images.

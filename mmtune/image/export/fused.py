@@ -17,7 +17,7 @@ from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import architecture, origin
-from mmtune.image.source import INDEX, resolve_base
+from mmtune.image.source import INDEX_FILE, resolve_base
 from mmtune.system.quiet import quiet
 
 FACTS = "export.json"
@@ -85,10 +85,10 @@ def _complete(request: Export) -> tuple[str, ...]:
     """Copy what the base has beyond what is loaded, and name it in the index again."""
     source = resolve_base(request.base)
     folder = source if isinstance(source, Path) else _snapshot(source)
-    if folder is None or not (folder / INDEX).is_file():
+    if folder is None or not (folder / INDEX_FILE).is_file():
         return ()
-    theirs = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    ours = json.loads((request.to / INDEX).read_text(encoding="utf-8"))
+    theirs = json.loads((folder / INDEX_FILE).read_text(encoding="utf-8"))
+    ours = json.loads((request.to / INDEX_FILE).read_text(encoding="utf-8"))
     missing = []
     for name in LEFT:
         if not (theirs.get(name) or [None])[0] or (ours.get(name) or [None])[0]:
@@ -100,12 +100,12 @@ def _complete(request: Export) -> tuple[str, ...]:
             missing.append(name)
     if "requires_safety_checker" in ours and ours.get("safety_checker", [None])[0]:
         ours["requires_safety_checker"] = theirs.get("requires_safety_checker", True)
-    (request.to / INDEX).write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+    (request.to / INDEX_FILE).write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
     return tuple(f"the base's {name} is not on this machine and was left out" for name in missing)
 
 
 def _snapshot(repo: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(repo, INDEX)
+    found = try_to_load_from_cache(repo, INDEX_FILE)
     return Path(found).parent if isinstance(found, str) else None

@@ -25,7 +25,7 @@ Vectors = NDArray[np.float64]
 Embed = Callable[[Sequence[Image]], Vectors]
 STYLE = "starter:style"
 MATCH = "starter:match"
-BATCH = 32  # images embedded at once
+EMBED_BATCH = 32  # images embedded at once
 
 
 def load_backbone(name: str, device: torch.device) -> Embed:
@@ -124,8 +124,8 @@ def _in_batches(
     """Vectors of images that are brought to `side` x `side` pixels, RGB from 0 to 1."""
     pixels = [np.asarray(i.convert("RGB").resize((side, side), Resampling.BOX)) for i in images]
     rows = []
-    for start in range(0, len(pixels), BATCH):
-        x = torch.from_numpy(np.stack(pixels[start : start + BATCH])).to(device)
+    for start in range(0, len(pixels), EMBED_BATCH):
+        x = torch.from_numpy(np.stack(pixels[start : start + EMBED_BATCH])).to(device)
         rows.append(encode(x.permute(0, 3, 1, 2).float() / 255))
     return _numbers(torch.cat(rows))
 
@@ -143,8 +143,8 @@ class _HubEncoder:
     @torch.no_grad()
     def __call__(self, images: Sequence[Image]) -> Vectors:
         rows = []
-        for start in range(0, len(images), BATCH):
-            part = [image.convert("RGB") for image in images[start : start + BATCH]]
+        for start in range(0, len(images), EMBED_BATCH):
+            part = [image.convert("RGB") for image in images[start : start + EMBED_BATCH]]
             pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
             rows.append(self._pooled(pixels.to(self._device)))
         return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
@@ -202,9 +202,9 @@ class TextAndImage:
     def texts(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of texts, [texts, width]; what is too long is cut."""
         rows = []
-        for start in range(0, len(texts), BATCH):
+        for start in range(0, len(texts), EMBED_BATCH):
             tokens = self._tokenizer(
-                list(texts[start : start + BATCH]),
+                list(texts[start : start + EMBED_BATCH]),
                 padding=self._padding,
                 truncation=True,
                 max_length=self._length,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Of the schedule; IntroStyle found little noise best, and so did we: on the starter, 25 of 1000
 # steps separate OpenMoji from six other icon sets more clearly than 100 do.
 NOISE = 0.025
-BATCH = 16
+DESCRIBE_BATCH = 16
 
 
 class StyleDescriptor:
@@ -41,7 +41,7 @@ class StyleDescriptor:
     """
 
     def __init__(
-        self, base: DiffusionBase, resolution: int, features: Features, batch: int = BATCH
+        self, base: DiffusionBase, resolution: int, features: Features, batch: int = DESCRIBE_BATCH
     ) -> None:
         self.base = base
         self.batch = batch

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIDE = 48  # pixels of its input
-FILE = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 WIDTH = 128  # of the space that both share
 HIDDEN = 512
 BUCKETS = 4096  # that words and their parts are hashed into
@@ -85,7 +85,7 @@ def load_match_net(folder: Path) -> MatchNet:
     from safetensors.torch import load_file
 
     net = MatchNet()
-    net.load_state_dict(load_file(folder / FILE))  # stored in half precision
+    net.load_state_dict(load_file(folder / WEIGHTS_FILE))  # stored in half precision
     return net.requires_grad_(False).eval()
 
 

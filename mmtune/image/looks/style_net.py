@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SIDE = 64  # pixels of its input
-FILE = "model.safetensors"
+WEIGHTS_FILE = "model.safetensors"
 WHITE = 0.05  # darkest that any channel of the ground may be, below 1
 SCALES = (1, 2, 4)  # pixels that are averaged before edges are taken
 # Steps of each channel in a palette. Grids of several sizes have their corners at different
@@ -51,7 +51,7 @@ def load_style_net(folder: Path) -> StyleNet:
     """The fitted network, in evaluation mode."""
     from safetensors.torch import load_file
 
-    state = load_file(folder / FILE)
+    state = load_file(folder / WEIGHTS_FILE)
     features, width = state["projection"].shape
     net = StyleNet(features, width)
     net.load_state_dict(state)  # stored in half precision

@@ -16,7 +16,7 @@ MAX_PIXELS = 64_000_000  # as RGB 183 MiB; a camera's 50 megapixels pass
 # Only formats that are pictures by themselves: Pillow would hand an EPS to Ghostscript.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 CONVERT = "save it as PNG or JPEG"
-AGAIN = "copy the file again from its source"
+COPY_AGAIN = "copy the file again from its source"
 
 
 class ImageFault(DataError):
@@ -128,7 +128,7 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
         except Exception as error:  # each format's decoder raises what it trips over
             kind = "truncated" if "truncated" in str(error) else "undecodable"
             found = f"{path} is damaged or breaks off: {error}"
-            raise ImageFault(kind, found, AGAIN) from None
+            raise ImageFault(kind, found, COPY_AGAIN) from None
         yield image
 
 
@@ -152,7 +152,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
                 _smaller(path),
             )
         if not image.width * image.height:
-            raise ImageFault("empty", f"{path} has no pixels", AGAIN)
+            raise ImageFault("empty", f"{path} has no pixels", COPY_AGAIN)
         yield image
 
 
@@ -172,7 +172,7 @@ def _require_file(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise ImageFault("missing", f"{path}: {error}", "correct the path") from None
     if not size:
-        raise ImageFault("empty", f"{path} has 0 bytes", AGAIN)
+        raise ImageFault("empty", f"{path} has 0 bytes", COPY_AGAIN)
 
 
 def _upright(image: Image.Image) -> Image.Image:

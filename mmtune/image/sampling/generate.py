@@ -8,8 +8,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import read_card
+from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import prompted_by_all
 from mmtune.image.diffusion.base import DiffusionBase, load_base
@@ -18,7 +17,7 @@ from mmtune.image.image_options import Quantize
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.mark import save_png
 from mmtune.image.sampling.predictor import ImagePredictor
-from mmtune.image.sampling.sampler import BATCH
+from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
 from mmtune.system.hashing import hash_file
 from mmtune.system.precision import DTYPES, choose
@@ -43,7 +42,7 @@ def generate(
     guidance: float = 5.0,
     precision: str = "auto",
     quantize: Quantize = "none",
-    batch: int = BATCH,
+    batch: int = SAMPLE_BATCH,
     grid: bool = False,
     triggers: Mapping[Path, str] | None = None,
 ) -> list[Path]:
@@ -138,7 +137,7 @@ def generate(
 
 def label(folder: Path, most: int = 60) -> str:
     """An adapter's name: that of its card, else of its folder."""
-    card = folder / CARD
+    card = folder / CARD_FILE
     return (read_card(folder).name if card.is_file() else folder.name)[:most]
 
 

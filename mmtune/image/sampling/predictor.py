@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from mmtune.image.diffusion.base import DiffusionBase, lighter
 from mmtune.image.diffusion.denoiser_lora import active, load_adapter
-from mmtune.image.sampling.sampler import BATCH, Sampler
+from mmtune.image.sampling.sampler import SAMPLE_BATCH, Sampler
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
 from mmtune.system.hashing import hash_file, hash_json
@@ -40,7 +40,7 @@ class ImagePredictor:
         steps: int,
         guidance: float,
         resolution: int | None = None,
-        batch: int = BATCH,
+        batch: int = SAMPLE_BATCH,
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)

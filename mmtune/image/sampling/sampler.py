@@ -12,7 +12,7 @@ from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.stages import TextStage, text_part
 from mmtune.prefix.features import Features
 
-BATCH = 16  # images sampled at once, where nobody says otherwise
+SAMPLE_BATCH = 16  # images sampled at once, where nobody says otherwise
 
 
 def generator_of(prompt: str, seed: int) -> torch.Generator:
@@ -48,7 +48,7 @@ class Sampler:
         steps: int,
         guidance: float,
         resolution: int | None = None,
-        batch: int = BATCH,
+        batch: int = SAMPLE_BATCH,
     ) -> None:
         self.base = base
         self.features = features or Features({"text": TextStage(base)}, None)

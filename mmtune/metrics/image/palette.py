@@ -18,7 +18,7 @@ NEAR = 5.0  # CIEDE2000: two colours that side by side are told apart, and taken
 COLOURS = 12  # of an estimated palette
 SIDE = 64  # pixels that are looked at along a side
 FIT = 20_000  # pixels that an estimate is made from
-LEAST = 0.005  # share of the pixels that a colour must have to count as the brand's
+MIN_SHARE = 0.005  # share of the pixels that a colour must have to count as the brand's
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 
 Colours = NDArray[np.float64]
@@ -88,7 +88,8 @@ def estimate_palette(images: Sequence[Any], colours: int = COLOURS, seed: int = 
     """The colours that a brand's images are made of, in Lab, most frequent first.
 
     k-means of their pixels; of each cluster the median and not the mean, which lies between a flat
-    colour and its blends at the edges. Clusters with fewer than `LEAST` of the pixels are left out.
+    colour and its blends at the edges. Clusters with fewer than `MIN_SHARE` of the pixels are
+    left out.
 
     Raises:
         ValueError: no images.
@@ -107,7 +108,7 @@ def estimate_palette(images: Sequence[Any], colours: int = COLOURS, seed: int = 
     else:
         _, labels = kmeans2(pixels, colours, iter=20, minit="++", rng=seed, missing="warn")
     counts = np.bincount(labels, minlength=colours)
-    kept = [i for i in np.argsort(-counts, kind="stable") if counts[i] >= LEAST * len(pixels)]
+    kept = [i for i in np.argsort(-counts, kind="stable") if counts[i] >= MIN_SHARE * len(pixels)]
     return np.stack([np.median(pixels[labels == i], axis=0) for i in kept])
 
 

@@ -16,7 +16,7 @@ PROMPT = 223  # tokens of a prompt that are kept
 PRETOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+")
 # Letters in a second. Conversation has about 15; an auctioneer 30.
 FAST, IMPOSSIBLE = 40.0, 80.0
-SOME = 10.0  # letters that may be said whatever the length: the edges are cut tight
+SPARE_LETTERS = 10.0  # letters that may be said whatever the length: the edges are cut tight
 SLOW = 1.0  # letters in a second, beyond `PAUSES`
 PAUSES = 4.0  # seconds that may pass without a word
 # One character of these scripts is a syllable or a word (CJK, kana, Hangul).
@@ -163,13 +163,13 @@ def _ratio(row: SpeechRow, seconds: float) -> Iterator[Finding]:
     if not said or seconds <= 0:
         return
     rate = f"{len(said)} letters in {seconds:.2f} s: {row.text[:60]!r}"
-    if letters > SOME + FAST * seconds:
+    if letters > SPARE_LETTERS + FAST * seconds:
         yield Finding(
             "text-ratio",
             row.id,
             f"nobody says so much in so short a time: {rate}",
             "look whether the recording is cut off, or the transcript another one's",
-            "error" if letters > 2 * SOME + IMPOSSIBLE * seconds else "warning",
+            "error" if letters > 2 * SPARE_LETTERS + IMPOSSIBLE * seconds else "warning",
         )
     elif letters < SLOW * (seconds - PAUSES):
         yield Finding(

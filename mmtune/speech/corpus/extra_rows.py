@@ -30,10 +30,10 @@ from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
-from mmtune.speech.whisper.stages import LONGEST, seconds_of
+from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
-VERSION = 1  # raised when the same data would be mixed differently
+MIX_VERSION = 1  # raised when the same data would be mixed differently
 SHORTEST_JOIN = 8.0  # seconds; a joined window is planned to be this long to the longest
 EARLIER = 3  # utterances before a joined window that become its prompt
 NONSPEECH = (1.0, 25.0)  # seconds
@@ -89,7 +89,7 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
         return None
     folder = config.folder / "data" / "mix"
     facts = {
-        "version": VERSION,
+        "version": MIX_VERSION,
         "dataset": dataset.fingerprint,
         "counts": counts,
         "seed": config.train.seed,
@@ -160,13 +160,13 @@ def plan_joins(rows: Sequence[SpeechRow], count: int, rng: np.random.Generator) 
 def _windows(group: list[SpeechRow], start: int, rng: np.random.Generator) -> Iterator[Join]:
     at = start
     while at < len(group) - 1:
-        most = float(rng.uniform(SHORTEST_JOIN, LONGEST))
+        most = float(rng.uniform(SHORTEST_JOIN, MAX_WINDOW))
         rows, pauses = [group[at]], []
         length = seconds_of(group[at])
         for row in group[at + 1 :]:
             pause = round(float(rng.uniform(*PAUSE)), 2)
             longer = length + pause + seconds_of(row)
-            if longer > (LONGEST if len(rows) == 1 else most):
+            if longer > (MAX_WINDOW if len(rows) == 1 else most):
                 break
             rows.append(row)
             pauses.append(pause)
@@ -180,7 +180,7 @@ def _joined(join: Join, name: str, folder: Path, rng: np.random.Generator) -> Sp
     samples, segments, _ = join_clips(join.rows, join.pauses, rng)
     earlier = " ".join(" ".join(row.text.split()) for row in join.before)
     row = join.rows[0]
-    audio = samples[: int(LONGEST * SAMPLE_RATE)]
+    audio = samples[: int(MAX_WINDOW * SAMPLE_RATE)]
     return SpeechRow(
         id=f"mix/{name}",
         split="train",

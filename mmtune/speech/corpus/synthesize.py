@@ -30,7 +30,7 @@ from mmtune.speech.speech_row import SpeechRow, plain_words
 from mmtune.system.hashing import hash_text
 from mmtune.system.resources import resource
 
-VERSION = 2  # raised when the same plan would sound different
+SYNTHESIS_VERSION = 2  # raised when the same plan would sound different
 SLOT = "{term}"
 TEST_SENTENCES = 2  # for each term; two synthesizers take turns
 ORDINARY_SHARE = 6  # one everyday word in a term's place for so many terms
@@ -85,7 +85,7 @@ class Utterance:
     @property
     def key(self) -> str:
         """The name of its audio: a hash of what is heard."""
-        return hash_text(f"{VERSION}|{self.voice.name}|{self.spoken}|{self.channel}")[:20]
+        return hash_text(f"{SYNTHESIS_VERSION}|{self.voice.name}|{self.spoken}|{self.channel}")[:20]
 
 
 def prepare(config: RunConfig) -> Path:

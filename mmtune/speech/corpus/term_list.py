@@ -25,7 +25,7 @@ from mmtune.speech.speech_row import plain_words
 from mmtune.system.resources import resource
 
 UNSEEN = "[unseen]"
-LONGEST = 100  # characters: a term is a word or a few
+MAX_TERM_LENGTH = 100  # characters: a term is a word or a few
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
             continue
         left, equals, spoken = (part.strip() for part in line.partition("="))
         spellings = [part.strip() for part in left.split("|")]
-        where = f"{path}, line {number}: {line[:LONGEST]!r}"
+        where = f"{path}, line {number}: {line[:MAX_TERM_LENGTH]!r}"
         if not all(_is_term(text, language) for text in spellings) or (equals and not spoken):
             raise ConfigError(
                 f"{where} is no term",
@@ -111,7 +111,7 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
 
 def _is_term(text: str, language: str) -> bool:
     named = plain_words(text) and normalize(text, language)
-    return bool(named) and len(text) <= LONGEST and text.isprintable()
+    return bool(named) and len(text) <= MAX_TERM_LENGTH and text.isprintable()
 
 
 class TermFinder:

@@ -33,7 +33,7 @@ from mmtune.system.processes import this_process
 
 AT_ONCE = 64  # rows that are decoded before their transcripts are written down
 PREDICTIONS = "predictions.jsonl"
-TELLS = 2  # raised when an answer has more to it: older ones are then asked for again
+ANSWER_VERSION = 2  # raised when an answer has more to it: older ones are then asked for again
 
 
 def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
@@ -158,7 +158,7 @@ def _asked(
 
     fingerprint = hash_json(
         {
-            "tells": TELLS,
+            "tells": ANSWER_VERSION,
             "base": config.base,  # its weights are those that the adapter was trained on
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()

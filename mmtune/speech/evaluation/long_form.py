@@ -29,12 +29,12 @@ from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.transcription.vad import windows
-from mmtune.speech.whisper.stages import LONGEST, seconds_of
+from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
 LONG, PARTS = "long form", "long form, in parts"
 SECONDS = 120.0  # of a recording: some windows, so that errors of cutting and of times can add up
-VERSION = 1  # raised when the same rows would be joined otherwise
+LONG_FORM_VERSION = 1  # raised when the same rows would be joined otherwise
 
 
 @dataclass(frozen=True)
@@ -138,14 +138,16 @@ def _recordings(items: Sequence[Item], options: SpeechOptions, folder: Path) -> 
         while left and seconds < SECONDS:
             chosen.append(left.pop())
             seconds += seconds_of(chosen[-1].row) + sum(PAUSE) / 2
-        if seconds <= LONGEST:  # one window: nothing that the clips themselves don't show
+        if seconds <= MAX_WINDOW:  # one window: nothing that the clips themselves don't show
             return
         yield _join(chosen, f"{number:03}", folder)
 
 
 def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     rows = [item.row for item in items]
-    key = hash_json({"version": VERSION, "rows": [row.content or content_of(row) for row in rows]})
+    key = hash_json(
+        {"version": LONG_FORM_VERSION, "rows": [row.content or content_of(row) for row in rows]}
+    )
     rng = np.random.default_rng(int(key[:15], 16))
     pauses = [round(float(pause), 2) for pause in rng.uniform(*PAUSE, len(rows) - 1)]
     samples, _, places = join_clips(rows, pauses, rng)

@@ -28,7 +28,7 @@ DEGRADED = "degraded"
 SNR_DB = (20, 10, 5)  # power of the whole clip over that of the noise
 CLIPPED = 0.05  # of a clip's samples
 PEAK = 0.99  # noise must not clip as well
-VERSION = 1  # raised when the same row would sound otherwise
+ROBUSTNESS_VERSION = 1  # raised when the same row would sound otherwise
 
 Condition = Callable[[Samples, np.random.Generator], Samples]
 
@@ -98,7 +98,9 @@ def degrade_row(row: Row, name: str, folder: Path) -> Row:
         name: of `CONDITIONS`.
         folder: gets the FLAC file.
     """
-    key = hash_json({"version": VERSION, "audio": row.content or content_of(row), "as": name})
+    key = hash_json(
+        {"version": ROBUSTNESS_VERSION, "audio": row.content or content_of(row), "as": name}
+    )
     path = (folder / f"{key[:24]}.flac").resolve()
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from mmtune.evaluate.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import Beside, SpeechOptions
-from mmtune.speech.transcription.predictor import ADAPTER, SpeechPredictor
+from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.retrieve import LIMIT, TermIndex, prompt_with
 from mmtune.speech.whisper.fallback import Heard, agrees
 from mmtune.system.hashing import hash_json
@@ -40,8 +40,8 @@ class System:
 SYSTEMS: dict[Beside, System] = {
     "prompt": System("base + prompt", "prompt", {}),
     "retrieval": System("base + retrieval", "retrieval", {}),
-    "adapter + prompt": System("adapter + prompt", "prompt", {ADAPTER: 1.0}),
-    "adapter + retrieval": System("adapter + retrieval", "retrieval", {ADAPTER: 1.0}),
+    "adapter + prompt": System("adapter + prompt", "prompt", {LOADED_ADAPTER: 1.0}),
+    "adapter + retrieval": System("adapter + retrieval", "retrieval", {LOADED_ADAPTER: 1.0}),
 }
 
 

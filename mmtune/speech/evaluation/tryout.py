@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmtune.adapters.routing import Choose
+from mmtune.adapters.routing import Router
 from mmtune.adapters.ways import TestSet
 from mmtune.errors import DataError
 from mmtune.metrics.bootstrap import bootstrap
@@ -21,7 +21,7 @@ from mmtune.speech.transcription.predictor import SpeechPredictor
 def try_out(
     base: str,
     adapters: Mapping[str, Path],
-    choices: Mapping[str, Choose],
+    choices: Mapping[str, Router],
     test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
     """WER of each setting on each trial's test rows, and its recall of what the run has trained.

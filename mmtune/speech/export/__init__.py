@@ -150,14 +150,14 @@ def _material(request: Export, scratch: Path) -> tuple[Material | None, tuple[st
 
 def _write(merged: WhisperBase, format: str, precision: str, to: Path) -> None:
     from mmtune.speech.export.to_ctranslate2 import write_ctranslate2
-    from mmtune.speech.export.to_ggml import FILE, write_ggml
+    from mmtune.speech.export.to_ggml import MODEL_FILE, write_ggml
     from mmtune.speech.export.to_transformers import write_transformers
 
     if format == "transformers":
         write_transformers(merged, to, precision)
     elif format == "ggml":
         to.mkdir(parents=True)
-        write_ggml(merged, to / FILE)
+        write_ggml(merged, to / MODEL_FILE)
     else:
         with tempfile.TemporaryDirectory(dir=to.parent, prefix=".merged-") as between:
             source = Path(between)

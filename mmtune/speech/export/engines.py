@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
 from mmtune.speech.export.to_ctranslate2 import require_packages
-from mmtune.speech.export.to_ggml import FILE
+from mmtune.speech.export.to_ggml import MODEL_FILE
 from mmtune.speech.export.whisper_cpp import run
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.transcription.predictor import ADAPTER, BATCH, SpeechPredictor
+from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import DecodeOptions, decode_scored, most_ids
 from mmtune.speech.whisper.labels import prefix_ids
-from mmtune.speech.whisper.stages import LONGEST
+from mmtune.speech.whisper.stages import MAX_WINDOW
 from mmtune.system.quiet import quiet
 
-MOST = 220  # ids: whisper.cpp stops there (half its positions, less four)
+MAX_IDS = 220  # ids: whisper.cpp stops there (half its positions, less four)
 PURPOSE = "checking the export"
 
 
@@ -55,7 +55,7 @@ class Clip:
     @property
     def padded(self) -> NDArray[np.float32]:
         """The samples, with zeros up to 30 s."""
-        whole = np.zeros(LONGEST * SAMPLE_RATE, np.float32)
+        whole = np.zeros(MAX_WINDOW * SAMPLE_RATE, np.float32)
         heard = self.samples[: len(whole)]
         whole[: len(heard)] = heard
         return whole
@@ -87,8 +87,8 @@ class Reference:
     name = "mmtune, adapter not merged"
 
     def __init__(self, base: WhisperBase, adapter: Path, scale: float) -> None:
-        self.predictor = SpeechPredictor(base, {ADAPTER: adapter})
-        self.weights = {ADAPTER: scale}
+        self.predictor = SpeechPredictor(base, {LOADED_ADAPTER: adapter})
+        self.weights = {LOADED_ADAPTER: scale}
 
     def clips(self, rows: Sequence[Row]) -> list[Clip]:
         """What each row sounds like, and its language: named, the adapter's, or heard by the base.
@@ -96,28 +96,28 @@ class Reference:
         Raises:
             DataError: an audio file can't be read.
         """
-        sounds = [read_row(row, max_seconds=LONGEST + 1) for row in rows]
+        sounds = [read_row(row, max_seconds=MAX_WINDOW + 1) for row in rows]
         found: list[Clip] = []
         for row, samples in zip(rows, sounds, strict=True):
             language = getattr(row, "language", None) or self.predictor.language
             if language is None and self.predictor.base.multilingual:
-                hidden = torch.stack(self.predictor.stage.encode_audio([samples], LONGEST))
+                hidden = torch.stack(self.predictor.stage.encode_audio([samples], MAX_WINDOW))
                 language = self.predictor.languages(hidden, [None])[0]
             if not self.predictor.base.multilingual:
                 language = None
             task = getattr(row, "task", "transcribe")
             prefix = prefix_ids(self.predictor.base, language, task=task)
-            most = most_ids(len(samples) / SAMPLE_RATE, MOST)
+            most = most_ids(len(samples) / SAMPLE_RATE, MAX_IDS)
             found.append(Clip(samples, language, task, tuple(prefix), most))
         return found
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
         """See `Engine`."""
         predictor, texts = self.predictor, []
-        for first in range(0, len(clips), BATCH):
-            some = clips[first : first + BATCH]
+        for first in range(0, len(clips), DECODE_BATCH):
+            some = clips[first : first + DECODE_BATCH]
             hidden = torch.stack(
-                predictor.stage.encode_audio([clip.samples for clip in some], LONGEST)
+                predictor.stage.encode_audio([clip.samples for clip in some], MAX_WINDOW)
             )
             options = DecodeOptions(max_new_tokens=tuple(clip.most for clip in some))
             with predictor.adapters.on(self.weights):
@@ -236,7 +236,7 @@ class WhisperCpp:
 
     def __init__(self, folder: Path, forbids: bool) -> None:
         require_packages(PURPOSE, "pywhispercpp")
-        self.path, self.forbids = folder / FILE, forbids
+        self.path, self.forbids = folder / MODEL_FILE, forbids
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
         """See `Engine`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
-from mmtune.speech.whisper.stages import LONGEST, seconds_of
+from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 
 SENTENCES = (
     "The quarterly report is ready for your review.",
@@ -45,11 +45,11 @@ def of_manifest(manifest: Path) -> Material:
     from mmtune.speech.corpus.speech_reader import READER
 
     dataset = check(manifest, READER, strict=False)
-    rows = tuple(row for row in dataset.rows if seconds_of(row) <= LONGEST)
+    rows = tuple(row for row in dataset.rows if seconds_of(row) <= MAX_WINDOW)
     if not rows:
         raise DataError(
             f"{manifest} has no row to check the export with",
-            f"`mmtune check {manifest}` says why; rows may have at most {LONGEST} s",
+            f"`mmtune check {manifest}` says why; rows may have at most {MAX_WINDOW} s",
         )
     left = len(dataset.rows) + len(dataset.quarantined) - len(rows)
     notes = (f"{left} rows of {manifest} can't be used, or are too long",) if left else ()

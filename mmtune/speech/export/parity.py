@@ -20,7 +20,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.export.engines import Clip, Engine, Reference
 
-FILE = "PARITY.json"
+PARITY_FILE = "PARITY.json"
 SHOWN = 20  # differing clips that are kept in full
 
 
@@ -214,4 +214,4 @@ def _number(value: float | None) -> str:
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `PARITY.json` into an export's folder."""
     text = json.dumps(facts, indent=2, ensure_ascii=False)
-    (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / PARITY_FILE).write_text(text + "\n", encoding="utf-8")

@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from mmtune.errors import AdapterError, BaseModelError
 from mmtune.speech.whisper.base import WhisperBase
 
-FILE = "ggml-model.bin"
+MODEL_FILE = "ggml-model.bin"
 MAGIC = 0x67676D6C
 TYPE = 1
 # Vocabulary sizes that whisper.cpp knows, and the id of <|endoftext|> that it takes each to have:
 # English, 99 languages, 100 languages.
-ENDS = {51864: 50256, 51865: 50257, 51866: 50257}
+END_OF_TEXT = {51864: 50256, 51865: 50257, 51866: 50257}
 
 # transformers' names of modules within a layer, and OpenAI's, which whisper.cpp has kept.
 _WITHIN = {
@@ -116,10 +116,10 @@ def text_tokens(base: WhisperBase) -> list[bytes]:
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     size, end = int(base.model.config.vocab_size), base.ids["endoftext"]
-    if ENDS.get(size) != end:
+    if END_OF_TEXT.get(size) != end:
         raise BaseModelError(
             f"base {base.name!r} has {size} ids and <|endoftext|> at {end}: whisper.cpp knows the "
-            f"vocabularies of {', '.join(map(str, ENDS))} ids",
+            f"vocabularies of {', '.join(map(str, END_OF_TEXT))} ids",
             "export it as transformers or ctranslate2",
         )
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}

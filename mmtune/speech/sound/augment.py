@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
+VIEW_VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
 SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio Augmentation for Speech Recognition"
 ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # of views
 RT60 = (0.15, 0.6)  # seconds in which a room's sound falls by 60 dB

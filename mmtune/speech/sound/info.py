@@ -11,7 +11,7 @@ SAMPLE_RATE = 16_000  # Hz, what Whisper hears
 MAX_RATE = 192_000  # Hz; more is no recording of speech
 MAX_CHANNELS = 8
 CONVERT = "convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac"
-AGAIN = "copy the file again from its source"
+COPY_AGAIN = "copy the file again from its source"
 
 
 class AudioFault(DataError):
@@ -71,7 +71,7 @@ def require_file(path: Path) -> int:
     except (OSError, ValueError) as error:
         raise AudioFault("missing", f"{path}: {error}", "correct the path") from None
     if not size:
-        raise AudioFault("empty", f"{path} has 0 bytes", AGAIN)
+        raise AudioFault("empty", f"{path} has 0 bytes", COPY_AGAIN)
     return size
 
 

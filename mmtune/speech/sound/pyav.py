@@ -14,14 +14,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.speech.sound.info import AGAIN, CONVERT, AudioFault, AudioInfo, not_finite, require_size
+from mmtune.speech.sound.info import (
+    CONVERT,
+    COPY_AGAIN,
+    AudioFault,
+    AudioInfo,
+    not_finite,
+    require_size,
+)
 
 # Priming, padding and rounded durations: within this a length is as claimed (seconds).
-SLACK = 0.25
+SEEK_MARGIN = 0.25
 GAP = 0.1  # seconds without packets that become silence: a phone call may lose some
 PREROLL = 1.0  # seconds decoded and dropped before a span, so that the codec has settled
 MAX_PACKETS = 20_000_000
-EXACT = ("mov", "matroska")  # containers with an index: a place in them can be jumped to
+INDEXED_CONTAINERS = (
+    "mov",
+    "matroska",
+)  # containers with an index: a place in them can be jumped to
 # Codecs of WAV that libsndfile reads (mmreg.h's WAVE_FORMAT_…); others go to FFmpeg.
 SNDFILE_CODECS = {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE}
 
@@ -87,7 +97,9 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
                 if packet.stream.index != stream.index:
                     continue
                 if packet.is_corrupt:
-                    raise AudioFault("truncated", f"{path} breaks off after {end:.2f} s", AGAIN)
+                    raise AudioFault(
+                        "truncated", f"{path} breaks off after {end:.2f} s", COPY_AGAIN
+                    )
                 end = max(end, after)
                 if info is None:
                     for frame in packet.decode():
@@ -95,19 +107,19 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
                         require_size(path, info)
                         break
             claimed = 0.0
-            if demuxer in (*EXACT, "asf") and container.duration:
+            if demuxer in (*INDEXED_CONTAINERS, "asf") and container.duration:
                 claimed = container.duration / av.time_base
     except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
         raise AudioFault(
             "undecodable",
             f"{path} is no audio that can be read: {_said(error)}",
-            f"{AGAIN}, or {CONVERT}",
+            f"{COPY_AGAIN}, or {CONVERT}",
         ) from None
-    if claimed - whole > SLACK + 0.01 * claimed:
+    if claimed - whole > SEEK_MARGIN + 0.01 * claimed:
         raise AudioFault(
             "truncated",
             f"{path} claims {claimed:.2f} s, but its data ends at {whole:.2f} s",
-            AGAIN,
+            COPY_AGAIN,
         )
     if info is None:
         raise AudioFault("undecodable", f"{path} has an audio track without any sound", CONVERT)
@@ -128,7 +140,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
     Raises:
         AudioFault: damaged or missing data, NaN or Inf samples, another rate within the file.
     """
-    slack = int(SLACK * info.rate)
+    slack = int(SEEK_MARGIN * info.rate)
     at = 0  # the next frame to come out of the decoder
     for place, samples in _frames(path, info, first):
         if place - at > GAP * info.rate or at == 0:
@@ -143,7 +155,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
             raise AudioFault(
                 "size-bomb",
                 f"{path} claims {info.seconds:.2f} s but goes on after {at / info.rate:.2f} s",
-                f"{AGAIN}, or {CONVERT}",
+                f"{COPY_AGAIN}, or {CONVERT}",
             )
         yield from _within(at, samples, first, last)
         at += len(samples)
@@ -153,7 +165,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         raise AudioFault(
             "truncated",
             f"{path} claims {info.seconds:.2f} s but holds only {at / info.rate:.2f} s",
-            f"{AGAIN}, or {CONVERT}",
+            f"{COPY_AGAIN}, or {CONVERT}",
         )
 
 
@@ -166,7 +178,7 @@ def _frames(path: Path, info: AudioInfo, first: int) -> Iterator[tuple[int, NDAr
             stream = _track(path, container)
             stream.codec_context.thread_count = 1
             origin = _origin(container)
-            if info.demuxer in EXACT and first > (PREROLL + GAP) * info.rate:
+            if info.demuxer in INDEXED_CONTAINERS and first > (PREROLL + GAP) * info.rate:
                 target = first / info.rate - PREROLL + origin
                 container.seek(max(0, int(target * av.time_base)), backward=True)
             plain = av.AudioResampler(format="fltp")
@@ -191,7 +203,7 @@ def _frames(path: Path, info: AudioInfo, first: int) -> Iterator[tuple[int, NDAr
                         place = (place or 0) + len(samples)
     except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
         raise AudioFault(
-            "truncated", f"{path} is damaged at {at:.2f} s: {_said(error)}", AGAIN
+            "truncated", f"{path} is damaged at {at:.2f} s: {_said(error)}", COPY_AGAIN
         ) from None
 
 

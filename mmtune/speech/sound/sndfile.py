@@ -16,8 +16,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from mmtune.speech.sound.info import (
-    AGAIN,
     CONVERT,
+    COPY_AGAIN,
     AudioFault,
     AudioInfo,
     not_finite,
@@ -80,14 +80,14 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
             kind,
             f"{path} breaks off after {done / info.rate:.2f} of {info.seconds:.2f} s: "
             + str(error).rstrip("."),
-            AGAIN,
+            COPY_AGAIN,
         ) from None
     if done != last:
         word = "holds only" if done < last else "goes on after"
         raise AudioFault(
             "truncated" if done < last else "size-bomb",
             f"{path} claims {info.seconds:.2f} s but {word} {done / info.rate:.2f} s",
-            f"{AGAIN}, or {CONVERT}",
+            f"{COPY_AGAIN}, or {CONVERT}",
         )
 
 
@@ -111,7 +111,7 @@ def require_whole(path: Path) -> None:
                 raise AudioFault(
                     "truncated",
                     f"{path} has no last Ogg page: the end of the recording is missing",
-                    AGAIN,
+                    COPY_AGAIN,
                 )
             return
         else:
@@ -120,7 +120,7 @@ def require_whole(path: Path) -> None:
         raise AudioFault(
             "truncated",
             f"{path} has {size} bytes, but its header promises {claimed}",
-            AGAIN,
+            COPY_AGAIN,
         )
 
 

@@ -11,8 +11,7 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import adapter_folder, read_card, weights_hash
+from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Prediction, Request
@@ -37,8 +36,8 @@ from mmtune.speech.whisper.stages import NAME, AudioStage, seconds_of
 from mmtune.speech.whisper.word_times import word_confidences
 from mmtune.system.hashing import hash_json
 
-ADAPTER = "adapter"
-BATCH = 16  # rows decoded together; beams share it
+LOADED_ADAPTER = "adapter"
+DECODE_BATCH = 16  # rows decoded together; beams share it
 
 
 class SpeechPredictor:
@@ -155,8 +154,8 @@ class SpeechPredictor:
         return [results[i] for i in range(len(requests))]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """`BATCH` rows of one window and of like length, each with all that asks for it."""
-        size = max(1, BATCH // self.options.beams)
+        """`DECODE_BATCH` rows of one window and of like length, each with all that asks for it."""
+        size = max(1, DECODE_BATCH // self.options.beams)
         asked: dict[tuple[str, ...], list[int]] = {}
         for i, request in enumerate(requests):
             asked.setdefault(_key(request.row), []).append(i)
@@ -231,7 +230,7 @@ def _key(row: Row) -> tuple[str, ...]:
 def _trained_language(adapters: Mapping[str, Path]) -> str | None:
     for path in adapters.values():
         folder = adapter_folder(path, MARKER)
-        if (folder / CARD).exists():
+        if (folder / CARD_FILE).exists():
             language = (read_card(folder).settings.get("task") or {}).get("language")
             return str(language) if language else None
     return None
@@ -244,7 +243,7 @@ def open_predictor(
     language: str | None = None,
     beams: int = 1,
 ) -> SpeechPredictor:
-    """A model to transcribe files with; a single adapter is called `ADAPTER`.
+    """A model to transcribe files with; a single adapter is called `LOADED_ADAPTER`.
 
     Args:
         base: as for `load_base`; None: the one that the adapter was trained on.
@@ -257,7 +256,7 @@ def open_predictor(
     if isinstance(adapter, Mapping):
         folders = dict(adapter)
     else:
-        folders = {ADAPTER: Path(adapter)} if adapter is not None else {}
+        folders = {LOADED_ADAPTER: Path(adapter)} if adapter is not None else {}
     return SpeechPredictor(
         _base_name(base, next(iter(folders.values()), None)),
         folders,
@@ -271,7 +270,7 @@ def _base_name(base: str | None, adapter: Path | None) -> str:
         return base
     if adapter is not None:
         folder = adapter_folder(adapter, MARKER)
-        if (folder / CARD).exists():
+        if (folder / CARD_FILE).exists():
             return read_card(folder).base
     raise ConfigError(
         "no base model is named, and no adapter's card names one",

@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from mmtune.errors import ConfigError
 from mmtune.speech.whisper.base import WhisperBase
 
-MOST = 100_000  # terms
+MAX_TERMS = 100_000  # terms
 WORDS = 4  # of a text that may stand for one term
 NEAREST = 64  # terms by shared pieces for each group of words, compared by edit distance
-LEAST = 0.45  # likeness of what is worth a place in a prompt
+MIN_SIMILARITY = 0.45  # likeness of what is worth a place in a prompt
 CHANCE = 0.35  # likeness of two words that have nothing to do with each other
-LONG = 12  # letters, beyond which length proves nothing more
+LONG_TERM = 12  # letters, beyond which length proves nothing more
 SHORT = 3  # letters; what is shorter is like everything
 ROOM = 223  # ids of a prompt, as in openai/whisper's decoding.py
 LIMIT = 60  # terms that may fit in there
@@ -68,9 +68,9 @@ def read_list(path: Path) -> Listed:
                 spoken[text] = sound
     if not terms:
         raise ConfigError(f"{path} holds no term", "write one term a line")
-    if len(terms) > MOST:
+    if len(terms) > MAX_TERMS:
         raise ConfigError(
-            f"{path} holds {len(terms):,} terms; the limit is {MOST:,}", "keep the rare ones"
+            f"{path} holds {len(terms):,} terms; the limit is {MAX_TERMS:,}", "keep the rare ones"
         )
     return Listed(tuple(terms), spoken)
 
@@ -158,9 +158,9 @@ class TermIndex:
                 if heard and said:
                     aloud = Levenshtein.normalized_similarity(heard, said)
                     likeness = (spelled + aloud) / 2
-                if likeness < LEAST:
+                if likeness < MIN_SIMILARITY:
                     continue
-                score = (likeness - CHANCE) * min(len(own), len(written), LONG)
+                score = (likeness - CHANCE) * min(len(own), len(written), LONG_TERM)
                 term = self._owner[place]
                 if score > best.get(term, 0.0):
                     best[term] = score

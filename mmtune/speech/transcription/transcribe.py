@@ -17,13 +17,18 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.speech.sound.channels import measure
 from mmtune.speech.sound.read import SAMPLE_RATE, Span, read_channels, read_row, span_of
-from mmtune.speech.transcription.predictor import BATCH, SpeechPredictor
+from mmtune.speech.transcription.predictor import DECODE_BATCH, SpeechPredictor
 from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
-from mmtune.speech.transcription.transcript import Segment, Transcript, make_transcript, split
+from mmtune.speech.transcription.transcript import (
+    Transcript,
+    TranscriptSegment,
+    make_transcript,
+    split,
+)
 from mmtune.speech.transcription.vad import Window, windows
 from mmtune.speech.whisper.fallback import Heard, agrees, decode_safely, is_silence
 from mmtune.speech.whisper.labels import prefix_ids
-from mmtune.speech.whisper.stages import LONGEST
+from mmtune.speech.whisper.stages import MAX_WINDOW
 from mmtune.speech.whisper.word_times import Word, align
 
 MAX_SECONDS = 24 * 3600.0  # of a file
@@ -130,11 +135,11 @@ def listen(
     prompt: str | None = None,
     words: bool = False,
     terms: TermIndex | None = None,
-) -> tuple[list[list[Segment]], str | None]:
+) -> tuple[list[list[TranscriptSegment]], str | None]:
     """`transcribe` for samples: the segments of each track, and the language.
 
-    Windows of all tracks are decoded together, at most `BATCH` of them: memory doesn't grow with
-    the recording.
+    Windows of all tracks are decoded together, at most `DECODE_BATCH` of them: memory doesn't
+    grow with the recording.
 
     Args:
         tracks: [samples] each, mono, 16 kHz.
@@ -145,14 +150,14 @@ def listen(
         weights = dict.fromkeys(predictor.adapters.inner, 1.0)
     plan = [(i, window) for i, track in enumerate(tracks) for window in windows(track)]
     plan.sort(key=lambda each: (each[1].start, each[0]))
-    found: list[list[Segment]] = [[] for _ in tracks]
-    size = max(1, BATCH // predictor.options.beams)
+    found: list[list[TranscriptSegment]] = [[] for _ in tracks]
+    size = max(1, DECODE_BATCH // predictor.options.beams)
     if not plan and language is None and predictor.base.multilingual:
         language = predictor.language  # of silence none is heard
     for first in range(0, len(plan), size):
         some = plan[first : first + size]
         clips = [window.audio(tracks[i]) for i, window in some]
-        hidden = torch.stack(predictor.stage.encode_audio(clips, LONGEST))
+        hidden = torch.stack(predictor.stage.encode_audio(clips, MAX_WINDOW))
         language = predictor.languages(hidden[:1], [language])[0]
         with predictor.adapters.on(weights):
             states = predictor.stage.finish(hidden)
@@ -164,7 +169,7 @@ def listen(
         for place, ((i, window), each) in enumerate(zip(some, heard, strict=True)):
             if not spoken[place] or not each.text:
                 continue
-            segment = Segment(
+            segment = TranscriptSegment(
                 window.start,
                 window.end,
                 each.text,

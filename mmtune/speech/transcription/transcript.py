@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, replace
 from mmtune.speech.whisper.word_times import Word
 
 PAUSE = 0.6  # seconds between words that end a segment
-ENDS = (".", "?", "!", "。", "？", "！", "…")
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
 CUE_SECONDS, CUE_LETTERS = 7.0, 84  # of a subtitle: two lines of 42
 
 
 @dataclass(frozen=True)
-class Segment:
+class TranscriptSegment:
     """A stretch of a recording.
 
     Attributes:
@@ -52,13 +52,13 @@ class Transcript:
 
     text: str
     language: str | None
-    segments: tuple[Segment, ...]
+    segments: tuple[TranscriptSegment, ...]
     channels: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
 def make_transcript(
-    segments: Sequence[Segment],
+    segments: Sequence[TranscriptSegment],
     language: str | None,
     channels: Sequence[str] = (),
     seconds: float = 0.0,
@@ -83,20 +83,20 @@ def _unspaced(language: str | None) -> bool:
     return language in UNSPACED
 
 
-def split(segment: Segment) -> list[Segment]:
+def split(segment: TranscriptSegment) -> list[TranscriptSegment]:
     """A window's words as segments: a new one after each sentence, and after each pause."""
     groups: list[list[Word]] = []
     for word in segment.words:
         last = groups[-1][-1] if groups else None
-        if last is None or word.start - last.end >= PAUSE or last.text.endswith(ENDS):
+        if last is None or word.start - last.end >= PAUSE or last.text.endswith(SENTENCE_ENDS):
             groups.append([])
         groups[-1].append(word)
     return [_of_words(segment, words) for words in groups] or [segment]
 
 
-def cues(segments: Sequence[Segment]) -> list[Segment]:
+def cues(segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
     """Segments that are short enough to be read as subtitles; those without words stay."""
-    result: list[Segment] = []
+    result: list[TranscriptSegment] = []
     for segment in segments:
         words: list[Word] = []
         for word in segment.words:
@@ -110,7 +110,7 @@ def cues(segments: Sequence[Segment]) -> list[Segment]:
     return result
 
 
-def _of_words(segment: Segment, words: Sequence[Word]) -> Segment:
+def _of_words(segment: TranscriptSegment, words: Sequence[Word]) -> TranscriptSegment:
     text = "".join(word.text for word in words).strip()
     return replace(segment, start=words[0].start, end=words[-1].end, text=text, words=tuple(words))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.speech.sound.read import SAMPLE_RATE
-from mmtune.speech.whisper.stages import LONGEST
+from mmtune.speech.whisper.stages import MAX_WINDOW
 
 Span = tuple[int, int]  # (first, after the last) sample of a recording
 
@@ -132,7 +132,7 @@ def _detector() -> tuple[Any, Any]:
 
 def windows(
     audio: NDArray[np.float32],
-    longest: float = LONGEST,
+    longest: float = MAX_WINDOW,
     speech: Sequence[Span] | None = None,
     clear: Sequence[Span] = (),
 ) -> list[Window]:
@@ -194,7 +194,7 @@ def _fitting(
         yield first, last, (low, after if closes else last)
 
 
-def cut(audio: NDArray[np.float32], longest: float = LONGEST) -> list[Span]:
+def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[Span]:
     """Consecutive spans of at most `longest` seconds that together are the whole recording.
 
     Each but the last ends at the quietest place in its last seconds.

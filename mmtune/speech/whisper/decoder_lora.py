@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from mmtune.adapters.card import FILE as CARD
-from mmtune.adapters.card import adapter_folder, read_card
+from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card
 from mmtune.adapters.lora import lora_config, probe, require_match
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError
@@ -135,7 +134,7 @@ class Switch:
         from peft import PeftConfig, PeftModel
         from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
-        if (folder / CARD).exists():
+        if (folder / CARD_FILE).exists():
             card = read_card(folder)
             if card.base_hash and card.base_hash != self.base.fingerprint:
                 raise AdapterError(

@@ -31,13 +31,13 @@ from mmtune.speech.whisper.loss import CHUNK, LIKELY, likely
 from mmtune.system.hashing import hash_json, hash_text
 
 WINDOWS = (4, 5, 6, 7, 8, 10, 12, 15, 20, 30)  # seconds
-LONGEST = WINDOWS[-1]
+MAX_WINDOW = WINDOWS[-1]
 # Silence after the speech tells Whisper that it is over. Without it the untuned base repeats
 # itself on many short windows (7 of 28 clips of speechocean762); with two seconds on few (1, as on
 # 30 s), but still on some: compare models on padded windows.
 MARGIN = 2.0
 NAME, KEPT = "audio", "kept"
-VERSION = 1  # raised when the computation changes
+STAGE_VERSION = 1  # raised when the computation changes
 
 
 def window_of(seconds: float, windows: Windows) -> int:
@@ -51,10 +51,10 @@ def window_of(seconds: float, windows: Windows) -> int:
     Raises:
         ValueError: the clip is longer than 30 s.
     """
-    if seconds > LONGEST:
-        raise ValueError(f"{seconds:.2f} s is longer than Whisper's window of {LONGEST} s")
+    if seconds > MAX_WINDOW:
+        raise ValueError(f"{seconds:.2f} s is longer than Whisper's window of {MAX_WINDOW} s")
     fitting = (w for w in WINDOWS if seconds + MARGIN <= w)
-    return LONGEST if windows == "padded" else next(fitting, LONGEST)
+    return MAX_WINDOW if windows == "padded" else next(fitting, MAX_WINDOW)
 
 
 def seconds_of(row: Row) -> float:
@@ -131,9 +131,9 @@ class AudioStage:
         extractor = base.feature_extractor
         self.fingerprint = hash_json(
             {
-                "version": VERSION,
+                "version": STAGE_VERSION,
                 "weights": base.fingerprint,
-                "windows": [MARGIN, *WINDOWS] if windows == "trimmed" else [LONGEST],
+                "windows": [MARGIN, *WINDOWS] if windows == "trimmed" else [MAX_WINDOW],
                 "features": {
                     name: getattr(extractor, name)
                     for name in ("feature_size", "hop_length", "n_fft", "sampling_rate", "dither")
@@ -141,7 +141,7 @@ class AudioStage:
                 "dtype": str(self.dtype),
             }
             | ({} if cut is None else {"cut": cut})
-            | ({} if views == 1 else {"augment": augment.VERSION, "speeds": augment.SPEEDS})
+            | ({} if views == 1 else {"augment": augment.VIEW_VERSION, "speeds": augment.SPEEDS})
         )
 
     def part(self, row: Row, view: int = 0) -> Part:
@@ -152,7 +152,7 @@ class AudioStage:
         """How much faster than its clip a view is; the clip itself is view 0."""
         if not part.view:
             return 1.0
-        fitting = augment.speeds_for(seconds_of(part.origin), LONGEST)
+        fitting = augment.speeds_for(seconds_of(part.origin), MAX_WINDOW)
         return augment.draw_speed(fitting, self._seed(part))
 
     def _seed(self, part: Part) -> int:
@@ -165,7 +165,7 @@ class AudioStage:
             DataError: it is longer than 30 s.
         """
         seconds = seconds_of(row)
-        slowest = min(augment.speeds_for(seconds, LONGEST)) if self.views > 1 else 1.0
+        slowest = min(augment.speeds_for(seconds, MAX_WINDOW)) if self.views > 1 else 1.0
         try:
             return window_of(seconds / slowest, self.windows)
         except ValueError as error:
@@ -183,7 +183,7 @@ class AudioStage:
         window = self.window(parts[0].origin)
         clips, seeds = [], []
         for part in parts:
-            clip = read_row(part.origin, max_seconds=LONGEST + 1)
+            clip = read_row(part.origin, max_seconds=MAX_WINDOW + 1)
             seeds.append(self._seed(part) if part.view else None)
             if part.view:
                 clip = augment.view(clip, self.speed(part), self._seed(part))

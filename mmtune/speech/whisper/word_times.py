@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 FRAMES = 50  # of the encoder's output, a second
 MEDIAN = 7  # frames over which attention is smoothed
-LONG = 0.7  # seconds; a word beside the end of a sentence lasts at most twice the median, or this
+LONG_WORD = (
+    0.7  # seconds; a word beside the end of a sentence lasts at most twice the median, or this
+)
 BEFORE, AFTER = "\"'“¡¿([{-", "\"'.。,，!！?？:：”)]}、"  # written with the next or last word
-ENDS = ".。!！?？"
+SENTENCE_ENDS = ".。!！?？"
 
 
 @dataclass(frozen=True)
@@ -271,13 +273,13 @@ def _shorten(words: list[Word]) -> list[Word]:
     durations = [w.end - w.start for w in words if w.end > w.start]
     if not durations:
         return words
-    most = 2 * min(LONG, float(np.median(durations)))
+    most = 2 * min(LONG_WORD, float(np.median(durations)))
     result = words[:1]
     for last, word in pairwise(words):
         if word.end - word.start > most:
-            if word.text.strip() in ENDS:
+            if word.text.strip() in SENTENCE_ENDS:
                 word = replace(word, end=word.start + most)
-            elif last.text.strip() in ENDS:
+            elif last.text.strip() in SENTENCE_ENDS:
                 word = replace(word, start=word.end - most)
         result.append(word)
     return result

@@ -19,7 +19,7 @@ from transformers import WhisperForConditionalGeneration, WhisperProcessor
 from mmtune.errors import AdapterError, BaseModelError
 from mmtune.speech.export.fold import merge
 from mmtune.speech.export.to_ctranslate2 import check_vocabulary, write_ctranslate2
-from mmtune.speech.export.to_ggml import FILE, rename, text_tokens, write_ggml
+from mmtune.speech.export.to_ggml import MODEL_FILE, rename, text_tokens, write_ggml
 from mmtune.speech.export.to_transformers import complete_generation, write_transformers
 from mmtune.speech.whisper.base import WhisperBase, load_base, resolve_base
 from mmtune.speech.whisper.decoder_lora import load_adapters
@@ -211,8 +211,8 @@ def read_ggml(path: Path) -> Ggml:
 
 @needs(TINY)
 def test_a_ggml_file_holds_every_weight(merged: WhisperBase, tmp_path: Path) -> None:
-    write_ggml(merged, tmp_path / FILE)
-    found = read_ggml(tmp_path / FILE)
+    write_ggml(merged, tmp_path / MODEL_FILE)
+    found = read_ggml(tmp_path / MODEL_FILE)
     assert found.sizes == (51864, 1500, 384, 6, 4, 448, 384, 6, 4, 80, 1)
     # openai/whisper made its assets with librosa.
     filters = librosa.filters.mel(sr=16_000, n_fft=400, n_mels=80)

@@ -20,7 +20,7 @@ from mmtune.speech.export.engines import Clip, FasterWhisper, Reference, Transfo
 from mmtune.speech.export.fold import merge
 from mmtune.speech.export.material import Material, synthetic
 from mmtune.speech.export.to_ctranslate2 import write_ctranslate2
-from mmtune.speech.export.to_ggml import FILE, write_ggml
+from mmtune.speech.export.to_ggml import MODEL_FILE, write_ggml
 from mmtune.speech.export.to_transformers import write_transformers
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
@@ -121,11 +121,11 @@ def test_the_reference_is_the_predictor_that_evaluates(
     material: Material, reference: Reference
 ) -> None:
     from mmtune.predict import Request
-    from mmtune.speech.transcription.predictor import ADAPTER
+    from mmtune.speech.transcription.predictor import LOADED_ADAPTER
 
     predictor: SpeechPredictor = reference.predictor
     rows = few(material).rows
-    asked = [Request(row, {ADAPTER: 1.0}) for row in rows]
+    asked = [Request(row, {LOADED_ADAPTER: 1.0}) for row in rows]
     heard = [str(each.value) for each in predictor.predict(asked)]
     assert reference.same(reference.clips(rows)) == heard
     assert all(heard)
@@ -158,12 +158,12 @@ def test_whisper_cpp_hears_the_same_and_a_permuted_tensor_fails(
     material: Material, reference: Reference, merged: WhisperBase, tmp_path: Path
 ) -> None:
     pytest.importorskip("pywhispercpp")
-    write_ggml(merged, tmp_path / FILE)
+    write_ggml(merged, tmp_path / MODEL_FILE)
     found = judged(material, reference, WhisperCpp(tmp_path, True), "fp16")
     assert found.passed, found.faults
     assert found.identical == 1.0
     # Query and value of two layers of the encoder change places: same shape, same size.
-    data = (tmp_path / FILE).read_bytes()
+    data = (tmp_path / MODEL_FILE).read_bytes()
     for layer in (1, 2):
         query, value, between = (
             f"encoder.blocks.{layer}.attn.{name}.weight".encode()
@@ -171,7 +171,7 @@ def test_whisper_cpp_hears_the_same_and_a_permuted_tensor_fails(
         )
         assert data.count(query) == data.count(value) == 1
         data = data.replace(query, between).replace(value, query).replace(between, value)
-    (tmp_path / FILE).write_bytes(data)
+    (tmp_path / MODEL_FILE).write_bytes(data)
     found = judged(material, reference, WhisperCpp(tmp_path, True), "fp16")
     assert not found.passed
 
@@ -180,9 +180,9 @@ def test_an_engine_that_dies_fails_the_export_and_not_the_command(
     material: Material, reference: Reference, merged: WhisperBase, tmp_path: Path
 ) -> None:
     pytest.importorskip("pywhispercpp")
-    write_ggml(merged, tmp_path / FILE)
-    data = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(data[: len(data) // 2])
+    write_ggml(merged, tmp_path / MODEL_FILE)
+    data = (tmp_path / MODEL_FILE).read_bytes()
+    (tmp_path / MODEL_FILE).write_bytes(data[: len(data) // 2])
     found = judged(material, reference, WhisperCpp(tmp_path, True), "fp16")
     assert not found.passed
     assert "can't be run: whisper.cpp ends with" in found.faults[0]
@@ -232,7 +232,7 @@ def test_the_command_writes_checks_and_tells(
     assert "WER %, same options" in printed
     assert "proved: clips 1" in printed
     assert "words are few" in printed
-    facts = json.loads((out / parity.FILE).read_text())
+    facts = json.loads((out / parity.PARITY_FILE).read_text())
     assert facts["passed"] is True
     assert facts["scale"] == 1.0
     assert facts["reference"]["own"] is not None
@@ -248,7 +248,7 @@ def test_the_command_writes_checks_and_tells(
     assert "failed: WER" in told.err
     assert "proved" not in told.out
     assert not out.exists()
-    facts = json.loads((tmp_path / "wrong.failed" / parity.FILE).read_text())
+    facts = json.loads((tmp_path / "wrong.failed" / parity.PARITY_FILE).read_text())
     assert facts["passed"] is False
     assert facts["faults"]
     assert not list(tmp_path.glob(".wrong*"))
@@ -271,7 +271,7 @@ def test_without_an_engine_nothing_is_called_proved(
     done: Exported = export_adapter(adapter, "ggml", tmp_path / "cpp")
     assert not done.proof
     assert any("NOT CHECKED" in note and "mmtune[export]" in note for note in done.notes)
-    assert json.loads((tmp_path / "cpp" / parity.FILE).read_text())["passed"] is None
+    assert json.loads((tmp_path / "cpp" / parity.PARITY_FILE).read_text())["passed"] is None
     with pytest.raises(MissingExtra, match=r"mmtune\[export\]"):
         export_adapter(adapter, "ctranslate2", tmp_path / "ct2")
     with pytest.raises(MissingExtra, match=r"mmtune\[export\]"):

@@ -41,7 +41,7 @@ def test_what_lies_below_the_adapters_is_computed_once(tmp_path: Path, cut: int 
 def test_a_batch_alone_is_what_it_is_among_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmtune.speech.transcription.predictor.BATCH", 2)
+    monkeypatch.setattr("mmtune.speech.transcription.predictor.DECODE_BATCH", 2)
     adapters = {"a": make(tmp_path / "a", 1)}
     options = DecodeOptions(max_new_tokens=12)
     predictor = SpeechPredictor(load_base(TINY), adapters, windows="trimmed", options=options)

@@ -9,7 +9,7 @@ import pytest
 
 from mmtune.errors import ConfigError
 from mmtune.speech.transcription.retrieve import (
-    MOST,
+    MAX_TERMS,
     TermIndex,
     letters,
     prompt_with,
@@ -62,7 +62,7 @@ def made_up(count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def index() -> TermIndex:
-    return TermIndex([*HEARD, *made_up(MOST - len(HEARD))])
+    return TermIndex([*HEARD, *made_up(MAX_TERMS - len(HEARD))])
 
 
 def test_terms_are_found_among_a_hundred_thousand(index: TermIndex) -> None:
@@ -123,7 +123,7 @@ def test_lists(tmp_path: Path) -> None:
     path.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="holds no term"):
         read_list(path)
-    path.write_text("\n".join(f"term{i}" for i in range(MOST + 1)))
+    path.write_text("\n".join(f"term{i}" for i in range(MAX_TERMS + 1)))
     with pytest.raises(ConfigError, match="100,001 terms; the limit is 100,000"):
         read_list(path)
     path.write_bytes(b"\xff\xfe\xff")

@@ -13,7 +13,7 @@ from mmtune import cli
 from mmtune.errors import DataError
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.transcription import transcribe as speech
-from mmtune.speech.transcription.transcript import Segment, Transcript, make_transcript
+from mmtune.speech.transcription.transcript import Transcript, TranscriptSegment, make_transcript
 from mmtune.speech.whisper.word_times import Word
 from tests.speech.real import TINY, needs, real_rows
 
@@ -39,7 +39,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
             raise DataError(f"{path} is no audio that can be read", "convert it")
         asked.append(options)
         words = (Word(0.0, 0.5, f" {path.stem}", 0.9),)
-        return make_transcript([Segment(0.0, 0.5, path.stem, None, words)], "en", (), 0.5)
+        return make_transcript([TranscriptSegment(0.0, 0.5, path.stem, None, words)], "en", (), 0.5)
 
     monkeypatch.setattr(speech, "transcribe", transcribe)
     monkeypatch.setattr(

@@ -13,7 +13,7 @@ from mmtune.speech.transcription.transcript import (
     CUE_LETTERS,
     CUE_SECONDS,
     WRITERS,
-    Segment,
+    TranscriptSegment,
     as_json,
     as_srt,
     as_vtt,
@@ -31,37 +31,37 @@ def words(*texts: str, step: float = 0.5) -> tuple[Word, ...]:
 def test_a_segment_ends_with_a_sentence_and_at_a_pause() -> None:
     spoken = words("Yes.", "We", "met", "then", "left")
     spoken = (*spoken[:3], *(Word(w.start + 2, w.end + 2, w.text, 0.9) for w in spoken[3:]))
-    found = split(Segment(0, 9, "whole", "agent", spoken, log_probability=-0.2))
+    found = split(TranscriptSegment(0, 9, "whole", "agent", spoken, log_probability=-0.2))
     assert [(s.text, s.start, s.end) for s in found] == [
         ("Yes.", 0.0, 0.4),
         ("We met", 0.5, 1.4),
         ("then left", 3.5, 4.4),
     ]
     assert {(s.channel, s.log_probability) for s in found} == {("agent", -0.2)}
-    bare = Segment(0, 1, "no words")
+    bare = TranscriptSegment(0, 1, "no words")
     assert split(bare) == [bare]
 
 
 def test_turns_are_lines_in_the_order_of_time() -> None:
     segments = [
-        Segment(0.0, 1.0, "Hello.", "agent"),
-        Segment(4.0, 5.0, "I see.", "agent"),
-        Segment(1.2, 2.0, "My printer", "customer"),
-        Segment(2.1, 3.0, "is on fire.", "customer"),
-        Segment(6.0, 7.0, "", "customer"),
+        TranscriptSegment(0.0, 1.0, "Hello.", "agent"),
+        TranscriptSegment(4.0, 5.0, "I see.", "agent"),
+        TranscriptSegment(1.2, 2.0, "My printer", "customer"),
+        TranscriptSegment(2.1, 3.0, "is on fire.", "customer"),
+        TranscriptSegment(6.0, 7.0, "", "customer"),
     ]
     found = make_transcript(segments, "en", ["agent", "customer"], 8.0)
     assert found.text == "agent: Hello.\ncustomer: My printer is on fire.\nagent: I see."
     assert [s.start for s in found.segments] == [0.0, 1.2, 2.1, 4.0]
     assert make_transcript(segments[:2], "en").text == "Hello. I see."
-    parts = [Segment(0, 1, "東京"), Segment(1, 2, "へ")]
+    parts = [TranscriptSegment(0, 1, "東京"), TranscriptSegment(1, 2, "へ")]
     assert make_transcript(parts, "ja").text == "東京へ"
 
 
 def test_subtitles() -> None:
     segments = [
-        Segment(0.0, 1.2346, "a < b & c --> d", "Ann & Bo"),
-        Segment(3661.9996, 3663.0, "later"),
+        TranscriptSegment(0.0, 1.2346, "a < b & c --> d", "Ann & Bo"),
+        TranscriptSegment(3661.9996, 3663.0, "later"),
     ]
     transcript = make_transcript(segments, "en")
     assert as_srt(transcript) == (
@@ -84,7 +84,7 @@ def test_subtitles() -> None:
 @given(st.lists(st.text("abc", min_size=1, max_size=12), min_size=1, max_size=60))
 def test_a_cue_can_be_read(texts: list[str]) -> None:
     spoken = words(*texts)
-    whole = Segment(0, spoken[-1].end, " ".join(texts), None, spoken)
+    whole = TranscriptSegment(0, spoken[-1].end, " ".join(texts), None, spoken)
     found = cues([whole])
     assert " ".join(cue.text for cue in found) == whole.text
     for cue in found:
@@ -95,7 +95,7 @@ def test_a_cue_can_be_read(texts: list[str]) -> None:
 
 
 def test_json_carries_all() -> None:
-    segment = Segment(0.123456, 1, "hé", "agent", words("hé"), -0.25, 0.01, 0.2)
+    segment = TranscriptSegment(0.123456, 1, "hé", "agent", words("hé"), -0.25, 0.01, 0.2)
     line = as_json(make_transcript([segment], "fr", ["agent", "x"], 2.5))
     assert line.count("\n") == 1
     assert re.search("hé", line)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmtune.errors import DataError
 from mmtune.prefix.stage import part_key
 from mmtune.speech.speech_row import SpeechRow
-from mmtune.speech.whisper.stages import LONGEST, MARGIN, WINDOWS, AudioStage, window_of
+from mmtune.speech.whisper.stages import MARGIN, MAX_WINDOW, WINDOWS, AudioStage, window_of
 from tests.speech.real import BASE, TINY, loaded, needs
 
 
@@ -25,14 +25,14 @@ def noise(folder: Path, seconds: float, name: str = "clip") -> SpeechRow:
     return SpeechRow(id=name, audio=str(path), text="x")
 
 
-@given(st.floats(0, LONGEST))
+@given(st.floats(0, MAX_WINDOW))
 def test_a_window_holds_the_clip_and_silence(seconds: float) -> None:
     window = window_of(seconds, "trimmed")
     assert window in WINDOWS
-    assert window >= min(seconds + MARGIN, LONGEST)
+    assert window >= min(seconds + MARGIN, MAX_WINDOW)
     smaller = [w for w in WINDOWS if w < window]
     assert not smaller or smaller[-1] < seconds + MARGIN
-    assert window_of(seconds, "padded") == LONGEST
+    assert window_of(seconds, "padded") == MAX_WINDOW
 
 
 @needs(TINY)

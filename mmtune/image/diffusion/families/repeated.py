@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST = 0.98  # of the count, that the first of two keys stands for
+SAME_SHARE = 0.98  # of the count, that the first of two keys stands for
 
 
 def biases(count: int, dtype: torch.dtype) -> list[float]:
@@ -30,7 +30,7 @@ def biases(count: int, dtype: torch.dtype) -> list[float]:
     def rounded(value: float) -> float:
         return float(torch.tensor(value, dtype=torch.float64).to(dtype))
 
-    first = rounded(math.log(MOST * count))
+    first = rounded(math.log(SAME_SHARE * count))
     return [first, rounded(math.log(count - math.exp(first)))]
 
 

@@ -29,7 +29,7 @@ SUFFIXES = (".vtt", ".srt")
 GAP = 1.0  # seconds of silence at which a piece ends
 ENOUGH = 15.0  # seconds after which it ends with the sentence
 OVERLAP = 0.3  # seconds that two voices may share
-ENDS = (".", "!", "?", "…", "。", "！", "？")
+SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
 TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
 # Names of roles say nothing about who it is: in each recording it is another person.
@@ -104,7 +104,7 @@ def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
             and last.voice == cue.voice
             and cue.start - last.end <= GAP
             and max(last.end, cue.end) - last.start <= longest
-            and not (last.end - last.start >= ENOUGH and last.text.endswith(ENDS))
+            and not (last.end - last.start >= ENOUGH and last.text.endswith(SENTENCE_ENDS))
         ):
             joined[-1] = replace(last, end=max(last.end, cue.end), text=f"{last.text} {cue.text}")
         else:

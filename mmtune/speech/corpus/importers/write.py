@@ -27,7 +27,7 @@ from mmtune.system.hashing import hash_bytes, hash_json
 AUDIO = "audio"  # folder of the pieces
 MARK = "import.json"  # says that the folder is an import's, and of what
 LEFT_OUT = "left_out.jsonl"
-VERSION = 1  # raised when a piece would be written otherwise
+PIECE_VERSION = 1  # raised when a piece would be written otherwise
 
 
 def write(
@@ -109,7 +109,7 @@ def _write_piece(
             content = content_of(row)
         except OSError:
             content = ""  # reading it says why
-        name = f"{AUDIO}/{_slug(row.id)}-{hash_json([VERSION, content])[:12]}.flac"
+        name = f"{AUDIO}/{_slug(row.id)}-{hash_json([PIECE_VERSION, content])[:12]}.flac"
         if not content or not (folder / name).is_file():
             samples = read_row(row, max_seconds=MAX_SECONDS)
             if not len(samples):
