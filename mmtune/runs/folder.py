@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from mmtune.adapters.card import read_card
-from mmtune.config import RunConfig, read_yaml
+from mmtune.config import RunConfig, build, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison
@@ -44,7 +44,9 @@ def claim(config: RunConfig) -> None:
         config.folder.mkdir(parents=True, exist_ok=True)
         path.write_text(config.dump(), encoding="utf-8")
         return
-    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
+    # Settings that came with a later version have their defaults in the run of an earlier one.
+    before = build(read_yaml(path), str(path), type(config.task), {})
+    old, new = (_flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing and set(differing) <= AFTERWARDS:
         path.write_text(config.dump(), encoding="utf-8")
