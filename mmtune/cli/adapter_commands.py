@@ -1,14 +1,13 @@
-"""Adapters at work: transcripts, images, exports, several as one."""
+"""Commands: export, compose."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
-from mmtune.errors import FINDINGS, ConfigError
+from mmtune.errors import FINDINGS
 from mmtune.system.arguments import Parser, positive
 
 
@@ -42,16 +41,13 @@ def export_arguments(parser: Parser) -> None:
 
 
 def export(options: argparse.Namespace) -> int:
+    import json
     import sys
 
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs import adapters
-    from mmtune.system.quiet import quiet_libraries
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-    if options.check is not None and not options.check.exists():
-        raise ConfigError(f"no such file or folder: {options.check}", "give a manifest.jsonl")
-    quiet_libraries()
-    done = adapters.export(
+    done = public.export(
         options.run,
         options.format,
         options.out,
@@ -59,24 +55,16 @@ def export(options: argparse.Namespace) -> int:
         scale=options.scale,
         precision=options.precision,
         check=options.check,
-        accept=options.accept_licence,
+        accept_licence=options.accept_licence,
     )
     if options.json:
-        import dataclasses
-        import json
-
-        print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return FINDINGS if done.failed else 0
-    print(done.path)
-    if done.table:
-        output().print(plain_table(done.table))
-    proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
-    if proof and not done.failed:
-        print(f"proved: {proof}")
-    for note in done.notes:
-        print(f"note: {note}")
-    if done.failed:
-        print(f"failed: {done.failed}", file=sys.stderr)
+    parts = list(done.shown())
+    failure = parts.pop() if done.failed else ""
+    show(parts)
+    if failure:
+        print(failure, file=sys.stderr)
         print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
         return FINDINGS
     return 0
@@ -112,53 +100,25 @@ def compose_arguments(parser: Parser) -> None:
 
 
 def compose(options: argparse.Namespace) -> int:
-    from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
-    from mmtune.adapters.routing import write_route
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs.adapters import compose as merge
-    from mmtune.system.quiet import quiet_libraries
+    import json
 
-    data: Path | None = options.compare if isinstance(options.compare, Path) else None
-    if data is not None and not data.exists():
-        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
-    method = options.method or "cat"
-    for name, methods in (("density", PRUNING), ("seed", DRAWN)):
-        if getattr(options, name) is not None and method not in methods:
-            raise ConfigError(
-                f"--{name} changes nothing of --method {method}", f"it is for {', '.join(methods)}"
-            )
-    density = DENSITY if options.density is None else options.density
-    mixing = Mixing(method, density, options.rank, options.seed or 0)
-    check_mixing(mixing)
-    weighted = all_weighted(options.adapters)
-    quiet_libraries()
-    facts: dict[str, Any] = {"path": str(options.out)}
-    if options.gate is not None:
-        if weighted or options.method or options.rank is not None:
-            raise ConfigError(
-                "--gate names its adapters itself, and merges none", "leave out the others"
-            )
-        routed = write_route(options.gate, options.out, base=options.base)
-        facts |= {"gate": routed.route.model_dump()}
-    else:
-        merged = merge(weighted, mixing, options.out, base=options.base)
-        facts |= {"method": method, "distance": merged.distance}
-    if options.compare is not None:
-        from mmtune.runs.try_ways import test_sets_of, try_out, ways_of
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-        with tempfile.TemporaryDirectory() as scratch:
-            asked = ways_of(options.out, weighted, mixing, Path(scratch))
-            facts |= {"notes": asked.notes, "comparison": try_out(asked, test_sets_of(asked, data))}
+    weighted: Any = all_weighted(options.adapters)
+    done = public.compose(
+        weighted,
+        out=options.out,
+        method=options.method,
+        density=options.density,
+        rank=options.rank,
+        seed=options.seed,
+        route=options.gate,
+        base=options.base,
+        compare=options.compare or False,
+    )
     if options.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return 0
-    print(options.out)
-    if "distance" in facts:
-        print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
-    if "comparison" in facts:
-        output().print(plain_table(facts["comparison"]))
-        for note in facts["notes"]:
-            print(f"note: {note}")
+    show(done.shown())
     return 0

@@ -86,33 +86,19 @@ def train_arguments(parser: Parser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from mmtune.runs import pipeline
-    from mmtune.runs.recipes import load_recipe
+    from mmtune.runs import public_functions as public
 
     # Before the slow imports, so that a typo is told at once.
-    config = load_recipe(options.recipe, options.settings)
+    config = public.load_recipe(options.recipe, **options.settings)
     if options.show:
         print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
         return 0
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.cli.progress import RichReporter
+    from mmtune.cli.console import show
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    quiet_libraries()
-    with RichReporter(Console(stderr=True)) as reporter:
-        result = pipeline.train(config, reporter)
-    if not this_process().is_main_process:
-        return 0
-    console = output()
-    plain(console, result.comparison.headline)
-    console.print(measures_table(result.comparison.measures))
-    plain(console, f"adapter  {result.folder / 'adapter'}")
-    plain(console, f"report   {result.folder / 'report.html'}")
-    for line in result.verdict.lines() if result.verdict is not None else ():
-        plain(console, line)
+    result = public.train(config, progress=True)
+    if this_process().is_main_process:
+        show(result.shown())
     return 0
 
 
@@ -133,27 +119,17 @@ def evaluate_arguments(parser: Parser) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.evaluate.verdict import read_verdict
-    from mmtune.runs import pipeline
-    from mmtune.runs.recipes import load_run
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    config = load_run(options.run)
-    quiet_libraries()
-    comparison = pipeline.evaluate(config, options.suite, options.fresh)
+    found = public.evaluate(options.run, options.suite, options.fresh)
     if not this_process().is_main_process:
         return 0
-    verdict = read_verdict(config.folder)
-    console = output()
-    plain(console, comparison.headline)
-    console.print(measures_table(comparison.measures))
-    plain(console, f"report   {options.run / 'report.html'}")
+    show(found.shown())
     if options.redacted:
-        plain(console, f"redacted {pipeline.report([config.folder], redacted=True)}")
-    for line in verdict.lines() if verdict is not None else ():
-        plain(console, line)
+        print(f"redacted {public.report(found.folder, redacted=True)}")
+    verdict = found.verdict
     if options.gate and verdict is None:
         raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
@@ -172,13 +148,9 @@ def report_arguments(parser: Parser) -> None:
 
 
 def report(options: argparse.Namespace) -> int:
-    from mmtune.runs import pipeline
+    from mmtune.runs import public_functions as public
 
-    runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
-    for given, run in zip(options.runs, runs, strict=True):
-        if not run.is_dir():
-            raise ConfigError(f"no such run: {given}", "give runs/NAME")
-    print(pipeline.report(runs, options.out, redacted=options.redacted))
+    print(public.report(options.runs, options.out, redacted=options.redacted))
     return 0
 
 

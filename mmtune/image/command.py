@@ -7,9 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
-from mmtune.data.check import usable_rows
 from mmtune.errors import ERROR, ConfigError
-from mmtune.image.corpus.image_reader import READER
 from mmtune.system.arguments import Parser, add_base, add_label, integers, positive
 
 
@@ -53,57 +51,32 @@ def generate_arguments(parser: Parser) -> None:
 def generate(options: argparse.Namespace) -> int:
     import sys
 
-    from mmtune.adapters.resolve import resolve_adapters
+    from mmtune.image import api
 
-    weighted = all_weighted(options.adapter or ())
-    model = resolve_adapters("image", weighted, base=options.base, label=options.label)
-    prompts: list[str] = list(options.prompt or ())
-    chosen = [model.choose(None)] * len(prompts)
-    if prompts and model.note:
-        print(f"note: {model.note}", file=sys.stderr)
-    lost = False
-    if options.rows is not None:
-        rows, lost = usable_rows(options.rows, READER)
-        prompts += [row.reference for row in rows]
-        chosen += [model.choose(row) for row in rows]
-    if not prompts:
-        raise ConfigError("nothing to draw is named", '--prompt "a red apple", or --rows MANIFEST')
-    # How the first adapter was trained is how all are sampled.
-    tasks = [card.settings.get("task") or {} for card in model.cards.values()]
-    given = {name: getattr(options, name) for name in ("steps", "guidance")}
-    settings = {name: tasks[0][name] for name in given if tasks and name in tasks[0]}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    if settings.get("guidance", 1) < 1:
-        raise ConfigError(f"--guidance {options.guidance:g} is below 1", "1 is off")
     if options.seeds and options.count > 1:
         raise ConfigError("--seeds and --count are both given", "--count N counts from --seed")
-    triggers = {
-        model.adapters[name]: str((card.settings.get("task") or {}).get("trigger") or "")
-        for name, card in model.cards.items()
-        if not options.no_trigger
-    }
-    from mmtune.image.sampling import generate as image
-    from mmtune.system.quiet import quiet_libraries
-
-    quiet_libraries()
-    paths = image.generate(
-        prompts,
-        options.out,
-        base=model.base,
-        adapter=[
-            {model.adapters[name]: weight for name, weight in weights.items()} for weights in chosen
-        ],
-        weight=options.scale,
+    found = api.generate(
+        options.prompt or (),
+        adapter=all_weighted(options.adapter or ()),
+        base=options.base,
+        label=options.label,
+        rows=options.rows,
         seeds=options.seeds or range(options.seed, options.seed + options.count),
-        quantize=options.quantize,
+        scale=options.scale,
+        steps=options.steps,
+        guidance=options.guidance,
         batch=options.sample_batch,
+        quantize=options.quantize,
         grid=options.grid,
-        triggers=triggers,
-        **settings,
+        trigger=not options.no_trigger,
+        out=options.out,
     )
-    for path in paths:
-        print(path)
-    return ERROR if lost else 0
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for problem in found.unusable:
+        print(f"error: {problem}", file=sys.stderr)
+    print(found)
+    return ERROR if found.unusable else 0
 
 
 def caption_arguments(parser: Parser) -> None:
