@@ -16,6 +16,7 @@ from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import MIB, Need, guarded, is_out_of_memory, need_of
+from mmtune.train import loop
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
 from tests.train.toy import ToyTask, rows
