@@ -116,7 +116,7 @@ def test_a_file_has_a_version_and_is_read_without_one_and_refused_with_a_newer(
         if version is None:
             assert read(folder) == now
             continue
-        with pytest.raises(ConfigError, match=f"has format {version!r}.*pip install") as caught:
+        with pytest.raises(ConfigError, match=f"(?s)has format {version!r}.*pip install") as caught:
             read(folder)
         assert str(path) in caught.value.found
 
