@@ -12,30 +12,38 @@ from mmtune.system.arguments import Parser, positive
 
 
 def export_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN|ADAPTER", help="a run folder or an adapter folder"
+    )
     parser.add_argument(
         "--format",
         required=True,
-        help="of speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
-        "of images: diffusers, kohya (ComfyUI, A1111) or fused",
+        help="for speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
+        "for images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
+        "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
-    parser.add_argument("--base", help="default: the adapter's")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
+    parser.add_argument("--base", help="base model (default: the one that the adapter names)")
+    parser.add_argument("--scale", type=float, default=1.0, help="adapter strength (default: 1)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
         default="",
-        help="of speech models, and of what --format fused writes; int8 with ctranslate2 only "
-        "(default: fp32; of ggml fp16)",
+        help="number format of the written weights, for speech formats and for fused; int8 with "
+        "ctranslate2 only (default: fp32; for ggml fp16)",
     )
     parser.add_argument(
-        "--check", type=Path, metavar="MANIFEST", help="speech on which it must score the same"
+        "--check",
+        type=Path,
+        metavar="MANIFEST",
+        help="recordings on which the export must score as the adapter does",
     )
     parser.add_argument(
-        "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
+        "--accept-licence",
+        default="",
+        metavar="NAME",
+        help="accept the licence of a base that restricts its use, by its name",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -72,30 +80,46 @@ def export(options: argparse.Namespace) -> int:
 
 def compose_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "adapters", nargs="*", metavar="RUN|ADAPTER[=WEIGHT]", help="runs, or adapter/ folders"
+        "adapters",
+        nargs="*",
+        metavar="RUN|ADAPTER[=WEIGHT]",
+        help="run folders or adapter folders, with weights (default: 1)",
     )
     parser.add_argument(
         "--method",
-        help="cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
+        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
     )
     parser.add_argument(
-        "--density", type=float, help="share that ties, dare and prune keep (default: 0.5)"
+        "--density",
+        type=float,
+        help="share of the values that ties, dare_* and magnitude_prune keep (default: 0.5)",
     )
-    parser.add_argument("--rank", type=positive, help="of svd (default: the largest)")
-    parser.add_argument("--seed", type=int, help="of what dare drops (default: 0)")
     parser.add_argument(
-        "--gate", type=Path, metavar="FILE", help="YAML that names an adapter for each label"
+        "--rank",
+        type=positive,
+        help="rank of the result of svd (default: the largest rank of the adapters)",
     )
-    parser.add_argument("--base", help="default: the adapters'")
+    parser.add_argument("--seed", type=int, help="random seed for DARE (default: 0)")
+    parser.add_argument(
+        "--route",
+        "--gate",
+        type=Path,
+        metavar="FILE",
+        help="route rows to adapters by label: a YAML file that names an adapter for each label",
+    )
+    parser.add_argument("--base", help="base model (default: the one that the adapters name)")
     parser.add_argument(
         "--compare",
         type=Path,
         nargs="?",
         const=True,
         metavar="MANIFEST",
-        help="measure each alone, all together and merged (default: on each run's own test items)",
+        help="measure each adapter alone, all together and merged, on a manifest or folder "
+        "(default: on each run's own test items)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new folder to write"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -113,7 +137,7 @@ def compose(options: argparse.Namespace) -> int:
         density=options.density,
         rank=options.rank,
         seed=options.seed,
-        route=options.gate,
+        route=options.route,
         base=options.base,
         compare=options.compare or False,
     )

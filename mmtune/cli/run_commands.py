@@ -1,4 +1,4 @@
-"""Recipes, training, and what is said of the result."""
+"""Commands: recipes, init, train, evaluate, report, review."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def _first_sentence(page: Path) -> str:
 
 def init_arguments(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: ./RECIPE")
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="new folder for the copy (default: ./RECIPE)"
+    )
 
 
 def init(options: argparse.Namespace) -> int:
@@ -104,17 +106,21 @@ def train(options: argparse.Namespace) -> int:
 
 def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--suite", metavar="NAME|FILE", help="gates (default: the run's own)")
     parser.add_argument(
-        "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
+        "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="ask the models again for answers that are stored"
+        "--gate",
+        action="store_true",
+        help="exit with 1 unless the adapter beats the base and every required gate passes",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="ignore stored answers and run the models again"
     )
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="also write report-redacted.html, which shows nothing of the data",
+        help="also write report-redacted.html, which has figures and no content of the data",
     )
 
 
@@ -140,10 +146,13 @@ def report_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="figures alone: no recording, transcript, caption, image, or name of a file or person",
+        help="show figures only: no recording, transcript, caption, image, or name",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default, of one run: RUN_DIR/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="the page; required for several runs (default for one: RUN_DIR/report.html)",
     )
 
 
@@ -157,15 +166,27 @@ def report(options: argparse.Namespace) -> int:
 def review_arguments(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default: RUN_DIR/review/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="the page (default: RUN_DIR/review/review.html)",
     )
-    parser.add_argument("--items", type=positive, help="pairs on the page (default: 40)")
-    parser.add_argument("--seed", type=int, help="of their order and sides (default: 0)")
+    parser.add_argument("--items", type=positive, help="number of pairs on the page (default: 40)")
     parser.add_argument(
-        "--answers", type=Path, nargs="+", metavar="FILE", help="answers.json of one or more people"
+        "--seed", type=int, help="random seed for the order and sides of the pairs (default: 0)"
     )
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="review_key.json (default: looked for)"
+        "--answers",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="read answers: answers.json of one or more people",
+    )
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="review_key.json of the page (default: found in the run folder)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

@@ -16,22 +16,43 @@ def generate_arguments(parser: Parser) -> None:
         "--adapter",
         action="append",
         metavar="DIR[=WEIGHT]",
-        help="a run's folder, its adapter/, or a gate; again for another adapter of the same base",
+        help="a run folder, an adapter folder or a route's folder; repeat it for several "
+        "adapters of one base",
     )
     add_base(parser)
     add_label(parser)
-    parser.add_argument("--prompt", action="append", help="may be given again")
     parser.add_argument(
-        "--rows", type=Path, metavar="MANIFEST", help="captions as prompts, with their labels"
+        "--prompt", action="append", help="what to draw; repeat it for several prompts"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
-    parser.add_argument("--count", type=positive, default=1, help="images (default: 1)")
-    parser.add_argument("--seeds", type=integers, metavar="A,B", help="these, one image each")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="of all adapters; 0 is the base (default: 1)"
+        "--rows",
+        type=Path,
+        metavar="MANIFEST",
+        help="draw the captions of a manifest, each with its row's labels",
     )
-    parser.add_argument("--steps", type=positive, help="default: as in the adapter's training")
-    parser.add_argument("--guidance", type=float, help="default: as in the adapter's training")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="random seed of the first image (default: 0)"
+    )
+    parser.add_argument(
+        "--count", type=positive, default=1, help="images of each prompt (default: 1)"
+    )
+    parser.add_argument(
+        "--seeds", type=integers, metavar="A,B", help="random seeds, in place of --seed and --count"
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="adapter strength; 0 gives the base model (default: 1)",
+    )
+    parser.add_argument(
+        "--steps", type=positive, help="sampling steps (default: those of the adapter's training)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        help="classifier-free guidance; 1 is off (default: that of the adapter's training)",
+    )
     parser.add_argument(
         "--sample-batch", type=positive, default=16, help="images drawn at once (default: 16)"
     )
@@ -41,7 +62,9 @@ def generate_arguments(parser: Parser) -> None:
         default="none",
         help="hold the base's denoiser in fewer bits (default: none)",
     )
-    parser.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
+    parser.add_argument(
+        "--grid", action="store_true", help="also write grid.png, with the base's images on top"
+    )
     parser.add_argument(
         "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
     )
@@ -80,14 +103,16 @@ def generate(options: argparse.Namespace) -> int:
 
 
 def caption_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with all folders in it")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images; searched recursively")
     parser.add_argument(
         "--model",
         metavar="MODEL",
         help="a hub id or folder of an image-to-text model (default: words of the files' names)",
     )
-    parser.add_argument("--prompt", help="for --model: what it is asked")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing, only print")
+    parser.add_argument("--prompt", help="instruction for the model of --model")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the captions and write nothing"
+    )
 
 
 def caption(options: argparse.Namespace) -> int:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from pydantic import ValidationError
+
 from mmtune.config import RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
@@ -104,8 +106,13 @@ def _task_settings(
     if base is not None and "resolution" not in names:
         unknown.insert(0, "base")
     if unknown:
-        raise ConfigError(f"--{unknown[0]} changes nothing for {modality.name}", "leave it out")
-    return modality.options.model_validate(settings) if settings else None
+        raise ConfigError(f"--{unknown[0]} has no effect for {modality.name} data", "leave it out")
+    try:
+        return modality.options.model_validate(settings) if settings else None
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{name} = {first['input']!r}: {first['msg']}", "correct it") from None
 
 
 @public_call("train")
@@ -263,7 +270,8 @@ def compose(
     if route is not None:
         if weights or method or rank is not None:
             raise ConfigError(
-                "--gate names its adapters itself, and merges none", "leave out the others"
+                "--route names its own adapters and merges none",
+                "leave out the adapters, --method and --rank",
             )
         done = write_route(Path(route), place, base=base)
     else:
@@ -288,7 +296,7 @@ def _mixing(
     for name, value, methods in (("density", density, PRUNING), ("seed", seed, DRAWN)):
         if value is not None and chosen not in methods:
             raise ConfigError(
-                f"--{name} changes nothing of --method {chosen}", f"it is for {', '.join(methods)}"
+                f"--{name} has no effect with --method {chosen}", f"it is for {', '.join(methods)}"
             )
     mixing = Mixing(chosen, DENSITY if density is None else density, rank, seed or 0)
     check_mixing(mixing)

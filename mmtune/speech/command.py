@@ -14,31 +14,45 @@ from mmtune.system.arguments import Parser, add_model, positive
 
 def transcribe_arguments(parser: Parser) -> None:
     add_model(parser)
-    parser.add_argument("--language", help="code, such as en (default: the adapter's)")
-    parser.add_argument("--prompt", help="earlier text, or words to expect")
     parser.add_argument(
-        "--terms", type=Path, metavar="FILE", help="one a line, up to 100,000: how they are written"
+        "--language", help="language code, such as en (default: the adapter's, or detected)"
     )
-    parser.add_argument("--beams", type=positive, default=1, help="1 is greedy (default)")
-    parser.add_argument("--words", action="store_true", help="times of words, in json")
+    parser.add_argument("--prompt", help="text that came before, or words to expect")
+    parser.add_argument(
+        "--terms",
+        type=Path,
+        metavar="FILE",
+        help="text file of terms to spell correctly, one per line (up to 100,000)",
+    )
+    parser.add_argument(
+        "--beams", type=positive, default=1, help="beams of the search; 1 is greedy (default: 1)"
+    )
+    parser.add_argument(
+        "--words", action="store_true", help="add the time of each word to JSON output"
+    )
     parser.add_argument(
         "--channels",
         choices=("auto", "split", "mix"),
         default="auto",
-        help="auto: those that differ, as in a call, are heard apart",
+        help="auto transcribes channels apart if they differ, as in a call; split always does; mix "
+        "takes their mean (default: auto)",
     )
-    parser.add_argument("--speakers", metavar="A,B", help="names of channels heard apart")
+    parser.add_argument(
+        "--speakers", metavar="A,B", help="names of channels that are transcribed apart"
+    )
     parser.add_argument("--format", choices=("txt", "json", "srt", "vtt"), default="txt")
     parser.add_argument(
         "--json", action="store_const", const="json", dest="format", help="same as --format json"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write a file for each input")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write one file for each recording into this folder"
+    )
     parser.add_argument(
         "files",
         type=Path,
         nargs="+",
         metavar="FILE|DIR|MANIFEST",
-        help="folders with all below them; rows of a manifest.jsonl with their labels",
+        help="audio files, folders (searched recursively), or manifests (each row is transcribed)",
     )
 
 
