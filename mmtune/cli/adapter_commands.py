@@ -87,7 +87,8 @@ def compose_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--method",
-        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
+        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or "
+        "magnitude_prune",
     )
     parser.add_argument(
         "--density",
