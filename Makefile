@@ -32,10 +32,8 @@ lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# Real speech, as manifests or folders: make bench DATA=train.jsonl TEST=test.jsonl
-SPEECHOCEAN := ../shared/data/speechocean762
-DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
-TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
+# DATA and TEST are manifests or folders of real speech. The published figures are of speechocean762
+# (OpenSLR SLR101, https://www.openslr.org/101/).
 bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
 	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
 

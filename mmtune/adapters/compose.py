@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.members import (
@@ -18,6 +19,7 @@ from mmtune.adapters.members import (
     parents_of,
 )
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
@@ -25,18 +27,43 @@ MAX_DISTANCE = 1e-5  # "cat" may be off by this share: rounding
 
 
 @dataclass(frozen=True)
-class Composed:
+class Composed(Displayed):
     """What was written.
 
     Attributes:
         distance: how far the merged updates ΔW lie from the weighted sum of the parts' (Frobenius
             norm over all layers, as a share of the sum's): 0 is exact.
+        comparison: each adapter alone, all together and merged on test items, head first, if
+            asked for.
+        notes: what the user should know of the comparison.
     """
 
     path: Path
     parts: tuple[Member, ...]
     mixing: Mixing
     distance: float
+    comparison: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        facts = {"path": str(self.path), "method": self.mixing.method, "distance": self.distance}
+        return facts | compared(self.comparison, self.notes)
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The folder, how exact it is, and the comparison."""
+        exact = f"distance from the weighted sum of the updates: {self.distance:.2g}"
+        return [str(self.path), exact, *comparison_shown(self.comparison, self.notes)]
+
+
+def compared(comparison: Rows, notes: Sequence[str]) -> dict[str, Any]:
+    """A comparison as plain JSON values; nothing where there is none."""
+    return {"notes": list(notes), "comparison": plain_values(comparison)} if comparison else {}
+
+
+def comparison_shown(comparison: Rows, notes: Sequence[str]) -> list[str | Rows]:
+    """A comparison as a person sees it; nothing where there is none."""
+    return [comparison, *(f"note: {note}" for note in notes)] if comparison else []
 
 
 def compose(

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmtune.adapters.compose import placed
+from mmtune.adapters.compose import compared, comparison_shown, placed
 from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
+from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import unique_name
+from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 
 ROUTE_FILE = "gate.json"  # so called since version 0.1
@@ -68,12 +70,28 @@ class Route(BaseModel):
 
 
 @dataclass(frozen=True)
-class Routed:
-    """A route's folder that was written."""
+class Routed(Displayed):
+    """A route's folder that was written.
+
+    Attributes:
+        comparison: each adapter alone and the whole on test items, head first, if asked for.
+        notes: what the user should know of the comparison.
+    """
 
     path: Path
     route: Route
     parts: tuple[Member, ...]
+    comparison: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        facts: dict[str, Any] = {"path": str(self.path), "gate": self.route.model_dump()}
+        return facts | compared(self.comparison, self.notes)
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The folder, and the comparison."""
+        return [str(self.path), *comparison_shown(self.comparison, self.notes)]
 
 
 class RoutedPredictor:
@@ -159,7 +177,8 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
     with placed(out) as folder:
         for name, part in zip(names, parts, strict=True):
             shutil.copytree(part.folder, folder / "adapters" / name)
-        (folder / ROUTE_FILE).write_text(route.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = with_format(route.model_dump_json(indent=2))
+        (folder / ROUTE_FILE).write_text(text + "\n", encoding="utf-8")
     return Routed(out, route, parts)
 
 
@@ -192,12 +211,13 @@ def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
     """
     path = folder / ROUTE_FILE
     try:
-        route = Route.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
+        route = Route.model_validate(values)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {ROUTE_FILE}", "mmtune compose --route makes it"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (TypeError, ValueError) as error:
         raise AdapterError(f"{path} can't be read: {error}", "make it again") from None
     used = dict.fromkeys(
         name for each in (*route.labels.values(), route.otherwise) for name in each

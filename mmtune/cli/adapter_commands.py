@@ -1,57 +1,61 @@
-"""Adapters at work: transcripts, images, exports, several as one."""
+"""Commands: export, compose."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
-from mmtune.errors import FINDINGS, ConfigError
+from mmtune.errors import FINDINGS
 from mmtune.system.arguments import Parser, positive
 
 
 def export_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN|ADAPTER", help="a run folder or an adapter folder"
+    )
     parser.add_argument(
         "--format",
         required=True,
-        help="of speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
-        "of images: diffusers, kohya (ComfyUI, A1111) or fused",
+        help="for speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
+        "for images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
+        "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
-    parser.add_argument("--base", help="default: the adapter's")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
+    parser.add_argument("--base", help="base model (default: the one that the adapter names)")
+    parser.add_argument("--scale", type=float, default=1.0, help="adapter strength (default: 1)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
         default="",
-        help="of speech models, and of what --format fused writes; int8 with ctranslate2 only "
-        "(default: fp32; of ggml fp16)",
+        help="number format of the written weights, for speech formats and for fused; int8 with "
+        "ctranslate2 only (default: fp32; for ggml fp16)",
     )
     parser.add_argument(
-        "--check", type=Path, metavar="MANIFEST", help="speech on which it must score the same"
+        "--check",
+        type=Path,
+        metavar="MANIFEST",
+        help="recordings on which the export must score as the adapter does",
     )
     parser.add_argument(
-        "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
+        "--accept-licence",
+        default="",
+        metavar="NAME",
+        help="accept the licence of a base that restricts its use, by its name",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def export(options: argparse.Namespace) -> int:
+    import json
     import sys
 
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs import adapters
-    from mmtune.system.quiet import quiet_libraries
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-    if options.check is not None and not options.check.exists():
-        raise ConfigError(f"no such file or folder: {options.check}", "give a manifest.jsonl")
-    quiet_libraries()
-    done = adapters.export(
+    done = public.export(
         options.run,
         options.format,
         options.out,
@@ -59,24 +63,16 @@ def export(options: argparse.Namespace) -> int:
         scale=options.scale,
         precision=options.precision,
         check=options.check,
-        accept=options.accept_licence,
+        accept_licence=options.accept_licence,
     )
     if options.json:
-        import dataclasses
-        import json
-
-        print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return FINDINGS if done.failed else 0
-    print(done.path)
-    if done.table:
-        output().print(plain_table(done.table))
-    proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
-    if proof and not done.failed:
-        print(f"proved: {proof}")
-    for note in done.notes:
-        print(f"note: {note}")
-    if done.failed:
-        print(f"failed: {done.failed}", file=sys.stderr)
+    parts = list(done.shown())
+    failure = parts.pop() if done.failed else ""
+    show(parts)
+    if failure:
+        print(failure, file=sys.stderr)
         print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
         return FINDINGS
     return 0
@@ -84,81 +80,70 @@ def export(options: argparse.Namespace) -> int:
 
 def compose_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "adapters", nargs="*", metavar="RUN|ADAPTER[=WEIGHT]", help="runs, or adapter/ folders"
+        "adapters",
+        nargs="*",
+        metavar="RUN|ADAPTER[=WEIGHT]",
+        help="run folders or adapter folders, with weights (default: 1)",
     )
     parser.add_argument(
         "--method",
-        help="cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
+        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or "
+        "magnitude_prune",
     )
     parser.add_argument(
-        "--density", type=float, help="share that ties, dare and prune keep (default: 0.5)"
+        "--density",
+        type=float,
+        help="share of the values that ties, dare_* and magnitude_prune keep (default: 0.5)",
     )
-    parser.add_argument("--rank", type=positive, help="of svd (default: the largest)")
-    parser.add_argument("--seed", type=int, help="of what dare drops (default: 0)")
     parser.add_argument(
-        "--gate", type=Path, metavar="FILE", help="YAML that names an adapter for each label"
+        "--rank",
+        type=positive,
+        help="rank of the result of svd (default: the largest rank of the adapters)",
     )
-    parser.add_argument("--base", help="default: the adapters'")
+    parser.add_argument("--seed", type=int, help="random seed for DARE (default: 0)")
+    parser.add_argument(
+        "--route",
+        "--gate",
+        type=Path,
+        metavar="FILE",
+        help="route rows to adapters by label: a YAML file that names an adapter for each label",
+    )
+    parser.add_argument("--base", help="base model (default: the one that the adapters name)")
     parser.add_argument(
         "--compare",
         type=Path,
         nargs="?",
         const=True,
         metavar="MANIFEST",
-        help="measure each alone, all together and merged (default: on each run's own test items)",
+        help="measure each adapter alone, all together and merged, on a manifest or folder "
+        "(default: on each run's own test items)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new folder to write"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def compose(options: argparse.Namespace) -> int:
-    from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
-    from mmtune.adapters.routing import write_route
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs.adapters import compose as merge
-    from mmtune.system.quiet import quiet_libraries
+    import json
 
-    data: Path | None = options.compare if isinstance(options.compare, Path) else None
-    if data is not None and not data.exists():
-        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
-    method = options.method or "cat"
-    for name, methods in (("density", PRUNING), ("seed", DRAWN)):
-        if getattr(options, name) is not None and method not in methods:
-            raise ConfigError(
-                f"--{name} changes nothing of --method {method}", f"it is for {', '.join(methods)}"
-            )
-    density = DENSITY if options.density is None else options.density
-    mixing = Mixing(method, density, options.rank, options.seed or 0)
-    check_mixing(mixing)
-    weighted = all_weighted(options.adapters)
-    quiet_libraries()
-    facts: dict[str, Any] = {"path": str(options.out)}
-    if options.gate is not None:
-        if weighted or options.method or options.rank is not None:
-            raise ConfigError(
-                "--gate names its adapters itself, and merges none", "leave out the others"
-            )
-        routed = write_route(options.gate, options.out, base=options.base)
-        facts |= {"gate": routed.route.model_dump()}
-    else:
-        merged = merge(weighted, mixing, options.out, base=options.base)
-        facts |= {"method": method, "distance": merged.distance}
-    if options.compare is not None:
-        from mmtune.runs.try_ways import test_sets_of, try_out, ways_of
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-        with tempfile.TemporaryDirectory() as scratch:
-            asked = ways_of(options.out, weighted, mixing, Path(scratch))
-            facts |= {"notes": asked.notes, "comparison": try_out(asked, test_sets_of(asked, data))}
+    weighted: Any = all_weighted(options.adapters)
+    done = public.compose(
+        weighted,
+        out=options.out,
+        method=options.method,
+        density=options.density,
+        rank=options.rank,
+        seed=options.seed,
+        route=options.route,
+        base=options.base,
+        compare=options.compare or False,
+    )
     if options.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return 0
-    print(options.out)
-    if "distance" in facts:
-        print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
-    if "comparison" in facts:
-        output().print(plain_table(facts["comparison"]))
-        for note in facts["notes"]:
-            print(f"note: {note}")
+    show(done.shown())
     return 0

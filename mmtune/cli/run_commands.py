@@ -1,4 +1,4 @@
-"""Recipes, training, and what is said of the result."""
+"""Commands: recipes, init, train, evaluate, report, review."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def _first_sentence(page: Path) -> str:
 
 def init_arguments(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: ./RECIPE")
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="new folder for the copy (default: ./RECIPE)"
+    )
 
 
 def init(options: argparse.Namespace) -> int:
@@ -86,74 +88,54 @@ def train_arguments(parser: Parser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from mmtune.runs import pipeline
-    from mmtune.runs.recipes import load_recipe
+    from mmtune.runs import public_functions as public
 
     # Before the slow imports, so that a typo is told at once.
-    config = load_recipe(options.recipe, options.settings)
+    config = public.load_recipe(options.recipe, **options.settings)
     if options.show:
         print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
         return 0
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.cli.progress import RichReporter
+    from mmtune.cli.console import show
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    quiet_libraries()
-    with RichReporter(Console(stderr=True)) as reporter:
-        result = pipeline.train(config, reporter)
-    if not this_process().is_main_process:
-        return 0
-    console = output()
-    plain(console, result.comparison.headline)
-    console.print(measures_table(result.comparison.measures))
-    plain(console, f"adapter  {result.folder / 'adapter'}")
-    plain(console, f"report   {result.folder / 'report.html'}")
-    for line in result.verdict.lines() if result.verdict is not None else ():
-        plain(console, line)
+    result = public.train(config, progress=True)
+    if this_process().is_main_process:
+        show(result.shown())
     return 0
 
 
 def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--suite", metavar="NAME|FILE", help="gates (default: the run's own)")
     parser.add_argument(
-        "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
+        "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="ask the models again for answers that are stored"
+        "--gate",
+        action="store_true",
+        help="exit with 1 unless the adapter beats the base and every required gate passes",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="ignore stored answers and run the models again"
     )
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="also write report-redacted.html, which shows nothing of the data",
+        help="also write report-redacted.html, which has figures and no content of the data",
     )
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.evaluate.verdict import read_verdict
-    from mmtune.runs import pipeline
-    from mmtune.runs.recipes import load_run
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    config = load_run(options.run)
-    quiet_libraries()
-    comparison = pipeline.evaluate(config, options.suite, options.fresh)
+    found = public.evaluate(options.run, options.suite, options.fresh)
     if not this_process().is_main_process:
         return 0
-    verdict = read_verdict(config.folder)
-    console = output()
-    plain(console, comparison.headline)
-    console.print(measures_table(comparison.measures))
-    plain(console, f"report   {options.run / 'report.html'}")
+    show(found.shown())
     if options.redacted:
-        plain(console, f"redacted {pipeline.report([config.folder], redacted=True)}")
-    for line in verdict.lines() if verdict is not None else ():
-        plain(console, line)
+        print(f"redacted {public.report(found.folder, redacted=True)}")
+    verdict = found.verdict
     if options.gate and verdict is None:
         raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
@@ -164,36 +146,47 @@ def report_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="figures alone: no recording, transcript, caption, image, or name of a file or person",
+        help="show figures only: no recording, transcript, caption, image, or name",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default, of one run: RUN_DIR/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="the page; required for several runs (default for one: RUN_DIR/report.html)",
     )
 
 
 def report(options: argparse.Namespace) -> int:
-    from mmtune.runs import pipeline
+    from mmtune.runs import public_functions as public
 
-    runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
-    for given, run in zip(options.runs, runs, strict=True):
-        if not run.is_dir():
-            raise ConfigError(f"no such run: {given}", "give runs/NAME")
-    print(pipeline.report(runs, options.out, redacted=options.redacted))
+    print(public.report(options.runs, options.out, redacted=options.redacted))
     return 0
 
 
 def review_arguments(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default: RUN_DIR/review/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="the page (default: RUN_DIR/review/review.html)",
     )
-    parser.add_argument("--items", type=positive, help="pairs on the page (default: 40)")
-    parser.add_argument("--seed", type=int, help="of their order and sides (default: 0)")
+    parser.add_argument("--items", type=positive, help="number of pairs on the page (default: 40)")
     parser.add_argument(
-        "--answers", type=Path, nargs="+", metavar="FILE", help="answers.json of one or more people"
+        "--seed", type=int, help="random seed for the order and sides of the pairs (default: 0)"
     )
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="review_key.json (default: looked for)"
+        "--answers",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="read answers: answers.json of one or more people",
+    )
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="review_key.json of the page (default: found in the run folder)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

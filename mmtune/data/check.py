@@ -183,14 +183,12 @@ def _identity(row: Row) -> dict[str, object]:
     return values | {name: True for name in row.beside if name in values}
 
 
-def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], bool]:
-    """The usable rows of a manifest, and whether there are others: those are told.
+def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str]]:
+    """The usable rows of a manifest, and what is wrong with the others, a line each.
 
     Raises:
         DataError: it can't be used, or none is left.
     """
-    import sys
-
     rows, findings = read_rows(manifest, reader)
     usable: list[Row] = []
     for row in rows:
@@ -199,9 +197,7 @@ def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], bool]:
             usable.append(placed)
         else:
             findings.append(placed)
-    wrong = [finding for finding in findings if finding.severity == "error"]
     if not usable:
         raise DataError(f"{manifest} holds no usable row", f"mmtune check {manifest}")
-    for finding in wrong:
-        print(f"error: {manifest}: {finding.row}: {finding.message}", file=sys.stderr)
-    return usable, bool(wrong)
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    return usable, [f"{manifest}: {finding.row}: {finding.message}" for finding in wrong]

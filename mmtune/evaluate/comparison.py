@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mmtune.errors import ConfigError
-from mmtune.metrics.measure import Bin, Measure, Table
+from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
+from mmtune.system.display import Displayed, Rows
+from mmtune.system.formats import without_format
 
 INTERVALS = ("base", "adapter", "difference", "control")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Displayed):
     """All that a report shows of a run, besides its log.
 
     Attributes:
@@ -36,6 +39,14 @@ class Comparison:
     # another machine, or another program beside this one, gives another.
     speed: dict[str, float] = field(default_factory=dict, compare=False)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)  # by model, in rising order
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: paths as text, an undefined figure as None."""
+        return self.to_json()
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The headline, and a table of the measures with their 95 % confidence intervals."""
+        return [self.headline, measure_rows(self.measures)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as null."""
@@ -69,7 +80,8 @@ def read_comparison(run: Path) -> Comparison:
     """
     path = run / COMPARISON_FILE
     try:
-        return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Comparison.from_json(without_format(values, path))
     except FileNotFoundError:
         raise ConfigError(
             f"{run} holds no {COMPARISON_FILE}: nothing was compared", "finish it: mmtune train"

@@ -17,6 +17,7 @@ from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison
 from mmtune.evaluate.suite import load_suite, suite_path
 from mmtune.system.files import write_text
+from mmtune.system.formats import FORMAT, with_format, without_format
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -42,14 +43,15 @@ def claim(config: RunConfig) -> None:
     path = config.folder / "config.yaml"
     if not begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(config.dump(), encoding="utf-8")
+        _write_settings(path, config)
         return
     # Settings that came with a later version have their defaults in the run of an earlier one.
-    before = build(read_yaml(path), str(path), type(config.task), {})
+    stored = without_format(read_yaml(path), path)
+    before = build(stored, str(path), type(config.task), {})
     old, new = (_flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing and set(differing) <= AFTERWARDS:
-        path.write_text(config.dump(), encoding="utf-8")
+        _write_settings(path, config)
     elif differing:
         key = differing[0]
         raise ConfigError(
@@ -57,6 +59,10 @@ def claim(config: RunConfig) -> None:
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
+
+
+def _write_settings(path: Path, config: RunConfig) -> None:
+    path.write_text(f"format: {FORMAT}\n{config.dump()}", encoding="utf-8")
 
 
 def begun(folder: Path) -> bool:
@@ -78,7 +84,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
     """Keep what was found in the data; refuse to go on with other data than a run began with."""
     path = folder / "data.json"
     if begun(folder) and path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        old = without_format(json.loads(path.read_text(encoding="utf-8")), path)["fingerprint"]
         if old != dataset.fingerprint:
             raise ConfigError(
                 f"{dataset.source} has changed since {folder} began "
@@ -87,6 +93,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
             )
         return
     facts = {
+        "format": FORMAT,
         "source": str(dataset.source),
         "fingerprint": dataset.fingerprint,
         "rows": rows_by_split(dataset),
@@ -103,7 +110,7 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
     """Write the comparison, and its measures into the adapter's card."""
     text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON_FILE, text + "\n")
+    write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n")
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
     card.model_copy(update={"measures": measures}).write(config.folder / "adapter")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -33,6 +33,7 @@ from mmtune.runs.folder import (
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.processes import this_process
 
 if TYPE_CHECKING:
@@ -41,14 +42,62 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left behind."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Displayed):
+    """What a finished run was measured to be.
 
-    folder: Path  # config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html …
-    fit: FitResult
+    Attributes:
+        folder: of the run: config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html.
+        verdict: of the run's suite; None: it has none.
+    """
+
+    folder: Path
     comparison: Comparison
-    verdict: Verdict | None = None  # of the run's suite; None: it has none
+    verdict: Verdict | None = None
+
+    @property
+    def adapter(self) -> Path:
+        """The adapter's folder."""
+        return self.folder / "adapter"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows all of it."""
+        return self.folder / PAGE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: where the files are, the comparison, and the verdict or None."""
+        return {
+            "folder": str(self.folder),
+            "adapter": str(self.adapter),
+            "report": str(self.report),
+            "comparison": self.comparison.to_dict(),
+            "verdict": self.verdict.to_dict() if self.verdict is not None else None,
+        }
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The comparison, where the files are, and the verdict."""
+        return [
+            *self.comparison.shown(),
+            f"adapter  {self.adapter}",
+            f"report   {self.report}",
+            *(self.verdict.shown() if self.verdict is not None else ()),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Evaluation):
+    """What a run left behind.
+
+    Attributes:
+        fit: how training went.
+    """
+
+    fit: FitResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: those of an `Evaluation`, and how training went."""
+        return super().to_dict() | {"fit": plain_values(self.fit)}
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
@@ -99,7 +148,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         _save_adapter(config, dataset, len(added), task, result, reporter)
         keep_suite(folder, config.suite)
     comparison = _compare(config, dataset, suite, task)
-    return RunResult(folder, result, comparison, read_verdict(folder))
+    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:

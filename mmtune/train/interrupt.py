@@ -8,12 +8,16 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):
-    """Training stopped on a signal after saving; the same command goes on from `step`."""
+    """Training stopped on a signal after saving; the same command or call goes on from `step`."""
 
     def __init__(self, number: int, step: int) -> None:
         self.number = number
         self.step = step
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}, saved")
+        name = signal.Signals(number).name
+        super().__init__(
+            f"stopped by {name} after step {step}; the run is saved, and the same command or call "
+            "goes on from there"
+        )
 
     @property
     def exit_code(self) -> int:
