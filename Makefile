@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-image clean
+.PHONY: help demo test test-all lint settings-page bench bench-image clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,9 @@ DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
 TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
 bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
 	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
+
+settings-page: $(VENV)/.dev ## docs/settings.md again, from the settings in the code
+	@$(BIN)/python tools/settings_page.py
 
 bench-image: $(VENV)/.dev ## against diffusers' LoRA training, on shrunk SD 1.5 and SDXL and on the starter
 	@$(BIN)/python benchmarks/image_training.py
