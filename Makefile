@@ -32,15 +32,15 @@ lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+settings-page: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
+	@$(BIN)/python tools/settings_page.py
+
 # Real speech, as manifests or folders: make bench DATA=train.jsonl TEST=test.jsonl
 SPEECHOCEAN := ../shared/data/speechocean762
 DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
 TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
 bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
 	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
-
-settings-page: $(VENV)/.dev ## docs/settings.md again, from the settings in the code
-	@$(BIN)/python tools/settings_page.py
 
 bench-image: $(VENV)/.dev ## against diffusers' LoRA training, on shrunk SD 1.5 and SDXL and on the starter
 	@$(BIN)/python benchmarks/image_training.py

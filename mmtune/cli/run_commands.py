@@ -101,9 +101,6 @@ def train_arguments(parser: Parser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from mmtune.runs import pipeline
     from mmtune.runs.recipes import load_recipe
 
     # Before the slow imports, so that a typo is told at once.
@@ -114,8 +111,11 @@ def train(options: argparse.Namespace) -> int:
     if options.show == "help":
         print(_settings_help(options.recipe, config))
         return 0
+    from rich.console import Console
+
     from mmtune.cli.console import measures_table, output, plain
     from mmtune.cli.progress import RichReporter
+    from mmtune.runs import pipeline
     from mmtune.system.processes import this_process
     from mmtune.system.quiet import quiet_libraries
 
@@ -152,8 +152,9 @@ Train an adapter and measure it. Each setting is shown with the value that it ha
 
 {settings}
 
-Full names work too (--train.lr 1e-3). A list is written as a,b; null stands for no value.
---print-config prints all settings as YAML. docs/settings.md has the reasons for the defaults."""
+Full names work too (--train.lr 1e-3). A list is written as a,b; null means no value.
+--print-config prints all settings as YAML, and does not train.
+docs/settings.md has the reasons for the defaults."""
 
 
 def evaluate_arguments(parser: Parser) -> None:

@@ -166,8 +166,8 @@ The full name always works (`train.lr`). The last part of a name works where it 
 `data`, `batch` and `steps` are short for `data.path`, `train.batch_size` and `train.max_steps`.
 Dashes and underscores are the same. A list is written as `a,b` or `[a, b]`; `null` means no value.
 
-Later values win: the defaults, then the recipe, then what the recipe has under `bases` for the base
-model, then the command line or Python. The tables have the defaults; recipes set some of their own."""
+Later values win: the defaults, then the recipe, then what the recipe has under `bases` for the
+base model, then the command line or Python. The tables have the defaults without a recipe."""
 _TAKEN = """\
 mmtune also takes these names, on the command line, in YAML and in Python. Names that are the same
 in mmtune (`seed`, `weight_decay`, `gradient_checkpointing`, `resolution`) are not listed."""

@@ -73,8 +73,9 @@ def nearest(key: str, known: Collection[str]) -> str:
     """A hint with the three settings (or sections) whose names are most like `key`."""
     likeness: dict[str, float] = {}
     for spelled, name in _spellings(known):
-        ratio = SequenceMatcher(None, key, spelled).ratio()
-        likeness[name] = max(ratio, likeness.get(name, 0.0))
+        for part in {key, key.rpartition(".")[2]}:  # the right name in the wrong section, too
+            ratio = SequenceMatcher(None, part, spelled).ratio()
+            likeness[name] = max(ratio, likeness.get(name, 0.0))
     best = sorted(likeness, key=lambda name: -likeness[name])[:3]
     near = [name for name in best if likeness[name] >= NEAR]
     if near:
