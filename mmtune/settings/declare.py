@@ -32,7 +32,7 @@ def setting(
         common: whether the help shows it first.
         limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
     """
-    facts = {"unit": unit, "why": why, "common": common}
+    facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
     return Field(default, description=about, json_schema_extra=facts, **limits)
 
 

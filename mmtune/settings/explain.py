@@ -145,8 +145,8 @@ def _names(taken: bool) -> Iterator[str]:
                 meant += f"; `{theirs}` is `{shown(value)}`"
             there = f"`{other.name}` ({', '.join(other.programs)})"
             rows.setdefault(meant, []).append(there)
-    for meant, there in rows.items():
-        yield f"| {', '.join(there)} | {_cell(meant)} |"
+    for meant, names in rows.items():
+        yield f"| {', '.join(names)} | {_cell(meant)} |"
 
 
 def _cell(text: str) -> str:
