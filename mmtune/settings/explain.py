@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ def help_of(sections: Sections, value_of: Callable[[str], Any], width: int) -> s
     for name, purpose, settings in sections:
         rest = [each for each in settings if not each.common]
         title = f"{name}: {purpose[0].lower()}{purpose[1:]}" if name else purpose.lower()
-        groups += [(title, rest)] if rest else []
+        groups.append((title, rest))
     lines = []
-    for title, settings in groups:
+    for title, settings in filter(itemgetter(1), groups):
         lines += ["", *textwrap.wrap(f"{title}:", width)]
         for each in settings:
             left = f"  --{short_name(each.name, known)} {shown(value_of(each.name))}"
-            lines += _entry(left, f"{each.about}{_bracket(each)}", width)
+            lines += _entry(left, f"{each.about} {_bracket(each)}".strip(), width)
     return "\n".join(lines[1:])
 
 
@@ -106,12 +107,12 @@ def _order(section: tuple[str, str, list[Setting]]) -> int:
 
 def _bracket(each: Setting) -> str:
     facts = "; ".join(part for part in (each.unit, each.limits) if part and part != "text")
-    return f" [{facts}]" if facts else ""
+    return f"[{facts}]" if facts else ""
 
 
 def _entry(left: str, text: str, width: int) -> Iterator[str]:
     pad = " " * INDENT
-    if len(left) + 2 > INDENT:
+    if len(left) + 2 > INDENT or not text:
         yield left
         left = ""
     yield from textwrap.wrap(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmtune.cli import main
-from mmtune.config import RunConfig
+from mmtune.config import RunConfig, Section
 from mmtune.runs.recipes import configure, load_recipe
 from mmtune.settings.declare import sections_of
 from mmtune.settings.elsewhere import NAMES
@@ -54,6 +54,25 @@ def test_the_help_of_a_recipe_has_each_setting_once(recipe: str, width: int) -> 
     assert text.startswith("common settings:\n")
     for each in of_modality(config.modality):
         assert each.unit in " ".join(text.split())
+
+
+class Plain(Section):
+    """Settings of somebody else, without descriptions."""
+
+    some: str = "x"
+    number: int = 3
+    a_name_that_is_as_long_as_the_column: float | None = None
+
+
+def test_settings_without_description_are_shown() -> None:
+    text = help_of(list(sections_of(Plain, "task.")), {"task.some": "x"}.get, 80)
+    assert text.splitlines() == [
+        "task: settings of somebody else, without descriptions:",
+        "  --some x",
+        "  --number null           [any whole number]",
+        "  --a_name_that_is_as_long_as_the_column null",
+        "                          [any number or null]",
+    ]
 
 
 @pytest.mark.parametrize("recipe", recipes())
