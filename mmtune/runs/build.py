@@ -34,30 +34,26 @@ def build(
     known = leaves_with(options)
     # A modality without settings of its own has an empty section.
     own = {k: v for k, v in values.items() if k != "bases" and (k != "task" or v)}
-    layers = [
-        (collect(own, known, source), source),
-        (collect(overrides, known), ""),
-    ]
-    base = next((layer["base"].value for layer, _ in reversed(layers) if "base" in layer), None)
-    suited = (values.get("bases") or {}).get(str(base)) or {}
-    layers.insert(1, (collect(suited, known, source), source))
+    first, last = collect(own, known, source), collect(overrides, known)
+    base = (last.get("base") or first.get("base") or Given("base", None)).value
+    suited = collect((values.get("bases") or {}).get(str(base)) or {}, known, source)
     merged: dict[str, Any] = {}
-    for layer, origin in layers:
-        for name, given in layer.items():
-            try:
-                value = typed(given.value, known[name], text=not origin)
-            except ValueError as error:
-                raise _wrong(name, given, origin, str(error)) from None
-            merged = merge(merged, nest(name, value))
+    for name, given in [*first.items(), *suited.items(), *last.items()]:
+        on_top = last.get(name) is given
+        try:
+            value = typed(given.value, known[name], text=on_top)
+        except ValueError as error:
+            raise _wrong(name, given, "" if on_top else source, str(error)) from None
+        merged = merge(merged, nest(name, value))
     merged.setdefault("name", merged.get("recipe"))
     try:
         task = options.model_validate(merged.get("task") or {})
     except ValidationError as error:
-        raise _explain(error, source, known, layers[-1][0], "task.") from None
+        raise _explain(error, source, known, last, "task.") from None
     try:
         return RunConfig.model_validate({**merged, "task": task})
     except ValidationError as error:
-        raise _explain(error, source, known, layers[-1][0], "") from None
+        raise _explain(error, source, known, last, "") from None
 
 
 def _explain(
