@@ -27,13 +27,13 @@ test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 test-all: $(VENV)/.dev ## also the tests that take minutes each
 	@$(PYTEST)
 
+settings-page: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
+	@$(BIN)/python tools/settings_page.py
+
 lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-
-settings-page: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
-	@$(BIN)/python tools/settings_page.py
 
 # Real speech, as manifests or folders: make bench DATA=train.jsonl TEST=test.jsonl
 SPEECHOCEAN := ../shared/data/speechocean762
