@@ -1,4 +1,4 @@
-"""Write docs/settings.md again, from the models of the settings: `make settings-page`."""
+"""Write docs/settings.md again, from the models of the settings: `make settings`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmtune.settings.declare import sections_of
 from mmtune.settings.explain import page_of
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
-COMMAND = "make settings-page"
+COMMAND = "make settings"
 
 
 def page() -> str:
