@@ -101,7 +101,7 @@ class TrainOptions(Section):
         "Rows that go through the model at once. Lower it if memory runs out; without LoRA "
         "dropout the result stays the same. Null: the whole batch.",
         unit="rows",
-        why="The whole batch at once is fastest where memory allows it.",
+        why="The whole batch at once is simplest; only memory asks for less.",
         common=True,
         ge=1,
     )
@@ -156,7 +156,7 @@ class TrainOptions(Section):
         "auto",
         "Number format of the computation. auto: bf16 where the hardware multiplies it, fp16 on "
         "older GPUs, else fp32.",
-        why="The fastest format that is safe on the machine (docs/scale.md).",
+        why="bf16 without hardware for it can be a hundred times slower than fp32 (docs/scale.md).",
     )
     validate_every: int | None = setting(
         None,

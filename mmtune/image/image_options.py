@@ -78,7 +78,7 @@ class ImageOptions(Section):
     )
     quantize: Quantize = setting(
         "none",
-        "Bits of the frozen denoiser's linear layers in memory. int8 runs everywhere, nf4 on "
+        "Bits of the frozen denoiser's linear layers in memory. int8 runs on CPUs and GPUs, nf4 on "
         "NVIDIA GPUs; both need pip install 'mmtune[quantize]'.",
         why="Off: gradient_checkpointing saves more memory (docs/scale.md).",
     )
@@ -126,7 +126,7 @@ class ImageOptions(Section):
         "The noisiest share of the timesteps, at which the adapter learns what the base predicts, "
         "in the brand's colours: the layout stays the base's.",
         unit="share of the timesteps",
-        why="Off: it was measured on the icon starter alone, where 0.25 is best "
+        why="Off: it was measured on the icon starter alone, where 0.25 was chosen "
         "(recipes/brand_style).",
         ge=0,
         lt=1,

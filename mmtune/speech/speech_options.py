@@ -185,7 +185,7 @@ class SpeechOptions(Section):
     retention: Path | None = setting(
         None,
         "Other speech that must not get worse, as a manifest or folder with transcripts.",
-        why="None: mmtune brings no speech along. Without it nothing shows what the adapter loses.",
+        why="None: mmtune brings no speech along. Without it, general speech is not measured.",
         common=True,
     )
     retention_rows: int = setting(
