@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-image clean
+.PHONY: help demo test test-all lint settings bench bench-image clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,9 @@ test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
 	@$(PYTEST)
+
+settings: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
+	@$(BIN)/python tools/settings_page.py
 
 lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff format --check .

@@ -6,19 +6,34 @@ import argparse
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, positive
 
+if TYPE_CHECKING:
+    from mmtune.config import RunConfig
+
 TRAIN_HELP = """\
-settings are those of the recipe's YAML (`mmtune train RECIPE --help` prints them), by their full
-or short names:
-  --data PATH      manifest.jsonl, or a folder of recordings or images
-  --base BASE      starter:NAME, a folder, or a hub id
-  --name NAME      the run's folder below runs/ (default: the recipe's name)
-  --epochs N       the same as --train.epochs N or --train.epochs=N
+`mmtune train RECIPE --help` explains the settings of a recipe. The ones given most often:
+  --data PATH      what to train on: a manifest.jsonl, or a folder of files
+  --base MODEL     base model: starter:NAME, a folder, or a Hugging Face id
+  --name NAME      folder of the run below runs/ (default: the recipe's name)
+  --epochs N       passes over the data; the full name works too: --train.epochs N
+  --lr X           learning rate
+  --rank N         size of the adapter
+  --print-config   print all settings as YAML, and do not train
+
+examples:
+  mmtune train terminology --terms terms.txt --base starter:whisper-base
+  mmtune train dialect --data ./recordings --epochs 5 --targets q_proj,v_proj
+  mmtune train dialect --lr 1e-3 --print-config > mine.yaml
+  mmtune train mine.yaml
+
+Names from transformers, PEFT, diffusers and kohya (learning_rate, network_dim ...) are understood.
 Repeating a command resumes its run.
 """
+TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
 
 def recipes_arguments(parser: Parser) -> None:
@@ -92,8 +107,11 @@ def train(options: argparse.Namespace) -> int:
 
     # Before the slow imports, so that a typo is told at once.
     config = public.load_recipe(options.recipe, **options.settings)
-    if options.show:
-        print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
+    if options.show == "settings":
+        print(config.dump(), end="")
+        return 0
+    if options.show == "help":
+        print(_settings_help(options.recipe, config))
         return 0
     from mmtune.cli.console import show
     from mmtune.system.processes import this_process
@@ -102,6 +120,29 @@ def train(options: argparse.Namespace) -> int:
     if this_process().is_main_process:
         show(result.shown())
     return 0
+
+
+def _settings_help(recipe: str, config: RunConfig) -> str:
+    import shutil
+    from functools import reduce
+
+    from mmtune.config import RunConfig
+    from mmtune.settings.declare import sections_of
+    from mmtune.settings.explain import help_of
+
+    sections = [*sections_of(RunConfig), *sections_of(type(config.task), "task.")]
+    width = min(100, max(60, shutil.get_terminal_size().columns))
+    settings = help_of(sections, lambda name: reduce(getattr, name.split("."), config), width)
+    return f"""\
+usage: mmtune train {recipe} [--SETTING VALUE ...] [--print-config]
+
+Train an adapter and measure it. Each setting is shown with the value that it has now.
+
+{settings}
+
+Full names work too (--train.lr 1e-3). A list is written as a,b; null means no value.
+--print-config prints all settings as YAML, and does not train.
+docs/settings.md has the reasons for the defaults."""
 
 
 def evaluate_arguments(parser: Parser) -> None:
@@ -239,14 +280,14 @@ def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     """The recipe and the settings of `mmtune train`'s arguments.
 
     `--key value` and `--key=value` may stand before and after the recipe; a value may begin with
-    one dash (-1).
+    one dash (-1). `TRAIN_FLAGS` are left out.
 
     Raises:
         ConfigError: no recipe or two, a setting without a value or given twice.
     """
     recipes: list[str] = []
     settings: dict[str, str] = {}
-    rest = iter(arguments)
+    rest = iter([word for word in arguments if word not in TRAIN_FLAGS])
     for word in rest:
         if not word.startswith("--"):
             recipes.append(word)

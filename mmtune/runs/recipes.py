@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtune.config import RunConfig, build, read_yaml
+from mmtune.config import RunConfig, read_yaml
 from mmtune.errors import ConfigError
+from mmtune.runs.build import build
 from mmtune.runs.modalities import find_modality
 from mmtune.system.formats import without_format
 from mmtune.system.resources import recipes, resource
@@ -44,7 +45,7 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
 def configure(
     values: Mapping[str, Any], source: str, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Settings of a run, validated with those of its modality; see `build` in config.py.
+    """Settings of a run, validated with those of its modality; see `build`.
 
     Raises:
         ConfigError: the modality or a setting is unknown, missing or impossible.
