@@ -87,11 +87,11 @@ def test_noisy_steps_can_keep_the_layout_of_the_base(tmp_path: Path, kind: str) 
     module = kept.module
     assert isinstance(module, Denoiser)
     assert module.recolour is not None
-    batch = kept._fixed(rows, [Draw(0, 0, row.id) for row in rows])
+    batch = kept._plain_batch(rows, [Draw(0, 0, row.id) for row in rows])
     base, t = module.base_clean(batch), batch["timesteps"]
-    added = kept.objective.noisy(batch["latents"], batch["noise"], t)
+    added = kept.objective.add_noise(batch["latents"], batch["noise"], t)
     predicted, target = (
-        kept.objective.towards(each, added, t) for each in (base, module.recolour(base))
+        kept.objective.prediction_of(each, added, t) for each in (base, module.recolour(base))
     )
     wanted = (predicted - target).square().flatten(1).sum(1)
     found = module(batch).total
