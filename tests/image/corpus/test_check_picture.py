@@ -145,7 +145,7 @@ def test_captions_longer_than_the_base_reads(tmp_path: Path) -> None:
         data = check(tmp_path, IMAGE, base=str(tiny.saved(kind)))
         (finding,) = of_kind(data, "long-caption")
         assert (finding.row, finding.severity) == ("long", "warning")
-        assert "has 23 tokens and the text encoder reads 16" in finding.message
+        assert "has 23 tokens, but the text encoder reads only 16" in finding.message
         assert "'green pear' is cut off" in finding.message
 
 
@@ -198,7 +198,7 @@ def test_images_that_are_enlarged(tmp_path: Path) -> None:
     settings = ImageOptions(resolution=300)
     (finding,) = of_kind(check(tmp_path, IMAGE, settings=settings), "upscaled")
     assert (finding.row, finding.severity) == ("c", "warning")
-    assert "199x600 pixels and is scaled up 1.5 times for training at 300" in finding.message
+    assert "199x600 pixels; training at resolution 300 enlarges it 1.5 times" in finding.message
     larger = check(tmp_path, IMAGE, settings=ImageOptions(resolution=512))
     assert {f.row for f in of_kind(larger, "upscaled")} == {"a", "b", "c"}
     base = check(tmp_path, IMAGE, base="starter:icons")
@@ -251,4 +251,4 @@ def test_check_command_with_a_base(tmp_path: Path, capsys: pytest.CaptureFixture
     facts = json.loads(capsys.readouterr().out)
     assert {f["kind"] for f in facts["findings"]} & {"long-caption", "upscaled"} == set()
     assert main(["check", str(tmp_path), "--base", "starter:nothing"]) == 2
-    assert "known: starter:icons" in capsys.readouterr().err
+    assert "did you mean starter:icons?" in capsys.readouterr().err
