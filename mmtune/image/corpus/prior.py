@@ -53,13 +53,13 @@ def draw_prior(config: RunConfig, dataset: Dataset, draw: DrawImages | None = No
     if not options.prior:
         return None
     prompts = captions_to_draw(options, [row.reference for row in dataset.split("train")])
-    asked = [(prompts[i % len(prompts)], FIRST_SEED + i) for i in range(options.prior)]
+    prompt_seeds = [(prompts[i % len(prompts)], FIRST_SEED + i) for i in range(options.prior)]
     folder = config.folder / "data" / PRIOR
     facts: dict[str, Any] = {
         "version": PRIOR_VERSION,
         "base": _base_identity(config.base),
         "precision": config.train.precision,
-        "asked": asked,
+        "asked": prompt_seeds,
         "weight": options.prior_weight,
         "steps": options.steps,
         "guidance": options.guidance,
@@ -74,26 +74,28 @@ def draw_prior(config: RunConfig, dataset: Dataset, draw: DrawImages | None = No
             return folder
         shutil.rmtree(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images = (draw or _sampler_of_base(config, options))(
-        [p for p, _ in asked], [s for _, s in asked]
-    )
-    rows = []
-    for i, ((prompt, _), image) in enumerate(zip(asked, images, strict=True)):
-        file = Path("images") / f"{i:05}.png"
-        image.save(folder / file)
-        rows.append(
-            ImageRow(
-                id=f"{PRIOR}-{i:05}",
-                image=file.as_posix(),
-                caption=prompt,
-                split="train",
-                weight=options.prior_weight,
-                group={MIX: PRIOR},
-            )
-        )
+    captions, seeds = [caption for caption, _ in prompt_seeds], [seed for _, seed in prompt_seeds]
+    images = (draw or _sampler_of_base(config, options))(captions, seeds)
+    rows = [
+        _save_row(folder, i, caption, image, options.prior_weight)
+        for i, (caption, image) in enumerate(zip(captions, images, strict=True))
+    ]
     write_manifest(manifest, rows)
     record.write_text(json.dumps({"key": key, **facts}, indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _save_row(folder: Path, number: int, caption: str, image: Image, weight: float) -> ImageRow:
+    file = Path("images") / f"{number:05}.png"
+    image.save(folder / file)
+    return ImageRow(
+        id=f"{PRIOR}-{number:05}",
+        image=file.as_posix(),
+        caption=caption,
+        split="train",
+        weight=weight,
+        group={MIX: PRIOR},
+    )
 
 
 def captions_to_draw(options: ImageOptions, trained: Sequence[str]) -> list[str]:

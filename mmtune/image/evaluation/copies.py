@@ -54,7 +54,8 @@ def copies_measure(
         row_seeds: training row and seed of each image.
         images: the adapter's images for them.
         files: their files.
-        real: the brand's held-out images; the highest similarity among them is the threshold.
+        real: the brand's held-out images; their similarity to the training images gives the
+            threshold, see `copy_threshold`.
         metric: made from the images of `train`, in their order.
         train: the training rows.
         generate_base: generates images with the base; it is called for the copies only.
@@ -79,22 +80,6 @@ def copies_measure(
         )
         for i, base in zip(found, nearest_of_base, strict=True)
     ]
-    by_adapter_alone = sum(copy.base <= threshold for copy in copies)
-    # The threshold is the highest of n held-out images. A further image of the brand is as likely
-    # as each of these to be the highest of all n + 1.
-    chance = min(len(real) + 1, 100)
-    note = (
-        f"{len(copies)} of {len(images)} are nearer than {threshold:.2f}; by chance about 1 in "
-        f"{chance} new images of the brand is"
-    )
-    if copies:
-        note += f"; for {by_adapter_alone} of them the base's image isn't"
-        pairs = [
-            f"{c.image.name} and {c.training.name} ({c.similarity:.2f}, base {c.base:.2f})"
-            for c in copies
-        ]
-        note += ": " + "; ".join(pairs[:MAX_COPIES_IN_NOTE])
-        note += "; …" if len(copies) > MAX_COPIES_IN_NOTE else ""
     measure = Measure(
         metric="copies",
         slice="training captions",
@@ -103,6 +88,26 @@ def copies_measure(
         adapter=adapter,
         difference=UNDEFINED,
         higher_is_better=False,
-        note=note,
+        note=_note(copies, len(images), threshold, len(real)),
     )
     return measure, copies
+
+
+def _note(copies: Sequence[Copy], images: int, threshold: float, held_out: int) -> str:
+    """Say how many copies there are, how many to expect by chance, and which they are."""
+    # The threshold is the highest of n held-out images, and for n >= 100 their 99th percentile. A
+    # further image of the brand is as likely as each of these to be the highest of all n + 1.
+    chance = min(held_out + 1, 100)
+    note = (
+        f"{len(copies)} of {images} are nearer than {threshold:.2f}; by chance about 1 in "
+        f"{chance} new images of the brand is"
+    )
+    if not copies:
+        return note
+    by_adapter_alone = sum(copy.base <= threshold for copy in copies)
+    pairs = [
+        f"{c.image.name} and {c.training.name} ({c.similarity:.2f}, base {c.base:.2f})"
+        for c in copies[:MAX_COPIES_IN_NOTE]
+    ]
+    note += f"; for {by_adapter_alone} of them the base's image isn't: " + "; ".join(pairs)
+    return note + ("; …" if len(copies) > MAX_COPIES_IN_NOTE else "")
