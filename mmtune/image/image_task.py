@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, first_line
-from mmtune.image.corpus.held_out import evenly_spaced, held_out
+from mmtune.image.corpus.held_out import evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser
@@ -68,7 +68,7 @@ class ImageTask:
         options = config.task
         assert isinstance(options, ImageOptions)
         # Fails now, and not after hours of training, if the comparison will lack images.
-        held_out(dataset)
+        held_out_rows(dataset)
         self.options = options
         self.base = base
         self.resolution = options.resolution or base.resolution

@@ -10,7 +10,7 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import held_out
+from mmtune.image.corpus.held_out import held_out_rows
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_task import ImageTask
@@ -162,7 +162,7 @@ def test_few_test_rows_are_joined_by_validation(tmp_path: Path) -> None:
     config = tiny.config(tiny.saved("sd"), tiny.brand(tmp_path / "brand", count=12), tmp_path)
     dataset = check(MODALITY.prepare(config), MODALITY, config.data)
     assert 0 < len(dataset.split("test")) < 4
-    splits = {row.split for row in held_out(dataset)}
+    splits = {row.split for row in held_out_rows(dataset)}
     assert splits == {"test", "validation"}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MIN_TEST_ROWS = 4  # with fewer test rows, the validation rows are used too
 
 
-def held_out(dataset: Dataset) -> tuple[Row, ...]:
+def held_out_rows(dataset: Dataset) -> tuple[Row, ...]:
     """Choose the rows that judge a run: the test rows, and the validation rows if these are few.
 
     Raises:

@@ -15,7 +15,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
-from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly_spaced, held_out
+from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.stages import TextStage
@@ -111,7 +111,7 @@ def compare(
     options = config.task
     if not isinstance(options, ImageOptions):
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
-    test, train = held_out(dataset), dataset.split("train")
+    test, train = held_out_rows(dataset), dataset.split("train")
     base, features = _load(config, options, task)
     _require_same_base(base, folder)
     sampled = ImagePredictor(
@@ -196,7 +196,7 @@ def _generate_all(
     brand: list[Image],
 ) -> _Generated:
     """Generate and write all images that the measures need."""
-    test, train = held_out(dataset), dataset.split("train")
+    test, train = held_out_rows(dataset), dataset.split("train")
     row_seeds = [(row, seed) for row in test for seed in range(options.seeds)]
     similar = NearestTraining(brand)
     compared = ComparedImages(

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmtune.adapters.routing import Router
 from mmtune.adapters.ways import TestSet
-from mmtune.image.corpus.held_out import held_out
+from mmtune.image.corpus.held_out import held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.evaluation.compare import style_encoder
@@ -66,7 +66,7 @@ def _columns(
     options = test_set.config.task
     assert isinstance(options, ImageOptions)
     as_in_run = predictor.sampling(options.steps, options.guidance, options.resolution)
-    test, train = held_out(test_set.dataset), test_set.dataset.split("train")
+    test, train = held_out_rows(test_set.dataset), test_set.dataset.split("train")
     row_seeds = [
         (row.model_copy(update={"caption": prompt_of(row, options.trigger)}), seed)
         for row in test
