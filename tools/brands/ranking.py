@@ -26,7 +26,7 @@ import mmtune
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import evenly
+from mmtune.image.corpus.held_out import evenly_spaced
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
 from mmtune.image.evaluation.compare import LOADED_ADAPTER
@@ -62,7 +62,7 @@ def ladder(
     """Captions, the sets of pictures, and of each the distance to the training images and how well
     it matches the captions."""
     options = config.task
-    rows: list[Row] = evenly(dataset.split("test"), captions)
+    rows: list[Row] = evenly_spaced(dataset.split("test"), captions)
     base = load_base(config.base, pick_device(), torch.float32)
     features = Features({"text": TextStage(base)}, None)
     predictor = ImagePredictor(
@@ -148,7 +148,7 @@ def main() -> None:
     draw_grid(captions, {letter: sets[name] for letter, name in key.items()}).save(
         out / "blind.png"
     )
-    train = evenly(dataset.split("train"), args.captions)
+    train = evenly_spaced(dataset.split("train"), args.captions)
     brand = [open_image(row.path, config.task.background) for row in train]
     draw_grid([row.reference for row in train], {"brand": brand}).save(out / "brand.png")
     # With labels, without what isn't the models' own drawing.
