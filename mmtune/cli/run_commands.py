@@ -103,10 +103,10 @@ def train_arguments(parser: Parser) -> None:
 
 
 def train(options: argparse.Namespace) -> int:
-    from mmtune.runs import public_functions as public
+    from mmtune.runs.recipes import load_recipe
 
-    # Before the slow imports, so that a typo is told at once.
-    config = public.load_recipe(options.recipe, **options.settings)
+    # Before the slow imports, so that a typo is reported at once.
+    config = load_recipe(options.recipe, options.settings)
     if options.show == "settings":
         print(config.dump(), end="")
         return 0
@@ -114,6 +114,7 @@ def train(options: argparse.Namespace) -> int:
         print(_settings_help(options.recipe, config))
         return 0
     from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
 
     result = public.train(config, progress=True)
