@@ -21,9 +21,10 @@ import yaml
 from mmtune import cli
 from mmtune.adapters.exported import Export, Exported, ExportFormat
 from mmtune.data.rows import Row
+from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import read_comparison
 from mmtune.metrics.metric import Stat
-from mmtune.metrics.registry import METRICS
+from mmtune.metrics.registry import METRICS, added_metrics, make_metric
 from mmtune.predict import Prediction
 from mmtune.runs.modalities import MODALITIES, find_modality
 
@@ -149,7 +150,7 @@ def test_check_reads_rows_without_files(recipe: Path, capsys: pytest.CaptureFixt
     bad.write_text("\n".join(lines))
     assert cli.main(["check", str(bad), "--modality", "text"]) == 1
     shown = capsys.readouterr().out
-    assert "did you mean 'answer'?" in shown
+    assert "did you mean answer?" in shown
     assert "has the same fields as row 'line 1'" in shown
 
 
@@ -169,7 +170,7 @@ def test_it_trains_and_measures(run: Path) -> None:
 def test_a_stopped_run_resumes_to_the_same_bits(
     run: Path, recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from mmtune.cli.progress import RichReporter
+    from mmtune.runs.rich_reporter import RichReporter
 
     told = RichReporter.step
 
@@ -225,7 +226,7 @@ def test_adapters_open_as_predictors(run: Path) -> None:
 def test_mistakes_are_told(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, said in (
         (["--base", "nowhere/none"], "can't be loaded"),
-        (["--max_new_tokens", "0"], "task.max_new_tokens"),
+        (["--prompt_weight", "2"], "task.prompt_weight"),
         (["--suite", "terminology"], "is a suite for speech"),
     ):
         assert cli.main(["train", str(recipe), "--name", "wrong", *flags]) == 2
@@ -259,7 +260,7 @@ def test_a_registered_format_is_in_the_help_and_exports(
         assert "ggml" in shown
         command = ["export", str(run), "--format", "copy", "--out", str(tmp_path / "out")]
         assert cli.main([*command, "--precision", "int8"]) == 2
-        assert "format copy is written in fp32" in capsys.readouterr().err
+        assert "format copy has fp32" in capsys.readouterr().err
         assert cli.main(command) == 0
         assert "proved: files" in capsys.readouterr().out
         assert (tmp_path / "out" / "card.json").is_file()
@@ -314,6 +315,43 @@ def test_a_registered_metric_of_speech_is_measured_there() -> None:
         METRICS.remove("words written")
     assert after[:-1] == before
     assert (after[-1].metric, after[-1].adapter.value) == ("words written", 3.0)
+
+
+def test_a_registered_metric_of_images_is_measured_there() -> None:
+    from PIL import Image
+
+    from mmtune.image.evaluation.compared_images import ComparedImages
+    from mmtune.image.evaluation.measures import added_measures
+    from mmtune.image.image_row import ImageRow
+
+    class Width(Words):
+        name = "width"
+        modalities = ("image",)
+
+        def observe(self, row: Row, prediction: Prediction) -> Stat:
+            return np.array([float(prediction.value.width)])
+
+    rows = [ImageRow(id=name, image="-", caption=name) for name in "ab"]
+    small, large = Image.new("RGB", (2, 2)), Image.new("RGB", (5, 5))
+    drawn = ComparedImages(rows, 1, [small] * 2, [large] * 2, [small] * 2, [small])
+    assert list(added_measures(drawn)) == []
+    METRICS.add("width", Width)
+    try:
+        [found] = added_measures(drawn)
+    finally:
+        METRICS.remove("width")
+    assert (found.metric, found.difference.value, found.items) == ("width", 3.0, 2)
+
+
+def test_a_metric_without_a_meaning_is_refused_and_costs_no_other() -> None:
+    METRICS.add("silent", type("Silent", (Words,), {"name": "silent", "meaning": ""}))
+    try:
+        with pytest.raises(ConfigError, match=r"'silent' .* has no meaning"):
+            make_metric("silent")
+        with pytest.warns(RuntimeWarning, match="has no meaning"):
+            assert list(added_metrics("text")) == []
+    finally:
+        METRICS.remove("silent")
 
 
 def test_the_plugin_stays_out_of_the_product() -> None:

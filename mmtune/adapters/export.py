@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.exported import Export, Exported
+from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
+from mmtune.system.plugins import Registry
 
 FAILED_SUFFIX = ".failed"  # behind the name of an export that isn't what was measured
 
@@ -21,8 +21,7 @@ def export(
     folder: Path,
     format: str,
     out: Path,
-    write: Callable[[Export], Exported],
-    formats: Mapping[str, str],
+    formats: Registry[ExportFormat],
     *,
     base: str | None = None,
     scale: float = 1.0,
@@ -36,8 +35,7 @@ def export(
         folder: an adapter's.
         format: one of `formats`.
         out: a file or folder that doesn't exist yet.
-        write: the modality's function that writes and proves it (`Modality.export`).
-        formats: that the modality has, each with what it is.
+        formats: that the modality has (`Modality.formats`).
         base: None: the one that the card names.
         scale, precision, check: see `Export`.
         accept: the name of a licence that the export would otherwise stop at.
@@ -53,10 +51,11 @@ def export(
     """
     card = read_card(folder)
     if format not in formats:
-        known = "; ".join(f"{name}: {text}" for name, text in formats.items())
+        known = "; ".join(f"{name}: {each.summary}" for name, each in formats.usable())
         raise ConfigError(
             f"no format {format!r} for adapters of {card.modality}", f"formats: {known or 'none'}"
         )
+    record = formats.find(format)
     if not math.isfinite(scale) or scale == 0:
         raise ConfigError(f"--scale {scale:g} leaves no adapter", "give another, such as 0.8")
     base = base or card.base
@@ -67,7 +66,9 @@ def export(
         raise ConfigError(f"{failed} is in the way", "move it, or name another: --out PATH")
     with aside(out) as to:
         request = Export(folder, card, base, format, to, scale, precision, check, licence, accept)
-        done = write(request)
+        record.precision_of(request)
+        require_packages(f"the format {format}", *record.packages)
+        done = record.export(request)
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # it tells of an export that is over
         to.rename(place)

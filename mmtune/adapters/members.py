@@ -4,34 +4,79 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.system.plugins import Registry
 
-# PEFT's `combination_type`s. Only "cat" is exact for every set of adapters; "linear" adds the two
-# factors of the pairs and not their products, so that parts act on each other.
-METHODS: Mapping[str, str] = {
-    "cat": "exact: the ranks add up",
-    "svd": "the exact sum, cut to one rank",
-    "linear": "sums of the factors, not of the updates; equal ranks",
-    "ties": "TIES (arXiv 2306.01708); equal ranks",
-    "dare_linear": "DARE (arXiv 2311.03099), then linear; equal ranks",
-    "dare_ties": "DARE, then TIES; equal ranks",
-    "magnitude_prune": "the largest values, then linear; equal ranks",
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pairs = Sequence[tuple["Tensor", "Tensor"]]
 
 
+@dataclass(frozen=True)
+class MergeMethod:
+    """A way to merge adapters: one record in `METHODS`.
+
+    Attributes:
+        name: what `--method` takes; without `combine`, PEFT's `combination_type`.
+        meaning: what it does, in a few words.
+        equal_ranks: whether all parts need the same rank.
+        prunes: whether it drops values, and `--density` says how many it keeps.
+        random: whether it draws them, by `--seed`.
+        own_rank: whether `--rank` may be chosen.
+        combine: merges one layer, where PEFT doesn't know the method: from the pairs (A [rank, in],
+            B [out, rank]; a pair's update is B A), their weights and the settings to one pair, of
+            at most all ranks together. Ranks may differ.
+    """
+
+    name: str
+    meaning: str
+    equal_ranks: bool = False
+    prunes: bool = False
+    random: bool = False
+    own_rank: bool = False
+    combine: Callable[[Pairs, Sequence[float], Mixing], tuple[Tensor, Tensor]] | None = None
+
+
+# Only "cat" is exact for every set of adapters; "linear" adds the two factors of the pairs and not
+# their products, so that parts act on each other.
+_BUILT_IN = (
+    MergeMethod("cat", "exact: the ranks add up"),
+    MergeMethod("svd", "the exact sum, cut to one rank", own_rank=True),
+    MergeMethod("linear", "sums of the factors, not of the updates; equal ranks", equal_ranks=True),
+    MergeMethod("ties", "TIES (arXiv 2306.01708); equal ranks", equal_ranks=True, prunes=True),
+    MergeMethod(
+        "dare_linear",
+        "DARE (arXiv 2311.03099), then linear; equal ranks",
+        equal_ranks=True,
+        prunes=True,
+        random=True,
+    ),
+    MergeMethod(
+        "dare_ties", "DARE, then TIES; equal ranks", equal_ranks=True, prunes=True, random=True
+    ),
+    MergeMethod(
+        "magnitude_prune",
+        "the largest values, then linear; equal ranks",
+        equal_ranks=True,
+        prunes=True,
+    ),
+)
+METHODS: Registry[MergeMethod] = Registry(
+    "merge method", "mmtune.merge_methods", {method.name: method for method in _BUILT_IN}
+)
 DENSITY = 0.5  # what the methods that prune keep, unless told
 
 
-DRAWN = ("dare_linear", "dare_ties")  # prune at random
-
-
-PRUNING = ("ties", *DRAWN, "magnitude_prune")
+def methods_in_words(which: Callable[[MergeMethod], bool] = lambda method: True) -> str:
+    """The methods of which `which` holds, each with what it does, for help and errors."""
+    return ", ".join(f"{n} ({each.meaning})" for n, each in METHODS.usable() if which(each))
 
 
 @dataclass(frozen=True)
@@ -86,16 +131,17 @@ def check_mixing(mixing: Mixing) -> None:
     if mixing.method not in METHODS:
         near = difflib.get_close_matches(mixing.method, METHODS, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        known = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
+        known = "; ".join(f"{name}: {each.meaning}" for name, each in METHODS.usable())
         raise ConfigError(f"no method {mixing.method!r} to merge by", f"{hint}{known}")
     if not 0 < mixing.density <= 1:
         raise ConfigError(
             f"--density {mixing.density:g} is not a share of what is kept",
             "above 0, and at most 1: all of it",
         )
-    if mixing.rank is not None and mixing.method != "svd":
+    if mixing.rank is not None and not METHODS.find(mixing.method).own_rank:
+        named = " and ".join(name for name, each in METHODS.usable() if each.own_rank)
         raise ConfigError(
-            f"--rank is chosen for svd alone, not for {mixing.method}", "leave it out"
+            f"--rank is chosen for {named} alone, not for {mixing.method}", "leave it out"
         )
 
 

@@ -6,12 +6,18 @@ import argparse
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
-from mmtune.system.arguments import Parser, positive
+from mmtune.system.arguments import Parser, in_help, positive
+
+
+def _modalities() -> str:
+    from mmtune.runs.modalities import modality_names
+
+    return in_help(" or ".join(modality_names()))
 
 
 def check_arguments(parser: Parser) -> None:
     parser.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
-    parser.add_argument("--modality", help="speech or image (default: what the content is)")
+    parser.add_argument("--modality", help=f"{_modalities()} (default: what the content is)")
     parser.add_argument("--terms", type=Path, help="term list to compare the spelling with")
     parser.add_argument("--base", help="what images are for: how much of a caption does it read?")
     parser.add_argument(
@@ -48,7 +54,7 @@ def import__arguments(parser: Parser) -> None:
         help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
         "(default: by the content)",
     )
-    parser.add_argument("--modality", help="speech or image (default: what the content is)")
+    parser.add_argument("--modality", help=f"{_modalities()} (default: what the content is)")
     parser.add_argument("--language", help="code, such as en, of rows that name none")
     parser.add_argument("--channel", help="0, 1 … or mix, of recordings with several channels")
     parser.add_argument(
@@ -60,7 +66,7 @@ def import__arguments(parser: Parser) -> None:
 
 
 def import_(options: argparse.Namespace) -> int:
-    from mmtune.runs.modalities import find_modality, modality_names
+    from mmtune.runs.modalities import MODALITIES, find_modality, modality_names
     from mmtune.system.progress import counted
 
     source: Path = options.source
@@ -69,7 +75,7 @@ def import_(options: argparse.Namespace) -> int:
     if options.modality:
         fitting = [find_modality(options.modality)]
     else:
-        known = [find_modality(name) for name in modality_names()]
+        known = (modality for _, modality in MODALITIES.usable())
         fitting = [m for m in known if m.recognise(source, options.format)]
     if len(fitting) != 1:
         found = " or ".join(m.name for m in fitting) or "in no layout that is known"

@@ -118,7 +118,8 @@ def _inspect_all(
         try:
             return placed, modality.inspect(placed)
         except Exception as error:  # a decoder's surprise must not end the check of the others
-            found = f"{placed.path} can't be read: {type(error).__name__}: {error}"
+            what = placed.path if placed.media else f"row {row.id!r}"
+            found = f"{what} can't be read: {type(error).__name__}: {error}"
             return placed, Inspection("", [Finding("unreadable", row.id, found, "remove the row")])
 
     # Decoders and hashes release the interpreter's lock, so that threads are enough.
@@ -137,10 +138,7 @@ def _inspect_all(
 def place(row: Row, root: Path) -> Row | Finding:
     """The row with absolute paths; or why they are none, or lead out of the manifest's folder."""
     placed = {}
-    for name in (row.media, *row.beside):
-        written = getattr(row, name)
-        if written is None:
-            continue
+    for name, written in row.files.items():
         try:
             path = (root / written).resolve()
         except (OSError, ValueError, RuntimeError) as error:
@@ -168,12 +166,18 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
                 Finding(
                     "duplicate-content",
                     row.id,
-                    f"{row.path} is byte for byte {other.path} (row {other.id!r})"
+                    _same(row, other)
                     + ("" if agree else f", but its words are {row.reference[:60]!r}"),
                     "remove one of the rows" if agree else "keep the row whose words are right",
                 )
             )
     return findings
+
+
+def _same(row: Row, other: Row) -> str:
+    if row.media:
+        return f"{row.path} is byte for byte {other.path} (row {other.id!r})"
+    return f"row {row.id!r} has the same fields as row {other.id!r}"
 
 
 def _identity(row: Row) -> dict[str, object]:

@@ -11,6 +11,11 @@ from mmtune.metrics.metric import Metric, Stat
 from mmtune.predict import Prediction
 
 
+def gap_unit(metric: str) -> str:
+    """The unit of a metric's `GroupGap`."""
+    return f"{metric}, between two groups"
+
+
 class GroupGap:
     """Largest difference of a metric between groups; an item's statistic ends with its group.
 
@@ -22,12 +27,14 @@ class GroupGap:
         group: of each row, by id; a row without one doesn't count.
     """
 
+    meaning = "How much worse the group that is served worst has it than the one served best."
     higher_is_better = False
 
     def __init__(self, metric: Metric, group: Mapping[str, int]) -> None:
         self.metric = metric
         self.group = group
         self.name = f"{metric.name} gap"
+        self.unit = gap_unit(metric.name)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """The metric's statistic, and the number of the row's group (-1: none)."""

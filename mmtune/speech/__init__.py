@@ -15,7 +15,6 @@ from mmtune.speech.export import FORMATS
 from mmtune.speech.speech_options import SpeechOptions
 
 if TYPE_CHECKING:
-    from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
@@ -31,7 +30,7 @@ class SpeechModality(SpeechReader, Modality):
     """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
 
     options: type[Section] = SpeechOptions
-    formats: Mapping[str, str] = FORMATS
+    export_formats: Mapping[str, str] = FORMATS
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether one of `importers.LAYOUTS` fits, or has the given name."""
@@ -96,12 +95,6 @@ class SpeechModality(SpeechReader, Modality):
         from mmtune.speech.evaluation.compare import compare
 
         return compare(config, dataset, folder)
-
-    def export(self, request: Export) -> Exported:
-        """The adapter in its base's weights, for transformers, faster-whisper or whisper.cpp."""
-        from mmtune.speech.export import export
-
-        return export(request)
 
     def merge(self, request: Merge) -> float:
         """Several adapters as one PEFT folder."""

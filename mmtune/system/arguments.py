@@ -48,3 +48,8 @@ def positive(text: str) -> int:
 
 def integers(text: str) -> list[int]:
     return [int(part) for part in text.split(",")]
+
+
+def in_help(text: str) -> str:
+    """A text for argparse's `help`, in which a per cent sign means itself."""
+    return text.replace("%", "%%")

@@ -57,7 +57,7 @@ def test_a_registered_method_merges(monkeypatch: pytest.MonkeyPatch) -> None:
         check_mixing(Mixing("average"))
         model = two_adapters()
         member = Member.__new__(Member)
-        parts = {name: member for name in "ab"}
+        parts = dict.fromkeys("ab", member)
         for key, value in {"folder": "x", "weight": 2.0}.items():
             object.__setattr__(member, key, value)
         merge_layers(model.base_model, parts, Mixing("average"))

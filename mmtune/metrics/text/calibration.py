@@ -62,6 +62,8 @@ class CalibrationError(_OfWords):
     """
 
     name = "calibration error"
+    unit = "share of words"
+    meaning = "How far the confidence of words is from how often they are right."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -100,6 +102,8 @@ class ErrorRanking(_OfWords):
     """
 
     name = "AUROC of errors"
+    unit = "AUROC, 0.5 is chance"
+    meaning = "How often a wrong word has less confidence than a right one."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -127,6 +131,8 @@ class BrierScore(_OfWords):
     """Mean squared distance of confidence to what came of it, 1 or 0 (Brier, 1950)."""
 
     name = "Brier score"
+    unit = "squared distance"
+    meaning = "How far each word's confidence is from right or wrong, squared."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

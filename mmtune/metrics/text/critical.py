@@ -22,6 +22,16 @@ from mmtune.predict import Prediction
 Kind = Literal["number", "dose", "negation", "side", "name"]
 KINDS: tuple[Kind, ...] = ("number", "dose", "negation", "side", "name")
 
+# What each kind counts, in words.
+COUNTED: dict[Kind | None, str] = {
+    None: "Numbers, doses, negations, sides and names",
+    "number": "Numbers",
+    "dose": "Doses, a number with its unit,",
+    "negation": "Negations",
+    "side": "Sides, left and right,",
+    "name": "Names, words that the reference capitalises,",
+}
+
 # Each unit by one name, however it is written or spoken.
 UNITS = {
     "mg": "mg milligram milligrams milligramme milligrammes milligramm",
@@ -144,12 +154,14 @@ class CriticalErrors:
             doses and one of numbers among those.
     """
 
+    unit = "per utterance"
     higher_is_better = False
 
     def __init__(self, language: str = "en", kind: Kind | None = None) -> None:
         self.language = language
         self.kind = kind
         self.name = f"{kind or 'critical'} errors"
+        self.meaning = f"{COUNTED[kind]} that are wrong, missing or made up."
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(errors, 1)."""
@@ -174,3 +186,7 @@ class CriticalErrors:
             [each for each in critical(text, language, named) if self.kind in (None, each[0])]
             for text in scored(row, prediction, self.language)
         ]
+
+
+CRITICAL = CriticalErrors()
+NUMBER, DOSE, NEGATION, SIDE, NAME = (CriticalErrors(kind=kind) for kind in KINDS)

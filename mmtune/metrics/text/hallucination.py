@@ -22,6 +22,8 @@ class HallucinatedWords:
     """
 
     name = "hallucinated words/min"
+    unit = "words a minute"
+    meaning = "Words that were written where nobody spoke."
     higher_is_better = False
 
     def __init__(self, language: str = "en") -> None:

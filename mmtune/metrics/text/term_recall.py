@@ -70,6 +70,8 @@ class TermRecall(_OfTerms):
     """Share of spoken terms that are written. An item's statistic is (hits, occurrences)."""
 
     name = "term recall"
+    unit = "share of spoken terms"
+    meaning = "Of the terms that were spoken, the share that was written right."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -88,6 +90,8 @@ class TermPrecision(_OfTerms):
     """Share of written terms that were spoken. An item's statistic is (hits, written)."""
 
     name = "term precision"
+    unit = "share of written terms"
+    meaning = "Of the terms that were written, the share that was spoken."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -105,6 +109,8 @@ class FalseInsertions(_OfTerms):
     """Terms that are written and not spoken, per utterance. Statistic: (insertions, 1)."""
 
     name = "false insertions"
+    unit = "per utterance"
+    meaning = "Terms that were written and that nobody had said."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

@@ -34,6 +34,8 @@ class WordErrors:
     """
 
     name = "WER"
+    unit = "WER, wrong words per word spoken"
+    meaning = "Words that are written wrongly, left out or made up, per word that was spoken."
     higher_is_better = False
 
     def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:
@@ -60,6 +62,8 @@ class CharacterErrors(WordErrors):
     """CER, for languages without spaces and for spelling. A space is a character."""
 
     name = "CER"
+    unit = "CER, wrong characters per character"
+    meaning = "Characters that are wrong, left out or made up, per character of the true text."
 
     def _align(self, reference: str, hypothesis: str) -> Any:
         return jiwer.process_characters([reference], [hypothesis])

@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 
 from mmtune.adapters.card import adapter_folder, weights_hash
+from mmtune.adapters.switch import MARKER
 from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
@@ -26,7 +27,6 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_for
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
-from mmtune.speech.whisper.decoder_lora import MARKER
 from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose
 from mmtune.system.processes import this_process

@@ -21,6 +21,7 @@ from mmtune.metrics.bootstrap import (
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat
+from mmtune.metrics.registry import added_metrics
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -117,6 +118,8 @@ def measures(
                 yield measure(metric, kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
+    for added in added_metrics("speech") if test else ():
+        yield measure(added, "test", test)
 
 
 def _recall(

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mmtune.adapters.exported import require_packages
 from mmtune.data.rows import Row
-from mmtune.speech.export.to_ctranslate2 import require_packages
-from mmtune.speech.export.to_ggml import MODEL_FILE
-from mmtune.speech.export.whisper_cpp import run
+from mmtune.speech.export.whisper_cpp import MODEL_FILE, run
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mmtune.errors import AdapterError
 
+MODEL_FILE = "ggml-model.bin"  # in an export's folder
 JOB, CLIPS, TEXTS = "job.json", "clips.npz", "texts.json"
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
+from mmtune.adapters.switch import MARKER
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Prediction, Request
@@ -29,7 +30,7 @@ from mmtune.speech.whisper.decode import (
     detect_language,
     most_ids,
 )
-from mmtune.speech.whisper.decoder_lora import MARKER, adapted_from, load_adapters
+from mmtune.speech.whisper.decoder_lora import adapted_from, load_adapters
 from mmtune.speech.whisper.fallback import is_silence
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import NAME, AudioStage, seconds_of

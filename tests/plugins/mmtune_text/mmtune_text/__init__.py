@@ -30,7 +30,7 @@ class TextRow(Row):
 class TextOptions(Section):
     """The section `task` of a recipe."""
 
-    max_new_tokens: Annotated[int, Field(ge=1)] = 16
+    prompt_weight: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the prompts' tokens in the loss
 
 
 class TextModality(Modality):

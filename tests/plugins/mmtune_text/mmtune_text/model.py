@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmtune_text import TextOptions, TextRow
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -19,7 +18,9 @@ from mmtune.predict import Prediction, Request
 from mmtune.system.hashing import hash_json, hash_tensors
 from mmtune.system.processes import pick_device
 from mmtune.train.task import Batch, Example, Loss, Task
+from mmtune_text import TextOptions, TextRow
 
+MAX_NEW_TOKENS = 16  # of an answer
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -42,16 +43,17 @@ class TextBase:
         """Token ids without special ones."""
         return list(self.tokenizer(text, add_special_tokens=False).input_ids)
 
-    def batch(self, rows: Sequence[TextRow]) -> Batch:
-        """Prompt, answer and end of each row; the answers' tokens are marked."""
+    def batch(self, rows: Sequence[TextRow], prompt_weight: float = 0.0) -> Batch:
+        """Prompt, answer and end of each row, and what each token weighs in the loss."""
         pairs = [(self.ids(r.prompt), [*self.ids(r.answer), self.end]) for r in rows]
         length = max(len(prompt) + len(answer) for prompt, answer in pairs)
         ids = torch.full((len(rows), length), self.end)
-        answers = torch.zeros(len(rows), length)
+        weights = torch.zeros(len(rows), length)
         for i, (prompt, answer) in enumerate(pairs):
             ids[i, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            answers[i, len(prompt) : len(prompt) + len(answer)] = 1
-        return {"ids": ids.to(self.device), "answers": answers.to(self.device)}
+            weights[i, : len(prompt)] = prompt_weight
+            weights[i, len(prompt) : len(prompt) + len(answer)] = 1
+        return {"ids": ids.to(self.device), "weights": weights.to(self.device)}
 
     @property
     def end(self) -> int:
@@ -69,16 +71,17 @@ class AnswerLoss(nn.Module):
     def forward(self, batch: Batch) -> Loss:
         """Padding stands behind the answers, where a causal model doesn't look."""
         logits = self.model(input_ids=batch["ids"]).logits[:, :-1]
-        wanted, counts = batch["ids"][:, 1:], batch["answers"][:, 1:]
+        wanted, weights = batch["ids"][:, 1:], batch["weights"][:, 1:]
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
-        return Loss(total=(losses * counts).sum(1), units=counts.sum(1))
+        return Loss(total=(losses * weights).sum(1), units=weights.sum(1))
 
 
 class TextTask(Task):
     """No frozen prefix, one bucket, validation by the loss: the defaults of `Task`."""
 
     def __init__(self, config: RunConfig) -> None:
-        self.base = TextBase(config.base)
+        assert isinstance(config.task, TextOptions)
+        self.base, self.options = TextBase(config.base), config.task
         self.base_hash = self.base.fingerprint
         self.model = attach_lora(
             self.base.model, config.lora, TARGETS, config.train.seed, self.base.name
@@ -89,7 +92,7 @@ class TextTask(Task):
         self, examples: Sequence[Example], tensors: Sequence[Any], draws: Sequence[Any]
     ) -> Batch:
         """Tokens of the rows."""
-        return self.base.batch([each.row for each in examples])
+        return self.base.batch([each.row for each in examples], self.options.prompt_weight)
 
     def save(self, folder: Path) -> None:
         """A plain PEFT folder."""
@@ -124,7 +127,7 @@ class TextPredictor:
             found = base.model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
-                max_new_tokens=TextOptions().max_new_tokens,
+                max_new_tokens=MAX_NEW_TOKENS,
                 do_sample=False,
                 pad_token_id=base.end,
             )
