@@ -13,6 +13,7 @@ from mmtune.modality import Modality
 from mmtune.speech.corpus.speech_reader import SpeechReader
 from mmtune.speech.export import FORMATS
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import speech_row
 
 if TYPE_CHECKING:
     from mmtune.adapters.exported import Export, Exported
@@ -130,7 +131,9 @@ class SpeechModality(SpeechReader, Modality):
         from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
         buffer = io.BytesIO()
-        soundfile.write(buffer, read_row(row), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        soundfile.write(
+            buffer, read_row(speech_row(row)), SAMPLE_RATE, format="FLAC", subtype="PCM_16"
+        )
         return "audio/flac", buffer.getvalue()
 
 

@@ -18,6 +18,7 @@ from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions, decode
 from mmtune.speech.whisper.decoder_lora import attach
@@ -84,8 +85,10 @@ class SpeechTask:
         lora: the adapter.
         options: language, windows, adapted encoder layers.
         cache: of encoder states; None computes them again each time.
-        seed: of the adapter's initial weights.
+        seed: random seed of the adapter's initial weights.
         recompute: `train.gradient_checkpointing`.
+        max_ids: how many ids a row may be given in validation, at most.
+        spare_ids: how many more than twice its reference's a row may be given there.
     """
 
     monitor = Monitor("wer", higher_is_better=False)
@@ -98,8 +101,12 @@ class SpeechTask:
         cache: PrefixCache | None,
         seed: int = 0,
         recompute: bool = False,
+        *,
+        max_ids: int = SPOKEN,
+        spare_ids: int = SPARE_IDS,
     ) -> None:
         self.base, self.options = base, options
+        self.max_ids, self.spare_ids = max_ids, spare_ids
         if recompute:
             base.model.activation_checkpointing_enable({"use_reentrant": False})
         cut = cut_of(base.model.model.encoder, options.encoder_layers)
@@ -117,7 +124,11 @@ class SpeechTask:
         self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
 
     def labels(
-        self, row: Row, prompt: str | None = None, speed: float = 1.0, timed: bool | None = None
+        self,
+        row: SpeechRow,
+        prompt: str | None = None,
+        speed: float = 1.0,
+        timed: bool | None = None,
     ) -> Labels:
         """The row's ids, made once.
 
@@ -130,7 +141,7 @@ class SpeechTask:
         key = row.id, prompt, speed, timed
         found = self._labels.get(key)
         if found is None:
-            spans = self.find_terms(row.reference, getattr(row, "terms", ()))
+            spans = self.find_terms(row.reference, row.terms)
             asked = row.model_copy(update={"prompt": prompt})
             times = spoken_times(row, speed) if timed else ()
             # Where some rows teach that nobody speaks, the others teach that somebody does.
@@ -139,31 +150,33 @@ class SpeechTask:
             self._labels[key] = found
         return found
 
-    def _bare(self, row: Row) -> Labels:
+    def _bare(self, row: SpeechRow) -> Labels:
         return self.labels(row)
 
-    def _timed(self, row: Row) -> bool:
+    def _timed(self, row: SpeechRow) -> bool:
         # By the row and not by the draw: the base's prediction is stored for one form of the text.
         return Draw(0, 0, row.id).uniform("timestamps") < self.options.timestamps
 
     def variants(self, row: Row) -> Iterable[Part]:
         """The row's views. A text that is too long is found here, before the first step."""
+        row = speech_row(row)
         self.labels(row)
         views = [self.stage.part(row, view) for view in range(self.options.views)]
         return [*views, self.kept.part(row)] if self.options.keep_base else views
 
     def bucket(self, row: Row) -> str:
         """The row's window."""
-        return f"{self.stage.window(row)}s"
+        return f"{self.stage.window(speech_row(row))}s"
 
     def choose(self, row: Row, draw: Draw) -> Example:
         """One of the row's views, and what is given before its text."""
+        row = speech_row(row)
         audio = self.stage.part(row, draw.integer("view", self.options.views))
         parts = (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
         choices = {"prompt": self._prompt(row, draw), "speed": self.stage.speed(audio)}
         return Example(row, parts, choices)
 
-    def _prompt(self, row: Row, draw: Draw) -> str | None:
+    def _prompt(self, row: SpeechRow, draw: Draw) -> str | None:
         """A list of terms, the text before the row, or nothing."""
         if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
             spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference)]
@@ -173,7 +186,7 @@ class SpeechTask:
             listed = spoken * (draw.uniform("listed") < LISTED) + order[:others]
             listed = list(dict.fromkeys(listed))
             return ", ".join(sorted(listed, key=lambda term: draw.key(f"place {term}")))
-        given: str | None = getattr(row, "prompt", None)
+        given = row.prompt
         return given if given and draw.uniform("prompt") < self.options.prompts else None
 
     def collate(
@@ -183,7 +196,7 @@ class SpeechTask:
         draws: Sequence[Draw],
     ) -> Batch:
         """Stack encoder outputs of one window; pad labels to the longest row."""
-        labels = [self.labels(example.row, **example.choices) for example in examples]
+        labels = [self.labels(speech_row(example.row), **example.choices) for example in examples]
         inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
         hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
         batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
@@ -216,15 +229,14 @@ class SpeechTask:
         metric = WordErrors(self.options.language)
         stats: dict[str, Any] = {}
         loss = units = 0.0
-        for batch in self._batches(rows):
+        for batch in self._batches(speech_rows(rows)):
             found = self.features.get([self.stage.part(row) for row in batch])
             hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-            prompts = [getattr(row, "prompt", None) for row in batch]
-            labels = [self.labels(r, p, timed=False) for r, p in zip(batch, prompts, strict=True)]
+            labels = [self.labels(row, row.prompt, timed=False) for row in batch]
             prefixes = [each.ids[: each.given] for each in labels]
             # An untuned base repeats itself on trimmed windows: to follow that would take most of
             # the time, and one row's 200 words would drown the others.
-            most = tuple(min(SPOKEN, 2 * each.spoken + SPARE_IDS) for each in labels)
+            most = tuple(min(self.max_ids, 2 * each.spoken + self.spare_ids) for each in labels)
             options = DecodeOptions(max_new_tokens=most)
             spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):
@@ -247,9 +259,9 @@ class SpeechTask:
             "loss": loss / units if units else float("nan"),
         }
 
-    def _batches(self, rows: Sequence[Row]) -> Iterable[list[Row]]:
+    def _batches(self, rows: Sequence[SpeechRow]) -> Iterable[list[SpeechRow]]:
         # Clips of like length end together, so few finished rows are dragged along.
-        groups: dict[int, list[Row]] = {}
+        groups: dict[int, list[SpeechRow]] = {}
         for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
             groups.setdefault(self.stage.window(row), []).append(row)
         for group in groups.values():

@@ -32,8 +32,6 @@ def test_control_adapter_and_report_from_a_term_list(
     terms.write_text("metoprolol\n[unseen]\napixaban\n", encoding="utf-8")
     monkeypatch.setenv("MMTUNE_SHARED", str(tmp_path / "nothing"))
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("mmtune.speech.corpus.synthesize.TEST_SENTENCES", 1)
-    monkeypatch.setattr("mmtune.speech.evaluation.compare.SPOKEN", 30)
     given = {"terms": terms, "out": tmp_path, "utterances": 6, "epochs": 1, "rank": 4}
     given |= {"joined": 0.1, "scales": "[1.0]", "probes": 1}
     arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]

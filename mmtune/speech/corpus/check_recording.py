@@ -23,7 +23,7 @@ from mmtune.speech.sound.read import (
     span_of,
 )
 from mmtune.speech.sound.signal import Signal, SignalMeter
-from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 
 SPEECH_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
@@ -48,8 +48,7 @@ def inspect(row: Row) -> Inspection:
 
     Facts: duration_s, sample_rate (Hz), channels, peak (full scale = 1).
     """
-    if not isinstance(row, SpeechRow):
-        raise TypeError(f"a speech row is needed, not {type(row).__name__}")
+    row = speech_row(row)
     frames = 0
     try:
         info = probe(row.path)
@@ -101,7 +100,7 @@ def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
     Raises:
         ConfigError: the list can't be read.
     """
-    speech = [row for row in rows if isinstance(row, SpeechRow)]
+    speech = speech_rows(rows)
     listed = [] if terms is None else [term.text for term in read_terms(find_terms(terms))]
     findings = check_terms(speech, listed)
     spoken = [row.text for row in speech if not row.nonspeech]

@@ -21,7 +21,6 @@ from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
-from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Request
 from mmtune.speech.corpus.join import PAUSE, join_clips
@@ -29,7 +28,7 @@ from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
@@ -82,7 +81,7 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
     """
     options = config.task
     assert isinstance(options, SpeechOptions)
-    train = [row for row in dataset.split("train") if isinstance(row, SpeechRow)]
+    train = speech_rows(dataset.split("train"))
     general = _general(options, train)
     counts = shares(options, len(train), len(general))
     if not any(counts.values()):
@@ -204,7 +203,7 @@ def _nonspeech(name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
     )
 
 
-def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
+def _general(options: SpeechOptions, train: Sequence[SpeechRow]) -> list[SpeechRow]:
     """Rows of other speech, in an order of their own.
 
     Without what is trained on anyway, and what retention is measured on: both may name one file.
@@ -216,12 +215,12 @@ def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
     known = {row.content for row in train}
     known |= {row.content for row in retention_rows(options, "test")}
     known |= {row.content for row in retention_rows(options, "validation")}
-    found = check(options.mix.general, READER).rows
+    found = speech_rows(check(options.mix.general, READER).rows)
     fresh = [row for row in found if row.content not in known and row.reference.strip()]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
 
 
-def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[SpeechRow]:
+def _replayed(config: RunConfig, rows: Sequence[SpeechRow], folder: Path) -> list[SpeechRow]:
     """Other speech with the words that the base hears in it, so that it goes on hearing them."""
     if not rows:
         return []
@@ -242,7 +241,7 @@ def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[Spee
                     split="train",
                     audio=_write(read_row(row), name, folder),
                     text=text,
-                    language=getattr(row, "language", None),
+                    language=row.language,
                     group={"mix": "replay", "from": row.id},
                 )
             )

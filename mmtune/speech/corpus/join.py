@@ -7,16 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.speech_row import Segment
+from mmtune.speech.speech_row import Segment, SpeechRow
 
 PAUSE = (0.2, 1.5)  # seconds between joined utterances
 
 
 def join_clips(
-    rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
+    rows: Sequence[SpeechRow], pauses: Sequence[float], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
     """Rows in one recording, with what lies between words of their own recordings between them.
 

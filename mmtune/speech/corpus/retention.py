@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 from mmtune.data.check import check
-from mmtune.data.rows import Row
 from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.system.hashing import hash_text
 
 
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
-) -> list[Row]:
+) -> list[SpeechRow]:
     """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
 
     Args:
@@ -24,10 +24,10 @@ def retention_rows(
     """
     if options.retention is None:
         return []
-    found = check(options.retention, READER).rows
-    languages: dict[str, list[Row]] = {}
+    found = speech_rows(check(options.retention, READER).rows)
+    languages: dict[str, list[SpeechRow]] = {}
     for row in sorted(found, key=lambda row: hash_text(row.id)):
-        languages.setdefault(getattr(row, "language", None) or options.language, []).append(row)
+        languages.setdefault(row.language or options.language, []).append(row)
     most = options.retention_rows
     start = 0 if part == "test" else most
     return [row for rows in languages.values() for row in rows[start : start + most]]

@@ -109,8 +109,15 @@ def prepare(config: RunConfig) -> Path:
     return synthesize(plan, config.folder / "data", options.language)
 
 
-def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utterance]:
-    """What to say. Sentences, voices and everyday words of the three splits are disjoint.
+def make_plan(
+    terms: Sequence[Term], options: SpeechOptions, test_sentences: int = TEST_SENTENCES
+) -> Iterator[Utterance]:
+    """Plan what to say. Sentences, voices and everyday words of the three splits are disjoint.
+
+    Args:
+        terms: the list.
+        options: how many training sentences a term gets, and in which language.
+        test_sentences: for each term.
 
     Raises:
         ConfigError: no sentences for this language, or too few.
@@ -121,7 +128,7 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
     sizes: dict[Split, int] = {
         "train": options.utterances,
         "validation": 1,
-        "test": 0 if options.ordinary else TEST_SENTENCES,
+        "test": 0 if options.ordinary else test_sentences,
     }
     heard: set[str] = set()
     for split, size in sizes.items():
@@ -155,24 +162,6 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
         line, rng = everyday[i % len(everyday)], _rng("everyday", str(i))
         voice = _turn(_rng("everyday"), voices["train"], i + i // len(everyday))
         yield Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
-
-
-def everyday_speech(language: str, split: Split = "test") -> list[Utterance]:
-    """Everyday sentences of a language by the voices of a split: speech that must stay understood.
-
-    Raises:
-        ConfigError: mmtune has no sentences of it.
-    """
-    path = _own("everyday", language)
-    if path is None:
-        raise ConfigError(
-            f"no everyday sentences of language {language!r}", "give recordings as task.retention"
-        )
-    voices = voices_for(language)[split]
-    return [
-        Utterance(split, line, line, None, voices[i % len(voices)], "clean")
-        for i, line in enumerate(read_lines(path))
-    ]
 
 
 def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:

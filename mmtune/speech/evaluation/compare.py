@@ -8,7 +8,6 @@ from pathlib import Path
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
 from mmtune.metrics.measure import Measure
@@ -23,6 +22,7 @@ from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
 from mmtune.speech.evaluation.term_slices import _spoken, divide_terms, read_variants
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_for
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
@@ -36,7 +36,9 @@ PREDICTIONS = "predictions.jsonl"
 ANSWER_VERSION = 2  # raised when an answer has more to it: older ones are then asked for again
 
 
-def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
+def compare(
+    config: RunConfig, dataset: Dataset, folder: Path, max_ids: int = SPOKEN
+) -> Comparison | None:
     """Decode the test rows and the retention rows freely with base, adapter and control.
 
     Args:
@@ -44,6 +46,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | N
         dataset: its test rows are scored; its training rows say which terms are seen.
         folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
             answers.jsonl aren't decoded again.
+        max_ids: how many ids a transcript of 30 s may have.
 
     Returns:
         None in the processes that only decode, see `mmtune.evaluate.parallel`.
@@ -53,11 +56,11 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | N
     """
     options = config.task
     assert isinstance(options, SpeechOptions)
-    test = dataset.split("test")
+    test = speech_rows(dataset.split("test"))
     if not test:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    predictor, active = _asked(config, options, folder, seen | unseen)
+    predictor, active = _asked(config, options, folder, seen | unseen, max_ids)
     with predictor.asking() as main:
         if not main:
             return None
@@ -84,7 +87,7 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | N
 def _items(
     predictor: StoredPredictor[SpeechPredictor],
     active: Active,
-    test: Sequence[Row],
+    test: Sequence[SpeechRow],
     scored: Collection[str],
     options: SpeechOptions,
 ) -> list[Item]:
@@ -108,8 +111,8 @@ def _items(
     ]
 
 
-def _general_kind(row: Row, options: SpeechOptions) -> str:
-    language = getattr(row, "language", None) or options.language
+def _general_kind(row: SpeechRow, options: SpeechOptions) -> str:
+    language = row.language or options.language
     return GENERAL if language == options.language else f"{GENERAL}, {language}"
 
 
@@ -138,14 +141,18 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
 
 
 def _asked(
-    config: RunConfig, options: SpeechOptions, folder: Path, terms: Collection[str]
+    config: RunConfig,
+    options: SpeechOptions,
+    folder: Path,
+    terms: Collection[str],
+    max_ids: int = SPOKEN,
 ) -> tuple[StoredPredictor[SpeechPredictor], Active]:
     """The models, which are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
     active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
-    search = DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN)
+    search = DecodeOptions(beams=options.beams, max_new_tokens=max_ids)
 
     def opened() -> SpeechPredictor:
         return SpeechPredictor(
@@ -174,16 +181,18 @@ def _asked(
     return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
 
 
-def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions) -> list[Hashable]:
+def _clusters(
+    rows: Sequence[SpeechRow], counter: TermCounter, options: SpeechOptions
+) -> list[Hashable]:
     """What is resampled as a whole: a term's rows, a speaker's, or a sentence's."""
-    speakers = {getattr(row, "speaker", None) for row in rows} - {None}
+    speakers = {row.speaker for row in rows} - {None}
     by_speaker = len(speakers) >= FEW_SPEAKERS
 
-    def cluster(row: Row) -> Hashable:
+    def cluster(row: SpeechRow) -> Hashable:
         terms = sorted(_spoken(counter, row, options))
         if terms:
             return "term", terms[0]
-        speaker = getattr(row, "speaker", None) if by_speaker else None
+        speaker = row.speaker if by_speaker else None
         return ("speaker", speaker) if speaker else ("sentence", row.reference)
 
     return [cluster(row) for row in rows]

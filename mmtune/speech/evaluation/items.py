@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mmtune.data.rows import Row
 from mmtune.predict import Prediction, Predictor, Request
+from mmtune.speech.speech_row import SpeechRow
 
 GENERAL = "general speech"
 
@@ -23,14 +23,16 @@ class Item:
         kind: the slice that it belongs to.
     """
 
-    row: Row
+    row: SpeechRow
     heard: Mapping[str, Prediction]
     cluster: Hashable
     terms: frozenset[str] = frozenset()
     kind: str = "test"
 
 
-def hear(predictor: Predictor, active: Active, rows: Sequence[Row]) -> list[dict[str, Prediction]]:
+def hear(
+    predictor: Predictor, active: Active, rows: Sequence[SpeechRow]
+) -> list[dict[str, Prediction]]:
     """What each model writes for each row. One call, so that a clip is encoded once for all."""
     found = predictor.predict(
         [Request(row, weights) for row in rows for weights in active.values()]

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.metrics.text.aligned import align_words
 from mmtune.metrics.text.normalize import normalize
@@ -24,7 +23,7 @@ from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound.augment import sounding
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_row import SpeechRow, speech_row
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
@@ -69,11 +68,11 @@ class LongForm:
         """Transcripts; `details` has the words as [text, start, end] in seconds."""
         found = []
         for request in requests:
-            row = request.row
+            row = speech_row(request.row)
             (segments,), language = listen(
                 self.predictor,
                 [read_row(row)],
-                language=getattr(row, "language", None),
+                language=row.language,
                 weights=request.adapters,
                 words=True,
             )
@@ -130,7 +129,7 @@ def _recordings(items: Sequence[Item], options: SpeechOptions, folder: Path) -> 
         for item in sorted(items, key=lambda item: hash_text(f"join {item.row.id}"))
         if item.kind == "test"
         and item.row.reference.strip()
-        and (getattr(item.row, "language", None) or options.language) == options.language
+        and (item.row.language or options.language) == options.language
     ]
     for number in range(options.long_form):
         chosen: list[Item] = []
@@ -160,15 +159,14 @@ def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     return Recording(whole, tuple(items), tuple(round(start, 3) for start in starts))
 
 
-def first_word(row: Row) -> float:
+def first_word(row: SpeechRow) -> float:
     """When a row's first word begins, in seconds: as it says, or as the speech detector hears it.
 
     What is merely louder than silence won't do: clips of speechocean762 have half a second of
     breath and clicks before the first word.
     """
-    named = getattr(row, "segments", ())
-    if named:
-        return float(named[0].start)
+    if row.segments:
+        return row.segments[0].start
     clip = read_row(row)
     found = windows(clip)
     return found[0].start if found else sounding(clip)[0] / SAMPLE_RATE

@@ -266,7 +266,7 @@ def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
 
 def _other(item: Item) -> Hashable:
     kind = item.cluster[0] if isinstance(item.cluster, tuple) else ""
-    speaker = getattr(item.row, "speaker", None)
+    speaker = item.row.speaker
     if kind == "speaker":
         return "sentence", plain_words(item.row.reference)
     return ("speaker", speaker) if speaker and kind in ("sentence", "term") else item.cluster
@@ -275,7 +275,7 @@ def _other(item: Item) -> Hashable:
 def _unit(item: Item) -> tuple[str, Hashable]:
     """What is independent of all others: a speaker, even where there are too few to resample."""
     kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
-    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+    if kind == "sentence" and (speaker := item.row.speaker):
         return "speaker", speaker
     return str(kind), item.cluster
 

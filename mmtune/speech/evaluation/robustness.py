@@ -14,13 +14,13 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import Samples
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.system.hashing import hash_json, hash_text
 
@@ -91,7 +91,7 @@ def degraded(
         yield replace(item, row=row, heard=heard, kind=f"{DEGRADED}: {name}")
 
 
-def degrade_row(row: Row, name: str, folder: Path) -> Row:
+def degrade_row(row: SpeechRow, name: str, folder: Path) -> SpeechRow:
     """A row under one condition, as a file of its own; the file is made unless it is there.
 
     Args:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import Beside, SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_row
 from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.retrieve import LIMIT, TermIndex, prompt_with
 from mmtune.speech.whisper.fallback import Heard, agrees
@@ -81,7 +81,7 @@ class Prompted:
         candidates = [(term, 0.0) for term in self.listed.terms]
         base = self.predictor.base
         return [
-            _with(request, prompt_with(base, candidates, getattr(request.row, "prompt", None)))
+            _with(request, prompt_with(base, candidates, speech_row(request.row).prompt))
             for request in requests
         ]
 
@@ -123,7 +123,7 @@ class Retrieving:
         again: dict[int, Request] = {}
         for i, (request, own) in enumerate(zip(requests, found, strict=True)):
             candidates = self.index.candidates(str(own.value))
-            before = getattr(request.row, "prompt", None)
+            before = speech_row(request.row).prompt
             prompt = prompt_with(self.predictor.base, candidates, before)
             if prompt is not None:
                 again[i] = _with(request, prompt)
@@ -171,7 +171,7 @@ def heard_beside(
     predictor: StoredPredictor[SpeechPredictor],
     options: SpeechOptions,
     terms: Collection[str],
-    rows: Sequence[Row],
+    rows: Sequence[SpeechRow],
 ) -> list[dict[str, Prediction]]:
     """What each system of `task.beside` writes for each row, by the system's name.
 

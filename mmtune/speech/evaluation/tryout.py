@@ -15,6 +15,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Request
 from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
 
 
@@ -37,7 +38,7 @@ def try_out(
     for test_set in test_sets:
         options = test_set.config.task
         assert isinstance(options, SpeechOptions)
-        rows = test_set.dataset.split("test") or test_set.dataset.rows
+        rows = speech_rows(test_set.dataset.split("test") or test_set.dataset.rows)
         if not rows:
             raise DataError(
                 f"{test_set.dataset.source} holds no usable row",

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.speech.export.to_ctranslate2 import require_packages
 from mmtune.speech.export.to_ggml import MODEL_FILE
 from mmtune.speech.export.whisper_cpp import run
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.whisper.base import WhisperBase
@@ -90,7 +90,7 @@ class Reference:
         self.predictor = SpeechPredictor(base, {LOADED_ADAPTER: adapter})
         self.weights = {LOADED_ADAPTER: scale}
 
-    def clips(self, rows: Sequence[Row]) -> list[Clip]:
+    def clips(self, rows: Sequence[SpeechRow]) -> list[Clip]:
         """What each row sounds like, and its language: named, the adapter's, or heard by the base.
 
         Raises:
@@ -99,23 +99,22 @@ class Reference:
         sounds = [read_row(row, max_seconds=MAX_WINDOW + 1) for row in rows]
         found: list[Clip] = []
         for row, samples in zip(rows, sounds, strict=True):
-            language = getattr(row, "language", None) or self.predictor.language
+            language = row.language or self.predictor.language
             if language is None and self.predictor.base.multilingual:
                 hidden = torch.stack(self.predictor.stage.encode_audio([samples], MAX_WINDOW))
                 language = self.predictor.languages(hidden, [None])[0]
             if not self.predictor.base.multilingual:
                 language = None
-            task = getattr(row, "task", "transcribe")
-            prefix = prefix_ids(self.predictor.base, language, task=task)
+            prefix = prefix_ids(self.predictor.base, language, task=row.task)
             most = most_ids(len(samples) / SAMPLE_RATE, MAX_IDS)
-            found.append(Clip(samples, language, task, tuple(prefix), most))
+            found.append(Clip(samples, language, row.task, tuple(prefix), most))
         return found
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
         """See `Engine`."""
         predictor, texts = self.predictor, []
-        for first in range(0, len(clips), DECODE_BATCH):
-            some = clips[first : first + DECODE_BATCH]
+        for first in range(0, len(clips), predictor.batch_size):
+            some = clips[first : first + predictor.batch_size]
             hidden = torch.stack(
                 predictor.stage.encode_audio([clip.samples for clip in some], MAX_WINDOW)
             )

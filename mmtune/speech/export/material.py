@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 
 SENTENCES = (
@@ -30,7 +30,7 @@ class Material:
         notes: what is left out.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SpeechRow, ...]
     source: str
     notes: tuple[str, ...] = ()
 
@@ -45,7 +45,7 @@ def of_manifest(manifest: Path) -> Material:
     from mmtune.speech.corpus.speech_reader import READER
 
     dataset = check(manifest, READER, strict=False)
-    rows = tuple(row for row in dataset.rows if seconds_of(row) <= MAX_WINDOW)
+    rows = tuple(row for row in speech_rows(dataset.rows) if seconds_of(row) <= MAX_WINDOW)
     if not rows:
         raise DataError(
             f"{manifest} has no row to check the export with",
@@ -60,12 +60,10 @@ def synthetic(folder: Path) -> Material | None:
     """A few English sentences, written to `folder`; None where no voice is installed."""
     import soundfile
 
-    from mmtune.speech.speech_row import SpeechRow
-
     voice = _voice()
     if voice is None:
         return None
-    rows: list[Row] = []
+    rows: list[SpeechRow] = []
     for i, sentence in enumerate(SENTENCES):
         samples, rate = voice(sentence)
         path = folder / f"sentence-{i}.wav"

@@ -8,17 +8,17 @@ that was evaluated.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError, MmtuneError
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.export.engines import Clip, Engine, Reference
+from mmtune.speech.speech_row import SpeechRow
 
 PARITY_FILE = "PARITY.json"
 SHOWN = 20  # differing clips that are kept in full
@@ -109,7 +109,7 @@ class Parity:
 
 
 def compare(
-    rows: Sequence[Row],
+    rows: Sequence[SpeechRow],
     source: str,
     reference: Reference,
     engine: Engine | Exception,
@@ -129,7 +129,7 @@ def compare(
     """
     clips = reference.clips(rows)
     ours = reference.same(clips)
-    theirs, fault = _ask(engine, "same", clips)
+    theirs, fault = _ask(engine, lambda e: e.same(clips), len(clips))
     metric = WordErrors()
     count = sum(int(metric.observe(row, Prediction(row.id, ""))[3]) for row in rows)
     if not count:
@@ -146,7 +146,7 @@ def compare(
     our_own, their_own = None, None
     if not faults:  # of what fails nobody asks what else it would do
         our_own = _score(metric, rows, reference.own(clips))
-        spoken, broken = _ask(engine, "own", clips)
+        spoken, broken = _ask(engine, lambda e: e.own(clips), len(clips))
         their_own = None if broken else _score(metric, rows, spoken)
     return Parity(
         source=source,
@@ -155,7 +155,9 @@ def compare(
         seconds=round(sum(len(clip.samples) for clip in clips) / 16_000, 2),
         words=count,
         reference=Scores(reference.name, wanted, our_own),
-        exported=Scores(getattr(engine, "name", "export"), found, their_own),
+        exported=Scores(
+            "export" if isinstance(engine, Exception) else engine.name, found, their_own
+        ),
         difference=None if found is None or wanted is None else found - wanted,
         allowed=allowed,
         identical=identical,
@@ -169,17 +171,19 @@ def compare(
     )
 
 
-def _ask(engine: Engine | Exception, how: str, clips: Sequence[Clip]) -> tuple[list[str], str]:
+def _ask(
+    engine: Engine | Exception, transcribe: Callable[[Engine], list[str]], count: int
+) -> tuple[list[str], str]:
     """Texts, or blanks and what went wrong: an export that can't be run has failed."""
     try:
         if isinstance(engine, Exception):
             raise engine
-        return list(getattr(engine, how)(clips)), ""
+        return transcribe(engine), ""
     except Exception as error:  # other people's engines raise types of their own
         found = (
             error.found if isinstance(error, MmtuneError) else f"{type(error).__name__}: {error}"
         )
-        return [""] * len(clips), f"it can't be run: {found}"
+        return [""] * count, f"it can't be run: {found}"
 
 
 def _faults(
@@ -197,14 +201,14 @@ def _faults(
     return faults
 
 
-def _score(metric: WordErrors, rows: Sequence[Row], texts: Sequence[str]) -> float | None:
+def _score(metric: WordErrors, rows: Sequence[SpeechRow], texts: Sequence[str]) -> float | None:
     stats = [metric.observe(r, Prediction(r.id, t)) for r, t in zip(rows, texts, strict=True)]
     value = metric.reduce(stats)
     return None if value is None else 100 * value
 
 
-def _normal(row: Row, clip: Clip, text: str) -> str:
-    return normalize(text, getattr(row, "language", None) or clip.language)
+def _normal(row: SpeechRow, clip: Clip, text: str) -> str:
+    return normalize(text, row.language or clip.language)
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.speech.sound import pyav as audio_av
 from mmtune.speech.sound import sndfile as audio_sndfile
 from mmtune.speech.sound.channels import Channels, measure
@@ -28,6 +27,7 @@ from mmtune.speech.sound.info import (
     AudioInfo,
     require_file,
 )
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.system.hashing import hash_file, hash_json
 
 __all__ = [
@@ -117,7 +117,7 @@ def read_channels(
     return np.ascontiguousarray(_resample(joined, info.rate).T)
 
 
-def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
+def read_row(row: SpeechRow, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
     """The sound of a speech row: [samples] float32, mono, 16 kHz. Honours its span and channel.
 
     Raises:
@@ -129,7 +129,7 @@ def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float3
     )
 
 
-def row_seconds(row: Row) -> float:
+def row_seconds(row: SpeechRow) -> float:
     """The length of a row's span in seconds, by its file's header.
 
     Raises:
@@ -141,16 +141,12 @@ def row_seconds(row: Row) -> float:
     return (last - first) / info.rate
 
 
-def span_of(row: Row) -> Span:
+def span_of(row: SpeechRow) -> Span:
     """What of its file a row is."""
-    return Span(
-        getattr(row, "start", None) or 0.0,
-        getattr(row, "end", None),
-        getattr(row, "channel", None),
-    )
+    return Span(row.start, row.end, row.channel)
 
 
-def content_of(row: Row) -> str:
+def content_of(row: SpeechRow) -> str:
     """Hash of what a row's sound depends on: the file's bytes, and the span and channel if named.
 
     Raises:

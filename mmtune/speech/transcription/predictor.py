@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
-from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
 from mmtune.speech.sound.read import span_of
 from mmtune.speech.speech_options import Windows
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.base import WhisperBase, load_for
 from mmtune.speech.whisper.decode import (
     AT_ONCE,
@@ -53,6 +53,7 @@ class SpeechPredictor:
         windows: "padded" is what Whisper was trained on.
         options: how to search; a row gets at most as many ids as `most_ids` gives its length.
         language: of rows that name none; None: what an adapter was trained with, or else heard.
+        batch_size: rows decoded together; beams share it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SpeechPredictor:
         windows: Windows = "padded",
         options: DecodeOptions | None = None,
         language: str | None = None,
+        batch_size: int = DECODE_BATCH,
     ) -> None:
         self.base = load_for(base) if isinstance(base, str) else base
         found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
@@ -76,6 +78,7 @@ class SpeechPredictor:
             raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
         self.stage = stage
         self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
+        self.batch_size = batch_size
         self.adapters = load_adapters(self.base, adapters)
         self.language = language or _trained_language(adapters)
         self.weights = {n: weights_hash(adapter_folder(p, MARKER)) for n, p in adapters.items()}
@@ -119,9 +122,10 @@ class SpeechPredictor:
             AdapterError: a request names an adapter that isn't loaded.
             DataError: a clip can't be read, or is longer than 30 s.
         """
+        asked = speech_rows(request.row for request in requests)
         results: dict[int, Prediction] = {}
         for members in self.batches(requests):
-            rows = self._rows(requests[i].row for i in members)
+            rows = self._rows(asked[i] for i in members)
             started = perf_counter()
             hidden, languages = self._hear(rows)
             encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
@@ -131,7 +135,7 @@ class SpeechPredictor:
             places = {_key(row): place for place, row in enumerate(rows)}
             window = self.stage.window(rows[0])
             for weights, group in groups.items():
-                at = [places[_key(requests[i].row)] for i in group]
+                at = [places[_key(asked[i])] for i in group]
                 prefixes = [self._prefix(rows[place], languages[place]) for place in at]
                 most = [self._most(rows[place]) for place in at]
                 started = perf_counter()
@@ -150,26 +154,27 @@ class SpeechPredictor:
                     if each.language is not None:
                         details["heard"] = each.language
                     text = self.base.text_of(each.ids)
-                    results[i] = Prediction(requests[i].row.id, text, details, seconds)
+                    results[i] = Prediction(asked[i].id, text, details, seconds)
         return [results[i] for i in range(len(requests))]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """`DECODE_BATCH` rows of one window and of like length, each with all that asks for it."""
-        size = max(1, DECODE_BATCH // self.options.beams)
-        asked: dict[tuple[str, ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            asked.setdefault(_key(request.row), []).append(i)
-        windows: dict[int, list[Row]] = {}
-        for row in self._rows(request.row for request in requests):
+        """`batch_size` rows of one window and of like length, each with all that asks for it."""
+        size = max(1, self.batch_size // self.options.beams)
+        asked = speech_rows(request.row for request in requests)
+        places: dict[tuple[str, ...], list[int]] = {}
+        for i, row in enumerate(asked):
+            places.setdefault(_key(row), []).append(i)
+        windows: dict[int, list[SpeechRow]] = {}
+        for row in self._rows(asked):
             windows.setdefault(self.stage.window(row), []).append(row)
         return [
-            sorted(i for row in rows[start : start + size] for i in asked[_key(row)])
+            sorted(i for row in rows[start : start + size] for i in places[_key(row)])
             for rows in windows.values()
             for start in range(0, len(rows), size)
         ]
 
     @staticmethod
-    def _rows(rows: Iterable[Row]) -> list[Row]:
+    def _rows(rows: Iterable[SpeechRow]) -> list[SpeechRow]:
         """Each row once, the shortest first: those of a batch are of like length."""
         distinct = {_key(row): row for row in rows}
         return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
@@ -188,16 +193,16 @@ class SpeechPredictor:
             spoken = decode_scored(self.base.model, heard, prefixes, options)
         return [replace(each, ids=[], tokens=()) if is_silence(each) else each for each in spoken]
 
-    def _most(self, row: Row) -> int:
+    def _most(self, row: SpeechRow) -> int:
         most = self.options.max_new_tokens
         return most_ids(seconds_of(row), most if isinstance(most, int) else SPOKEN)
 
-    def _prefix(self, row: Row, language: str | None) -> list[int]:
+    def _prefix(self, row: SpeechRow, language: str | None) -> list[int]:
         return prefix_ids(
             self.base,
             language,
-            getattr(row, "prompt", None),
-            task=getattr(row, "task", "transcribe"),
+            row.prompt,
+            task=row.task,
             timestamps=self.options.timestamps,
         )
 
@@ -214,16 +219,15 @@ class SpeechPredictor:
                 found[i] = language
         return found
 
-    def _hear(self, rows: Sequence[Row]) -> tuple[Tensor, list[str | None]]:
+    def _hear(self, rows: Sequence[SpeechRow]) -> tuple[Tensor, list[str | None]]:
         found = self.features.get([self.stage.part(row) for row in rows])
         hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-        return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
+        return hidden, self.languages(hidden, [row.language for row in rows])
 
 
-def _key(row: Row) -> tuple[str, ...]:
+def _key(row: SpeechRow) -> tuple[str, ...]:
     # All that a transcript depends on: one recording may be asked for with several prompts.
-    names = ("language", "prompt", "task")
-    speech = (*(getattr(row, name, None) for name in names), span_of(row))
+    speech = (row.language, row.prompt, row.task, span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
 
 

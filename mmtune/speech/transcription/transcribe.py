@@ -17,7 +17,8 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.speech.sound.channels import measure
 from mmtune.speech.sound.read import SAMPLE_RATE, Span, read_channels, read_row, span_of
-from mmtune.speech.transcription.predictor import DECODE_BATCH, SpeechPredictor
+from mmtune.speech.speech_row import speech_row
+from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
 from mmtune.speech.transcription.transcript import (
     Transcript,
@@ -68,7 +69,7 @@ def transcribe(
         DataError: the file can't be read.
         ConfigError: another number of names than of channels.
     """
-    row = source if isinstance(source, Row) else None
+    row = speech_row(source) if isinstance(source, Row) else None
     path = source.path if isinstance(source, Row) else Path(source)
     if row is not None and span_of(row) != Span():
         tracks = [read_row(row, max_seconds=MAX_SECONDS)]
@@ -81,9 +82,9 @@ def transcribe(
     found, language = listen(
         predictor,
         tracks,
-        language=getattr(row, "language", None),
+        language=row.language if row else None,
         weights=weights,
-        prompt=prompt or getattr(row, "prompt", None),
+        prompt=prompt or (row.prompt if row else None),
         words=timed,
         terms=terms,
     )
@@ -138,8 +139,8 @@ def listen(
 ) -> tuple[list[list[TranscriptSegment]], str | None]:
     """`transcribe` for samples: the segments of each track, and the language.
 
-    Windows of all tracks are decoded together, at most `DECODE_BATCH` of them: memory doesn't
-    grow with the recording.
+    Windows of all tracks are decoded together, as many as the predictor's `batch_size`, so memory
+    doesn't grow with the recording.
 
     Args:
         tracks: [samples] each, mono, 16 kHz.
@@ -151,7 +152,7 @@ def listen(
     plan = [(i, window) for i, track in enumerate(tracks) for window in windows(track)]
     plan.sort(key=lambda each: (each[1].start, each[0]))
     found: list[list[TranscriptSegment]] = [[] for _ in tracks]
-    size = max(1, DECODE_BATCH // predictor.options.beams)
+    size = max(1, predictor.batch_size // predictor.options.beams)
     if not plan and language is None and predictor.base.multilingual:
         language = predictor.language  # of silence none is heard
     for first in range(0, len(plan), size):

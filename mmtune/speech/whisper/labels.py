@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.base import WhisperBase
 
 TIME_STEP = 0.02  # seconds from one timestamp token to the next
@@ -94,7 +94,7 @@ def time_id(base: WhisperBase, seconds: float) -> int:
 
 def make_labels(
     base: WhisperBase,
-    row: Row,
+    row: SpeechRow,
     language: str | None,
     spans: Sequence[tuple[int, int]] = (),
     times: Times = (),
@@ -112,13 +112,12 @@ def make_labels(
     Raises:
         DataError: the text has more tokens than the decoder has positions.
     """
-    code = getattr(row, "language", None) or language
+    code = row.language or language
     text, terms, marks = _written(base, row.reference, spans, times)
     text.append(base.ids["endoftext"])
     timed = bool(times)
     # The last id is only ever a target, so it takes no position.
     most = base.model.config.max_target_positions
-    task = str(getattr(row, "task", "transcribe"))
     bare = len(prefix_ids(base, code, timestamps=timed))
     if bare + len(text) - 1 > most:
         raise DataError(
@@ -128,21 +127,19 @@ def make_labels(
         )
     # 448 counts the prompt: it is shortened before the text is refused.
     room = most - bare - len(text)
-    prompt = getattr(row, "prompt", None)
-    prefix = prefix_ids(base, code, prompt, task=task, timestamps=timed, room=room)
+    prefix = prefix_ids(base, code, row.prompt, task=row.task, timestamps=timed, room=room)
     given, ids = len(prefix), (*prefix, *text)
-    silent = bool(getattr(row, "nonspeech", False))
     at = prefix.index(base.ids["startoftranscript"])
     # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
-    first = base.ids["notimestamps"] - 1 if silent else ids[at + 1]
+    first = base.ids["notimestamps"] - 1 if row.nonspeech else ids[at + 1]
     start = start and at + 1 < given  # otherwise it is the text's first id
     return Labels(
         ids,
         given,
         tuple(given + place for place in terms),
         tuple(given + place for place in marks),
-        (at, first) if silent or start else None,
-        silent,
+        (at, first) if row.nonspeech or start else None,
+        row.nonspeech,
     )
 
 

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
@@ -23,6 +22,7 @@ from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import sounding
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row, row_seconds
 from mmtune.speech.speech_options import Windows
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.encoder import encode_mel, finish
 from mmtune.speech.whisper.forward import decode_all
@@ -57,7 +57,7 @@ def window_of(seconds: float, windows: Windows) -> int:
     return MAX_WINDOW if windows == "padded" else next(fitting, MAX_WINDOW)
 
 
-def seconds_of(row: Row) -> float:
+def seconds_of(row: SpeechRow) -> float:
     """A row's length, that is, of its span, by its file's header.
 
     Raises:
@@ -66,7 +66,7 @@ def seconds_of(row: Row) -> float:
     return row_seconds(row)
 
 
-def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]:
+def spoken_times(row: SpeechRow, speed: float = 1.0) -> list[tuple[float, float, str]]:
     """Segments of a row as (start, end, text), in seconds.
 
     They are those that the row names; or one, from the first to the last sound above a floor.
@@ -74,9 +74,8 @@ def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]
     Args:
         speed: of the view that is heard.
     """
-    named = getattr(row, "segments", ())
-    if named:
-        return [(each.start / speed, each.end / speed, each.text) for each in named]
+    if row.segments:
+        return [(each.start / speed, each.end / speed, each.text) for each in row.segments]
     text = row.reference.strip()
     start, end = _sounding(_Heard(row)) if text else (0.0, 0.0)
     return [(start / speed, end / speed, text)]
@@ -84,7 +83,7 @@ def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]
 
 class _Heard:
     # A row by what is heard of it, for a cache: rows themselves have no hash.
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: SpeechRow) -> None:
         self.row, self.content = row, row.content or content_of(row)
 
     def __eq__(self, other: object) -> bool:
@@ -144,7 +143,7 @@ class AudioStage:
             | ({} if views == 1 else {"augment": augment.VIEW_VERSION, "speeds": augment.SPEEDS})
         )
 
-    def part(self, row: Row, view: int = 0) -> Part:
+    def part(self, row: SpeechRow, view: int = 0) -> Part:
         """The part of a row; its source is the content hash that `check` gave, or the file's."""
         return Part(NAME, row.content or content_of(row), view, origin=row)
 
@@ -158,7 +157,7 @@ class AudioStage:
     def _seed(self, part: Part) -> int:
         return int(hash_text(f"{part.source}|view {part.view}")[:12], 16)
 
-    def window(self, row: Row) -> int:
+    def window(self, row: SpeechRow) -> int:
         """The row's window in seconds: that of its slowest view.
 
         Raises:
@@ -248,14 +247,18 @@ class KeptStage:
     block = 16
 
     def __init__(
-        self, audio: AudioStage, features: Features, model: Any, labels: Callable[[Row], Labels]
+        self,
+        audio: AudioStage,
+        features: Features,
+        model: Any,
+        labels: Callable[[SpeechRow], Labels],
     ) -> None:
         self.audio, self.features, self.model, self.labels = audio, features, model, labels
         self.fingerprint = hash_json(
             {"version": 3, "likely": LIKELY, "chunk": CHUNK, "audio": audio.fingerprint}
         )
 
-    def part(self, row: Row) -> Part:
+    def part(self, row: SpeechRow) -> Part:
         """The part of a row; its source is the audio's and the ids."""
         source = hash_text(f"{self.audio.part(row).source}|{self.labels(row).ids}")
         return Part(KEPT, source, origin=row)
