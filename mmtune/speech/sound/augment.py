@@ -1,7 +1,10 @@
-"""What happens to speech on its way to a recording: pace, rooms, noise, lines and the telephone.
+"""Change speech as recordings do: speed, rooms, noise, loudness and telephone lines.
 
-All functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
-from the generator that is given.
+Most functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
+from the generator or seed that is given.
+
+Training views (`view`, `mask_mel`) use torchaudio. Synthesis and the robustness test have effects
+of their own (`add_noise`, `babble`), because their recordings must stay the same bit by bit.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
-from scipy.signal import butter, oaconvolve, sosfiltfilt  # type: ignore[import-untyped]
+from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
 
 from mmtune.speech.sound.read import SAMPLE_RATE
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-VIEW_VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
+VIEW_VERSION = 2  # of `view` and `mask_mel`; raised when the same seed gives something else
 SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio Augmentation for Speech Recognition"
 ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # of views
 RT60 = (0.15, 0.6)  # seconds in which a room's sound falls by 60 dB
@@ -114,7 +117,8 @@ def babble(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64]:
     """
     total = np.zeros(len(samples))
     for _ in range(VOICES):
-        voice = change_speed(samples[::-1].copy(), float(rng.uniform(*VOICE_SPEED)))
+        speed = float(rng.uniform(*VOICE_SPEED))
+        voice = soxr.resample(samples[::-1].copy(), SAMPLE_RATE * speed, SAMPLE_RATE)
         repeated = np.resize(voice, len(samples)).astype(np.float64)
         total += np.roll(repeated, int(rng.integers(max(1, len(samples)))))
     return total
@@ -155,28 +159,55 @@ def draw_speed(speeds: tuple[float, ...], seed: int) -> float:
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
-    """Faster or slower, with pitch and formants: another speaker's, as it were."""
-    if speed == 1.0:
+    """Play faster or slower; pitch and formants move along, so it sounds like another speaker.
+
+    Args:
+        samples: the clip.
+        speed: one of `SPEEDS`: torchaudio's resampler is slow for ratios of large numbers.
+    """
+    if speed == 1.0 or not len(samples):
         return samples
-    # Read as if it had been recorded at another rate.
-    changed: Samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
-    return changed
+    import torch
+    from torchaudio.functional import speed as faster
+
+    changed, _ = faster(torch.from_numpy(samples), SAMPLE_RATE, speed)
+    result: Samples = changed.numpy()
+    return result
 
 
 def add_room(samples: Samples, rng: np.random.Generator) -> Samples:
-    """The echo of a room: noise that decays exponentially (Polack's model), after the direct sound.
+    """Add the echo of a room: noise that decays exponentially (Polack's model).
 
     Returns:
-        As many samples: the echo's end is cut.
+        As many samples: the end of the echo is cut.
     """
+    import torch
+    from torchaudio.functional import fftconvolve
+
     decay, level = rng.uniform(*RT60), rng.uniform(*REVERB_DB)
     time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
     response *= 10 ** (level / 20) / max(float(np.sqrt(np.sum(response**2))), 1e-9)
     response[0] = 1.0
-    echoed = oaconvolve(samples, response)[: len(samples)]
-    result: Samples = np.clip(echoed, -1.0, 1.0).astype(np.float32)
+    # torchaudio transforms as many samples as both have together: a prime number is slow.
+    length = next_fast_len(len(samples) + len(response) - 1, real=True) - len(samples) + 1
+    padded = np.zeros(length, np.float32)
+    padded[: len(response)] = response
+    echoed = fftconvolve(torch.from_numpy(samples), torch.from_numpy(padded)).numpy()
+    result: Samples = np.clip(echoed[: len(samples)], -1.0, 1.0)
     return result
+
+
+def add_background(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
+    """Add pink noise at a signal-to-noise ratio in dB: for training views."""
+    import torch
+    from torchaudio.functional import add_noise as mix
+
+    if not samples.any():  # silence has no such ratio
+        return samples
+    noise = torch.from_numpy(pink(len(samples), rng).astype(np.float32))
+    noisy: Samples = mix(torch.from_numpy(samples), noise, torch.tensor(snr_db)).numpy()
+    return np.clip(noisy, -1.0, 1.0)
 
 
 def view(samples: Samples, speed: float, seed: int) -> Samples:
@@ -193,7 +224,7 @@ def view(samples: Samples, speed: float, seed: int) -> Samples:
     if rng.random() < ROOM_SHARE:
         result = add_room(result, rng)
     if rng.random() < NOISE_SHARE:
-        result = add_noise(result, rng.uniform(*VIEW_SNR_DB), rng)
+        result = add_background(result, rng.uniform(*VIEW_SNR_DB), rng)
     if rng.random() < TELEPHONE_SHARE:
         result = telephone(result)
     gain = 10 ** (rng.uniform(*GAIN_DB) / 20)
@@ -202,7 +233,7 @@ def view(samples: Samples, speed: float, seed: int) -> Samples:
 
 
 def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
-    """SpecAugment's masks (Park et al. 2019, arXiv 1904.08779), without its warping.
+    """Mask parts of a spectrogram (SpecAugment, Park et al. 2019, arXiv 1904.08779; no warping).
 
     transformers applies its own inside `WhisperModel`, and not where encoder states are given.
 
@@ -214,18 +245,23 @@ def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
     Returns:
         A copy in which the masked parts hold the clip's mean.
     """
-    rng = np.random.default_rng([seed, 3])
+    import torch
+    from torchaudio.functional import mask_along_axis
+
     masked = mel.clone()
     frames = min(frames, mel.shape[1])
-    fill = mel[:, :frames].mean() if frames else mel.mean()
-    for _ in range(TIME_MASKS):
-        width = int(rng.integers(min(TIME_MASK, int(frames * TIME_SHARE)) + 1))
-        start = int(rng.integers(frames - width + 1))
-        masked[:, start : start + width] = fill
-    for _ in range(FREQUENCY_MASKS):
-        width = int(rng.integers(FREQUENCY_MASK + 1))
-        start = int(rng.integers(mel.shape[0] - width + 1))
-        masked[start : start + width, :frames] = fill
+    if not frames:
+        return masked
+    clip = mel[:, :frames]
+    fill = float(clip.mean())
+    # torchaudio draws from torch's global generator, whose state must stay that of the training.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for _ in range(TIME_MASKS):
+            clip = mask_along_axis(clip, TIME_MASK, fill, axis=1, p=TIME_SHARE)
+        for _ in range(FREQUENCY_MASKS):
+            clip = mask_along_axis(clip, FREQUENCY_MASK, fill, axis=0)
+    masked[:, :frames] = clip
     return masked
 
 
