@@ -1,4 +1,4 @@
-"""Several clips as one recording, with pauses between them."""
+"""Join several clips into one recording, with pauses between them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ PAUSE = (0.2, 1.5)  # seconds between joined utterances
 def join_clips(
     rows: Sequence[SpeechRow], pauses: Sequence[float], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
-    """Rows in one recording, with what lies between words of their own recordings between them.
+    """Join the clips of rows; the pauses sound like the quiet places of the clips.
 
     Args:
         rows: at least one.
-        pauses: seconds after each but the last.
-        rng: draws the pauses' sound.
+        pauses: seconds of pause after each row except the last.
+        rng: draws the noise of the pauses.
 
     Returns:
-        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
+        [samples] of the recording; a segment for each row, from its first to its last sound; the
+        start of each clip in seconds.
     """
     starts: list[float] = []
     pieces: list[NDArray[np.float32]] = []

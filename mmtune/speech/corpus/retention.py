@@ -1,4 +1,4 @@
-"""Other speech, which must not get worse: the rows on which that is measured."""
+"""Choose the retention rows: other speech, on which the adapter must not be worse."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from mmtune.system.hashing import hash_text
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
 ) -> list[SpeechRow]:
-    """`task.retention_rows` or fewer of each language in the retention manifest, always the same.
+    """Return up to `task.retention_rows` rows of each language of the retention manifest.
+
+    The choice is by hash, so it is always the same.
 
     Args:
-        part: "test" is what `compare` scores; "validation" are others.
+        options: with `retention`, the manifest; without it there are no rows.
+        part: "test" is what `compare` scores; "validation" are other rows.
 
     Raises:
-        DataError: it can't be used.
+        DataError: the manifest can't be used.
     """
     if options.retention is None:
         return []

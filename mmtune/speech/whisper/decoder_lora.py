@@ -1,8 +1,7 @@
-"""LoRA on Whisper: attached for training, loaded strictly, switched for each request."""
+"""LoRA on Whisper: attach an adapter for training, load adapters strictly, switch between them."""
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,39 +14,37 @@ import torch
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card
 from mmtune.adapters.lora import lora_config, probe, require_match
 from mmtune.config import LoraOptions
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.encoder import finish
 
-MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
+MARKER = "adapter_config.json"  # marks a PEFT folder, which need not have an adapter card
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 ATTENTIONS = ("self_attn", "encoder_attn")
 KNOWN = (*TARGETS, *(f"{kind}.{name}" for kind in ATTENTIONS for name in TARGETS[:4]))
 
 
 def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> str:
-    """The regular expression over module names that adapts these modules of Whisper's layers.
+    """Make the regular expression that matches the names of the modules to adapt.
 
     Args:
-        names: of `TARGETS`, or of one kind of attention alone ("encoder_attn.q_proj"); empty
-            means all.
-        encoder_layers: the adapted layers of the encoder; those of the decoder always are.
+        names: some of `TARGETS`, or a target of one kind of attention ("encoder_attn.q_proj");
+            empty means all.
+        encoder_layers: the adapted layers of the encoder; all decoder layers are adapted.
 
     Raises:
-        ConfigError: a name that the layers don't have, or none that the encoder's have.
+        ConfigError: no layer has such a module, or the encoder's layers have none of them.
     """
     chosen = tuple(names) or TARGETS
     for name in chosen:
         if name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
-                f"lora.targets: {name!r} is no module of Whisper's layers",
-                f"{hint}use some of {', '.join(TARGETS)}, or self_attn.NAME, encoder_attn.NAME",
+                f"lora.targets: Whisper's layers have no module {name!r}",
+                did_you_mean(name, KNOWN),
             )
     if encoder_layers and all(name.startswith("encoder_attn.") for name in chosen):
         raise ConfigError(
-            f"task.encoder_layers: lora.targets ({', '.join(chosen)}) are in the decoder alone",
+            f"task.encoder_layers: the encoder has none of lora.targets ({', '.join(chosen)})",
             "set task.encoder_layers to 0, or add a target such as self_attn.q_proj",
         )
     layers = r"decoder\.layers\.\d+"
@@ -58,10 +55,10 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
 
 
 def adapted_from(folder: Path) -> int | None:
-    """The lowest layer of the encoder that an adapter changes; None: the decoder's alone.
+    """Return the lowest encoder layer that an adapter changes; None if it changes only the decoder.
 
     Raises:
-        AdapterError: the folder can't be read, or it adapts what lies below all layers.
+        AdapterError: the folder can't be read, or the adapter changes modules below all layers.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -82,12 +79,13 @@ def adapted_from(folder: Path) -> int | None:
 
 
 def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None = None) -> Any:
-    """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
+    """Add a fresh adapter to a base and return the `PeftModel`; the base's weights stay frozen.
 
     Args:
         base: is changed: peft puts the adapter into its layers.
-        seed: of the adapter's initial weights.
-        cut: the encoder's layers from this one on are adapted too; None: the decoder's alone.
+        options: rank, targets and kind of the adapter.
+        seed: random seed of the adapter's initial weights.
+        cut: first adapted encoder layer; None adapts only the decoder.
     """
     from peft import get_peft_model
 
@@ -106,14 +104,14 @@ def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None =
 
 
 def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
-    """Put adapters into a base, each checked to fit it and to change its output.
+    """Load adapters into a base; check that each fits the base and changes its output.
 
     Args:
         base: is changed: peft puts the adapters into its layers. All are off at first.
         adapters: folders by the names that requests use.
 
     Raises:
-        AdapterError: damaged, made for another base, or without effect.
+        AdapterError: an adapter is damaged, was made for another base, or has no effect.
     """
     switch = Switch(base)
     for name, path in adapters.items():
@@ -122,12 +120,12 @@ def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
 
 
 class Switch:
-    """A base's adapters, of which any weighted set can be on for a while."""
+    """The adapters of a base; any weighted set of them can be switched on for a while."""
 
     def __init__(self, base: WhisperBase) -> None:
         self.base = base
         self.model: Any = None  # PeftModel once there is an adapter
-        self.inner: dict[str, str] = {}  # peft's names: a user's may hold dots, which torch refuses
+        self.inner: dict[str, str] = {}  # peft's names, because torch allows no dots in names
 
     def load(self, name: str, folder: Path) -> None:
         """Add one adapter; see `load_adapters`."""
@@ -140,7 +138,7 @@ class Switch:
                 raise AdapterError(
                     f"{folder} was trained on {card.base!r} ({card.base_hash[:12]}), not on "
                     f"{self.base.name!r} ({self.base.fingerprint[:12]})",
-                    f"use --base {card.base}, or train it again on this base",
+                    f"use --base {card.base}, or train the adapter again on this base",
                 )
         inner = f"adapter{len(self.inner)}"
         fit = f"the adapter doesn't fit the base {self.base.name!r}"
@@ -171,7 +169,7 @@ class Switch:
 
     @torch.no_grad()
     def _answer(self) -> torch.Tensor:
-        """Logits [1, 3, vocabulary] for eight made-up frames through all layers."""
+        """Compute logits [1, 3, vocabulary] of eight artificial frames, through all layers."""
         whisper, config = self.base.model, self.base.model.config
         weight = whisper.proj_out.weight
         hidden = torch.zeros(1, 8, config.d_model, dtype=weight.dtype, device=weight.device)
@@ -184,13 +182,13 @@ class Switch:
 
     @contextmanager
     def on(self, weights: Mapping[str, float]) -> Iterator[None]:
-        """Within it, these adapters act with these weights, and no other; afterwards none does.
+        """Switch on exactly these adapters with these weights; switch all off at the end.
 
-        Restored after an exception too: peft's own state would answer the next request with
-        whatever was left active (peft#3475).
+        They are switched off after an exception too, or peft would answer the next request with
+        the adapters that were left on (peft#3475).
 
         Raises:
-            AdapterError: an adapter that isn't loaded.
+            AdapterError: an adapter isn't loaded.
         """
         unknown = [name for name in weights if name not in self.inner]
         if unknown:
