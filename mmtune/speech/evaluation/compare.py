@@ -1,4 +1,4 @@
-"""Base against adapter, and a control if there is one: terms, word errors, other speech."""
+"""Compare base, adapter and an optional control: terms, word errors, general speech."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose
 from mmtune.system.processes import this_process
 
-AT_ONCE = 64  # rows that are decoded before their transcripts are written down
+AT_ONCE = 64  # number of rows that are decoded before their transcripts are stored
 PREDICTIONS = "predictions.jsonl"
-ANSWER_VERSION = 2  # raised when an answer has more to it: older ones are then asked for again
+ANSWER_VERSION = 2  # raised when stored answers get more details, so that old ones aren't used
 
 
 def compare(
     config: RunConfig, dataset: Dataset, folder: Path, max_ids: int = SPOKEN
 ) -> Comparison | None:
-    """Decode the test rows and the retention rows freely with base, adapter and control.
+    """Transcribe test rows and retention rows with base, adapter and control, and compare them.
 
     Args:
-        config: of the run; `task.control` and `task.retention` are optional.
-        dataset: its test rows are scored; its training rows say which terms are seen.
-        folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
-            answers.jsonl aren't decoded again.
-        max_ids: how many ids a transcript of 30 s may have.
+        config: configuration of the run; `task.control` and `task.retention` are optional.
+        dataset: its test rows are scored; terms of its training rows count as seen.
+        folder: folder of the run, with adapter/; gets predictions.jsonl. Transcripts in its
+            answers.jsonl aren't computed again.
+        max_ids: largest number of ids of a transcript of 30 s.
 
     Returns:
-        None in the processes that only decode, see `mmtune.evaluate.parallel`.
+        None in processes that only decode, see `mmtune.evaluate.parallel`.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
@@ -60,7 +60,7 @@ def compare(
     if not test:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    predictor, active = _asked(config, options, folder, seen | unseen, max_ids)
+    predictor, active = _models(config, options, folder, seen | unseen, max_ids)
     with predictor.asking() as main:
         if not main:
             return None
@@ -91,7 +91,7 @@ def _items(
     scored: Collection[str],
     options: SpeechOptions,
 ) -> list[Item]:
-    """The test rows and the retention rows with what each model writes for them."""
+    """Transcribe the test rows and the retention rows with each model."""
     general = retention_rows(options)
     rows = [*test, *general]
     heard = hear(predictor, active, rows)
@@ -117,7 +117,7 @@ def _general_kind(row: SpeechRow, options: SpeechOptions) -> str:
 
 
 def headline(name: str, measures: Sequence[Measure]) -> str:
-    """One line: base → adapter, and the difference with its interval."""
+    """Summarize a comparison in one line: base → adapter, difference and confidence interval."""
     found = {(m.metric, m.slice): m for m in measures}
     parts = ["speech", name]
     for key, label in (
@@ -140,14 +140,14 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
     return "   ".join(parts)
 
 
-def _asked(
+def _models(
     config: RunConfig,
     options: SpeechOptions,
     folder: Path,
     terms: Collection[str],
     max_ids: int = SPOKEN,
 ) -> tuple[StoredPredictor[SpeechPredictor], Active]:
-    """The models, which are loaded only if an answer is missing in `folder`."""
+    """Prepare the models; they are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
@@ -166,7 +166,7 @@ def _asked(
     fingerprint = hash_json(
         {
             "tells": ANSWER_VERSION,
-            "base": config.base,  # its weights are those that the adapter was trained on
+            "base": config.base,  # the adapter's card checks the weights of the base
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
             },
@@ -176,15 +176,15 @@ def _asked(
             "language": options.language,
         }
     )
-    otherwise = PROBED | {LONG: LongForm} | beside(options, terms)
+    variants = PROBED | {LONG: LongForm} | beside(options, terms)
     chunk = AT_ONCE * len(active)
-    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=variants), active
 
 
 def _clusters(
     rows: Sequence[SpeechRow], counter: TermCounter, options: SpeechOptions
 ) -> list[Hashable]:
-    """What is resampled as a whole: a term's rows, a speaker's, or a sentence's."""
+    """Choose what is resampled together: the rows of a term, of a speaker, or of a sentence."""
     speakers = {row.speaker for row in rows} - {None}
     by_speaker = len(speakers) >= FEW_SPEAKERS
 

@@ -1,7 +1,8 @@
-"""Test rows joined into recordings of minutes: what that costs, and whether times stay true.
+"""Join test rows into long recordings, to measure their WER and the error of word times.
 
-A recording is transcribed as `mmtune transcribe` does it: speech is found, cut into windows, and
-each word gets its times. What it says is then divided among its sentences, whose starts are known.
+A recording is transcribed like `mmtune transcribe` does: speech is detected and cut into windows,
+and each word gets its times. The transcript is then divided among the sentences, whose starts are
+known.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
 LONG, PARTS = "long form", "long form, in parts"
-SECONDS = 120.0  # of a recording: some windows, so that errors of cutting and of times can add up
-LONG_FORM_VERSION = 1  # raised when the same rows would be joined otherwise
+SECONDS = 120.0  # length of a recording: several windows, so that errors can accumulate
+LONG_FORM_VERSION = 1  # raised when the same rows are joined differently
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Rows in one file, and when each begins to be said, in seconds."""
+    """Several rows in one file, and the start of each row's first word in seconds."""
 
     row: SpeechRow
     items: tuple[Item, ...]
@@ -46,10 +47,10 @@ class Recording:
 
 
 class LongForm:
-    """`listen` as a predictor: rows of any length, with the times of their words.
+    """A predictor that transcribes rows of any length, with word times (see `listen`).
 
     Args:
-        predictor: whose models.
+        predictor: the models.
     """
 
     def __init__(self, predictor: SpeechPredictor) -> None:
@@ -57,15 +58,15 @@ class LongForm:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a transcript depends on besides its request."""
+        """Hash of everything except the request that a transcript depends on."""
         return hash_json([self.predictor.fingerprint, "long form"])
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Each recording by itself."""
+        """Each recording is a batch of its own."""
         return [[place] for place in range(len(requests))]
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts; `details` has the words as [text, start, end] in seconds."""
+        """Transcribe each row; `details` has the words as [text, start, end] in seconds."""
         found = []
         for request in requests:
             row = speech_row(request.row)
@@ -93,17 +94,20 @@ def long_form(
     options: SpeechOptions,
     folder: Path,
 ) -> list[Item]:
-    """`task.long_form` recordings of test rows, sentence by sentence.
+    """Transcribe `task.long_form` recordings of test rows, and divide them into sentences.
 
     Args:
-        predictor: with all models of `active`, and `LongForm` under `LONG`.
-        items: of the test.
-        folder: of the run; its `data/long` gets the recordings.
+        predictor: with all models of `active`, and `LongForm` as the variant `LONG`.
+        active: adapters of each model.
+        items: items of the test.
+        options: settings of the comparison.
+        folder: folder of the run; its `data/long` gets the recordings.
 
     Returns:
-        Items of the kind `LONG`, with what the long transcript says in the sentence's place and
-        when ("known" and "heard" in the details, seconds); and of the kind `PARTS`, the same
-        sentences as they were heard by themselves. Of several recordings, each is one cluster.
+        Items of the kind `LONG`: the sentence's part of the long transcript, with its true start
+        and its start in the transcript ("known" and "heard" in the details, seconds). Items of the
+        kind `PARTS`: the same sentences, transcribed alone. If there are several recordings, each
+        is one cluster.
     """
     recordings = list(_recordings(items, options, folder / "data" / "long"))
     heard = hear(predictor.variant(LONG), active, [r.row for r in recordings])
@@ -113,7 +117,7 @@ def long_form(
             model: divide(recording, answer, options.language) for model, answer in each.items()
         }
         for place, item in enumerate(recording.items):
-            # One recording can't be resampled: then its sentences are, as if each were alone.
+            # A single recording can't be resampled, so its sentences are resampled instead.
             several = len(recordings) > 1
             cluster = ("recording", recording.row.id) if several else item.cluster
             own = {model: parts[model][place] for model in parts}
@@ -123,7 +127,7 @@ def long_form(
 
 
 def _recordings(items: Sequence[Item], options: SpeechOptions, folder: Path) -> Iterator[Recording]:
-    """Rows in an order of their own, each once; the last recording may be shorter."""
+    """Yield recordings of rows ordered by hash, each row once; the last may be shorter."""
     left = [
         item
         for item in sorted(items, key=lambda item: hash_text(f"join {item.row.id}"))
@@ -137,7 +141,7 @@ def _recordings(items: Sequence[Item], options: SpeechOptions, folder: Path) -> 
         while left and seconds < SECONDS:
             chosen.append(left.pop())
             seconds += seconds_of(chosen[-1].row) + sum(PAUSE) / 2
-        if seconds <= MAX_WINDOW:  # one window: nothing that the clips themselves don't show
+        if seconds <= MAX_WINDOW:  # a single window measures the same as the clips themselves
             return
         yield _join(chosen, f"{number:03}", folder)
 
@@ -173,14 +177,16 @@ def first_word(row: SpeechRow) -> float:
 
 
 def divide(recording: Recording, answer: Prediction, language: str) -> list[Prediction]:
-    """What a recording's transcript says in the place of each sentence, and when that begins.
+    """Divide a recording's transcript among its sentences, with the start of each sentence.
 
-    The words of all sentences are aligned with those of the transcript; a word that nobody said
-    goes to the sentence before it. A sentence is heard to begin where the word does that stands
-    for its first one, right or wrong.
+    The words of all sentences are aligned with the words of the transcript. Inserted words go to
+    the sentence before them. A sentence starts with the word that is aligned with its first word,
+    whether it is right or wrong.
 
     Args:
-        answer: of `LongForm`.
+        recording: with its sentences and their true starts.
+        answer: prediction of `LongForm`.
+        language: Whisper's code, for normalization.
     """
     said = [(word, place) for place, item in enumerate(recording.items)
             for word in normalize(item.row.reference, language).split()]  # fmt: skip
@@ -203,7 +209,7 @@ def divide(recording: Recording, answer: Prediction, language: str) -> list[Pred
     texts = [""] * len(recording.items)
     at = 0
     for place, word in enumerate(words):
-        at = owner.get(place, at)  # punctuation stays with the word before it
+        at = owner.get(place, at)  # punctuation belongs to the word before it
         texts[at] += str(word[0])
     return [
         Prediction(item.row.id, text.strip(), {"known": known, "heard": starts.get(place)})

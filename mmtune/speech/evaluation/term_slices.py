@@ -1,4 +1,4 @@
-"""Terms that were trained and terms that were not, as slices of a comparison."""
+"""Divide terms into seen and unseen ones, which are slices of a comparison."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mmtune.speech.speech_row import SpeechRow, speech_rows
 
 
 def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
-    """Terms that a training transcript holds, and the others: by what was trained, not by a list.
+    """Return the terms that training transcripts contain, and the other terms.
 
-    They are those of the term list and those that rows name.
+    Terms come from the term list and from the rows. The transcripts decide, not the list's section.
     """
     named = {term for row in speech_rows(dataset.rows) for term in row.terms}
     if options.terms is not None:
@@ -30,7 +30,7 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
 
 
 def read_variants(options: SpeechOptions) -> Variants:
-    """Other spellings of the term list's terms."""
+    """Read the other accepted spellings of the term list's terms."""
     if options.terms is None:
         return STRICT
     terms = read_terms(find_terms(options.terms), options.language)

@@ -1,4 +1,4 @@
-"""Whisper's adapters merged into one, and settings of adapters tried out beside each other."""
+"""Measure several settings of adapters (each alone, all together, merged) on test sets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,22 @@ def try_out(
     choices: Mapping[str, Router],
     test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
-    """WER of each setting on each trial's test rows, and its recall of what the run has trained.
+    """Measure WER and term recall of each setting on each test set.
 
-    Of data without test rows all are heard. All adapters are loaded once, and a clip is encoded
-    once. Intervals are of resampled rows.
+    If a data set has no test rows, all its rows are used. Adapters are loaded once and each clip is
+    encoded once. Confidence intervals resample rows.
+
+    Args:
+        base: as for `load_base`.
+        adapters: folders by name.
+        choices: for each setting, the function that chooses the adapters of a row.
+        test_sets: the data, with the configuration of its run.
+
+    Returns:
+        Columns of a table by title; a cell for each setting.
 
     Raises:
-        DataError: a trial has no usable row.
+        DataError: a test set has no usable row.
     """
     predictor = SpeechPredictor(base, adapters)
     columns: dict[str, list[str]] = {}
@@ -42,7 +51,7 @@ def try_out(
         if not rows:
             raise DataError(
                 f"{test_set.dataset.source} holds no usable row",
-                f"mmtune check {test_set.dataset.source}",
+                f"run mmtune check {test_set.dataset.source} to see why",
             )
         heard = predictor.predict(
             [Request(row, choose(row)) for row in rows for choose in choices.values()]

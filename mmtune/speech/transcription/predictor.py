@@ -1,4 +1,4 @@
-"""Base and adapters of Whisper, ready to answer: rows to transcripts."""
+"""`SpeechPredictor`: transcribes rows with a base and its adapters."""
 
 from __future__ import annotations
 
@@ -37,23 +37,24 @@ from mmtune.speech.whisper.word_times import word_confidences
 from mmtune.system.hashing import hash_json
 
 LOADED_ADAPTER = "adapter"
-DECODE_BATCH = 16  # rows decoded together; beams share it
+DECODE_BATCH = 16  # number of rows that are decoded together, divided by the number of beams
 
 
 class SpeechPredictor:
     """A base with its adapters (`mmtune.predict.Predictor`).
 
-    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
-    that a call asks for: put the requests for base and adapter into one `predict`.
+    Each clip is encoded once up to the lowest adapted layer, and from there on once for every
+    adapter that a call uses. So put the requests for base and adapter into one call of `predict`.
 
     Args:
-        base: what `load_base` takes, or a loaded base that nothing else adapts.
+        base: as for `load_base`, or a loaded base without other adapters.
         adapters: folders by name, loaded strictly.
-        features: where encoder outputs come from; None computes them, on `windows`.
-        windows: "padded" is what Whisper was trained on.
-        options: how to search; a row gets at most as many ids as `most_ids` gives its length.
-        language: of rows that name none; None: what an adapter was trained with, or else heard.
-        batch_size: rows decoded together; beams share it.
+        features: source of encoder outputs; None computes them, on `windows`.
+        windows: "padded" (30 s, as Whisper was trained) or "trimmed".
+        options: settings of the search; `most_ids` limits the ids of each row by its length.
+        language: Whisper's code for rows that name none; None takes the language that an adapter
+            was trained with, or else detects it.
+        batch_size: number of rows that are decoded together; several beams divide it.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class SpeechPredictor:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a transcript depends on besides its request."""
+        """Hash of everything except the request that a transcript depends on."""
         return hash_json(
             {
                 "base": self.base.fingerprint,
@@ -99,24 +100,25 @@ class SpeechPredictor:
         )
 
     def with_options(self, options: DecodeOptions) -> SpeechPredictor:
-        """The same models with another search."""
+        """Return a predictor with the same models and other search options."""
         other = copy.copy(self)
         other.options = options
         return other
 
     def with_windows(self, windows: Windows) -> SpeechPredictor:
-        """The same models on other windows."""
+        """Return a predictor with the same models on other windows."""
         other = copy.copy(self)
         other.stage = AudioStage(self.base, windows, self.stage.cut)
         other.features = Features({NAME: other.stage}, None)
         return other
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order.
+        """Transcribe each request's row, in order.
 
-        `details` has the window in seconds, the language, the words as they are written, each with
-        the model's confidence ("words"; see `word_confidences`), what `Spoken` says of the whole,
-        and of multilingual bases the language that the model hears, whatever it was told ("heard").
+        `details` has the window in seconds, the language, the written words with the model's
+        confidence ("words", see `word_confidences`), and the probabilities of `Spoken`. With
+        multilingual bases it has the language that the model detects, whatever it was told
+        ("heard").
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
@@ -128,7 +130,7 @@ class SpeechPredictor:
             rows = self._rows(asked[i] for i in members)
             started = perf_counter()
             hidden, languages = self._hear(rows)
-            encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
+            encoded = (perf_counter() - started) / len(rows)  # each model counts all of it
             groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
             for i in members:
                 groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
@@ -158,7 +160,7 @@ class SpeechPredictor:
         return [results[i] for i in range(len(requests))]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """`batch_size` rows of one window and of like length, each with all that asks for it."""
+        """Group requests: `batch_size` rows of one window and similar length, with all adapters."""
         size = max(1, self.batch_size // self.options.beams)
         asked = speech_rows(request.row for request in requests)
         places: dict[tuple[str, ...], list[int]] = {}
@@ -175,7 +177,7 @@ class SpeechPredictor:
 
     @staticmethod
     def _rows(rows: Iterable[SpeechRow]) -> list[SpeechRow]:
-        """Each row once, the shortest first: those of a batch are of like length."""
+        """Return each row once, the shortest first, so that a batch has rows of similar length."""
         distinct = {_key(row): row for row in rows}
         return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
 
@@ -186,7 +188,7 @@ class SpeechPredictor:
         most: Sequence[int],
         weights: Mapping[str, float],
     ) -> list[Spoken]:
-        """What the stage's states [rows, frames, width] of one window say; silence has no ids."""
+        """Decode the stage's states [rows, frames, width] of one window; silence gives no ids."""
         options = replace(self.options, max_new_tokens=tuple(most))
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
@@ -207,7 +209,7 @@ class SpeechPredictor:
         )
 
     def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
-        """The language of each row: named, the run's, or heard by the base."""
+        """Return the language of each row: its own, the predictor's, or detected by the base."""
         if not self.base.multilingual:
             return [None] * len(named)
         found = [name or self.language for name in named]
@@ -226,7 +228,7 @@ class SpeechPredictor:
 
 
 def _key(row: SpeechRow) -> tuple[str, ...]:
-    # All that a transcript depends on: one recording may be asked for with several prompts.
+    # Everything that a transcript depends on: one recording may come with several prompts.
     speech = (row.language, row.prompt, row.task, span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
 
@@ -247,15 +249,17 @@ def open_predictor(
     language: str | None = None,
     beams: int = 1,
 ) -> SpeechPredictor:
-    """A model to transcribe files with; a single adapter is called `LOADED_ADAPTER`.
+    """Load a model to transcribe files; a single adapter gets the name `LOADED_ADAPTER`.
 
     Args:
-        base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder, or several by name; None: the base alone.
-        language: of the recordings; None: as the adapter was trained, or else heard.
+        base: as for `load_base`; None takes the base that the adapter was trained on.
+        adapter: a run folder or its adapter/ folder, or several by name; None: the base alone.
+        language: Whisper's code of the recordings; None takes the adapter's language, or else
+            detects it.
+        beams: number of beams; 1 is greedy search.
 
     Raises:
-        MmtuneError: base or adapter can't be used; it says why.
+        MmtuneError: base or adapter can't be used; the message says why.
     """
     if isinstance(adapter, Mapping):
         folders = dict(adapter)
@@ -277,6 +281,6 @@ def _base_name(base: str | None, adapter: Path | None) -> str:
         if (folder / CARD_FILE).exists():
             return read_card(folder).base
     raise ConfigError(
-        "no base model is named, and no adapter's card names one",
-        "give --base, for example starter:whisper-base",
+        "no base model is named, and no adapter card names one",
+        "add --base, for example starter:whisper-base",
     )

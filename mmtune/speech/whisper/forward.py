@@ -51,7 +51,7 @@ def _absorbed(layer: Any, x: Tensor, hidden: Tensor) -> Tensor:
 
 
 def can_absorb(decoder: Any, length: int) -> bool:
-    """Whether absorption is exact and cheaper: no dropout, no DoRA, fewer tokens than head width."""
+    """Whether absorption is exact and cheaper: no dropout or DoRA, fewer tokens than head width."""
     config = decoder.config
     dropouts = (config.dropout, config.attention_dropout, config.activation_dropout)
     if any(dropouts) or config.decoder_layerdrop:

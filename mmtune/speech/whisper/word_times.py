@@ -27,7 +27,6 @@ from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import Spoken
 from mmtune.speech.whisper.labels import prefix_ids
 
-
 FRAMES = 50  # frames of the encoder's output per second
 MEDIAN = 7  # frames of the median filter that smooths the attention
 # Seconds. A word next to the end of a sentence lasts at most twice the smaller of this and the

@@ -23,7 +23,7 @@ from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.retention import retention_rows
 from mmtune.speech.corpus.synthesize import make_plan, synthesize
 from mmtune.speech.corpus.term_list import Term
-from mmtune.speech.evaluation.compare import _asked, compare, headline
+from mmtune.speech.evaluation.compare import _models, compare, headline
 from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
@@ -336,7 +336,7 @@ def test_the_comparison_hears_in_the_precision_of_training(
     make_adapter(tmp_path / "adapter", 1)
     settings = config(SpeechOptions())
     settings = settings.model_copy(update={"train": TrainOptions(precision=precision)})
-    asked, _ = _asked(settings, SpeechOptions(), tmp_path, ())
-    other, _ = _asked(config(SpeechOptions()), SpeechOptions(), tmp_path, ())
+    asked, _ = _models(settings, SpeechOptions(), tmp_path, ())
+    other, _ = _models(config(SpeechOptions()), SpeechOptions(), tmp_path, ())
     assert asked.predictor.base.model.dtype == DTYPES[precision]
     assert (asked.fingerprint == other.fingerprint) == (precision == "fp32")
