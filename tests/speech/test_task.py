@@ -93,7 +93,7 @@ def test_collate_and_loss_follow_the_rows() -> None:
 def test_a_text_that_has_no_room_is_named() -> None:
     base = loaded(TINY)
     row = SpeechRow(id="novel", audio="a", text="metoprolol " * 200)
-    with pytest.raises(DataError, match=r"row 'novel': .* tokens; .* has room for 448"):
+    with pytest.raises(DataError, match=r"row 'novel': .* tokens; .* reads at most 448"):
         make_labels(base, row, "en")
 
 

@@ -87,12 +87,12 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
             )
             if near is not None:
                 told.add((word, near[0]))
-            written = f"it has {near[0]!r}" if near else "nothing similar is in it"
+            written = repr(near[0]) if near else "nothing similar"
             findings.append(
                 Finding(
                     "term-missing",
                     row.id,
-                    f"the row names the term {term!r}; its transcript lacks it, {written}: "
+                    f"the row names the term {term!r}, but its transcript has {written}: "
                     f"{row.text[:60]!r}",
                     "correct the transcript or the row's terms",
                     "warning",

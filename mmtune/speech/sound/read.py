@@ -245,7 +245,7 @@ def locate(path: Path, info: AudioInfo, span: Span) -> tuple[int, int]:
     if (first and first >= info.frames) or last > info.frames + ROUNDED * info.rate:
         raise AudioFault(
             "no-span",
-            f"{path} is {info.seconds:.2f} s long, but the row names {asked}",
+            f"{path} is {info.seconds:.2f} s long, but {asked} is requested",
             "correct start and end, or check that it is the right file",
         )
     return first, min(last, info.frames)
