@@ -31,7 +31,7 @@ from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose
 from mmtune.system.processes import this_process
 
-AT_ONCE = 64  # number of rows that are decoded before their transcripts are stored
+ROWS_PER_CHUNK = 64  # number of rows that are decoded before their transcripts are stored
 PREDICTIONS = "predictions.jsonl"
 ANSWER_VERSION = 2  # raised when stored answers get more details, so that old ones aren't used
 
@@ -177,7 +177,7 @@ def _models(
         }
     )
     variants = PROBED | {LONG: LongForm} | beside(options, terms)
-    chunk = AT_ONCE * len(active)
+    chunk = ROWS_PER_CHUNK * len(active)
     return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=variants), active
 
 

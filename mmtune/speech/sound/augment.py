@@ -36,7 +36,7 @@ GAIN_DB = (-12.0, 6.0)  # change of loudness of views
 TIME_MASKS, TIME_MASK = 2, 40  # number of time masks; length of the longest, in frames of 10 ms
 TIME_SHARE = 0.15  # largest share of a clip that one time mask covers
 FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # number of frequency masks; width limit in mel bins
-QUIET = 10  # percentile of a clip's frames that counts as its silence
+QUIET_PERCENTILE = 10  # percentile of a clip's frames that counts as its silence
 
 VOICES = 6  # voices of a babble; a listener could follow fewer
 VOICE_SPEED = (0.85, 1.15)  # speeds of the voices of a babble
@@ -292,7 +292,7 @@ def room_tone(samples: Samples, count: int, rng: np.random.Generator) -> Samples
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
     if not len(frames) or not count:
         return np.zeros(count, np.float32)
-    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET)
+    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET_PERCENTILE)
     noise = pink(count, rng)
     noise *= np.sqrt(floor / max(float(np.mean(noise**2)), 1e-20))
     return np.clip(noise, -1.0, 1.0).astype(np.float32)

@@ -27,7 +27,7 @@ MIN_SIMILARITY = 0.45  # least similarity (0 to 1) of a candidate
 CHANCE = 0.35  # similarity of two unrelated words
 LONG_TERM = 12  # number of letters above which length adds nothing to the score
 SHORT = 3  # fewest letters of a group of words; shorter groups resemble too many terms
-ROOM = 223  # ids of a prompt, as in openai/whisper's decoding.py
+PROMPT_IDS = 223  # ids of a prompt, as in openai/whisper's decoding.py
 LIMIT = 60  # largest number of terms in a prompt
 
 # Metaphone's consonants that are confused with one another.
@@ -220,7 +220,7 @@ def prompt_with(
     def count(text: str) -> int:
         return len(base.tokenizer.encode(" " + text, add_special_tokens=False))
 
-    left = ROOM - (count(prompt) if prompt else 0)
+    left = PROMPT_IDS - (count(prompt) if prompt else 0)
     chosen: list[str] = []
     for term, _ in candidates:
         left -= count(term) + 1  # the comma

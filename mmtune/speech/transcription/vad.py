@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from mmtune.speech.sound.read import SAMPLE_RATE
 from mmtune.speech.whisper.stages import MAX_WINDOW
 
-Span = tuple[int, int]  # (first, after the last) sample of a recording
+SampleSpan = tuple[int, int]  # (first, after the last) sample of a recording
 
-# Of the detector's probability. Chosen on two joins of 60 real utterances: with 0.5 (and 0.3 s
-# around it) soft ends of words were lost. Times are those of CLEAR speech: a line that opens, or
-# somebody who breathes in, is not yet a word.
+# Thresholds of the detector's probability. THRESHOLD was chosen on two joined recordings of 60
+# utterances each of speechocean762 (which rows was not recorded): with 0.5, and 0.3 s around it,
+# soft ends of words were lost. Word times take CLEAR, because an opening line or a breath is not
+# yet a word.
 THRESHOLD, CLEAR = 0.35, 0.5
 SHORTEST = 0.1  # shortest speech in seconds; a "no" takes 0.2 s
 PAUSE = 0.3  # seconds of silence that end a stretch of speech
@@ -43,9 +44,9 @@ class Window:
         clear: spans of speech with high probability; equal to `speech` if there are none.
     """
 
-    pieces: tuple[Span, ...]
-    speech: tuple[Span, ...]
-    clear: tuple[Span, ...]
+    pieces: tuple[SampleSpan, ...]
+    speech: tuple[SampleSpan, ...]
+    clear: tuple[SampleSpan, ...]
 
     @property
     def start(self) -> float:
@@ -83,7 +84,7 @@ class Window:
 
 def find_speech(
     audio: NDArray[np.float32], thresholds: Sequence[float] = (THRESHOLD, CLEAR)
-) -> list[list[Span]]:
+) -> list[list[SampleSpan]]:
     """Detect spans of speech, for each threshold of the detector's probability.
 
     Args:
@@ -99,7 +100,7 @@ def find_speech(
     spans, detector = _detector()
     samples = np.ascontiguousarray(audio, np.float32)
     probabilities = detector.audio_forward(samples, sampling_rate=SAMPLE_RATE)
-    result: list[list[Span]] = []
+    result: list[list[SampleSpan]] = []
     for threshold in thresholds:
         found = spans(
             probabilities,
@@ -133,8 +134,8 @@ def _detector() -> tuple[Any, Any]:
 def windows(
     audio: NDArray[np.float32],
     longest: float = MAX_WINDOW,
-    speech: Sequence[Span] | None = None,
-    clear: Sequence[Span] = (),
+    speech: Sequence[SampleSpan] | None = None,
+    clear: Sequence[SampleSpan] = (),
 ) -> list[Window]:
     """Cut a recording into windows at pauses: as few as its speech fits into.
 
@@ -149,8 +150,8 @@ def windows(
     most = int(longest * SAMPLE_RATE)
     around, kept = int(AROUND * SAMPLE_RATE), int(KEPT * SAMPLE_RATE)
     result: list[Window] = []
-    pieces: list[Span] = []
-    spoken: list[Span] = []
+    pieces: list[SampleSpan] = []
+    spoken: list[SampleSpan] = []
     for first, last, place in _fitting(audio, speech, most - 2 * around):
         before = place[0] if not spoken else max(place[0], spoken[-1][1])
         start, end = max(before, first - around), min(place[1], last + around)
@@ -172,15 +173,17 @@ def windows(
     return result
 
 
-def _window(pieces: Sequence[Span], speech: Sequence[Span], clear: Sequence[Span]) -> Window:
+def _window(
+    pieces: Sequence[SampleSpan], speech: Sequence[SampleSpan], clear: Sequence[SampleSpan]
+) -> Window:
     first, last = speech[0][0], speech[-1][1]
     within = [(max(a, first), min(b, last)) for a, b in clear if a < last and b > first]
     return Window(tuple(pieces), tuple(speech), tuple(within) or tuple(speech))
 
 
 def _fitting(
-    audio: NDArray[np.float32], speech: Sequence[Span], most: int
-) -> Iterator[tuple[int, int, Span]]:
+    audio: NDArray[np.float32], speech: Sequence[SampleSpan], most: int
+) -> Iterator[tuple[int, int, SampleSpan]]:
     # Yields each stretch in pieces of at most `most` samples, with the limits for the audio around
     # it: halfway to its neighbours, so that no sample is decoded twice.
     cuts = [
@@ -194,7 +197,7 @@ def _fitting(
         yield first, last, (low, after if closes else last)
 
 
-def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[Span]:
+def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[SampleSpan]:
     """Cut the whole recording into consecutive spans of at most `longest` seconds.
 
     Each span except the last ends at the quietest place in its last seconds.
@@ -207,7 +210,7 @@ def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[Span]:
         (start, end) in samples; none for an empty recording.
     """
     most = int(longest * SAMPLE_RATE)
-    spans: list[Span] = []
+    spans: list[SampleSpan] = []
     start = 0
     while len(audio) - start > most:
         first = start + most - int(min(SEARCH, longest / 2) * SAMPLE_RATE)
