@@ -16,6 +16,7 @@ from mmtune.data.rows import Row
 from mmtune.metrics.measure import Bin
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.aligned import align_words, written_places
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
@@ -35,7 +36,7 @@ def judged_words(
     """
     words = prediction.details.get("words") or ()
     reference, hypothesis = (text.split() for text in scored(row, prediction, language))
-    spoken = getattr(row, "language", None) or language
+    spoken = row_language(row, language)
     places = written_places([str(text) for text, _ in words], hypothesis, spoken)
     right = {theirs for _, theirs, equal in align_words(reference, hypothesis) if equal}
     judged = [(float(words[p][1]), i in right) for i, p in enumerate(places) if p is not None]

@@ -16,6 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
@@ -180,7 +181,7 @@ class CriticalErrors:
     def _found(self, row: Row, prediction: Prediction) -> list[list[tuple[Kind, str]]]:
         """In the reference and in the transcript. Names are those of the reference alone: a
         transcript's capitals are the model's guess."""
-        language = getattr(row, "language", None) or self.language
+        language = row_language(row, self.language)
         named = names(row.reference, language)
         return [
             [each for each in critical(text, language, named) if self.kind in (None, each[0])]

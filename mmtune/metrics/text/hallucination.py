@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
+from mmtune.metrics.text.transcribed_row import stated_seconds
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
@@ -34,7 +35,7 @@ class HallucinatedWords:
         row: with its `duration_s`, in seconds.
         """
         words = len(scored(row, prediction, self.language)[1].split())
-        return np.array([words, float(getattr(row, "duration_s", None) or 0.0) / 60])
+        return np.array([words, stated_seconds(row) / 60])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """Words a minute; None without any time."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.predict import Prediction
 
 
@@ -32,7 +33,7 @@ class LanguageAccuracy:
         Args:
             prediction: with Whisper's code as "heard" in its details.
         """
-        named = getattr(row, "language", None) or self.language
+        named = row_language(row, self.language)
         return np.array([prediction.details["heard"] == named, 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:

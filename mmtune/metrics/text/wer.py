@@ -15,6 +15,7 @@ import numpy as np
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.predict import Prediction
 
@@ -71,5 +72,5 @@ class CharacterErrors(WordErrors):
 
 def scored(row: Row, prediction: Prediction, language: str) -> tuple[str, str]:
     """Reference and transcript of an item as they are compared."""
-    spoken = getattr(row, "language", None) or language
+    spoken = row_language(row, language)
     return normalize(row.reference, spoken), normalize(str(prediction.value), spoken)

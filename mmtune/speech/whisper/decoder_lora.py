@@ -1,8 +1,7 @@
-"""LoRA on Whisper: attached for training, loaded strictly, switched for each request."""
+"""LoRA on Whisper: attach an adapter for training, load adapters strictly, switch between them."""
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from mmtune.adapters.card import adapter_folder
 from mmtune.adapters.lora import attach_lora
 from mmtune.adapters.switch import MARKER, AdapterSwitch
 from mmtune.config import LoraOptions
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.encoder import finish
 
@@ -24,28 +23,26 @@ KNOWN = (*TARGETS, *(f"{kind}.{name}" for kind in ATTENTIONS for name in TARGETS
 
 
 def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> str:
-    """The regular expression over module names that adapts these modules of Whisper's layers.
+    """Make the regular expression that matches the names of the modules to adapt.
 
     Args:
-        names: of `TARGETS`, or of one kind of attention alone ("encoder_attn.q_proj"); empty
-            means all.
-        encoder_layers: the adapted layers of the encoder; those of the decoder always are.
+        names: some of `TARGETS`, or a target of one kind of attention ("encoder_attn.q_proj");
+            empty means all.
+        encoder_layers: the adapted layers of the encoder; all decoder layers are adapted.
 
     Raises:
-        ConfigError: a name that the layers don't have, or none that the encoder's have.
+        ConfigError: no layer has such a module, or the encoder's layers have none of them.
     """
     chosen = tuple(names) or TARGETS
     for name in chosen:
         if name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
-                f"lora.targets: {name!r} is no module of Whisper's layers",
-                f"{hint}use some of {', '.join(TARGETS)}, or self_attn.NAME, encoder_attn.NAME",
+                f"lora.targets: Whisper's layers have no module {name!r}",
+                did_you_mean(name, KNOWN),
             )
     if encoder_layers and all(name.startswith("encoder_attn.") for name in chosen):
         raise ConfigError(
-            f"task.encoder_layers: lora.targets ({', '.join(chosen)}) are in the decoder alone",
+            f"task.encoder_layers: the encoder has none of lora.targets ({', '.join(chosen)})",
             "set task.encoder_layers to 0, or add a target such as self_attn.q_proj",
         )
     layers = r"decoder\.layers\.\d+"
@@ -56,10 +53,10 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
 
 
 def adapted_from(folder: Path) -> int | None:
-    """The lowest layer of the encoder that an adapter changes; None: the decoder's alone.
+    """Return the lowest encoder layer that an adapter changes; None if it changes only the decoder.
 
     Raises:
-        AdapterError: the folder can't be read, or it adapts what lies below all layers.
+        AdapterError: the folder can't be read, or the adapter changes modules below all layers.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -80,12 +77,13 @@ def adapted_from(folder: Path) -> int | None:
 
 
 def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None = None) -> Any:
-    """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
+    """Add a fresh adapter to a base and return the `PeftModel`; the base's weights stay frozen.
 
     Args:
         base: is changed: peft puts the adapter into its layers.
-        seed: of the adapter's initial weights.
-        cut: the encoder's layers from this one on are adapted too; None: the decoder's alone.
+        options: rank, targets and kind of the adapter.
+        seed: random seed of the adapter's initial weights.
+        cut: first adapted encoder layer; None adapts only the decoder.
     """
     count = len(base.model.model.encoder.layers)
     upper = range(count)[cut:] if cut is not None else ()
@@ -94,14 +92,14 @@ def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None =
 
 
 def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:
-    """Put adapters into a base, each checked to fit it and to change its output.
+    """Load adapters into a base; check that each fits the base and changes its output.
 
     Args:
         base: is changed: peft puts the adapters into its layers. All are off at first.
         adapters: folders by the names that requests use.
 
     Raises:
-        AdapterError: damaged, made for another base, or without effect.
+        AdapterError: an adapter is damaged, was made for another base, or has no effect.
     """
     switch = Switch(base)
     for name, path in adapters.items():
@@ -117,7 +115,7 @@ class Switch(AdapterSwitch):
         self.base = base
 
     def _answer(self) -> torch.Tensor:
-        """Logits [1, 3, vocabulary] for eight made-up frames through all layers."""
+        """Compute logits [1, 3, vocabulary] of eight artificial frames, through all layers."""
         whisper, config = self.base.model, self.base.model.config
         weight = whisper.proj_out.weight
         hidden = torch.zeros(1, 8, config.d_model, dtype=weight.dtype, device=weight.device)

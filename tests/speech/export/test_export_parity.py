@@ -186,7 +186,7 @@ def test_an_engine_that_dies_fails_the_export_and_not_the_command(
     (tmp_path / MODEL_FILE).write_bytes(data[: len(data) // 2])
     found = judged(material, reference, WhisperCpp(tmp_path, True), "fp16")
     assert not found.passed
-    assert "can't be run: whisper.cpp ends with" in found.faults[0]
+    assert "can't be run: whisper.cpp ended with" in found.faults[0]
     assert found.exported.same is None
 
 
