@@ -1,6 +1,6 @@
 """How long LoRA on a diffusion model takes to learn a brand, beside diffusers' documented loop.
 
-    python recipes/brand_style/brands.py --out runs/brands
+    python tools/brands/brands.py --out runs/brands
     python benchmarks/image_quality.py --data runs/brands/openmoji/manifest.jsonl
 
 What both are measured by is the denoiser's loss on the held-out pictures, at the same noise and the

@@ -98,6 +98,10 @@ def test_progress_shows_in_jupyter_and_not_in_a_file(monkeypatch: pytest.MonkeyP
 def test_wrong_arguments_are_errors_that_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(mmtune.MmtuneError, match="no such file or folder"):
         mmtune.check(tmp_path / "nothing")
+    with pytest.raises(mmtune.MmtuneError, match="resolution = 'big'"):
+        mmtune.check(tmp_path, "image", resolution="big")
+    with pytest.raises(mmtune.MmtuneError, match="resolution has no effect for speech"):
+        mmtune.check(tmp_path, "speech", resolution=64)
     with pytest.raises(mmtune.MmtuneError, match="no such run"):
         mmtune.report([tmp_path / "nothing"])
     with pytest.raises(mmtune.MmtuneError, match="no such file"):
@@ -125,4 +129,4 @@ def test_mypy_sees_the_lazy_names(tmp_path: Path) -> None:
     lines = [line for line in done.stdout.splitlines() if "notebook.py" in line]
     assert len(lines) == 3, done.stdout
     assert 'argument "progress"' in lines[0].lower()
-    assert all('"str"' in line for line in lines[1:])
+    assert all('str"' in line for line in lines[1:])
