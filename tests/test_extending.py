@@ -231,6 +231,9 @@ def test_mistakes_are_told(recipe: Path, capsys: pytest.CaptureFixture[str]) -> 
     ):
         assert cli.main(["train", str(recipe), "--name", "wrong", *flags]) == 2
         assert said in capsys.readouterr().err
+    assert cli.main(["train", str(recipe), "--help"]) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "What a token of the prompt counts in the loss" in shown
     run = recipe.parent / "runs" / "whole"
     assert cli.main(["export", str(run), "--format", "gguf", "--out", "x"]) == 2
     assert "no format 'gguf' for adapters of text" in capsys.readouterr().err

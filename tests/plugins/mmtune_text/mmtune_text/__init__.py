@@ -11,6 +11,7 @@ from pydantic import Field
 from mmtune.config import RunConfig, Section
 from mmtune.data.rows import Row
 from mmtune.modality import Modality
+from mmtune.settings.declare import setting
 
 Words = Annotated[str, Field(min_length=1)]
 
@@ -30,7 +31,14 @@ class TextRow(Row):
 class TextOptions(Section):
     """The section `task` of a recipe."""
 
-    prompt_weight: Annotated[float, Field(ge=0, le=1)] = 0.0  # of the prompts' tokens in the loss
+    prompt_weight: float = setting(
+        0.0,
+        "What a token of the prompt counts in the loss; a token of the answer counts 1.",
+        unit="share of an answer's token",
+        why="The model is to answer, not to repeat instructions.",
+        ge=0,
+        le=1,
+    )
 
 
 class TextModality(Modality):
