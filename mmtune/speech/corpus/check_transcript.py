@@ -12,8 +12,12 @@ from mmtune.speech.speech_row import SpeechRow, plain_words
 ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
 PREFIX = 2  # tokens before the text, at least: start of transcript, no timestamps
 PROMPT = 223  # tokens of a prompt that Whisper keeps
-# The pre-tokenizer of GPT-2 and Whisper: no token spans two of these matches.
-PRETOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+")
+# The pre-tokenizer of GPT-2 and Whisper: no token spans two of these matches. The name of a special
+# token ("<|en|>") is one token wherever it stands.
+SPECIAL = r"<\|[^|>]*\|>"
+PRETOKEN = re.compile(
+    rf"{SPECIAL}|'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:(?!{SPECIAL})(?:[^\s\w]|_))+|\s+"
+)
 # Letters per second. Conversation has about 15, an auctioneer 30.
 FAST, IMPOSSIBLE = 40.0, 80.0
 SPARE_LETTERS = 10.0  # letters allowed beyond the rate, because recordings are cut tightly

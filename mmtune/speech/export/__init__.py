@@ -1,6 +1,6 @@
-"""Speech adapters for other engines: one format a file, `to_*.py`; proved by what they write.
+"""Export speech adapters for other engines: one file per format (`to_*.py`), and its check.
 
-Nothing heavy is imported here: whisper.cpp's own process imports this package too.
+This file imports no large package, because the process of whisper.cpp imports it too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-# Where each format's record is.
+# The module and name of each format's record.
 FORMATS: Mapping[str, str] = MappingProxyType(
     {
         "transformers": "mmtune.speech.export.to_transformers:FORMAT",

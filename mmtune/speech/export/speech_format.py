@@ -1,4 +1,4 @@
-"""What an export format of speech is: an adapter in its base's weights, for another engine."""
+"""`SpeechFormat`: an export format that merges an adapter into its base, for another engine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechFormat(ExportFormat):
-    """A folder that another engine loads, proved by what the engine writes for the same clips.
+    """A folder that another engine loads; the engine's transcripts of the same clips check it.
 
     Attributes:
-        write: writes a base that has the adapter in its weights, in a precision, to a folder that
-            doesn't exist yet.
+        write: writes a base with the merged adapter, in a precision, to a folder that doesn't
+            exist yet.
         engine: opens the folder in its engine; the last argument is whether the base forbids ids.
         engine_packages: modules that the engine needs.
     """
@@ -36,14 +36,14 @@ class SpeechFormat(ExportFormat):
     engine_packages: tuple[str, ...] = ()
 
     def export(self, request: Export) -> Exported:
-        """Write `request.to`, a folder; compare it; say so in its PARITY.json.
+        """Write the folder `request.to`, check it, and record the result in its PARITY.json.
 
-        Without `request.check` it is compared on synthetic sentences, or, where there is no voice
-        or no engine, not at all, which is noted.
+        Without `request.check`, synthetic sentences are used. If no voice or no engine is
+        installed, the export isn't checked, and a note says so.
 
         Raises:
-            ConfigError: a precision that the format hasn't got, or a file's name for a folder.
-            MissingExtra: what is to check it isn't installed.
+            ConfigError: the format lacks the precision, or `request.to` names a file.
+            MissingExtra: the packages for the check aren't installed.
             BaseModelError, AdapterError: base or adapter can't be used, or the format can't hold
                 them.
             DataError: `request.check` can't be used.
@@ -97,12 +97,15 @@ def _remarks(request: Export, format: SpeechFormat, found: Parity) -> Iterator[s
 
     limits = LIMITS[found.precision]
     if request.check is not None and found.allowed > limits.points:
-        yield f"{found.words} words are few: one of them is {found.allowed:.2f} points of WER"
+        yield (
+            f"{found.words} words are few: one wrong word is {found.allowed:.2f} points of WER; "
+            "check with more rows for a precise result"
+        )
     if found.faults and found.exported.same is not None and limits.identical is None:
         others = [each for each in format.precisions if each != found.precision]
         yield (
             f"{found.precision} rounds the weights, and {1 - found.identical:.0%} of the clips "
-            "were heard otherwise: look at them in PARITY.json, check with more clips, or take "
+            "have other transcripts: read them in PARITY.json, check with more clips, or use "
             f"--precision {others[0]}"
         )
 
@@ -110,7 +113,7 @@ def _remarks(request: Export, format: SpeechFormat, found: Parity) -> Iterator[s
 def _material(
     request: Export, format: SpeechFormat, scratch: Path
 ) -> tuple[Material | None, tuple[str, ...]]:
-    """What is heard, and remarks; raises before any work what would raise after it."""
+    """Return the rows for the check, with notes; raises before any work what would raise later."""
     from mmtune.speech.export.material import of_manifest, synthetic
 
     needed, purpose = format.engine_packages, f"the format {format.name}"
@@ -124,7 +127,7 @@ def _material(
         return None, (f"NOT CHECKED: {error.found}: {error.cure}",)
     made = synthetic(scratch)
     if made is None:
-        return None, ("NOT CHECKED: there is no speech to compare on: give --check MANIFEST",)
+        return None, ("NOT CHECKED: no voice is installed; add --check MANIFEST",)
     return made, made.notes
 
 
@@ -148,7 +151,7 @@ def _compare(
 def _open(format: SpeechFormat, folder: Path, precision: str, forbids: bool) -> Engine | Exception:
     try:
         return format.engine(folder, precision, forbids)
-    except Exception as error:  # an export that doesn't load has failed, whatever its engine raises
+    except Exception as error:  # any error of an engine means that the export has failed
         return error
 
 

@@ -1,4 +1,4 @@
-"""Format `ctranslate2`: what faster-whisper and WhisperX load, by CTranslate2's own converter."""
+"""Format `ctranslate2`, for faster-whisper and WhisperX, written by CTranslate2's converter."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def write_ctranslate2(
 
 
 def _mend_config(path: Path) -> None:
-    # A base that forbids no ids has null there, which faster-whisper can't iterate over.
+    # A base that forbids no ids has null here, and faster-whisper can't iterate over null.
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config |= {n: config.get(n) or [] for n in ("suppress_ids", "suppress_ids_begin")}
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -58,7 +58,7 @@ def check_vocabulary(folder: Path, base: WhisperBase) -> None:
     """Compare the written vocabulary with the tokenizer's, id by id.
 
     Raises:
-        AdapterError: the first id at which they differ, or another number of ids than the model's.
+        AdapterError: an id differs, or the number of ids differs from the model's.
     """
     written = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
     count = int(base.model.config.vocab_size)

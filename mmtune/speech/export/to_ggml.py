@@ -1,6 +1,6 @@
 """Format `ggml`: the file that whisper.cpp loads.
 
-The layout is what whisper.cpp's `whisper_model_load` (src/whisper.cpp) reads, little-endian:
+whisper.cpp's `whisper_model_load` (src/whisper.cpp) reads this layout, little-endian:
 
     uint32   magic 0x67676d6c
     int32    11 sizes: vocabulary, audio positions, width, heads, layers, text positions, width,
@@ -10,11 +10,11 @@ The layout is what whisper.cpp's `whisper_model_load` (src/whisper.cpp) reads, l
     tensors to the end: int32 dimensions, length of the name, type; int32 sizes, innermost first;
              the name; the values
 
-Special tokens aren't in the file: whisper.cpp counts them from the vocabulary's size.
+Special tokens aren't in the file: whisper.cpp derives them from the vocabulary's size.
 
-The file is always of type 1. whisper.cpp knows type 0 too, but its convolutions (ggml's im2col)
-work on float16 kernels only: 1.8.5 ends the whole process at "GGML_ASSERT(src0->type ==
-GGML_TYPE_F16)", and no type has float16 kernels beside float32 matrices.
+The file always has type 1. whisper.cpp also knows type 0, but its convolutions (ggml's im2col) need
+float16 kernels: version 1.8.5 ends the process at "GGML_ASSERT(src0->type == GGML_TYPE_F16)", and
+no type has float16 kernels together with float32 matrices.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ _LAYER = re.compile(r"model\.(encoder|decoder)\.layers\.(\d+)\.(\w+)(?:\.(\w+))?
 
 
 def write_ggml(base: WhisperBase, path: Path) -> None:
-    """Write a model for whisper.cpp: matrices and convolutions in fp16, all else in float32.
+    """Write a model for whisper.cpp: matrices and convolutions in fp16, the rest in float32.
 
     Args:
         base: without adapters (see `merge`).
         path: the file to write.
 
     Raises:
-        BaseModelError: a vocabulary whose special tokens whisper.cpp would look for elsewhere.
+        BaseModelError: whisper.cpp would expect the vocabulary's special tokens at other ids.
         AdapterError: a weight is too large for fp16.
     """
     config = base.model.config
@@ -105,14 +105,14 @@ def write_ggml(base: WhisperBase, path: Path) -> None:
 
 
 def mel_filters(base: WhisperBase) -> NDArray[np.float32]:
-    """The feature extractor's filters, [mel bands, frequencies]."""
+    """Return the feature extractor's mel filters, [mel bands, frequencies]."""
     return np.ascontiguousarray(np.asarray(base.feature_extractor.mel_filters).T, dtype="<f4")
 
 
 def text_tokens(base: WhisperBase) -> list[bytes]:
-    """The bytes that each id below <|endoftext|> stands for.
+    """Return the bytes of each id below <|endoftext|>.
 
-    Byte-level vocabularies write each byte as a printable character (GPT-2); those are undone.
+    GPT-2's byte-level vocabulary writes each byte as a printable character; this is undone.
 
     Raises:
         BaseModelError: see `write_ggml`.
@@ -124,7 +124,7 @@ def text_tokens(base: WhisperBase) -> list[bytes]:
         raise BaseModelError(
             f"base {base.name!r} has {size} ids and <|endoftext|> at {end}: whisper.cpp knows the "
             f"vocabularies of {', '.join(map(str, END_OF_TEXT))} ids",
-            "export it as transformers or ctranslate2",
+            "use --format transformers or ctranslate2",
         )
     byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
     tokens = base.tokenizer.convert_ids_to_tokens(list(range(end)))
@@ -132,16 +132,16 @@ def text_tokens(base: WhisperBase) -> list[bytes]:
         return [bytes(byte_of[character] for character in token) for token in tokens]
     except (KeyError, TypeError):
         raise BaseModelError(
-            f"base {base.name!r}: its tokenizer isn't GPT-2's byte-level one",
+            f"base {base.name!r}: its tokenizer isn't a byte-level tokenizer like GPT-2's",
             "use the tokenizer that came with the base's weights",
         ) from None
 
 
 def tensors(base: WhisperBase) -> Iterator[tuple[str, NDArray[np.generic]]]:
-    """Every weight under whisper.cpp's name, in the shape and type that it reads.
+    """Yield every weight with whisper.cpp's name, in the shape and type that it reads.
 
     Raises:
-        AdapterError: a weight that no Whisper has, or one too large for fp16.
+        AdapterError: Whisper has no such weight, or the weight is too large for fp16.
     """
     for old, value in base.model.state_dict().items():
         if old == "proj_out.weight":  # the token embedding again
@@ -156,16 +156,16 @@ def tensors(base: WhisperBase) -> Iterator[tuple[str, NDArray[np.generic]]]:
                 values = values.astype("<f2")
             if not np.isfinite(values).all():
                 raise AdapterError(
-                    f"{old} is too large for fp16", "export it as transformers or ctranslate2"
+                    f"{old} is too large for fp16", "use --format transformers or ctranslate2"
                 )
         yield name, values
 
 
 def rename(name: str) -> str:
-    """OpenAI's name of a weight, from transformers'.
+    """Convert transformers' name of a weight to OpenAI's.
 
     Raises:
-        AdapterError: no Whisper has it.
+        AdapterError: Whisper has no such weight.
     """
     stem, _, kind = name.removeprefix("model.").rpartition(".")
     if stem in _OUTSIDE:
@@ -177,7 +177,7 @@ def rename(name: str) -> str:
         if module in _WITHIN and (projection is None or projection in _PROJECTIONS):
             inner = f".{_PROJECTIONS[projection]}" if projection else ""
             return f"{side}.blocks.{layer}.{_WITHIN[module]}{inner}.{kind}"
-    raise AdapterError(f"{name!r} is no weight of Whisper", "export it as transformers")
+    raise AdapterError(f"{name!r} is no weight of Whisper", "use --format transformers")
 
 
 def _write_tensor(file: BinaryIO, name: str, values: NDArray[np.generic]) -> None:

@@ -1,9 +1,9 @@
 """Format `transformers`: a folder that WhisperForConditionalGeneration and WhisperProcessor load.
 
-Written so that tools of several years read it: the feature extractor's settings both by themselves
-(`preprocessor_config.json`, which faster-whisper and older transformers look for) and in
-`processor_config.json` (transformers 5), the vocabulary both as `tokenizer.json` and as
-`vocab.json` with `merges.txt`.
+Old and new tools read the folder. The feature extractor's settings are in a file of their own
+(`preprocessor_config.json`, for faster-whisper and older transformers) and in
+`processor_config.json` (transformers 5). The vocabulary is in `tokenizer.json`, and in `vocab.json`
+with `merges.txt`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mmtune.speech.export.engines import Engine
     from mmtune.speech.whisper.base import WhisperBase
 
-# openai/whisper, decoding.py: the first time that a window may begin with, in steps of 20 ms.
+# The latest time at which a window may begin, in steps of 20 ms (openai/whisper, decoding.py).
 FIRST_TIME = 50
 
 
@@ -66,18 +66,16 @@ def _in_precision(model: Any, precision: str) -> Any:
     cast = copy.deepcopy(model).to(dtype)
     for name, value in cast.state_dict().items():
         if not torch.isfinite(value).all():
-            raise AdapterError(
-                f"{name} is too large for {precision}", "write it with --precision fp32"
-            )
+            raise AdapterError(f"{name} is too large for {precision}", "use --precision fp32")
     return cast
 
 
 def complete_generation(base: WhisperBase) -> Any:
-    """A `GenerationConfig` in which nothing is missing that an engine asks for.
+    """Complete the base's `GenerationConfig` with all values that an engine needs.
 
-    What the base's own says stays. Languages, tasks and special ids follow from the tokenizer;
-    heads whose attention tells times are, where nobody knows better, those of the upper half of
-    the decoder (openai/whisper, model.py).
+    Values of the base stay. Languages, tasks and special ids come from the tokenizer. If the base
+    names no alignment heads, all heads of the decoder's upper half are used (openai/whisper,
+    model.py).
     """
     config, ids = base.model.config, base.ids
     generation = copy.deepcopy(base.model.generation_config)
@@ -101,14 +99,14 @@ def complete_generation(base: WhisperBase) -> Any:
     for name, value in wanted.items():
         if getattr(generation, name, None) is None:
             setattr(generation, name, value)
-    # Of a whole decoder; a base that was saved in the middle of training may say 20.
+    # A base that was saved during training may have a limit of 20.
     generation.max_length = config.max_target_positions
     generation.return_timestamps = False
     return generation
 
 
 def _languages(base: WhisperBase) -> dict[str, int]:
-    # The languages lie between the start token and <|translate|>, in every vocabulary.
+    # In every vocabulary the languages are between the start token and <|translate|>.
     first, last = base.ids["startoftranscript"] + 1, base.ids["translate"]
     tokens = base.tokenizer.convert_ids_to_tokens(list(range(first, last)))
     return dict(zip(tokens, range(first, last), strict=True))

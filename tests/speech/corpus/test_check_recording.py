@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmtune.cli import main
@@ -121,6 +121,7 @@ def test_more_tokens_than_whisper_reads() -> None:
 
 @needs(TINY)
 @settings(max_examples=150, deadline=None)
+@example("a.<|endoftext|> <|0.00|>b")
 @given(
     st.text(
         st.characters(exclude_categories=("Cs", "Cn"), max_codepoint=0xFFFF)

@@ -82,7 +82,7 @@ def test_unreachable_hub_names_file_and_starter(
 
 
 def test_folders(tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match="no folder"):
+    with pytest.raises(BaseModelError, match="neither a folder nor a hub id"):
         resolve_base(str(tmp_path / "nothing"))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     with pytest.raises(
