@@ -1,4 +1,4 @@
-"""Several adapters of one base as one: merged into a plain folder, each part on record."""
+"""Merge several adapters of one base into one adapter folder whose card names the parts."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
-MAX_DISTANCE = 1e-5  # "cat" may be off by this share: rounding
+MAX_DISTANCE = 1e-5  # rounding error that "cat", which is exact, may have
 
 
 @dataclass(frozen=True)
 class Composed:
-    """What was written.
+    """The result of a merge.
 
     Attributes:
-        distance: how far the merged updates ΔW lie from the weighted sum of the parts' (Frobenius
-            norm over all layers, as a share of the sum's): 0 is exact.
+        path: the folder that was written.
+        parts: the merged adapters.
+        mixing: how they were merged.
+        distance: relative distance of the merged update ΔW from the weighted sum of the parts'
+            updates (Frobenius norm over all layers); 0 is exact.
     """
 
     path: Path
@@ -47,46 +50,47 @@ def compose(
     *,
     base: str | None = None,
 ) -> Composed:
-    """Merge adapters of one base into one, by PEFT's `add_weighted_adapter`.
+    """Merge adapters of one base into one with PEFT's `add_weighted_adapter`.
 
-    The folder is loaded again, strictly, before it is put in place: its output must differ from
-    the base's, and "cat" must equal the weighted sum of the parts.
+    The merged folder is loaded strictly before it moves to `out`. Its output must differ from
+    the base's output. With "cat" it must also equal the weighted sum of the parts.
 
     Args:
-        parts: two or more, of one base; a negative weight takes away.
+        parts: two or more adapters of one base; a negative weight subtracts an adapter.
+        mixing: the method and its settings.
         out: a folder that doesn't exist yet.
         merge: the modality's function that merges them (`Modality.merge`).
-        base: None: the one that the cards name.
+        base: the base model; None: the base that the cards name.
 
     Raises:
-        ConfigError: an unknown method or an impossible setting, or `out` is taken.
-        AdapterError: the adapters don't fit each other, or can't be merged by this method.
+        ConfigError: the method is unknown, a setting is impossible, or `out` exists.
+        AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     check_mixing(mixing)
     if len(parts) < 2:
         raise ConfigError(
-            f"mmtune compose takes two adapters or more, found {len(parts)}",
-            "mmtune compose runs/A runs/B=0.5 --out DIR",
+            f"mmtune compose needs two adapters or more, but got {len(parts)}",
+            "name them all: mmtune compose runs/A runs/B=0.5 --out DIR",
         )
     request_base = base or parts[0].card.base
-    with placed(out) as folder:
+    with new_folder(out) as folder:
         request = Merge(parts, request_base, mixing, folder)
         distance = merge(request)
         if mixing.method == "cat" and not distance <= MAX_DISTANCE:
             raise AdapterError(
-                f"the merged adapter is {distance:.1e} off the sum of its parts",
-                "--method svd with a --rank of all ranks together is exact too",
+                f"the merged adapter differs from the sum of its parts by {distance:.1e}",
+                "use --method svd with the sum of all ranks as --rank, which is exact too",
             )
         card_of(request, distance, out.name).write(folder)
     return Composed(out, parts, mixing, distance)
 
 
 @contextmanager
-def placed(out: Path) -> Iterator[Path]:
-    """A folder to write, beside `out`; in its place once all has gone well.
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`; it becomes `out` if no error occurs.
 
     Raises:
-        ConfigError: `out` is taken, or no name.
+        ConfigError: `out` exists, or is no name for a folder.
     """
     with aside(out) as folder:
         folder.mkdir()
@@ -95,13 +99,13 @@ def placed(out: Path) -> Iterator[Path]:
 
 
 def card_of(request: Merge, distance: float, name: str) -> Card:
-    """The card of what was merged: its parents by name, hash and weight."""
+    """Make the card of a merged adapter; it lists the parts by name, hash and weight."""
     cards = [part.card for part in request.parts]
     rows: dict[str, int] = {}
     for card in cards:
         for split, count in card.rows.items():
             rows[split] = rows.get(split, 0) + count
-    # How the first is used (language, steps, guidance) is how the whole is.
+    # The merged adapter is used like its first part (language, steps, guidance).
     task = cards[0].settings.get("task") or {}
     mixing = asdict(request.mixing)
     if request.mixing.method not in PRUNING:

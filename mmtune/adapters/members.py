@@ -1,8 +1,7 @@
-"""The adapters that are merged or routed: which they are, and how they are mixed."""
+"""The adapters that a merge or a route uses, and the settings of a merge."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,25 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 
-# PEFT's `combination_type`s. Only "cat" is exact for every set of adapters; "linear" adds the two
-# factors of the pairs and not their products, so that parts act on each other.
+# PEFT's `combination_type`s. Only "cat" is exact for every set of adapters. "linear" adds the
+# factors A and B of the parts instead of their products BA, so the parts interfere.
 METHODS: Mapping[str, str] = {
-    "cat": "exact: the ranks add up",
-    "svd": "the exact sum, cut to one rank",
-    "linear": "sums of the factors, not of the updates; equal ranks",
-    "ties": "TIES (arXiv 2306.01708); equal ranks",
-    "dare_linear": "DARE (arXiv 2311.03099), then linear; equal ranks",
-    "dare_ties": "DARE, then TIES; equal ranks",
-    "magnitude_prune": "the largest values, then linear; equal ranks",
+    "cat": "exact sum of the updates; the ranks add up",
+    "svd": "sum of the updates, reduced to one rank",
+    "linear": "adds the factors instead of the updates; needs equal ranks",
+    "ties": "TIES (arXiv 2306.01708); needs equal ranks",
+    "dare_linear": "DARE (arXiv 2311.03099), then linear; needs equal ranks",
+    "dare_ties": "DARE, then TIES; needs equal ranks",
+    "magnitude_prune": "keeps the largest values, then linear; needs equal ranks",
 }
 
 
-DENSITY = 0.5  # what the methods that prune keep, unless told
+DENSITY = 0.5  # default share of values that the pruning methods keep
 
 
-DRAWN = ("dare_linear", "dare_ties")  # prune at random
+DRAWN = ("dare_linear", "dare_ties")  # methods that prune at random
 
 
 PRUNING = ("ties", *DRAWN, "magnitude_prune")
@@ -41,8 +40,8 @@ class Mixing:
     Attributes:
         method: one of `METHODS`.
         density: the share of values that a pruning method keeps.
-        rank: of what "svd" gives; None: the largest of the parts.
-        seed: of what DARE drops.
+        rank: rank of the result of "svd"; None: the largest rank of the parts.
+        seed: random seed for the values that DARE drops.
     """
 
     method: str = "cat"
@@ -53,7 +52,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Member:
-    """An adapter and its weight in the whole; `digest` is a hash of its weights' files."""
+    """An adapter and its weight in a merge; `digest` is the hash of its weight files."""
 
     folder: Path
     weight: float
@@ -63,12 +62,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a modality is asked to merge.
+    """A request to a modality to merge adapters.
 
     Attributes:
-        parts: two or more, of one base.
-        base: the model that they are for.
-        to: an existing empty folder.
+        parts: two or more adapters of one base.
+        base: the base model.
+        mixing: the method and its settings.
+        to: the folder to write into; it exists and is empty.
     """
 
     parts: tuple[Member, ...]
@@ -78,41 +78,45 @@ class Merge:
 
 
 def check_mixing(mixing: Mixing) -> None:
-    """Refuse settings that PEFT would take without a word, or with a traceback.
+    """Refuse settings that PEFT would ignore or reject with a traceback.
 
     Raises:
-        ConfigError: it says which.
+        ConfigError: a setting is unknown or impossible; the message names it.
     """
     if mixing.method not in METHODS:
-        near = difflib.get_close_matches(mixing.method, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        known = "; ".join(f"{name}: {text}" for name, text in METHODS.items())
-        raise ConfigError(f"no method {mixing.method!r} to merge by", f"{hint}{known}")
+        raise ConfigError(
+            f"--method {mixing.method}: no such way to merge",
+            did_you_mean(mixing.method, list(METHODS)),
+        )
     if not 0 < mixing.density <= 1:
         raise ConfigError(
-            f"--density {mixing.density:g} is not a share of what is kept",
-            "above 0, and at most 1: all of it",
+            f"--density {mixing.density:g} is not a share of values to keep",
+            "give a number above 0 and at most 1",
         )
     if mixing.rank is not None and mixing.method != "svd":
         raise ConfigError(
-            f"--rank is chosen for svd alone, not for {mixing.method}", "leave it out"
+            f"--rank has no effect with --method {mixing.method}",
+            "leave --rank out, or use --method svd",
         )
 
 
 def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
-    """Adapters with their cards, of one modality and one base.
+    """Read adapters with their cards; all must have one modality and one base.
 
     Raises:
         ConfigError: a weight is 0 or not finite, or an adapter is given twice.
-        AdapterError: there is no adapter, or it is for another base than the first.
+        AdapterError: an adapter is missing, or its base differs from the first adapter's.
     """
     parts: list[Member] = []
     for path, weight in adapters.items():
         if not math.isfinite(weight) or weight == 0:
-            raise ConfigError(f"{path}={weight:g} leaves nothing of it", "leave the adapter out")
+            raise ConfigError(
+                f"{path}={weight:g}: this weight leaves nothing of the adapter",
+                "give another weight, or leave the adapter out",
+            )
         folder = adapter_folder(path)
         if any(folder.resolve() == part.folder.resolve() for part in parts):
-            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+            raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
         part = Member(folder, weight, read_card(folder), weights_hash(folder))
         if parts:
             _require_same(parts[0], part)
@@ -123,20 +127,21 @@ def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
 def _require_same(first: Member, part: Member) -> None:
     if part.card.modality != first.card.modality:
         raise AdapterError(
-            f"{part.folder} is an adapter for {part.card.modality}, and {first.folder} for "
+            f"{part.folder} is an adapter for {part.card.modality}, but {first.folder} is for "
             f"{first.card.modality}",
-            "merge adapters of one modality and one base",
+            "give adapters of one modality and one base",
         )
     if part.card.base_hash != first.card.base_hash:
         raise AdapterError(
-            f"{part.folder} is for {part.card.base} ({part.card.base_hash[:12]}), and "
-            f"{first.folder} for {first.card.base} ({first.card.base_hash[:12]})",
-            "merge adapters of one base and (images) one train.precision, or train one again",
+            f"{part.folder} is for the base {part.card.base} ({part.card.base_hash[:12]}), but "
+            f"{first.folder} is for {first.card.base} ({first.card.base_hash[:12]})",
+            "give adapters of one base (for images, also of one train.precision), "
+            "or train one of them again",
         )
 
 
 def parents_of(parts: Sequence[Member]) -> list[dict[str, Any]]:
-    """Who the parts are, as a card says it."""
+    """Describe the parts as a card lists them under `parents`."""
     return [
         {
             "name": part.card.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import keyword
 import os
@@ -11,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError
+from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
 from mmtune.system.version import VERSION
@@ -124,9 +123,7 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     if name.startswith("-"):
         _overview().parse_args(arguments)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean `mmtune {near[0]}`? " if near else ""
-        raise ConfigError(f"unknown command {name!r}", f"{hint}commands: {', '.join(COMMANDS)}")
+        raise ConfigError(f"unknown command {name!r}", did_you_mean(name, COMMANDS))
     module, text = COMMANDS[name]
     found = importlib.import_module(module)
     function = f"{name}_" if keyword.iskeyword(name) else name

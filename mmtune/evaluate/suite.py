@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -117,10 +116,9 @@ def suite_path(name_or_path: str) -> Path:
         return path
     if name_or_path in suites():
         return resource("eval", f"{name_or_path}.yaml")
-    near = difflib.get_close_matches(name_or_path, suites(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
-        f"no suite {name_or_path!r}", f"{hint}suites: {', '.join(suites())}; or name a .yaml file"
+        f"no suite {name_or_path!r}",
+        f"{did_you_mean(name_or_path, suites())} (or give a .yaml file)",
     )
 
 

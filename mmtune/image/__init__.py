@@ -67,13 +67,13 @@ class ImageModality(ImageReader, Modality):
         """A LoRA on the base's denoiser."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.image_task import ImageTask
-        from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.precision import DTYPES, choose_precision
         from mmtune.system.processes import pick_device
 
         options = config.task
         assert isinstance(options, ImageOptions)
         device = pick_device()
-        dtype = DTYPES[choose(config.train.precision, device)]
+        dtype = DTYPES[choose_precision(config.train.precision, device)]
         base = load_base(config.base, device, dtype, options.quantize)
         return ImageTask(config, dataset, base, cache)
 
@@ -83,11 +83,11 @@ class ImageModality(ImageReader, Modality):
         """The base with diffusers LoRA folders, sampled with the default settings."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.sampling.predictor import ImagePredictor
-        from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.precision import DTYPES, choose_precision
         from mmtune.system.processes import pick_device
 
         device = pick_device()
-        loaded = load_base(base, device, DTYPES[choose("auto", device)])
+        loaded = load_base(base, device, DTYPES[choose_precision("auto", device)])
         defaults = ImageOptions()
         return ImagePredictor(
             loaded, adapters, features, steps=defaults.steps, guidance=defaults.guidance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from itertools import islice
@@ -12,7 +11,7 @@ from typing import Any
 from mmtune.config import leaves
 from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of
 from mmtune.data.rows import Finding
-from mmtune.errors import ConfigError, DataError
+from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.modality import Modality
 
 # Names only: a modality is imported when it is used, so that `mmtune --help` stays instant.
@@ -31,10 +30,8 @@ def find_modality(name: str, source: str = "") -> Modality:
         ConfigError: no such modality.
     """
     if name not in BUILT_IN:
-        near = difflib.get_close_matches(name, BUILT_IN, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(BUILT_IN)
         where = f"{source}: " if source else ""
-        raise ConfigError(f"{where}unknown modality {name!r}", hint)
+        raise ConfigError(f"{where}unknown modality {name!r}", did_you_mean(name, BUILT_IN))
     modality: Modality = importlib.import_module(BUILT_IN[name]).MODALITY
     return modality
 

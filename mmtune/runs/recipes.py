@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import RunConfig, build, read_yaml
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, did_you_mean
 from mmtune.runs.modalities import find_modality
 from mmtune.system.resources import recipes, resource
 
@@ -18,8 +18,6 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
     Raises:
         ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
     """
-    import difflib
-
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         if path.is_dir() and (path / "recipe.yaml").exists():
@@ -27,11 +25,9 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         elif name_or_path in recipes():
             path = resource("recipes", name_or_path) / "recipe.yaml"
         else:
-            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
                 f"no recipe {name_or_path!r}",
-                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
+                f"{did_you_mean(name_or_path, recipes())} (or give a .yaml file)",
             )
     values = read_yaml(path)
     beside = path.parent / str(values.get("suite", ""))
@@ -61,5 +57,7 @@ def load_run(run: Path) -> RunConfig:
     run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
     settings = run / "config.yaml"
     if not settings.is_file():
-        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
+        raise ConfigError(
+            f"{run} is not a run folder: config.yaml is missing", "give a run folder: runs/NAME"
+        )
     return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})

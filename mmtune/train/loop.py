@@ -25,7 +25,7 @@ from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.system.memory import Need, Phase, gauge_of, guarded
-from mmtune.system.precision import choose
+from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.train.batches import Plan, Slot, shard
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
@@ -117,7 +117,9 @@ class _Loop:
         check_trainable(task.module)
         device = this_process().device
         self.accelerator = make_accelerator(
-            choose(options.precision, device), log_with=options.tracker, project_dir=str(folder)
+            choose_precision(options.precision, device),
+            log_with=options.tracker,
+            project_dir=str(folder),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]

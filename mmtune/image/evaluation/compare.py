@@ -50,7 +50,7 @@ from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.system.hashing import hash_text
-from mmtune.system.precision import DTYPES, choose
+from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 from mmtune.train.selection import COMPARED
 
@@ -89,7 +89,7 @@ def compare(
         base, features = task.release(), task.features
     else:
         device = pick_device()
-        dtype = DTYPES[choose(config.train.precision, device)]
+        dtype = DTYPES[choose_precision(config.train.precision, device)]
         base = load_base(config.base, device, dtype, options.quantize)
         # Each caption is drawn several times, by base and by adapter: encode it once.
         features = Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)

@@ -20,7 +20,7 @@ from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
 from mmtune.system.hashing import hash_file
-from mmtune.system.precision import DTYPES, choose
+from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 
 
@@ -95,7 +95,7 @@ def generate(
         for prompt, each in zip(prompts, given, strict=True)
     ]
     device = pick_device()
-    loaded = load_base(base, device, DTYPES[choose(precision, device)], quantize)
+    loaded = load_base(base, device, DTYPES[choose_precision(precision, device)], quantize)
     predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance, batch=batch)
     asked = [(place, seed) for place in range(len(prompts)) for seed in seeds]
 

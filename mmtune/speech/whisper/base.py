@@ -212,12 +212,12 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
 
 
 def load_for(base: str, precision: str = "auto") -> WhisperBase:
-    """As `load_base`, on this process's device, in a precision (see `precision.choose`)."""
-    from mmtune.system.precision import DTYPES, choose
+    """As `load_base`, on this process's device, in a precision (see `choose_precision`)."""
+    from mmtune.system.precision import DTYPES, choose_precision
     from mmtune.system.processes import this_process
 
     device = this_process().device
-    return load_base(base, device, DTYPES[choose(precision, device)])
+    return load_base(base, device, DTYPES[choose_precision(precision, device)])
 
 
 @contextmanager

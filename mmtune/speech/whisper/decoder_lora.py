@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card
-from mmtune.adapters.lora import lora_config, probe, require_match
+from mmtune.adapters.lora import lora_config, require_effect, require_match
 from mmtune.config import LoraOptions
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.encoder import finish
 
@@ -39,11 +38,9 @@ def targets(names: Sequence[str] = (), encoder_layers: Sequence[int] = ()) -> st
     chosen = tuple(names) or TARGETS
     for name in chosen:
         if name not in KNOWN:
-            near = difflib.get_close_matches(name, KNOWN, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
                 f"lora.targets: {name!r} is no module of Whisper's layers",
-                f"{hint}use some of {', '.join(TARGETS)}, or self_attn.NAME, encoder_attn.NAME",
+                did_you_mean(name, KNOWN),
             )
     if encoder_layers and all(name.startswith("encoder_attn.") for name in chosen):
         raise ConfigError(
@@ -167,7 +164,7 @@ class Switch:
         with self.on({}):
             off = self._answer()
         with self.on({name: 1.0}):
-            probe(off, self._answer(), folder)
+            require_effect(off, self._answer(), folder)
 
     @torch.no_grad()
     def _answer(self) -> torch.Tensor:

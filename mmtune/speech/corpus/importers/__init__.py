@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
 from mmtune.data.manifest import scan_files
-from mmtune.errors import ConfigError, DataError
+from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut
@@ -114,15 +113,13 @@ def import_speech(
     inside = source.is_dir() and to.resolve().is_relative_to(source.resolve())
     if inside:
         raise ConfigError(f"{to} lies within {source}", "name a folder outside of it: --to DIR")
-    known = ", ".join(LAYOUTS)
     if layout is not None and layout not in LAYOUTS:
-        near = difflib.get_close_matches(layout, LAYOUTS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"unknown format {layout!r}", f"{hint}formats: {known}")
+        raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, LAYOUTS))
     name = recognise(source) if layout is None else layout
     if name is None:
         raise DataError(
-            f"{source} is in no layout that is known", f"say which one it is: --format of {known}"
+            f"the format of {source} was not recognised",
+            f"name it: --format {'|'.join(LAYOUTS)}",
         )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     return write(LAYOUTS[name].pieces(source, options), to, facts, options, progress)
