@@ -1,4 +1,4 @@
-"""Adapters at work: transcripts, images, exports, several as one."""
+"""Commands that write adapters for use: export, compose."""
 
 from __future__ import annotations
 
@@ -13,35 +13,47 @@ from mmtune.system.arguments import Parser, positive
 
 
 def export_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN|ADAPTER", help="a run's folder, or adapter/")
+    """Add the arguments of `mmtune export`."""
+    parser.add_argument(
+        "run", type=Path, metavar="RUN|ADAPTER", help="run folder, or its adapter/ folder"
+    )
     parser.add_argument(
         "--format",
         required=True,
-        help="of speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
-        "of images: diffusers, kohya (ComfyUI, A1111) or fused",
+        help="format to write; for speech: transformers, ctranslate2 (faster-whisper) or ggml "
+        "(whisper.cpp); for images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="a new file or folder"
+        "--out", type=Path, required=True, metavar="PATH", help="file or folder to create"
     )
-    parser.add_argument("--base", help="default: the adapter's")
-    parser.add_argument("--scale", type=float, default=1.0, help="of the adapter (default: 1)")
+    parser.add_argument("--base", help="base model (default: the adapter's)")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="strength of the adapter (default: 1)"
+    )
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
         default="",
-        help="of speech models, and of what --format fused writes; int8 with ctranslate2 only "
-        "(default: fp32; of ggml fp16)",
+        help="number format of exported speech models and of --format fused; int8 needs "
+        "ctranslate2 (default: fp32; fp16 with ggml)",
     )
     parser.add_argument(
-        "--check", type=Path, metavar="MANIFEST", help="speech on which it must score the same"
+        "--check",
+        type=Path,
+        metavar="MANIFEST",
+        help="speech on which export and adapter must score the same",
     )
     parser.add_argument(
-        "--accept-licence", default="", metavar="NAME", help="of a base that restrains its use"
+        "--accept-licence",
+        default="",
+        metavar="NAME",
+        help="accept a base's licence that restricts its use, by the licence's name",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def export(options: argparse.Namespace) -> int:
+    """Run `mmtune export`: write an adapter for other programs."""
     import sys
 
     from mmtune.cli.console import output, plain_table
@@ -49,7 +61,9 @@ def export(options: argparse.Namespace) -> int:
     from mmtune.system.quiet import quiet_libraries
 
     if options.check is not None and not options.check.exists():
-        raise ConfigError(f"no such file or folder: {options.check}", "give a manifest.jsonl")
+        raise ConfigError(
+            f"--check: no such file or folder: {options.check}", "give a manifest.jsonl"
+        )
     quiet_libraries()
     done = adapters.export(
         options.run,
@@ -72,46 +86,67 @@ def export(options: argparse.Namespace) -> int:
         output().print(plain_table(done.table))
     proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
     if proof and not done.failed:
-        print(f"proved: {proof}")
+        print(f"checked: {proof}")
     for note in done.notes:
         print(f"note: {note}")
     if done.failed:
         print(f"failed: {done.failed}", file=sys.stderr)
-        print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
+        print(
+            f"  cure: don't use this export; it is kept in {done.path} for inspection",
+            file=sys.stderr,
+        )
         return FINDINGS
     return 0
 
 
 def compose_arguments(parser: Parser) -> None:
+    """Add the arguments of `mmtune compose`."""
     parser.add_argument(
-        "adapters", nargs="*", metavar="RUN|ADAPTER[=WEIGHT]", help="runs, or adapter/ folders"
+        "adapters",
+        nargs="*",
+        metavar="RUN|ADAPTER[=WEIGHT]",
+        help="adapters to merge: run folders or adapter/ folders (default weight: 1)",
     )
     parser.add_argument(
         "--method",
-        help="cat (default; exact), svd, linear, ties, dare_linear, dare_ties or magnitude_prune",
+        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or "
+        "magnitude_prune",
     )
     parser.add_argument(
-        "--density", type=float, help="share that ties, dare and prune keep (default: 0.5)"
+        "--density",
+        type=float,
+        help="share of values that ties, dare and magnitude_prune keep (default: 0.5)",
     )
-    parser.add_argument("--rank", type=positive, help="of svd (default: the largest)")
-    parser.add_argument("--seed", type=int, help="of what dare drops (default: 0)")
     parser.add_argument(
-        "--gate", type=Path, metavar="FILE", help="YAML that names an adapter for each label"
+        "--rank",
+        type=positive,
+        help="rank of the merged adapter with svd (default: the largest rank of the adapters)",
     )
-    parser.add_argument("--base", help="default: the adapters'")
+    parser.add_argument("--seed", type=int, help="random seed for DARE (default: 0)")
+    parser.add_argument(
+        "--route",
+        "--gate",
+        dest="route",
+        type=Path,
+        metavar="FILE",
+        help="YAML file that names an adapter for each label; nothing is merged then",
+    )
+    parser.add_argument("--base", help="base model (default: the adapters')")
     parser.add_argument(
         "--compare",
         type=Path,
         nargs="?",
         const=True,
         metavar="MANIFEST",
-        help="measure each alone, all together and merged (default: on each run's own test items)",
+        help="compare each adapter alone, all together and merged, on a manifest (default: on "
+        "each run's own test items)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def compose(options: argparse.Namespace) -> int:
+    """Run `mmtune compose`: merge adapters, or write a route."""
     from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
     from mmtune.adapters.routing import write_route
     from mmtune.cli.console import output, plain_table
@@ -120,12 +155,13 @@ def compose(options: argparse.Namespace) -> int:
 
     data: Path | None = options.compare if isinstance(options.compare, Path) else None
     if data is not None and not data.exists():
-        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
+        raise ConfigError(f"--compare: no such file or folder: {data}", "give a manifest.jsonl")
     method = options.method or "cat"
     for name, methods in (("density", PRUNING), ("seed", DRAWN)):
         if getattr(options, name) is not None and method not in methods:
             raise ConfigError(
-                f"--{name} changes nothing of --method {method}", f"it is for {', '.join(methods)}"
+                f"--{name} has no effect with --method {method}",
+                f"leave it out, or use --method {' or '.join(methods)}",
             )
     density = DENSITY if options.density is None else options.density
     mixing = Mixing(method, density, options.rank, options.seed or 0)
@@ -133,12 +169,14 @@ def compose(options: argparse.Namespace) -> int:
     weighted = all_weighted(options.adapters)
     quiet_libraries()
     facts: dict[str, Any] = {"path": str(options.out)}
-    if options.gate is not None:
+    if options.route is not None:
         if weighted or options.method or options.rank is not None:
             raise ConfigError(
-                "--gate names its adapters itself, and merges none", "leave out the others"
+                "--route can't be combined with adapters, --method or --rank: the route's file "
+                "names the adapters, and nothing is merged",
+                "give --route, --base, --compare and --out only",
             )
-        routed = write_route(options.gate, options.out, base=options.base)
+        routed = write_route(options.route, options.out, base=options.base)
         facts |= {"gate": routed.route.model_dump()}
     else:
         merged = merge(weighted, mixing, options.out, base=options.base)
@@ -156,7 +194,7 @@ def compose(options: argparse.Namespace) -> int:
         return 0
     print(options.out)
     if "distance" in facts:
-        print(f"distance from the weighted sum of the updates: {facts['distance']:.2g}")
+        print(f"relative distance from the adapters' weighted sum: {facts['distance']:.2g}")
     if "comparison" in facts:
         output().print(plain_table(facts["comparison"]))
         for note in facts["notes"]:

@@ -1,4 +1,4 @@
-"""What the commands print: lines as they are, and tables of measures. No torch."""
+"""Print lines and tables on the terminal. This module must not import torch."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 
 def output() -> Console:
-    """Standard output; not cut to 80 columns where no terminal says how wide it is."""
+    """Make a console for standard output; without a terminal, lines are 160 columns wide."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
 
 def plain(console: Console, text: str) -> None:
-    """Print `text` as it is: no markup (names hold brackets), no wrapping when piped."""
+    """Print `text` unchanged: without markup, because names may hold brackets, or wrapping."""
     console.print(Text(text), soft_wrap=True)
 
 
 def measures_table(measures: Iterable[Measure]) -> Table:
-    """Base, adapter and their difference with 95 % intervals, one measure a line."""
+    """Make a table of measures: base, adapter and difference with their 95 % intervals."""
     measures = list(measures)
     with_control = any(m.control is not None for m in measures)
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -44,7 +44,7 @@ def measures_table(measures: Iterable[Measure]) -> Table:
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> Table:
-    """A head and its lines, aligned; nothing in them is markup."""
+    """Make a table whose first row is its header; cells are not read as markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
         table.add_column(Text(name), overflow="fold")
@@ -54,7 +54,7 @@ def plain_table(rows: Sequence[Sequence[str]]) -> Table:
 
 
 def interval(value: Interval, signed: bool = False) -> str:
-    """`0.123 [0.100, 0.150]`; a dash where it isn't defined."""
+    """Format an interval as `0.123 [0.100, 0.150]`, or as a dash if it isn't defined."""
     if not math.isfinite(value.value):
         return "–"
     sign = "+" if signed else ""

@@ -1,4 +1,4 @@
-"""Recipes, training, and what is said of the result."""
+"""Commands for runs: recipes, init, train, evaluate, report, review."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from mmtune.errors import FINDINGS, ConfigError, did_you_mean
 from mmtune.system.arguments import Parser, positive
 
 TRAIN_HELP = """\
-settings are those of the recipe's YAML (`mmtune train RECIPE --help` prints them), by their full
-or short names:
+every setting of the recipe's YAML file is an option, by its full or short name; print them with
+`mmtune train RECIPE --help`. For example:
   --data PATH      manifest.jsonl, or a folder of recordings or images
-  --base BASE      starter:NAME, a folder, or a hub id
-  --name NAME      the run's folder below runs/ (default: the recipe's name)
+  --base BASE      base model: starter:NAME, a folder, or a hub id
+  --name NAME      name of the run folder in runs/ (default: the recipe's name)
   --epochs N       the same as --train.epochs N or --train.epochs=N
-Repeating a command resumes its run.
+Repeat a command to resume its run.
 """
 
 
 def recipes_arguments(parser: Parser) -> None:
-    pass
+    """Add the arguments of `mmtune recipes`: there are none."""
 
 
 def recipes(options: argparse.Namespace) -> int:
+    """Run `mmtune recipes`: list the recipes."""
     from mmtune.config import read_yaml
     from mmtune.system.resources import recipes as names
     from mmtune.system.resources import resource
@@ -46,11 +47,17 @@ def _first_sentence(page: Path) -> str:
 
 
 def init_arguments(parser: Parser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: ./RECIPE")
+    """Add the arguments of `mmtune init`."""
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="name of a recipe; `mmtune recipes` lists them"
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="folder to create (default: ./RECIPE)"
+    )
 
 
 def init(options: argparse.Namespace) -> int:
+    """Run `mmtune init`: copy a recipe."""
     import shutil
 
     from mmtune.system.resources import recipes as names
@@ -61,7 +68,7 @@ def init(options: argparse.Namespace) -> int:
         raise ConfigError(f"no recipe {name!r}", did_you_mean(name, names()))
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target} exists already", "name another folder: --to DIR")
+        raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
     suite, recipe = f"{name}.yaml", target / "recipe.yaml"
@@ -77,21 +84,23 @@ def init(options: argparse.Namespace) -> int:
 
 
 def train_arguments(parser: Parser) -> None:
+    """Add the arguments of `mmtune train`; the settings depend on the recipe."""
     parser.epilog = TRAIN_HELP
     parser.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     parser.add_argument("settings", nargs="*", metavar="--key value")
 
 
 def train(options: argparse.Namespace) -> int:
+    """Run `mmtune train`: train an adapter, and compare it with its base."""
     from rich.console import Console
 
     from mmtune.runs import pipeline
     from mmtune.runs.recipes import load_recipe
 
-    # Before the slow imports, so that a typo is told at once.
+    # Read before the slow imports, so that a typing error is reported at once.
     config = load_recipe(options.recipe, options.settings)
     if options.show:
-        print(f"settings of {options.recipe}, as they would be:\n\n{config.dump()}", end="")
+        print(f"settings of {options.recipe}:\n\n{config.dump()}", end="")
         return 0
     from mmtune.cli.console import measures_table, output, plain
     from mmtune.cli.progress import RichReporter
@@ -114,22 +123,28 @@ def train(options: argparse.Namespace) -> int:
 
 
 def evaluate_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
-    parser.add_argument("--suite", metavar="NAME|FILE", help="gates (default: the run's own)")
+    """Add the arguments of `mmtune evaluate`."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder: runs/NAME")
     parser.add_argument(
-        "--gate", action="store_true", help="exit code 1 unless every must-gate passes and it helps"
+        "--suite", metavar="NAME|FILE", help="suite of gates to apply (default: the run's suite)"
     )
     parser.add_argument(
-        "--fresh", action="store_true", help="ask the models again for answers that are stored"
+        "--gate",
+        action="store_true",
+        help="exit with 1 unless the adapter beats the base and every required gate passes",
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="ignore stored answers and run the models again"
     )
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="also write report-redacted.html, which shows nothing of the data",
+        help="also write report-redacted.html, a report without any of the data",
     )
 
 
 def evaluate(options: argparse.Namespace) -> int:
+    """Run `mmtune evaluate`: measure a finished run again."""
     from mmtune.cli.console import measures_table, output, plain
     from mmtune.evaluate.verdict import read_verdict
     from mmtune.runs import pipeline
@@ -152,50 +167,74 @@ def evaluate(options: argparse.Namespace) -> int:
     for line in verdict.lines() if verdict is not None else ():
         plain(console, line)
     if options.gate and verdict is None:
-        raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
+        raise ConfigError(
+            f"--gate needs a suite, but {options.run} has none", "choose one: --suite NAME"
+        )
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
 
 
 def report_arguments(parser: Parser) -> None:
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
+    """Add the arguments of `mmtune report`."""
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN_DIR", help="run folders: runs/NAME …"
+    )
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="figures alone: no recording, transcript, caption, image, or name of a file or person",
+        help="write figures only, without recordings, transcripts, captions, images and names of "
+        "files or people",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default, of one run: RUN_DIR/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="page to write (default for one run: RUN_DIR/report.html)",
     )
 
 
 def report(options: argparse.Namespace) -> int:
+    """Run `mmtune report`: write the report of finished runs again."""
     from mmtune.runs import pipeline
 
     runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
     for given, run in zip(options.runs, runs, strict=True):
         if not run.is_dir():
-            raise ConfigError(f"no such run: {given}", "give runs/NAME")
+            raise ConfigError(f"no such run folder: {given}", "give a run folder: runs/NAME")
     print(pipeline.report(runs, options.out, redacted=options.redacted))
     return 0
 
 
 def review_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    """Add the arguments of `mmtune review`."""
+    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder: runs/NAME")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE.html", help="default: RUN_DIR/review/parser.html"
+        "--out",
+        type=Path,
+        metavar="FILE.html",
+        help="page to write (default: RUN_DIR/review/review.html)",
     )
-    parser.add_argument("--items", type=positive, help="pairs on the page (default: 40)")
-    parser.add_argument("--seed", type=int, help="of their order and sides (default: 0)")
+    parser.add_argument("--items", type=positive, help="number of pairs to show (default: 40)")
     parser.add_argument(
-        "--answers", type=Path, nargs="+", metavar="FILE", help="answers.json of one or more people"
+        "--seed", type=int, help="random seed for the pairs' order and sides (default: 0)"
     )
     parser.add_argument(
-        "--key", type=Path, metavar="FILE", help="review_key.json (default: looked for)"
+        "--answers",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="read the answers.json files of one or more people, and write no page",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        metavar="FILE",
+        help="review_key.json that belongs to --answers (default: found in the run folder)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def review(options: argparse.Namespace) -> int:
+    """Run `mmtune review`: write a page for a blind comparison, or read its answers."""
     from mmtune.cli.console import output, plain, plain_table
     from mmtune.evaluate.comparison import COMPARISON_FILE
     from mmtune.pages import preference
@@ -206,7 +245,9 @@ def review(options: argparse.Namespace) -> int:
     if options.answers:
         given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
         if given:
-            raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
+            raise ConfigError(
+                f"--{given[0]} has no effect with --answers, which writes no page", "leave it out"
+            )
         found = preference.read_review(options.run, options.answers, options.key)
         if (options.run / COMPARISON_FILE).is_file():
             pipeline.report([options.run])
@@ -219,7 +260,9 @@ def review(options: argparse.Namespace) -> int:
         plain(console, f"review   {options.run / preference.RESULT_FILE}")
         return 0
     if options.key is not None:
-        raise ConfigError("--key is for reading answers", "give --answers, or leave it out")
+        raise ConfigError(
+            "--key has no effect without --answers", "give --answers, or leave --key out"
+        )
     page = write_review(
         options.run,
         options.out,
@@ -233,20 +276,21 @@ def review(options: argparse.Namespace) -> int:
         print(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
         return 0
     print(page.path)
-    print(f"{page.items} pairs" + (f"; {page.same} more are the same" if page.same else ""))
-    print(f"keep {page.key} to yourself: it says which side is which")
+    same = f"; {page.same} pairs with equal sides are left out" if page.same else ""
+    print(f"{page.items} pairs{same}")
+    print(f"don't show {page.key} to the reviewers: it tells which side is the adapter")
     print(f"next: mmtune review {options.run} --answers answers.json")
     return 0
 
 
 def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """The recipe and the settings of `mmtune train`'s arguments.
+    """Split the arguments of `mmtune train` into the recipe and its settings.
 
-    `--key value` and `--key=value` may stand before and after the recipe; a value may begin with
-    one dash (-1).
+    `--key value` and `--key=value` may come before or after the recipe. A value may begin with one
+    dash (-1).
 
     Raises:
-        ConfigError: no recipe or two, a setting without a value or given twice.
+        ConfigError: there isn't exactly one recipe, or a setting has no value or is given twice.
     """
     recipes: list[str] = []
     settings: dict[str, str] = {}
@@ -266,7 +310,7 @@ def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(recipes) != 1:
         found = ", ".join(recipes) or "none"
         raise ConfigError(
-            f"mmtune train takes one recipe, found: {found}",
-            "mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
+            f"mmtune train needs exactly one recipe, but got: {found}",
+            "write mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
         )
     return recipes[0], settings

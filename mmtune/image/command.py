@@ -18,36 +18,78 @@ def generate_arguments(parser: Parser) -> None:
         "--adapter",
         action="append",
         metavar="DIR[=WEIGHT]",
-        help="a run's folder, its adapter/, or a gate; again for another adapter of the same base",
+        help="run folder, its adapter/ folder or a route folder; repeat it to combine adapters of "
+        "one base",
     )
     add_base(parser)
     add_label(parser)
-    parser.add_argument("--prompt", action="append", help="may be given again")
     parser.add_argument(
-        "--rows", type=Path, metavar="MANIFEST", help="captions as prompts, with their labels"
+        "--prompt", action="append", help="description of an image; repeat it for more prompts"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the first image (default: 0)")
-    parser.add_argument("--count", type=positive, default=1, help="images (default: 1)")
-    parser.add_argument("--seeds", type=integers, metavar="A,B", help="these, one image each")
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="of all adapters; 0 is the base (default: 1)"
+        "--rows",
+        type=Path,
+        metavar="MANIFEST",
+        help="manifest whose captions are used as prompts, with their labels",
     )
-    parser.add_argument("--steps", type=positive, help="default: as in the adapter's training")
-    parser.add_argument("--guidance", type=float, help="default: as in the adapter's training")
     parser.add_argument(
-        "--sample-batch", type=positive, default=16, help="images drawn at once (default: 16)"
+        "--seed", type=int, default=0, help="random seed of the first image (default: 0)"
+    )
+    parser.add_argument(
+        "--count",
+        type=positive,
+        default=1,
+        help="images per prompt, with consecutive seeds (default: 1)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=integers,
+        metavar="A,B",
+        help="random seeds to use, one image per seed and prompt",
+    )
+    parser.add_argument(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="adapter strength; 0 gives the base model (default: 1)",
+    )
+    parser.add_argument(
+        "--steps", type=positive, help="sampling steps (default: as in the adapter's training)"
+    )
+    parser.add_argument(
+        "--guidance",
+        type=float,
+        help="guidance scale; 1 turns guidance off (default: as in the adapter's training)",
+    )
+    parser.add_argument(
+        "--sample-batch",
+        type=positive,
+        default=16,
+        help="images to generate at once; fewer need less memory (default: 16)",
     )
     parser.add_argument(
         "--quantize",
         choices=("none", "int8", "nf4"),
         default="none",
-        help="hold the base's denoiser in fewer bits (default: none)",
+        help="load the base's denoiser with 8 or 4 bits per weight to save memory (default: none)",
     )
-    parser.add_argument("--grid", action="store_true", help="also write grid.png, base above all")
     parser.add_argument(
-        "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
+        "--grid",
+        action="store_true",
+        help="also write grid.png, with the base's images in the top row",
     )
-    parser.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+    parser.add_argument(
+        "--no-trigger",
+        action="store_true",
+        help="don't put the adapter's trigger phrase before the prompts",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("images"),
+        metavar="DIR",
+        help="folder to write to (default: images)",
+    )
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -107,14 +149,19 @@ def generate(options: argparse.Namespace) -> int:
 
 
 def caption_arguments(parser: Parser) -> None:
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with all folders in it")
+    parser.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="folder of images, searched recursively"
+    )
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="a hub id or folder of an image-to-text model (default: words of the files' names)",
+        help="hub id or folder of an image-to-text model that writes the captions (default: use "
+        "the words of the files' names)",
     )
-    parser.add_argument("--prompt", help="for --model: what it is asked")
-    parser.add_argument("--dry-run", action="store_true", help="write nothing, only print")
+    parser.add_argument("--prompt", help="prompt for --model")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the captions without writing them"
+    )
 
 
 def caption(options: argparse.Namespace) -> int:

@@ -19,31 +19,63 @@ from mmtune.system.files import unique_name
 
 def transcribe_arguments(parser: Parser) -> None:
     add_model(parser)
-    parser.add_argument("--language", help="code, such as en (default: the adapter's)")
-    parser.add_argument("--prompt", help="earlier text, or words to expect")
     parser.add_argument(
-        "--terms", type=Path, metavar="FILE", help="one a line, up to 100,000: how they are written"
+        "--language", help="language code, such as en (default: the adapter's language)"
     )
-    parser.add_argument("--beams", type=positive, default=1, help="1 is greedy (default)")
-    parser.add_argument("--words", action="store_true", help="times of words, in json")
+    parser.add_argument(
+        "--prompt", help="text before the recording, or words to expect in it; guides the spelling"
+    )
+    parser.add_argument(
+        "--terms",
+        type=Path,
+        metavar="FILE",
+        help="text file of terms to spell correctly, one per line (up to 100,000)",
+    )
+    parser.add_argument(
+        "--beams",
+        type=positive,
+        default=1,
+        help="number of beams in beam search (default: 1, greedy decoding)",
+    )
+    parser.add_argument(
+        "--words", action="store_true", help="add the time of each word to json output"
+    )
     parser.add_argument(
         "--channels",
         choices=("auto", "split", "mix"),
         default="auto",
-        help="auto: those that differ, as in a call, are heard apart",
+        help="split: transcribe each channel by itself; mix: transcribe their mean; auto "
+        "(default): split channels that differ, as in a call",
     )
-    parser.add_argument("--speakers", metavar="A,B", help="names of channels heard apart")
-    parser.add_argument("--format", choices=("txt", "json", "srt", "vtt"), default="txt")
     parser.add_argument(
-        "--json", action="store_const", const="json", dest="format", help="same as --format json"
+        "--speakers", metavar="A,B", help="names of the speakers on split channels, in order"
     )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="write a file for each input")
+    parser.add_argument(
+        "--format",
+        choices=("txt", "json", "srt", "vtt"),
+        default="txt",
+        help="output format (default: txt)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_const",
+        const="json",
+        dest="format",
+        help="the same as --format json",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder that gets one output file per input (default: print the output)",
+    )
     parser.add_argument(
         "files",
         type=Path,
         nargs="+",
         metavar="FILE|DIR|MANIFEST",
-        help="folders with all below them; rows of a manifest.jsonl with their labels",
+        help="recordings; folders are searched recursively, and of a manifest.jsonl each row is "
+        "transcribed with its labels",
     )
 
 
