@@ -12,7 +12,7 @@ from mmtune.errors import OutOfMemory, first_line
 if TYPE_CHECKING:
     import torch
 
-Phase = Literal["training", "storing the frozen prefix", "sampling"]
+Phase = Literal["training", "computing features", "sampling"]
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 MIB = 2**20
 

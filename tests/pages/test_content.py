@@ -22,7 +22,7 @@ from mmtune.evaluate.suite import Gate, Selector, Suite
 from mmtune.evaluate.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure, Table
-from mmtune.pages.report import content_of
+from mmtune.pages.report import content_policy
 
 # Each stands in one place of the data alone.
 PLACES = (
@@ -179,7 +179,7 @@ def test_a_run_s_own_policy_can_only_be_tightened(run: Path, tmp_path: Path) -> 
     assert shown(tmp_path / "both.html") == (set(), 0, set())
     policy(run, "some")
     with pytest.raises(ConfigError, match="all, generated or none"):
-        content_of(run)
+        content_policy(run)
 
 
 def test_report_says_what_it_needs(

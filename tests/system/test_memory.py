@@ -85,7 +85,7 @@ def test_storing_and_validating_are_guarded_too(tmp_path: Path) -> None:
         return encode(parts) if done < 12 else full()
 
     task.stage.encode = fills  # type: ignore[method-assign]
-    with pytest.raises(OutOfMemory, match=r"\(storing the frozen prefix\).*\n.*--width 6"):
+    with pytest.raises(OutOfMemory, match=r"\(computing features\).*\n.*--width 6"):
         fit(task, rows(16), [], options(epochs=9), tmp_path / "a")
     sampled = ToyTask()
     sampled.validate = full  # type: ignore[method-assign]
