@@ -111,7 +111,7 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
     note = (
         ""
         if label is not None
-        else f"without --label, {_default_of(route)} for inputs without a {route.by}"
+        else f"without --label, {_default_of(route)} for inputs without the label {route.by!r}"
     )
     return ResolvedAdapters(base or route.base, adapters, cards, choose, note)
 

@@ -124,11 +124,9 @@ class Verdict:
             return f"better than the base, and all {len(self.gates)} checks passed"
         failed = sum(gate.status == "failed" for gate in self.gates)
         unknown = sum(gate.status == "not enough data" for gate in self.gates)
-        counts = [f"{failed} failed"] * (failed > 0) + [f"{unknown} lack data"] * (unknown > 0)
-        return (
-            "better than the base, and no required check failed; "
-            f"of {len(self.gates)} checks {' and '.join(counts)}"
-        )
+        counts = {"failed": failed, "lack data": unknown}
+        found = [f"{n} of {len(self.gates)} checks {what}" for what, n in counts.items() if n]
+        return f"better than the base, and no required check failed; {', '.join(found)}"
 
     def lines(self) -> list[str]:
         """Format the decision and all gates for the terminal, one gate per line."""

@@ -74,7 +74,7 @@ def test_strengths_stand_against_what_they_cost() -> None:
     assert plot is not None
     assert plot.title == "style at each strength"
     assert (plot.x_label, plot.y_label) == (
-        "kept of the base (1 = all)", "style (0 = base, 1 = brand)",
+        "kept content (1 = all of the base's)", "style (0 = base, 1 = brand)",
     )  # fmt: skip
     assert [m.chosen for m in plot.marks] == [False, True, False]
     assert [label.text for label in plot.labels] == ["base", "0.5", "1"]

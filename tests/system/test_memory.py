@@ -33,7 +33,7 @@ def full(*_: object, **__: object) -> Any:
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(TOO_MUCH), lambda: np.ones(TOO_MUCH)])
 def test_what_torch_and_numpy_raise_on_a_cpu_is_known(ask: Callable[[], object]) -> None:
-    with pytest.raises(OutOfMemory, match=r"\(sampling\): .*\n.*until it fits: --a 1; --b 2"):  # noqa: SIM117
+    with pytest.raises(OutOfMemory, match=r"\(sampling\): .*\n.*until the run fits: --a 1; --b 2"):  # noqa: SIM117
         with guarded("sampling", lambda: ["--a 1", "--b 2"]):
             ask()
 
@@ -71,7 +71,7 @@ def test_a_step_names_what_leaves_the_result_first(tmp_path: Path) -> None:
     assert raised.value.cure.index("micro_batch") < raised.value.cure.index("gradient_check")
     assert cures[-1] == "--width 6 (training)"
     told = options(micro_batch=1, gradient_checkpointing=True)
-    with pytest.raises(OutOfMemory, match=r"until it fits: --width 6 \(training\)"):
+    with pytest.raises(OutOfMemory, match=r"until the run fits: --width 6 \(training\)"):
         fit(task, rows(16), [], told, tmp_path / "b")
 
 
@@ -119,7 +119,7 @@ def test_a_command_says_it_too(
     assert main(["transcribe", "x.wav"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory (mmtune transcribe): CUDA out of memory")
-    assert "take a smaller base" in said
+    assert "use a smaller base" in said
 
 
 @pytest.mark.parametrize(("available", "warned"), [(1700, True), (1900, False)])
@@ -151,8 +151,8 @@ def test_the_estimate_comes_before_the_whole_step(available: int, warned: bool) 
     assert bool(said) is warned
     assert f"1,800 of {available:,} MiB" in "\n".join(found.lines())
     if warned:
-        assert "8 rows at once will take about 1,800 MiB" in said[0]
-        assert said[0].endswith("until it fits: --micro_batch 4")
+        assert "8 rows at once need about 1,800 MiB" in said[0]
+        assert said[0].endswith("until the run fits: --micro_batch 4")
 
 
 def test_the_optimizers_share_is_what_adamw_holds() -> None:
