@@ -308,7 +308,7 @@ def _second_axis(points: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]
     """Choose the horizontal axis: what each strength keeps of the base, or the strength itself."""
     if all(_known(p.get("retained")) for p in points):
         content = any(p.get("figures") for p in points)
-        name = "kept content (1 = all of the base's)" if content else "on rows that must stay"
+        name = "kept content (1 = all of the base's)" if content else "on retention rows"
         return name, [float(p["retained"]) for p in points]
     return "strength (1 = as trained)", [float(p["scale"]) for p in points]
 

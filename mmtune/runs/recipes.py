@@ -1,4 +1,4 @@
-"""Settings of a recipe or of a finished run, by name or file."""
+"""Load the settings of a recipe or of a finished run, by name or file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmtune.system.resources import recipes, resource
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
+    """Load the settings of a recipe by its name or YAML file, and apply overrides.
 
     Raises:
-        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
+        ConfigError: no such recipe or file, or a setting is wrong.
     """
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
@@ -39,7 +39,7 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
 def configure(
     values: Mapping[str, Any], source: str, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Settings of a run, validated with those of its modality; see `build` in config.py.
+    """Validate the settings of a run together with those of its modality (see `build`).
 
     Raises:
         ConfigError: the modality or a setting is unknown, missing or impossible.
@@ -49,10 +49,10 @@ def configure(
 
 
 def load_run(run: Path) -> RunConfig:
-    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
+    """Load the settings of a run folder; if the run was moved, its present place counts.
 
     Raises:
-        ConfigError: it holds no config.yaml, or a wrong one.
+        ConfigError: config.yaml is missing or wrong.
     """
     run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
     settings = run / "config.yaml"

@@ -227,7 +227,7 @@ def test_wrong_answers_are_told(tmp_path: Path) -> None:
     fresh = answer(page, tmp_path / "fresh.json", lambda _: "A")
     assert read_review(run, [fresh], page.parent / KEY).items == 3
     (run / "adapter" / "a.safetensors").write_bytes(b"newer")
-    with pytest.raises(ConfigError, match="adapter in .* has changed"):
+    with pytest.raises(ConfigError, match=r"adapter in .* has changed"):
         read_review(run, [fresh], page.parent / KEY)
 
 
