@@ -180,7 +180,7 @@ def _of_page(name: str, source: str) -> Iterator[Text]:
         bare = re.sub(code, lambda m: re.sub(r"[^\n]", "\0", m.group()), source, flags=re.S)
         pieces = [(match.start(), match.group()) for match in re.finditer(r"[^\0]+", bare)]
     for start, text in pieces:
-        if _prose(text):
+        if _prose(re.sub(r"\{\{.*?\}\}", "x", text)):
             line = source.count("\n", 0, start + len(text) - len(text.lstrip())) + 1
             yield Text("page", " ".join(text.split()), name, line, owner)
 

@@ -15,7 +15,7 @@ class Reader(Protocol):
 
     @property
     def name(self) -> str:
-        """The modality's name."""
+        """The modality's name, such as "speech"."""
         ...
 
     @property

@@ -45,7 +45,7 @@ class SharedPredictor(Generic[P]):
 
     @property
     def processes(self) -> int:
-        """The number of processes."""
+        """The number of processes that share the work."""
         return int(this_process().num_processes)
 
     @contextmanager

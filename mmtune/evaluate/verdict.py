@@ -140,7 +140,7 @@ class Verdict:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Convert to JSON values."""
+        """Convert the verdict to JSON values."""
         values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         return values
 

@@ -99,11 +99,13 @@ class _Frame:
         self.x, self.y, self.left = x, y, left
 
     def across(self, value: float) -> float:
+        """The horizontal coordinate of a value."""
         low, high = self.x
         share = (value - low) / (high - low) if high > low else 0.5
         return round(self.left + share * (WIDTH - self.left - RIGHT), 1)
 
     def down(self, value: float) -> float:
+        """The vertical coordinate of a value, from the top."""
         low, high = self.y
         share = (value - low) / (high - low) if high > low else 0.5
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
@@ -356,7 +358,7 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
 
 
 @dataclass(frozen=True)
-class Gauge:
+class ThresholdGauge:
     """An interval and its threshold, in per cent of the gauge's width."""
 
     at: float
@@ -367,7 +369,7 @@ class Gauge:
     allowed_width: float
 
 
-def gauge(figure: Interval, bound: float, upward: bool) -> Gauge | None:
+def gauge(figure: Interval, bound: float, upward: bool) -> ThresholdGauge | None:
     """Place an interval and its threshold on a gauge; None if a value isn't finite.
 
     Args:
@@ -384,7 +386,7 @@ def gauge(figure: Interval, bound: float, upward: bool) -> Gauge | None:
         return round(100 * (value - low) / (high - low), 2)
 
     edge = place(bound)
-    return Gauge(
+    return ThresholdGauge(
         place(figure.value),
         place(figure.low),
         round(place(figure.high) - place(figure.low), 2),

@@ -64,7 +64,7 @@ class Result(Record):
 
     @property
     def sentence(self) -> str:
-        """The result in words."""
+        """The result as a sentence, without the run's name."""
         found = self.by_item
         people = "1 person" if len(self.raters) == 1 else f"{len(self.raters)} people"
         if found.share is None:

@@ -14,7 +14,7 @@ from mmtune.pages.preference import Result
 
 # Names of references that mmtune itself gives; all other names are those of users' folders.
 OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
-LEFT_OUT = "(left out)"
+HIDDEN_TEXT = "(left out)"
 
 
 def redact_comparison(comparison: Comparison) -> Comparison:
@@ -83,7 +83,7 @@ def redact_settings(values: Mapping[str, Any]) -> dict[str, Any]:
             return redact_settings(value)
         if isinstance(value, list) and not any(isinstance(each, str | dict) for each in value):
             return value
-        return value if value is None or isinstance(value, bool | int | float) else LEFT_OUT
+        return value if value is None or isinstance(value, bool | int | float) else HIDDEN_TEXT
 
     return {key: cleared(value) for key, value in values.items()}
 

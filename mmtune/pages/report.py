@@ -30,8 +30,8 @@ from mmtune.pages.plots import (
     RIGHT,
     TOP,
     WIDTH,
-    Gauge,
     Plot,
+    ThresholdGauge,
     calibration_plot,
     gauge,
     group_plots,
@@ -85,7 +85,7 @@ class Check:
     gate: GateResult
     answer: str
     symbol: str
-    gauge: Gauge | None
+    gauge: ThresholdGauge | None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ def claim(config: RunConfig) -> None:
 
 
 def begun(folder: Path) -> bool:
+    """Whether a run has begun in this folder: its log exists."""
     # A command that failed before training, such as on a wrong path, must not occupy the name.
     return (folder / "log.jsonl").exists()
 
@@ -103,6 +104,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:
+    """Count a dataset's rows by split."""
     return {name: len(dataset.split(name)) for name in get_args(Split)}
 
 

@@ -34,14 +34,14 @@ def add_model(command: Parser) -> None:
 
 
 def add_label(command: Parser) -> None:
-    """Add `--label`."""
+    """Add the argument `--label`, which a route uses."""
     command.add_argument(
         "--label", metavar="VALUE", help="label that selects a route's adapters for all inputs"
     )
 
 
 def add_base(command: Parser) -> None:
-    """Add `--base`."""
+    """Add the argument `--base`, which names the base model."""
     command.add_argument(
         "--base", help="base model (default: the adapter's); give it alone to use no adapter"
     )

@@ -83,7 +83,7 @@ class CudaGauge:
         self.device = device
 
     def used(self) -> int:
-        """Return the allocated bytes."""
+        """Return the bytes that are allocated now."""
         import torch
 
         return torch.cuda.memory_allocated(self.device)
@@ -110,7 +110,7 @@ def gauge_of(device: torch.device) -> Gauge | None:
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """The memory that a training step needs, estimated from a step with one row.
 
     Attributes:
@@ -142,7 +142,7 @@ class Need:
         )
 
 
-def need_of(gauge: Gauge, trainable: int, one_row: Callable[[], object]) -> Need:
+def measure_need(gauge: Gauge, trainable: int, one_row: Callable[[], object]) -> MemoryNeed:
     """Run a step with one row and measure the memory that it needs.
 
     Args:
@@ -153,4 +153,4 @@ def need_of(gauge: Gauge, trainable: int, one_row: Callable[[], object]) -> Need
     """
     resting = gauge.used()
     peak = gauge.peak(one_row)
-    return Need(resting, max(0, peak - resting), 12 * trainable, gauge.available())
+    return MemoryNeed(resting, max(0, peak - resting), 12 * trainable, gauge.available())

@@ -25,7 +25,7 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
-from mmtune.system.memory import Need, Phase, gauge_of, guarded
+from mmtune.system.memory import MemoryNeed, Phase, gauge_of, guarded
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.train.batches import Plan, Slot, shard
@@ -209,7 +209,7 @@ class _Loop:
         random = torch.get_rng_state()  # the measured step must not change the run's randomness
         device = self.accelerator.device
 
-        def tight(need: Need) -> None:
+        def tight(need: MemoryNeed) -> None:
             self.reporter.note(need.warning(len(first), self._lighter("training")))
 
         with self._guarded("training"):

@@ -16,7 +16,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part
-from mmtune.system.memory import Gauge, Need, need_of
+from mmtune.system.memory import Gauge, MemoryNeed, measure_need
 from mmtune.train.randomness import Draw
 from mmtune.train.task import Task
 
@@ -112,7 +112,7 @@ def preflight(
     device: torch.device,
     step: Callable[[Sequence[Row]], object],
     gauge: Gauge | None = None,
-    tight: Callable[[Need], None] = lambda need: None,
+    tight: Callable[[MemoryNeed], None] = lambda need: None,
 ) -> Preflight:
     """Count rows and parameters, and measure one encoding and one training step.
 
@@ -147,7 +147,7 @@ def preflight(
         size = sum(t.nbytes for v in first_value + values for t in v.values()) / len(sample)
     need = None
     if gauge is not None:
-        need = need_of(gauge, trainable, lambda: step(first[:1]))
+        need = measure_need(gauge, trainable, lambda: step(first[:1]))
         if not need.fits(len(first)):
             tight(need)
     step(first)  # warm-up

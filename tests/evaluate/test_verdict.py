@@ -348,7 +348,7 @@ MAIN = [{"metric": "WER", "slice": "test"}]
         ({"gates": [GATE | {"end": "top"}]}, r"gates\[1\].end = 'top'"),
         ({"gates": [GATE | {"needs": "task.retension"}]}, r"did you mean task\.retention"),
         ({"main": []}, "main"),
-        ({"modality": "speeech"}, "unknown modality 'speeech'"),
+        ({"modality": "speeech"}, "is a suite for speeech, but the run is for speech"),
     ],
 )
 def test_a_wrong_suite_is_explained(tmp_path: Path, values: dict[str, object], said: str) -> None:
@@ -356,7 +356,7 @@ def test_a_wrong_suite_is_explained(tmp_path: Path, values: dict[str, object], s
     whole = {"name": "s", "modality": "speech", "main": MAIN} | values
     path.write_text(json.dumps(whole))
     with pytest.raises(ConfigError, match=said):
-        load_suite(str(path))
+        pipeline.suite_for(str(path), "speech")
 
 
 def test_a_suite_extends_another(tmp_path: Path) -> None:

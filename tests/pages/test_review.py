@@ -21,6 +21,7 @@ from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.comparison import Comparison
 from mmtune.pages.preference import RESULT_FILE, count, read_review, stored_review, wilson
 from mmtune.pages.review import KEY, write_review
+from mmtune.runs.modalities import play
 from tests.pages.browser import browser
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -79,7 +80,7 @@ def data_of(page: Path) -> dict[str, Any]:
 
 def test_the_page_does_not_tell(tmp_path: Path) -> None:
     run = speech_run(tmp_path / "runs" / "terminology")
-    page = write_review(run, items=8)
+    page = write_review(run, items=8, play=play)
     assert (page.items, page.same) == (8, 1)
     html, key = page.path.read_text(), json.loads(page.key.read_text())
     assert page.key == page.path.parent / KEY
@@ -210,7 +211,7 @@ def test_wrong_answers_are_told(tmp_path: Path) -> None:
     for names, error, found in (
         (["choice"], DataError, "answers.1"),
         (["item"], DataError, "no item '99'"),
-        (["page"], ConfigError, "no review_key.json fits"),
+        (["page"], ConfigError, "no review_key.json matches"),
         (["good", "page"], DataError, "answers another page"),
         (["good", "twin"], DataError, "'Ann' has answered"),
         (["broken"], DataError, "can't be read"),

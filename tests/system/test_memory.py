@@ -15,7 +15,7 @@ from mmtune.config import TrainOptions
 from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
-from mmtune.system.memory import MIB, Need, guarded, is_out_of_memory, need_of
+from mmtune.system.memory import MIB, MemoryNeed, guarded, is_out_of_memory, measure_need
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
 from tests.train.toy import ToyTask, rows
@@ -127,7 +127,7 @@ def test_the_estimate_comes_before_the_whole_step(available: int, warned: bool) 
     task, gauge, said = ToyTask(), Counting(available), []
     items = rows(8)
 
-    def tight(need: Need) -> None:
+    def tight(need: MemoryNeed) -> None:
         assert gauge.tried == [1]  # one row alone was tried
         said.append(need.warning(8, ["--micro_batch 4"]))
 
@@ -171,7 +171,7 @@ def test_the_optimizers_share_is_what_adamw_holds() -> None:
     states = [t for s in optimizer.state.values() for k, t in s.items() if k.startswith("exp")]
     held = sum(t.nbytes for t in [*states, *(p.grad for p in trained if p.grad is not None)])
     count = sum(p.numel() for p in trained)
-    assert need_of(Counting(1), count, lambda: None).optimizer == held
+    assert measure_need(Counting(1), count, lambda: None).optimizer == held
 
 
 def test_a_note_is_given_where_it_is_tight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

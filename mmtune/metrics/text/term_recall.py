@@ -92,7 +92,7 @@ class TermPrecision(_OfTerms):
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """Hits and written terms."""
+        """Hits and written terms of one utterance."""
         spoken, written = self._count(row, prediction)
         return np.array([(spoken & written).total(), written.total()], dtype=np.float64)
 
