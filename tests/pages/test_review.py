@@ -213,7 +213,7 @@ def test_wrong_answers_are_told(tmp_path: Path) -> None:
         (["item"], DataError, "no item '99'"),
         (["page"], ConfigError, "no review_key.json matches"),
         (["good", "page"], DataError, "answers another page"),
-        (["good", "twin"], DataError, "'Ann' has answered"),
+        (["good", "twin"], DataError, "already holds the answers of 'Ann'"),
         (["broken"], DataError, "can't be read"),
         (["missing"], ConfigError, "no such file"),
     ):
