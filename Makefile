@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-image clean
+.PHONY: help demo test test-all lint settings bench bench-image clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -27,15 +27,16 @@ test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 test-all: $(VENV)/.dev ## also the tests that take minutes each
 	@$(PYTEST)
 
+settings: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
+	@$(BIN)/python tools/settings_page.py
+
 lint: $(VENV)/.dev ## formatting, ruff and mypy --strict
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-# Real speech, as manifests or folders: make bench DATA=train.jsonl TEST=test.jsonl
-SPEECHOCEAN := ../shared/data/speechocean762
-DATA ?= $(wildcard $(SPEECHOCEAN)/train.jsonl)
-TEST ?= $(wildcard $(SPEECHOCEAN)/test.jsonl)
+# DATA and TEST are manifests or folders of real speech. The published figures are of speechocean762
+# (OpenSLR SLR101, https://www.openslr.org/101/).
 bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make bench DATA=train.jsonl TEST=test.jsonl
 	@$(BIN)/python benchmarks/speech_training.py $(if $(DATA),--data $(DATA)) $(if $(TEST),--test $(TEST))
 

@@ -37,16 +37,15 @@ from typing import Any
 import torch
 from timing import in_turns, spread
 
+import mmtune
 from mmtune.adapters.card import adapter_folder
 from mmtune.config import LoraOptions
-from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
-from mmtune.runs.modalities import find_modality
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.whisper.base import load_base, resolve_base
@@ -156,7 +155,7 @@ def small_adapter(base: str, folder: Path) -> Path:
 
 def some_rows(source: Path, count: int) -> list[Row]:
     """Rows of a manifest, in an order that doesn't follow the speakers."""
-    rows = check(source, find_modality("speech"), strict=False).rows
+    rows = mmtune.check(source, "speech").rows
     return sorted(rows, key=lambda row: Draw(0, 0, row.id).key("benchmark"))[:count]
 
 

@@ -30,12 +30,10 @@ import torch
 from image_training import THEIRS, Model, Watch, now, theirs
 from shrunk import NATIVE, make, pictures
 
-from mmtune.data.check import check
+import mmtune
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.image_task import ImageTask
 from mmtune.prefix.cache import PrefixCache
-from mmtune.runs.modalities import find_modality
-from mmtune.runs.recipes import load_recipe
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import pick_device
 from mmtune.train.loop import fit
@@ -112,8 +110,8 @@ def ours(args: argparse.Namespace, model: Model, data: Path, root: Path, way: st
         "scales": "[1.0]",
         **WAYS[way],
     }
-    config = load_recipe("brand_style", given)
-    dataset = check(data, find_modality("image"), config.data)
+    config = mmtune.load_recipe("brand_style", **given)
+    dataset = mmtune.check(data, "image", strict=True)
     quantized = WAYS[way].get("quantize", "none")
     base = load_base(model.folder, pick_device(), DTYPES[args.precision], quantized)  # type: ignore[arg-type]
     task = ImageTask(config, dataset, base, PrefixCache(root / "cache"))
@@ -129,8 +127,7 @@ def ours(args: argparse.Namespace, model: Model, data: Path, root: Path, way: st
 
 def beside(args: argparse.Namespace, model: Model, data: Path) -> Measured:
     """diffusers' loop, which encodes in every step."""
-    options = load_recipe("brand_style", {"base": model.folder, "data": str(data)}).data
-    rows = check(data, find_modality("image"), options).split("train")
+    rows = mmtune.check(data, "image", strict=True).split("train")
     args.warmup = SKIPPED
     torch.cuda.reset_peak_memory_stats()
     times = theirs(args, model, rows, rank=args.rank)

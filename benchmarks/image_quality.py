@@ -25,14 +25,12 @@ from typing import Any
 import torch
 from image_training import Model, Watch, pixels_of, theirs
 
-from mmtune.data.check import check
+import mmtune
 from mmtune.data.rows import Row
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.objective import training_schedule
 from mmtune.image.image_task import ImageTask
 from mmtune.prefix.cache import PrefixCache
-from mmtune.runs.modalities import find_modality
-from mmtune.runs.recipes import load_recipe
 from mmtune.train.loop import fit
 
 CPU = torch.device("cpu")
@@ -138,11 +136,10 @@ def our_curve(
     given = {"base": model.name, "data": str(args.data), "precision": args.precision}
     given["validate_every"] = "100000"
     given |= {} if keep_layout is None else {"keep_layout": str(keep_layout)}
-    config = load_recipe("brand_style", given)
+    config = mmtune.load_recipe("brand_style", **given)
     curve = Curve("mmtune" if keep_layout is None else f"mmtune, keep_layout {keep_layout:g}")
     base = load_base(model.name, CPU, torch.float32)
-    modality = find_modality("image")
-    dataset = check(args.data, modality, config.data)
+    dataset = mmtune.check(args.data, "image", strict=True)
     began = time.perf_counter()
     spent = 0.0
 
@@ -177,8 +174,7 @@ def main() -> None:
     args.precision = "fp32"
     side = load_base(args.base, CPU, torch.float32).resolution
     model = Model(args.base, args.base, side)
-    options = load_recipe("brand_style", {"base": args.base, "data": str(args.data)}).data
-    dataset = check(args.data, find_modality("image"), options)
+    dataset = mmtune.check(args.data, "image", strict=True)
     rows = dataset.split("train")
     held_out = HeldOut(args.base, dataset.split("test"), side)
     start = held_out.loss(load_base(args.base, CPU, torch.float32).pipeline.unet)

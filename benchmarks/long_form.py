@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 def joins(manifest: Path, minutes: float, most: int, seed: int) -> list[tuple[list, NDArray]]:
     """(rows, samples) of each recording; rows are used once."""
-    from mmtune.data.check import check
-    from mmtune.runs.modalities import find_modality
+    import mmtune
     from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
-    rows = check(manifest, find_modality("speech"), strict=False).rows
+    rows = mmtune.check(manifest, "speech").rows
     draw = np.random.default_rng(seed)
     found: list[tuple[list, NDArray]] = []
     chosen, pieces, length = [], [], 0

@@ -48,13 +48,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
+    import mmtune
     from mmtune.data.check import check
     from mmtune.metrics.bootstrap import bootstrap
     from mmtune.metrics.text.term_recall import FalseInsertions, TermRecall
     from mmtune.metrics.text.wer import WordErrors
     from mmtune.predict import Prediction
     from mmtune.runs.modalities import find_modality
-    from mmtune.runs.recipes import load_recipe
     from mmtune.speech.evaluation.term_slices import divide_terms
     from mmtune.speech.sound.read import read_row
     from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
@@ -64,7 +64,7 @@ def main() -> None:
     from mmtune.system.quiet import quiet_libraries
 
     quiet_libraries()
-    config = load_recipe(str(options.run / "config.yaml"))
+    config = mmtune.load_recipe(options.run / "config.yaml")
     modality = find_modality("speech")
     dataset = check(modality.prepare(config), modality, config.data)
     seen, unseen = divide_terms(config.task, dataset)

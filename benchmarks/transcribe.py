@@ -48,11 +48,10 @@ class Runs:
 
 def recording(manifest: Path, minutes: float, seed: int) -> tuple[NDArray[np.float32], str]:
     """Utterances of a manifest in a fixed random order, with pauses of 0.2 to 1.5 s."""
-    from mmtune.data.check import check
-    from mmtune.runs.modalities import find_modality
+    import mmtune
     from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
-    rows = list(check(manifest, find_modality("speech"), strict=False).rows)
+    rows = list(mmtune.check(manifest, "speech").rows)
     draw = np.random.default_rng(seed)
     pieces: list[NDArray[np.float32]] = []
     said: list[str] = []

@@ -1,5 +1,110 @@
-"""mmtune: LoRA fine-tuning of Whisper and of diffusion models, with one training core."""
+"""mmtune: LoRA fine-tuning of Whisper and of diffusion models, with one training core.
+
+The names in `__all__` are the public ones (docs/api.md). Each is loaded when it is first used, so
+that `import mmtune` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from mmtune.system.version import VERSION as __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from mmtune.config import RunConfig
+    from mmtune.data.dataset import Dataset
+    from mmtune.errors import MmtuneError
+    from mmtune.evaluate.comparison import Comparison
+    from mmtune.evaluate.verdict import Verdict
+    from mmtune.image.api import generate
+    from mmtune.runs.public_functions import (
+        check,
+        compose,
+        evaluate,
+        export,
+        load_recipe,
+        open_predictor,
+        report,
+        train,
+    )
+    from mmtune.speech.api import transcribe
+
+__all__ = [
+    "Comparison",
+    "Dataset",
+    "MmtuneError",
+    "RunConfig",
+    "Verdict",
+    "__version__",
+    "check",
+    "compose",
+    "evaluate",
+    "export",
+    "generate",
+    "load_recipe",
+    "open_predictor",
+    "report",
+    "train",
+    "transcribe",
+]
+
+_FUNCTIONS = "mmtune.runs.public_functions"
+# Which module holds each public name.
+_PLACES = {
+    "Comparison": "mmtune.evaluate.comparison",
+    "Dataset": "mmtune.data.dataset",
+    "MmtuneError": "mmtune.errors",
+    "RunConfig": "mmtune.config",
+    "Verdict": "mmtune.evaluate.verdict",
+    "generate": "mmtune.image.api",
+    "transcribe": "mmtune.speech.api",
+    "check": _FUNCTIONS,
+    "compose": _FUNCTIONS,
+    "evaluate": _FUNCTIONS,
+    "export": _FUNCTIONS,
+    "load_recipe": _FUNCTIONS,
+    "open_predictor": _FUNCTIONS,
+    "report": _FUNCTIONS,
+    "train": _FUNCTIONS,
+}
+# Old public names: what to use instead, and the version that removes the old one (docs/api.md).
+_DEPRECATED: dict[str, tuple[str, str]] = {}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _DEPRECATED:
+        new, removed = _DEPRECATED[name]
+        warnings.warn(
+            f"mmtune.{name} is deprecated and goes in mmtune {removed}: use mmtune.{new}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(sys.modules[__name__], new)
+    if name not in _PLACES:
+        raise AttributeError(f"module 'mmtune' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package, in which `train` and `evaluate` stay functions.
+
+    Importing `mmtune.train.loop` puts the subpackage `mmtune.train` in the place of the function,
+    unless this stops it. Write `from mmtune.train.loop import fit`, which doesn't look here.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
-from mmtune.errors import ConfigError, did_you_mean
+from mmtune.errors import ConfigError
+from mmtune.settings.declare import setting, settings_of
+
+Content = Literal["all", "generated", "none"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 
 
 class Section(BaseModel):
@@ -20,92 +23,293 @@ class Section(BaseModel):
 
 
 class LoraOptions(Section):
-    """The adapter (LoRA, arXiv 2106.09685).
+    """The adapter, a LoRA (arXiv 2106.09685)."""
 
-    `rslora` scales by alpha / sqrt(rank) (arXiv 2312.03732); `dora` also learns each weight row's
-    magnitude (arXiv 2402.09353), so that scale 0 is not the base.
-    """
-
-    rank: Annotated[int, Field(ge=1)] = 16
-    alpha: Annotated[float, Field(gt=0)] = 32.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    rslora: bool = False
-    dora: bool = False
-    targets: tuple[str, ...] = ()  # names of the adapted modules; empty: the recipe's own choice
+    rank: int = setting(
+        16,
+        "Size of the adapter: each adapted weight changes by a product of two matrices of this "
+        "inner dimension.",
+        unit="dimensions",
+        why="Customary for small data sets; not tuned.",
+        common=True,
+        ge=1,
+    )
+    alpha: float = setting(
+        32.0,
+        "The adapter's output is multiplied by alpha / rank.",
+        unit="factor times rank",
+        why="Twice the rank, as in PEFT's guide to Whisper.",
+        common=True,
+        gt=0,
+    )
+    dropout: float = setting(
+        0.0,
+        "Share of the adapter's inputs that are set to zero at random in training.",
+        unit="share",
+        why="Off, because its masks depend on how a batch is divided: with it, micro_batch changes "
+        "the result.",
+        ge=0,
+        lt=1,
+    )
+    rslora: bool = setting(
+        False,
+        "Divide alpha by the square root of rank instead of rank (arXiv 2312.03732).",
+        why="Off, as in PEFT.",
+    )
+    dora: bool = setting(
+        False,
+        "Also learn the magnitude of each weight row (DoRA, arXiv 2402.09353). Scale 0 is then "
+        "not the base model.",
+        why="Off, as in PEFT; a DoRA adapter has no strengths between off and on.",
+    )
+    targets: tuple[str, ...] = setting(
+        (),
+        "Names of the modules that get an adapter, for example q_proj,v_proj. Empty: the choice "
+        "for this kind of model, usually its attention.",
+        why="Empty, because module names differ between models.",
+    )
 
 
 class TrainOptions(Section):
-    """The loop. `batch_size` counts the rows of one optimizer step over all processes."""
+    """The training loop."""
 
-    epochs: Annotated[int, Field(ge=1)] = 4
-    max_steps: Annotated[int, Field(ge=1)] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 16
-    micro_batch: Annotated[int, Field(ge=1)] | None = None  # rows per forward; None: all at once
-    # Compute what lies between the layers again in the backward pass and don't keep it (arXiv
-    # 1604.06174): less memory, more time, the same result.
-    gradient_checkpointing: bool = False
-    lr: Annotated[float, Field(gt=0)] = 1e-3
-    schedule: Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"] = (
-        "cosine"
+    epochs: int = setting(
+        4,
+        "Passes over the training rows.",
+        unit="epochs",
+        why="Not tuned; the recipes set their own.",
+        common=True,
+        ge=1,
     )
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of the steps
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip: Annotated[float, Field(gt=0)] | None = 1.0  # largest gradient norm
-    seed: int = 0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    validate_every: Annotated[int, Field(ge=1)] | None = None  # steps; None: once an epoch
-    patience: Annotated[int, Field(ge=1)] | None = None  # validations without a new best
-    checkpoint_every: Annotated[int, Field(ge=1)] = 50  # steps
-    keep: Annotated[int, Field(ge=2)] = 2  # checkpoints: never fewer than two
-    # Weights of at most so many validations are kept, and compared after training by what decides
-    # the strength; 0: what was best in validation is taken.
-    compare_checkpoints: Annotated[int, Field(ge=0)] = 0
-    # Strengths of the adapter that are tried on validation (and retention) rows after training;
-    # one alone is taken untried.
-    scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (
-        0.25,
-        0.5,
-        0.75,
+    max_steps: int | None = setting(
+        None,
+        "Stop after this many optimizer steps, even within an epoch. Null: epochs decides.",
+        unit="optimizer steps",
+        why="Off, so that the length follows the size of the data.",
+        ge=1,
+    )
+    batch_size: int = setting(
+        16,
+        "Rows of one optimizer step, over all processes together.",
+        unit="rows",
+        why="Customary; not tuned. More processes change the speed and not the result.",
+        common=True,
+        ge=1,
+    )
+    micro_batch: int | None = setting(
+        None,
+        "Rows that go through the model at once. Lower it if memory runs out; without LoRA "
+        "dropout the result stays the same. Null: the whole batch.",
+        unit="rows",
+        why="The whole batch at once is simplest; only memory asks for less.",
+        common=True,
+        ge=1,
+    )
+    gradient_checkpointing: bool = setting(
+        False,
+        "Compute activations again in the backward pass instead of storing them "
+        "(arXiv 1604.06174): less memory, more time, the same result.",
+        why="Off, because each step takes longer: 0.43 s became 0.81 s for SDXL (docs/scale.md).",
+    )
+    lr: float = setting(
+        1e-3,
+        "Learning rate of AdamW at its highest, after warmup.",
+        unit="step size",
+        why="Not tuned; the recipes set their own.",
+        common=True,
+        gt=0,
+    )
+    schedule: Schedule = setting(
+        "cosine",
+        "How the learning rate changes after warmup (diffusers' schedules of these names).",
+        why="Customary; not tuned.",
+    )
+    warmup: float = setting(
+        0.05,
+        "Share of all steps in which the learning rate rises from 0 to lr.",
+        unit="share of the steps",
+        why="Customary; not tuned.",
+        ge=0,
+        lt=1,
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Decoupled weight decay of AdamW.",
+        unit="share per step, times lr",
+        why="Off, as in transformers; not tuned.",
+        ge=0,
+    )
+    clip: float | None = setting(
         1.0,
+        "Gradients with a larger norm than this are scaled down to it. Null: never.",
+        unit="gradient norm",
+        why="As in transformers (max_grad_norm).",
+        gt=0,
     )
-    may_lose: Annotated[float, Field(ge=0)] = 0.01  # of the validation metric on retention rows
-    stop_after_bad: Annotated[int, Field(ge=1)] = 3  # skipped steps in a row
-    tracker: str | None = None  # any of Accelerate's: tensorboard, wandb, mlflow …
+    seed: int = setting(
+        0,
+        "Seed of everything that is drawn at random: order of rows, noise, dropout, augmentation.",
+        unit="seed",
+        why="Fixed, so that a repeated run gives the same result.",
+    )
+    precision: Precision = setting(
+        "auto",
+        "Number format of the computation. auto: bf16 where the hardware multiplies it, fp16 on "
+        "older GPUs, else fp32.",
+        why="bf16 without hardware for it can be a hundred times slower than fp32 (docs/scale.md).",
+    )
+    validate_every: int | None = setting(
+        None,
+        "Optimizer steps between two validations. Null: one validation after each epoch.",
+        unit="optimizer steps",
+        why="Customary; a validation decodes or draws, which takes time.",
+        ge=1,
+    )
+    patience: int | None = setting(
+        None,
+        "Stop after this many validations in a row without a better one. Null: never stop early.",
+        unit="validations",
+        why="Off: the best weights are kept in any case.",
+        ge=1,
+    )
+    checkpoint_every: int = setting(
+        50,
+        "Optimizer steps between two checkpoints. A stopped run resumes at the last one.",
+        unit="optimizer steps",
+        why="Not tuned: LoRA weights are small, so checkpoints cost little.",
+        ge=1,
+    )
+    keep: int = setting(
+        2,
+        "Newest checkpoints that stay on disk.",
+        unit="checkpoints",
+        why="Two is the fewest allowed: if the last one is damaged, the one before is used.",
+        ge=2,
+    )
+    compare_checkpoints: int = setting(
+        0,
+        "Validations whose weights are kept, evenly apart, and compared after training. "
+        "0: the weights that were best in validation are taken.",
+        unit="validations",
+        why="Off, because each comparison decodes or draws the validation rows again.",
+        ge=0,
+    )
+    scales: tuple[Annotated[float, Field(gt=0)], ...] = setting(
+        (0.25, 0.5, 0.75, 1.0),
+        "Strengths of the adapter to compare after training. A single one is used without "
+        "comparing.",
+        unit="factor of the adapter's output",
+        why="Quarters of the trained strength: a weaker adapter may lose less of what the base "
+        "can do. Not tuned.",
+        min_length=1,
+    )
+    may_lose: float = setting(
+        0.01,
+        "How much worse than the base the retention rows may become; stronger settings are "
+        "rejected.",
+        unit="the validation metric",
+        why="Not tuned; of word error rate it is one point.",
+        ge=0,
+    )
+    stop_after_bad: int = setting(
+        3,
+        "Stop with an error after this many steps in a row whose loss or gradient is NaN or Inf.",
+        unit="skipped optimizer steps",
+        why="Not tuned: a single bad batch is skipped, and a model that diverged is noticed soon.",
+        ge=1,
+    )
+    tracker: str | None = setting(
+        None,
+        "Also log to one of Accelerate's trackers: tensorboard, wandb, mlflow and others.",
+        why="Off: the run folder has log.jsonl, and trackers are packages of their own.",
+    )
 
 
 class DataOptions(Section):
-    """Where rows come from and how they are split where the manifest doesn't say."""
+    """The rows, and how they are split where the manifest does not say."""
 
-    path: Path | None = None  # manifest.jsonl or a folder
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    test: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    max_bad: Annotated[float, Field(ge=0, le=1)] = 0.01  # share of rows that may be quarantined
-
-
-Content = Literal["all", "generated", "none"]
+    path: Path | None = setting(
+        None,
+        "Data to train on: a manifest.jsonl, or a folder.",
+        why="Nobody else can know it; some recipes make their own data.",
+        common=True,
+    )
+    validation: float = setting(
+        0.1,
+        "Share of the rows without a split that choose the best weights.",
+        unit="share of the rows",
+        why="Customary.",
+        ge=0,
+        lt=1,
+    )
+    test: float = setting(
+        0.1,
+        "Share of the rows without a split that measure the result and are never trained on.",
+        unit="share of the rows",
+        why="Customary.",
+        ge=0,
+        lt=1,
+    )
+    max_bad: float = setting(
+        0.01,
+        "Share of the rows that may be unusable and set aside; with more, training refuses to "
+        "start.",
+        unit="share of the rows",
+        why="Not tuned: a few bad files are normal, and many mean that a path or format is wrong.",
+        ge=0,
+        le=1,
+    )
 
 
 class ReportOptions(Section):
-    """The report's page.
+    """The report's page."""
 
-    `content` is what it may hold of the items: "all"; "generated": what models drew, or said in
-    voices of their own, alone; "none": figures. In both of these it also leaves out what names the
-    data: files, captions, speakers, values of labels.
-    """
-
-    content: Content = "all"
+    content: Content = setting(
+        "all",
+        "What the report shows of your data. all: everything; generated: only what models drew or "
+        "said in synthetic voices; none: figures alone. The last two also leave out file names, "
+        "captions, speakers and label values.",
+        why="Whoever trains has the data already; mmtune report --redacted writes a page to share.",
+    )
 
 
 class RunConfig(Section):
-    """One run. `task` holds the settings of its modality."""
+    """The run."""
 
-    recipe: str
-    modality: str
-    name: str
-    base: str
-    out: Path = Path("runs")
-    suite: str | None = None  # the gates that say whether to ship: a name (see eval/), or a file
-    cache: bool = True
+    recipe: Annotated[
+        str, setting(..., "Name of the recipe that the settings belong to; the run's default name.")
+    ]
+    modality: Annotated[
+        str, setting(..., "Kind of the data; it decides which settings the section task has.")
+    ]
+    name: Annotated[
+        str,
+        setting(
+            ...,
+            "Name of the run: it writes into OUT/NAME. Default: the recipe's name.",
+            common=True,
+        ),
+    ]
+    base: Annotated[
+        str,
+        setting(
+            ..., "Base model to adapt: starter:NAME, a folder, or a Hugging Face id.", common=True
+        ),
+    ]
+    out: Path = setting(
+        Path("runs"), "Folder that run folders are in.", why="Customary.", common=True
+    )
+    suite: str | None = setting(
+        None,
+        "Gates that decide whether to ship the adapter: the name of a suite (see eval/), or a "
+        "YAML file.",
+        why="None, because gates differ by purpose; each recipe names its own.",
+    )
+    cache: bool = setting(
+        True,
+        "Store what the frozen layers below the adapter compute, once for each row.",
+        why="On: each epoch after the first skips these layers, with the same result.",
+    )
     report: ReportOptions = ReportOptions()
     data: DataOptions = DataOptions()
     lora: LoraOptions = LoraOptions()
@@ -126,10 +330,6 @@ class RunConfig(Section):
     def dump(self) -> str:
         """The settings as YAML, readable by `load_config`."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-# Short names of the command line: what users of peer tools type first.
-ALIASES = {"data": "data.path", "batch": "train.batch_size", "steps": "train.max_steps"}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -153,136 +353,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
     """The type of each setting of `model`, by dotted name."""
-    found: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section) and kind is not Section:
-            found |= leaves(kind, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = kind
-    return found
+    return {each.name: each.kind for each in settings_of(model, prefix)}
 
 
-def parse(text: str, kind: Any) -> Any:
-    """What the command line's `text` means for a setting of a type.
-
-    Words and paths are taken as they stand (`2024`, `#ffffff`, `my #1 folder`); all else is YAML.
-
-    Args:
-        kind: as annotated; an optional one takes "null", "~" and nothing for None.
-    """
-    kinds = get_args(kind) if get_origin(kind) in {Union, UnionType} else (kind,)
-    if all(each in {str, Path, NoneType} for each in kinds):
-        return None if NoneType in kinds and text in {"", "~", "null"} else text
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text  # the type says what is wrong with it
-
-
-def resolve(key: str, known: Sequence[str]) -> str:
-    """The dotted name that `key` means: itself, an alias, or a unique last part.
-
-    Raises:
-        ConfigError: unknown or ambiguous, with the nearest names.
-    """
-    key = key.replace("-", "_")
-    if key in known:
-        return key
-    if key in ALIASES:
-        return ALIASES[key]
-    ends = [name for name in known if name.rsplit(".", 1)[-1] == key]
-    if len(ends) == 1:
-        return ends[0]
-    if ends:
-        raise ConfigError(f"setting {key!r} is ambiguous", "use one of " + ", ".join(ends))
-    raise ConfigError(f"unknown setting {key!r}", did_you_mean(key, known))
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, mapping by mapping."""
-    result = dict(base)
-    for key, value in over.items():
-        old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            result[key] = merge(old, value)
-        else:
-            result[key] = value
-    return result
-
-
-def nest(dotted: str, value: Any) -> dict[str, Any]:
-    """`{"a": {"b": value}}` from "a.b"."""
-    for name in reversed(dotted.split(".")):
-        value = {name: value}
-    return dict(value)
-
-
-def build(
-    values: Mapping[str, Any],
-    source: str,
-    options: type[Section],
-    overrides: Mapping[str, Any],
-) -> RunConfig:
-    """Validate settings and command-line overrides.
-
-    Args:
-        values: settings by section, from the recipe and the YAML file. `bases` holds, by name of a
-            base, settings that suit it better: a learning rate for a small model ruins a large one.
-        source: what an error should name (the file).
-        options: the type of the section `task`: what only the run's modality has.
-        overrides: what is set on top, by full or short name. Text is read as on the command line.
-
-    Raises:
-        ConfigError: a setting is unknown (with "did you mean"), missing or impossible.
-    """
-    kinds = {n: kind for n, kind in leaves(RunConfig).items() if n != "task"}
-    kinds |= {f"task.{n}": kind for n, kind in leaves(options).items()}
-    known = list(kinds)
-    given = {resolve(key, known): (key, text) for key, text in overrides.items()}
-    merged = {key: value for key, value in values.items() if key != "bases"}
-    base = overrides.get("base", merged.get("base"))
-    merged = merge(merged, (values.get("bases") or {}).get(base, {}))
-    for name, (_, text) in given.items():
-        merged = merge(merged, nest(name, parse(text, kinds[name])))
-    merged.setdefault("name", merged.get("recipe"))
-    try:
-        task = options.model_validate(merged.get("task") or {})
-    except ValidationError as error:
-        raise _explain(error, source, known, given, "task.") from None
-    try:
-        return RunConfig.model_validate({**merged, "task": task})
-    except ValidationError as error:
-        raise _explain(error, source, known, given, "") from None
-
-
-def _explain(
-    error: ValidationError,
-    source: str,
-    known: Sequence[str],
-    given: Mapping[str, tuple[str, str]],
-    prefix: str,
-) -> ConfigError:
-    errors = [(_setting(e["loc"], known, prefix), e) for e in error.errors()]
-    name, first = errors[0]
-    if first["type"] == "extra_forbidden":
-        return ConfigError(
-            f"{source}: unknown setting {name!r}", did_you_mean(name.rsplit(".", 1)[-1], known)
-        )
-    if first["type"] == "missing":
-        return ConfigError(
-            f"{source}: setting {name!r} is missing", f"add it, or give --{name} VALUE"
-        )
-    # A setting of several types has an error for each of them.
-    wrong = " or: ".join(e["msg"] for where, e in errors if where == name)
-    if name in given:
-        key, text = given[name]
-        return ConfigError(f"--{key} {text} ({name}): {wrong}", "correct this value")
-    return ConfigError(f"{source}: {name} = {first['input']!r}: {wrong}", "correct this value")
-
-
-def _setting(place: Sequence[str | int], known: Sequence[str], prefix: str) -> str:
-    # Pydantic's place goes on below the setting: an index, or the type that was tried.
-    parts = [str(part) for part in place]
-    ends = (prefix + ".".join(parts[:n]) for n in range(len(parts), 0, -1))
-    return next((name for name in ends if name in known), prefix + ".".join(parts))
+def leaves_with(options: type[Section]) -> dict[str, Any]:
+    """The type of each setting of a run whose section `task` is `options`."""
+    return leaves(RunConfig) | leaves(options, "task.")

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BELOW_MODALITIES = (
-    *("errors", "config", "system", "data", "predict", "prefix", "metrics", "train"),
+    *("errors", "settings", "config", "system", "data", "predict", "prefix", "metrics", "train"),
     *("adapters", "evaluate", "modality"),
 )
 EVERYTHING = (*BELOW_MODALITIES, "pages", "speech", "image", "runs", "cli")
@@ -22,7 +22,8 @@ EVERYTHING = (*BELOW_MODALITIES, "pages", "speech", "image", "runs", "cli")
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "system": ("errors",),
-    "config": ("errors",),
+    "settings": ("errors",),
+    "config": ("errors", "settings"),
     "data": ("errors", "config", "system"),
     "predict": ("data",),
     "prefix": ("errors", "system"),
@@ -31,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "adapters": ("errors", "config", "system", "data", "predict"),
     "evaluate": ("errors", "config", "system", "data", "predict", "metrics"),
     "pages": (
-        *("errors", "config", "system", "data", "metrics", "adapters", "evaluate"),
+        *("errors", "settings", "config", "system", "data", "metrics", "adapters", "evaluate"),
         *("train.log",),
     ),
     "modality": BELOW_MODALITIES,

@@ -100,8 +100,9 @@ def test_no_two_modules_share_a_name_but_a_speech_and_an_image_one() -> None:
 
 def test_the_loop_loads_no_modality() -> None:
     code = (
-        "import sys, pkgutil, importlib, mmtune.train\n"
-        "for module in pkgutil.iter_modules(mmtune.train.__path__):\n"
+        "import sys, pkgutil, importlib\n"
+        "package = importlib.import_module('mmtune.train')\n"
+        "for module in pkgutil.iter_modules(package.__path__):\n"
         "    importlib.import_module(f'mmtune.train.{module.name}')\n"
         "print(*[m for m in sys.modules if m.startswith(('mmtune.speech', 'mmtune.image'))])"
     )

@@ -10,9 +10,11 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mmtune.config import RunConfig, leaves, merge, nest, read_yaml, resolve
+from mmtune.config import RunConfig, leaves, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.runs.recipes import configure
+from mmtune.settings.naming import resolve
+from mmtune.settings.reading import merge, nest
 
 RECIPE = {
     "recipe": "terminology",
@@ -32,7 +34,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults() ->
 
 @pytest.mark.parametrize(
     ("key", "hint"),
-    [("learning_rat", "known"), ("epoch", "train.epochs"), ("train.rl", "train.lr"),
+    [("learning_rat", "train.lr"), ("epoch", "train.epochs"), ("train.rl", "train.lr"),
      ("ranks", "lora.rank")],
 )  # fmt: skip
 def test_an_unknown_setting_is_an_error_with_a_hint(key: str, hint: str) -> None:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from mmtune.errors import AdapterError
 from mmtune.system.files import write_text
+from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.version import VERSION
 
@@ -72,7 +73,7 @@ class Card(BaseModel):
 
     def write(self, folder: Path) -> None:
         """Write `card.json` and a README.md for people into `folder`, atomically."""
-        write_text(folder / CARD_FILE, self.model_dump_json(indent=2) + "\n")
+        write_text(folder / CARD_FILE, with_format(self.model_dump_json(indent=2)) + "\n")
         write_text(folder / "README.md", self._page())
 
     def _page(self) -> str:
@@ -189,15 +190,17 @@ def read_card(folder: Path) -> Card:
 
     Raises:
         AdapterError: the card is missing or can't be read.
+        ConfigError: a newer mmtune wrote it.
     """
     path = folder / CARD_FILE
     try:
-        return Card.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
+        return Card.model_validate(values)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {CARD_FILE}", "give a run folder or its adapter/ folder"
         ) from None
-    except (json.JSONDecodeError, ValidationError) as error:
+    except (TypeError, ValueError) as error:
         raise AdapterError(
             f"{path} can't be read: {error}", "restore the file, or train the adapter again"
         ) from None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.members import (
@@ -18,6 +19,7 @@ from mmtune.adapters.members import (
     parents_of,
 )
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
@@ -25,7 +27,7 @@ MAX_DISTANCE = 1e-5  # rounding error that "cat", which is exact, may have
 
 
 @dataclass(frozen=True)
-class Composed:
+class Composed(Displayed):
     """The result of a merge.
 
     Attributes:
@@ -34,12 +36,37 @@ class Composed:
         mixing: how they were merged.
         distance: relative distance of the merged update ΔW from the weighted sum of the parts'
             updates (Frobenius norm over all layers); 0 is exact.
+        comparison: a table of each adapter alone, all together and merged on test items, if asked
+            for; its first row is the header.
+        notes: messages for the user about the comparison.
     """
 
     path: Path
     parts: tuple[Member, ...]
     mixing: Mixing
     distance: float
+    comparison: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the result to JSON values."""
+        facts = {"path": str(self.path), "method": self.mixing.method, "distance": self.distance}
+        return facts | compared(self.comparison, self.notes)
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the folder, the exactness of the merge, and the comparison."""
+        exact = f"relative distance from the adapters' weighted sum: {self.distance:.2g}"
+        return [str(self.path), exact, *comparison_shown(self.comparison, self.notes)]
+
+
+def compared(comparison: Rows, notes: Sequence[str]) -> dict[str, Any]:
+    """Convert a comparison to JSON values; without a comparison there are none."""
+    return {"notes": list(notes), "comparison": plain_values(comparison)} if comparison else {}
+
+
+def comparison_shown(comparison: Rows, notes: Sequence[str]) -> list[str | Rows]:
+    """Show a comparison with its notes; without a comparison there is nothing to show."""
+    return [comparison, *(f"note: {note}" for note in notes)] if comparison else []
 
 
 def compose(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.licence import Licence
+from mmtune.system.display import Displayed, Rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Exported:
+class Exported(Displayed):
     """The result of an export.
 
     Attributes:
@@ -60,3 +61,14 @@ class Exported:
     notes: tuple[str, ...] = ()
     failed: str = ""
     table: tuple[tuple[str, ...], ...] = ()
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the path, the comparison with the adapter, and the notes; a failure comes last."""
+        proof = ", ".join(f"{name} {value}" for name, value in self.proof.items())
+        return [
+            str(self.path),
+            *([self.table] if self.table else []),
+            *([f"checked: {proof}"] if proof and not self.failed else []),
+            *(f"note: {note}" for note in self.notes),
+            *([f"failed: {self.failed}"] if self.failed else []),
+        ]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmtune.adapters.compose import new_folder
+from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
+from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import unique_name
+from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 
 ROUTE_FILE = "gate.json"  # kept from version 0.1, which called a route a gate
@@ -69,12 +71,29 @@ class Route(BaseModel):
 
 
 @dataclass(frozen=True)
-class Routed:
-    """The result of `write_route`: the folder, the route and its adapters."""
+class Routed(Displayed):
+    """The result of `write_route`: the folder, the route and its adapters.
+
+    Attributes:
+        comparison: a table of each adapter alone and of the route on test items, if asked for; its
+            first row is the header.
+        notes: messages for the user about the comparison.
+    """
 
     path: Path
     route: Route
     parts: tuple[Member, ...]
+    comparison: tuple[tuple[str, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        facts: dict[str, Any] = {"path": str(self.path), "gate": self.route.model_dump()}
+        return facts | compared(self.comparison, self.notes)
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the folder and the comparison."""
+        return [str(self.path), *comparison_shown(self.comparison, self.notes)]
 
 
 class RoutedPredictor:
@@ -164,7 +183,8 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
     with new_folder(out) as folder:
         for name, part in zip(names, parts, strict=True):
             shutil.copytree(part.folder, folder / "adapters" / name)
-        (folder / ROUTE_FILE).write_text(route.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        text = with_format(route.model_dump_json(indent=2))
+        (folder / ROUTE_FILE).write_text(text + "\n", encoding="utf-8")
     return Routed(out, route, parts)
 
 
@@ -197,12 +217,13 @@ def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
     """
     path = folder / ROUTE_FILE
     try:
-        route = Route.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
+        route = Route.model_validate(values)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {ROUTE_FILE}", "make the route with mmtune compose --route"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
+    except (TypeError, ValueError) as error:
         raise AdapterError(
             f"{path} can't be read: {error}", "make the route again with mmtune compose --route"
         ) from None

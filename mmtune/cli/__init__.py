@@ -134,10 +134,11 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
     function = f"{name}_" if keyword.iskeyword(name) else name
     command: Command = getattr(found, function)
     rest = list(arguments[1:])
-    if name == "train" and (words := [w for w in rest if w not in {"-h", "--help"}]):
+    if name == "train" and set(rest) - {"-h", "--help"}:
         # The settings depend on the recipe, so argparse can't know them.
-        recipe, settings = found.split_settings(words)
-        return command, argparse.Namespace(recipe=recipe, settings=settings, show=words != rest)
+        recipe, settings = found.split_settings(rest)
+        show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
+        return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     return command, _parser_of(found, name, function, text).parse_args(rest)
 
 

@@ -1,71 +1,62 @@
-"""Commands that write adapters for use: export, compose."""
+"""Commands: export, compose."""
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
-from mmtune.errors import FINDINGS, ConfigError
+from mmtune.errors import FINDINGS
 from mmtune.system.arguments import Parser, positive
 
 
 def export_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune export`."""
     parser.add_argument(
-        "run", type=Path, metavar="RUN|ADAPTER", help="run folder, or its adapter/ folder"
+        "run", type=Path, metavar="RUN|ADAPTER", help="a run folder or an adapter folder"
     )
     parser.add_argument(
         "--format",
         required=True,
-        help="format to write; for speech: transformers, ctranslate2 (faster-whisper) or ggml "
-        "(whisper.cpp); for images: diffusers, kohya (ComfyUI, A1111) or fused",
+        help="for speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
+        "for images: diffusers, kohya (ComfyUI, A1111) or fused",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="file or folder to create"
+        "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
-    parser.add_argument("--base", help="base model (default: the adapter's)")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="strength of the adapter (default: 1)"
-    )
+    parser.add_argument("--base", help="base model (default: the one that the adapter names)")
+    parser.add_argument("--scale", type=float, default=1.0, help="adapter strength (default: 1)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
         default="",
-        help="number format of exported speech models and of --format fused; int8 needs "
-        "ctranslate2 (default: fp32; fp16 with ggml)",
+        help="number format of the written weights, for speech formats and for fused; int8 with "
+        "ctranslate2 only (default: fp32; for ggml fp16)",
     )
     parser.add_argument(
         "--check",
         type=Path,
         metavar="MANIFEST",
-        help="speech on which export and adapter must score the same",
+        help="recordings on which the export must score as the adapter does",
     )
     parser.add_argument(
         "--accept-licence",
         default="",
         metavar="NAME",
-        help="accept a base's licence that restricts its use, by the licence's name",
+        help="accept the licence of a base that restricts its use, by its name",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def export(options: argparse.Namespace) -> int:
     """Run `mmtune export`: write an adapter for other programs."""
+    import json
     import sys
 
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs import adapters
-    from mmtune.system.quiet import quiet_libraries
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-    if options.check is not None and not options.check.exists():
-        raise ConfigError(
-            f"--check: no such file or folder: {options.check}", "give a manifest.jsonl"
-        )
-    quiet_libraries()
-    done = adapters.export(
+    done = public.export(
         options.run,
         options.format,
         options.out,
@@ -73,24 +64,16 @@ def export(options: argparse.Namespace) -> int:
         scale=options.scale,
         precision=options.precision,
         check=options.check,
-        accept=options.accept_licence,
+        accept_licence=options.accept_licence,
     )
     if options.json:
-        import dataclasses
-        import json
-
-        print(json.dumps(dataclasses.asdict(done) | {"path": str(done.path)}, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return FINDINGS if done.failed else 0
-    print(done.path)
-    if done.table:
-        output().print(plain_table(done.table))
-    proof = ", ".join(f"{name} {value}" for name, value in done.proof.items())
-    if proof and not done.failed:
-        print(f"checked: {proof}")
-    for note in done.notes:
-        print(f"note: {note}")
-    if done.failed:
-        print(f"failed: {done.failed}", file=sys.stderr)
+    parts = list(done.shown())
+    failure = parts.pop() if done.failed else ""
+    show(parts)
+    if failure:
+        print(failure, file=sys.stderr)
         print(
             f"  cure: don't use this export; it is kept in {done.path} for inspection",
             file=sys.stderr,
@@ -100,12 +83,11 @@ def export(options: argparse.Namespace) -> int:
 
 
 def compose_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune compose`."""
     parser.add_argument(
         "adapters",
         nargs="*",
         metavar="RUN|ADAPTER[=WEIGHT]",
-        help="adapters to merge: run folders or adapter/ folders (default weight: 1)",
+        help="run folders or adapter folders, with weights (default: 1)",
     )
     parser.add_argument(
         "--method",
@@ -115,88 +97,57 @@ def compose_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--density",
         type=float,
-        help="share of values that ties, dare and magnitude_prune keep (default: 0.5)",
+        help="share of the values that ties, dare_* and magnitude_prune keep (default: 0.5)",
     )
     parser.add_argument(
         "--rank",
         type=positive,
-        help="rank of the merged adapter with svd (default: the largest rank of the adapters)",
+        help="rank of the result of svd (default: the largest rank of the adapters)",
     )
     parser.add_argument("--seed", type=int, help="random seed for DARE (default: 0)")
     parser.add_argument(
         "--route",
         "--gate",
-        dest="route",
         type=Path,
         metavar="FILE",
-        help="YAML file that names an adapter for each label; nothing is merged then",
+        help="route rows to adapters by label: a YAML file that names an adapter for each label",
     )
-    parser.add_argument("--base", help="base model (default: the adapters')")
+    parser.add_argument("--base", help="base model (default: the one that the adapters name)")
     parser.add_argument(
         "--compare",
         type=Path,
         nargs="?",
         const=True,
         metavar="MANIFEST",
-        help="compare each adapter alone, all together and merged, on a manifest (default: on "
-        "each run's own test items)",
+        help="measure each adapter alone, all together and merged, on a manifest or folder "
+        "(default: on each run's own test items)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to create")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="new folder to write"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def compose(options: argparse.Namespace) -> int:
-    """Run `mmtune compose`: merge adapters, or write a route."""
-    from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
-    from mmtune.adapters.routing import write_route
-    from mmtune.cli.console import output, plain_table
-    from mmtune.runs.adapters import compose as merge
-    from mmtune.system.quiet import quiet_libraries
+    import json
 
-    data: Path | None = options.compare if isinstance(options.compare, Path) else None
-    if data is not None and not data.exists():
-        raise ConfigError(f"--compare: no such file or folder: {data}", "give a manifest.jsonl")
-    method = options.method or "cat"
-    for name, methods in (("density", PRUNING), ("seed", DRAWN)):
-        if getattr(options, name) is not None and method not in methods:
-            raise ConfigError(
-                f"--{name} has no effect with --method {method}",
-                f"leave it out, or use --method {' or '.join(methods)}",
-            )
-    density = DENSITY if options.density is None else options.density
-    mixing = Mixing(method, density, options.rank, options.seed or 0)
-    check_mixing(mixing)
-    weighted = all_weighted(options.adapters)
-    quiet_libraries()
-    facts: dict[str, Any] = {"path": str(options.out)}
-    if options.route is not None:
-        if weighted or options.method or options.rank is not None:
-            raise ConfigError(
-                "--route can't be combined with adapters, --method or --rank: the route's file "
-                "names the adapters, and nothing is merged",
-                "give --route, --base, --compare and --out only",
-            )
-        routed = write_route(options.route, options.out, base=options.base)
-        facts |= {"gate": routed.route.model_dump()}
-    else:
-        merged = merge(weighted, mixing, options.out, base=options.base)
-        facts |= {"method": method, "distance": merged.distance}
-    if options.compare is not None:
-        from mmtune.runs.try_ways import test_sets_of, try_out, ways_of
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
 
-        with tempfile.TemporaryDirectory() as scratch:
-            asked = ways_of(options.out, weighted, mixing, Path(scratch))
-            facts |= {"notes": asked.notes, "comparison": try_out(asked, test_sets_of(asked, data))}
+    weighted: Any = all_weighted(options.adapters)
+    done = public.compose(
+        weighted,
+        out=options.out,
+        method=options.method,
+        density=options.density,
+        rank=options.rank,
+        seed=options.seed,
+        route=options.route,
+        base=options.base,
+        compare=options.compare or False,
+    )
     if options.json:
-        import json
-
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(done.to_dict(), indent=2))
         return 0
-    print(options.out)
-    if "distance" in facts:
-        print(f"relative distance from the adapters' weighted sum: {facts['distance']:.2g}")
-    if "comparison" in facts:
-        output().print(plain_table(facts["comparison"]))
-        for note in facts["notes"]:
-            print(f"note: {note}")
+    show(done.shown())
     return 0

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
 
-from mmtune.data.rows import Split
 from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, positive
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 
 def check_arguments(parser: Parser) -> None:
@@ -42,61 +37,22 @@ def check_arguments(parser: Parser) -> None:
 
 def check(options: argparse.Namespace) -> int:
     """Run `mmtune check`: report what training can't use."""
-    from mmtune.data import check as data
     from mmtune.data.dataset import describe
-    from mmtune.runs.modalities import find_modality, guess_modality
+    from mmtune.runs import public_functions as public
 
-    source: Path = options.path
-    if not source.exists():
-        raise ConfigError(f"no such file or folder: {source}", "give a manifest.jsonl or a folder")
-    given = options.modality
-    modality = find_modality(given) if given else guess_modality(source)
-    settings = None
-    # Only a modality with a resolution is compared with a base.
-    if "resolution" not in modality.options.model_fields:
-        for name in ("base", "resolution"):
-            if getattr(options, name) is not None:
-                raise ConfigError(f"--{name} has no effect on {modality.name}", "leave it out")
-    if options.resolution is not None:
-        settings = modality.options.model_validate({"resolution": options.resolution})
-    with _progress_bar() as bar:
-        task = bar.add_task("opening files", total=None)
-        dataset = data.check(
-            source,
-            modality,
-            strict=False,
-            terms=options.terms,
-            base=options.base,
-            settings=settings,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
-    splits = {name: len(dataset.split(name)) for name in get_args(Split)}
-    bad = any(f.severity == "error" for f in dataset.findings)
+    settings = {} if options.resolution is None else {"resolution": options.resolution}
+    dataset = public.check(
+        options.path, options.modality, terms=options.terms, base=options.base, **settings
+    )
     if options.json:
-        import dataclasses
         import json
 
-        facts = {
-            "modality": modality.name,
-            "source": str(dataset.source),
-            "fingerprint": dataset.fingerprint,
-            "usable": splits,
-            "quarantined": list(dataset.quarantined),
-            "findings": [dataclasses.asdict(f) for f in dataset.findings],
-        }
-        print(json.dumps(facts, indent=2))
-        return FINDINGS if bad else 0
-    most = len(dataset.findings) if options.all else 5
-    print("\n".join(describe(dataset, most)))
+        print(json.dumps(dataset.to_dict(), indent=2))
+    else:
+        most = len(dataset.findings) if options.all else 5
+        print("\n".join(describe(dataset, most)))
+    bad = any(finding.severity == "error" for finding in dataset.findings)
     return FINDINGS if bad else 0
-
-
-def _progress_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not console.is_terminal)
 
 
 def import__arguments(parser: Parser) -> None:
@@ -133,6 +89,7 @@ def import__arguments(parser: Parser) -> None:
 def import_(options: argparse.Namespace) -> int:
     """Run `mmtune import`: convert data of another format."""
     from mmtune.runs.modalities import find_modality, modality_names
+    from mmtune.system.progress import counted
 
     source: Path = options.source
     if not source.exists():
@@ -156,14 +113,9 @@ def import_(options: argparse.Namespace) -> int:
         )
     names = ["language", "channel", "align", "base"]
     given = {name: value for name in names if (value := getattr(options, name))}
-    with _progress_bar() as bar:
-        task = bar.add_task("importing", total=None)
+    with counted("importing") as count:
         result = fitting[0].import_data(
-            source,
-            options.to,
-            options.format,
-            given,
-            lambda done: bar.update(task, completed=done),
+            source, options.to, options.format, given, lambda done: count(done, None)
         )
     if options.json:
         import dataclasses

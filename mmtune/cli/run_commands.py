@@ -1,31 +1,46 @@
-"""Commands for runs: recipes, init, train, evaluate, report, review."""
+"""Commands: recipes, init, train, evaluate, report, review."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmtune.errors import FINDINGS, ConfigError, did_you_mean
+from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, positive
 
+if TYPE_CHECKING:
+    from mmtune.config import RunConfig
+
 TRAIN_HELP = """\
-every setting of the recipe's YAML file is an option, by its full or short name; print them with
-`mmtune train RECIPE --help`. For example:
-  --data PATH      manifest.jsonl, or a folder of recordings or images
-  --base BASE      base model: starter:NAME, a folder, or a hub id
-  --name NAME      name of the run folder in runs/ (default: the recipe's name)
-  --epochs N       the same as --train.epochs N or --train.epochs=N
-Repeat a command to resume its run.
+`mmtune train RECIPE --help` explains the settings of a recipe. The ones given most often:
+  --data PATH      what to train on: a manifest.jsonl, or a folder of files
+  --base MODEL     base model: starter:NAME, a folder, or a Hugging Face id
+  --name NAME      folder of the run below runs/ (default: the recipe's name)
+  --epochs N       passes over the data; the full name works too: --train.epochs N
+  --lr X           learning rate
+  --rank N         size of the adapter
+  --print-config   print all settings as YAML, and do not train
+
+examples:
+  mmtune train terminology --terms terms.txt --base starter:whisper-base
+  mmtune train dialect --data ./recordings --epochs 5 --targets q_proj,v_proj
+  mmtune train dialect --lr 1e-3 --print-config > mine.yaml
+  mmtune train mine.yaml
+
+Names from transformers, PEFT, diffusers and kohya (learning_rate, network_dim ...) are understood.
+Repeating a command resumes its run.
 """
+TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
 
 def recipes_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune recipes`: there are none."""
+    pass
 
 
 def recipes(options: argparse.Namespace) -> int:
-    """Run `mmtune recipes`: list the recipes."""
     from mmtune.config import read_yaml
     from mmtune.system.resources import recipes as names
     from mmtune.system.resources import resource
@@ -47,17 +62,13 @@ def _first_sentence(page: Path) -> str:
 
 
 def init_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune init`."""
+    parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument(
-        "recipe", metavar="RECIPE", help="name of a recipe; `mmtune recipes` lists them"
-    )
-    parser.add_argument(
-        "--to", type=Path, metavar="DIR", help="folder to create (default: ./RECIPE)"
+        "--to", type=Path, metavar="DIR", help="new folder for the copy (default: ./RECIPE)"
     )
 
 
 def init(options: argparse.Namespace) -> int:
-    """Run `mmtune init`: copy a recipe."""
     import shutil
 
     from mmtune.system.resources import recipes as names
@@ -65,7 +76,9 @@ def init(options: argparse.Namespace) -> int:
 
     name: str = options.recipe
     if name not in names():
-        raise ConfigError(f"no recipe {name!r}", did_you_mean(name, names()))
+        near = difflib.get_close_matches(name, names(), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"no recipe {name!r}", f"{hint}recipes: {', '.join(names())}")
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
@@ -92,41 +105,53 @@ def train_arguments(parser: Parser) -> None:
 
 def train(options: argparse.Namespace) -> int:
     """Run `mmtune train`: train an adapter, and compare it with its base."""
-    from rich.console import Console
-
-    from mmtune.runs import pipeline
     from mmtune.runs.recipes import load_recipe
 
-    # Read before the slow imports, so that a typing error is reported at once.
+    # Before the slow imports, so that a typo is reported at once.
     config = load_recipe(options.recipe, options.settings)
-    if options.show:
-        print(f"settings of {options.recipe}:\n\n{config.dump()}", end="")
+    if options.show == "settings":
+        print(config.dump(), end="")
         return 0
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.cli.progress import RichReporter
+    if options.show == "help":
+        print(_settings_help(options.recipe, config))
+        return 0
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    quiet_libraries()
-    with RichReporter(Console(stderr=True)) as reporter:
-        result = pipeline.train(config, reporter)
-    if not this_process().is_main_process:
-        return 0
-    console = output()
-    plain(console, result.comparison.headline)
-    console.print(measures_table(result.comparison.measures))
-    plain(console, f"adapter  {result.folder / 'adapter'}")
-    plain(console, f"report   {result.folder / 'report.html'}")
-    for line in result.verdict.lines() if result.verdict is not None else ():
-        plain(console, line)
+    result = public.train(config, progress=True)
+    if this_process().is_main_process:
+        show(result.shown())
     return 0
 
 
+def _settings_help(recipe: str, config: RunConfig) -> str:
+    import shutil
+    from functools import reduce
+
+    from mmtune.config import RunConfig
+    from mmtune.settings.declare import sections_of
+    from mmtune.settings.explain import help_of
+
+    sections = [*sections_of(RunConfig), *sections_of(type(config.task), "task.")]
+    width = min(100, max(60, shutil.get_terminal_size().columns))
+    settings = help_of(sections, lambda name: reduce(getattr, name.split("."), config), width)
+    return f"""\
+usage: mmtune train {recipe} [--SETTING VALUE ...] [--print-config]
+
+Train an adapter and measure it. Each setting is shown with the value that it has now.
+
+{settings}
+
+Full names work too (--train.lr 1e-3). A list is written as a,b; null means no value.
+--print-config prints all settings as YAML, and does not train.
+docs/settings.md has the reasons for the defaults."""
+
+
 def evaluate_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune evaluate`."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder: runs/NAME")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
-        "--suite", metavar="NAME|FILE", help="suite of gates to apply (default: the run's suite)"
+        "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
     )
     parser.add_argument(
         "--gate",
@@ -139,33 +164,22 @@ def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="also write report-redacted.html, a report without any of the data",
+        help="also write report-redacted.html, which has figures and no content of the data",
     )
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Run `mmtune evaluate`: measure a finished run again."""
-    from mmtune.cli.console import measures_table, output, plain
-    from mmtune.evaluate.verdict import read_verdict
-    from mmtune.runs import pipeline
-    from mmtune.runs.recipes import load_run
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
-    from mmtune.system.quiet import quiet_libraries
 
-    config = load_run(options.run)
-    quiet_libraries()
-    comparison = pipeline.evaluate(config, options.suite, options.fresh)
+    found = public.evaluate(options.run, options.suite, options.fresh)
     if not this_process().is_main_process:
         return 0
-    verdict = read_verdict(config.folder)
-    console = output()
-    plain(console, comparison.headline)
-    console.print(measures_table(comparison.measures))
-    plain(console, f"report   {options.run / 'report.html'}")
+    show(found.shown())
     if options.redacted:
-        plain(console, f"redacted {pipeline.report([config.folder], redacted=True)}")
-    for line in verdict.lines() if verdict is not None else ():
-        plain(console, line)
+        print(f"redacted {public.report(found.folder, redacted=True)}")
+    verdict = found.verdict
     if options.gate and verdict is None:
         raise ConfigError(
             f"--gate needs a suite, but {options.run} has none", "choose one: --suite NAME"
@@ -174,67 +188,56 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def report_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune report`."""
-    parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN_DIR", help="run folders: runs/NAME …"
-    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN_DIR")
     parser.add_argument(
         "--redacted",
         action="store_true",
-        help="write figures only, without recordings, transcripts, captions, images and names of "
-        "files or people",
+        help="show figures only: no recording, transcript, caption, image, or name",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE.html",
-        help="page to write (default for one run: RUN_DIR/report.html)",
+        help="the page; required for several runs (default for one: RUN_DIR/report.html)",
     )
 
 
 def report(options: argparse.Namespace) -> int:
-    """Run `mmtune report`: write the report of finished runs again."""
-    from mmtune.runs import pipeline
+    from mmtune.runs import public_functions as public
 
-    runs = [run.resolve() if run.name in {"", ".."} else run for run in options.runs]
-    for given, run in zip(options.runs, runs, strict=True):
-        if not run.is_dir():
-            raise ConfigError(f"no such run folder: {given}", "give a run folder: runs/NAME")
-    print(pipeline.report(runs, options.out, redacted=options.redacted))
+    print(public.report(options.runs, options.out, redacted=options.redacted))
     return 0
 
 
 def review_arguments(parser: Parser) -> None:
-    """Add the arguments of `mmtune review`."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR", help="run folder: runs/NAME")
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
         "--out",
         type=Path,
         metavar="FILE.html",
-        help="page to write (default: RUN_DIR/review/review.html)",
+        help="the page (default: RUN_DIR/review/review.html)",
     )
-    parser.add_argument("--items", type=positive, help="number of pairs to show (default: 40)")
+    parser.add_argument("--items", type=positive, help="number of pairs on the page (default: 40)")
     parser.add_argument(
-        "--seed", type=int, help="random seed for the pairs' order and sides (default: 0)"
+        "--seed", type=int, help="random seed for the order and sides of the pairs (default: 0)"
     )
     parser.add_argument(
         "--answers",
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="read the answers.json files of one or more people, and write no page",
+        help="read answers: answers.json of one or more people",
     )
     parser.add_argument(
         "--key",
         type=Path,
         metavar="FILE",
-        help="review_key.json that belongs to --answers (default: found in the run folder)",
+        help="review_key.json of the page (default: found in the run folder)",
     )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def review(options: argparse.Namespace) -> int:
-    """Run `mmtune review`: write a page for a blind comparison, or read its answers."""
     from mmtune.cli.console import output, plain, plain_table
     from mmtune.evaluate.comparison import COMPARISON_FILE
     from mmtune.pages import preference
@@ -284,17 +287,17 @@ def review(options: argparse.Namespace) -> int:
 
 
 def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Split the arguments of `mmtune train` into the recipe and its settings.
+    """The recipe and the settings of `mmtune train`'s arguments.
 
-    `--key value` and `--key=value` may come before or after the recipe. A value may begin with one
-    dash (-1).
+    `--key value` and `--key=value` may stand before and after the recipe; a value may begin with
+    one dash (-1). `TRAIN_FLAGS` are left out.
 
     Raises:
-        ConfigError: there isn't exactly one recipe, or a setting has no value or is given twice.
+        ConfigError: no recipe or two, a setting without a value or given twice.
     """
     recipes: list[str] = []
     settings: dict[str, str] = {}
-    rest = iter(arguments)
+    rest = iter([word for word in arguments if word not in TRAIN_FLAGS])
     for word in rest:
         if not word.startswith("--"):
             recipes.append(word)

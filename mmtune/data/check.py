@@ -189,17 +189,15 @@ def _identity(row: Row) -> dict[str, object]:
     return values | {name: True for name in row.beside if name in values}
 
 
-def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], bool]:
-    """Read the usable rows of a manifest, and print the errors of all others.
+def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str]]:
+    """Read the usable rows of a manifest.
 
     Returns:
-        The usable rows, and whether any row has an error.
+        The usable rows, and one line for each error of the others.
 
     Raises:
         DataError: the manifest can't be used, or no row is usable.
     """
-    import sys
-
     rows, findings = read_rows(manifest, reader)
     usable: list[Row] = []
     for row in rows:
@@ -208,11 +206,9 @@ def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], bool]:
             usable.append(resolved)
         else:
             findings.append(resolved)
-    wrong = [finding for finding in findings if finding.severity == "error"]
     if not usable:
         raise DataError(
             f"{manifest} holds no usable row", f"list its errors with mmtune check {manifest}"
         )
-    for finding in wrong:
-        print(f"error: {manifest}: {finding.row}: {finding.message}", file=sys.stderr)
-    return usable, bool(wrong)
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    return usable, [f"{manifest}: {finding.row}: {finding.message}" for finding in wrong]

@@ -7,16 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from mmtune.data.rows import Finding, Row, Split
 from mmtune.errors import printable
+from mmtune.system.display import Displayed, Rows, plain_values
 
 _BY_CHECK = object()
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(Displayed):
     """The rows that passed the check. Only `mmtune.data.check.check` can make one.
 
     Attributes:
@@ -47,6 +48,21 @@ class Dataset:
     def split(self, name: Split) -> tuple[Row, ...]:
         """Return the rows of one split."""
         return tuple(row for row in self.rows if row.split == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `mmtune check --json` prints: plain JSON values."""
+        return {
+            "modality": self.modality,
+            "source": str(self.source),
+            "fingerprint": self.fingerprint,
+            "usable": {name: len(self.split(name)) for name in get_args(Split)},
+            "quarantined": list(self.quarantined),
+            "findings": plain_values(self.findings),
+        }
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the lines that `mmtune check` prints."""
+        return describe(self)
 
     @property
     def bad(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from mmtune.errors import ConfigError
-from mmtune.metrics.measure import Bin, Measure, Table
+from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
+from mmtune.system.display import Displayed, Rows
+from mmtune.system.formats import without_format
 
 INTERVALS = ("base", "adapter", "difference", "control")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Displayed):
     """Everything that a report shows of a run, apart from the run's log.
 
     Attributes:
@@ -41,6 +44,14 @@ class Comparison:
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict, compare=False)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values: paths as text, an undefined figure as None."""
+        return self.to_json()
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The headline, and a table of the measures with their 95 % confidence intervals."""
+        return [self.headline, measure_rows(self.measures)]
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON values, with paths as text and undefined figures as null."""
@@ -75,7 +86,8 @@ def read_comparison(run: Path) -> Comparison:
     """
     path = run / COMPARISON_FILE
     try:
-        return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Comparison.from_json(without_format(values, path))
     except FileNotFoundError:
         raise ConfigError(
             f"{run} holds no {COMPARISON_FILE}: base and adapter were not compared",

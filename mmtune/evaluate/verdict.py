@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ from mmtune.evaluate.comparison import Comparison
 from mmtune.evaluate.suite import Gate, Level, Selector, Suite
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
+from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import write_text
+from mmtune.system.formats import with_format, without_format
 
 VERDICT_FILE = "verdict.json"
 Status = Literal["passed", "failed", "not enough data"]
@@ -85,7 +87,7 @@ class GateResult:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verdict(Displayed):
     """The decision on an adapter, with reasons.
 
     Attributes:
@@ -138,6 +140,14 @@ class Verdict:
                 for gate in (self.main, *self.gates)
             ),
         ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return self.to_json()
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The decision, and one line for each gate."""
+        return self.lines()
 
     def to_json(self) -> dict[str, Any]:
         """Convert the verdict to JSON values."""
@@ -370,13 +380,14 @@ def read_verdict(folder: Path) -> Verdict | None:
     path = folder / VERDICT_FILE
     if not path.is_file():
         return None
-    return Verdict.from_json(json.loads(path.read_text(encoding="utf-8")))
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Verdict.from_json(without_format(values, path))
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
     """Write `verdict.json` into a run folder, atomically."""
     text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False)
-    write_text(folder / VERDICT_FILE, text + "\n")
+    write_text(folder / VERDICT_FILE, with_format(text) + "\n")
 
 
 _ADAPTER: TypeAdapter[Verdict] = TypeAdapter(Verdict)

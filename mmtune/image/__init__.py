@@ -1,4 +1,4 @@
-"""Diffusion models and the look of a brand: what the shared parts need to know of images."""
+"""The image modality: LoRA on diffusion models for the look of a brand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 class ImageModality(ImageReader, Modality):
-    """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
+    """The image modality as the shared code uses it; implements `mmtune.modality.Modality`.
+
+    torch is imported only when a model is needed.
+    """
 
     options: type[Section] = ImageOptions
     formats: Mapping[str, str] = MappingProxyType(
@@ -40,14 +43,14 @@ class ImageModality(ImageReader, Modality):
     )
 
     def prepare(self, config: RunConfig) -> Path:
-        """The images that the settings name.
+        """Return the data path of the settings.
 
         Raises:
-            ConfigError: they name none, or what they name isn't there.
+            ConfigError: the settings name no data, or the path doesn't exist.
         """
         if config.data.path is None:
             raise ConfigError(
-                f"{config.recipe}: no images to learn from",
+                f"{config.recipe}: no training images are given",
                 "give --data FOLDER, or make the demo's brand: "
                 "python recipes/brand_style/openmoji.py runs/openmoji",
             )
@@ -58,13 +61,13 @@ class ImageModality(ImageReader, Modality):
         return config.data.path
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
-        """Images that the base draws, as `task.prior` says."""
-        from mmtune.image.corpus.prior import extend
+        """Generate images for prior preservation, see `mmtune.image.corpus.prior.draw_prior`."""
+        from mmtune.image.corpus.prior import draw_prior
 
-        return extend(config, dataset)
+        return draw_prior(config, dataset)
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
-        """A LoRA on the base's denoiser."""
+        """Load the base and make the training task, see `ImageTask`."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.image_task import ImageTask
         from mmtune.system.precision import DTYPES, choose_precision
@@ -80,7 +83,7 @@ class ImageModality(ImageReader, Modality):
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
-        """The base with diffusers LoRA folders, sampled with the default settings."""
+        """Load the base with diffusers LoRA folders, to sample with the default settings."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.sampling.predictor import ImagePredictor
         from mmtune.system.precision import DTYPES, choose_precision
@@ -96,20 +99,20 @@ class ImageModality(ImageReader, Modality):
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
-        """Base against adapter on the test captions: style, nearest training image, a grid."""
+        """Compare base and adapter on the test captions, see `mmtune.image.evaluation.compare`."""
         from mmtune.image.evaluation.compare import compare
         from mmtune.image.image_task import ImageTask
 
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
 
     def export(self, request: Export) -> Exported:
-        """A LoRA folder, a single file, or the pipeline with the adapter in it."""
+        """Write the adapter for other programs, see `mmtune.image.export`."""
         from mmtune.image.export import export
 
         return export(request)
 
     def merge(self, request: Merge) -> float:
-        """Several adapters as one LoRA folder of diffusers."""
+        """Merge several adapters into one LoRA folder of diffusers."""
         from mmtune.image.diffusion.merge_adapters import merge
 
         return merge(request)
@@ -121,13 +124,17 @@ class ImageModality(ImageReader, Modality):
         choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
-        """Style of each setting towards each brand, and likeness to its training images."""
+        """Measure ways to combine adapters, see `mmtune.image.evaluation.tryout.try_out`."""
         from mmtune.image.evaluation.tryout import try_out
 
         return try_out(base, adapters, choices, test_sets)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
-        """The image as a PNG without its metadata."""
+        """Encode the image as a PNG without its metadata, for a page.
+
+        Returns:
+            The media type and the bytes.
+        """
         import io
 
         from mmtune.image.pictures.pixels import open_image

@@ -7,9 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
-from mmtune.data.check import usable_rows
 from mmtune.errors import ERROR, ConfigError
-from mmtune.image.corpus.image_reader import READER
 from mmtune.system.arguments import Parser, add_base, add_label, integers, positive
 
 
@@ -18,34 +16,28 @@ def generate_arguments(parser: Parser) -> None:
         "--adapter",
         action="append",
         metavar="DIR[=WEIGHT]",
-        help="run folder, its adapter/ folder or a route folder; repeat it to combine adapters of "
-        "one base",
+        help="a run folder, an adapter folder or a route's folder; repeat it for several "
+        "adapters of one base",
     )
     add_base(parser)
     add_label(parser)
     parser.add_argument(
-        "--prompt", action="append", help="description of an image; repeat it for more prompts"
+        "--prompt", action="append", help="what to draw; repeat it for several prompts"
     )
     parser.add_argument(
         "--rows",
         type=Path,
         metavar="MANIFEST",
-        help="manifest whose captions are used as prompts, with their labels",
+        help="draw the captions of a manifest, each with its row's labels",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="random seed of the first image (default: 0)"
     )
     parser.add_argument(
-        "--count",
-        type=positive,
-        default=1,
-        help="images per prompt, with consecutive seeds (default: 1)",
+        "--count", type=positive, default=1, help="images of each prompt (default: 1)"
     )
     parser.add_argument(
-        "--seeds",
-        type=integers,
-        metavar="A,B",
-        help="random seeds to use, one image per seed and prompt",
+        "--seeds", type=integers, metavar="A,B", help="random seeds, in place of --seed and --count"
     )
     parser.add_argument(
         "--scale",
@@ -54,113 +46,72 @@ def generate_arguments(parser: Parser) -> None:
         help="adapter strength; 0 gives the base model (default: 1)",
     )
     parser.add_argument(
-        "--steps", type=positive, help="sampling steps (default: as in the adapter's training)"
+        "--steps", type=positive, help="sampling steps (default: those of the adapter's training)"
     )
     parser.add_argument(
         "--guidance",
         type=float,
-        help="guidance scale; 1 turns guidance off (default: as in the adapter's training)",
+        help="classifier-free guidance; 1 is off (default: that of the adapter's training)",
     )
     parser.add_argument(
-        "--sample-batch",
-        type=positive,
-        default=16,
-        help="images to generate at once; fewer need less memory (default: 16)",
+        "--sample-batch", type=positive, default=16, help="images drawn at once (default: 16)"
     )
     parser.add_argument(
         "--quantize",
         choices=("none", "int8", "nf4"),
         default="none",
-        help="load the base's denoiser with 8 or 4 bits per weight to save memory (default: none)",
+        help="hold the base's denoiser in fewer bits (default: none)",
     )
     parser.add_argument(
-        "--grid",
-        action="store_true",
-        help="also write grid.png, with the base's images in the top row",
+        "--grid", action="store_true", help="also write grid.png, with the base's images on top"
     )
     parser.add_argument(
-        "--no-trigger",
-        action="store_true",
-        help="don't put the adapter's trigger phrase before the prompts",
+        "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("images"),
-        metavar="DIR",
-        help="folder to write to (default: images)",
-    )
+    parser.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
 
 
 def generate(options: argparse.Namespace) -> int:
     import sys
 
-    from mmtune.adapters.resolve import resolve_adapters
+    from mmtune.image import api
 
-    weighted = all_weighted(options.adapter or ())
-    model = resolve_adapters("image", weighted, base=options.base, label=options.label)
-    prompts: list[str] = list(options.prompt or ())
-    chosen = [model.choose(None)] * len(prompts)
-    if prompts and model.note:
-        print(f"note: {model.note}", file=sys.stderr)
-    lost = False
-    if options.rows is not None:
-        rows, lost = usable_rows(options.rows, READER)
-        prompts += [row.reference for row in rows]
-        chosen += [model.choose(row) for row in rows]
-    if not prompts:
-        raise ConfigError("nothing to draw is named", '--prompt "a red apple", or --rows MANIFEST')
-    # How the first adapter was trained is how all are sampled.
-    tasks = [card.settings.get("task") or {} for card in model.cards.values()]
-    given = {name: getattr(options, name) for name in ("steps", "guidance")}
-    settings = {name: tasks[0][name] for name in given if tasks and name in tasks[0]}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    if settings.get("guidance", 1) < 1:
-        raise ConfigError(f"--guidance {options.guidance:g} is below 1", "1 is off")
     if options.seeds and options.count > 1:
         raise ConfigError("--seeds and --count are both given", "--count N counts from --seed")
-    triggers = {
-        model.adapters[name]: str((card.settings.get("task") or {}).get("trigger") or "")
-        for name, card in model.cards.items()
-        if not options.no_trigger
-    }
-    from mmtune.image.sampling import generate as image
-    from mmtune.system.quiet import quiet_libraries
-
-    quiet_libraries()
-    paths = image.generate(
-        prompts,
-        options.out,
-        base=model.base,
-        adapter=[
-            {model.adapters[name]: weight for name, weight in weights.items()} for weights in chosen
-        ],
-        weight=options.scale,
+    found = api.generate(
+        options.prompt or (),
+        adapter=all_weighted(options.adapter or ()),
+        base=options.base,
+        label=options.label,
+        rows=options.rows,
         seeds=options.seeds or range(options.seed, options.seed + options.count),
-        quantize=options.quantize,
+        scale=options.scale,
+        steps=options.steps,
+        guidance=options.guidance,
         batch=options.sample_batch,
+        quantize=options.quantize,
         grid=options.grid,
-        triggers=triggers,
-        **settings,
+        trigger=not options.no_trigger,
+        out=options.out,
     )
-    for path in paths:
-        print(path)
-    return ERROR if lost else 0
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for problem in found.unusable:
+        print(f"error: {problem}", file=sys.stderr)
+    print(found)
+    return ERROR if found.unusable else 0
 
 
 def caption_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="folder of images, searched recursively"
-    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="images; searched recursively")
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="hub id or folder of an image-to-text model that writes the captions (default: use "
-        "the words of the files' names)",
+        help="a hub id or folder of an image-to-text model (default: words of the files' names)",
     )
-    parser.add_argument("--prompt", help="prompt for --model")
+    parser.add_argument("--prompt", help="instruction for the model of --model")
     parser.add_argument(
-        "--dry-run", action="store_true", help="print the captions without writing them"
+        "--dry-run", action="store_true", help="print the captions and write nothing"
     )
 
 

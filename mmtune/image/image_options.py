@@ -8,75 +8,233 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from mmtune.config import Section
+from mmtune.settings.declare import setting
 
 Quantize = Literal["none", "int8", "nf4"]
+Density = Literal["logit_normal", "uniform", "mode"]
 
 
 class ImageOptions(Section):
-    """Training and sampling of a diffusion model."""
+    """How a diffusion model is trained, sampled and scored."""
 
-    resolution: Annotated[int, Field(ge=16)] | None = None  # pixels; None: the base's own
-    background: str = "#ffffff"  # behind what is transparent; a name will do
-    # A phrase before every caption, in training and when sampling: the look comes when it is said.
-    trigger: str = ""
-    # Images that the base itself draws, of captions without the trigger, as rows beside the data's
-    # (prior preservation, arXiv 2208.12242): how many, of which captions (a file, one on a line;
-    # None: the training rows'), and their weight.
-    prior: Annotated[int, Field(ge=0)] = 0
-    prior_captions: Path | None = None
-    prior_weight: Annotated[float, Field(gt=0)] = 1.0
-    buckets: bool = False  # train tall and wide images in their shape; samples stay square
-    flip: bool = False  # also train mirrored; not for logos or anything with letters
-    caption_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1  # guidance needs the empty caption
-    # How the frozen denoiser's linear layers are held in memory (extra `quantize`; nf4: GPUs only).
-    quantize: Quantize = "none"
-    # Also adapt the CLIP text encoders of Stable Diffusion 1.x, 2.x and XL; captions aren't stored.
-    text_encoder: bool = False
-    min_snr: Annotated[float, Field(gt=0)] | None = 5.0  # gamma of arXiv 2303.09556; None: off
-    # Bases that were trained by flow matching: density of the timesteps before the base's own shift
-    # (arXiv 2403.03206, sec. 3.1). min_snr is not for them; other bases draw uniformly.
-    timesteps: Literal["logit_normal", "uniform", "mode"] = "logit_normal"
-    logit_mean: float = 0.0
-    logit_std: Annotated[float, Field(gt=0)] = 1.0
-    train_guidance: Annotated[float, Field(ge=0)] = 1.0  # FLUX.1 [dev]: its input while it trains
-    # The noisiest share of the timesteps, which learns what the base itself predicts, in the
-    # brand's colours: there the layout is decided, and a style should leave it alone.
-    keep_layout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    steps: Annotated[int, Field(ge=1)] = 30  # denoising steps of a sample
-    sample_batch: Annotated[int, Field(ge=1)] = 16  # images sampled at once
-    guidance: Annotated[float, Field(ge=1)] = 5.0  # of samples; 1: off; FLUX.1 [dev]: its input
-    seeds: Annotated[int, Field(ge=1)] = 2  # images per test caption, of base and of adapter
-    validation_images: Annotated[int, Field(ge=2)] = 8  # sampled at each validation
-    # After training, at each of train.scales: images of validation captions, and the share of the
-    # base's content (CLIP score or prompt match, or layout) that the recommended one must keep.
-    scale_images: Annotated[int, Field(ge=2)] = 16
-    keep_content: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-    # The report card.
-    # The brand's colours, as #FCEA2B; empty: estimated from the training images.
-    palette: tuple[Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")], ...] = ()
-    controls: Path | None = None  # a folder of real images of other styles, each in a subfolder
-    # Encoder that judges style, diversity and KID: starter:style, a hub id or a folder; None: the
-    # frozen base itself.
-    backbone: str | None = None
-    # What tells whether an image shows its caption: a CLIP or SigLIP by hub id or folder (CLIP
-    # score and CMMD), or starter:match, our own small one for icons (prompt match).
-    clip_model: str | None = None
-    # What else it is asked for, drawn too where `clip_model` is set; the data's own captions among
-    # them are left out, and fewer than four aren't drawn.
-    outside_prompts: tuple[str, ...] = (
-        "red apple",
-        "dog",
-        "bicycle",
-        "house",
-        "sun",
-        "umbrella",
-        "pizza",
-        "guitar",
+    resolution: int | None = setting(
+        None,
+        "Side of a training image. Null: the base model's own.",
+        unit="px",
+        why="A base model draws best at the size that it was trained on.",
+        common=True,
+        ge=16,
     )
-    # To look for copies, the adapter also draws training captions: how many, and images of each.
-    copy_captions: Annotated[int, Field(ge=1)] = 25
-    copy_seeds: Annotated[int, Field(ge=0)] = 4  # 0: off
+    background: str = setting(
+        "#ffffff",
+        "Colour behind transparent parts of an image: #rrggbb or a name.",
+        why="White is what most pages have behind an image; customary.",
+    )
+    trigger: str = setting(
+        "",
+        "Phrase put before every caption, in training and in sampling; with it the look appears "
+        "only where the phrase is written. Empty: none.",
+        why="Without a phrase the look comes with every prompt, which is simplest.",
+        common=True,
+    )
+    prior: int = setting(
+        0,
+        "Images that the base model draws, without the trigger, and that are trained on beside "
+        "the data (prior preservation, arXiv 2208.12242). 0: none.",
+        unit="images",
+        why="Off: drawing them takes time.",
+        ge=0,
+    )
+    prior_captions: Path | None = setting(
+        None,
+        "Captions of the prior images: a text file with one a line. Null: the training captions.",
+        why="The training captions fit wherever there is a trigger.",
+    )
+    prior_weight: float = setting(
+        1.0,
+        "Weight of a prior image in the loss; an image of the data has 1.",
+        unit="factor",
+        why="As in diffusers' DreamBooth scripts.",
+        gt=0,
+    )
+    buckets: bool = setting(
+        False,
+        "Train tall and wide images in their own shape instead of cutting them square. Samples "
+        "stay square.",
+        why="Off: square batches are simplest; not tuned.",
+    )
+    flip: bool = setting(
+        False,
+        "Also train on mirrored images. Not for logos or anything with letters.",
+        why="Off: mirroring spoils letters and logos.",
+    )
+    caption_dropout: float = setting(
+        0.1,
+        "Share of the draws of an image in which its caption is empty.",
+        unit="share of the draws",
+        why="Guidance needs the model without a caption too (arXiv 2207.12598); 0.1 is customary.",
+        ge=0,
+        lt=1,
+    )
+    quantize: Quantize = setting(
+        "none",
+        "Bits of the frozen denoiser's linear layers in memory. int8 runs on CPUs and GPUs, nf4 on "
+        "NVIDIA GPUs; both need pip install 'mmtune[quantize]'.",
+        why="Off: gradient_checkpointing saves more memory (docs/scale.md).",
+    )
+    text_encoder: bool = setting(
+        False,
+        "Also adapt the CLIP text encoders of Stable Diffusion 1.x, 2.x and XL.",
+        why="Off: captions could not be stored then, and would be encoded again in every step.",
+    )
+    min_snr: float | None = setting(
+        5.0,
+        "Gamma of the Min-SNR weights of the loss (arXiv 2303.09556). Null: all timesteps weigh "
+        "the same. Models trained by flow matching ignore it.",
+        unit="signal-to-noise ratio",
+        why="The paper's value.",
+        gt=0,
+    )
+    timesteps: Density = setting(
+        "logit_normal",
+        "How timesteps are drawn for models trained by flow matching (arXiv 2403.03206, sec. "
+        "3.1), before the model's own shift. Other models draw uniformly.",
+        why="The density that the paper found best.",
+    )
+    logit_mean: float = setting(
+        0.0,
+        "Mean of logit_normal; above 0 draws noisier timesteps.",
+        unit="logits",
+        why="As in diffusers' scripts.",
+    )
+    logit_std: float = setting(
+        1.0,
+        "Standard deviation of logit_normal.",
+        unit="logits",
+        why="As in diffusers' scripts.",
+        gt=0,
+    )
+    train_guidance: float = setting(
+        1.0,
+        "Guidance that FLUX.1 [dev] is told while it trains.",
+        unit="guidance scale",
+        why="At 1 the model is asked for the plain picture (docs/families.md).",
+        ge=0,
+    )
+    keep_layout: float = setting(
+        0.0,
+        "The noisiest share of the timesteps, at which the adapter learns what the base predicts, "
+        "in the brand's colours: the layout stays the base's.",
+        unit="share of the timesteps",
+        why="Off: it was measured on the icon starter alone, where 0.25 was chosen "
+        "(recipes/brand_style).",
+        ge=0,
+        lt=1,
+    )
+    steps: int = setting(
+        30,
+        "Denoising steps of a sampled image. Write --task.steps: --steps is train.max_steps.",
+        unit="denoising steps",
+        why="Customary for models that are not distilled; not tuned.",
+        ge=1,
+    )
+    sample_batch: int = setting(
+        16,
+        "Images drawn at once. Lower it if memory runs out in sampling.",
+        unit="images",
+        why="Not tuned.",
+        ge=1,
+    )
+    guidance: float = setting(
+        5.0,
+        "Classifier-free guidance of sampled images; 1 is off. FLUX.1 [dev] takes it as an input.",
+        unit="guidance scale",
+        why="As in diffusers' pipeline for SDXL.",
+        ge=1,
+    )
+    seeds: int = setting(
+        2,
+        "Images for each test caption, of the base and of the adapter.",
+        unit="images",
+        why="Not tuned: drawing takes most of the comparison's time.",
+        ge=1,
+    )
+    validation_images: int = setting(
+        8,
+        "Images drawn at each validation.",
+        unit="images",
+        why="Not tuned: drawing takes most of a validation's time.",
+        ge=2,
+    )
+    scale_images: int = setting(
+        16,
+        "Images of validation captions drawn at each of train.scales after training.",
+        unit="images",
+        why="Not tuned: twice as many as at a validation.",
+        ge=2,
+    )
+    keep_content: float = setting(
+        0.5,
+        "Share of the base's content that a strength must keep to be recommended: CLIP score or "
+        "prompt match with clip_model, else the layout.",
+        unit="share of the content",
+        why="Not tuned: at 0 an image fits its caption no better than any other.",
+        ge=0,
+        le=1,
+    )
+    palette: tuple[Annotated[str, Field(pattern=r"^#?[0-9a-fA-F]{6}$")], ...] = setting(
+        (),
+        "The brand's colours, for example #FCEA2B,#3F3F3F. Empty: estimated from the training "
+        "images.",
+        why="Only you know them; an estimate is a fair start.",
+    )
+    controls: Path | None = setting(
+        None,
+        "Folder of real images in other styles, one subfolder for each, to test whether the "
+        "style figure tells styles apart.",
+        why="None: mmtune brings no images of other styles along.",
+    )
+    backbone: str | None = setting(
+        None,
+        "Image encoder that judges style, diversity and KID: starter:style, a Hugging Face id or "
+        "a folder. Null: the frozen base itself.",
+        why="The base is there already, so nothing needs to be downloaded.",
+    )
+    clip_model: str | None = setting(
+        None,
+        "Model that judges whether an image shows its caption: a CLIP or SigLIP by Hugging Face "
+        "id or folder, or starter:match for icons. Null: not judged.",
+        why="None, because it is a download of its own.",
+    )
+    outside_prompts: tuple[str, ...] = setting(
+        (
+            "red apple",
+            "dog",
+            "bicycle",
+            "house",
+            "sun",
+            "umbrella",
+            "pizza",
+            "guitar",
+        ),
+        "Prompts beside the data's that are also drawn where clip_model is set, to see what the "
+        "adapter loses. The data's own captions are left out; fewer than four are not drawn.",
+        why="Common things that the icon starter can draw too; not tuned.",
+    )
+    copy_captions: int = setting(
+        25,
+        "Training captions that the adapter draws again to look for copies.",
+        unit="captions",
+        why="Not tuned.",
+        ge=1,
+    )
+    copy_seeds: int = setting(
+        4,
+        "Images drawn for each of copy_captions. 0: copies are not looked for.",
+        unit="images",
+        why="Not tuned.",
+        ge=0,
+    )
 
     @field_validator("controls")
     @classmethod

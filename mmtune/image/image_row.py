@@ -1,4 +1,4 @@
-"""A row of an image manifest."""
+"""`ImageRow`: a row of an image manifest."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class ImageRow(Row):
     """One image with its caption.
 
     Attributes:
-        image: path of the picture.
-        caption: what it shows, in the words that a prompt would use.
-        subject: what a row must not share with another split ("apple" for a red and a green
-            apple); None: the caption.
-        mask: path of a picture of the same size: what is black in it isn't trained on.
+        image: path of the image.
+        caption: what the image shows, in the words of a prompt.
+        subject: the thing that the image shows ("apple" for a red and a green apple). Rows with
+            the same subject stay in one split. None: the caption is the subject.
+        mask: path of a mask of the same size; its black parts aren't trained on.
     """
 
     media: ClassVar[str] = "image"
@@ -34,11 +34,11 @@ class ImageRow(Row):
 
     @property
     def reference(self) -> str:
-        """The caption."""
+        """The caption, which evaluation and reports use as the row's text."""
         return self.caption
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
-        """The subject, or the caption where none is named."""
+        """The subject, or the caption if there is none; rows that share it stay in one split."""
         words = " ".join((self.subject or self.caption).casefold().split())
         return (f"subject {words}",) if words else ()

@@ -1,36 +1,31 @@
-"""Training a LoRA on the denoiser of a diffusion model, as the loop sees it."""
+"""The training task of images: LoRA on the denoiser of a diffusion model."""
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from PIL.Image import Image
 from torch import Tensor, nn
 
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, first_line
-from mmtune.image.corpus.held_out import evenly, held_out
-from mmtune.image.corpus.prompt import caption_of
-from mmtune.image.diffusion.base import DiffusionBase, lighter
+from mmtune.image.corpus.held_out import evenly_spaced, held_out_rows
+from mmtune.image.corpus.prompt import prompt_of
+from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.denoiser_lora import save_adapter
 from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import objective_of
 from mmtune.image.diffusion.recolour import Recolour, fit_recolour
 from mmtune.image.diffusion.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
-from mmtune.image.evaluation.strengths import Tried, advise, layout_kept, prompts_kept
+from mmtune.image.evaluation.style_monitor import StyleMonitor
 from mmtune.image.image_options import ImageOptions
-from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.pictures.buckets import Buckets
-from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
-from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.train.randomness import Draw
@@ -44,24 +39,27 @@ if TYPE_CHECKING:
     from mmtune.system.memory import Phase
 
 TRAINED_ADAPTER = "default"
-FIXED_EPOCH = -1  # of the draws of validation: the same noise and timesteps every time
-LOSS_DRAWS = 4  # of each validation row
-MOST_RECOLOURED = 64  # training rows that the brand's colours are read from
-MOST_DRAWS = 1000  # of a timestep, until it is one of the noisiest
+FIXED_EPOCH = -1  # epoch of validation's random draws: noise and timesteps are always the same
+LOSS_DRAWS = 4  # noise and timesteps drawn for each validation row
+MAX_RECOLOUR_ROWS = 64  # training rows that the colour map is fitted to
+MAX_TIMESTEP_DRAWS = 1000  # draws until a timestep is in the noisiest share
 
 
 class ImageTask:
-    """LoRA on the denoiser with stored latents and caption embeddings.
+    """Trains LoRA on the denoiser, from cached latents and caption embeddings.
+
+    Implements `mmtune.train.task.Task`.
 
     Args:
-        config: the run's; its `task` is `ImageOptions`.
-        dataset: its training rows are the brand that validation measures the distance to.
+        config: the run's settings; its `task` is `ImageOptions`.
+        dataset: validation measures the style distance to its training rows.
         base: loaded, without adapters; the LoRA is added to its denoiser.
-        cache: for the features that validation reads.
+        cache: stores the latents and embeddings; None: they are computed when needed.
 
     Raises:
-        ConfigError: a resolution that the base can't have, or an objective that isn't known.
-        DataError: too few images to learn a style and to judge it by others.
+        ConfigError: the base can't have this resolution, these LoRA targets or an adapted text
+            encoder, or its training objective is unknown.
+        DataError: there are too few images to learn a style and to judge it on others.
     """
 
     def __init__(
@@ -69,8 +67,8 @@ class ImageTask:
     ) -> None:
         options = config.task
         assert isinstance(options, ImageOptions)
-        # Said now, not after hours of training.
-        held_out(dataset)
+        # Fails now, and not after hours of training, if the comparison will lack images.
+        held_out_rows(dataset)
         self.options = options
         self.base = base
         self.resolution = options.resolution or base.resolution
@@ -85,7 +83,7 @@ class ImageTask:
         if largest is not None and self.buckets.longest > largest:
             raise ConfigError(
                 f"task.resolution = {self.resolution}: this base has no positions beyond "
-                f"{largest} pixels, and the longest side is {self.buckets.longest}",
+                f"{largest} pixels, but the longest side would be {self.buckets.longest} pixels",
                 f"use {largest} or less",
             )
         self.objective = objective_of(base.pipeline.scheduler, self.family, options)
@@ -94,17 +92,19 @@ class ImageTask:
             "latent": LatentStage(base, self.resolution, self.buckets, options.background),
             "text": text,
         }
-        self._captions = "text"  # the stage that training reads
+        self._caption_stage = "text"  # the stage whose values training reads
         if options.text_encoder:
             tokens = TokenStage(self._text_family(), base.hashes["text"])
-            self._captions = "tokens"
+            self._caption_stage = "tokens"
             self.stages = {**self.stages, "tokens": tokens}
         self.features = Features(self.stages, cache)
-        # An embedding that changes from step to step is not stored.
-        self._now = Features({"text": text}, None) if options.text_encoder else self.features
+        # Embeddings that change from step to step must not be cached.
+        self._current_text = (
+            Features({"text": text}, None) if options.text_encoder else self.features
+        )
         self.sampler = Sampler(
             base,
-            self._now,
+            self._current_text,
             steps=options.steps,
             guidance=options.guidance,
             resolution=self.resolution,
@@ -119,8 +119,7 @@ class ImageTask:
         self.base_hash = base.fingerprint
         self._brand = dataset.split("train")
         self._folder = config.folder
-        self._metric: StyleDistance | None = None
-        self._scale: tuple[float, float] | None = None
+        self.style_monitor = StyleMonitor(self.sampler, options, self.module, self._brand)
         if options.keep_layout:
             denoiser.recolour = self._recolour(denoiser)
 
@@ -132,7 +131,7 @@ class ImageTask:
             torch.manual_seed(config.train.seed)
             try:
                 with warnings.catch_warnings():
-                    # Of a quantized layer peft remarks that it can't merge; nobody does.
+                    # peft warns that it can't merge into a quantized layer; we never merge.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
                     denoiser.add_adapter(
                         lora_config(config.lora, self.family.targets), adapter_name=TRAINED_ADAPTER
@@ -144,7 +143,8 @@ class ImageTask:
                     + ", ".join(self.family.targets),
                 ) from None
             if self.options.text_encoder:
-                plain = config.lora.model_copy(update={"targets": []})  # those are the denoiser's
+                # The settings' targets are the denoiser's.
+                plain = config.lora.model_copy(update={"targets": []})
                 family = self._text_family()
                 for name, encoder in family.text_encoders.items():
                     chosen = lora_config(plain, family.text_targets(name))
@@ -156,33 +156,39 @@ class ImageTask:
             return self.family
         raise ConfigError(
             f"task.text_encoder: the text encoders of {self.family.name} are not adapted",
-            "leave it out: the denoiser learns a look without",
+            "set it to false: the denoiser can learn a look by itself",
         )
 
     def variants(self, row: Row) -> Iterable[Part]:
-        """The image, mirrored too if asked for, its caption, and the empty caption."""
+        """List the parts of a row: the image, its mirror image with `flip`, and its captions.
+
+        The empty caption is one of them if captions are dropped.
+        """
         yield self._latent(row, 0)
         if self.options.flip:
             yield self._latent(row, FLIPPED)
         yield self._text(row)
         if self.options.caption_dropout:
-            yield text_part("", self._captions)
+            yield text_part("", self._caption_stage)
 
     def _latent(self, row: Row, view: int) -> Part:
         return Part("latent", row.content, view, origin=row)
 
     def _text(self, row: Row) -> Part:
-        return text_part(caption_of(row, self.options.trigger), self._captions)
+        return text_part(prompt_of(row, self.options.trigger), self._caption_stage)
 
     def bucket(self, row: Row) -> str:
-        """The size in pixels that the image is cut to: square, unless `buckets` is on."""
+        """Name the size in pixels that the image is cut to, such as "512x768" (height x width).
+
+        All sizes are square unless `task.buckets` is on.
+        """
         return "{}x{}".format(*self.buckets.of(row.path))
 
     def choose(self, row: Row, draw: Draw) -> Example:
-        """Draw the mirroring and the dropout of the caption."""
+        """Draw whether the image is mirrored and whether its caption is dropped."""
         view = FLIPPED if self.options.flip and draw.integer("flip", 2) else 0
         dropped = draw.uniform("caption dropout") < self.options.caption_dropout
-        text = text_part("", self._captions) if dropped else self._text(row)
+        text = text_part("", self._caption_stage) if dropped else self._text(row)
         return Example(row, (self._latent(row, view), text))
 
     def collate(
@@ -191,7 +197,12 @@ class ImageTask:
         tensors: Sequence[Mapping[str, Tensors]],
         draws: Sequence[Draw],
     ) -> Batch:
-        """Latents, noise, timesteps and conditions of a batch, all drawn by row."""
+        """Build a batch; all randomness comes from each row's draw.
+
+        Returns:
+            `latents` and `noise`, [rows, channels, h, w]; `timesteps`, [rows]; `mask`,
+            [rows, 1, h, w], if a row has one; and what `Family.conditions` gives.
+        """
         latents = [_latent(t["latent"], draw) for t, draw in zip(tensors, draws, strict=True)]
         batch: Batch = {
             "latents": torch.stack(latents),
@@ -200,7 +211,7 @@ class ImageTask:
             ),
             "timesteps": torch.tensor(
                 [
-                    self.objective.draw(d, self.family.tokens(x.shape))
+                    self.objective.draw_timestep(d, self.family.tokens(x.shape))
                     for d, x in zip(draws, latents, strict=True)
                 ]
             ),
@@ -213,110 +224,47 @@ class ImageTask:
                 ]
             )
         conditions = self.family.conditions(
-            [t[self._captions] for t in tensors], [t["latent"] for t in tensors]
+            [t[self._caption_stage] for t in tensors], [t["latent"] for t in tensors]
         )
         return batch | conditions
 
     def param_groups(self) -> list[ParamGroup]:
-        """The LoRA weights."""
+        """List all LoRA weights, as one group."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     @torch.no_grad()
     def validate(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Sample held-out captions and measure how far they are from the brand.
+        """Measure the loss and the style of held-out rows with the current weights.
 
         Returns:
-            `style_distance`: of the samples to the training images; `style`: the same on the scale
-            of the base's samples (0) and the held-out images themselves (1), absent where the two
-            can't be told apart; `loss`: of `rows`, always with the same noise and timesteps.
+            `style_distance` and `style`: see `StyleMonitor.validate`; `loss`: of `rows`, always
+            with the same noise and timesteps.
         """
         rows = sorted(rows, key=lambda row: row.id)
-        count = self.options.validation_images
-        chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
-        pipeline = self.base.pipeline
-        loss, samples = self._loss(rows), self._sample(chosen)
-        pipeline.disable_lora()  # the frozen base describes, and gives the scale's zero
-        try:
-            metric = self._style()
-            distance = metric.distance(samples)
-            if self._scale is None:
-                base = samples if self._untrained() else self._sample(chosen)
-                self._scale = metric.distance(base), metric.distance(self._open(rows[:count]))
-        finally:
-            pipeline.enable_lora()
-        values = {"style_distance": distance, "loss": loss}
-        style = on_scale(distance, *self._scale)
-        return values if math.isnan(style) else values | {"style": style}
+        loss = self._loss(rows)
+        style = self.style_monitor.validate(rows)
+        return {"style_distance": style["style_distance"], "loss": loss, **style}
 
     @torch.no_grad()
     def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:
-        """Draw held-out captions in each state of the adapter, and say which to use.
+        """Generate held-out captions in each state of the adapter, and recommend a state.
 
-        Writes what was drawn into `name`.png of the run's folder, a row for each state.
+        Writes the images to `name`.png in the run folder, one line per state.
         """
-        from mmtune.image.pictures.grid import draw_grid
-
-        rows = sorted(rows, key=lambda row: row.id)
-        count = max(self.options.scale_images, 2)
-        chosen = [(rows[i % len(rows)], i // len(rows)) for i in range(count)]
-        drawn: dict[Trial, Sequence[Image]] = {}
-        for trial in trials:
-            with trial.applied(self.module):
-                drawn[trial] = self._sample(chosen)
-        tried = Tried(
-            prompts=[row.reference for row, _ in chosen],
-            drawn=drawn,
-            real=self._open([row for row, _ in chosen]),
-            brand=self._open(self._brand),
-        )
-        kept = layout_kept(drawn[trials[0]], tried.prompts)
-        if self.options.clip_model is not None:
-            from mmtune.image.looks.backbone import load_scorer
-
-            kept = prompts_kept(tried, load_scorer(self.options.clip_model, self.base.device))
-        pipeline = self.base.pipeline
-        pipeline.disable_lora()  # the frozen base describes
-        try:
-            advice = advise(tried, self._style(), kept, self.options.keep_content)
-        finally:
-            pipeline.enable_lora()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        grid = draw_grid(tried.prompts, {trial.name: images for trial, images in drawn.items()})
-        grid.save(self._folder / f"{name}.png")
-        return advice
-
-    def _style(self) -> StyleDistance:
-        if self._metric is None:
-            describe = StyleDescriptor(
-                self.base, self.resolution, self._now, self.options.sample_batch
-            )
-            self._metric = StyleDistance(describe, self._open(self._brand))
-        return self._metric
-
-    def _sample(self, chosen: Sequence[tuple[Row, int]]) -> list[Image]:
-        prompts = [caption_of(row, self.options.trigger) for row, _ in chosen]
-        return self.sampler.sample(prompts, [seed for _, seed in chosen])
-
-    def _open(self, rows: Sequence[Row]) -> list[Image]:
-        return [open_image(row.path, self.options.background) for row in rows]
-
-    def _untrained(self) -> bool:
-        # LoRA begins with B = 0: the base itself.
-        named = self.module.named_parameters()
-        return not any(bool(p.any()) for name, p in named if "lora_B" in name)
+        return self.style_monitor.advise(trials, rows, self._folder / f"{name}.png")
 
     def _loss(self, rows: Sequence[Row]) -> float:
         total = units = 0.0
         for seed in range(LOSS_DRAWS):
             for chosen in self._batches(rows):
                 draws = [Draw(seed, FIXED_EPOCH, row.id) for row in chosen]
-                loss = self.module(self._fixed(chosen, draws))
+                loss = self.module(self._plain_batch(chosen, draws))
                 total += float(loss.total.sum())
                 units += float(loss.units.sum())
         return total / units
 
-    def _fixed(self, rows: Sequence[Row], draws: Sequence[Draw]) -> Batch:
-        """Rows as they are, neither mirrored nor without their caption."""
+    def _plain_batch(self, rows: Sequence[Row], draws: Sequence[Draw]) -> Batch:
+        """A batch of rows that are neither mirrored nor lose their caption."""
         examples = [Example(row, (self._latent(row, 0), self._text(row))) for row in rows]
         stored = iter(self.features.get([p for e in examples for p in e.parts]))
         tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
@@ -324,23 +272,22 @@ class ImageTask:
         return {name: values.to(self.base.device) for name, values in batch.items()}
 
     def _recolour(self, denoiser: Denoiser) -> Recolour:
-        """From what the base predicts at the timesteps whose layout is kept."""
+        """Fit the colour map on what the base predicts at the timesteps whose layout is kept."""
 
         def noisy_draw(row: Row, tokens: int) -> Draw:
-            for seed in range(MOST_DRAWS):
+            for seed in range(MAX_TIMESTEP_DRAWS):
                 draw = Draw(seed, FIXED_EPOCH, row.id)
-                step = torch.tensor([self.objective.draw(draw, tokens)])
-                if bool(self.objective.noisiest(step, self.options.keep_layout, tokens)):
+                step = torch.tensor([self.objective.draw_timestep(draw, tokens)])
+                if bool(self.objective.is_noisiest(step, self.options.keep_layout, tokens)):
                     break
             return draw
 
         def pairs() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-            for rows in self._batches(evenly(self._brand, MOST_RECOLOURED)):
-                [stored] = self.features.get(
-                    [self._latent(rows[0], 0)]
-                )  # of a batch, all are alike
+            for rows in self._batches(evenly_spaced(self._brand, MAX_RECOLOUR_ROWS)):
+                # All rows of a batch have latents of one size.
+                [stored] = self.features.get([self._latent(rows[0], 0)])
                 tokens = self.family.tokens(_latent(stored, Draw(0, FIXED_EPOCH, "")).shape)
-                batch = self._fixed(rows, [noisy_draw(row, tokens) for row in rows])
+                batch = self._plain_batch(rows, [noisy_draw(row, tokens) for row in rows])
                 yield denoiser.base_clean(batch), batch["latents"], batch.get("mask")
 
         return fit_recolour(pairs())
@@ -354,15 +301,18 @@ class ImageTask:
                 yield group[start : start + self.options.sample_batch]
 
     def lighter(self, doing: Phase) -> list[str]:
-        """Images at once, their size, and the base's number format."""
-        return lighter(doing, self.base, self.options.sample_batch, self.resolution)
+        """List settings that need less memory: images at once, their size, the base's bits."""
+        return memory_hints(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
-        """Write `pytorch_lora_weights.safetensors`; see `save_adapter`."""
+        """Write the adapter as `pytorch_lora_weights.safetensors`; see `save_adapter`."""
         save_adapter(self.base, TRAINED_ADAPTER, folder)
 
     def release(self) -> DiffusionBase:
-        """The base as it was loaded, without the adapter; the task can't be used afterwards."""
+        """Remove the adapter and return the base as it was loaded.
+
+        The task can't be used afterwards.
+        """
         adapted = self.base.adapted
         self.base.pipeline.unload_lora_weights()
         for model in adapted.values():
@@ -371,7 +321,7 @@ class ImageTask:
 
 
 def _latent(stored: Tensors, draw: Draw) -> Tensor:
-    """A latent, [channels, h, w]: stored as it is, or sampled anew from its posterior."""
+    """The stored latent, or a sample of the stored posterior, [channels, h, w]."""
     if "latent" in stored:
         return stored["latent"]
     return stored["mean"] + stored["std"] * draw.normal("posterior", tuple(stored["std"].shape))

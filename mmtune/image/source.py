@@ -1,4 +1,4 @@
-"""Where a diffusion base lies: a folder, a starter, the hub; no torch."""
+"""Location of a diffusion base: a folder, a starter or the hub. It loads no torch."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmtune.errors import BaseModelError, first_line
+from mmtune.errors import BaseModelError, did_you_mean, first_line
 from mmtune.system.resources import resource
 
-STARTERS = {"starter:icons": "starter-icons"}
-
-
-STARTER_HINT = "use starter:icons, which needs no hub"
-
-
+STARTERS = {"starter:icons": "starter-icons"}  # folders in assets/, by name
+STARTER_HINT = "use starter:icons, which needs no download"
 INDEX_FILE = "model_index.json"
 
 
 def resolve_base(base: str) -> Path | str:
-    """The folder that `base` names, or the hub id itself.
+    """Find where a base is.
+
+    Args:
+        base: a hub id, a local folder or a starter.
+
+    Returns:
+        The folder, or the hub id itself.
 
     Raises:
-        BaseModelError: an unknown starter, or a folder without `model_index.json`.
+        BaseModelError: the starter is unknown, or the folder doesn't exist or has no
+            `model_index.json`.
     """
     if base.startswith("starter:"):
         if base not in STARTERS:
-            raise BaseModelError(f"no starter {base!r}", "known: " + ", ".join(STARTERS))
+            raise BaseModelError(f"unknown starter {base!r}", did_you_mean(base, list(STARTERS)))
         return resource("assets", STARTERS[base])
     folder = Path(base).expanduser()
     if folder.is_dir():
@@ -44,15 +47,19 @@ def resolve_base(base: str) -> Path | str:
 
 
 def read_index(source: Path | str) -> dict[str, Any]:
-    """The pipeline's `model_index.json`; see `read_json`."""
+    """Read a pipeline's `model_index.json`; see `read_json`."""
     return read_json(source, INDEX_FILE)
 
 
 def read_json(source: Path | str, file: str) -> dict[str, Any]:
-    """A small file of a base, from a folder or the hub.
+    """Read a small JSON file of a base.
+
+    Args:
+        source: from `resolve_base`; a file of a hub id is downloaded.
+        file: path in the base, such as `vae/config.json`.
 
     Raises:
-        BaseModelError: there is no such file, the hub can't be reached, or it isn't JSON.
+        BaseModelError: there is no such file, the hub can't be reached, or the file isn't JSON.
     """
     path = source / file if isinstance(source, Path) else _download(source, file)
     try:
@@ -60,7 +67,9 @@ def read_json(source: Path | str, file: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise BaseModelError(f"{path} is missing", f"copy it, or {STARTER_HINT}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BaseModelError(f"{path} is damaged: {error}", "fetch the model again") from None
+        raise BaseModelError(
+            f"{path} is no valid JSON: {error}", "download the model again"
+        ) from None
     return dict(value)
 
 
@@ -71,7 +80,7 @@ def _download(repo: str, file: str) -> Path:
         return Path(hf_hub_download(repo, file))
     except Exception as error:  # the hub's client raises its own, its transport's and the OS's
         raise BaseModelError(
-            f"{repo}: {file} is neither on this machine nor can it be fetched from the hub "
+            f"{repo}: {file} is not on this machine and can't be downloaded from the hub "
             f"({first_line(error)})",
-            f"connect, or log in if the model is gated, or {STARTER_HINT}",
+            f"connect to the hub, or log in if the model is gated, or {STARTER_HINT}",
         ) from error

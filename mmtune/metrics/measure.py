@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mmtune.metrics.bootstrap import Interval
@@ -64,3 +66,26 @@ class Bin:
     confidence: float
     accuracy: float
     n: int
+
+
+def measure_rows(measures: Iterable[Measure]) -> list[list[str]]:
+    """A table, head first: base, adapter and their difference with 95 % confidence intervals."""
+    measures = list(measures)
+    with_control = any(m.control is not None for m in measures)
+    head = ["metric", "on", "items", "base", "adapter", "difference"]
+    rows = [head + ["control"] * with_control]
+    for m in measures:
+        cells = [m.metric, m.slice, str(m.items), interval_text(m.base), interval_text(m.adapter)]
+        cells.append(interval_text(m.difference, signed=True))
+        if with_control:
+            cells.append("" if m.control is None else interval_text(m.control))
+        rows.append(cells)
+    return rows
+
+
+def interval_text(value: Interval, signed: bool = False) -> str:
+    """`0.123 [0.100, 0.150]`; a dash where it isn't defined."""
+    if not math.isfinite(value.value):
+        return "–"
+    sign = "+" if signed else ""
+    return f"{value.value:{sign}.3f} [{value.low:{sign}.3f}, {value.high:{sign}.3f}]"

@@ -47,6 +47,7 @@ from mmtune.pages.redact import (
     redact_verdict,
 )
 from mmtune.system.files import write_text
+from mmtune.system.formats import without_format
 from mmtune.train.log import read_log
 
 PAGE, REDACTED = "report.html", "report-redacted.html"
@@ -348,6 +349,7 @@ def _facts(card: Card | None, content: Content) -> list[tuple[str, str]]:
 def _settings(folder: Path | None, content: Content) -> str:
     if folder is None or not (folder / "config.yaml").exists():
         return ""
-    values: Mapping[str, Any] = read_yaml(folder / "config.yaml")
+    path = folder / "config.yaml"
+    values: Mapping[str, Any] = without_format(read_yaml(path), path)
     shown = values if content == "all" else redact_settings(values)
     return json.dumps(shown, indent=2, ensure_ascii=False, default=str)

@@ -16,7 +16,9 @@ from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
 from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison
 from mmtune.evaluate.suite import load_suite, suite_path
+from mmtune.runs.build import build
 from mmtune.system.files import write_text
+from mmtune.system.formats import FORMAT, with_format, without_format
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -46,12 +48,15 @@ def claim(config: RunConfig) -> None:
     path = config.folder / "config.yaml"
     if not begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(config.dump(), encoding="utf-8")
+        _write_settings(path, config)
         return
-    old, new = _flat(read_yaml(path)), _flat(yaml.safe_load(config.dump()))
+    # Settings that came with a later version have their defaults in the run of an earlier one.
+    stored = without_format(read_yaml(path), path)
+    before = build(stored, str(path), type(config.task), {})
+    old, new = (_flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing and set(differing) <= AFTERWARDS:
-        path.write_text(config.dump(), encoding="utf-8")
+        _write_settings(path, config)
     elif differing:
         key = differing[0]
         raise ConfigError(
@@ -59,6 +64,10 @@ def claim(config: RunConfig) -> None:
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
+
+
+def _write_settings(path: Path, config: RunConfig) -> None:
+    path.write_text(f"format: {FORMAT}\n{config.dump()}", encoding="utf-8")
 
 
 def begun(folder: Path) -> bool:
@@ -85,7 +94,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
     """
     path = folder / "data.json"
     if begun(folder) and path.exists():
-        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"]
+        old = without_format(json.loads(path.read_text(encoding="utf-8")), path)["fingerprint"]
         if old != dataset.fingerprint:
             raise ConfigError(
                 f"{dataset.source} has changed since {folder} began "
@@ -94,6 +103,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
             )
         return
     facts = {
+        "format": FORMAT,
         "source": str(dataset.source),
         "fingerprint": dataset.fingerprint,
         "rows": rows_by_split(dataset),
@@ -111,7 +121,7 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
     """Write the comparison, and its measures into the adapter's card."""
     text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON_FILE, text + "\n")
+    write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n")
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
     card.model_copy(update={"measures": measures}).write(config.folder / "adapter")

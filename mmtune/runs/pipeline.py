@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -33,6 +33,7 @@ from mmtune.runs.folder import (
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.processes import this_process
 
 if TYPE_CHECKING:
@@ -41,14 +42,62 @@ if TYPE_CHECKING:
     from mmtune.train.task import Task
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The result of a finished run."""
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Displayed):
+    """The measurements of a finished run.
 
-    folder: Path  # config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html …
-    fit: FitResult
+    Attributes:
+        folder: of the run: config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html.
+        verdict: of the run's suite; None: it has none.
+    """
+
+    folder: Path
     comparison: Comparison
-    verdict: Verdict | None = None  # None if the run has no suite
+    verdict: Verdict | None = None
+
+    @property
+    def adapter(self) -> Path:
+        """The folder of the adapter."""
+        return self.folder / "adapter"
+
+    @property
+    def report(self) -> Path:
+        """The path of the report."""
+        return self.folder / PAGE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values: paths, comparison, and verdict (None if there is none)."""
+        return {
+            "folder": str(self.folder),
+            "adapter": str(self.adapter),
+            "report": str(self.report),
+            "comparison": self.comparison.to_dict(),
+            "verdict": self.verdict.to_dict() if self.verdict is not None else None,
+        }
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the comparison, the paths of the files, and the verdict."""
+        return [
+            *self.comparison.shown(),
+            f"adapter  {self.adapter}",
+            f"report   {self.report}",
+            *(self.verdict.shown() if self.verdict is not None else ()),
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(Evaluation):
+    """The result of a training run and its measurements.
+
+    Attributes:
+        fit: the result of the training loop.
+    """
+
+    fit: FitResult
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values: those of an `Evaluation`, and the result of training."""
+        return super().to_dict() | {"fit": plain_values(self.fit)}
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
@@ -100,7 +149,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         _save_adapter(config, dataset, len(added), task, result, reporter)
         keep_suite(folder, config.suite)
     comparison = _compare(config, dataset, suite, task)
-    return RunResult(folder, result, comparison, read_verdict(folder))
+    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtune.config import RunConfig, build, read_yaml
+from mmtune.config import RunConfig, read_yaml
 from mmtune.errors import ConfigError, did_you_mean
+from mmtune.runs.build import build
 from mmtune.runs.modalities import find_modality
+from mmtune.system.formats import without_format
 from mmtune.system.resources import recipes, resource
 
 
@@ -29,7 +31,7 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
                 f"no recipe {name_or_path!r}",
                 f"{did_you_mean(name_or_path, recipes())} (or give a .yaml file)",
             )
-    values = read_yaml(path)
+    values = without_format(read_yaml(path), path)
     beside = path.parent / str(values.get("suite", ""))
     if beside.suffix in {".yaml", ".yml"} and beside.is_file():
         values["suite"] = str(beside)  # what `mmtune init` copies stays together

@@ -8,52 +8,190 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mmtune.config import Section
+from mmtune.settings.declare import setting
 
 Windows = Literal["trimmed", "padded"]
 Beside = Literal["prompt", "retrieval", "adapter + prompt", "adapter + retrieval"]
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class MixOptions(Section):
-    """What is added to the training rows, as shares of all training windows (see `mix`)."""
+    """Extra training rows, as shares of all training windows."""
 
-    joined: Share = 0.3  # several consecutive utterances in one window, with their times
-    nonspeech: Share = 0.05  # silence, noise and hum, in which nothing must be heard
-    replay: Share = 0.1  # recordings of `general`, labelled by the base
-    general: Path | None = None  # a manifest or folder of other speech; its texts aren't read
+    joined: float = setting(
+        0.3,
+        "Windows that join several consecutive utterances of a speaker, up to 30 s, with times.",
+        unit="share of the windows",
+        why="Not tuned: a model that is tuned on single utterances forgets long audio.",
+        ge=0,
+        le=1,
+    )
+    nonspeech: float = setting(
+        0.05,
+        "Windows of silence, noise or hum, whose transcript is empty.",
+        unit="share of the windows",
+        why="Not tuned: without them a tuned model forgets that silence has no words.",
+        ge=0,
+        le=1,
+    )
+    replay: float = setting(
+        0.1,
+        "Windows of the recordings in general, with the base model's own transcripts.",
+        unit="share of the windows",
+        why="Not tuned; it only takes effect where general is given.",
+        ge=0,
+        le=1,
+    )
+    general: Path | None = setting(
+        None,
+        "Other speech to replay, as a manifest or folder. Its transcripts are not read.",
+        why="None: mmtune brings no speech along.",
+    )
 
 
 class SpeechOptions(Section):
     """How Whisper is trained and scored."""
 
-    language: str = "en"  # of rows that don't name theirs; English-only bases ignore it
-    windows: Windows = "trimmed"  # for training: 4 to 30 s, by the clip; or always 30 s
-    score_windows: Windows = "padded"  # for the comparison: Whisper itself knows only 30 s
-    # Top layers of the encoder that are adapted beside the decoder: for accents and dialects.
-    encoder_layers: Annotated[int, Field(ge=0)] | Literal["all"] = 0
-    # Share of the base's own prediction in the target of all words but terms: what was right stays.
-    keep_base: Share = 0.0
-    views: Annotated[int, Field(ge=1)] = 1  # of each clip: itself, and others (see `augment`)
+    language: str = setting(
+        "en",
+        "Language code of rows that do not name theirs. English-only base models ignore it.",
+        why="The recipes' base models are English-only.",
+        common=True,
+    )
+    windows: Windows = setting(
+        "trimmed",
+        "Windows in training. trimmed: 4 to 30 s, as long as the clip needs; padded: always 30 s.",
+        why="Shorter windows take less time and less cache.",
+    )
+    score_windows: Windows = setting(
+        "padded",
+        "Windows in the comparison of base and adapter: padded to 30 s, or trimmed to the clip.",
+        why="Whisper itself always reads 30 s.",
+    )
+    encoder_layers: Annotated[int, Field(ge=0)] | Literal["all"] = setting(
+        0,
+        "Top layers of the encoder that are adapted beside the decoder. Accents and dialects need "
+        "some.",
+        unit="layers",
+        why="0: then the encoder runs once for each clip, and its output is stored.",
+        common=True,
+    )
+    keep_base: float = setting(
+        0.0,
+        "Share of the base model's own prediction in the training target of every word that is "
+        "not a term.",
+        unit="share of the target",
+        why="0 is plain cross-entropy; the recipe terminology sets 0.8.",
+        ge=0,
+        le=1,
+    )
+    views: int = setting(
+        1,
+        "Versions of each clip: the clip itself, and others with changed speed, room, noise, "
+        "telephone line, level or masked spectrogram.",
+        unit="versions",
+        why="1: each version takes its own time and space in the cache.",
+        ge=1,
+    )
     mix: MixOptions = MixOptions()
-    timestamps: Share = 0.5  # of the training texts are written with times
-    prompts: Share = 0.5  # of the times that a row has a prompt, it is given
-    term_prompts: Share = 0.0  # of the times, a list of terms is given
-    # In the comparison, rows that are heard again with times and on the other windows, and
-    # recordings of silence and noise; 0: none.
-    probes: Annotated[int, Field(ge=0)] = 40
-    # Test rows that are heard again in noise, among voices, by telephone and clipped; 0: none.
-    robustness: Annotated[int, Field(ge=0)] = 0
-    # Recordings of two minutes that test rows are joined into, and that are transcribed as
-    # `mmtune transcribe` does; 0: none.
-    long_form: Annotated[int, Field(ge=0)] = 0
-    beams: Annotated[int, Field(ge=1)] = 1  # for the comparison; 1 is greedy
-
-    # A term list: what is spoken where no recordings are given, and what term recall counts.
-    terms: Path | None = None  # a text file, one term a line; or "medical", the demo's list
-    carriers: Path | None = None  # sentences with {term}; None: mmtune's own, in English
-    utterances: Annotated[int, Field(ge=1)] = 12  # training sentences for each term
-    ordinary: bool = False  # a control run: everyday words in the terms' places
-    beside: tuple[Beside, ...] = ()  # other ways to the terms, which the test is heard with too
-    control: Path | None = None  # adapter/ of a control run, to compare with
-    retention: Path | None = None  # a manifest of other speech, which must not get worse
-    retention_rows: Annotated[int, Field(ge=1)] = 40  # of each of its languages, drawn by hash
+    timestamps: float = setting(
+        0.5,
+        "Share of the training transcripts that are written with times.",
+        unit="share of the rows",
+        why="Not tuned: Whisper is used with times and without, and should keep both.",
+        ge=0,
+        le=1,
+    )
+    prompts: float = setting(
+        0.5,
+        "Share of the draws of a row with a prompt in which Whisper is given the prompt.",
+        unit="share of the draws",
+        why="Not tuned: the adapter should work with a prompt and without.",
+        ge=0,
+        le=1,
+    )
+    term_prompts: float = setting(
+        0.0,
+        "Share of the draws of a row in which a list of terms is its prompt.",
+        unit="share of the draws",
+        why="Off: it only helps where terms are given as a prompt later.",
+        ge=0,
+        le=1,
+    )
+    probes: int = setting(
+        40,
+        "Test rows that the comparison also decodes with times and on the other windows, and "
+        "recordings of silence and noise. 0: none.",
+        unit="rows of each kind",
+        why="Not tuned: enough to notice lost abilities, and little extra decoding.",
+        ge=0,
+    )
+    robustness: int = setting(
+        0,
+        "Test rows that the comparison also decodes in noise, among voices, by telephone and "
+        "clipped. 0: none.",
+        unit="rows",
+        why="Off: it takes eight times the decoding of so many rows.",
+        ge=0,
+    )
+    long_form: int = setting(
+        0,
+        "Recordings of two minutes to join from test rows and to transcribe as "
+        "mmtune transcribe does. 0: none.",
+        unit="recordings",
+        why="Off, because it needs many test rows and more decoding.",
+        ge=0,
+    )
+    beams: int = setting(
+        1,
+        "Beams in the comparison; 1 is greedy decoding.",
+        unit="beams",
+        why="Greedy is the fastest, and base and adapter are decoded alike.",
+        ge=1,
+    )
+    terms: Path | None = setting(
+        None,
+        "The term list: a text file with one term a line, or medical for the demo's list. It is "
+        "spoken where no data is given, and term recall counts it.",
+        why="Only you know your terms.",
+        common=True,
+    )
+    carriers: Path | None = setting(
+        None,
+        "Sentences for the synthetic voices, one a line, each with {term}. Null: mmtune's own.",
+        why="mmtune has sentences in English; other languages need a file.",
+    )
+    utterances: int = setting(
+        12,
+        "Synthetic training sentences for each term.",
+        unit="sentences",
+        why="Not tuned.",
+        ge=1,
+    )
+    ordinary: bool = setting(
+        False,
+        "Make a control run: everyday words stand in the terms' places.",
+        why="Off: a control is a run of its own (recipes/terminology).",
+    )
+    beside: tuple[Beside, ...] = setting(
+        (),
+        "Other ways to get terms right that the comparison also measures.",
+        why="None: each way decodes the test rows again.",
+    )
+    control: Path | None = setting(
+        None,
+        "The adapter folder of a control run, measured beside the adapter.",
+        why="None: a control must be trained first.",
+    )
+    retention: Path | None = setting(
+        None,
+        "Other speech that must not get worse, as a manifest or folder with transcripts.",
+        why="None: mmtune brings no speech along. Without it, general speech is not measured.",
+        common=True,
+    )
+    retention_rows: int = setting(
+        40,
+        "Retention rows of each language in the comparison; as many others choose the strength.",
+        unit="rows",
+        why="Not tuned: it bounds the decoding.",
+        ge=1,
+    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from mmtune.system.memory import guarded
 
 
 @contextmanager
@@ -33,7 +36,18 @@ def quiet() -> Iterator[None]:
 
 def quiet_libraries() -> None:
     """Silence the libraries' deprecation warnings, which a user can't act upon."""
-    import warnings
-
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+@contextmanager
+def public_call(name: str) -> Iterator[None]:
+    """What a public function does its work in: the libraries' warnings are silent, and memory that
+    runs out is an `OutOfMemory` error.
+
+    Args:
+        name: of the function.
+    """
+    with warnings.catch_warnings(), guarded(f"mmtune {name}", list):
+        quiet_libraries()
+        yield

@@ -8,13 +8,16 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):
-    """Training was saved and stopped on a signal; repeating the command resumes at `step`."""
+    """Training was saved and stopped on a signal; repeat the command or call to resume."""
 
     def __init__(self, number: int, step: int) -> None:
         self.number = number
         self.step = step
         name = signal.Signals(number).name
-        super().__init__(f"stopped by {name} after step {step}; the checkpoint is saved")
+        super().__init__(
+            f"stopped by {name} after step {step}; the run is saved, and repeating the command or "
+            "call resumes it"
+        )
 
     @property
     def exit_code(self) -> int:

@@ -1,57 +1,60 @@
-"""Teach a diffusion model the look of a brand, and show how much of it was learned.
+"""Teach a diffusion model the look of a brand, and draw prompts of yours in it.
 
-    python recipes/brand_style/brand_style.py [--data ./our-brand] [--key value …]
+    python recipes/brand_style/brand_style.py --data ./our-brand "a red apple" "a teapot"
 
-Without --data the brand is OpenMoji, drawn into runs/openmoji. A LoRA is trained on the UNet; then
-base and adapter draw the captions of images that no training saw, from the same noise.
-`mmtune train brand_style --data FOLDER` does the same.
+A LoRA is trained on pictures with captions. Base and adapter draw the captions of pictures that no
+training saw, from the same noise, and the report compares them. Then they draw your prompts.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from pathlib import Path
 
-from openmoji import make_brand
-
-from mmtune.cli.run_commands import split_settings
-from mmtune.errors import MmtuneError
-from mmtune.image.sampling.generate import generate
-from mmtune.runs.pipeline import train
-from mmtune.runs.recipes import load_recipe
+import mmtune
 
 
 def main() -> None:
-    _, given = split_settings(["brand_style", *sys.argv[1:]])
-    if "data" not in given:
-        given["data"] = str(make_brand(Path("runs/openmoji")))
-    config = load_recipe("brand_style", given)
-    result = train(config)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="what to draw afterwards")
+    parser.add_argument(
+        "--data", required=True, metavar="PATH", help="pictures: a folder, or a manifest.jsonl"
+    )
+    parser.add_argument("--base", default="starter:icons", help="diffusion model to adapt")
+    parser.add_argument("--trigger", metavar="PHRASE", help="put before every caption and prompt")
+    parser.add_argument("--name", default="brand_style", help="of the run's folder below runs/")
+    parser.add_argument("--scale", type=float, default=1.0, help="strength when drawing prompts")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0], help="one picture of each prompt for each seed"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings, such as epochs=5"
+    )
+    options = parser.parse_args()
 
-    for measure in result.comparison.measures:
-        print(f"{measure.metric:<24}{measure.items:>5}  base {measure.base}  "
-              f"adapter {measure.adapter}  {measure.note}")  # fmt: skip
-    print(result.comparison.headline)
+    settings = {"data": options.data, "base": options.base, "name": options.name}
+    settings |= dict(pair.split("=", 1) for pair in options.set)
+    if options.trigger:
+        settings["trigger"] = options.trigger
 
-    # A prompt of your own, with the adapter at three strengths and the same noise.
-    for weight in (0.0, 0.6, 1.0):
-        files = generate(
-            ["a red apple"],
-            result.folder / "try",
-            base=config.base,
-            adapter=result.folder / "adapter",
-            weight=weight,
-            steps=config.task.steps,
-            guidance=config.task.guidance,
+    result = mmtune.train("brand_style", **settings)
+    print(result)
+
+    if options.prompts:
+        # grid.png shows the base's pictures above the adapter's.
+        images = mmtune.generate(
+            options.prompts,
+            adapter=result.folder,
+            scale=options.scale,
+            seeds=options.seeds,
+            grid=True,
+            out=result.folder / "prompts",
         )
-        print(f"weight {weight}: {files[0]}")
-    print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
-    for line in result.verdict.lines() if result.verdict is not None else ():
-        print(line)
+        print(images)
 
 
 if __name__ == "__main__":
     try:
         main()
-    except MmtuneError as error:
+    except mmtune.MmtuneError as error:
         sys.exit(f"error: {error}")

@@ -1,65 +1,55 @@
-"""Teach Whisper a list of terms, and show that the terms made the difference.
+"""Teach Whisper the terms of a field, and show how much the terms themselves gained.
 
-    python recipes/terminology/terminology.py [--terms terms.txt] [--key value …]
+    python recipes/terminology/terminology.py --terms terms.txt
+    python recipes/terminology/terminology.py --terms terms.txt --data ./recordings
 
-Two adapters are trained: a control, on the same sentences and voices with everyday words in the
-terms' places, and then the adapter itself. Base, control and adapter transcribe the same test
-sentences, of other voices. `mmtune train terminology` does the second half alone.
+Without recordings, a synthesizer speaks sentences with the terms. An adapter can then learn the
+synthesizer instead of the terms, so a control is trained first: on the same sentences and voices,
+with everyday words in the terms' places. What the adapter gains beyond the control is due to the
+terms. With recordings there is no control, and one adapter is trained.
 """
 
 from __future__ import annotations
 
-import os
+import argparse
 import sys
-from pathlib import Path
 
-from mmtune.cli.console import measures_table, output
-from mmtune.cli.run_commands import split_settings
-from mmtune.errors import ConfigError, MmtuneError
-from mmtune.runs.pipeline import RunResult, train
-from mmtune.runs.recipes import load_recipe
-from mmtune.speech.corpus.term_list import find_terms, read_terms
-from mmtune.system.quiet import quiet_libraries
-
-# Real speech on which the adapter must not be worse; scored where it is there. Its training part:
-# nothing here trains on it, and no setting was chosen on it.
-SHARED = Path(os.environ.get("MMTUNE_SHARED", "../shared/data"))
-REAL_SPEECH = SHARED / "speechocean762" / "train.jsonl"
+import mmtune
 
 
 def main() -> None:
-    quiet_libraries()
-    _, given = split_settings(["terminology", *sys.argv[1:]])
-    if "data" in given:
-        raise ConfigError(
-            "--data: nothing speaks a control of recordings",
-            "mmtune train terminology --data FOLDER --terms terms.txt",
-        )
-    if REAL_SPEECH.exists():
-        given.setdefault("retention", str(REAL_SPEECH))
-    given.setdefault("terms", "medical")
-    config = load_recipe("terminology", given)
-    terms = read_terms(find_terms(config.task.terms))
-    print(f"{sum(t.seen for t in terms)} terms to learn, {sum(not t.seen for t in terms)} unseen")
-
-    # The control hears the same voices say the same sentences about everyday things.
-    control: RunResult = train(
-        load_recipe(
-            "terminology",
-            given | {"name": f"{config.name}-control", "ordinary": "true", "test": "0"},
-        )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--terms", default="medical", metavar="FILE", help="one term on each line")
+    parser.add_argument("--data", metavar="PATH", help="recordings: a folder, or a manifest.jsonl")
+    parser.add_argument("--base", default="starter:whisper-tiny.en", help="Whisper to adapt")
+    parser.add_argument(
+        "--general-speech", metavar="PATH", help="other recordings, on which it must not get worse"
     )
-    result = train(load_recipe("terminology", given | {"control": str(control.folder)}))
+    parser.add_argument("--name", default="terminology", help="of the run's folder below runs/")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings, such as epochs=5"
+    )
+    options = parser.parse_args()
 
-    output().print(measures_table(result.comparison.measures))
-    print(result.comparison.headline)
-    print(f"adapter {result.folder / 'adapter'}   report {result.folder / 'report.html'}")
-    for line in result.verdict.lines() if result.verdict is not None else ():
-        print(line)
+    settings = {"terms": options.terms, "base": options.base, "name": options.name}
+    settings |= dict(pair.split("=", 1) for pair in options.set)
+    if options.general_speech:
+        settings["retention"] = options.general_speech
+
+    if options.data:
+        settings["data"] = options.data
+    else:
+        # `ordinary`: everyday words in the terms' places. `test=0`: only the adapter is tested.
+        control_name = f"{options.name}-control"
+        control_settings = settings | {"name": control_name, "ordinary": True, "test": 0}
+        control = mmtune.train("terminology", **control_settings)
+        settings["control"] = control.folder
+
+    print(mmtune.train("terminology", **settings))
 
 
 if __name__ == "__main__":
     try:
         main()
-    except MmtuneError as error:
+    except mmtune.MmtuneError as error:
         sys.exit(f"error: {error}")

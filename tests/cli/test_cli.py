@@ -68,6 +68,7 @@ def imported_by(*arguments: str) -> set[str]:
 
 def test_help_imports_nothing_heavy() -> None:
     assert imported_by("--help") == set()
+    assert imported_by("train", "dialect", "--help") == set()
 
 
 def test_check_needs_no_model_library(recordings: Path, pictures: Path) -> None:
@@ -150,11 +151,11 @@ def test_any_settings_are_read_back(settings: dict[str, str], data: st.DataObjec
     assert split_settings([w for group in words for w in group]) == ("recipe", settings)
 
 
-def test_help_of_a_recipe_prints_its_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "terminology", "--lr", "0.5", "--help"]) == 0
-    head, _, text = capsys.readouterr().out.partition("\n\n")
-    assert "terminology" in head
-    assert yaml.safe_load(text)["train"]["lr"] == 0.5
+def test_the_settings_of_a_recipe_as_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "terminology", "--lr", "0.5", "--print-config"]) == 0
+    values = yaml.safe_load(capsys.readouterr().out)
+    assert values["recipe"] == "terminology"
+    assert values["train"]["lr"] == 0.5
 
 
 def test_init_copies_and_refuses_to_overwrite(

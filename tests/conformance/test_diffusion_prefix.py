@@ -94,7 +94,7 @@ def test_latents_decode_to_the_image_of_the_vae(kind: str, tmp_path: Path) -> No
 def test_other_shapes_are_cut_and_never_squeezed(
     size: tuple[int, int], ids: list[int], tmp_path: Path
 ) -> None:
-    from mmtune.image.diffusion.stages import fit
+    from mmtune.image.diffusion.stages import scale_and_crop
 
     image = Image.new("RGB", size, "white")
     short = min(size)
@@ -102,7 +102,7 @@ def test_other_shapes_are_cut_and_never_squeezed(
     quarter = short // 4
     box = (centre[0] - quarter, centre[1] - quarter, centre[0] + quarter, centre[1] + quarter)
     image.paste("black", box)
-    square, found = fit(image, 64)
+    square, found = scale_and_crop(image, 64)
     assert found == ids
     assert square.size == (64, 64)
     dark = square.convert("L").point(lambda v: 255 * (v < 128)).getbbox()

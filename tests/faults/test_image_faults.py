@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from mmtune.errors import DataError
 from mmtune.image.corpus.check_picture import inspect
 from mmtune.image.image_row import ImageRow
-from mmtune.image.pictures.pixels import MAX_PIXELS, ImageFault, open_image, probe
+from mmtune.image.pictures.pixels import MAX_PIXELS, ImageFault, open_image, stored_size
 from tests.data.pieces import picture, write_image
 from tests.faults.files import png, png_bomb, png_chunk
 
@@ -222,4 +222,4 @@ def test_probe_reads_the_header_alone(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     picture(0, (400, 300)).save(buffer, "PNG")
     (tmp_path / "a.png").write_bytes(buffer.getvalue()[:200])
-    assert probe(tmp_path / "a.png") == (400, 300)
+    assert stored_size(tmp_path / "a.png") == (400, 300)

@@ -10,7 +10,7 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import held_out
+from mmtune.image.corpus.held_out import held_out_rows
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_task import ImageTask
@@ -87,11 +87,11 @@ def test_noisy_steps_can_keep_the_layout_of_the_base(tmp_path: Path, kind: str) 
     module = kept.module
     assert isinstance(module, Denoiser)
     assert module.recolour is not None
-    batch = kept._fixed(rows, [Draw(0, 0, row.id) for row in rows])
+    batch = kept._plain_batch(rows, [Draw(0, 0, row.id) for row in rows])
     base, t = module.base_clean(batch), batch["timesteps"]
-    added = kept.objective.noisy(batch["latents"], batch["noise"], t)
+    added = kept.objective.add_noise(batch["latents"], batch["noise"], t)
     predicted, target = (
-        kept.objective.towards(each, added, t) for each in (base, module.recolour(base))
+        kept.objective.prediction_of(each, added, t) for each in (base, module.recolour(base))
     )
     wanted = (predicted - target).square().flatten(1).sum(1)
     found = module(batch).total
@@ -162,7 +162,7 @@ def test_few_test_rows_are_joined_by_validation(tmp_path: Path) -> None:
     config = tiny.config(tiny.saved("sd"), tiny.brand(tmp_path / "brand", count=12), tmp_path)
     dataset = check(MODALITY.prepare(config), MODALITY, config.data)
     assert 0 < len(dataset.split("test")) < 4
-    splits = {row.split for row in held_out(dataset)}
+    splits = {row.split for row in held_out_rows(dataset)}
     assert splits == {"test", "validation"}
 
 

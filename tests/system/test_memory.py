@@ -16,6 +16,7 @@ from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import MIB, MemoryNeed, guarded, is_out_of_memory, measure_need
+from mmtune.train import loop
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
 from tests.train.toy import ToyTask, rows
@@ -181,7 +182,7 @@ def test_a_note_is_given_where_it_is_tight(tmp_path: Path, monkeypatch: pytest.M
         def note(self, text: str) -> None:
             noted.append(text)
 
-    monkeypatch.setattr("mmtune.train.loop.gauge_of", lambda device: Counting(10))
+    monkeypatch.setattr(loop, "gauge_of", lambda device: Counting(10))
     fit(ToyTask(), rows(16), [], options(epochs=1), tmp_path, Notes())
     [said] = [text for text in noted if text.startswith("memory")]
     assert "--micro_batch 4" in said

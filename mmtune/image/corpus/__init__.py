@@ -1,1 +1,1 @@
-"""Image data: folders, checking, captions, prompts, and images that are made."""
+"""Image data: folders, checks, captions, prompts, and images for prior preservation."""

@@ -1,4 +1,4 @@
-"""Proposing captions for images that have none: from their names, or by a model that looks."""
+"""Proposed captions for images that have none: from file names, or by an image-to-text model."""
 
 from __future__ import annotations
 
@@ -20,29 +20,30 @@ from mmtune.image.corpus.folders import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Captioner = Callable[[Path], str]  # a file to its caption; "" where it has nothing to say
+Captioner = Callable[[Path], str]  # an image file to its caption; "" if it has none to propose
 Outcome = Literal["new", "kept", "nothing", "failed"]
 
 PROMPT = "Describe what this image shows in one short sentence."
-MAX_TOKENS = 48  # CLIP reads 77, and a caption needs no more than a sentence
-MAX_LETTERS = 500
+MAX_TOKENS = 48  # CLIP reads 77; one sentence is enough for a caption
+MAX_CHARACTERS = 500
 
-# Numbers, sizes (1024x768), versions (v2), and hashes: six or more hexadecimal digits with one
-# of the ten among them.
+# Numbers, sizes (1024x768), versions (v2), and hashes: six or more hexadecimal digits, at least
+# one of them a decimal digit.
 _NO_WORD = re.compile(r"\d+|\d+x\d+|v\d+|(?=[a-f]*\d)[0-9a-f]{6,}|copy", re.IGNORECASE)
 _BREAK = re.compile(r"[\W_]+")
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What became of one image.
+    """The result for one image.
 
     Attributes:
-        image: its path.
-        file: the .txt beside it.
-        outcome: "new" (written, unless it was only asked for), "kept" (it has a caption already),
-            "nothing" (there was nothing to say) or "failed" (it can't be read).
-        caption: the proposed one; where it failed, why.
+        image: path of the image.
+        file: path of the .txt file beside it.
+        outcome: "new" (a caption is proposed, and written unless this is a dry run), "kept" (the
+            image has a caption already), "nothing" (the captioner proposed none) or "failed" (the
+            image can't be read).
+        caption: the proposed caption; for "failed" the error.
     """
 
     image: Path
@@ -51,29 +52,37 @@ class Proposal:
     caption: str = ""
 
 
-def words_of_name(stem: str) -> str:
-    """The words in a file's name, without numbers, sizes, versions and hashes.
+def proposal_from_name(stem: str) -> str:
+    """Propose a caption from a file's name: its words without numbers, sizes, versions and hashes.
 
-    "0041_red-apple_3f9ac04e" gives "red apple"; "" where nothing is left, as of "IMG_2041".
+    A proposal is reviewed, so every part that may be no word is left out. `caption_from_name` of
+    `mmtune.image.corpus.folders` reads the name of an image that has no caption file and keeps
+    more: only a counter at the end is removed.
+
+    Args:
+        stem: the file's name without suffix.
+
+    Returns:
+        "red apple" for "0041_red-apple_3f9ac04e"; "" if no word is left, as for "IMG_2041".
     """
     name = caption_from_name(stem)
     return " ".join(word for word in _BREAK.split(name) if word and not _NO_WORD.fullmatch(word))
 
 
 def by_name(image: Path) -> str:
-    """The captioner that needs no model: `words_of_name`."""
-    return words_of_name(image.stem)
+    """Caption an image by its file's name alone, see `proposal_from_name`."""
+    return proposal_from_name(image.stem)
 
 
 class ModelCaptioner:
-    """Any of transformers' image-to-text models: BLIP, GIT, LLaVA, Qwen-VL …
+    """Captions images with an image-to-text model of transformers: BLIP, GIT, LLaVA, Qwen-VL …
 
     Args:
-        model: a hub id or a folder with safetensors; code that comes with it is never run.
-        prompt: what the model is asked; None: nothing, or `PROMPT` if it expects a conversation.
+        model: hub id or folder of a model with safetensors; code of the model is never run.
+        prompt: prompt for the model. None: no prompt, or `PROMPT` for a chat model.
 
     Raises:
-        BaseModelError: it can't be found or loaded, or is of another kind.
+        BaseModelError: the model can't be found or loaded, or isn't an image-to-text model.
     """
 
     def __init__(self, model: str, prompt: str | None = None) -> None:
@@ -95,12 +104,12 @@ class ModelCaptioner:
             raise BaseModelError(
                 f"{model} can't be loaded as an image captioner: {first_line(error)}",
                 "name an image-to-text model with safetensors, such as "
-                "Salesforce/blip-image-captioning-base, or leave out --model",
+                "Salesforce/blip-image-captioning-base, or leave out --model to use file names",
             ) from None
         self.model = loaded.to(self.device).eval()
 
     def __call__(self, path: Path) -> str:
-        """The caption of an image, decoded greedily.
+        """Caption an image file by greedy decoding.
 
         Raises:
             DataError: the image can't be read.
@@ -117,22 +126,23 @@ class ModelCaptioner:
                 inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
             with torch.inference_mode():
                 ids = self.model.generate(**inputs, max_new_tokens=MAX_TOKENS, do_sample=False)
-            asked = inputs.get("input_ids")
-            # Decoders give back what they were asked, and then the answer.
-            if asked is not None and torch.equal(ids[:, : asked.shape[1]], asked):
-                ids = ids[:, asked.shape[1] :]
+            prompt = inputs.get("input_ids")
+            # Decoder-only models return the prompt, followed by the answer.
+            if prompt is not None and torch.equal(ids[:, : prompt.shape[1]], prompt):
+                ids = ids[:, prompt.shape[1] :]
             text = self.processor.batch_decode(ids, skip_special_tokens=True)[0]
-        except Exception as error:  # each processor raises what it misses
+        except Exception as error:  # each processor raises its own kinds
             raise BaseModelError(
                 f"{self.name} can't caption {path}: {first_line(error)}",
-                "give the --prompt that its page names, such as <CAPTION>, or another --model",
+                "give the --prompt that the model's page names, such as <CAPTION>, or choose "
+                "another --model",
             ) from None
         return one_line(str(text))
 
     def _inputs(self, image: Image) -> Any:
         if getattr(self.processor, "chat_template", None):
-            asked = {"type": "text", "text": self.prompt or PROMPT}
-            content = [{"type": "image", "image": image}, asked]
+            question = {"type": "text", "text": self.prompt or PROMPT}
+            content = [{"type": "image", "image": image}, question]
             return self.processor.apply_chat_template(
                 [{"role": "user", "content": content}],
                 add_generation_prompt=True,
@@ -145,42 +155,49 @@ class ModelCaptioner:
 
 
 def one_line(text: str) -> str:
-    """What a model said as a caption: its first paragraph on one line, of bounded length."""
+    """Make a caption of a model's answer: its first paragraph on one line.
+
+    The caption has at most `MAX_CHARACTERS` characters, and no quotation marks around it.
+    """
     paragraph = text.strip().split("\n\n")[0]
-    return " ".join(paragraph.split())[:MAX_LETTERS].strip().strip("\"'")
+    return " ".join(paragraph.split())[:MAX_CHARACTERS].strip().strip("\"'")
 
 
 def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterator[Proposal]:
-    """Caption the images of a folder that have no caption file; nothing is ever overwritten.
+    """Propose captions for the images of a folder that have none; no file is overwritten.
 
-    An image whose caption stands in the folder's metadata has one too.
+    An image also has a caption if the folder's metadata names one.
 
     Args:
-        folder: with all folders in it.
-        captioner: what proposes.
-        write: put each caption into the .txt of the image's name.
+        folder: searched recursively.
+        captioner: proposes the captions.
+        write: write each caption into the .txt file that has the image's name.
+
+    Yields:
+        One proposal per image.
 
     Raises:
-        ConfigError: no folder, no image in it, or a manifest, beside which no .txt is read.
+        ConfigError: `folder` is no folder, holds no images or has a manifest (with a manifest, no
+            .txt file is read), or can't be written to.
         BaseModelError: from the captioner.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder", "name a folder of images")
+        raise ConfigError(f"no such folder: {folder}", "name a folder of images")
     manifest = next((n for n in (WHOLE, *BY_SPLIT) if (folder / n).is_file()), None)
     if manifest:
         raise ConfigError(
-            f"{folder / manifest} holds the captions of these images",
-            "write them there; .txt files beside a manifest are not read",
+            f"{folder / manifest} already lists these images with their captions",
+            "write captions into the manifest; .txt files beside a manifest are not read",
         )
     files, _ = image_files(folder)
     if not files:
         raise ConfigError(f"{folder} holds no images", "name a folder of images")
-    told = {place for place, row in metadata_of(folder)[0].items() if row.get("caption")}
+    in_metadata = {place for place, row in metadata_of(folder)[0].items() if row.get("caption")}
     planned: set[Path] = set()
     for _, relative in files:
         image = folder / relative
         file = image.with_suffix(".txt")
-        known = str(relative) in told or file in planned or file.exists()
+        known = str(relative) in in_metadata or file in planned or file.exists()
         if known or caption_beside(image) is not None:
             yield Proposal(image, file, "kept")
             continue
@@ -198,7 +215,7 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
 
 def _write(file: Path, caption: str) -> Outcome:
     try:
-        with file.open("x", encoding="utf-8") as opened:  # never over one that came meanwhile
+        with file.open("x", encoding="utf-8") as opened:  # fails if the file was made meanwhile
             opened.write(caption + "\n")
     except FileExistsError:
         return "kept"

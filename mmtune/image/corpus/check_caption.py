@@ -1,4 +1,4 @@
-"""Checks of captions: words that name a look, and words that the text encoder never reads."""
+"""Checks of captions: words that name a style, and words beyond the text encoder's limit."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 
 from mmtune.data.rows import Finding, Row
-from mmtune.image.corpus.limits import TextRoom
-from mmtune.image.corpus.prompt import caption_of
+from mmtune.image.corpus.limits import TextLimit
+from mmtune.image.corpus.prompt import prompt_of
 
-# An adapter learns for these words what it should learn for every prompt.
+# If captions hold these words, the adapter ties the look to them instead of to every prompt.
 STYLE_WORDS = (
     *("style", "styled", "stylized", "stylised", "aesthetic", "artwork", "art"),
     *("painting", "painted", "watercolor", "watercolour", "gouache", "oil on canvas", "acrylic"),
@@ -25,44 +25,50 @@ _STYLE = re.compile(
 
 
 def check_captions(
-    rows: Sequence[Row], room: TextRoom | None = None, trigger: str = ""
+    rows: Sequence[Row], limit: TextLimit | None = None, trigger: str = ""
 ) -> list[Finding]:
-    """Findings of each caption.
+    """Find captions that name a style or are too long for the text encoder.
 
     Args:
         rows: all rows.
-        room: what the base's text encoders read; None: not compared.
-        trigger: the phrase that training puts before them.
+        limit: how many tokens the base's text encoders read; None: lengths aren't checked.
+        trigger: the phrase that training puts before captions; it counts for the length.
+
+    Returns:
+        Findings of the kinds "style-words" and "long-caption".
     """
     return [
         finding
         for row in rows
-        for finding in (*_style(row), *(() if room is None else _length(row, room, trigger)))
+        for finding in (
+            *_style_word_findings(row),
+            *(() if limit is None else _length_findings(row, limit, trigger)),
+        )
     ]
 
 
-def _style(row: Row) -> Iterator[Finding]:
+def _style_word_findings(row: Row) -> Iterator[Finding]:
     words = list(dict.fromkeys(word.lower() for word in _STYLE.findall(row.reference)))
     if words:
         yield Finding(
             "style-words",
             row.id,
-            f"its caption names a look ({', '.join(words)}): {row.reference[:60]!r}",
-            "say what is shown and not how it is made: the adapter ties the look to such words, "
-            "and prompts without them get less of it",
+            f"the caption names a style ({', '.join(words)}): {row.reference[:60]!r}",
+            "describe what the image shows, not its style: otherwise the adapter ties the look "
+            "to these words, and prompts without them get less of it",
             "warning",
         )
 
 
-def _length(row: Row, room: TextRoom, trigger: str) -> Iterator[Finding]:
-    tokens, cut = room.cut(caption_of(row, trigger))
+def _length_findings(row: Row, limit: TextLimit, trigger: str) -> Iterator[Finding]:
+    tokens, cut = limit.cut_off(prompt_of(row, trigger))
     if cut:
         shown = cut if len(cut) <= 60 else cut[:59] + "…"
         yield Finding(
             "long-caption",
             row.id,
-            f"its caption has {tokens} tokens and the text encoder reads {room.tokens}: "
+            f"the caption has {tokens} tokens, but the text encoder reads only {limit.tokens}: "
             f"{shown!r} is cut off",
-            "shorten it, with what matters most in front",
+            "shorten the caption, and put the most important words first",
             "warning",
         )

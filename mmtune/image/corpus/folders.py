@@ -1,4 +1,4 @@
-"""Folders of images as people have them: captions beside files, in metadata, in names."""
+"""Folders of images without a manifest: captions from files beside images, metadata and names."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.image.image_row import ImageRow
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
-# Not readable here; found in folders all the same, so that nobody's pictures vanish in silence.
+# mmtune can't read these. They are listed all the same, so that no image is skipped in silence.
 FOREIGN_SUFFIXES = (".heic", ".heif", ".svg", ".psd", ".eps", ".jxl", ".dng", ".cr2", ".nef")
 MASK = ".mask"  # "apple.mask.png" belongs to "apple.jpg"
 CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
 
-# Of Hugging Face's imagefolder: which file a caption belongs to is said in one of these.
+# Hugging Face's imagefolder layout: these files name each image with its caption.
 METADATA = ("metadata.jsonl", "metadata.csv")
 FILE_COLUMN = "file_name"
-CAPTIONS = ("text", "caption", "prompt", *sorted(next(s for s in SYNONYMS if "caption" in s)))
+CAPTION_COLUMNS = (
+    "text",
+    "caption",
+    "prompt",
+    *sorted(next(s for s in SYNONYMS if "caption" in s)),
+)
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -35,32 +40,41 @@ SPLITS = {
     "testing": "test",
 }
 
-# A number at the end counts pictures of one thing: "_01", " (2)", "-003"; "route-66" keeps its.
+# A counter at the end numbers images of one thing: "_01", " (2)", "-003". "route-66" has none.
 _COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d+\)|-0\d+|[_ -]copy)$", re.IGNORECASE)
-# What cameras and programs call files says nothing of what is shown.
+# Names that cameras and programs give say nothing about the content.
 _NO_NAME = re.compile(
     r"(?:img|dsc[nf]?|pxl|p|image|photo|picture|pic|screen ?shot|scan|untitled|download|file)?"
     r"[\d\W_]*|[0-9a-f]{8}[0-9a-f-]*",
     re.IGNORECASE,
 )
-# "10_acme icon". No zero in front, as ordered folders have ("01_icons"), and no year.
+# "10_acme icon", but neither a leading zero, as in ordered folders ("01_icons"), nor a year.
 _REPEATS = re.compile(r"([1-9]\d{0,2})_+([^_\s].*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """What a folder's name says in kohya's layout: how often its images count, and their words."""
+    """A folder's name in kohya's layout, "10_acme icon".
+
+    Attributes:
+        times: how often an epoch repeats each image of the folder.
+        words: caption of images that have none of their own.
+    """
 
     times: int
     words: str
 
 
 def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
-    """Rows of a folder, with what can't be read of its metadata.
+    """List the images of a folder as rows.
 
-    An image's caption is, the first that there is: in the metadata.jsonl or metadata.csv of a
-    folder above it; in the .txt or .caption of its name; in its name; in the name of a folder like
-    "10_acme icon", whose number is also the row's weight, divided by the least of such numbers.
+    The first of these places that has a caption gives it: the metadata.jsonl or metadata.csv of a
+    folder above the image; the .txt or .caption file with the image's name; the image's name; the
+    name of a folder like "10_acme icon". The number of such a folder, divided by the smallest of
+    them, is the row's weight.
+
+    Yields:
+        Rows as mappings, and a finding for each part of the metadata that can't be read.
     """
     metadata, findings = metadata_of(folder)
     yield from findings
@@ -68,7 +82,7 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
     repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in files}}
     times = {1 if each is None else each.times for each in repeats.values()}
     if len(times) > 1:
-        yield _told(repeats, min(times))
+        yield _weights_finding(repeats, min(times))
     for name, relative in files:
         row: dict[str, Any] = {"id": name, "image": relative.as_posix()}
         group = repeats[relative.parent]
@@ -83,14 +97,20 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
             caption = caption_from_name(relative.stem) or (group.words if group else "")
         yield {**row, "caption": caption} if caption else row
     taken = {name for name, _ in files}
-    for place, known in metadata.items():  # files that aren't there: found when they are opened
+    # Files that metadata names and that don't exist: opening them gives the finding.
+    for place, known in metadata.items():
         stem = Path(place).with_suffix("").as_posix()
         name = known["image"] if stem in taken else stem
         yield {"id": name, **_split(Path(place)), **known}
 
 
 def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]:
-    """The images of a folder with their ids, without masks; and the masks, by image."""
+    """List the images of a folder, and their masks.
+
+    Returns:
+        Id and path (relative to `folder`) of each image that is no mask; and the masks' paths by
+        the image's path.
+    """
     files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
     images: dict[str, list[Path]] = {}
     for _, path in files:
@@ -106,7 +126,11 @@ def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]
 
 
 def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
-    """Rows that the metadata files of a folder and of those in it name, by the image's path."""
+    """Read all metadata files of a folder and its subfolders.
+
+    Returns:
+        Rows by the image's path, relative to `folder`; and findings.
+    """
     rows: dict[str, dict[str, Any]] = {}
     findings = []
     for path in _metadata_files(folder):
@@ -116,7 +140,7 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]
                 continue
             place = os.path.normpath(path.parent.relative_to(folder) / item["image"])
             if place in rows:
-                found = f"{path} names {item['image']} a second time"
+                found = f"{path}: {item['image']} is named twice"
                 where = f"{path.name} {place}"
                 findings.append(Finding("duplicate-id", where, found, "name each file once"))
             if isinstance(item.get("mask"), str):
@@ -127,15 +151,27 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]
 
 
 def caption_beside(path: Path) -> str | bytes | None:
-    """The words in the .txt or .caption of an image's name; None without one."""
+    """Read the .txt or .caption file that has an image's name.
+
+    Returns:
+        Its text, its bytes if they aren't UTF-8, or None if there is no such file.
+    """
     words = (words_beside(path, suffix) for suffix in CAPTION_SUFFIXES)
     return next((each for each in words if each is not None), None)
 
 
 def caption_from_name(stem: str) -> str:
-    """The caption that a file's name holds: "red-apple_01" gives "red apple".
+    """Read the caption that a file's name holds: "red-apple_01" gives "red apple".
 
-    Empty for names that say nothing: "IMG_2041", "00017", "3f9ac04e77d1".
+    The result is used for training without review, so all words are kept and only a counter at
+    the end is removed. `proposal_from_name` of `mmtune.image.corpus.caption` (`mmtune caption`)
+    also leaves out numbers, sizes, versions and hashes inside the name.
+
+    Args:
+        stem: the file's name without suffix.
+
+    Returns:
+        The caption; "" for names that say nothing, such as "IMG_2041", "00017", "3f9ac04e77d1".
     """
     if _NO_NAME.fullmatch(stem):
         return ""
@@ -145,9 +181,11 @@ def caption_from_name(stem: str) -> str:
 
 
 def parse_repeats(name: str) -> Repeats | None:
-    """What kohya's training scripts read in a folder's name: "10_acme icon" counts ten times.
+    """Parse a folder's name as kohya's sd-scripts do: "10_acme icon" repeats its images 10 times.
 
-    None for other names; also for those that only begin with a number: "01_icons", "2024_summer".
+    Returns:
+        None for other names, and for names that just start with a number: "01_icons",
+        "2024_summer".
     """
     match = _REPEATS.fullmatch(name.strip())
     if match is None or not (words := " ".join(match[2].replace("_", " ").split())):
@@ -156,11 +194,14 @@ def parse_repeats(name: str) -> Repeats | None:
 
 
 def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
-    """Rows of a metadata.jsonl or metadata.csv, with `image` relative to its folder.
+    """Read a metadata.jsonl or metadata.csv file.
 
-    Columns that a row has by the same name (subject, weight, split, group) are taken as they
-    are, the first of `CAPTIONS` as the caption, and others are left out. Rows of other media give
-    nothing; a line that can't be read gives a finding.
+    Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
+    `CAPTION_COLUMNS` that has text is the caption. All other columns are left out.
+
+    Yields:
+        Rows, with `image` relative to the file's folder, and a finding for each line that can't
+        be read. Lines that name no image file are skipped.
     """
     reader = _csv_lines if path.suffix == ".csv" else _json_lines
     own = set(ImageRow.model_fields) - {"content", "id", "image", "caption"}
@@ -174,11 +215,12 @@ def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
             file = values.get(FILE_COLUMN)
             if not isinstance(file, str) or not file:
                 found = f"{path}, line {number}: the key {FILE_COLUMN!r} is missing"
-                yield Finding("missing-key", where, found, "name the image's file in it")
+                cure = f"give the image's file name under the key {FILE_COLUMN!r}"
+                yield Finding("missing-key", where, found, cure)
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}
-                said = (values.get(key) for key in CAPTIONS)
-                caption = next((c for c in said if isinstance(c, str) and c.strip()), None)
+                texts = (values.get(key) for key in CAPTION_COLUMNS)
+                caption = next((c for c in texts if isinstance(c, str) and c.strip()), None)
                 yield {"image": file, **row} | ({"caption": caption} if caption else {})
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         yield Finding(
@@ -210,7 +252,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                     row["weight"] = float(weight)
                 except (TypeError, ValueError):
                     del row["weight"]
-            row.pop("group", None)  # a mapping has no place in a table
+            row.pop("group", None)  # a table can't hold the mapping that a group is
             yield number, row
 
 
@@ -223,7 +265,7 @@ def _metadata_files(folder: Path) -> list[Path]:
 
 
 def _split(path: Path) -> dict[str, str]:
-    # As Hugging Face's loader reads folders, where there is metadata: otherwise "test" is a name.
+    # As Hugging Face's loader does, only for folders with metadata: elsewhere "test" is a name.
     named = SPLITS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
     return {"split": named} if named else {}
 
@@ -232,15 +274,15 @@ def _repeats(parent: Path) -> Repeats | None:
     return parse_repeats(parent.parts[-1]) if parent.parts else None
 
 
-def _told(repeats: dict[Path, Repeats | None], least: int) -> Finding:
+def _weights_finding(repeats: dict[Path, Repeats | None], least: int) -> Finding:
     named = sorted((p.as_posix(), r.times) for p, r in repeats.items() if r is not None)
     some = ", ".join(f"{name!r} {times}" for name, times in named[:4])
     rest = " and others" if len(named) > 4 else ""
     return Finding(
         "folder-weights",
         named[0][0],
-        f"folders are named as kohya's scripts name repeats: {some}{rest}; a row's weight in the "
-        f"loss is its folder's number divided by {least}",
-        "rename the folders if the numbers mean something else",
+        f"the folder names look like kohya's repeats: {some}{rest}; the number of its folder, "
+        f"divided by {least}, becomes a row's weight in the loss",
+        "rename the folders if these numbers aren't repeats",
         "warning",
     )

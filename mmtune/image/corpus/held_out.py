@@ -1,4 +1,4 @@
-"""Which images and captions are held out for the comparison."""
+"""The rows that are held out of training for validation and comparison."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from mmtune.data.rows import Row
 
 
-MIN_TEST_ROWS = 4  # test rows
+MIN_TEST_ROWS = 4  # with fewer test rows, the validation rows are used too
 
 
-def held_out(dataset: Dataset) -> tuple[Row, ...]:
-    """The rows that judge a run: the test rows, and if these are very few, validation's too.
+def held_out_rows(dataset: Dataset) -> tuple[Row, ...]:
+    """Choose the rows that judge a run: the test rows, and the validation rows if these are few.
 
     Raises:
-        DataError: fewer than two of them, or of training rows: a style is that of several images.
+        DataError: there are fewer than two such rows, or fewer than two training rows. One image
+            alone doesn't define a style.
     """
     train, test = dataset.split("train"), dataset.split("test")
     rows = test if len(test) >= MIN_TEST_ROWS else (*test, *dataset.split("validation"))
@@ -27,12 +28,12 @@ def held_out(dataset: Dataset) -> tuple[Row, ...]:
         raise DataError(
             f"{dataset.source}: {len(train)} images to train on and {len(rows)} held out; a style "
             "needs two or more of each",
-            "add images (20 are a good start), or give --test 0.3",
+            "add images (20 are a good start), or hold more of them out: --test 0.3",
         )
     return rows
 
 
-def evenly(rows: Sequence[Any], most: int) -> list[Any]:
+def evenly_spaced(rows: Sequence[Any], most: int) -> list[Any]:
     """At most `most` of them, from all over the list."""
     taken = min(most, len(rows))
     return [rows[i * len(rows) // taken] for i in range(taken)]

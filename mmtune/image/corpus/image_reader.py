@@ -1,4 +1,4 @@
-"""Image rows: how they are found in folders, opened and judged. No torch."""
+"""The reader of image data: finds rows in folders, and checks them. It loads no torch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from mmtune.image.image_row import ImageRow
 
 
 class ImageReader:
-    """Implements `Reader` of `data/reader.py`."""
+    """Finds and checks image rows; implements `mmtune.data.reader.Reader`."""
 
     name = "image"
     row: type[Row] = ImageRow
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Images with captions in files beside them, in metadata, or in names."""
+        """List the images of a folder as rows, see `mmtune.image.corpus.folders.scan`."""
         from mmtune.image.corpus import folders
 
         return folders.scan(folder)
 
     def inspect(self, row: Row) -> Inspection:
-        """Decode one image."""
+        """Decode one image and check it, see `mmtune.image.corpus.check_picture.inspect`."""
         from mmtune.image.corpus import check_picture
 
         return check_picture.inspect(row)
@@ -40,7 +40,9 @@ class ImageReader:
         base: str | None = None,
         settings: Section | None = None,
     ) -> list[Finding]:
-        """Findings that need all rows, or the base that they are for.
+        """Check all rows together, and against the base if one is given.
+
+        See `mmtune.image.corpus.check_picture.check_rows`.
 
         Raises:
             ConfigError: a term list is given.
@@ -49,7 +51,9 @@ class ImageReader:
         from mmtune.image.corpus import check_picture
 
         if terms is not None:
-            raise ConfigError("images have no term list", "leave out --terms")
+            raise ConfigError(
+                "--terms is for speech: images have no term list", "leave out --terms"
+            )
 
         options = settings if isinstance(settings, ImageOptions) else ImageOptions()
         return check_picture.check_rows(rows, seen, base, options.resolution, options.trigger)

@@ -1,4 +1,4 @@
-"""What a base reads of captions and images, from its small files: no weights are loaded."""
+"""Limits of a base on captions and image sizes, read from its small files without weights."""
 
 from __future__ import annotations
 
@@ -9,31 +9,35 @@ from typing import Any
 
 from mmtune.errors import BaseModelError, first_line
 
-ENDLESS = 100_000  # tokens: what a tokenizer without a limit claims is far more
+UNLIMITED_TOKENS = 100_000  # tokenizers without a limit report a far larger number of tokens
 DENOISERS = ("unet", "transformer")
-VAE_SCALE = 8  # pixels of a latent's value, where the autoencoder doesn't say
+VAE_SCALE = 8  # pixels per latent position along a side, if the autoencoder doesn't say
 
 
 @dataclass(frozen=True)
-class TextRoom:
-    """How much of a caption a base's text encoders read.
+class TextLimit:
+    """The longest caption that a base's text encoders read.
 
     Attributes:
-        tokenizer: of the encoder that reads most; what it cuts off, none of them reads.
-        tokens: that it reads, start and end included (77 for CLIP).
+        tokenizer: tokenizer of the encoder that reads most; no other encoder reads what it cuts.
+        tokens: tokens that this encoder reads, with start and end (77 for CLIP).
     """
 
     tokenizer: Any
     tokens: int
 
-    def cut(self, caption: str) -> tuple[int, str]:
-        """How many tokens `caption` has, and the words of it that are cut off ("" for none)."""
+    def cut_off(self, caption: str) -> tuple[int, str]:
+        """Count the tokens of `caption`, and find the words that are cut off.
+
+        Returns:
+            The number of tokens, and the end of the caption that no encoder reads ("" for none).
+        """
         caption = caption.strip()
         ids = self.tokenizer(caption)["input_ids"]
         tokens = len(ids)
         if tokens <= self.tokens:
             return tokens, ""
-        if not self.tokenizer.is_fast:  # it can't say where in the caption a token stands
+        if not self.tokenizer.is_fast:  # slow tokenizers can't map tokens to positions
             cut = self.tokenizer.decode(ids[self.tokens - 1 :], skip_special_tokens=True)
             return tokens, str(cut).strip() or caption[-1:]
         kept = self.tokenizer(
@@ -41,32 +45,41 @@ class TextRoom:
         )
         end = max(last for _, last in kept["offset_mapping"])
         while 0 < end < len(caption) and caption[end - 1 : end + 1].isalnum():
-            end -= 1  # of a word that is cut in two, all is shown
+            end -= 1  # show the whole of a word that is cut in two
         return tokens, caption[end:].strip()
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a base takes: `resolution` is the side of its squares in pixels, if it says one."""
+    """Limits of a base on its inputs.
 
-    room: TextRoom | None
+    Attributes:
+        text: limit on captions; None: the tokenizers have none.
+        resolution: side in pixels of the square images that the base was trained on; None: its
+            configuration doesn't say.
+    """
+
+    text: TextLimit | None
     resolution: int | None
 
 
 def read_limits(base: str) -> Limits:
-    """The limits of a base: a hub id, a local folder or a starter.
+    """Read the limits of a base.
+
+    Args:
+        base: a hub id, a local folder or a starter.
 
     Raises:
-        BaseModelError: it can't be found, or a file of it can't be read.
+        BaseModelError: the base can't be found, or one of its files can't be read.
     """
     from mmtune.image.source import read_index, resolve_base
 
     source = resolve_base(base)
     index = read_index(source)
-    rooms = [_room(base, source, name) for name in index if name.startswith("tokenizer")
+    limits = [_text_limit(base, source, name) for name in index if name.startswith("tokenizer")
              and _present(index, name)]  # fmt: skip
     return Limits(
-        max((room for room in rooms if room), key=lambda room: room.tokens, default=None),
+        max((text for text in limits if text), key=lambda text: text.tokens, default=None),
         _resolution(source, index),
     )
 
@@ -76,7 +89,7 @@ def _present(index: Mapping[str, Any], name: str) -> bool:
     return isinstance(value, list) and len(value) == 2 and value[0] is not None
 
 
-def _room(base: str, source: Path | str, name: str) -> TextRoom | None:
+def _text_limit(base: str, source: Path | str, name: str) -> TextLimit | None:
     from transformers import AutoTokenizer
 
     try:
@@ -87,9 +100,9 @@ def _room(base: str, source: Path | str, name: str) -> TextRoom | None:
 
         raise BaseModelError(
             f"{base}: its {name} can't be read: {first_line(error)}",
-            f"complete the folder, or {STARTER_HINT}",
+            f"copy the missing files of {name} into the folder, or {STARTER_HINT}",
         ) from None
-    return TextRoom(tokenizer, tokens) if tokens < ENDLESS else None
+    return TextLimit(tokenizer, tokens) if tokens < UNLIMITED_TOKENS else None
 
 
 def _resolution(source: Path | str, index: Mapping[str, Any]) -> int | None:

@@ -1,8 +1,8 @@
-"""Images that the base draws of the same things: what it knew, kept beside what it learns.
+"""Prior preservation: images of the base that the adapter is also trained on.
 
-Prior preservation after DreamBooth (Ruiz et al., arXiv 2208.12242, sec. 3.3): the adapter is also
-trained on the base's own images, with captions that lack the trigger. Here they are ordinary rows
-with a weight in a folder of their own.
+After DreamBooth (Ruiz et al., arXiv 2208.12242, sec. 3.3): the base's own images, with captions
+that lack the trigger, keep the adapter from changing what the base draws without it. Here they are
+ordinary rows with a weight, in a folder of their own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.config import RunConfig
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import ConfigError
-from mmtune.image.corpus.prompt import MIX, PRIOR, prompted
+from mmtune.image.corpus.prompt import MIX, PRIOR, with_trigger
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_row import ImageRow
 from mmtune.system.hashing import hash_file, hash_json
@@ -26,35 +26,40 @@ if TYPE_CHECKING:
 
     from mmtune.data.dataset import Dataset
 
-PRIOR_VERSION = 1  # raise it when the same settings give other images
-FIRST_SEED = 10_000  # other noise than that of validation and evaluation, which count from 0
-Draw = Callable[[Sequence[str], Sequence[int]], "Sequence[Image]"]
+PRIOR_VERSION = 1  # bump it when the same settings give other images
+FIRST_SEED = 10_000  # validation and evaluation count from 0: no noise is used twice
+DrawImages = Callable[[Sequence[str], Sequence[int]], "Sequence[Image]"]
 
 
-def extend(config: RunConfig, dataset: Dataset, draw: Draw | None = None) -> Path | None:
-    """Draw `task.prior` images into `runs/NAME/data/prior` and say where; None for none.
+def draw_prior(config: RunConfig, dataset: Dataset, draw: DrawImages | None = None) -> Path | None:
+    """Generate `task.prior` images with the base, as training rows.
 
-    They are made once: a folder of the same captions, settings and base is taken as it is.
+    The images are made once: a folder made from the same captions, settings and base is reused.
 
     Args:
-        draw: one image for each prompt and seed; None: the base, which is loaded for it.
+        config: the run's settings; the images go to `data/prior` in its run folder.
+        dataset: its training captions are used, unless `task.prior_captions` names others.
+        draw: generates one image for each prompt and seed; None: the base is loaded for it.
+
+    Returns:
+        The folder of the images and their manifest; None if `task.prior` is 0.
 
     Raises:
-        ConfigError: the captions can't be used.
+        ConfigError: the captions can't be used, see `captions_to_draw`.
         BaseModelError: the base can't be loaded.
     """
     options = config.task
     assert isinstance(options, ImageOptions)
     if not options.prior:
         return None
-    prompts = captions(options, [row.reference for row in dataset.split("train")])
-    asked = [(prompts[i % len(prompts)], FIRST_SEED + i) for i in range(options.prior)]
+    prompts = captions_to_draw(options, [row.reference for row in dataset.split("train")])
+    prompt_seeds = [(prompts[i % len(prompts)], FIRST_SEED + i) for i in range(options.prior)]
     folder = config.folder / "data" / PRIOR
     facts: dict[str, Any] = {
         "version": PRIOR_VERSION,
-        "base": _identity(config.base),
+        "base": _base_identity(config.base),
         "precision": config.train.precision,
-        "asked": asked,
+        "asked": prompt_seeds,
         "weight": options.prior_weight,
         "steps": options.steps,
         "guidance": options.guidance,
@@ -69,39 +74,50 @@ def extend(config: RunConfig, dataset: Dataset, draw: Draw | None = None) -> Pat
             return folder
         shutil.rmtree(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    images = (draw or _drawer(config, options))([p for p, _ in asked], [s for _, s in asked])
-    rows = []
-    for i, ((prompt, _), image) in enumerate(zip(asked, images, strict=True)):
-        file = Path("images") / f"{i:05}.png"
-        image.save(folder / file)
-        rows.append(
-            ImageRow(
-                id=f"{PRIOR}-{i:05}",
-                image=file.as_posix(),
-                caption=prompt,
-                split="train",
-                weight=options.prior_weight,
-                group={MIX: PRIOR},
-            )
-        )
+    captions, seeds = [caption for caption, _ in prompt_seeds], [seed for _, seed in prompt_seeds]
+    images = (draw or _sampler_of_base(config, options))(captions, seeds)
+    rows = [
+        _save_row(folder, i, caption, image, options.prior_weight)
+        for i, (caption, image) in enumerate(zip(captions, images, strict=True))
+    ]
     write_manifest(manifest, rows)
     record.write_text(json.dumps({"key": key, **facts}, indent=2) + "\n", encoding="utf-8")
     return folder
 
 
-def captions(options: ImageOptions, trained: Sequence[str]) -> list[str]:
-    """The distinct captions to draw: a file's lines, or those of the training rows.
+def _save_row(folder: Path, number: int, caption: str, image: Image, weight: float) -> ImageRow:
+    file = Path("images") / f"{number:05}.png"
+    image.save(folder / file)
+    return ImageRow(
+        id=f"{PRIOR}-{number:05}",
+        image=file.as_posix(),
+        caption=caption,
+        split="train",
+        weight=weight,
+        group={MIX: PRIOR},
+    )
+
+
+def captions_to_draw(options: ImageOptions, trained: Sequence[str]) -> list[str]:
+    """Choose the captions to generate images for: the lines of a file, or the training captions.
+
+    Args:
+        options: `trigger` and `prior_captions`.
+        trained: captions of the training rows.
+
+    Returns:
+        Distinct captions that lack the trigger.
 
     Raises:
-        ConfigError: the file has none or holds the trigger; or there is no file, and without a
-            trigger the same captions would have to mean the brand's look and the base's.
+        ConfigError: there is neither a file nor a trigger, so the same captions would stand for
+            the brand's look and for the base's; the file can't be read; or no caption is left.
     """
     trigger, source = options.trigger, options.prior_captions
     if source is None and not trigger:
         raise ConfigError(
             f"task.prior = {options.prior}: the same captions would be taught two looks",
-            'give a phrase for the brand\'s (--trigger "acme icon"), or other captions to keep: '
-            "--prior_captions FILE",
+            'give a trigger phrase for the brand\'s look (--trigger "acme icon"), or other '
+            "captions for the base's look: --prior_captions FILE",
         )
     lines = list(trained)
     if source is not None:
@@ -113,32 +129,33 @@ def captions(options: ImageOptions, trained: Sequence[str]) -> list[str]:
             ) from None
     distinct = list(dict.fromkeys(words for line in lines if (words := " ".join(line.split()))))
     if not distinct:
-        raise ConfigError(f"{source} holds no captions", "write one on each line")
-    if source is None:  # a row may hold the trigger itself
-        distinct = [words for words in distinct if prompted(words, trigger) != words]
+        raise ConfigError(f"{source} holds no captions", "write one caption on each line")
+    if source is None:  # a training caption may hold the trigger itself
+        distinct = [words for words in distinct if with_trigger(words, trigger) != words]
         if not distinct:
             raise ConfigError(
                 f"every caption holds the trigger {trigger!r}",
-                "name captions without it: --prior_captions FILE",
+                "give captions without it: --prior_captions FILE",
             )
     elif trigger:
-        held = [words for words in distinct if prompted(words, trigger) == words]
+        held = [words for words in distinct if with_trigger(words, trigger) == words]
         if held:
             raise ConfigError(
-                f"{source}: {held[0][:60]!r} holds the trigger {trigger!r}, which is the brand's",
+                f"{source}: {held[0][:60]!r} holds the trigger {trigger!r}, which is only for the "
+                "brand's images",
                 "leave the trigger out of these captions",
             )
     return distinct
 
 
-def _identity(base: str) -> str:
-    # A folder may be overwritten by another model; hashing all weights would mean loading it.
+def _base_identity(base: str) -> str:
+    # Another model may be written to the same folder. Hashing files needs no loaded model.
     folder = Path(base)
     files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
     return hash_json([base, [hash_file(file) for file in files]]) if files else base
 
 
-def _drawer(config: RunConfig, options: ImageOptions) -> Draw:
+def _sampler_of_base(config: RunConfig, options: ImageOptions) -> DrawImages:
     from mmtune.image.diffusion.base import load_base
     from mmtune.image.sampling.sampler import Sampler
     from mmtune.system.precision import DTYPES, choose_precision

@@ -1,4 +1,4 @@
-"""What a model is asked to draw: the one place where captions and trigger phrases are joined."""
+"""Prompts: captions with trigger phrases. No other code joins the two."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ from collections.abc import Iterable
 
 from mmtune.data.rows import Row
 
-MIX = "mix"  # the key in a row's group that says what it was made for
-PRIOR = "prior"  # an image that the base drew, which the trigger must not stand before
+MIX = "mix"  # key in `Row.group` that names why a row was added to the data
+PRIOR = "prior"  # value of `MIX`: an image of the base, whose caption gets no trigger
 
 
-def prompted(words: str, trigger: str) -> str:
-    """`words` with the trigger phrase in front, unless they hold it or there is none."""
+def with_trigger(words: str, trigger: str) -> str:
+    """Put a trigger phrase before a caption, as in "acme icon, a red apple".
+
+    Args:
+        words: the caption; it stays as it is if it holds the trigger as whole words, in any case.
+        trigger: the phrase; empty: there is none.
+    """
     words, trigger = words.strip(), trigger.strip()
     if not trigger or re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", words, re.IGNORECASE):
         return words
     return f"{trigger}, {words}" if words else trigger
 
 
-def prompted_by_all(words: str, triggers: Iterable[str]) -> str:
-    """`words` with the triggers of several adapters, the first one in front."""
+def with_triggers(words: str, triggers: Iterable[str]) -> str:
+    """Put the triggers of several adapters before a caption, in their order and each once."""
     for trigger in reversed(list(dict.fromkeys(triggers))):
-        words = prompted(words, trigger)
+        words = with_trigger(words, trigger)
     return words
 
 
-def caption_of(row: Row, trigger: str) -> str:
-    """A row's caption as the model reads it; `row.reference` stays what the data says."""
-    return row.reference if row.group.get(MIX) == PRIOR else prompted(row.reference, trigger)
+def prompt_of(row: Row, trigger: str) -> str:
+    """Make a row's prompt: its caption with the trigger, except for prior images.
+
+    `row.reference` remains the caption of the data.
+    """
+    return row.reference if row.group.get(MIX) == PRIOR else with_trigger(row.reference, trigger)

@@ -1,1 +1,1 @@
-"""Diffusion models: loading, families, objectives, stages, quantization, LoRA."""
+"""Diffusion models: loading, families, training objectives, encoding, quantization and LoRA."""

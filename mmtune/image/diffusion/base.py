@@ -1,4 +1,4 @@
-"""Diffusion pipelines to adapt: found, recognised, loaded, and identified by their weights."""
+"""Loading of diffusion pipelines as base models, with a hash of their weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.diffusion.families import FAMILIES, Family, family_class
 from mmtune.image.diffusion.identity import part_hashes
-from mmtune.image.diffusion.quantize import lighter_base, quantize, require
+from mmtune.image.diffusion.quantize import base_memory_hints, quantize, require_quantizer
 from mmtune.image.image_options import Quantize
 from mmtune.image.source import STARTER_HINT, read_index, resolve_base
 from mmtune.system.hashing import hash_json
@@ -27,15 +27,17 @@ MODEL_PARTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "
 
 @dataclass(frozen=True)
 class DiffusionBase:
-    """A loaded pipeline.
+    """A loaded diffusion pipeline.
 
     Attributes:
-        name: what the user gave.
+        name: hub id, folder or starter, as the user gave it.
         pipeline: the diffusers pipeline, frozen, in evaluation mode.
-        family: what its kind of pipeline does in its own way.
-        hashes: of weights and configuration, by part (`unet` or `transformer`, `vae`, `text`,
-            `scheduler`), as they stand in the files, whatever number format they are held in.
-        quantized: how the denoiser's linear layers are stored.
+        family: how pipelines of this class encode, train and sample.
+        hashes: hashes of weights and configuration by part (`unet` or `transformer`, `vae`,
+            `text`, `scheduler`). They are those of the files, whatever `dtype` is.
+        device: where the pipeline is.
+        dtype: number format of all weights.
+        quantized: how the denoiser's linear layers are held in memory.
     """
 
     name: str
@@ -48,8 +50,7 @@ class DiffusionBase:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a sample of the base depends on, besides prompt, sampler and number
-        format."""
+        """Hash of all parts: what a sample depends on besides prompt, sampler and number format."""
         return hash_json(dict(self.hashes))
 
     @property
@@ -59,12 +60,12 @@ class DiffusionBase:
 
     @property
     def denoiser(self) -> Any:
-        """The UNet or transformer."""
+        """The UNet or transformer, which predicts noise or velocity."""
         return self.family.denoiser
 
     @property
     def adapted(self) -> dict[str, Any]:
-        """The models that hold adapters, by the names of the pipeline's parts."""
+        """The models that hold adapters, by the name of the pipeline's component."""
         parts = {self.family.denoiser_name: self.denoiser, **self.family.text_encoders}
         return {name: model for name, model in parts.items() if getattr(model, "peft_config", None)}
 
@@ -74,20 +75,21 @@ def load_base(
 ) -> DiffusionBase:
     """Load a pipeline of one of the `FAMILIES`, frozen.
 
+    Only safetensors are read: a pickled checkpoint can run code.
+
     Args:
         base: a hub id, a local folder or `starter:icons`.
-        dtype: of all weights. An SDXL autoencoder in fp16 is run in fp32 (`force_upcast`).
-        quantized: of the denoiser, see `mmtune.image.diffusion.quantize`.
+        device: where the pipeline goes.
+        dtype: number format of all weights. An SDXL autoencoder in fp16 is run in fp32
+            (`force_upcast`).
+        quantized: how the denoiser is held, see `mmtune.image.diffusion.quantize`.
 
     Raises:
-        ConfigError, MissingExtra: see `require`.
-        OutOfMemory: it is larger than the device.
-        BaseModelError: it can't be found, is of another class, or a file is missing; the
-            message names the file.
+        ConfigError, MissingExtra: see `require_quantizer`.
+        OutOfMemory: the base needs more memory than the device has.
+        BaseModelError: the base can't be found, is of another class, or lacks a file.
     """
-    import diffusers
-
-    require(quantized, device)
+    require_quantizer(quantized, device)
     source = resolve_base(base)
     index = read_index(source)
     kind = str(index.get("_class_name"))
@@ -100,30 +102,12 @@ def load_base(
         )
     if isinstance(source, Path):
         _require_files(source, index)
-    # diffusers wants to hear of a component that is null in the index.
-    lacking = {p: None for p in family.optional if not (index.get(p) or [None])[0]}
-    try:
-        # Safetensors only: a pickled checkpoint can run code.
-        with quiet():
-            cls = getattr(diffusers, kind)
-            if isinstance(source, Path):
-                folder = source
-            else:  # what `from_pretrained` would do; but here it is known where the files are
-                folder = Path(cls.download(source, use_safetensors=True, **lacking))
-            pipeline = cls.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, **family.load, **lacking
-            )
-    except Exception as error:  # diffusers, transformers and the hub raise many kinds
-        raise BaseModelError(
-            f"{base} can't be loaded: {first_line(error)}",
-            f"complete the file that it names (as safetensors), or {STARTER_HINT}",
-        ) from error
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline, folder = _load_pipeline(base, source, index, family, dtype)
     hashes = part_hashes(pipeline, family.denoiser_name, folder)
     for part in MODEL_PARTS:
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
-    with guarded("loading the base", lambda: lighter_base(quantized)):
+    with guarded("loading the base", lambda: base_memory_hints(quantized)):
         quantize(getattr(pipeline, family.denoiser_name), quantized, device)
         pipeline.to(device)
     return DiffusionBase(
@@ -137,6 +121,37 @@ def load_base(
     )
 
 
+def _load_pipeline(
+    base: str,
+    source: Path | str,
+    index: Mapping[str, Any],
+    family: type[Family],
+    dtype: torch.dtype,
+) -> tuple[Any, Path]:
+    """The pipeline on the CPU, and the folder of its files."""
+    import diffusers
+
+    # diffusers must be told which components are null in the index.
+    absent = {p: None for p in family.optional if not (index.get(p) or [None])[0]}
+    try:
+        with quiet():
+            cls = getattr(diffusers, family.pipeline_class)
+            if isinstance(source, Path):
+                folder = source
+            else:  # from_pretrained would download too, but not tell us the folder
+                folder = Path(cls.download(source, use_safetensors=True, **absent))
+            pipeline = cls.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, **family.load, **absent
+            )
+    except Exception as error:  # diffusers, transformers and the hub raise many kinds
+        raise BaseModelError(
+            f"{base} can't be loaded: {first_line(error)}",
+            f"replace the file that the error names (as safetensors), or {STARTER_HINT}",
+        ) from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, folder
+
+
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
     for part in MODEL_PARTS:
         if not (index.get(part) or [None])[0]:
@@ -147,19 +162,24 @@ def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
             )
         if not any((folder / part).glob("*.safetensors")):
             raise BaseModelError(
-                f"{folder / part} holds no .safetensors file: its weights are missing",
+                f"{folder / part} holds no .safetensors file, so its weights are missing",
                 f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
             )
 
 
-def lighter(
+def memory_hints(
     doing: Phase, base: DiffusionBase, sample_batch: int, resolution: int | None = None
 ) -> list[str]:
-    """`--name value (why)` of each setting, in the order to try them.
+    """List settings that need less memory, in the order to try them.
 
     Args:
-        sample_batch: images sampled at once.
-        resolution: of training, in pixels; None where it can't be chosen.
+        doing: what ran out of memory.
+        base: the loaded base.
+        sample_batch: images sampled at once now.
+        resolution: training resolution in pixels now; None: it can't be chosen.
+
+    Returns:
+        One `--name value (why)` per setting.
     """
     found = []
     if doing == "sampling" and sample_batch > 1:
@@ -168,4 +188,4 @@ def lighter(
     smaller = 0 if resolution is None else resolution * 3 // 4 // multiple * multiple
     if smaller:
         found.append(f"--resolution {smaller} (now {resolution} pixels)")
-    return [*found, *lighter_base(base.quantized)]
+    return [*found, *base_memory_hints(base.quantized)]

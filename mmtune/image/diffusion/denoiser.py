@@ -1,4 +1,4 @@
-"""The trainable path: the denoiser with the loss of its objective."""
+"""The trained module: the denoiser with the loss of its training objective."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mmtune.image.diffusion.recolour import Recolour
 from mmtune.prefix.stage import Tensors
 from mmtune.train.task import Batch, Loss
 
-KEYS = ("latents", "noise", "timesteps", "mask")
+LOSS_KEYS = ("latents", "noise", "timesteps", "mask")  # all else of a batch is conditions
 
 
 class Denoiser(nn.Module):
-    """The UNet or transformer, called as its family calls it.
+    """Computes the training loss of the UNet or transformer.
 
-    At the noisiest `keep_layout` of the timesteps the target is what the denoiser predicts without
-    its adapters, in the brand's colours if `recolour` is set.
+    At the noisiest timesteps, a share of `keep_layout`, the target is the prediction of the
+    denoiser without its adapters, in the brand's colours if `recolour` is set.
 
     Args:
-        base: its denoiser is trained.
-        objective: noise, target and weights.
-        keep_layout: share of the schedule.
-        guidance: the input of a guidance-distilled denoiser while it trains.
+        base: holds the denoiser that is trained.
+        objective: gives noisy latents, target and weights.
+        keep_layout: share of the noise schedule, from 0 to 1.
+        guidance: guidance scale that a guidance-distilled denoiser gets as input in training.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.family = base.family
-        # Under its own name, which the names of the trained weights begin with.
+        # Its name is the prefix of the trained weights' names.
         self.add_module(base.family.denoiser_name, base.denoiser)
-        # Text encoders that train too are called here, so that processes synchronise them.
+        # Text encoders that train too run inside this module, so that DDP synchronises them.
         self._text = [n for n in base.adapted if n != base.family.denoiser_name]
         for name in self._text:
             self.add_module(name, base.adapted[name])
@@ -51,29 +51,30 @@ class Denoiser(nn.Module):
         self.recolour: Recolour | None = None
 
     def forward(self, batch: Batch) -> Loss:
-        """Per-row squared errors, summed over the latent's elements.
+        """Compute each row's squared error, summed over the latent's elements.
 
         Args:
-            batch: `latents` and `noise` [rows, channels, h, w], `timesteps` [rows], and what
-                `Family.conditions` gave, of embeddings or, if text encoders train, of tokens;
-                where rows have masks, `mask` [rows, 1, h, w], whose sum is what a row counts for.
+            batch: `latents` and `noise`, [rows, channels, h, w]; `timesteps`, [rows]; what
+                `Family.conditions` made from embeddings, or from tokens if text encoders train;
+                and, if rows have masks, `mask`, [rows, 1, h, w]. A mask multiplies the errors, and
+                its sum is the number of elements that the row counts for.
         """
         latents: Tensor = batch["latents"]
         noise: Tensor = batch["noise"]
         timesteps: Tensor = batch["timesteps"]
-        noisy = self.objective.noisy(latents, noise, timesteps).to(self.dtype)
+        noisy = self.objective.add_noise(latents, noise, timesteps).to(self.dtype)
         conditions = self._conditions(batch)
         predicted = self._predict(noisy, timesteps, self._embedded(conditions))
         target = self.objective.target(latents, noise, timesteps)
         if self.keep_layout:
             tokens = self.family.tokens(latents.shape)
-            kept = self.objective.noisiest(timesteps, self.keep_layout, tokens)
-            if bool(kept.any()):  # any() waits for a GPU: not where it's off
+            kept = self.objective.is_noisiest(timesteps, self.keep_layout, tokens)
+            if bool(kept.any()):  # any() waits for the GPU, so it is only called when needed
                 some = {name: values[kept] for name, values in conditions.items()}
                 target = target.clone()
                 target[kept] = self._layout(noisy[kept], timesteps[kept], some)
         errors = (predicted.float() - target).square()
-        weights = self.objective.weights(timesteps)
+        weights = self.objective.loss_weights(timesteps)
         if "mask" not in batch:
             return Loss(
                 errors.flatten(1).sum(1) * weights, torch.full_like(weights, errors[0].numel())
@@ -85,22 +86,26 @@ class Denoiser(nn.Module):
         predicted = self._without_adapters(noisy, timesteps, conditions)
         if self.recolour is None:
             return predicted
-        clean = self.objective.clean(predicted, noisy.float(), timesteps)
-        return self.objective.towards(self.recolour(clean), noisy.float(), timesteps)
+        clean = self.objective.clean_latents(predicted, noisy.float(), timesteps)
+        return self.objective.prediction_of(self.recolour(clean), noisy.float(), timesteps)
 
     @torch.no_grad()
     def base_clean(self, batch: Batch) -> Tensor:
-        """The latents that the base without adapters predicts for a batch, float32."""
+        """Predict clean latents with the base without adapters, [rows, channels, h, w], float32.
+
+        Args:
+            batch: as for `forward`.
+        """
         timesteps: Tensor = batch["timesteps"]
-        noisy = self.objective.noisy(batch["latents"], batch["noise"], timesteps).to(self.dtype)
+        noisy = self.objective.add_noise(batch["latents"], batch["noise"], timesteps).to(self.dtype)
         predicted = self._without_adapters(noisy, timesteps, self._conditions(batch))
-        return self.objective.clean(predicted, noisy.float(), timesteps)
+        return self.objective.clean_latents(predicted, noisy.float(), timesteps)
 
     def _conditions(self, batch: Batch) -> Tensors:
         return {
             name: value.to(self.dtype) if value.is_floating_point() else value
             for name, value in batch.items()
-            if name not in KEYS
+            if name not in LOSS_KEYS
         }
 
     def _embedded(self, conditions: Tensors) -> Tensors:

@@ -1,4 +1,4 @@
-"""LoRA on a pipeline: loading, saving, switching, and proof that it changes the output."""
+"""LoRA adapters of a pipeline: loading, saving, switching on and off."""
 
 from __future__ import annotations
 
@@ -21,18 +21,24 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 def active(
     base: DiffusionBase, weights: Mapping[str, float], known: Mapping[str, Any]
 ) -> Iterator[None]:
-    """Only these adapters, at these weights; none of them, or all at 0, is the base itself.
+    """Switch on exactly these adapters inside the context; afterwards all are off.
 
-    An adapter at 0 is switched off, not multiplied by 0: the magnitudes that DoRA has learned
+    An adapter with strength 0 is switched off, not multiplied by 0: the magnitudes of a DoRA
     (arXiv 2402.09353, eq. 5) would still change the output.
 
+    Args:
+        base: holds the adapters.
+        weights: strengths by the adapters' names; empty, or all 0: the base itself.
+        known: the loaded adapters, by name.
+
     Raises:
-        AdapterError: an adapter that isn't loaded.
+        AdapterError: `weights` names an adapter that isn't loaded.
     """
     for name in weights:
         if name not in known:
             raise AdapterError(
-                f"no adapter {name!r} is loaded", "loaded: " + (", ".join(known) or "none")
+                f"no adapter {name!r} is loaded",
+                "use one of the loaded adapters: " + (", ".join(known) or "none is loaded"),
             )
     if not known:
         yield
@@ -51,13 +57,19 @@ def active(
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
-    """Add the diffusers LoRA of `folder` to the base's denoiser, strictly; it is left switched off.
+    """Load a diffusers LoRA into the base strictly, and leave it switched off.
+
+    Args:
+        base: gets the adapter in its denoiser, and in text encoders that it adapts.
+        folder: holds `pytorch_lora_weights.safetensors`.
+        name: name of the adapter in the pipeline.
 
     Returns:
-        The file of its weights.
+        The file of the weights.
 
     Raises:
-        AdapterError: the file is missing, its keys don't all match, or it changes nothing.
+        AdapterError: the file is missing, some of its keys don't match the base or are missing, or
+            the adapter doesn't change the denoiser's output.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft import get_peft_model_state_dict
@@ -66,13 +78,14 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     path = folder / WEIGHTS
     if not path.is_file():
         raise AdapterError(
-            f"{folder} holds no {WEIGHTS}", "give a run's adapter folder, made by save_lora_weights"
+            f"{folder} holds no {WEIGHTS}",
+            "give a run's adapter/ folder, or a folder that diffusers' save_lora_weights wrote",
         )
     pipeline = base.pipeline
     try:
         state = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
         state = state[0] if isinstance(state, tuple) else state  # some classes add alphas
-        with quiet():  # it remarks on text encoders without LoRA; keys are compared below
+        with quiet():  # it warns of text encoders without LoRA; keys are compared below
             pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
         raise AdapterError(
@@ -81,7 +94,7 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
         ) from error
     part = base.family.denoiser_name
     if name not in getattr(base.denoiser, "peft_config", {}):
-        # diffusers passes over weights of a part that the pipeline lacks.
+        # diffusers ignores weights of a component that the pipeline lacks.
         raise AdapterError(
             f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
             "load it on the base named in its card.json",
@@ -102,11 +115,16 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
 
 
 def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
-    """Write an adapter of the base as `WEIGHTS`, which `load_lora_weights(folder)` reads.
+    """Write an adapter as a folder that diffusers' `load_lora_weights` reads.
 
-    The file's metadata holds rank and alpha: without it diffusers takes alpha = rank. Keys are
-    peft's (`lora_A`, `lora_B`): `convert_state_dict_to_diffusers` renames those of attention
-    alone, and of such a mixture `load_lora_weights` silently drops one half.
+    The file's metadata holds rank and alpha: without them diffusers assumes alpha = rank. Keys are
+    peft's (`lora_A`, `lora_B`), because `convert_state_dict_to_diffusers` renames only those of
+    attention, and `load_lora_weights` silently drops half of a file with both kinds of keys.
+
+    Args:
+        base: holds the adapter.
+        name: name of the adapter in the pipeline.
+        folder: gets `pytorch_lora_weights.safetensors`.
     """
     from peft import get_peft_model_state_dict
 
@@ -120,7 +138,10 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
 
 @torch.no_grad()
 def probe_output(base: DiffusionBase) -> torch.Tensor:
-    """The denoiser's answer to fixed noise at the middle of the schedule."""
+    """Run the denoiser on fixed noise at timestep 500, with the adapters that are on.
+
+    Two outputs that differ prove that an adapter changes something.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def noise(*shape: int) -> torch.Tensor:

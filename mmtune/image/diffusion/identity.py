@@ -1,6 +1,6 @@
-"""Which base an adapter was trained on: hashes of its files' content, by part.
+"""Identity of a base: hashes of the content of its files, by part.
 
-Not of the loaded weights: those are rounded to the number format that suits the machine, and an
+The hashes are not of the loaded weights. Those are rounded to the machine's number format, but an
 adapter that was trained in bf16 on a GPU belongs to the same base in fp32 on a laptop.
 """
 
@@ -16,21 +16,21 @@ from mmtune.system.hashing import hash_json, hash_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-# As diffusers and transformers name them; other files of a part are variants that aren't loaded.
-NAMES = ("diffusion_pytorch_model", "model")
-FORMATS = ("dtype", "torch_dtype")  # of the loaded model, which transformers adds to its config
+# Names that diffusers and transformers load; other files of a part are variants.
+WEIGHT_FILES = ("diffusion_pytorch_model", "model")
+DTYPE_KEYS = ("dtype", "torch_dtype")  # transformers adds the loaded model's to its config
 
 
 def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
-    """SHA-256 of what a sample depends on, besides prompt, sampler and number format.
+    """Hash what a sample depends on besides prompt, sampler and number format, by SHA-256.
 
     Args:
-        pipeline: as loaded: configurations, tokenizers, scheduler.
+        pipeline: loaded; its configurations, tokenizers and scheduler are hashed.
         denoiser: `unet` or `transformer`.
-        folder: that it was loaded from: weights.
+        folder: where it was loaded from; the weights in its files are hashed.
 
     Returns:
-        By part: the denoiser, `vae`, `text`, `scheduler`.
+        Hashes of the denoiser, `vae`, `text` and `scheduler`.
     """
 
     def part(name: str) -> str:
@@ -41,9 +41,11 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
         facts = {
             key: value
             for key, value in config.items()
-            if not key.startswith("_") and "version" not in key and key not in FORMATS
+            if not key.startswith("_") and "version" not in key and key not in DTYPE_KEYS
         }
-        weights = {key: hash_tensors([(key, value)]) for key, value in stored(folder / name)}
+        weights = {
+            key: hash_tensors([(key, value)]) for key, value in stored_tensors(folder / name)
+        }
         return hash_json([json.loads(json.dumps(facts, default=str)), weights])
 
     def vocabulary(name: str) -> list[Any]:
@@ -68,11 +70,14 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
     }
 
 
-def stored(part: Path) -> Iterator[tuple[str, Tensor]]:
-    """Name and tensor of all weights in a part's safetensors files, one after another.
+def stored_tensors(part: Path) -> Iterator[tuple[str, Tensor]]:
+    """Read all weights of a part one after another, in the order of its files.
 
     Args:
-        part: a folder as `save_pretrained` writes it, in shards or not.
+        part: folder as `save_pretrained` writes it, in shards or not.
+
+    Yields:
+        Name and tensor.
     """
     from safetensors import safe_open
 
@@ -83,7 +88,7 @@ def stored(part: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _files(part: Path) -> list[Path]:
-    for name in NAMES:
+    for name in WEIGHT_FILES:
         index = part / f"{name}.safetensors.index.json"
         if index.is_file():
             shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()

@@ -1,4 +1,4 @@
-"""Adapters of a diffusion model merged into one LoRA folder."""
+"""Merging of several adapters of a diffusion model into one LoRA folder."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.denoiser_lora import load_adapter, save_adapter
 from mmtune.system.processes import pick_device
 
-SCRATCH, AGAIN = "scratch", "again"
+SCRATCH, RELOADED = "scratch", "reloaded"  # names of temporary adapters
 
 
 def merge(request: Merge) -> float:
-    """Write a diffusers LoRA of the merged adapters, in fp32; returns its `distance` as read back.
+    """Merge adapters and write them as one diffusers LoRA, in fp32.
 
-    The denoiser's layers are merged, and each adapted text encoder's.
+    The layers of the denoiser and of each adapted text encoder are merged.
+
+    Returns:
+        The `distance` of the written LoRA, read back, from the exact sum of the adapters.
 
     Raises:
-        AdapterError: a part doesn't load on the base, or the parts can't be merged.
+        AdapterError: an adapter can't be loaded on the base, or the adapters can't be merged.
     """
     base = load_base(request.base, pick_device(), torch.float32)
     parts = {f"part{i}": part for i, part in enumerate(request.parts)}
@@ -37,15 +40,14 @@ def merge(request: Merge) -> float:
         merge_layers(tuner, held[component], request.mixing)
         tuner.delete_adapter(SCRATCH)
     save_adapter(base, MERGED, request.to)
-    load_adapter(base, request.to, AGAIN)
-    return distance(base.adapted.values(), AGAIN, parts)
+    load_adapter(base, request.to, RELOADED)
+    return distance(base.adapted.values(), RELOADED, parts)
 
 
 def _tuner(model: Any, name: str) -> Any:
-    """A `LoraModel` around layers that diffusers has filled: it keeps none itself.
+    """Wrap a model whose LoRA layers diffusers made as peft's `LoraModel`, which can merge.
 
-    It is made by adding an adapter that is thrown away, which is how PEFT joins a model that has
-    adapters already.
+    PEFT wraps a model that has adapters only while it adds another one; that one is `SCRATCH`.
     """
     from copy import deepcopy
 
@@ -53,5 +55,5 @@ def _tuner(model: Any, name: str) -> Any:
 
     config = deepcopy(model.peft_config[name])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there are adapters already is the point
+        warnings.simplefilter("ignore")  # peft warns that the model has adapters already
         return LoraModel(model, config, SCRATCH)

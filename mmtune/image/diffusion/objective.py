@@ -1,6 +1,6 @@
-"""What the denoiser learns: which noise is added, which target it has, what a row weighs.
+"""Training objectives of diffusion models: noisy latents, targets, and weights of timesteps.
 
-Read from the scheduler that the base came with. All randomness comes from the row's `Draw`.
+The objective is chosen from the base's own scheduler. All randomness comes from the row's `Draw`.
 """
 
 from __future__ import annotations
@@ -18,55 +18,66 @@ if TYPE_CHECKING:
     from mmtune.image.diffusion.families import Family
     from mmtune.image.image_options import ImageOptions
 
-MIN_DIVISOR = 1e-4  # of a share that is divided by
+MIN_DIVISOR = 1e-4  # shares of signal and noise are raised to this before a division
 MODE_SCALE = 1.29  # s of arXiv 2403.03206, eq. 20, as in diffusers' scripts
 
 
 class Objective(Protocol):
-    """Implemented by `Diffusion` and `Flow`. Timesteps are [rows], latents [rows, ..., h, w]."""
+    """A training objective, implemented by `Diffusion` and `Flow`.
+
+    Shapes: timesteps are [rows]; latents, noise and predictions are [rows, channels, h, w].
+
+    Attributes:
+        kind: what the denoiser predicts: "epsilon", "v_prediction", "sample" or "flow".
+    """
 
     kind: str
 
-    def draw(self, draw: Draw, tokens: int) -> float:
-        """A row's timestep, for an image of that many tokens."""
+    def draw_timestep(self, draw: Draw, tokens: int) -> float:
+        """Draw a row's timestep, for an image of so many tokens of the denoiser."""
         ...
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Latents with noise added."""
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mix latents with noise as the schedule does at these timesteps."""
         ...
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser should predict."""
+        """Compute what the denoiser should predict."""
         ...
 
-    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The latents that a prediction means."""
+    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute the clean latents that follow from a prediction."""
         ...
 
-    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The prediction that means these latents."""
+    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute the prediction from which these clean latents follow."""
         ...
 
-    def weights(self, timesteps: Tensor) -> Tensor:
-        """Of each row's loss, [rows]."""
+    def loss_weights(self, timesteps: Tensor) -> Tensor:
+        """Compute the weight of each row's loss, [rows]."""
         ...
 
-    def noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
-        """Which rows are in the noisiest `share` of the schedule, [rows] of bool."""
+    def is_noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
+        """Tell which rows are in the noisiest `share` of the schedule, [rows] of bool."""
         ...
 
-    def at(self, level: float) -> float:
-        """The timestep at a share of the schedule: 0 is clean, 1 noise."""
+    def timestep_at(self, level: float) -> float:
+        """Compute the timestep at a share of the schedule: 0 is clean, 1 is pure noise."""
         ...
 
 
 def objective_of(
     scheduler: Any, family: Family, options: ImageOptions | None = None
 ) -> Diffusion | Flow:
-    """The objective that a pipeline's scheduler is configured for.
+    """Choose the objective that a pipeline's scheduler is configured for.
+
+    Args:
+        scheduler: the pipeline's.
+        family: gives the shift of a flow's timesteps.
+        options: density of timesteps and Min-SNR; None: the defaults without Min-SNR.
 
     Raises:
-        ConfigError: one that isn't known.
+        ConfigError: the scheduler's prediction type is unknown, or it inverts its sigmas.
     """
     config = scheduler.config
     flow = type(scheduler).__name__.startswith("FlowMatch")
@@ -74,20 +85,20 @@ def objective_of(
         if config.get("invert_sigmas", False):
             raise ConfigError(
                 f"the base's scheduler {type(scheduler).__name__} inverts its sigmas",
-                "use a base without invert_sigmas",
+                "use a base whose scheduler_config.json doesn't set invert_sigmas",
             )
         return Flow(config, family, options)
     return Diffusion(scheduler, None if options is None else options.min_snr)
 
 
 def training_schedule(scheduler: Any) -> Any:
-    """The noise schedule that a pipeline's sampler was configured for, as a DDPMScheduler.
+    """Convert a pipeline's scheduler to a DDPMScheduler with the same noise schedule.
 
-    Samplers such as EulerDiscrete add noise in units of their own; betas, prediction type and
-    zero terminal SNR are in every scheduler's config.
+    Samplers such as EulerDiscrete scale noise in their own way. Betas, prediction type and zero
+    terminal SNR are in every scheduler's config.
 
     Raises:
-        ConfigError: an unknown objective.
+        ConfigError: the prediction type is unknown.
     """
     from diffusers import DDPMScheduler
 
@@ -95,16 +106,16 @@ def training_schedule(scheduler: Any) -> Any:
     if kind not in ("epsilon", "v_prediction", "sample"):
         raise ConfigError(
             f"the base's scheduler {type(scheduler).__name__} has prediction_type {kind!r}",
-            "epsilon, v_prediction, sample and flow matching can be trained: use another base",
+            "use a base with epsilon, v_prediction, sample or flow matching",
         )
     return DDPMScheduler.from_config(scheduler.config)
 
 
 class Diffusion:
-    """Denoising diffusion: the noise, the velocity (arXiv 2202.00512) or the clean latent.
+    """Denoising diffusion that predicts noise, velocity (arXiv 2202.00512) or the clean latent.
 
-    Timesteps are whole and uniform. With `min_snr` they are weighted as Min-SNR-gamma
-    (arXiv 2303.09556, sec. 3.4) says for each of the three.
+    Timesteps are integers and uniform. With `min_snr` they are weighted by Min-SNR-gamma
+    (arXiv 2303.09556, sec. 3.4), which has a formula for each of the three.
     """
 
     def __init__(self, scheduler: Any, min_snr: float | None) -> None:
@@ -113,17 +124,17 @@ class Diffusion:
         self.steps = int(self.schedule.config.num_train_timesteps)
         self.min_snr = min_snr
 
-    def draw(self, draw: Draw, tokens: int) -> int:
-        """Uniform over the schedule."""
+    def draw_timestep(self, draw: Draw, tokens: int) -> int:
+        """Draw a timestep uniformly over the schedule."""
         return draw.integer("timestep", self.steps)
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The forward process of the schedule."""
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Add noise by the schedule's forward process."""
         noisy: Tensor = self.schedule.add_noise(latents, noise, timesteps)
         return noisy
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Noise, latents or velocity."""
+        """Return noise, clean latents or velocity, whichever the denoiser predicts."""
         if self.kind == "epsilon":
             return noise
         if self.kind == "sample":
@@ -131,8 +142,8 @@ class Diffusion:
         velocity: Tensor = self.schedule.get_velocity(latents, noise, timesteps)
         return velocity
 
-    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """From noise or velocity; arXiv 2202.00512, appendix D."""
+    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Compute clean latents from predicted noise or velocity (arXiv 2202.00512, app. D)."""
         alpha, sigma = self._mix(timesteps, noisy)
         if self.kind == "sample":
             return predicted
@@ -140,8 +151,8 @@ class Diffusion:
             return (noisy - sigma * predicted) / alpha.clamp(min=MIN_DIVISOR)
         return alpha * noisy - sigma * predicted
 
-    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The inverse of `clean`."""
+    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Invert `clean_latents`."""
         alpha, sigma = self._mix(timesteps, noisy)
         if self.kind == "sample":
             return latents
@@ -150,13 +161,13 @@ class Diffusion:
         return (alpha * noisy - latents) / sigma.clamp(min=MIN_DIVISOR)
 
     def _mix(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of latents and of noise in a noisy latent, [rows, 1, 1, 1]."""
+        """Shares of latents (alpha) and of noise (sigma) in noisy latents, [rows, 1, 1, 1]."""
         signal = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps.long()]
         signal = signal.view(-1, *[1] * (like.ndim - 1))
         return signal.sqrt(), (1 - signal).sqrt()
 
-    def weights(self, timesteps: Tensor) -> Tensor:
-        """Min-SNR weight of each timestep; ones without `min_snr`."""
+    def loss_weights(self, timesteps: Tensor) -> Tensor:
+        """Compute the Min-SNR weight of each timestep; all are 1 without `min_snr`."""
         from diffusers.training_utils import compute_snr
 
         if self.min_snr is None:
@@ -170,23 +181,23 @@ class Diffusion:
         # At zero terminal SNR the ratio's limit is 1.
         return torch.where(snr > 0, clipped / snr.clamp(min=1e-12), 1.0)
 
-    def noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
-        """The last `share` of the timesteps."""
+    def is_noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
+        """Tell which timesteps are among the last `share` of the schedule."""
         return timesteps >= self.steps - round(share * self.steps)
 
-    def at(self, level: float) -> int:
-        """A whole step."""
+    def timestep_at(self, level: float) -> int:
+        """Round the share to an integer timestep."""
         return round(level * self.steps)
 
 
 class Flow:
     """Flow matching (arXiv 2210.02747) along straight lines, as in SD3 (arXiv 2403.03206).
 
-    A latent x and noise e are mixed as (1 - s) x + s e; the target is e - x; every row weighs 1.
-    s is first drawn from the steps 1/N, ..., 1 with the density of the settings, as
-    `diffusers.training_utils.compute_density_for_timestep_sampling` has it, and then shifted as
-    the scheduler's config says: by `shift`, or by the size of the image as the pipeline does when
-    it samples. The timestep is s x N.
+    A latent x and noise e are mixed as (1 - s) x + s e. The target is e - x, and every row has
+    weight 1. The share s is drawn from 1/N, 2/N, …, 1 with the density of the settings, as in
+    `diffusers.training_utils.compute_density_for_timestep_sampling`. It is then shifted as the
+    scheduler's config says: by `shift`, or by the image's size as the pipeline does in sampling.
+    The timestep is s x N.
     """
 
     kind = "flow"
@@ -199,9 +210,9 @@ class Flow:
         self.mean = 0.0 if options is None else options.logit_mean
         self.std = 1.0 if options is None else options.logit_std
 
-    def draw(self, draw: Draw, tokens: int) -> float:
-        """By the density, then shifted."""
-        # u = 0 is noise: the scheduler's own list of timesteps begins there.
+    def draw_timestep(self, draw: Draw, tokens: int) -> float:
+        """Draw a timestep by the density, and shift it."""
+        # u = 0 is pure noise, where the scheduler's own list of timesteps begins.
         index = min(int(self._uniform(draw) * self.steps), self.steps - 1)
         return self.shifted(1 - index / self.steps, tokens) * self.steps
 
@@ -215,7 +226,12 @@ class Flow:
         return u
 
     def shifted(self, sigma: float, tokens: int) -> float:
-        """`sigma` in (0, 1] as the sampler shifts it for an image of that many tokens."""
+        """Shift a noise share as the sampler does for an image of so many tokens.
+
+        Args:
+            sigma: in (0, 1]; 1 is pure noise.
+            tokens: tokens of the denoiser; they count only with dynamic shifting.
+        """
         if not self.config.get("use_dynamic_shifting", False):
             shift = float(self.config.get("shift", self.config.get("flow_shift", 1.0)))
             return shift * sigma / (1 + (shift - 1) * sigma)
@@ -224,36 +240,39 @@ class Flow:
             mu = math.exp(mu)
         return mu / (mu + (1 / sigma - 1))
 
-    def noisy(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """On the line between them."""
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Mix latents and noise on the straight line between them."""
         sigmas = self._sigmas(timesteps, latents)
         return (1.0 - sigmas) * latents + sigmas * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """The line's direction."""
+        """Return the line's direction, noise - latents."""
         return noise - latents
 
-    def clean(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The line's other end."""
+    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Follow the predicted direction back to the line's clean end."""
         return noisy - self._sigmas(timesteps, noisy) * predicted
 
-    def towards(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The inverse of `clean`."""
+    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """Invert `clean_latents`."""
         return (noisy - latents) / self._sigmas(timesteps, noisy).clamp(min=MIN_DIVISOR)
 
     def _sigmas(self, timesteps: Tensor, like: Tensor) -> Tensor:
         return (timesteps / self.steps).view(-1, *[1] * (like.ndim - 1))
 
-    def weights(self, timesteps: Tensor) -> Tensor:
-        """Ones."""
+    def loss_weights(self, timesteps: Tensor) -> Tensor:
+        """Return 1 for every row."""
         return torch.ones_like(timesteps, dtype=torch.float32)
 
-    def noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
-        """The first `share` of a sampler's steps, which are even before the shift."""
+    def is_noisiest(self, timesteps: Tensor, share: float, tokens: int) -> Tensor:
+        """Tell which timesteps are in the first `share` of a sampler's steps.
+
+        These steps are evenly spaced before the shift.
+        """
         if share <= 0:
             return torch.zeros_like(timesteps, dtype=torch.bool)
         return timesteps >= self.shifted(1 - share, tokens) * self.steps
 
-    def at(self, level: float) -> float:
-        """Without the shift."""
+    def timestep_at(self, level: float) -> float:
+        """Scale the share to a timestep, without the shift."""
         return level * self.steps

@@ -1,4 +1,4 @@
-"""The frozen prefix of a diffusion model: latents of images, embeddings of captions."""
+"""The frozen encoders of a diffusion model: images to latents, captions to embeddings."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ if TYPE_CHECKING:
     from mmtune.image.diffusion.base import DiffusionBase
     from mmtune.image.diffusion.families import TextFamily
 
-FLIPPED = 1  # the view of a latent that is mirrored; view 0 is the image as it is
-BLOCK = 8  # parts per call on an accelerator
-PREPROCESSING = 2  # raise it when a stored value changes for the same image
-READING = 2  # raise it when a stored value changes for the same caption
+FLIPPED = 1  # view number of a mirrored image; view 0 is the image as it is
+ENCODE_BATCH = 8  # images or captions per call on an accelerator
+LATENT_VERSION = 2  # bump it when cached values change for the same image
+TEXT_VERSION = 2  # bump it when cached values change for the same caption
 
 
 def text_part(caption: str, stage: str = "text") -> Part:
-    """The part of a caption; all empty captions share one entry."""
+    """Make the part of a caption; all empty captions share one cache entry."""
     caption = caption.strip()
     return Part(stage, hash_text(caption), origin=caption)
 
 
-def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
-    """Scale an image until it covers `size` and cut out the centre; never distorts.
+def scale_and_crop(image: Image, size: int | Size) -> tuple[Image, list[int]]:
+    """Scale an image until it covers `size`, and cut out the centre; the aspect ratio is kept.
 
     Args:
-        image: the whole picture.
+        image: the whole image.
         size: side of a square, or height and width, in pixels.
 
     Returns:
-        The cut image, and SDXL's time ids for it: original height and width, top and left of
-        the cut, target height and width. A larger original counts as having the target's size:
-        shrinking loses no sharpness, and the target's size is what a pipeline asks for when it
-        samples. A smaller one gives its own size, so that its blur is not learned as style.
+        The cut image, and SDXL's time ids (arXiv 2307.01952, sec. 2.2): original height and width,
+        top and left of the cut, target height and width. An original that is larger than the
+        target counts as large as the target, because shrinking loses no sharpness and a pipeline
+        asks for the target's size in sampling. A smaller original has its own size, so that its
+        blur isn't learned as style.
     """
     high, wide = (size, size) if isinstance(size, int) else size
     scale = max(wide / image.width, high / image.height)
@@ -63,22 +64,22 @@ def fit(image: Image, size: int | Size) -> tuple[Image, list[int]]:
 
 
 class LatentStage:
-    """Images to latents, in the denoiser's scale (what the scheduler adds noise to).
+    """Encodes images as latents, in the scale in which the scheduler adds noise.
 
-    `encode` gives `mean` and `std` of an AutoencoderKL's posterior, [channels, h, w], float32, so
-    that each step may sample it anew; `latent` for an AutoencoderTiny, which has no posterior, and
-    for families that are trained on its mode; `time_ids`, [6], float32; and of a row with a mask
-    `mask`, [1, h, w], float32: the share of each latent's pixels that counts, cut and mirrored as
-    the image is.
+    Implements `mmtune.prefix.stage.Stage`. `encode` gives, in float32:
+
+    - `mean` and `std` of an AutoencoderKL's posterior, [channels, h, w], so that each step may
+      sample it anew; or `latent`, [channels, h, w], for an AutoencoderTiny, which has no
+      posterior, and for families that are trained on its mode;
+    - `time_ids`, [6], see `scale_and_crop`;
+    - `mask`, [1, h, w], for rows with a mask: the share of the pixels behind each latent position
+      that is trained on, cut and mirrored as the image is.
 
     Args:
         base: the pipeline.
         resolution: side in pixels of square images.
-        buckets: other shapes; None: all are square.
-        background: colour behind what is transparent.
-
-    Raises:
-        DataError: an image can't be read.
+        buckets: sizes of other shapes; None: all images are square.
+        background: colour behind transparent parts.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class LatentStage:
         self.base = base
         self.buckets = buckets or Buckets(resolution, base.family.multiple, many=False)
         self.background = background
-        self.block = 1 if base.device.type == "cpu" else BLOCK
+        self.block = 1 if base.device.type == "cpu" else ENCODE_BATCH
         self.fingerprint = hash_json(
             [
                 "latent",
-                PREPROCESSING,
+                LATENT_VERSION,
                 base.family.name,
                 base.hashes["vae"],
                 self.buckets.sizes,
@@ -105,16 +106,20 @@ class LatentStage:
         )
 
     def shape_key(self, part: Part) -> str:
-        """The size in pixels that the image is cut to."""
+        """Name the size in pixels that the image is cut to, such as "512x768"."""
         return "{}x{}".format(*self.buckets.of(part.origin.path))
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Latents of at most `block` images; `Part.origin` is the row."""
+        """Encode at most `block` images of one size; `Part.origin` is the row.
+
+        Raises:
+            DataError: an image or mask can't be read, or the cut leaves nothing of a mask.
+        """
         cuts, ids = [], []
         for part in parts:
             path = part.origin.path
-            cut, time_ids = fit(open_image(path, self.background), self.buckets.of(path))
+            cut, time_ids = scale_and_crop(open_image(path, self.background), self.buckets.of(path))
             cuts.append(ImageOps.mirror(cut) if part.view == FLIPPED else cut)
             ids.append(torch.tensor(time_ids, dtype=torch.float32))
         count = len(cuts)
@@ -132,21 +137,29 @@ class LatentStage:
 
     def _mask(self, part: Part, size: torch.Size) -> Tensor:
         path, mask = part.origin.path, Path(part.origin.mask)
-        cut, _ = fit(open_mask(mask), self.buckets.of(path))
+        cut, _ = scale_and_crop(open_mask(mask), self.buckets.of(path))
         cut = ImageOps.mirror(cut) if part.view == FLIPPED else cut
         small = cut.resize((size[1], size[0]), Resampling.BOX)
         values = torch.from_numpy(np.asarray(small, dtype=np.float32) / 255)[None]
         if not bool(values.any()):
             raise DataError(
-                f"{mask}: nothing of it is white where {path} is cut to "
+                f"{mask}: no white part is left after {path} is cut to "
                 + "{}x{}".format(*self.buckets.of(path)),
-                "cut the image yourself, train in its shape (--buckets true), or remove the mask",
+                "crop the image yourself, train in its own shape (--buckets true), or remove the "
+                "mask",
             )
         return values
 
     @torch.no_grad()
     def of_images(self, squares: Sequence[Image]) -> Tensor:
-        """Latents of images of one right size, [images, channels, h, w]; of moments, the mean."""
+        """Encode images that are cut already; of a posterior, the mean is returned.
+
+        Args:
+            squares: images of one size that the base can encode.
+
+        Returns:
+            [images, channels, h, w], float32.
+        """
         moments = self._moments(squares)
         return moments.get("latent", moments.get("mean"))  # type: ignore[return-value]
 
@@ -165,7 +178,10 @@ class LatentStage:
 
 
 class TokenStage:
-    """Captions to what a text encoder that is itself adapted reads, see `TextFamily.tokens_of`."""
+    """Tokenizes captions for text encoders that are trained too, see `TextFamily.tokens_of`.
+
+    Implements `mmtune.prefix.stage.Stage`.
+    """
 
     block = 1
 
@@ -174,35 +190,36 @@ class TokenStage:
         self.fingerprint = hash_json(["tokens", family.name, text_hash])
 
     def shape_key(self, part: Part) -> str:
-        """One kind."""
+        """Return the same key for all captions."""
         return "tokens"
 
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Token ids of captions; `Part.origin` is the caption."""
+        """Tokenize captions; `Part.origin` is the caption."""
         return self.family.tokens_of([str(part.origin) for part in parts])
 
 
 class TextStage:
-    """Captions to what conditions the denoiser, by the pipeline's own `encode_prompt`.
+    """Encodes captions as embeddings, by the pipeline's own `encode_prompt`.
 
-    `encode` gives what `Family.encode_text` does: `embeds`, [tokens, width], and in some families
-    `pooled`, [width]. The empty caption is the unconditional branch of guidance.
+    Implements `mmtune.prefix.stage.Stage`. `encode` gives what `Family.encode_text` gives:
+    `embeds`, [tokens, width], and in some families `pooled`, [width]. The empty caption is the
+    unconditional branch of guidance.
     """
 
     def __init__(self, base: DiffusionBase) -> None:
         self.base = base
-        self.block = 1 if base.device.type == "cpu" else BLOCK
+        self.block = 1 if base.device.type == "cpu" else ENCODE_BATCH
         self.fingerprint = hash_json(
-            ["text", READING, base.family.name, base.hashes["text"], str(base.dtype)]
+            ["text", TEXT_VERSION, base.family.name, base.hashes["text"], str(base.dtype)]
         )
 
     def shape_key(self, part: Part) -> str:
-        """The empty caption takes another path than the others."""
+        """Separate the empty caption, which `encode_text` treats in another way."""
         return "caption" if part.origin else "empty"
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Embeddings of at most `block` captions; `Part.origin` is the caption."""
+        """Encode at most `block` captions; `Part.origin` is the caption."""
         captions = [str(part.origin) for part in parts]
         captions += [captions[-1]] * (self.block - len(captions))
         encoded = self.base.family.encode_text(captions, self.base.device)

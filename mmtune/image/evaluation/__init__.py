@@ -1,1 +1,1 @@
-"""Base against adapter on images: measures, copies, strengths."""
+"""Evaluation of image adapters: comparison with the base, measures, copies, strengths."""

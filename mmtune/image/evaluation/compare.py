@@ -1,12 +1,13 @@
-"""Base against adapter on the test captions: the report card, and a grid to see."""
+"""Comparison of base and adapter on the test captions: the report card, samples and a grid."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
+from PIL.Image import Image
 
 from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig
@@ -14,31 +15,33 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
-from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly, held_out
-from mmtune.image.corpus.prompt import caption_of
-from mmtune.image.diffusion.base import load_base
+from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly_spaced, held_out_rows
+from mmtune.image.corpus.prompt import prompt_of
+from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.stages import TextStage
+from mmtune.image.evaluation.compared_images import (
+    HELD_OUT_CAPTIONS,
+    OUTSIDE_PROMPTS,
+    ComparedImages,
+    format_interval,
+    memoized,
+)
 from mmtune.image.evaluation.copies import Copy, copies_measure
 from mmtune.image.evaluation.measures import (
-    CAPTIONS,
-    OUTSIDE,
-    Drawn,
+    adapter_style,
     cmmd_measure,
     nearest_measure,
-    once,
-    outside_rows,
     palette_measure,
-    prompt_measure,
     read_controls,
     set_measures,
-    short,
     style_measures,
-    style_of,
 )
+from mmtune.image.evaluation.prompt_measures import outside_rows, prompt_measure
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
-from mmtune.image.looks.backbone import MATCH, STYLE, Embed, load_backbone, load_scorer
+from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.looks.embedding import Embed
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -58,48 +61,59 @@ if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
 LOADED_ADAPTER = "adapter"
-MOST_COPIES = 12  # pairs that the report shows
+MAX_COPY_EXAMPLES = 12  # pairs of copy and training image that the report shows
+
+RowSeeds = Sequence[tuple[Row, int]]  # which rows to generate images for, and with which seeds
+Generate = Callable[[RowSeeds, dict[str, float]], list[Image]]  # the second: adapter strengths
+
+
+@dataclass(frozen=True)
+class _Generated:
+    """All that the models generated for a comparison.
+
+    Attributes:
+        row_seeds: row and seed of each image in `compared`.
+        files: where the images of `compared` are, by "base" and `LOADED_ADAPTER`.
+        copies: images for training captions that repeat a training image; None if not asked for.
+        outside: images for prompts that aren't the brand's; None if not asked for.
+    """
+
+    row_seeds: RowSeeds
+    compared: ComparedImages
+    files: dict[str, list[Path]]
+    similar: NearestTraining
+    copies: tuple[Measure, list[Copy]] | None
+    outside: ComparedImages | None
 
 
 def compare(
     config: RunConfig, dataset: Dataset, folder: Path, task: ImageTask | None = None
 ) -> Comparison | None:
-    """Sample base and adapter for each test caption and seed, with the same noise, and measure.
+    """Generate with base and adapter for each test caption and seed, and measure the difference.
 
-    Writes `folder/samples/{base,adapter,training captions}/*.png` and `folder/grid.png`. Images in
-    its `answers/` aren't drawn again.
+    Base and adapter start from the same noise. Writes the images to
+    `folder/samples/{base,adapter,training captions}/*.png` and a grid to `folder/grid.png`. Images
+    that are stored in `folder/answers/` aren't generated again.
 
     Args:
-        folder: the run's; its `adapter/` is loaded strictly.
-        task: the one that was trained, whose base and caption embeddings serve again; it can't be
-            used afterwards. None: the base is loaded.
+        folder: the run folder; its `adapter/` is loaded strictly.
+        task: the task that was trained; its base and caption embeddings are reused, and it can't
+            be used afterwards. None: the base is loaded.
 
     Returns:
-        None in the processes that only draw, see `mmtune.evaluate.parallel`.
+        None in processes that only generate a share of the images, see
+        `mmtune.evaluate.parallel`.
 
     Raises:
-        DataError: fewer than two held-out images or two training images.
-        AdapterError: the adapter doesn't load, changes nothing, or was trained on other weights.
+        DataError: there are fewer than two held-out or two training images.
+        AdapterError: the adapter can't be loaded, changes nothing, or was trained on another base.
     """
     options = config.task
     if not isinstance(options, ImageOptions):
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
-    test, train = held_out(dataset), dataset.split("train")
-    if task is not None:
-        base, features = task.release(), task.features
-    else:
-        device = pick_device()
-        dtype = DTYPES[choose_precision(config.train.precision, device)]
-        base = load_base(config.base, device, dtype, options.quantize)
-        # Each caption is drawn several times, by base and by adapter: encode it once.
-        features = Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
-    trained_on = read_card(folder / "adapter").base_hash
-    if trained_on != base.fingerprint:
-        raise AdapterError(
-            f"{folder / 'adapter'} was trained on other weights of {config.base} "
-            f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
-            "restore that base, or train again under another --name",
-        )
+    test, train = held_out_rows(dataset), dataset.split("train")
+    base, features = _load(config, options, task)
+    _require_same_base(base, folder)
     sampled = ImagePredictor(
         base,
         {LOADED_ADAPTER: folder / "adapter"},
@@ -112,138 +126,194 @@ def compare(
     predictor = StoredPredictor(
         folder, sampled.fingerprint, lambda: sampled, chunk=options.sample_batch
     )
-    asked = [(row, seed) for row in test for seed in range(options.seeds)]
     real = [open_image(row.path, options.background) for row in test]
     brand = [open_image(row.path, options.background) for row in train]
-    similar = NearestTraining(brand)
-    copies: tuple[Measure, list[Copy]] | None = None
-    outside: Drawn | None = None
     with predictor.asking() as main:
         if not main:
             return None
 
-        def draw(asked: Sequence[tuple[Row, int]], weights: dict[str, float]) -> list[Image.Image]:
+        def generate(row_seeds: RowSeeds, strengths: dict[str, float]) -> list[Image]:
             requests = [
                 Request(
-                    r.model_copy(update={"caption": caption_of(r, options.trigger)}), weights, s
+                    row.model_copy(update={"caption": prompt_of(row, options.trigger)}),
+                    strengths,
+                    seed,
                 )
-                for r, s in asked
+                for row, seed in row_seeds
             ]
-            return [p.value for p in predictor.predict(requests)]
+            return [prediction.value for prediction in predictor.predict(requests)]
 
-        drawn = Drawn(
-            rows=[row for row, _ in asked],
-            seeds=options.seeds,
-            base=draw(asked, {}),
-            adapter=draw(asked, {LOADED_ADAPTER: 1.0}),
-            real=real,
-            brand=brand,
-        )
-        files = {
-            "base": _write(folder / "samples" / "base", asked, drawn.base),
-            LOADED_ADAPTER: _write(folder / "samples" / LOADED_ADAPTER, asked, drawn.adapter),
-        }
-        if options.copy_seeds:
-            again = [
-                (row, seed)
-                for row in evenly(train, options.copy_captions)
-                for seed in range(options.copy_seeds)
-            ]
-            repeated = draw(again, {LOADED_ADAPTER: 1.0})
-            written = _write(folder / "samples" / "training captions", again, repeated)
-            copies = copies_measure(
-                again, repeated, written, real, similar, train, lambda of: draw(of, {})
-            )
-        outside = _outside(options, dataset, brand, draw) if options.clip_model else None
+        generated = _generate_all(options, dataset, folder, generate, real, brand)
 
-    metric = StyleDistance(once(judge_of(options, sampled.sampler)), drawn.brand)
-    style = style_of(drawn, metric)
-    controls = (
-        read_controls(options.controls, options.background) if options.controls is not None else {}
-    )
-    nearest, near = nearest_measure(drawn, similar, train)
-    measures = [*style_measures(drawn, metric, style, controls), nearest]
-    measures.append(palette_measure(drawn, options.palette))
-    measures += [copies[0]] if copies else []
-    measures += set_measures(drawn, metric)
-    if options.clip_model is not None:
-        scorer = load_scorer(options.clip_model, base.device)
-        images = once(scorer.images)
-        measures.append(prompt_measure(drawn, scorer, images))
-        if outside is not None:
-            measures.append(prompt_measure(outside, scorer, images, OUTSIDE, "base"))
-        if options.clip_model != MATCH:  # distances of sets need a space that knows more than icons
-            measures.append(cmmd_measure(drawn, images))
-    elif options.backbone not in (None, STYLE):
-        measures.append(cmmd_measure(drawn, metric.describe))
-
-    grid = folder / "grid.png"
-    firsts = range(0, len(asked), options.seeds)
-    draw_grid(
-        [row.reference for row in test],
-        {
-            "base": [drawn.base[i] for i in firsts],
-            "adapter": [drawn.adapter[i] for i in firsts],
-            "brand": drawn.real,
-        },
-    ).save(grid)
-    examples: list[dict[str, Any]] = [
-        {
-            "kind": CAPTIONS,
-            "made": ["base", LOADED_ADAPTER],
-            "prompt": row.reference,
-            "base": files["base"][i],
-            "adapter": files[LOADED_ADAPTER][i],
-            "brand": row.path,
-            "nearest training image": near[i],
-        }
-        for i, (row, seed) in enumerate(asked)
-        if seed == 0
-    ]
+    compared = generated.compared
+    metric = StyleDistance(memoized(style_encoder(options, sampled.sampler)), compared.brand)
+    style = adapter_style(compared, metric)
+    nearest, near = nearest_measure(compared, generated.similar, train)
+    grid = _save_grid(folder, test, compared)
+    copies = generated.copies[1] if generated.copies else []
     return Comparison(
         modality="image",
-        measures=measures,
+        measures=_measures(options, base, generated, metric, style, nearest),
         headline=headline(config.name, style, nearest, grid),
-        examples=[*map(_shown, copies[1][:MOST_COPIES] if copies else ()), *examples],
+        examples=[
+            *map(_copy_example, copies[:MAX_COPY_EXAMPLES]),
+            *_examples(generated, near),
+        ],
         files={"grid": grid}
         | {name: p for name in COMPARED if (p := folder / f"{name}.png").is_file()},
     )
 
 
-def _outside(
+def _load(
+    config: RunConfig, options: ImageOptions, task: ImageTask | None
+) -> tuple[DiffusionBase, Features]:
+    """The base without adapters and its caption embeddings, from the task if there is one."""
+    if task is not None:
+        return task.release(), task.features
+    device = pick_device()
+    dtype = DTYPES[choose_precision(config.train.precision, device)]
+    base = load_base(config.base, device, dtype, options.quantize)
+    # Base and adapter need each caption several times: encode it once.
+    return base, Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
+
+
+def _require_same_base(base: DiffusionBase, folder: Path) -> None:
+    trained_on = read_card(folder / "adapter").base_hash
+    if trained_on != base.fingerprint:
+        raise AdapterError(
+            f"{folder / 'adapter'} was trained on other weights of {base.name} "
+            f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
+            "restore that base, or train again under another --name",
+        )
+
+
+def _generate_all(
     options: ImageOptions,
     dataset: Dataset,
-    brand: list[Image.Image],
-    draw: Callable[[Sequence[tuple[Row, int]], dict[str, float]], list[Image.Image]],
-) -> Drawn | None:
-    """Prompts that have nothing to do with the brand's subjects; None where too few are left."""
-    others = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
-    if len(others) < MIN_TEST_ROWS:
-        return None
-    asked = [(row, seed) for row in others for seed in range(options.seeds)]
-    plain = draw(asked, {})
-    return Drawn(
-        rows=[row for row, _ in asked],
+    folder: Path,
+    generate: Generate,
+    real: list[Image],
+    brand: list[Image],
+) -> _Generated:
+    """Generate and write all images that the measures need."""
+    test, train = held_out_rows(dataset), dataset.split("train")
+    row_seeds = [(row, seed) for row in test for seed in range(options.seeds)]
+    similar = NearestTraining(brand)
+    compared = ComparedImages(
+        rows=[row for row, _ in row_seeds],
         seeds=options.seeds,
-        base=plain,
-        adapter=draw(asked, {LOADED_ADAPTER: 1.0}),
-        real=plain[:: options.seeds],  # nobody has drawn them in the brand's look
+        base=generate(row_seeds, {}),
+        adapter=generate(row_seeds, {LOADED_ADAPTER: 1.0}),
+        real=real,
+        brand=brand,
+    )
+    samples = folder / "samples"
+    files = {
+        "base": _save_images(samples / "base", row_seeds, compared.base),
+        LOADED_ADAPTER: _save_images(samples / LOADED_ADAPTER, row_seeds, compared.adapter),
+    }
+    copies = None
+    if options.copy_seeds:
+        trained = [
+            (row, seed)
+            for row in evenly_spaced(train, options.copy_captions)
+            for seed in range(options.copy_seeds)
+        ]
+        repeated = generate(trained, {LOADED_ADAPTER: 1.0})
+        written = _save_images(samples / "training captions", trained, repeated)
+        copies = copies_measure(
+            trained, repeated, written, real, similar, train, lambda some: generate(some, {})
+        )
+    outside = None
+    if options.clip_model:
+        outside = _generate_outside_prompts(options, dataset, brand, generate)
+    return _Generated(row_seeds, compared, files, similar, copies, outside)
+
+
+def _generate_outside_prompts(
+    options: ImageOptions, dataset: Dataset, brand: list[Image], generate: Generate
+) -> ComparedImages | None:
+    """Images for prompts outside the brand's subjects; None if fewer than four prompts are left."""
+    rows = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
+    if len(rows) < MIN_TEST_ROWS:
+        return None
+    row_seeds = [(row, seed) for row in rows for seed in range(options.seeds)]
+    base = generate(row_seeds, {})
+    return ComparedImages(
+        rows=[row for row, _ in row_seeds],
+        seeds=options.seeds,
+        base=base,
+        adapter=generate(row_seeds, {LOADED_ADAPTER: 1.0}),
+        real=base[:: options.seeds],  # real images of these in the brand's look don't exist
         brand=brand,
     )
 
 
-def judge_of(options: ImageOptions, sampler: Sampler) -> Embed:
-    """What describes how images look: the encoder that is named, else the base itself.
+def _measures(
+    options: ImageOptions,
+    base: DiffusionBase,
+    generated: _Generated,
+    metric: StyleDistance,
+    style: StyleScore,
+    nearest: Measure,
+) -> list[Measure]:
+    """All measures of the report card, in its order."""
+    compared = generated.compared
+    controls = (
+        read_controls(options.controls, options.background) if options.controls is not None else {}
+    )
+    measures = [*style_measures(compared, metric, style, controls), nearest]
+    measures.append(palette_measure(compared, options.palette))
+    measures += [generated.copies[0]] if generated.copies else []
+    measures += set_measures(compared, metric)
+    if options.clip_model is not None:
+        scorer = load_scorer(options.clip_model, base.device)
+        embed = memoized(scorer.images)
+        measures.append(prompt_measure(compared, scorer, embed))
+        if generated.outside is not None:
+            measures.append(
+                prompt_measure(generated.outside, scorer, embed, OUTSIDE_PROMPTS, "base")
+            )
+        # starter:match was trained on icons alone: too little for distances between sets.
+        if options.clip_model != MATCH:
+            measures.append(cmmd_measure(compared, embed))
+    elif options.backbone not in (None, STYLE):
+        measures.append(cmmd_measure(compared, metric.describe))
+    return measures
 
-    The base's adapters have to be switched off while it does.
-    """
-    if options.backbone is not None:
-        return load_backbone(options.backbone, sampler.base.device)
-    return StyleDescriptor(sampler.base, sampler.resolution, sampler.features, sampler.batch)
+
+def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> Path:
+    grid = folder / "grid.png"
+    draw_grid(
+        [row.reference for row in test],
+        {
+            "base": list(compared.base[:: compared.seeds]),
+            "adapter": list(compared.adapter[:: compared.seeds]),
+            "brand": compared.real,
+        },
+    ).save(grid)
+    return grid
 
 
-def _shown(copy: Copy) -> dict[str, Any]:
-    """A pair to look at, in the columns of the other examples."""
+def _examples(generated: _Generated, near: Sequence[Path]) -> list[dict[str, Any]]:
+    """One example per test caption: the images of the first seed."""
+    return [
+        {
+            "kind": HELD_OUT_CAPTIONS,
+            "made": ["base", LOADED_ADAPTER],
+            "prompt": row.reference,
+            "base": generated.files["base"][i],
+            "adapter": generated.files[LOADED_ADAPTER][i],
+            "brand": row.path,
+            "nearest training image": near[i],
+        }
+        for i, (row, seed) in enumerate(generated.row_seeds)
+        if seed == 0
+    ]
+
+
+def _copy_example(copy: Copy) -> dict[str, Any]:
+    """An example of a copy, with the same columns as the other examples."""
     return {
         "kind": "like a training image",
         "made": [LOADED_ADAPTER],
@@ -253,21 +323,32 @@ def _shown(copy: Copy) -> dict[str, Any]:
     }
 
 
+def style_encoder(options: ImageOptions, sampler: Sampler) -> Embed:
+    """Choose the encoder that describes looks: `task.backbone`, or the frozen base itself.
+
+    While the base describes images, its adapters must be switched off.
+
+    Raises:
+        BaseModelError: the encoder can't be loaded.
+    """
+    if options.backbone is not None:
+        return load_backbone(options.backbone, sampler.base.device)
+    return StyleDescriptor(sampler.base, sampler.resolution, sampler.features, sampler.batch)
+
+
 def headline(name: str, style: StyleScore, nearest: Measure, grid: Path) -> str:
-    """The line for the terminal."""
-    score = short(style.score) if style.measurable else "not measurable"
+    """Write the one-line result for the terminal."""
+    score = format_interval(style.score) if style.measurable else "not measurable"
     return (
         f"image    {name.replace('_', ' ')}   style 0 = base, 1 = brand: {score}   "
-        f"nearest training image {short(nearest.adapter)} ({nearest.note})   grid {grid}"
+        f"nearest training image {format_interval(nearest.adapter)} ({nearest.note})   grid {grid}"
     )
 
 
-def _write(
-    folder: Path, asked: Sequence[tuple[Row, int]], images: Sequence[Image.Image]
-) -> list[Path]:
+def _save_images(folder: Path, row_seeds: RowSeeds, images: Sequence[Image]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    # A row's id may hold anything; its hash is a safe name.
-    paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in asked]
+    # A row's id may hold any character; its hash is a safe file name.
+    paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in row_seeds]
     for path, image in zip(paths, images, strict=True):
         image.save(path)
     return paths

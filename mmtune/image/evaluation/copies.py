@@ -1,4 +1,4 @@
-"""Whether an adapter draws its training images again."""
+"""Copies: images that repeat a training image when the adapter gets a training caption."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ import numpy as np
 from PIL.Image import Image
 
 from mmtune.data.rows import Row
-from mmtune.image.evaluation.measures import UNDEFINED
+from mmtune.image.evaluation.compared_images import UNDEFINED
 from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.image.memorization import copied, copy_threshold, share
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.measure import Measure
 
-MOST_NAMED = 5  # pairs in a note
+MAX_COPIES_IN_NOTE = 5  # pairs of copy and training image that the note names
 
 
 @dataclass(frozen=True)
 class Copy:
-    """An image drawn for a training caption that is nearer to a training image than real ones come.
+    """An image that is nearer to a training image than the brand's held-out images are.
 
     Attributes:
-        prompt: the caption.
-        image: what the adapter drew.
-        training: the training image that it is near.
-        similarity: of the two.
-        base: of what the base draws for the same caption and seed, to any training image.
+        prompt: the training caption.
+        image: file of the adapter's image for it.
+        training: file of the nearest training image.
+        similarity: of the two images, at most 1.
+        base: similarity of the base's image, for the same caption and seed, to its own nearest
+            training image.
     """
 
     prompt: str
@@ -39,54 +40,46 @@ class Copy:
 
 
 def copies_measure(
-    asked: Sequence[tuple[Row, int]],
+    row_seeds: Sequence[tuple[Row, int]],
     images: Sequence[Image],
     files: Sequence[Path],
     real: Sequence[Image],
     metric: NearestTraining,
     train: Sequence[Row],
-    draw_base: Callable[[Sequence[tuple[Row, int]]], Sequence[Image]],
+    generate_base: Callable[[Sequence[tuple[Row, int]]], Sequence[Image]],
 ) -> tuple[Measure, list[Copy]]:
-    """The share of the images drawn for training captions that repeat a training image.
+    """Measure the share of images for training captions that repeat a training image.
 
     Args:
-        asked: training row and seed of each image.
-        images: what the adapter drew for them.
-        files: where these are written.
-        real: held-out images: how near those come is the threshold.
-        draw_base: draws with the base, only what the adapter repeated.
+        row_seeds: training row and seed of each image.
+        images: the adapter's images for them.
+        files: their files.
+        real: the brand's held-out images; their similarity to the training images gives the
+            threshold, see `copy_threshold`.
+        metric: made from the images of `train`, in their order.
+        train: the training rows.
+        generate_base: generates images with the base; it is called for the copies only.
+
+    Returns:
+        The measure, and the copies with the most similar first.
     """
-    limit = copy_threshold(metric.find(real))
-    near = metric.find(images)
-    stats = copied(near, limit)
-    adapter = bootstrap(list(stats), share, clusters=[row.id for row, _ in asked])
-    over = [i for i in np.argsort([-n.similarity for n in near]) if near[i].similarity > limit]
-    by_base = metric.find(draw_base([asked[i] for i in over])) if over else []
+    threshold = copy_threshold(metric.find(real))
+    nearest = metric.find(images)
+    stats = copied(nearest, threshold)
+    adapter = bootstrap(list(stats), share, clusters=[row.id for row, _ in row_seeds])
+    most_similar = np.argsort([-n.similarity for n in nearest])
+    found = [i for i in most_similar if nearest[i].similarity > threshold]
+    nearest_of_base = metric.find(generate_base([row_seeds[i] for i in found])) if found else []
     copies = [
         Copy(
-            prompt=asked[i][0].reference,
+            prompt=row_seeds[i][0].reference,
             image=files[i],
-            training=train[near[i].index].path,
-            similarity=near[i].similarity,
-            base=of_base.similarity,
+            training=train[nearest[i].index].path,
+            similarity=nearest[i].similarity,
+            base=base.similarity,
         )
-        for i, of_base in zip(over, by_base, strict=True)
+        for i, base in zip(found, nearest_of_base, strict=True)
     ]
-    alone = sum(copy.base <= limit for copy in copies)
-    # Of n + 1 images of one kind, each is as likely as the others to be the nearest.
-    chance = min(len(real) + 1, 100)
-    note = (
-        f"{len(copies)} of {len(images)} are nearer than {limit:.2f}, as new images of the brand "
-        f"are 1 in {chance} times"
-    )
-    if copies:
-        note += f"; for {alone} of them the base isn't"
-        pairs = [
-            f"{c.image.name} and {c.training.name} ({c.similarity:.2f}, base {c.base:.2f})"
-            for c in copies
-        ]
-        note += ": " + "; ".join(pairs[:MOST_NAMED])
-        note += "; …" if len(copies) > MOST_NAMED else ""
     measure = Measure(
         metric="copies",
         slice="training captions",
@@ -95,6 +88,26 @@ def copies_measure(
         adapter=adapter,
         difference=UNDEFINED,
         higher_is_better=False,
-        note=note,
+        note=_note(copies, len(images), threshold, len(real)),
     )
     return measure, copies
+
+
+def _note(copies: Sequence[Copy], images: int, threshold: float, held_out: int) -> str:
+    """Say how many copies there are, how many to expect by chance, and which they are."""
+    # The threshold is the highest of n held-out images, and for n >= 100 their 99th percentile. A
+    # further image of the brand is as likely as each of these to be the highest of all n + 1.
+    chance = min(held_out + 1, 100)
+    note = (
+        f"{len(copies)} of {images} are nearer than {threshold:.2f}; by chance about 1 in "
+        f"{chance} new images of the brand is"
+    )
+    if not copies:
+        return note
+    by_adapter_alone = sum(copy.base <= threshold for copy in copies)
+    pairs = [
+        f"{c.image.name} and {c.training.name} ({c.similarity:.2f}, base {c.base:.2f})"
+        for c in copies[:MAX_COPIES_IN_NOTE]
+    ]
+    note += f"; for {by_adapter_alone} of them the base's image isn't: " + "; ".join(pairs)
+    return note + ("; …" if len(copies) > MAX_COPIES_IN_NOTE else "")

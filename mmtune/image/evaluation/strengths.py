@@ -1,16 +1,14 @@
-"""Which strength or checkpoint of a look to use: what each costs and buys, on held-out captions."""
+"""Choice of strength or checkpoint: style gained and content kept, on held-out captions."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL.Image import Image
 
+from mmtune.image.looks.embedding import Scorer, Vectors
 from mmtune.metrics.image.clip_score import clip_scores, mean_score, recall, shuffled
 from mmtune.metrics.image.layout import kept_layout
 from mmtune.metrics.image.memorization import copied, copy_threshold, share
@@ -19,54 +17,53 @@ from mmtune.metrics.image.style import StyleDistance, style_score
 from mmtune.train.selection import Advice, Point, Trial, recommend
 from mmtune.train.task import Monitor
 
-if TYPE_CHECKING:
-    from mmtune.image.looks.backbone import Scorer
-
-Vectors = NDArray[np.float64]
 KeptContent = Callable[[Sequence[Image]], float]
 STYLE = Monitor("style", higher_is_better=True)
 DISTANCE = Monitor("style distance", higher_is_better=False)
 
 
 @dataclass(frozen=True)
-class Tried:
-    """The images of a comparison of strengths or checkpoints.
+class TrialImages:
+    """Images of several strengths or checkpoints, for the same prompts and from the same noise.
 
     Attributes:
-        prompts: of each image drawn.
-        drawn: by the adapter's state, from the same noise; the first is the base.
-        real: the brand's own image of each prompt, in their order.
+        prompts: the prompt of each image of a state.
+        by_trial: the images by state of the adapter; the first state is the base.
+        real: the brand's own image of each prompt, in the order of `prompts`.
         brand: the training images.
     """
 
     prompts: Sequence[str]
-    drawn: dict[Trial, Sequence[Image]]
+    by_trial: dict[Trial, Sequence[Image]]
     real: Sequence[Image]
     brand: Sequence[Image]
 
 
-def advise(tried: Tried, metric: StyleDistance, kept: KeptContent, least: float) -> Advice:
-    """The figures of each state, and the one to use.
+def advise(
+    trial_images: TrialImages, metric: StyleDistance, kept: KeptContent, min_kept: float
+) -> Advice:
+    """Measure each state of the adapter and recommend one.
 
-    Where the base is as near to the brand as the brand's own images are, there is no style score:
-    then the distance decides.
+    The style score decides. Where it isn't measurable, because the base is as near to the brand as
+    the brand's own images are, the style distance decides.
 
     Args:
-        kept: the share of the base's content that images keep, see `layout_kept`, `prompts_kept`.
-        least: of that, which a recommended state must keep.
+        kept: gives the share of the base's content that images keep, see `layout_kept` and
+            `prompts_kept`.
+        min_kept: share that a recommended state must keep, from 0 to 1.
     """
-    similar = NearestTraining(tried.brand)
-    limit = copy_threshold(similar.find(tried.real))
-    first = next(iter(tried.drawn.values()))
-    base, real = metric.statistics(first), metric.statistics(tried.real)
+    similar = NearestTraining(trial_images.brand)
+    limit = copy_threshold(similar.find(trial_images.real))
+    first = next(iter(trial_images.by_trial.values()))
+    base, real = metric.statistics(first), metric.statistics(trial_images.real)
     scores = {
-        trial: style_score(metric, base, metric.statistics(images), real, tried.prompts)
-        for trial, images in tried.drawn.items()
+        trial: style_score(metric, base, metric.statistics(images), real, trial_images.prompts)
+        for trial, images in trial_images.by_trial.items()
     }
     measurable = all(score.measurable for score in scores.values())
     points = []
     for trial, score in scores.items():
-        images = tried.drawn[trial]
+        images = trial_images.by_trial[trial]
         chosen = score.score if measurable else score.adapter
         content = kept(images)
         copies = share(copied(similar.find(images), limit)) or 0.0
@@ -82,28 +79,40 @@ def advise(tried: Tried, metric: StyleDistance, kept: KeptContent, least: float)
                 trial.step,
             )
         )
-    return recommend(points, STYLE if measurable else DISTANCE, least)
+    return recommend(points, STYLE if measurable else DISTANCE, min_kept)
 
 
 def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> KeptContent:
-    """Needs no model; see `kept_layout`."""
+    """Make a function that gives the share of the base's layout that images keep.
+
+    It needs no model; see `mmtune.metrics.image.layout.kept_layout`.
+
+    Args:
+        base: the base's images.
+        prompts: the prompt of each.
+    """
     return lambda images: kept_layout(images, base, prompts)
 
 
-def prompts_kept(tried: Tried, scorer: Scorer) -> KeptContent:
-    """By CLIP score or prompt match: 1 as the base matches its captions, 0 as it matches others'.
+def prompts_kept(trial_images: TrialImages, scorer: Scorer) -> KeptContent:
+    """Make a function that gives the share of the base's prompt following that images keep.
 
-    nan where the scorer can't tell the captions of the base's images apart, or there is only one. A
-    scorer that must find the real images' captions first, and doesn't, leaves it to `layout_kept`.
+    1 means that images match their captions as well as the base's images do; 0 means that they
+    match no better than the base's images match others' captions. The share is NaN if the scorer
+    can't tell the captions of the base's images apart, or if there is only one caption. If the
+    scorer has a `min_recall` and doesn't reach it on the real images, `layout_kept` is used.
+
+    Args:
+        scorer: CLIP score or prompt match.
     """
-    prompts, base = tried.prompts, next(iter(tried.drawn.values()))
+    prompts, base = trial_images.prompts, next(iter(trial_images.by_trial.values()))
     if len(set(prompts)) < 2:
         return lambda images: math.nan
     own = scorer.texts(prompts)
-    must_find = scorer.least_recall
+    min_recall = scorer.min_recall
     if (
-        must_find is not None
-        and recall(scorer.images(tried.real), own, list(prompts)).share < must_find
+        min_recall is not None
+        and recall(scorer.images(trial_images.real), own, list(prompts)).share < min_recall
     ):
         return layout_kept(base, prompts)
     others = own[shuffled(prompts)]

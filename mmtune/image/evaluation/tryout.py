@@ -1,4 +1,4 @@
-"""Adapters of a diffusion model merged into one folder, and settings of them tried out."""
+"""Trial of several ways to combine image adapters, on the test sets of their runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from mmtune.adapters.routing import Router
 from mmtune.adapters.ways import TestSet
-from mmtune.image.corpus.held_out import held_out
-from mmtune.image.corpus.prompt import caption_of
+from mmtune.image.corpus.held_out import held_out_rows
+from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import load_base
-from mmtune.image.evaluation.compare import judge_of
-from mmtune.image.evaluation.measures import once, short
+from mmtune.image.evaluation.compare import style_encoder
+from mmtune.image.evaluation.compared_images import format_interval, memoized
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -31,13 +31,22 @@ def try_out(
     choices: Mapping[str, Router],
     test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
-    """Style of each setting towards each trial's brand, and likeness to its training images.
+    """Measure each way's style and likeness to training images, on each test set.
 
-    Each is drawn as the trial's run draws: its captions, trigger, seeds and sampling. Where the
-    base is as near to a brand as the brand's own images are, the distance stands for the style.
+    Images are generated as the test set's run generates them, with its captions, trigger, seeds
+    and sampling settings. The style distance replaces the style score where the base is as near to
+    the brand as the brand's own images are.
+
+    Args:
+        base: hub id, folder or starter.
+        adapters: adapter folders by name.
+        choices: for each way, which adapters act on a row and how strongly. It includes "base".
+
+    Returns:
+        Columns of a table by their titles; each has one cell per way, in the order of `choices`.
 
     Raises:
-        DataError: a trial has fewer than two held-out or two training images.
+        DataError: a test set has fewer than two held-out or two training images.
     """
     device = pick_device()
     precision = test_sets[0].config.train.precision
@@ -45,48 +54,62 @@ def try_out(
     predictor = ImagePredictor(loaded, adapters, steps=1, guidance=1.0)
     columns: dict[str, list[str]] = {}
     for test_set in test_sets:
-        options = test_set.config.task
-        assert isinstance(options, ImageOptions)
-        mine = predictor.sampling(options.steps, options.guidance, options.resolution)
-        test, train = held_out(test_set.dataset), test_set.dataset.split("train")
-        asked = [
-            (row.model_copy(update={"caption": caption_of(row, options.trigger)}), seed)
-            for row in test
-            for seed in range(options.seeds)
-        ]
-        drawn = {
-            name: [p.value for p in mine.predict([Request(r, choose(r), s) for r, s in asked])]
-            for name, choose in choices.items()
-        }
-        brand = [open_image(row.path, options.background) for row in train]
-        real = [open_image(row.path, options.background) for row in test]
-        metric = StyleDistance(once(judge_of(options, mine.sampler)), brand)
-        statistics = {name: metric.statistics(images) for name, images in drawn.items()}
-        prompts = [row.id for row, _ in asked]
-        scores = [
-            style_score(
-                metric,
-                statistics["base"],
-                each,
-                np.repeat(metric.statistics(real), options.seeds, axis=0),
-                prompts,
+        columns |= _columns(test_set, choices, predictor)
+    return columns
+
+
+def _columns(
+    test_set: TestSet, choices: Mapping[str, Router], predictor: ImagePredictor
+) -> dict[str, list[str]]:
+    """The two columns of one test set."""
+    options = test_set.config.task
+    assert isinstance(options, ImageOptions)
+    as_in_run = predictor.sampling(options.steps, options.guidance, options.resolution)
+    test, train = held_out_rows(test_set.dataset), test_set.dataset.split("train")
+    row_seeds = [
+        (row.model_copy(update={"caption": prompt_of(row, options.trigger)}), seed)
+        for row in test
+        for seed in range(options.seeds)
+    ]
+    images_by_way = {
+        name: [
+            prediction.value
+            for prediction in as_in_run.predict(
+                [Request(row, choose(row), seed) for row, seed in row_seeds]
             )
-            for each in statistics.values()
         ]
-        on = f"{test_set.name} ({len(test)} captions)"
-        if all(score.measurable for score in scores):
-            columns[f"style, {on}"] = [short(score.score) for score in scores]
-        else:
-            columns[f"style distance, {on}"] = [short(score.adapter) for score in scores]
-        similar = NearestTraining(brand)
-        columns[f"nearest training image, {test_set.name}"] = [
-            short(
-                bootstrap(
-                    [np.array([near.similarity]) for near in similar.find(images)],
-                    similar.reduce,
-                    clusters=prompts,
-                )
+        for name, choose in choices.items()
+    }
+    brand = [open_image(row.path, options.background) for row in train]
+    real = [open_image(row.path, options.background) for row in test]
+    metric = StyleDistance(memoized(style_encoder(options, as_in_run.sampler)), brand)
+    statistics = {name: metric.statistics(images) for name, images in images_by_way.items()}
+    prompts = [row.id for row, _ in row_seeds]
+    scores = [
+        style_score(
+            metric,
+            statistics["base"],
+            each,
+            np.repeat(metric.statistics(real), options.seeds, axis=0),
+            prompts,
+        )
+        for each in statistics.values()
+    ]
+    columns: dict[str, list[str]] = {}
+    title = f"{test_set.name} ({len(test)} captions)"
+    if all(score.measurable for score in scores):
+        columns[f"style, {title}"] = [format_interval(score.score) for score in scores]
+    else:
+        columns[f"style distance, {title}"] = [format_interval(score.adapter) for score in scores]
+    similar = NearestTraining(brand)
+    columns[f"nearest training image, {test_set.name}"] = [
+        format_interval(
+            bootstrap(
+                [np.array([near.similarity]) for near in similar.find(images)],
+                similar.reduce,
+                clusters=prompts,
             )
-            for images in drawn.values()
-        ]
+        )
+        for images in images_by_way.values()
+    ]
     return columns

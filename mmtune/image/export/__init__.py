@@ -1,4 +1,4 @@
-"""Image adapters for other programs: written, read back, and compared before they are kept."""
+"""Export of image adapters: written, read back, and compared with the source before it is kept."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""FLUX.1's LoRA under sd-scripts' names, which are those of Black Forest Labs' own code.
+"""Keys of FLUX.1 adapters in sd-scripts' format, with the names of Black Forest Labs' own code.
 
-There the query, key and value of a stream are one layer, and in single-stream blocks the MLP's
-first one too. Separate LoRAs of its parts, stacked, are one LoRA of the whole: with A = [A1; A2; …]
-and B block-diagonal, B A is the stacked changes B1 A1, B2 A2, …. Parts that have no LoRA, or one of
-a smaller rank, are filled up with zeros: loaders that take such a layer apart cut it evenly.
+In that code query, key and value of a stream are one layer; in single-stream blocks this layer
+also holds the MLP's first layer. The LoRAs of the parts can be stacked to one LoRA of the layer:
+with A = [A1; A2; …] and B block-diagonal, B A is the stack of B1 A1, B2 A2, …. Parts without a LoRA
+or with a smaller rank are padded with zeros, because loaders cut such a layer into equal parts.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
 
 
 def stacked(base: DiffusionBase, folded: Folded) -> dict[str, Tensor] | None:
-    """The LoRA under sd-scripts' keys; alpha is the rank.
+    """Stack a LoRA's parts under sd-scripts' keys; alpha is the rank.
 
     Returns:
-        None where a module has no such name, such as the embedders.
+        The tensors of the file; None if a module has no such key, as the embedders.
     """
     part = base.family.denoiser_name
     tensors, outs = folded.tensors[part], _outs(base)
@@ -79,16 +79,17 @@ def stacked(base: DiffusionBase, folded: Folded) -> dict[str, Tensor] | None:
 def unstacked(
     state: Mapping[str, Tensor], base: DiffusionBase, wanted: set[str], path: Path
 ) -> dict[str, Tensor]:
-    """What `stacked` was made from, under peft's keys below `transformer.`.
+    """Undo `stacked`, with peft's keys below `transformer.`.
 
     Args:
-        state: of a file.
-        wanted: the modules that the adapter changes; others must be zeros.
-        path: of the file, for errors.
+        state: tensors of a file.
+        base: the base of the adapter.
+        wanted: the modules that the adapter changes; all others must be zero.
+        path: the file, for errors.
 
     Raises:
-        AdapterError: a key that belongs to nothing or is missing, a shape or an alpha that is
-            wrong, parts that mix, or a change of a module that isn't `wanted`.
+        AdapterError: a key is unknown or missing, a shape or an alpha is wrong, parts of a layer
+            mix, or a module changes that isn't in `wanted`.
     """
     outs = _outs(base)
     layers = {f"lora_unet_{stem}": parts for stem, parts in _layers(outs)}

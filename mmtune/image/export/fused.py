@@ -1,4 +1,4 @@
-"""The whole pipeline with the adapter in its weights."""
+"""The export format `fused`: the whole pipeline with the adapter merged into its weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mmtune.image.source import INDEX_FILE, resolve_base
 from mmtune.system.quiet import quiet
 
 FACTS = "export.json"
-# What load_base leaves aside, because it alters or withholds images.
+# Components that load_base doesn't load, because they alter or withhold images.
 LEFT = ("safety_checker", "feature_extractor", "image_encoder")
 
 
@@ -29,9 +29,19 @@ LEFT = ("safety_checker", "feature_extractor", "image_encoder")
 def write_fused(
     request: Export, base: DiffusionBase, picture: Picture, before: Image
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A folder for `DiffusionPipeline.from_pretrained`, without a trace of peft.
+    """Write a folder for `DiffusionPipeline.from_pretrained`, which needs no peft.
 
-    The base's parts that mmtune doesn't load (a safety checker) are copied from where the base is.
+    Components that mmtune doesn't load, such as a safety checker, are copied from the base.
+
+    Args:
+        picture: samples the image of the proof.
+        before: the image of the adapter before the export.
+
+    Returns:
+        Facts of the proof, and notes.
+
+    Raises:
+        AdapterError: the written pipeline isn't the base with this adapter.
     """
     pipeline, device, dtype = base.pipeline, base.device, base.dtype
     wanted, parts = _wanted(base, request.scale), list(base.adapted)
@@ -49,7 +59,7 @@ def write_fused(
     found = _state(again, parts)
     if found.keys() != names:
         extra = sorted(found.keys() ^ names)
-        raise unproved(request.to, f"{len(extra)} keys are others, such as {extra[0]}")
+        raise unproved(request.to, f"{len(extra)} keys differ, such as {extra[0]}")
     for name, weight in wanted.items():
         same_change(weight, found[f"{name}.weight"].cpu(), name, request.to)
     levels = picture.compare(before, picture.draw({}, again), request.to)
@@ -82,7 +92,7 @@ def _wanted(base: DiffusionBase, scale: float) -> dict[str, Tensor]:
 
 
 def _complete(request: Export) -> tuple[str, ...]:
-    """Copy what the base has beyond what is loaded, and name it in the index again."""
+    """Copy the base's components that aren't loaded, and list them in the index again."""
     source = resolve_base(request.base)
     folder = source if isinstance(source, Path) else _snapshot(source)
     if folder is None or not (folder / INDEX_FILE).is_file():

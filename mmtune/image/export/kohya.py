@@ -1,4 +1,4 @@
-"""Adapters as files: diffusers' LoRA folder, and the single file of ComfyUI and A1111."""
+"""The export formats `diffusers` (a LoRA folder) and `kohya` (one file for ComfyUI and A1111)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,16 @@ ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
 def write_diffusers(
     request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
 ) -> Proof:
-    """A folder that `load_lora_weights` reads, with diffusers' own metadata and ours."""
+    """Write a folder for `load_lora_weights`, with diffusers' own metadata and ours.
+
+    Returns:
+        Facts of the proof, and notes.
+
+    Raises:
+        AdapterError: the written adapter isn't the same.
+    """
     _save_lora(base, folded, request.to, request)
-    load_adapter(base, request.to, EXPORTED)  # strictly: all keys, and none else
+    load_adapter(base, request.to, EXPORTED)  # fails if a key is missing or unknown
     layers = same_layers(base, request.scale, request.to)
     levels = picture.compare(before, picture.draw({EXPORTED: 1.0}), request.to)
     return {"keys": len(folded.keys), "layers": layers, **levels}, ()
@@ -39,7 +46,14 @@ def write_diffusers(
 def write_single(
     request: Export, base: DiffusionBase, folded: Folded, picture: Picture, before: Image
 ) -> Proof:
-    """One file: kohya's keys for a UNet and for FLUX.1, else peft's below `transformer.`."""
+    """Write one file: with kohya's keys for UNets and FLUX.1, else peft's below `transformer.`.
+
+    Returns:
+        Facts of the proof, and notes.
+
+    Raises:
+        AdapterError: ComfyUI can't read some modules, or the written adapter isn't the same.
+    """
     path = request.to
     notes: tuple[str, ...] = ()
     fused = stacked(base, folded) if base.family.pipeline_class == "FluxPipeline" else None
@@ -52,7 +66,7 @@ def write_single(
         load_file_strictly(base, path)
     elif fused is not None:
         save(fused, path, metadata(request, base, folded, LAYOUT))
-        # diffusers takes such a file apart only at the width of the published model.
+        # diffusers splits such layers only for the width of the published model.
         wanted = set(folded.modules(base.family.denoiser_name))
         load_strictly(base, unstacked(_read(path), base, wanted, path), path)
         notes = (
@@ -64,15 +78,15 @@ def write_single(
         unread = unread_by_comfy(base.family.pipeline_class, folded.modules(part))
         if unread:
             raise AdapterError(
-                f"ComfyUI has no place for {len(unread)} adapted modules, such as {unread[0]}",
-                "--format fused or --format diffusers; or train again on other lora.targets",
+                f"ComfyUI can't read {len(unread)} adapted modules, such as {unread[0]}",
+                "use --format fused or --format diffusers, or train again on other lora.targets",
             )
         _save_lora(base, folded, path.parent, request, path.name)
         if other := sorted(folded.keys ^ _read(path).keys()):
             raise unproved(path, f"{len(other)} keys are missing or match nothing: {other[0]}")
         notes = (
-            "keys are diffusers' (transformer.….lora_A.weight), which ComfyUI reads; sd-scripts "
-            "trains this family under other names and doesn't",
+            "keys are diffusers' (transformer.….lora_A.weight); ComfyUI reads them, but sd-scripts "
+            "doesn't: it uses other names for this family",
         )
         load_file_strictly(base, path)
     layers = same_layers(base, request.scale, request.to)
@@ -81,10 +95,10 @@ def write_single(
 
 
 def kohya(base: DiffusionBase, folded: Folded) -> dict[str, Tensor]:
-    """A UNet's and its text encoders' LoRA under kohya's keys.
+    """Rename the LoRA of a UNet and its text encoders to kohya's keys.
 
-    diffusers' `convert_state_dict_to_kohya` gives the same keys where diffusers' names are kohya's;
-    it knows neither the names of SDXL's UNet nor those of CLIP.
+    diffusers' `convert_state_dict_to_kohya` gives the same keys where kohya uses diffusers' names.
+    It knows neither the names of SDXL's UNet nor those of CLIP.
     """
     state: dict[str, Tensor] = {}
     for part, tensors in folded.tensors.items():
@@ -99,11 +113,10 @@ def kohya(base: DiffusionBase, folded: Folded) -> dict[str, Tensor]:
 
 
 def check_kohya(path: Path, base: DiffusionBase) -> None:
-    """Find a module of the base for each key of a file, with a weight of the right shape.
+    """Require that each key of a file belongs to a module of the base with a fitting shape.
 
     Raises:
-        AdapterError: a key that belongs to nothing, a part that is missing, a shape or an alpha
-            that is wrong.
+        AdapterError: a key is unknown or missing, or a shape or an alpha is wrong.
     """
     shapes: dict[str, torch.Size] = {}
     for part, model in base.adapted.items():
@@ -111,7 +124,7 @@ def check_kohya(path: Path, base: DiffusionBase) -> None:
             weight = _weight(module, each)
             if weight is None:
                 continue
-            # Each by itself: all together may have no original names where the adapted ones do.
+            # One by one: if some module has no original name, `_stems` of all gives none of them.
             shapes |= dict.fromkeys(_stems(base, part, [module]).values(), weight.shape)
             if part == base.family.denoiser_name:
                 shapes["lora_unet_" + module.replace(".", "_")] = weight.shape
@@ -132,10 +145,10 @@ def check_kohya(path: Path, base: DiffusionBase) -> None:
 
 
 def load_file_strictly(base: DiffusionBase, path: Path) -> None:
-    """Load a single file by diffusers, as `EXPORTED`; every layer is compared afterwards.
+    """Load a single file with diffusers, as the adapter `EXPORTED`.
 
     Raises:
-        AdapterError: diffusers refuses it.
+        AdapterError: diffusers refuses the file.
     """
     load_strictly(base, path.parent, path, weight_name=path.name)
 
@@ -143,7 +156,7 @@ def load_file_strictly(base: DiffusionBase, path: Path) -> None:
 def load_strictly(
     base: DiffusionBase, source: Path | dict[str, Tensor], path: Path, **given: str
 ) -> None:
-    """Load a folder's file or a state by diffusers, as `EXPORTED`.
+    """Load a folder or tensors with diffusers, as the adapter `EXPORTED`.
 
     Raises:
         AdapterError: diffusers refuses it; the error names `path`.
@@ -163,7 +176,7 @@ def _save_lora(
     layers = {f"{part}_lora_layers": tensors for part, tensors in folded.tensors.items()}
     configs = {f"{part}_lora_adapter_metadata": c for part, c in folded.configs.items()}
     type(base.pipeline).save_lora_weights(folder, weight_name=name, **layers, **configs)
-    # diffusers writes no metadata but its own: written again with both.
+    # diffusers writes only its own metadata, so the file is written again with both.
     with safe_open(folder / name, "pt") as file:
         theirs = file.metadata()
     facts = theirs | metadata(request, base, folded, "diffusers")

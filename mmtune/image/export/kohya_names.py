@@ -1,8 +1,9 @@
-"""What other programs call the modules of a denoiser.
+"""Names that other programs give to a UNet's and to CLIP's modules, for single-file adapters.
 
-Written from the published formats: sd-scripts' `lora_unet_…` over the names of diffusers (SD 1 and
-2) or of the original SDXL UNet (`input_blocks`, `middle_block`, `output_blocks`),
-`lora_te…_text_model_…` for CLIP, and the names below `transformer.` that ComfyUI maps.
+They follow the published formats: sd-scripts' `lora_unet_…` over the names of diffusers (SD 1 and
+2) or of the original SDXL UNet (`input_blocks`, `middle_block`, `output_blocks`), and
+`lora_te…_text_model_…` for CLIP. `kohya.py` makes whole keys from these names and adds the suffixes
+(`.alpha`, `.lora_down.weight`, `.lora_up.weight`). `flux_names.py` holds the keys of FLUX.1.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def unread_by_comfy(pipeline_class: str, modules: Iterable[str]) -> list[str]:
 
 
 def ldm_name(module: str, layers: int, attentive: Iterable[int]) -> str | None:
-    """A module of SDXL's UNet under its original name (Stability's generative-models).
+    """Give a module of SDXL's UNet its original name (Stability's generative-models).
 
     Args:
         module: in diffusers' name, such as `down_blocks.1.attentions.0.proj_in`.
@@ -82,8 +83,8 @@ def ldm_name(module: str, layers: int, attentive: Iterable[int]) -> str | None:
         attentive: places of the up blocks that have attention.
 
     Returns:
-        None where there is no such name that loaders read: an upsampler without attention before
-        it would stand where they expect attention.
+        None if the module has no such name, or none that loaders read: they expect attention at
+        the place of an upsampler that has no attention before it.
     """
     if module in OUTER:
         return OUTER[module]
@@ -114,13 +115,18 @@ def _inside(block: str, kind: str, inner: str) -> str | None:
 
 
 def unet_names(modules: Iterable[str], config: object, sdxl: bool) -> dict[str, str]:
-    """Names of a UNet's modules, before `lora_unet_` and the underscores.
+    """Name a UNet's modules as sd-scripts does, without `lora_unet_` and with dots.
 
-    SDXL's are the original ones, which sd-scripts trains and all others read too. A UNet that isn't
-    built as SDXL's (the starter's isn't) keeps diffusers' names for all of its modules.
+    SDXL gets the original names, which sd-scripts trains and other programs read too. A UNet that
+    isn't built like SDXL's, such as the starter's, keeps diffusers' names for all modules.
 
     Args:
-        config: diffusers' of the UNet.
+        modules: diffusers' names.
+        config: diffusers' configuration of the UNet.
+        sdxl: whether the base is an SDXL pipeline.
+
+    Returns:
+        The names, by diffusers' names.
     """
     modules = list(modules)
     layers = getattr(config, "layers_per_block", None)
@@ -134,7 +140,7 @@ def unet_names(modules: Iterable[str], config: object, sdxl: bool) -> dict[str, 
 
 
 def clip_name(module: str, encoder: int, of: int) -> str:
-    """What sd-scripts calls a module of a CLIP text encoder.
+    """Name a module of a CLIP text encoder as sd-scripts does.
 
     Args:
         module: transformers' name; newer versions of transformers leave out `text_model.`.

@@ -1,4 +1,4 @@
-"""Whether what was written is the same adapter: its layers, and a picture."""
+"""Proof that a written adapter equals its source: comparison of layers and of an image."""
 
 from __future__ import annotations
 
@@ -24,20 +24,26 @@ ROUNDING = 1e-5  # relative to a layer's largest change, in fp32
 
 
 def unproved(path: Path, found: str) -> AdapterError:
-    """The error of an export that isn't the adapter."""
+    """Make the error for an export that differs from the adapter.
+
+    Args:
+        path: the file or folder, which isn't kept.
+        found: the difference.
+    """
     return AdapterError(
-        f"{path.name} was not kept, for it isn't the same adapter: {found}",
-        "use the adapter's own folder, which diffusers reads; and report this with its card.json",
+        f"{path.name} was not kept, because it isn't the same adapter: {found}",
+        "use the adapter's own folder, which diffusers reads, and report this with its card.json",
     )
 
 
 class Picture:
-    """One fixed prompt and seed, sampled with a few steps.
+    """Samples one image with a fixed prompt, seed and a few steps, and compares two of them.
 
     Args:
-        precision: of the base. In fp32 every pixel must be within one level of 255. In a half
-            precision the two ways of adding the same change round differently: then it is their
-            mean.
+        base: holds the adapters.
+        precision: the base's. In fp32 every pixel must be equal within one level of 255. In half
+            precision the two ways to add the same change round differently, so only the mean
+            difference must be within one level.
     """
 
     def __init__(self, base: DiffusionBase, precision: str) -> None:
@@ -48,7 +54,7 @@ class Picture:
         self.side = max(step, most // step * step)
 
     def draw(self, weights: Mapping[str, float], base: DiffusionBase | None = None) -> Image:
-        """The picture with these adapters, on `base` or its own."""
+        """Sample the image with these adapters, on `base` or on the picture's own base."""
         base = base or self.base
         sampler = Sampler(base, steps=STEPS, guidance=1.0, resolution=self.side)
         with active(base, weights, getattr(base.denoiser, "peft_config", {})):
@@ -56,10 +62,13 @@ class Picture:
         return image
 
     def compare(self, before: Image, after: Image, path: Path) -> dict[str, int | float]:
-        """Figures of the comparison.
+        """Compare the images of the source and of the export.
+
+        Returns:
+            The largest difference of a pixel's channel, in levels of 255.
 
         Raises:
-            AdapterError: the pictures differ.
+            AdapterError: the images differ.
         """
         gap = np.abs(np.asarray(before, np.int16) - np.asarray(after, np.int16))
         most, mean = int(gap.max()), float(gap.mean())
@@ -70,13 +79,18 @@ class Picture:
 
 @torch.no_grad()
 def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
-    """Compare each layer's change of weights by the two loaded adapters.
+    """Compare how the adapters `SOURCE` and `EXPORTED` change each layer's weights.
+
+    Args:
+        base: holds both adapters.
+        scale: strength of the source; the export has it in its weights.
+        path: the export, for errors.
 
     Returns:
-        How many layers there are.
+        The number of layers.
 
     Raises:
-        AdapterError: a layer that only one of them has, or another change.
+        AdapterError: only one of them changes a layer, or their changes differ.
     """
     count, both = 0, {SOURCE: scale, EXPORTED: 1.0}
     with active(base, both, both):
@@ -95,7 +109,7 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
 
 
 def adapted_layers(base: DiffusionBase) -> Iterator[tuple[str, Any]]:
-    """peft's layers of all adapted parts, with their names in the pipeline."""
+    """List peft's LoRA layers of all adapted parts, with their names in the pipeline."""
     from peft.tuners.lora import LoraLayer
 
     for part, model in base.adapted.items():
@@ -105,10 +119,10 @@ def adapted_layers(base: DiffusionBase) -> Iterator[tuple[str, Any]]:
 
 
 def same_change(wanted: Tensor, found: Tensor, name: str, path: Path) -> None:
-    """Two changes of one weight that are equal but for rounding.
+    """Require that two changes of one weight are equal up to rounding.
 
     Raises:
-        AdapterError: they aren't.
+        AdapterError: they differ by more than `ROUNDING` of the largest change, or hold NaN.
     """
     wanted, found = wanted.float(), found.float()
     gap, size = float((wanted - found).abs().max()), float(wanted.abs().max())

@@ -1,4 +1,4 @@
-"""The adapter's weights with its strength in them, and what a file says of them."""
+"""The adapter's weights for an export, with the strength folded in, and the file's metadata."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SD2_WIDTH = 1024  # of the text that Stable Diffusion 2 attends to; 1's is 768
 
 @dataclass(frozen=True)
 class Folded:
-    """A LoRA whose strength is in B, so that alpha is the rank and every loader's factor is 1.
+    """A LoRA whose strength is multiplied into B: alpha is the rank, so every loader's factor is 1.
 
     Attributes:
-        tensors: by part of the pipeline (`unet`, `text_encoder`) and by peft's names in it
-            (`….lora_A.weight`), fp32.
-        configs: of peft, by part, for `lora_adapter_metadata`.
-        rank: the largest.
+        tensors: fp32 tensors by part of the pipeline (`unet`, `text_encoder`), and by peft's names
+            in the part (`….lora_A.weight`).
+        configs: peft's configuration of each part, for `lora_adapter_metadata`.
+        rank: the largest rank.
     """
 
     tensors: dict[str, dict[str, Tensor]]
@@ -47,25 +47,30 @@ class Folded:
 
     @property
     def keys(self) -> set[str]:
-        """Keys of a file with peft's names."""
+        """All keys of a file that uses peft's names."""
         return {f"{part}.{key}" for part, tensors in self.tensors.items() for key in tensors}
 
     def modules(self, part: str) -> list[str]:
-        """Names of a part's adapted modules."""
+        """List the names of a part's adapted modules."""
         return sorted({key.split(".lora_")[0] for key in self.tensors[part]})
 
 
 def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
-    """The loaded adapter `name`, its B multiplied by peft's own factor and by `scale`.
+    """Multiply a loaded adapter's B by peft's own factor and by `scale`.
 
-    The factor is alpha / r, or for rsLoRA (arXiv 2312.03732) alpha / sqrt(r). A file that says
-    alpha = r without rsLoRA has the factor 1, whichever of these a loader knows.
+    The factor is alpha / r, or alpha / sqrt(r) for rsLoRA (arXiv 2312.03732). In a file with
+    alpha = r and without rsLoRA the factor is 1, so loaders that don't know rsLoRA read it too.
+
+    Args:
+        base: holds the adapter.
+        name: the adapter's name in the pipeline.
+        scale: strength that the export has at a loader's strength of 1.
     """
     from peft import get_peft_model_state_dict
 
     tensors: dict[str, dict[str, Tensor]] = {}
     configs: dict[str, dict[str, Any]] = {}
-    with active(base, {name: scale}, {name: None}):  # peft's factors hold the scale, too
+    with active(base, {name: scale}, {name: None}):  # peft's factors include the scale
         for part, model in base.adapted.items():
             tensors[part] = {}
             for key, value in get_peft_model_state_dict(model, adapter_name=name).items():
@@ -98,7 +103,7 @@ def architecture(base: DiffusionBase) -> tuple[str, str]:
 
 
 def origin(request: Export) -> dict[str, str]:
-    """Where an export comes from: adapter, data, base and licence, as strings."""
+    """Record where an export comes from: adapter, data, base and licence, as strings."""
     card = request.card
     facts = {
         "mmtune.adapter": f"{card.name}@{hash_file(request.adapter / WEIGHTS)}",
@@ -116,10 +121,10 @@ def origin(request: Export) -> dict[str, str]:
 
 
 def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) -> dict[str, str]:
-    """`ss_*` of sd-scripts, `modelspec.*` of ModelSpec 1.0, and where the adapter comes from.
+    """Make a file's metadata: `ss_*` of sd-scripts, `modelspec.*` of ModelSpec 1.0, and `origin`.
 
     Args:
-        layout: the code whose names the keys have (`modelspec.implementation`).
+        layout: address of the code whose names the keys have (`modelspec.implementation`).
     """
     card, (spec, version) = request.card, architecture(base)
     train = card.settings.get("train") or {}
@@ -155,8 +160,8 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
 def save(tensors: dict[str, Tensor], path: Path, facts: dict[str, str]) -> None:
     """Write a safetensors file with metadata and the hash of its tensors.
 
-    `modelspec.hash_sha256` (with 0x) and A1111's `sshs_model_hash` cover the file's bytes behind
-    the header, which don't depend on what the header says.
+    `modelspec.hash_sha256` (with 0x) and A1111's `sshs_model_hash` cover the file's bytes after
+    the header, which don't depend on the metadata.
     """
     from safetensors.torch import save as to_bytes
     from safetensors.torch import save_file

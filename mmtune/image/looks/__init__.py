@@ -1,1 +1,1 @@
-"""What judges a picture: style and prompt descriptors."""
+"""Image encoders that judge images: style encoders and image-text scorers."""

@@ -1,78 +1,62 @@
-"""Image encoders that judge: vectors in which images of one look, or one content, are near.
+"""Encoders that judge images, loaded by name: our own small ones, and those of the hub.
 
-`starter:style` and `starter:match` are small networks of our own; any CLIP, SigLIP, DINOv2 or other
-image encoder that transformers loads is named by its hub id or folder. None is fetched unless it is
-named.
+`starter:style` and `starter:match` are small networks of our own. A hub id or a folder names a
+CLIP, SigLIP, DINOv2 or another image encoder of transformers. Nothing is downloaded unless a
+setting names it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL.Image import Image, Resampling
 from torch import Tensor
 
 from mmtune.errors import BaseModelError, first_line
+from mmtune.image.looks.embedding import Embed, Scorer, Vectors
 from mmtune.system.quiet import quiet
 from mmtune.system.resources import resource
 
-Vectors = NDArray[np.float64]
-Embed = Callable[[Sequence[Image]], Vectors]
 STYLE = "starter:style"
 MATCH = "starter:match"
 EMBED_BATCH = 32  # images embedded at once
 
 
 def load_backbone(name: str, device: torch.device) -> Embed:
-    """An encoder: images to unit vectors, [images, width].
-
-    Of a CLIP or SigLIP it is the vector that is compared with texts, of others (DINOv2) what the
-    model pools, and of those that don't pool the first token.
+    """Load an image encoder.
 
     Args:
         name: `starter:style`, a hub id, or a folder that `save_pretrained` wrote.
+        device: device that computes.
+
+    Returns:
+        A function from images to unit vectors, [images, width]. For CLIP and SigLIP these are the
+        vectors that are compared with texts. For other models (DINOv2) they are the pooled output,
+        or the first token if the model doesn't pool.
 
     Raises:
-        BaseModelError: it can't be found or loaded, or reads no images.
+        BaseModelError: the encoder can't be found or loaded, or reads no images.
     """
     if name == STYLE:
         return _StyleEncoder(device)
     return _HubEncoder(name, device)
 
 
-class Scorer(Protocol):
-    """What places images and texts in one space, so that it can say whether they match.
-
-    Attributes:
-        metric: what a report calls its figure.
-        least_recall: of the run's own real images, the share whose caption must be among the first
-            few (`metrics.clip_score.recall`) before it may judge; None: their gap alone decides.
-    """
-
-    metric: str
-    least_recall: float | None
-
-    def images(self, images: Sequence[Image]) -> Vectors:
-        """Unit vectors, [images, width]."""
-        ...
-
-    def texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, [texts, width]."""
-        ...
-
-
 def load_scorer(name: str, device: torch.device) -> Scorer:
-    """`starter:match`, or the CLIP or SigLIP of a hub id or folder.
+    """Load an image-text scorer.
+
+    Args:
+        name: `starter:match`, or the hub id or folder of a CLIP or SigLIP.
+        device: device that computes.
 
     Raises:
-        BaseModelError: it can't be found or loaded, or reads no text.
+        BaseModelError: the model can't be found or loaded, or reads no text.
     """
-    return PromptMatch(device) if name == MATCH else TextAndImage(name, device)
+    return PromptMatchScorer(device) if name == MATCH else ClipScorer(name, device)
 
 
 class _StyleEncoder:
@@ -89,11 +73,11 @@ class _StyleEncoder:
         return _in_batches(self._net, images, SIDE, self._device)
 
 
-class PromptMatch:
-    """The small scorer of our own, `starter:match`; it knows icons and their names."""
+class PromptMatchScorer:
+    """The scorer `starter:match`: a small network that knows icons and their names."""
 
     metric = "prompt match"
-    least_recall: float | None = 0.5  # it is home-made: a gap alone doesn't make it a judge
+    min_recall: float | None = 0.5  # it is small, so a score gap alone isn't enough to trust it
 
     def __init__(self, device: torch.device) -> None:
         from mmtune.image.looks.match_net import load_match_net
@@ -103,7 +87,7 @@ class PromptMatch:
 
     @torch.no_grad()
     def images(self, images: Sequence[Image]) -> Vectors:
-        """Unit vectors, [images, width]; a picture and its mirror image have one."""
+        """Embed images as unit vectors, [images, width]; mirror images get equal vectors."""
         from mmtune.image.looks.match_net import SIDE
 
         def both(x: Tensor) -> Tensor:
@@ -114,20 +98,20 @@ class PromptMatch:
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors, [texts, width]."""
-        return _numbers(self._net.texts(texts))
+        """Embed texts as unit vectors, [texts, width]."""
+        return _to_numpy(self._net.texts(texts))
 
 
 def _in_batches(
     encode: Callable[[Tensor], Tensor], images: Sequence[Image], side: int, device: torch.device
 ) -> Vectors:
-    """Vectors of images that are brought to `side` x `side` pixels, RGB from 0 to 1."""
+    """Encode images in batches; `encode` gets [images, 3, side, side], RGB from 0 to 1."""
     pixels = [np.asarray(i.convert("RGB").resize((side, side), Resampling.BOX)) for i in images]
     rows = []
     for start in range(0, len(pixels), EMBED_BATCH):
         x = torch.from_numpy(np.stack(pixels[start : start + EMBED_BATCH])).to(device)
         rows.append(encode(x.permute(0, 3, 1, 2).float() / 255))
-    return _numbers(torch.cat(rows))
+    return _to_numpy(torch.cat(rows))
 
 
 class _HubEncoder:
@@ -147,11 +131,11 @@ class _HubEncoder:
             part = [image.convert("RGB") for image in images[start : start + EMBED_BATCH]]
             pixels = self._processor(images=part, return_tensors="pt")["pixel_values"]
             rows.append(self._pooled(pixels.to(self._device)))
-        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+        return _to_numpy(torch.nn.functional.normalize(torch.cat(rows), dim=1))
 
     def _pooled(self, pixels: Tensor) -> Tensor:
         if hasattr(self.model, "get_image_features"):
-            return _tensor(self.model.get_image_features(pixel_values=pixels))
+            return _as_tensor(self.model.get_image_features(pixel_values=pixels))
         output = self.model(pixel_values=pixels)
         for field in ("image_embeds", "pooler_output"):
             if (found := getattr(output, field, None)) is not None:
@@ -162,18 +146,19 @@ class _HubEncoder:
         return first
 
 
-class TextAndImage:
-    """A CLIP or SigLIP that places images and texts in one space.
+class ClipScorer:
+    """A scorer by CLIP (arXiv 2103.00020) or SigLIP (arXiv 2303.15343).
 
     Args:
         name: a hub id or a folder.
+        device: device that computes.
 
     Raises:
-        BaseModelError: it can't be found or loaded, or reads no text.
+        BaseModelError: the model can't be found or loaded, or reads no text.
     """
 
     metric = "CLIP score"
-    least_recall: float | None = None
+    min_recall: float | None = None
 
     def __init__(self, name: str, device: torch.device) -> None:
         from transformers import AutoTokenizer
@@ -191,16 +176,16 @@ class TextAndImage:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
         settings = self.model.config.text_config
         self._length = int(settings.max_position_embeddings)
-        # SigLIP was trained on texts of full length, and reads shorter ones otherwise.
+        # SigLIP was trained on texts padded to full length; without padding its vectors differ.
         self._padding = "max_length" if "siglip" in settings.model_type else "longest"
 
     def images(self, images: Sequence[Image]) -> Vectors:
-        """Unit vectors, [images, width]."""
+        """Embed images as unit vectors, [images, width]."""
         return self._encoder(images)
 
     @torch.no_grad()
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of texts, [texts, width]; what is too long is cut."""
+        """Embed texts as unit vectors, [texts, width]; texts beyond the model's limit are cut."""
         rows = []
         for start in range(0, len(texts), EMBED_BATCH):
             tokens = self._tokenizer(
@@ -210,8 +195,8 @@ class TextAndImage:
                 max_length=self._length,
                 return_tensors="pt",
             ).to(self._device)
-            rows.append(_tensor(self.model.get_text_features(**tokens)))
-        return _numbers(torch.nn.functional.normalize(torch.cat(rows), dim=1))
+            rows.append(_as_tensor(self.model.get_text_features(**tokens)))
+        return _to_numpy(torch.nn.functional.normalize(torch.cat(rows), dim=1))
 
 
 def _load_model(name: str) -> Any:
@@ -219,14 +204,15 @@ def _load_model(name: str) -> Any:
 
     config = transformers.AutoConfig.from_pretrained(name)
     named = (getattr(config, "architectures", None) or [""])[0]
-    # AutoModel would take the projection off, and with it what the model was trained to compare.
+    # AutoModel would drop the projection, which makes the vectors that training compared.
     projected = named.endswith("VisionModelWithProjection")
     kind = getattr(transformers, named) if projected else transformers.AutoModel
     # Safetensors only: a pickled checkpoint can run code.
     model = kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
     if "pixel_values" not in (model.main_input_name, *_inputs(model)):
         raise BaseModelError(
-            f"{name} is a {type(model).__name__}, which reads no images", "name an image encoder"
+            f"{name} is a {type(model).__name__}, which reads no images",
+            "name an image encoder, such as facebook/dinov2-small",
         )
     return model.requires_grad_(False).eval()
 
@@ -247,16 +233,16 @@ def _loading(name: str) -> Iterator[None]:
     except Exception as error:  # transformers and the hub raise many kinds
         raise BaseModelError(
             f"the encoder {name} can't be loaded: {first_line(error)}",
-            "correct the id or folder (weights as safetensors, with preprocessor_config.json), "
-            "connect, or leave it out",
+            "correct the hub id or folder (it needs safetensors and preprocessor_config.json), "
+            "connect to the hub, or leave the setting out",
         ) from error
 
 
-def _tensor(output: Any) -> Tensor:
-    # transformers 5 wraps what 4 gave bare.
+def _as_tensor(output: Any) -> Tensor:
+    # transformers 5 wraps the tensor that version 4 returns.
     found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return found
 
 
-def _numbers(vectors: Tensor) -> Vectors:
+def _to_numpy(vectors: Tensor) -> Vectors:
     return vectors.double().cpu().numpy()

@@ -1,10 +1,10 @@
-"""Does a small picture show what its caption names? Two small towers of our own, home-trained.
+"""MatchNet: a small two-tower network that scores whether an icon shows what its caption names.
 
-Of a picture the outlines and where its colours lie are described, much as histograms of oriented
-gradients do (Dalal and Triggs, CVPR 2005): lines of a thing are alike in most hands. That, and a
-bag of words and letters, are brought into one space, trained contrastively as CLIP is (Radford et
-al., 2021) but on icons and their names only (tools/starter/match.py). The weights are in
-assets/prompt-match.
+An image is described by its outlines and the places of its colours, much as by histograms of
+oriented gradients (Dalal and Triggs, CVPR 2005), because the outlines of a thing are similar in
+most styles. A caption is a bag of words and letter trigrams. Both are embedded in one space by
+contrastive training as in CLIP (Radford et al., 2021), but on icons and their names only
+(tools/starter/match.py). The weights are in assets/prompt-match.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from pathlib import Path
 
-SIDE = 48  # pixels of its input
+SIDE = 48  # pixels along a side of the input
 WEIGHTS_FILE = "model.safetensors"
-WIDTH = 128  # of the space that both share
-HIDDEN = 512
-BUCKETS = 4096  # that words and their parts are hashed into
-LETTERS = 3  # of a part of a word
-ANGLES = 9  # of lines, over half a turn
-FINE, COARSE = 8, 4  # cells along a side
+WIDTH = 128  # of the shared embeddings
+HIDDEN = 512  # width of the image tower's hidden layer
+BUCKETS = 4096  # hash buckets of words and their trigrams
+LETTERS = 3  # letters of a trigram
+ANGLES = 9  # bins of a line's angle, over half a turn
+FINE, COARSE = 8, 4  # cells along a side of the two grids
 FEATURES = (FINE**2 + COARSE**2) * ANGLES + FINE**2 + 3 * COARSE**2
-INK = 0.15  # farther from the ground's colour is drawn
-# What captions say around a thing.
+INK = 0.15  # pixels that differ more from the background, in any channel, belong to the icon
+# Words that captions put around the name of a thing.
 STOPWORDS = frozenset(
     [
         *("a", "an", "the", "of", "in", "on", "and", "with"),
@@ -42,7 +42,7 @@ STOPWORDS = frozenset(
 
 
 class MatchNet(nn.Module):
-    """Unit vectors of pictures and of captions, near each other where the one shows the other."""
+    """Embeds icons and captions as unit vectors; an icon is near to the captions that it shows."""
 
     mean: Tensor
     unit: Tensor
@@ -60,18 +60,24 @@ class MatchNet(nn.Module):
         )
         self.pieces = nn.EmbeddingBag(BUCKETS, WIDTH, mode="mean")
         self.caption = nn.Linear(WIDTH, WIDTH)
-        self.scale = nn.Parameter(torch.tensor(2.7))  # logarithm
+        self.scale = nn.Parameter(
+            torch.tensor(2.7)
+        )  # logarithm of the contrastive loss's inverse temperature
 
     def images(self, x: Tensor) -> Tensor:
-        """Unit vectors, [n, WIDTH], of RGB from 0 to 1, [n, 3, SIDE, SIDE]."""
+        """Embed images as unit vectors, [n, WIDTH].
+
+        Args:
+            x: RGB from 0 to 1, [n, 3, SIDE, SIDE].
+        """
         return self.described(descriptors(x))
 
     def described(self, features: Tensor) -> Tensor:
-        """Unit vectors, [n, WIDTH], of `descriptors`."""
+        """Embed the result of `descriptors`, [n, FEATURES], as unit vectors, [n, WIDTH]."""
         return F.normalize(self.picture((features - self.mean) / self.unit), dim=1)
 
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Unit vectors of captions, [captions, WIDTH]."""
+        """Embed captions as unit vectors, [captions, WIDTH]."""
         found = [pieces(caption) for caption in captions]
         device = self.scale.device
         flat = torch.tensor([p for each in found for p in each], device=device)
@@ -81,7 +87,11 @@ class MatchNet(nn.Module):
 
 
 def load_match_net(folder: Path) -> MatchNet:
-    """The trained network, in evaluation mode."""
+    """Load the trained network in evaluation mode, frozen.
+
+    Args:
+        folder: holds `model.safetensors`.
+    """
     from safetensors.torch import load_file
 
     net = MatchNet()
@@ -90,10 +100,11 @@ def load_match_net(folder: Path) -> MatchNet:
 
 
 def descriptors(x: Tensor) -> Tensor:
-    """Lines, ink and colours of what is drawn, wherever it stands and however large, [n, FEATURES].
+    """Describe an icon's lines, area and colours, whatever its place and size, [n, FEATURES].
 
     Args:
-        x: RGB from 0 to 1, [n, 3, SIDE, SIDE]; the ground is what most of the rim shows.
+        x: RGB from 0 to 1, [n, 3, SIDE, SIDE]. The median colour of the image's rim is taken as
+            the background.
     """
     rim = torch.cat([x[..., 0, :], x[..., -1, :], x[..., 0], x[..., -1]], 2)
     ground = rim.median(2).values[..., None, None]
@@ -117,7 +128,7 @@ def descriptors(x: Tensor) -> Tensor:
 
 
 def _cropped(x: Tensor, ground: Tensor) -> Tensor:
-    """The smallest square that holds what is drawn, at full size."""
+    """The smallest square that holds the whole icon, scaled up to SIDE."""
     smooth = F.avg_pool2d((x - ground).abs().amax(1, keepdim=True), 3, 1, 1)[:, 0] > INK
     spots = torch.linspace(-1, 1, x.shape[-1], device=x.device)
 
@@ -146,7 +157,7 @@ def _cells(maps: Tensor, count: int) -> Tensor:
 
 
 def _unit(cells: Tensor) -> Tensor:
-    """Each cell's histogram in its own unit, as far as it holds any line, [n, ANGLES, h, w]."""
+    """Normalize each cell's histogram, less so if it holds few lines, [n, ANGLES, h, w]."""
     strength = cells.norm(dim=1, keepdim=True)
     typical = strength.mean((2, 3), keepdim=True)
     found: Tensor = cells / (strength + 0.5 * typical + 1e-6)
@@ -155,10 +166,9 @@ def _unit(cells: Tensor) -> Tensor:
 
 @cache
 def pieces(caption: str) -> tuple[int, ...]:
-    """Buckets of a caption's words and of their runs of three letters; never none.
+    """Hash a caption's words and their letter trigrams into buckets; there is at least one.
 
-    What is hashed is lower case without punctuation; words that say nothing are left out unless
-    there is no other.
+    Words are lower case without punctuation. Stopwords are left out, unless there are no others.
     """
     words = re.findall(r"\w+", caption.lower())
     words = [word for word in words if word not in STOPWORDS] or words or [""]
@@ -166,11 +176,11 @@ def pieces(caption: str) -> tuple[int, ...]:
     for word in words:
         marked = f"<{word}>"
         parts = [marked[i : i + LETTERS] for i in range(len(marked) - LETTERS + 1)]
-        # The word itself counts as much as all of its parts.
+        # The word itself counts as much as all of its trigrams.
         found += [_bucket("=" + word)] * max(1, len(parts)) + [_bucket(part) for part in parts]
     return tuple(found)
 
 
 def _bucket(piece: str) -> int:
-    # crc32 and not hash(): the same on every machine and in every run.
+    # crc32 is the same on every machine and in every run; hash() isn't.
     return zlib.crc32(piece.encode()) % BUCKETS

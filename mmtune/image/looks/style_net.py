@@ -1,8 +1,8 @@
-"""What tells one hand from another in a small picture: statistics of palette, edge and line.
+"""StyleNet: a small style encoder from statistics of palette, edges and lines.
 
-The statistics are fixed; a linear map that tools/starter/style.py fits makes them of use:
-it divides by how much they vary among pictures of one style (within-class covariance
-normalization, Hatch et al., Interspeech 2006). Its weights are in assets/style-encoder.
+The statistics are fixed. A linear map, fitted by tools/starter/style.py, divides by how much they
+vary among images of one style (within-class covariance normalization, Hatch et al., Interspeech
+2006). Its weights are in assets/style-encoder.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from pathlib import Path
 
-SIDE = 64  # pixels of its input
+SIDE = 64  # pixels along a side of the input
 WEIGHTS_FILE = "model.safetensors"
-WHITE = 0.05  # darkest that any channel of the ground may be, below 1
-SCALES = (1, 2, 4)  # pixels that are averaged before edges are taken
-# Steps of each channel in a palette. Grids of several sizes have their corners at different
-# colours, so that two colours which one of them takes for the same stand apart in another.
+WHITE = 0.05  # background pixels have all channels above 1 - WHITE
+SCALES = (1, 2, 4)  # pixels along a side that are averaged before edges are computed
+# Steps of each channel in the palette histograms. Grids of several sizes have their corners at
+# different colours, so that two colours which share a corner in one grid are apart in another.
 GRIDS = (5, 6, 7)
 
 
 class StyleNet(nn.Module):
-    """Images to unit vectors that are near each other where the look is the same.
+    """Embeds images as unit vectors, which are near each other where the style is the same.
 
     Args:
-        features: how many statistics there are (`statistics`).
-        width: of an embedding.
+        features: number of values that `statistics` gives for an image.
+        width: width of an embedding.
     """
 
     mean: Tensor
@@ -43,12 +43,20 @@ class StyleNet(nn.Module):
         self.register_buffer("projection", torch.zeros(features, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Unit vectors, [n, width], of RGB from 0 to 1 on white, [n, 3, SIDE, SIDE]."""
+        """Embed images as unit vectors, [n, width].
+
+        Args:
+            x: RGB from 0 to 1 on white, [n, 3, SIDE, SIDE].
+        """
         return F.normalize((statistics(x) - self.mean) @ self.projection, dim=1)
 
 
 def load_style_net(folder: Path) -> StyleNet:
-    """The fitted network, in evaluation mode."""
+    """Load the fitted network in evaluation mode.
+
+    Args:
+        folder: holds `model.safetensors`.
+    """
     from safetensors.torch import load_file
 
     state = load_file(folder / WEIGHTS_FILE)
@@ -59,13 +67,13 @@ def load_style_net(folder: Path) -> StyleNet:
 
 
 def statistics(x: Tensor) -> Tensor:
-    """Statistics of an image and its mirror image, which are equal, [n, features].
+    """Compute the statistics of images, [n, features]; an image and its mirror image have the same.
 
-    Histograms are square roots of shares, so that a Euclidean distance of two is Hellinger's; all
-    are over the pixels that aren't ground.
+    Histograms are square roots of shares, so that their Euclidean distance is the Hellinger
+    distance. They count the pixels that aren't background.
 
     Args:
-        x: RGB from 0 to 1, [n, 3, SIDE, SIDE]; white is ground.
+        x: RGB from 0 to 1, [n, 3, SIDE, SIDE]; white is background.
     """
     ink = (x.amin(1) < 1 - WHITE).float()
     parts = [*_place(ink), *_colours(x, ink), *_rims(x, ink)]
@@ -76,12 +84,12 @@ def statistics(x: Tensor) -> Tensor:
 
 
 def _place(ink: Tensor) -> list[Tensor]:
-    """How much is drawn, and how much of the square it fills."""
+    """The share of pixels that the icon covers, and its bounds, [n, 7]."""
     rows, columns = ink.amax(2), ink.amax(1)
     spots = torch.arange(SIDE, device=ink.device).float() / SIDE
     top = torch.where(rows > 0, spots, 1.0).amin(1)
     bottom = torch.where(rows > 0, spots, 0.0).amax(1)
-    # Left and right in an order that mirroring leaves alone.
+    # Left and right are sorted, so that mirroring changes nothing.
     left = torch.where(columns > 0, spots, 1.0).amin(1)
     right = 1 - torch.where(columns > 0, spots, 0.0).amax(1)
     sides = [torch.minimum(left, right), torch.maximum(left, right)]
@@ -95,13 +103,13 @@ def _colours(x: Tensor, ink: Tensor) -> list[Tensor]:
     found = [_histogram(m, 0, 1, 12, ink) for m in maps]
     found += [_histogram(m, -1, 1, 13, ink) for m in (red - green, (red + green) / 2 - blue)]
     found += [_palette(x, steps, ink) for steps in GRIDS]
-    # Shading from top to bottom.
+    # Shading: how much lighter the upper half is.
     half = SIDE // 2
     upper, lower = (
         (light * ink)[:, part].sum((1, 2)) / (ink[:, part].sum((1, 2)) + 1)
         for part in (slice(0, half), slice(half, SIDE))
     )
-    # How many colours there are: a few flat ones, or shades.
+    # The number of colours: a few flat ones, or many shades.
     fine = (x * 31).long()
     codes = (fine[:, 0] * 32 + fine[:, 1]) * 32 + fine[:, 2]
     distinct = codes.flatten(1).sort(1).values.diff(dim=1).ne(0).sum(1) + 1.0
@@ -109,7 +117,7 @@ def _colours(x: Tensor, ink: Tensor) -> list[Tensor]:
 
 
 def _rims(x: Tensor, ink: Tensor) -> list[Tensor]:
-    """Lightness and colour of the outermost pixels, and of those inside them: outlines."""
+    """Lightness and colour of the icon's outermost pixels and of two rings inside: outlines."""
     light, colour = x.mean(1), x.amax(1) - x.amin(1)
     found, rest = [], ink
     for _ in range(3):
@@ -121,7 +129,7 @@ def _rims(x: Tensor, ink: Tensor) -> list[Tensor]:
 
 
 def _edges(y: Tensor, w: Tensor) -> list[Tensor]:
-    """How light changes between neighbours: softly, not at all, in lines."""
+    """How lightness changes between neighbouring pixels: edges, lines and texture."""
     across = y[:, :, :-1, 1:] - y[:, :, :-1, :-1]
     down = y[:, :, 1:, :-1] - y[:, :, :-1, :-1]
     near = w[:, :-1, :-1]
@@ -145,7 +153,7 @@ def _edges(y: Tensor, w: Tensor) -> list[Tensor]:
 
 
 def _histogram(values: Tensor, low: float, high: float, bins: int, weight: Tensor) -> Tensor:
-    """Shares in triangular bins, as square roots, [n, bins]."""
+    """Histogram with triangular bins, as square roots of shares, [n, bins]."""
     place = ((values - low) / (high - low) * (bins - 1)).clamp(0, bins - 1)
     below = place.floor().clamp(max=bins - 2)
     share = place - below
@@ -157,10 +165,10 @@ def _histogram(values: Tensor, low: float, high: float, bins: int, weight: Tenso
 
 
 def _palette(x: Tensor, steps: int, weight: Tensor) -> Tensor:
-    """Shares of colours, as square roots, [n, steps**3].
+    """Histogram of colours, as square roots of shares, [n, steps**3].
 
-    A pixel is shared out to the eight corners around it in a grid over the colour cube (trilinear
-    interpolation), so that a small change of colour is a small change of shares.
+    Each pixel counts for the eight corners around it in a grid over the RGB cube (trilinear
+    interpolation), so that a small change of colour changes the shares only a little.
     """
     place = x * (steps - 1)
     below = place.floor().clamp(0, steps - 2)
@@ -177,7 +185,7 @@ def _palette(x: Tensor, steps: int, weight: Tensor) -> Tensor:
 
 
 def _counts(cells: Tensor, bins: int, weight: Tensor) -> Tensor:
-    """Shares of whole cells, as square roots, [n, bins]."""
+    """Histogram of integer cells, as square roots of shares, [n, bins]."""
     found = torch.zeros(len(cells), bins, device=cells.device)
     return _shares(found.scatter_add_(1, cells.flatten(1), weight.flatten(1)))
 

@@ -1,1 +1,1 @@
-"""Pictures without a model: pixels, aspect buckets, near-copies, grids."""
+"""Image files without a model: decoding, aspect buckets, near-copies, grids and PNG metadata."""

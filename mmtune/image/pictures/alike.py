@@ -1,4 +1,4 @@
-"""Near-copies: images that are the same picture in another size, quality or format."""
+"""Near-copies: the same image in another size, quality or format, found by perceptual hashes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from PIL import Image
 from mmtune.data.rows import Finding, Row
 from mmtune.image.pictures.pixels import thumbnail
 
-SIDE = 64  # pixels of the square that is hashed
-BITS, HASH = 64, 8  # of a perceptual hash, and its bytes
-GRID = 8  # the colours of an image, as so many by so many pixels
-# Both must hold: the hash sees shapes and no colours, the grid colours and hardly any shapes.
-NEAR_BITS = 6
-NEAR_COLOUR = 8.0  # mean difference of the grids' values, 0 to 255
+SIDE = 64  # pixels along a side of the thumbnail that is hashed
+BITS, HASH = 64, 8  # bits and bytes of a perceptual hash
+GRID = 8  # pixels along a side of the grid of colours
+# Near-copies are within both bounds: the hash sees shapes but no colours, the grid sees colours
+# but hardly any shapes.
+NEAR_BITS = 6  # differing bits of the hashes
+NEAR_COLOUR = 8.0  # mean difference of the grids' values, which go from 0 to 255
 
 
-def look_of(image: Image.Image) -> bytes:
-    """What near-copies share: a DCT perceptual hash and a coarse grid of colours.
+def visual_fingerprint(image: Image.Image) -> bytes:
+    """Compute what near-copies share: a DCT perceptual hash and a coarse grid of colours.
+
+    The hash is `imagehash.phash`.
 
     Args:
         image: decoded, of any mode.
@@ -36,11 +39,14 @@ def look_of(image: Image.Image) -> bytes:
 
 
 def near_copies(rows: Sequence[Row], looks: Sequence[bytes]) -> list[Finding]:
-    """A warning for each row that nearly is an earlier one.
+    """Find rows whose image is a near-copy of an earlier row's.
 
     Args:
         rows: all rows.
-        looks: of each, from `look_of`; empty where there is none.
+        looks: `visual_fingerprint` of each row's image; empty: the row isn't compared.
+
+    Returns:
+        Warnings of the kind "near-duplicate", at most one per row.
     """
     known = [i for i, look in enumerate(looks) if look]
     if len(known) < 2:
@@ -56,12 +62,12 @@ def near_copies(rows: Sequence[Row], looks: Sequence[bytes]) -> list[Finding]:
                 continue
             row, first = rows[known[place]], rows[known[other]]
             if row.content and row.content == first.content:
-                break  # byte for byte: an error already
+                break  # equal bytes have a finding of their own, "duplicate-content"
             findings.append(
                 Finding(
                     "near-duplicate",
                     row.id,
-                    f"{row.path} is nearly {first.path} (row {first.id!r}): their perceptual "
+                    f"{row.path} looks like {first.path} (row {first.id!r}): their perceptual "
                     f"hashes differ in {differing[other]} of {BITS} bits",
                     "remove one of them; if both stay, they are kept in one split",
                     "warning",

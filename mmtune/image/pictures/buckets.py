@@ -1,4 +1,4 @@
-"""Sizes of about one area and many shapes, so that a tall picture needn't be cut to a square."""
+"""Aspect buckets: training sizes of equal area, so that images needn't be cut to squares."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ Size = tuple[int, int]  # height and width in pixels
 
 
 class Buckets:
-    """The size that each image is trained at, which follows from that image alone.
+    """Chooses the size at which each image is trained, from that image alone.
+
+    The sizes are those of diffusers' `generate_aspect_ratio_buckets`.
 
     Args:
-        resolution: side in pixels of the square one; the others have about its area.
-        multiple: what every side is a multiple of.
-        many: False: all images are square.
+        resolution: side of the square size in pixels; other sizes have about its area.
+        multiple: every side is a multiple of so many pixels.
+        many: whether there are other sizes than the square.
     """
 
     def __init__(self, resolution: int, multiple: int, many: bool) -> None:
@@ -28,11 +30,14 @@ class Buckets:
 
     @property
     def longest(self) -> int:
-        """The longest side of any of them."""
+        """The longest side of all sizes, in pixels."""
         return max(max(size) for size in self.sizes)
 
     def of(self, path: Path) -> Size:
-        """The size whose shape is nearest to the image's.
+        """Choose the size whose aspect ratio is nearest to the image's.
+
+        Returns:
+            Height and width in pixels.
 
         Raises:
             DataError: the image can't be opened.

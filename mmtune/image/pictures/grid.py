@@ -1,4 +1,4 @@
-"""A grid of pictures with labels."""
+"""A labelled grid of images, one column per prompt."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-GRID_COLUMNS = 12
-
-
+GRID_COLUMNS = 12  # at most
 TILE = 128  # pixels; larger images are reduced, smaller ones enlarged without smoothing
-
-
 LABEL, HEAD = 72, 20  # pixels left of and above the tiles
 
 
 def draw_grid(prompts: Sequence[str], rows: dict[str, Sequence[Image.Image]]) -> Image.Image:
-    """A picture with one column for each prompt and one labelled row for each set of images."""
+    """Draw one labelled row for each set of images, with one column per prompt.
+
+    Args:
+        prompts: one for each image of a set; of more than `GRID_COLUMNS`, some are left out
+            evenly over the list.
+        rows: images by the label of their row.
+    """
     columns = min(GRID_COLUMNS, len(prompts))
-    # Evenly over all prompts: the first ones alone would be one corner of the alphabet.
+    # Evenly over all prompts: the first ones alone would all start with the same letters.
     picked = [i * len(prompts) // columns for i in range(columns)]
     canvas = Image.new("RGB", (LABEL + columns * TILE, HEAD + len(rows) * TILE), "white")
     pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)

@@ -1,4 +1,4 @@
-"""What a generated PNG says of itself: how it was made, and that no camera made it."""
+"""Metadata of generated PNG files: how they were made, and that a model made them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from PIL.Image import Image
 from mmtune.system.version import VERSION
 
 XMP = "XML:com.adobe.xmp"  # the keyword under which PNG holds XMP (XMP Specification, part 3)
-# IPTC's term for media made by a trained model; platforms label pictures by it.
-SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# IPTC's term for media made by a trained model; platforms read it to label images.
+DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
 def xmp() -> str:
-    """An XMP packet with IPTC's digital source type and the tool."""
+    """Write an XMP packet that names IPTC's digital source type and the tool (mmtune)."""
     facts = {
         "xmlns:Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
         "xmlns:xmp": "http://ns.adobe.com/xap/1.0/",
-        "Iptc4xmpExt:DigitalSourceType": SOURCE,
+        "Iptc4xmpExt:DigitalSourceType": DIGITAL_SOURCE_TYPE,
         "xmp:CreatorTool": f"mmtune {VERSION}",
     }
     written = " ".join(f"{name}={quoteattr(value)}" for name, value in facts.items())
@@ -34,7 +34,11 @@ def xmp() -> str:
 
 
 def save_png(image: Image, path: Path, facts: Mapping[str, object]) -> None:
-    """Write a picture as PNG with `facts` as text (UTF-8) and the mark of generated media."""
+    """Write an image as PNG, with `facts` as text (UTF-8) and the XMP mark of generated media.
+
+    Args:
+        facts: PNG text entries by keyword, such as `prompt` and `seed`.
+    """
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()

@@ -1,4 +1,4 @@
-"""Opening images: judged by their headers first, decoded within bounds."""
+"""Safe decoding of image files: header checks, size limit, colours, transparency, orientation."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from mmtune.errors import DataError
 
-MAX_PIXELS = 64_000_000  # as RGB 183 MiB; a camera's 50 megapixels pass
-# Only formats that are pictures by themselves: Pillow would hand an EPS to Ghostscript.
+MAX_PIXELS = 64_000_000  # 183 MiB as RGB; enough for cameras of 50 megapixels
+# Only formats that Pillow decodes itself: it would start Ghostscript for an EPS.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 CONVERT = "save it as PNG or JPEG"
 COPY_AGAIN = "copy the file again from its source"
 
 
 class ImageFault(DataError):
-    """A file that can't be used as an image. `kind` is the short name that findings carry."""
+    """A file that can't be used as an image.
+
+    Args:
+        kind: kind of the finding, such as "truncated".
+        found: what is wrong, with the file's path.
+        cure: what to do about it.
+    """
 
     def __init__(self, kind: str, found: str, cure: str) -> None:
         self.kind = kind
@@ -28,23 +34,25 @@ class ImageFault(DataError):
 
 
 def open_image(path: Path, background: str = "white") -> Image.Image:
-    """An image as a diffusion model wants it: RGB in sRGB, upright, without transparency.
+    """Open an image as training needs it: RGB in sRGB, upright, without transparency.
 
-    Of an animation, the first frame.
+    An animation gives its first frame.
 
     Args:
         path: the file.
-        background: colour behind what is transparent, as `PIL.ImageColor` reads it.
+        background: colour behind transparent parts, as `PIL.ImageColor` reads it.
 
     Raises:
-        DataError: missing, undecodable, truncated or too large; names the file.
+        DataError: the file is missing, undecodable, truncated or too large.
     """
     with decoded(path) as image:
         return flatten(_upright(image), background)
 
 
 def open_mask(path: Path) -> Image.Image:
-    """A mask as mode L, upright: 255 counts whole, 0 not at all; what is transparent is 0.
+    """Open a mask as mode L, upright: 255 is trained on fully, 0 not at all.
+
+    Transparent parts become 0.
 
     Raises:
         DataError: as `open_image`.
@@ -54,15 +62,15 @@ def open_mask(path: Path) -> Image.Image:
 
 
 def flatten(image: Image.Image, background: str = "white") -> Image.Image:
-    """`image` as RGB in sRGB, its transparent parts on `background`.
+    """Convert an image to RGB in sRGB, with its transparent parts on `background`.
 
-    Colours in an embedded ICC profile, be it of RGB, grey or CMYK, are converted as
-    `ImageCms.profileToProfile` does by default.
+    An embedded ICC profile of RGB, grey or CMYK is applied by `ImageCms.profileToProfile` with
+    its default settings.
     """
     profile = image.info.get("icc_profile")
     if image.mode == "F" or image.mode.startswith("I"):
         image = _to_eight_bits(image)
-    if image.mode in ("RGBa", "La"):  # multiplied by their alpha: to be divided again first
+    if image.mode in ("RGBa", "La"):  # premultiplied alpha must be divided out first
         image = image.convert(image.mode.upper())
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     rgb = _to_srgb(_colours(image), profile).convert("RGB")
@@ -74,29 +82,38 @@ def flatten(image: Image.Image, background: str = "white") -> Image.Image:
 
 
 def thumbnail(image: Image.Image, side: int) -> Image.Image:
-    """A decoded image as a square of `side` pixels, squeezed, RGB in sRGB, upright, on white."""
-    if _turned(image):
+    """Scale an image to a square of `side` pixels: RGB in sRGB, upright, on white.
+
+    The aspect ratio is not kept.
+
+    Args:
+        image: decoded, of any mode.
+        side: pixels.
+    """
+    if _is_rotated(image):
         image = _upright(image)
     if image.mode not in ("L", "RGB", "RGBA", "CMYK") or "transparency" in image.info:
-        image = flatten(image)  # its palette, or one value of many, must be looked up first
+        image = flatten(
+            image
+        )  # pixel values that are indices or have a transparent value can't be averaged
     return flatten(image.resize((side, side), Image.Resampling.BOX))
 
 
-def probe(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as stored, from the header alone.
+def stored_size(path: Path) -> tuple[int, int]:
+    """Read width and height in pixels as stored, from the header alone.
 
     Raises:
-        ImageFault: missing, not a file, empty, undecodable or a size bomb.
+        ImageFault: the file is missing, not a file, empty, undecodable or a size bomb.
     """
     with _opened(path) as image:
         return image.width, image.height
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as `open_image` gives them, from the header alone.
+    """Read width and height in pixels as `open_image` gives them, from the header alone.
 
     Raises:
-        ImageFault: as `probe`.
+        ImageFault: as `stored_size`.
     """
     with _opened(path) as image:
         try:
@@ -108,15 +125,15 @@ def upright_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
-    """All pixels of a file, in its own mode, after its header was judged.
+    """Decode all pixels of a file, in its own mode, after a check of its header.
 
     Args:
         path: the file.
-        reduced: enough to judge it: a JPEG is read whole but opened at an eighth of its size (64
-            pixels at least), in a third of the time.
+        reduced: for checks only: a JPEG is read whole but decoded at an eighth of its size (at
+            least 64 pixels), in a third of the time.
 
     Raises:
-        ImageFault: as `probe`, or truncated or damaged.
+        ImageFault: as `stored_size`, or the file is truncated or damaged.
     """
     with _opened(path) as image:
         try:
@@ -124,10 +141,12 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
                 image.draft(None, (max(64, image.width // 8), max(64, image.height // 8)))
             image.load()
         except MemoryError:
-            raise ImageFault("size-bomb", f"{path} exhausts the memory", CONVERT) from None
-        except Exception as error:  # each format's decoder raises what it trips over
+            raise ImageFault(
+                "size-bomb", f"{path} needs more memory than there is", CONVERT
+            ) from None
+        except Exception as error:  # each format's decoder raises its own kinds
             kind = "truncated" if "truncated" in str(error) else "undecodable"
-            found = f"{path} is damaged or breaks off: {error}"
+            found = f"{path} is damaged or truncated: {error}"
             raise ImageFault(kind, found, COPY_AGAIN) from None
         yield image
 
@@ -138,31 +157,31 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageFault("size-bomb", f"{path}: {error}", _smaller(path)) from None
+        raise ImageFault("size-bomb", f"{path}: {error}", _reduce_cure(path)) from None
     except UnidentifiedImageError:
-        raise ImageFault("undecodable", f"{path} is no image that can be read", CONVERT) from None
-    except Exception as error:  # header parsers raise what they trip over
-        raise ImageFault("undecodable", f"{path} is no image: {error}", CONVERT) from None
+        raise ImageFault("undecodable", f"{path} is no image in a known format", CONVERT) from None
+    except Exception as error:  # header parsers raise many kinds
+        raise ImageFault("undecodable", f"{path} can't be decoded: {error}", CONVERT) from None
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise ImageFault(
                 "size-bomb",
-                f"{path} opens to {image.width}x{image.height} pixels from "
-                f"{path.stat().st_size:,} bytes; the limit is {MAX_PIXELS:,} pixels",
-                _smaller(path),
+                f"{path} ({path.stat().st_size:,} bytes) decodes to {image.width}x{image.height} "
+                f"pixels; the limit is {MAX_PIXELS:,} pixels",
+                _reduce_cure(path),
             )
         if not image.width * image.height:
             raise ImageFault("empty", f"{path} has no pixels", COPY_AGAIN)
         yield image
 
 
-def _smaller(path: Path) -> str:
+def _reduce_cure(path: Path) -> str:
     return f"reduce it: ffmpeg -i {path.name} -vf scale=2048:-1 smaller.png; or remove it"
 
 
 def _require_file(path: Path) -> None:
     try:
-        if not path.is_file():  # a pipe would block for ever
+        if not path.is_file():  # reading a pipe could block for ever
             if path.exists():
                 raise ImageFault("not-a-file", f"{path} is not a file", "correct the path")
             raise ImageFault(
@@ -177,13 +196,13 @@ def _require_file(path: Path) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        # Phones store portraits lying, with a note in EXIF which way is up.
+        # Phones store portraits sideways, with the orientation in EXIF.
         return ImageOps.exif_transpose(image)
     except Exception:  # a damaged EXIF block says nothing of the pixels
         return image
 
 
-def _turned(image: Image.Image) -> bool:
+def _is_rotated(image: Image.Image) -> bool:
     try:
         return bool(image.getexif().get(ExifTags.Base.Orientation, 1) != 1)
     except Exception:  # as above
@@ -191,25 +210,25 @@ def _turned(image: Image.Image) -> bool:
 
 
 def _colours(image: Image.Image) -> Image.Image:
-    # Without alpha, in a mode that a profile can speak of.
+    # Without alpha, in a mode that an ICC profile can describe.
     if image.mode in ("L", "RGB", "CMYK", "LAB"):
         return image
     return image.convert("L" if image.mode in ("1", "LA") else "RGB")
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    # A brand's colours: in a wide-gamut file the same numbers mean another colour.
+    # In a wide-gamut file the same numbers mean other colours, and a brand's colours matter.
     if not profile:
         return image
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
-            image = image.convert("RGB")  # a grey picture that kept its camera's profile
+            image = image.convert("RGB")  # a grey image that kept its camera's RGB profile
         converted = ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return image  # a damaged profile, or one of other colours: the numbers as they are
+        return image  # the profile is damaged or of another colour space: ignore it
     return image if converted is None else converted
 
 
@@ -218,6 +237,6 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image, dtype=np.float32)
     scale = 255.0 if image.mode == "F" else 1 / 257.0
     grey = Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
-    if isinstance(hole := image.info.get("transparency"), int):  # one value stands for nothing
+    if isinstance(hole := image.info.get("transparency"), int):  # this value is transparent
         grey.putalpha(Image.fromarray(np.where(values == hole, 0, 255).astype(np.uint8)))
     return grey

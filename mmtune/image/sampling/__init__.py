@@ -1,1 +1,1 @@
-"""Drawing pictures with a base and its adapters."""
+"""Sampling: images from prompts, with a base and its adapters."""

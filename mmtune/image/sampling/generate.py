@@ -1,16 +1,18 @@
-"""Sampling: base and adapter on the same prompts with the same noise."""
+"""Generation of images with a base and its adapters, written as PNG files."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL.Image import Image
 
 from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import ConfigError
-from mmtune.image.corpus.prompt import prompted_by_all
+from mmtune.image.corpus.prompt import with_triggers
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_options import Quantize
@@ -23,11 +25,26 @@ from mmtune.system.hashing import hash_file
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 
+Strengths = Mapping[Path, float]  # adapter folders with their strengths; empty: the base
 
-def file_name(prompt: str, seed: int, weight: float | None) -> str:
-    """A name that says what the image is: `a-red-apple-seed0.png`."""
-    words = re.sub(r"[^\w]+", "-", prompt.strip().lower()).strip("-")[:60] or "empty"
-    return f"{words}-seed{seed}{'' if weight is None else f'-weight{weight:g}'}.png"
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How images are sampled.
+
+    Attributes:
+        steps: denoising steps.
+        guidance: guidance scale; 1 switches guidance off.
+        precision: number format of the base: "auto", "fp32", "bf16" or "fp16".
+        quantize: how the denoiser is held in memory. It need not be as in training.
+        batch: images sampled at once.
+    """
+
+    steps: int = 30
+    guidance: float = 5.0
+    precision: str = "auto"
+    quantize: Quantize = "none"
+    batch: int = SAMPLE_BATCH
 
 
 def generate(
@@ -35,128 +52,187 @@ def generate(
     folder: Path,
     *,
     base: str,
-    adapter: Path | Mapping[Path, float] | Sequence[Mapping[Path, float]] | None = None,
+    adapter: Path | Strengths | Sequence[Strengths] | None = None,
     weight: float = 1.0,
     seeds: Sequence[int] = (0,),
-    steps: int = 30,
-    guidance: float = 5.0,
-    precision: str = "auto",
-    quantize: Quantize = "none",
-    batch: int = SAMPLE_BATCH,
     grid: bool = False,
     triggers: Mapping[Path, str] | None = None,
+    sampling: SamplingOptions | None = None,
+    **options: Any,
 ) -> list[Path]:
-    """Sample images and write them as PNG; what `mmtune generate` calls.
+    """Sample images and write them as PNG files.
+
+        generate(["a red apple"], Path("out"), base="starter:icons", seeds=(0, 1), steps=20)
 
     Args:
-        prompts: one or more.
-        folder: where the files go; it is made.
+        prompts: one or more prompts.
+        folder: folder for the files; it is made.
         base: hub id, folder or starter.
-        adapter: an adapter folder, or several with their weights; a sequence says which for each
-            prompt. None, and no adapter for a prompt, samples the base.
-        weight: of all adapters together; 0 is the base.
-        seeds: images of each prompt.
-        quantize: how the denoiser is held in memory; it need not be as it was trained on.
-        batch: images sampled at once.
-        triggers: by adapter, a phrase that is put before each prompt that it answers and that
-            doesn't hold it; an adapter's own is `read_card(folder).trigger`.
+        adapter: an adapter folder; several with their strengths; or one such mapping for each
+            prompt. None, and an empty mapping, sample the base.
+        weight: factor on the strengths of all adapters; 0 gives the base.
+        seeds: each prompt gets one image per seed.
         grid: also write `grid.png`: the base, each adapter alone, and all of them.
+        triggers: trigger phrase of each adapter folder. It is put before each prompt that the
+            adapter is used for, unless the prompt holds it. `read_card(folder).trigger` has it.
+        sampling: how images are sampled; None: the defaults.
+        options: single fields of `sampling`, such as `steps=20`.
 
     Returns:
-        The files, by prompt and then by seed, and then the grid. Each PNG records prompt, seed,
+        The files, by prompt and then by seed, and the grid last. Each PNG records prompt, seed,
         settings, base and adapters, and that a model made it (see `mmtune.image.pictures.mark`).
 
     Raises:
         BaseModelError: see `load_base`.
         AdapterError: see `load_adapter`.
-        ConfigError: there is no prompt, or `folder` is meant as a picture's name.
+        ConfigError: there is no prompt or seed, or `folder` has the name of an image file.
     """
-    from PIL.Image import registered_extensions
-
     if not prompts or not seeds:
         raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
-    if folder.suffix.lower() in registered_extensions():
-        raise ConfigError(
-            f"--out {folder} is no folder: the pictures are named by prompt and seed",
-            f"--out {folder.with_suffix('')}",
-        )
-    if isinstance(adapter, Sequence):
-        given = list(adapter)
-    else:
-        one = adapter if isinstance(adapter, Mapping) else {adapter: 1.0} if adapter else {}
-        given = [one] * len(prompts)
-    folders = dict.fromkeys(path for each in given for path in each)
-    known = {f"adapter{i}": path for i, path in enumerate(folders)}
-    names = {path: name for name, path in known.items()}
-    weights = [{names[path]: own * weight for path, own in each.items()} for each in given]
+    _require_folder_name(folder)
+    sampling = replace(sampling or SamplingOptions(), **options)
+    strengths = _strengths_of_prompts(adapter, len(prompts))
+    adapters = {
+        f"adapter{i}": path
+        for i, path in enumerate(dict.fromkeys(path for each in strengths for path in each))
+    }
+    names = {path: name for name, path in adapters.items()}
+    weights = [{names[path]: own * weight for path, own in each.items()} for each in strengths]
     phrases = triggers or {}
-    sent = [
-        prompted_by_all(prompt, [phrases.get(path, "") for path in each])
-        for prompt, each in zip(prompts, given, strict=True)
+    full_prompts = [
+        with_triggers(prompt, [phrases.get(path, "") for path in each])
+        for prompt, each in zip(prompts, strengths, strict=True)
     ]
     device = pick_device()
-    loaded = load_base(base, device, DTYPES[choose_precision(precision, device)], quantize)
-    predictor = ImagePredictor(loaded, known, steps=steps, guidance=guidance, batch=batch)
-    asked = [(place, seed) for place in range(len(prompts)) for seed in seeds]
+    dtype = DTYPES[choose_precision(sampling.precision, device)]
+    loaded = load_base(base, device, dtype, sampling.quantize)
+    predictor = ImagePredictor(
+        loaded,
+        adapters,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        batch=sampling.batch,
+    )
+    # The place of a prompt in `prompts`, and a seed.
+    place_seeds = [(place, seed) for place in range(len(prompts)) for seed in seeds]
 
-    def draw(on: Sequence[Mapping[str, float]]) -> list[Image]:
+    def sample(by_prompt: Sequence[Mapping[str, float]]) -> list[Image]:
         requests = [
-            Request(ImageRow(id=str(i), image="-", caption=sent[place]), on[place], seed)
-            for i, (place, seed) in enumerate(asked)
+            Request(
+                ImageRow(id=str(i), image="-", caption=full_prompts[place]), by_prompt[place], seed
+            )
+            for i, (place, seed) in enumerate(place_seeds)
         ]
         return [prediction.value for prediction in predictor.predict(requests)]
 
-    drawn = draw(weights)
+    images = sample(weights)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
-    for (place, seed), image in zip(asked, drawn, strict=True):
-        facts = _facts(loaded, known, weights[place], steps, guidance)
-        name = file_name(prompts[place], seed, None if weight == 1 else weight)
-        path = folder / name
-        while path in paths:  # one prompt for several labels
+    for (place, seed), image in zip(place_seeds, images, strict=True):
+        facts = _sampling_facts(loaded, adapters, weights[place], sampling)
+        path = folder / file_name(prompts[place], seed, None if weight == 1 else weight)
+        while path in paths:  # a prompt that is given again, with other adapters
             path = folder / f"{path.stem}-again.png"
-        save_png(image, path, {"prompt": sent[place], "seed": seed} | facts)
+        save_png(image, path, {"prompt": full_prompts[place], "seed": seed} | facts)
         paths.append(path)
     if grid:
         from mmtune.image.pictures.grid import draw_grid
 
-        same = all(each == weights[0] for each in weights)
-        rows: dict[str, Sequence[Image]] = {"base": draw([{}] * len(prompts))} if known else {}
-        if len(known) > 1:
-            for name, path in known.items():
-                alone = next(each[name] for each in weights if name in each)
-                rows[label(path, 8)] = draw([{name: alone}] * len(prompts))
-        together = "together" if same else "gated"
-        rows[together if len(known) > 1 else "adapter" if known else "base"] = drawn
+        rows = _grid_rows(images, adapters, weights, sample)
+        captions = [f"#{seed} {prompts[place]}" for place, seed in place_seeds]
+        common = weights[0] if _all_equal(weights) else {}
+        facts = _sampling_facts(loaded, adapters, common, sampling)
         paths.append(folder / "grid.png")
-        captions = [f"#{seed} {prompts[place]}" for place, seed in asked]
-        facts = _facts(loaded, known, weights[0] if same else {}, steps, guidance)
         save_png(draw_grid(captions, rows), paths[-1], facts)
     return paths
 
 
-def label(folder: Path, most: int = 60) -> str:
-    """An adapter's name: that of its card, else of its folder."""
+def file_name(prompt: str, seed: int, weight: float | None) -> str:
+    """Name a file after what made the image, such as `a-red-apple-seed0.png`.
+
+    Args:
+        weight: factor on the adapters' strengths; None leaves it out of the name.
+    """
+    words = re.sub(r"[^\w]+", "-", prompt.strip().lower()).strip("-")[:60] or "empty"
+    return f"{words}-seed{seed}{'' if weight is None else f'-weight{weight:g}'}.png"
+
+
+def adapter_label(folder: Path, max_characters: int = 60) -> str:
+    """Name an adapter as its card does, or after its folder if it has no card."""
     card = folder / CARD_FILE
-    return (read_card(folder).name if card.is_file() else folder.name)[:most]
+    return (read_card(folder).name if card.is_file() else folder.name)[:max_characters]
 
 
-def _facts(
+def _require_folder_name(folder: Path) -> None:
+    from PIL.Image import registered_extensions
+
+    if folder.suffix.lower() in registered_extensions():
+        raise ConfigError(
+            f"--out {folder} is no folder: each image gets a name made from its prompt and seed",
+            f"name a folder: --out {folder.with_suffix('')}",
+        )
+
+
+def _strengths_of_prompts(
+    adapter: Path | Strengths | Sequence[Strengths] | None, prompts: int
+) -> list[Strengths]:
+    """The adapters of each prompt, whichever way they were given."""
+    if isinstance(adapter, Sequence):
+        return list(adapter)
+    if isinstance(adapter, Mapping):
+        return [adapter] * prompts
+    return [{adapter: 1.0} if adapter else {}] * prompts
+
+
+def _grid_rows(
+    images: Sequence[Image],
+    adapters: Mapping[str, Path],
+    weights: Sequence[Mapping[str, float]],
+    sample: Callable[[Sequence[Mapping[str, float]]], list[Image]],
+) -> dict[str, Sequence[Image]]:
+    """The base's images, those of each adapter alone, and `images`, by the label of the row.
+
+    Args:
+        images: already sampled with `weights`.
+        weights: strengths of each prompt, by the adapters' names.
+        sample: samples all prompts and seeds with other strengths.
+    """
+    if not adapters:
+        return {"base": images}
+    rows: dict[str, Sequence[Image]] = {"base": sample([{}] * len(weights))}
+    if len(adapters) == 1:
+        return rows | {"adapter": images}
+    for name, path in adapters.items():
+        alone = next(each[name] for each in weights if name in each)
+        rows[adapter_label(path, 8)] = sample([{name: alone}] * len(weights))
+    return rows | {"together" if _all_equal(weights) else "gated": images}
+
+
+def _all_equal(weights: Sequence[Mapping[str, float]]) -> bool:
+    return all(each == weights[0] for each in weights)
+
+
+def _sampling_facts(
     base: DiffusionBase,
     adapters: Mapping[str, Path],
     weights: Mapping[str, float],
-    steps: int,
-    guidance: float,
+    sampling: SamplingOptions,
 ) -> dict[str, str]:
-    """What all pictures for one choice of adapters have in common."""
+    """What the PNG records besides prompt and seed.
+
+    Args:
+        adapters: folders by the name under which they are loaded.
+        weights: strengths by that name.
+    """
     on = {adapters[name]: weight for name, weight in weights.items()}
     versions = [
-        f"{label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weight:g}" for path, weight in on.items()
+        f"{adapter_label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weight:g}"
+        for path, weight in on.items()
     ]
     quantized = {} if base.quantized == "none" else {"quantize": base.quantized}
     return quantized | {
-        "steps": str(steps),
-        "guidance": f"{guidance:g}",
+        "steps": str(sampling.steps),
+        "guidance": f"{sampling.guidance:g}",
         "base": base.name,
         "base_hash": base.fingerprint,
         "dtype": str(base.dtype).removeprefix("torch."),

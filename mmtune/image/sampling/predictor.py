@@ -1,4 +1,4 @@
-"""A diffusion model with its adapters, as evaluation and commands ask it."""
+"""The predictor of images: a diffusion model with its adapters, as evaluation uses it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from mmtune.image.diffusion.base import DiffusionBase, lighter
+from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser_lora import active, load_adapter
 from mmtune.image.sampling.sampler import SAMPLE_BATCH, Sampler
 from mmtune.predict import Prediction, Request
@@ -19,12 +19,18 @@ from mmtune.system.memory import guarded
 
 
 class ImagePredictor:
-    """A base with its adapters: images for requests.
+    """Samples an image for each request, with the adapters that the request names.
+
+    Implements `mmtune.predict.Predictor`.
 
     Args:
         base: the loaded pipeline; `adapters` are added to its denoiser.
         adapters: diffusers LoRA folders by name.
-        features: shares cached caption embeddings, unless an adapter changes a text encoder.
+        features: gives cached caption embeddings. It isn't used if an adapter changes a text
+            encoder.
+        steps: denoising steps.
+        guidance: guidance scale; 1 switches guidance off.
+        resolution: side of the square images in pixels; None: the base's own.
         batch: images sampled at once.
 
     Raises:
@@ -46,14 +52,18 @@ class ImagePredictor:
         self.adapters = dict(adapters)
         self.files = {n: hash_file(load_adapter(base, path, n)) for n, path in adapters.items()}
         if len(base.adapted) > 1:
-            features = None  # captions mean something else with each adapter
+            features = None  # each adapter gives captions other embeddings
         self.sampler = Sampler(
             base, features, steps=steps, guidance=guidance, resolution=resolution, batch=batch
         )
         self.fingerprint = self._hash()
 
     def sampling(self, steps: int, guidance: float, resolution: int | None) -> ImagePredictor:
-        """The same models sampled otherwise."""
+        """Return a predictor with the same models and other sampling settings.
+
+        Args:
+            steps, guidance, resolution: as in the constructor.
+        """
         other = copy.copy(self)
         other.sampler = Sampler(
             self.base,
@@ -75,15 +85,21 @@ class ImagePredictor:
         return hash_json(facts)
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One image for each request, in order; the prompt is the row's caption.
+        """Sample one image for each request; the prompt is the row's caption.
+
+        Returns:
+            Predictions in the order of `requests`; each value is a PIL image.
 
         Raises:
-            OutOfMemory: as it says.
+            AdapterError: a request names an adapter that isn't loaded.
+            OutOfMemory: sampling needs more memory; the error names settings to lower.
         """
         images: dict[int, Image] = {}
         for members in self.batches(requests):
             weights = dict(sorted(requests[members[0]].adapters.items()))
-            memory = guarded("sampling", lambda: lighter("sampling", self.base, self.sampler.batch))
+            memory = guarded(
+                "sampling", lambda: memory_hints("sampling", self.base, self.sampler.batch)
+            )
             with memory, active(self.base, weights, self.adapters):
                 prompts = [requests[i].row.reference for i in members]
                 seeds = [requests[i].seed for i in members]
@@ -94,7 +110,7 @@ class ImagePredictor:
         ]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """As many requests for the same adapters as are sampled at once."""
+        """Group requests that use the same adapters into batches, as indices of `requests`."""
         size = self.sampler.batch
         groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
         for i, request in enumerate(requests):

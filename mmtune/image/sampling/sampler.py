@@ -1,4 +1,4 @@
-"""Drawing pictures from a base: the loop over the steps, and its random numbers."""
+"""The sampler: images from prompts and seeds, with reproducible noise."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.stages import TextStage, text_part
 from mmtune.prefix.features import Features
 
-SAMPLE_BATCH = 16  # images sampled at once, where nobody says otherwise
+SAMPLE_BATCH = 16  # images sampled at once by default
 
 
 def generator_of(prompt: str, seed: int) -> torch.Generator:
-    """An image's own random numbers, from its prompt and seed alone (SHA-256).
+    """Make an image's random generator from its prompt and seed alone (by SHA-256).
 
-    On the CPU, so that a seed gives the same noise on every device.
+    It is on the CPU, so that a seed gives the same noise on every device.
     """
     digest = hashlib.sha256(f"{seed}|{prompt.strip()}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 class Sampler:
-    """Samples with whatever adapters are active in the pipeline's denoiser.
+    """Samples with the adapters that are active in the pipeline's denoiser.
 
-    An image depends on its prompt and seed, the weights and the settings; its batch-mates change
-    it only by the rounding of another matrix shape. So base and adapter are compared in batches
-    of the same make-up, where the adapter off equals the base bit by bit.
+    An image depends on its prompt and seed, the weights and the settings. The other images of its
+    batch change it only by rounding, because matrices have another shape. So base and adapter are
+    compared in batches of the same prompts and seeds: there the base with its adapter switched off
+    equals the base bit by bit.
 
     Args:
         base: the pipeline.
         features: gives caption embeddings, from the cache if there is one.
         steps: denoising steps.
-        guidance: scale of guidance, classifier-free or distilled; 1 is off.
-        resolution: side in pixels; None: the base's own.
+        guidance: guidance scale, classifier-free or distilled; 1 switches guidance off.
+        resolution: side of the square images in pixels; None: the base's own.
         batch: images sampled at once.
     """
 
@@ -59,7 +60,12 @@ class Sampler:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image]:
-        """One square image for each pair of prompt and seed."""
+        """Sample one square image for each prompt with the seed beside it.
+
+        Args:
+            prompts: any number of them; trigger phrases must already be in.
+            seeds: as many as prompts.
+        """
         images: list[Image] = []
         for start in range(0, len(prompts), self.batch):
             stop = start + self.batch

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from mmtune.speech.whisper.word_times import Word
+from mmtune.system.display import Displayed, Rows
 
 PAUSE = 0.6  # seconds between words that end a segment
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
@@ -39,7 +41,7 @@ class TranscriptSegment:
 
 
 @dataclass(frozen=True)
-class Transcript:
+class Transcript(Displayed):
     """What was said in a file.
 
     Attributes:
@@ -55,6 +57,15 @@ class Transcript:
     segments: tuple[TranscriptSegment, ...]
     channels: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that is known as plain JSON values; numbers are rounded to four decimals."""
+        values: dict[str, Any] = _rounded(asdict(self))
+        return values
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The text."""
+        return [self.text]
 
 
 def make_transcript(
@@ -122,10 +133,10 @@ def as_txt(transcript: Transcript) -> str:
 
 def as_json(transcript: Transcript) -> str:
     """One line: all that is known, times in seconds rounded to milliseconds."""
-    return json.dumps(_rounded(asdict(transcript)), ensure_ascii=False) + "\n"
+    return json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n"
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):

@@ -86,9 +86,9 @@ def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "arguments", "says"),
     [
-        ("nothing", [], "is no folder"),
+        ("nothing", [], "no such folder"),
         ("empty", [], "holds no images"),
-        ("manifest", [], "holds the captions"),
+        ("manifest", [], "already lists these images"),
         ("images", ["--prompt", "x"], "--model"),
         ("images", ["--model", "./nothere"], "can't be loaded as an image captioner"),
     ],

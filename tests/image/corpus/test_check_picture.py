@@ -18,7 +18,7 @@ from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.errors import BaseModelError
 from mmtune.image import ImageModality
-from mmtune.image.corpus.limits import TextRoom, read_limits
+from mmtune.image.corpus.limits import TextLimit, read_limits
 from mmtune.image.image_options import ImageOptions
 from mmtune.runs import pipeline
 from tests.data.pieces import IMAGE, write_image
@@ -145,18 +145,18 @@ def test_captions_longer_than_the_base_reads(tmp_path: Path) -> None:
         data = check(tmp_path, IMAGE, base=str(tiny.saved(kind)))
         (finding,) = of_kind(data, "long-caption")
         assert (finding.row, finding.severity) == ("long", "warning")
-        assert "has 23 tokens and the text encoder reads 16" in finding.message
+        assert "has 23 tokens, but the text encoder reads only 16" in finding.message
         assert "'green pear' is cut off" in finding.message
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_what_is_cut_is_what_the_pipeline_cuts(kind: str) -> None:
-    room = read_limits(str(tiny.saved(kind))).room
-    assert room is not None
-    assert room.tokens == tiny.LENGTH
+    limit = read_limits(str(tiny.saved(kind))).text
+    assert limit is not None
+    assert limit.tokens == tiny.LENGTH
     pipe = tiny.loaded(kind).pipeline
     for caption in ("", "a", "Ein Apfel, rot & grün, 漢字 und mehr davon", "x" * 60, "a " * 40):
-        tokens, cut = room.cut(caption)
+        tokens, cut = limit.cut_off(caption)
         for tokenizer in filter(None, (pipe.tokenizer, getattr(pipe, "tokenizer_2", None))):
             whole = tokenizer(caption.strip()).input_ids
             assert tokens == len(whole)
@@ -167,9 +167,9 @@ def test_what_is_cut_is_what_the_pipeline_cuts(kind: str) -> None:
 def test_the_starter_s_limits_need_no_hub() -> None:
     limits = read_limits("starter:icons")
     assert limits.resolution == 64
-    assert limits.room is not None
-    assert limits.room.tokens == 36
-    tokens, cut = limits.room.cut("a red apple " * 30 + "and a pear")
+    assert limits.text is not None
+    assert limits.text.tokens == 36
+    tokens, cut = limits.text.cut_off("a red apple " * 30 + "and a pear")
     assert tokens > 36
     assert cut.endswith("and a pear")
 
@@ -198,7 +198,7 @@ def test_images_that_are_enlarged(tmp_path: Path) -> None:
     settings = ImageOptions(resolution=300)
     (finding,) = of_kind(check(tmp_path, IMAGE, settings=settings), "upscaled")
     assert (finding.row, finding.severity) == ("c", "warning")
-    assert "199x600 pixels and is scaled up 1.5 times for training at 300" in finding.message
+    assert "199x600 pixels; training at resolution 300 enlarges it 1.5 times" in finding.message
     larger = check(tmp_path, IMAGE, settings=ImageOptions(resolution=512))
     assert {f.row for f in of_kind(larger, "upscaled")} == {"a", "b", "c"}
     base = check(tmp_path, IMAGE, base="starter:icons")
@@ -206,20 +206,20 @@ def test_images_that_are_enlarged(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_has_no_offsets_cuts_the_same_words() -> None:
-    room = read_limits("starter:icons").room
-    assert room is not None
+    limit = read_limits("starter:icons").text
+    assert limit is not None
 
     class Slow:
         is_fast = False
 
         def __call__(self, text: str) -> Any:
-            return room.tokenizer(text)
+            return limit.tokenizer(text)
 
         def decode(self, ids: list[int], **options: Any) -> str:
-            return str(room.tokenizer.decode(ids, **options))
+            return str(limit.tokenizer.decode(ids, **options))
 
     caption = "a red apple " * 12 + "and a pear"
-    assert TextRoom(Slow(), room.tokens).cut(caption) == room.cut(caption)
+    assert TextLimit(Slow(), limit.tokens).cut_off(caption) == limit.cut_off(caption)
 
 
 def test_training_knows_its_base_and_its_settings(
@@ -251,4 +251,4 @@ def test_check_command_with_a_base(tmp_path: Path, capsys: pytest.CaptureFixture
     facts = json.loads(capsys.readouterr().out)
     assert {f["kind"] for f in facts["findings"]} & {"long-caption", "upscaled"} == set()
     assert main(["check", str(tmp_path), "--base", "starter:nothing"]) == 2
-    assert "known: starter:icons" in capsys.readouterr().err
+    assert "did you mean starter:icons?" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmtune.data.check import check
 from mmtune.data.manifest import read_rows
-from mmtune.image.corpus.caption import words_of_name
+from mmtune.image.corpus.caption import proposal_from_name
 from mmtune.image.corpus.folders import Repeats, caption_from_name, parse_repeats
 from mmtune.runs.modalities import guess_modality
 from tests.data.pieces import IMAGE, write_audio, write_image
@@ -215,13 +215,13 @@ def test_no_file_name_in_metadata_raises(tmp_path: Path, said: list[tuple[str, s
     ],
 )
 def test_words_of_names(stem: str, found: str) -> None:
-    assert words_of_name(stem) == found
+    assert proposal_from_name(stem) == found
 
 
 @given(st.text())
 @settings(max_examples=300)
 def test_words_of_any_name(stem: str) -> None:
-    found = words_of_name(stem)
+    found = proposal_from_name(stem)
     assert found == " ".join(found.split())
     assert not any(word.isdecimal() for word in found.split())
     assert all(word in stem for word in found.split())
@@ -236,5 +236,5 @@ def test_words_survive_among_numbers_and_hashes(
     parts = [*said, *noise]
     rng.shuffle(parts)  # type: ignore[attr-defined]
     wanted = [part for part in parts if part in said]
-    assert words_of_name("_".join(["the", *parts])).split() == ["the", *wanted]
+    assert proposal_from_name("_".join(["the", *parts])).split() == ["the", *wanted]
     assert caption_from_name(" ".join(said)) == " ".join(said)

@@ -14,8 +14,8 @@ from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.errors import ConfigError
 from mmtune.image import MODALITY
-from mmtune.image.corpus.prior import captions, extend
-from mmtune.image.corpus.prompt import caption_of
+from mmtune.image.corpus.prior import captions_to_draw, draw_prior
+from mmtune.image.corpus.prompt import prompt_of
 from mmtune.runs.pipeline import train
 from tests.image import tiny
 
@@ -44,18 +44,18 @@ def test_rows_are_drawn_once_and_pass_the_check(tmp_path: Path) -> None:
     config = run(tmp_path, prior="10", trigger="acme", prior_weight="0.5")
     dataset = check(MODALITY.prepare(config), MODALITY, config.data)
     draw = Drawn()
-    folder = extend(config, dataset, draw)
+    folder = draw_prior(config, dataset, draw)
     assert folder == config.folder / "data" / "prior"
     rows = check(folder, MODALITY).split("train")
     assert len(rows) == len(draw.asked) == len(set(draw.asked)) == 10
     trained = {row.reference for row in dataset.split("train")}
     assert {row.reference for row in rows} == trained
     assert all(row.weight == 0.5 for row in rows)
-    assert all(caption_of(row, "acme") == row.reference for row in rows)
-    assert extend(config, dataset, draw) == folder
+    assert all(prompt_of(row, "acme") == row.reference for row in rows)
+    assert draw_prior(config, dataset, draw) == folder
     assert len(draw.asked) == 10
     again = run(tmp_path, prior="10", trigger="acme", guidance="3.0")
-    extend(again, dataset, draw)
+    draw_prior(again, dataset, draw)
     assert len(draw.asked) == 20
     assert json.loads((folder / "prior.json").read_text())["guidance"] == 3.0
 
@@ -70,20 +70,20 @@ def test_captions_must_not_mean_two_looks(tmp_path: Path) -> None:
         return run(tmp_path, prior="4", **over).task
 
     with pytest.raises(ConfigError, match=r"taught two looks\n.*--trigger"):
-        captions(options(), ["a"])  # type: ignore[arg-type]
-    assert captions(options(trigger="acme"), ["a", "acme b", "a"]) == ["a"]  # type: ignore[arg-type]
+        captions_to_draw(options(), ["a"])  # type: ignore[arg-type]
+    assert captions_to_draw(options(trigger="acme"), ["a", "acme b", "a"]) == ["a"]  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="every caption holds the trigger"):
-        captions(options(trigger="acme"), ["acme b"])  # type: ignore[arg-type]
+        captions_to_draw(options(trigger="acme"), ["acme b"])  # type: ignore[arg-type]
     file = tmp_path / "captions.txt"
     file.write_text("a photo of  a dog\n\na photo of a dog\na cat\n")
     given = options(prior_captions=str(file))
-    assert captions(given, ["x"]) == ["a photo of a dog", "a cat"]  # type: ignore[arg-type]
+    assert captions_to_draw(given, ["x"]) == ["a photo of a dog", "a cat"]  # type: ignore[arg-type]
     file.write_text("an acme dog\n")
     with pytest.raises(ConfigError, match="holds the trigger 'acme'"):
-        captions(options(prior_captions=str(file), trigger="acme"), [])  # type: ignore[arg-type]
+        captions_to_draw(options(prior_captions=str(file), trigger="acme"), [])  # type: ignore[arg-type]
     file.write_text("\n")
     with pytest.raises(ConfigError, match="holds no captions"):
-        captions(given, [])  # type: ignore[arg-type]
+        captions_to_draw(given, [])  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="no such file"):
         options(prior_captions=str(tmp_path / "missing.txt"))
 

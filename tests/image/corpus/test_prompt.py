@@ -8,7 +8,7 @@ import pytest
 
 from mmtune.cli import parse
 from mmtune.data.rows import Row
-from mmtune.image.corpus.prompt import caption_of, prompted, prompted_by_all
+from mmtune.image.corpus.prompt import prompt_of, with_trigger, with_triggers
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_row import ImageRow
 from mmtune.runs.recipes import configure
@@ -29,19 +29,19 @@ from tests.image.test_task import make
     ],
 )
 def test_it_stands_before_what_does_not_hold_it(words: str, trigger: str, found: str) -> None:
-    assert prompted(words, trigger) == found
-    assert prompted(found, trigger) == found
+    assert with_trigger(words, trigger) == found
+    assert with_trigger(found, trigger) == found
 
 
 def test_several_adapters_have_their_triggers_in_order() -> None:
-    assert prompted_by_all("a car", ["one", "", "two", "one"]) == "one, two, a car"
+    assert with_triggers("a car", ["one", "", "two", "one"]) == "one, two, a car"
 
 
 def test_what_the_base_drew_has_no_trigger() -> None:
     row: Row = ImageRow(id="1", image="a.png", caption="an apple")
-    assert caption_of(row, "acme") == "acme, an apple"
+    assert prompt_of(row, "acme") == "acme, an apple"
     prior = row.model_copy(update={"group": {"mix": "prior"}})
-    assert caption_of(prior, "acme") == "an apple"
+    assert prompt_of(prior, "acme") == "an apple"
 
 
 def test_training_reads_stores_and_samples_the_same_captions(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_training_reads_stores_and_samples_the_same_captions(tmp_path: Path) -> 
     assert task.features.key(wanted) != plain.features.key(text_part(row.reference))
     asked: list[str] = []
     task.sampler.sample = lambda prompts, seeds: asked.extend(prompts) or []  # type: ignore[method-assign]
-    task._sample([(row, 0)])
+    task.style_monitor.sample([(row, 0)])
     assert asked == [f"acme icon, {row.reference}"]
 
 

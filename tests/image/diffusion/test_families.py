@@ -234,7 +234,7 @@ def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> N
     rows = list(plain._brand)
     batch = batch_of(plain, rows)
     tokens = plain.family.tokens(batch["latents"].shape)
-    noisy = plain.objective.noisiest(batch["timesteps"], 0.5, tokens)
+    noisy = plain.objective.is_noisiest(batch["timesteps"], 0.5, tokens)
     assert 0 < noisy.sum() < len(rows)
     assert isinstance(kept.module, Denoiser)
     usual, found = plain.module(batch).total, kept.module(batch).total
@@ -256,7 +256,7 @@ def test_timesteps_have_the_density_of_diffusers(density: str) -> None:
     options = ImageOptions(timesteps=density, logit_mean=0.5, logit_std=0.8)  # type: ignore[arg-type]
     objective = objective_of(base.pipeline.scheduler, base.family, options)
     count = 4000
-    ours = torch.tensor([objective.draw(Draw(0, 0, str(i)), 64) for i in range(count)])
+    ours = torch.tensor([objective.draw_timestep(Draw(0, 0, str(i)), 64) for i in range(count)])
     u = compute_density_for_timestep_sampling(
         density, count, 0.5, 0.8, 1.29, generator=torch.Generator().manual_seed(0)
     )

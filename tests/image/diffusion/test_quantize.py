@@ -19,7 +19,7 @@ from mmtune.errors import ConfigError, MissingExtra
 from mmtune.image import MODALITY
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS, probe_output
-from mmtune.image.diffusion.quantize import require
+from mmtune.image.diffusion.quantize import require_quantizer
 from mmtune.image.image_task import ImageTask
 from mmtune.image.sampling.generate import generate
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -225,7 +225,7 @@ def test_what_this_machine_cannot_do_is_said_first(monkeypatch: pytest.MonkeyPat
         load_base(str(tiny.saved("sd")), CPU, torch.float32, "nf4")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"'torchao'.*\n.*mmtune\[quantize\]"):
-        require("int8", CPU)
+        require_quantizer("int8", CPU)
     with pytest.raises(MissingExtra, match=r"'bitsandbytes'.*\n.*mmtune\[quantize\]"):
-        require("nf4", torch.device("cuda"))
-    require("none", CPU)
+        require_quantizer("nf4", torch.device("cuda"))
+    require_quantizer("none", CPU)

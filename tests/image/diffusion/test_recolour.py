@@ -57,10 +57,12 @@ def test_what_a_prediction_means_is_what_diffusers_says(kind: str, step: int) ->
     noise = torch.Generator().manual_seed(0)
     noisy, predicted = (torch.randn(2, 4, 3, 3, generator=noise) for _ in range(2))
     steps = torch.tensor([step, step])
-    clean = objective.clean(predicted, noisy, steps)
+    clean = objective.clean_latents(predicted, noisy, steps)
     theirs = scheduler.step(predicted, step, noisy, generator=noise).pred_original_sample
     torch.testing.assert_close(clean, theirs, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(objective.towards(clean, noisy, steps), predicted, atol=1e-2, rtol=0)
+    torch.testing.assert_close(
+        objective.prediction_of(clean, noisy, steps), predicted, atol=1e-2, rtol=0
+    )
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl", "sd3", "flux-dev"])
@@ -70,9 +72,11 @@ def test_a_target_means_its_latents(kind: str) -> None:
     noise = torch.Generator().manual_seed(0)
     latents, added = (torch.randn(3, 4, 6, 6, generator=noise) for _ in range(2))
     steps = torch.tensor([50, 400, 900])
-    noisy = objective.noisy(latents, added, steps)
+    noisy = objective.add_noise(latents, added, steps)
     target = objective.target(latents, added, steps)
-    torch.testing.assert_close(objective.clean(target, noisy, steps), latents, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(
-        objective.towards(latents, noisy, steps), target, rtol=1e-3, atol=1e-3
+        objective.clean_latents(target, noisy, steps), latents, rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(
+        objective.prediction_of(latents, noisy, steps), target, rtol=1e-3, atol=1e-3
     )

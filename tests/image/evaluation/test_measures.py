@@ -11,20 +11,17 @@ from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluate.comparison import Comparison
-from mmtune.image.corpus.held_out import evenly
+from mmtune.image.corpus.held_out import evenly_spaced
+from mmtune.image.evaluation.compared_images import OUTSIDE_PROMPTS, ComparedImages, memoized
 from mmtune.image.evaluation.copies import copies_measure
 from mmtune.image.evaluation.measures import (
-    OUTSIDE,
-    Drawn,
-    once,
-    outside_rows,
+    adapter_style,
     palette_measure,
-    prompt_measure,
     read_controls,
     set_measures,
     style_measures,
-    style_of,
 )
+from mmtune.image.evaluation.prompt_measures import outside_rows, prompt_measure
 from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.nearest import NearestTraining
@@ -57,10 +54,10 @@ def colours(images: object) -> np.ndarray:
     return np.stack([np.r_[p.mean((0, 1)), p.std((0, 1))] for p in pixels])
 
 
-def drawn(ground: int = 255) -> Drawn:
+def drawn(ground: int = 255) -> ComparedImages:
     """Base on black, adapter on `ground`, brand on white; two seeds of 15 rows."""
     rows = [row(f"r{i}") for i in range(15)]
-    return Drawn(
+    return ComparedImages(
         rows=[r for r in rows for _ in range(2)],
         seeds=2,
         base=[picture(i, (0, 0, 0)) for i in range(30)],
@@ -82,13 +79,13 @@ def test_controls_are_read_by_subfolder(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty holds 0 images"):
         read_controls(tmp_path)
-    assert evenly([1, 2, 3, 4, 5], 2) == [1, 3]
+    assert evenly_spaced([1, 2, 3, 4, 5], 2) == [1, 3]
 
 
 def test_controls_stand_beside_the_style_score() -> None:
     images = drawn()
-    metric = StyleDistance(once(colours), images.brand)
-    style = style_of(images, metric)
+    metric = StyleDistance(memoized(colours), images.brand)
+    style = adapter_style(images, metric)
     grey = {"grey": [picture(i, (128, 128, 128)) for i in range(12)]}
     scored, distance = style_measures(images, metric, style, grey)
     assert scored.adapter.value > 0.8
@@ -98,8 +95,8 @@ def test_controls_stand_beside_the_style_score() -> None:
     assert 0.2 < scored.references["grey"].value < 0.8
     assert distance.adapter.value < distance.base.value
     # Where the base is the brand there is no scale, and nothing stands on it.
-    same = Drawn(images.rows, 2, images.adapter, images.adapter, images.real, images.brand)
-    scored = style_measures(same, metric, style_of(same, metric), grey)[0]
+    same = ComparedImages(images.rows, 2, images.adapter, images.adapter, images.real, images.brand)
+    scored = style_measures(same, metric, adapter_style(same, metric), grey)[0]
     assert math.isnan(scored.adapter.value)
     assert scored.references == {}
     assert "not measurable" in scored.note
@@ -112,13 +109,13 @@ def test_palette_and_set_distances_follow_the_brand() -> None:
     assert share.references["real"].value == pytest.approx(share.adapter.value, abs=0.15)
     assert "1 colours, given: #FFFFFF" in share.note
     assert "#FFFFFF" in palette_measure(images, []).note
-    metric = StyleDistance(once(colours), images.brand)
+    metric = StyleDistance(memoized(colours), images.brand)
     diversity, kid = set_measures(images, metric)
     assert diversity.items == 15
     assert kid.difference.high < 0
     assert kid.references["real"].low < kid.adapter.high
     frozen = [picture(i // 2) for i in range(30)]
-    stuck = Drawn(images.rows, 2, images.base, frozen, images.real, images.brand)
+    stuck = ComparedImages(images.rows, 2, images.base, frozen, images.real, images.brand)
     assert set_measures(stuck, metric)[0].adapter == Interval(0, 0, 0)
 
 
@@ -144,7 +141,7 @@ def test_copies_are_named_with_what_the_base_draws() -> None:
     }  # fmt: skip
     assert len(wanted) == 2
     assert "2 of 10" in found.note
-    assert "for 1 of them the base isn't" in found.note
+    assert "for 1 of them the base's image isn't" in found.note
     assert "1 in 100" in found.note
     new = [picture(900 + i, (0, 0, 0)) for i in range(10)]
     none, copies = copies_measure(asked, new, files, real, similar, train, draw_base)
@@ -159,7 +156,7 @@ def test_an_image_is_looked_at_once() -> None:
         return colours(images)
 
     a, b, c = picture(0), picture(1), picture(2)
-    embedded = once(embed)
+    embedded = memoized(embed)
     np.testing.assert_array_equal(embedded([a, b, a]), colours([a, b, a]))
     np.testing.assert_array_equal(embedded([c, b]), colours([c, b]))
     assert embedded([a]).shape == (1, 6)
@@ -190,9 +187,9 @@ class Reads:
 
     metric = "prompt match"
 
-    def __init__(self, known: dict[str, Image.Image], least_recall: float | None) -> None:
+    def __init__(self, known: dict[str, Image.Image], min_recall: float | None) -> None:
         self._known = known
-        self.least_recall = least_recall
+        self.min_recall = min_recall
 
     def images(self, images: object) -> np.ndarray:
         return colours(images) - 128
@@ -242,7 +239,7 @@ def test_named_encoders_add_their_figures(
         "style", "style distance", "nearest training image", "palette", "copies", "diversity",
         "KID", "CLIP score", "CLIP score", "CMMD",
     ]  # fmt: skip
-    outside = next(m for m in first.measures if m.slice == OUTSIDE)
+    outside = next(m for m in first.measures if m.slice == OUTSIDE_PROMPTS)
     assert outside.items == 2 * 4
     assert outside.references.keys() == {
         "base", "base, others' captions", "own less others' captions",

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
-from mmtune.image.evaluation.strengths import Tried, advise, layout_kept, prompts_kept
+from mmtune.image.evaluation.strengths import TrialImages, advise, layout_kept, prompts_kept
 from mmtune.image.image_task import ImageTask
 from mmtune.metrics.image.layout import kept_layout
 from mmtune.metrics.image.style import StyleDistance
@@ -55,8 +55,8 @@ class Knows:
 
     metric = "prompt match"
 
-    def __init__(self, least_recall: float | None = None) -> None:
-        self.least_recall = least_recall
+    def __init__(self, min_recall: float | None = None) -> None:
+        self.min_recall = min_recall
 
     def images(self, images: Sequence[Image.Image]) -> np.ndarray:
         return np.stack([np.eye(8)[int(i.info["like"])] + 0.1 for i in images])
@@ -72,23 +72,23 @@ def like(turn: int) -> list[Image.Image]:
     return images
 
 
-def tried(base: int = 0, real: int = 0, prompts: Sequence[str] = PROMPTS) -> Tried:
-    return Tried(prompts, {Trial(0.0): like(base)}, like(real), like(0))
+def trial_images(base: int = 0, real: int = 0, prompts: Sequence[str] = PROMPTS) -> TrialImages:
+    return TrialImages(prompts, {Trial(0.0): like(base)}, like(real), like(0))
 
 
 def test_clip_score_stands_on_the_same_scale() -> None:
-    kept = prompts_kept(tried(), Knows())
+    kept = prompts_kept(trial_images(), Knows())
     assert kept(like(0)) == pytest.approx(1)
     assert kept(like(4)) < 0.01  # as the captions half a turn away
     assert kept(like(2)) == pytest.approx(0, abs=0.01)
-    assert math.isnan(prompts_kept(tried(prompts=["a"] * 8), Knows())(like(0)))
-    assert math.isnan(prompts_kept(tried(base=4), Knows())(like(0)))
+    assert math.isnan(prompts_kept(trial_images(prompts=["a"] * 8), Knows())(like(0)))
+    assert math.isnan(prompts_kept(trial_images(base=4), Knows())(like(0)))
 
 
 def test_a_scorer_that_does_not_know_the_real_images_leaves_it_to_the_layout() -> None:
-    assert prompts_kept(tried(), Knows(0.5))(like(4)) < 0.01
+    assert prompts_kept(trial_images(), Knows(0.5))(like(4)) < 0.01
     # All images are laid out alike, whatever they are like.
-    assert prompts_kept(tried(real=4), Knows(0.5))(like(4)) == pytest.approx(1)
+    assert prompts_kept(trial_images(real=4), Knows(0.5))(like(4)) == pytest.approx(1)
 
 
 def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
@@ -102,14 +102,14 @@ def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
         Trial(0.8): things("navy", "gold", moved=1),
         Trial(1.0): [brand[0]] * 8,
     }
-    tried = Tried(
+    trial_images = TrialImages(
         PROMPTS,
         drawn,
         real=things("navy", "gold", moved=2),
         brand=brand,
     )
     metric = StyleDistance(colours, brand)
-    advice = advise(tried, metric, layout_kept(things(), PROMPTS), 0.5)
+    advice = advise(trial_images, metric, layout_kept(things(), PROMPTS), 0.5)
     assert [p.scale for p in advice.points] == [0, 0.5, 0.8, 1]
     by = {p.scale: p for p in advice.points}
     assert by[0].retained == pytest.approx(1)

@@ -299,7 +299,7 @@ def test_an_export_that_is_not_the_adapter_leaves_nothing(
         real(tensors, path, said)
 
     monkeypatch.setattr(files, "save", spoil)
-    with pytest.raises(AdapterError, match=r"was not kept, for it isn't the same adapter"):
+    with pytest.raises(AdapterError, match=r"was not kept, because it isn't the same adapter"):
         export(adapter, "kohya", tmp_path / "x.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torchmetrics.functional.multimodal import clip_score
 
 from mmtune.errors import BaseModelError
-from mmtune.image.looks.backbone import TextAndImage, load_backbone
+from mmtune.image.looks.backbone import ClipScorer, load_backbone
 from mmtune.metrics.image.clip_score import clip_scores
 from tests.image.tiny import LENGTH, tokenizer
 
@@ -79,7 +79,7 @@ def test_clip_scores_are_those_of_torchmetrics(clip: Path) -> None:
 
     captions = ["red apple", "a bus", "violin", "ant", "the very blue house by the sea"]
     images = pictures()
-    scorer = TextAndImage(str(clip), CPU)
+    scorer = ClipScorer(str(clip), CPU)
     found = clip_scores(scorer.images(images), scorer.texts(captions))
 
     def both() -> tuple[Any, Any]:
@@ -94,7 +94,7 @@ def test_clip_scores_are_those_of_torchmetrics(clip: Path) -> None:
 
 @torch.no_grad()
 def test_a_batch_does_not_change_an_embedding(clip: Path) -> None:
-    scorer = TextAndImage(str(clip), CPU)
+    scorer = ClipScorer(str(clip), CPU)
     together = scorer.texts(["a", "a much longer one"])
     np.testing.assert_allclose(together[:1], scorer.texts(["a"]), atol=1e-5)
     images = pictures(40)
@@ -119,7 +119,7 @@ def test_a_vision_model_gives_what_it_was_trained_to_compare(tmp_path: Path, kin
     unit = torch.nn.functional.normalize(wanted, dim=1)
     np.testing.assert_allclose(load_backbone(str(tmp_path), CPU)(images), unit, atol=1e-5)
     with pytest.raises(BaseModelError, match="reads no text"):
-        TextAndImage(str(tmp_path), CPU)
+        ClipScorer(str(tmp_path), CPU)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mmtune.image.looks.backbone import MATCH, PromptMatch, load_scorer
+from mmtune.image.looks.backbone import MATCH, PromptMatchScorer, load_scorer
 from mmtune.image.looks.match_net import BUCKETS, MatchNet, pieces
 from mmtune.metrics.image.clip_score import recall
 from mmtune.system.resources import resource
@@ -48,7 +48,7 @@ def test_it_finds_the_names_of_a_style_that_it_never_saw(monkeypatch: pytest.Mon
 
 
 def test_vectors_are_of_one_picture_alone_and_of_its_mirror_image() -> None:
-    scorer = PromptMatch(CPU)
+    scorer = PromptMatchScorer(CPU)
     pictures = [picture(pale, i) for i in range(35)]
     together = scorer.images(pictures)
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmtune.data.check import check
 from mmtune.image import MODALITY
-from mmtune.image.diffusion.stages import fit
+from mmtune.image.diffusion.stages import scale_and_crop
 from mmtune.image.image_task import ImageTask
 from mmtune.image.pictures.buckets import Buckets
 from mmtune.image.pictures.pixels import open_image, upright_size
@@ -53,7 +53,7 @@ def test_a_photograph_that_lies_counts_as_it_stands(tmp_path: Path) -> None:
     ],
 )
 def test_the_time_ids_are_those_of_the_cut(size: tuple[int, int], ids: list[int]) -> None:
-    cut, found = fit(Image.new("RGB", size, "white"), (64, 128))
+    cut, found = scale_and_crop(Image.new("RGB", size, "white"), (64, 128))
     assert cut.size == (128, 64)
     assert found == ids
 

@@ -132,7 +132,7 @@ def test_adapters_that_do_not_fit_are_refused(adapter: Path, tmp_path: Path) -> 
 def test_a_picture_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"apple\.PNG is no folder") as caught:
         generate(["a red apple"], tmp_path / "apple.PNG", base="starter:icons")
-    assert caught.value.cure == f"--out {tmp_path / 'apple'}"
+    assert caught.value.cure == f"name a folder: --out {tmp_path / 'apple'}"
     assert not list(tmp_path.iterdir())
 
 

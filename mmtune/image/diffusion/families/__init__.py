@@ -1,4 +1,4 @@
-"""The families of diffusion pipelines that can be trained, found by the pipeline's class."""
+"""The families of diffusion pipelines that can be trained, by class of the pipeline."""
 
 from __future__ import annotations
 

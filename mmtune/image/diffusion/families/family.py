@@ -1,4 +1,4 @@
-"""What differs from one family of diffusion pipelines to another, behind one class."""
+"""`Family`: how a family of diffusion pipelines encodes images and text and calls its denoiser."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Family(ABC):
     pipeline_class: ClassVar[str]
     denoiser_name: ClassVar[str] = "transformer"
     load: ClassVar[Mapping[str, Any]] = {}
-    """What the class is given besides its weights, so that it alters and withholds no image."""
+    """Arguments for loading the pipeline, so that it neither alters nor withholds images."""
     optional: ClassVar[Sequence[str]] = ()
     """Components that a base may lack."""
     targets: ClassVar[Sequence[str]] = ATTENTION
@@ -55,12 +55,12 @@ class Family(ABC):
 
     @property
     def resolution(self) -> int:
-        """Side in pixels of the square images that the pipeline makes if nobody says otherwise."""
+        """Default side in pixels of the square images that the pipeline makes."""
         return int(self.pipeline.default_sample_size) * int(self.pipeline.vae_scale_factor)
 
     @property
     def multiple(self) -> int:
-        """What a side in pixels must be a multiple of."""
+        """Number of pixels that every side of an image must be a multiple of."""
         return int(self.pipeline.vae_scale_factor) * self.patch
 
     @property
@@ -69,11 +69,11 @@ class Family(ABC):
         return None
 
     def tokens(self, latent: Sequence[int]) -> int:
-        """Tokens of the denoiser for a latent of this shape, [..., h, w]."""
+        """Count the denoiser's tokens for a latent of this shape, [..., h, w]."""
         return (latent[-2] // self.patch) * (latent[-1] // self.patch)
 
     def mu(self, config: Mapping[str, Any], tokens: int) -> float:
-        """The dynamic shift of the noise schedule for an image of `tokens`, as the pipeline's."""
+        """Compute the dynamic shift of the noise schedule for `tokens`, as the pipeline does."""
         from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
         shift = calculate_shift(
@@ -86,7 +86,7 @@ class Family(ABC):
         return float(shift)
 
     def latents(self, encoded: Any) -> Tensors:
-        """What the autoencoder's `encode` gave, in the scale that the scheduler adds noise to.
+        """Scale the output of the autoencoder's `encode` as the scheduler expects latents.
 
         Returns:
             `mean` and `std` of a posterior, or `latent`: [images, channels, h, w], float32.
@@ -103,18 +103,25 @@ class Family(ABC):
 
     @abstractmethod
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """Captions by the pipeline's own `encode_prompt`: all of them empty, or none.
+        """Encode captions with the pipeline's own `encode_prompt`.
 
         The empty caption is the unconditional branch of guidance.
+
+        Args:
+            captions: all of them are empty, or none is.
+            device: where the text encoders are.
+
+        Returns:
+            Tensors of each caption, such as `embeds`, [tokens, width].
         """
 
     @property
     def text_encoders(self) -> dict[str, Any]:
-        """Those that may be adapted too, by their names in the pipeline."""
+        """The text encoders that can be adapted too, by their names in the pipeline."""
         return {}
 
     def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
-        """What conditions the denoiser in a batch, each tensor [rows, ...].
+        """Batch what conditions the denoiser, each tensor [rows, ...].
 
         Args:
             text: what `encode_text` gave for each row.
@@ -131,7 +138,7 @@ class Family(ABC):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """The denoiser's prediction in the latents' shape.
+        """Call the denoiser; the prediction has the latents' shape.
 
         Args:
             model: the denoiser, as the training loop has wrapped it.
@@ -142,7 +149,7 @@ class Family(ABC):
         """
 
     def uses_empty(self, guidance: float) -> bool:
-        """Whether sampling with this guidance needs the empty caption."""
+        """Tell whether sampling with this guidance scale needs the empty caption."""
         return guidance > 1
 
     def sampling(
@@ -152,12 +159,13 @@ class Family(ABC):
         guidance: float,
         device: torch.device,
     ) -> dict[str, Any]:
-        """Arguments of a call of the pipeline, from stored embeddings.
+        """Make the arguments of a call of the pipeline from stored embeddings.
 
         Args:
-            text: of each image.
-            empty: the empty caption's, where `uses_empty`.
-            guidance: scale of guidance; 1 is off.
+            text: embeddings of each image's prompt.
+            empty: embeddings of the empty caption, if `uses_empty`.
+            guidance: guidance scale; 1 switches guidance off.
+            device: where the pipeline is.
         """
         names = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
         inputs: dict[str, Any] = {"guidance_scale": guidance}
@@ -170,7 +178,7 @@ class Family(ABC):
         return inputs
 
     def style_blocks(self) -> Sequence[nn.Module]:
-        """Blocks of the denoiser whose outputs describe how an image looks."""
+        """Choose the blocks of the denoiser whose outputs describe an image's style."""
         blocks = self._blocks()
         places = {len(blocks) * (i + 1) // DESCRIBED - 1 for i in range(DESCRIBED)}
         return [blocks[i] for i in sorted(places) if i >= 0]
@@ -180,15 +188,15 @@ class Family(ABC):
         return [*model.transformer_blocks, *getattr(model, "single_transformer_blocks", ())]
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
-        """The image's part of a block's output, [rows, tokens, channels]."""
+        """Select the image's part of a block's output, [rows, tokens, channels]."""
         features: Tensor = output[1]
         return features
 
     def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
-        """A small fixed latent and conditions for one call of `predict`.
+        """Make a small latent and conditions for one call of `predict`.
 
         Args:
-            noise: gives normal numbers of a shape in the denoiser's dtype.
+            noise: gives normal random numbers of a shape, in the denoiser's dtype.
         """
         config = self.denoiser.config
         conditions = {"embeds": noise(1, PROBE_TOKENS, int(config.joint_attention_dim))}
@@ -208,31 +216,35 @@ class TextFamily(Family):
 
     @property
     def text_encoders(self) -> dict[str, Any]:
-        """Those of `text_parts` that the pipeline has."""
+        """The encoders of `text_parts` that the pipeline has, by name."""
         found = {name: getattr(self.pipeline, name, None) for name in self.text_parts}
         return {name: model for name, model in found.items() if model is not None}
 
     @abstractmethod
     def text_targets(self, name: str) -> Sequence[str] | str:
-        """Modules of a text encoder that LoRA adapts."""
+        """Name the modules of a text encoder that LoRA adapts."""
 
     @abstractmethod
     def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
-        """What `embed` reads, for training a text encoder: token ids, [tokens], for each of the
-        `text_encoders` under its name, and `zeros`, whether all is to be zero instead."""
+        """Tokenize captions for `embed`, which trains text encoders.
+
+        Returns:
+            For each caption token ids, [tokens], under the name of each of `text_encoders`, and
+            `zeros`: whether its embeddings are zeros instead.
+        """
 
     @abstractmethod
     def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
-        """What `encode_text` gives, from stacked `tokens_of`, with gradients.
+        """Compute the embeddings of `encode_text` from tokens, with gradients.
 
         Args:
             models: the `text_encoders`, as the training loop has wrapped them.
-            tokens: [rows, ...].
+            tokens: stacked results of `tokens_of`, [rows, ...].
         """
 
 
 def _affine(config: Any, device: torch.device) -> tuple[Tensor, Tensor]:
-    # The inverse of what the pipelines do before they decode.
+    # The pipelines apply the inverse before they decode.
     scale = torch.tensor(float(config.scaling_factor), device=device)
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is None or std is None:

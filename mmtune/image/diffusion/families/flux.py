@@ -22,7 +22,7 @@ class Flux(Family):
     targets = JOINT_ATTENTION
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds` of T5, [512, width], and `pooled` of CLIP, [width]."""
+        """Encode captions as T5's `embeds`, [512, width], and CLIP's `pooled`, [width]."""
         embeds, pooled, _ = self.pipeline.encode_prompt(
             prompt=list(captions), prompt_2=None, device=device, num_images_per_prompt=1
         )
@@ -36,7 +36,7 @@ class Flux(Family):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """The velocity, noise - latents."""
+        """Predict the velocity, noise - latents."""
         rows, channels, height, width = noisy.shape
         pipeline, scale = self.pipeline, int(self.pipeline.vae_scale_factor)
         device, dtype = noisy.device, noisy.dtype
@@ -60,7 +60,7 @@ class Flux(Family):
         return unpacked
 
     def uses_empty(self, guidance: float) -> bool:
-        """Never: guidance is an input of [dev], and [schnell] has none."""
+        """Return False: guidance is an input of [dev], and [schnell] has none."""
         return False
 
     def _channels(self) -> int:
@@ -78,17 +78,17 @@ class Flux2Klein(Family):
 
     @property
     def multiple(self) -> int:
-        """A patch of 2x2."""
+        """Pixels of a patch of 2x2 latents."""
         return 2 * int(self.pipeline.vae_scale_factor)
 
     def mu(self, config: Mapping[str, Any], tokens: int) -> float:
-        """The pipeline's empirical one, at its default number of steps."""
+        """Compute the pipeline's empirical shift, at its default number of steps."""
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
         return float(compute_empirical_mu(tokens, KLEIN_STEPS))
 
     def latents(self, encoded: Any) -> Tensors:
-        """`latent`: the mode in patches of 2x2, by the running statistics of `vae.bn`."""
+        """Scale the mode, in patches of 2x2, by the running statistics of `vae.bn`: `latent`."""
         patches = self.pipeline._patchify_latents(encoded.latent_dist.mode().float())
         norm, shape = self.pipeline.vae.bn, (1, -1, 1, 1)
         mean = norm.running_mean.float().view(shape)
@@ -97,7 +97,7 @@ class Flux2Klein(Family):
         return {"latent": (patches - mean) / std}
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds`, [512, 3 x width]."""
+        """Encode captions as `embeds`, [512, 3 x width]."""
         embeds, _ = self.pipeline.encode_prompt(
             prompt=list(captions), device=device, num_images_per_prompt=1
         )
@@ -111,7 +111,7 @@ class Flux2Klein(Family):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """The velocity, noise - latents."""
+        """Predict the velocity, noise - latents."""
         pipeline, embeds = self.pipeline, conditions["embeds"]
         predicted = model(
             hidden_states=pipeline._pack_latents(noisy),
@@ -126,10 +126,10 @@ class Flux2Klein(Family):
         return unpacked
 
     def uses_empty(self, guidance: float) -> bool:
-        """Not where the steps are distilled: that pipeline ignores guidance."""
+        """Return False for step-distilled pipelines, which ignore guidance."""
         return guidance > 1 and not self.pipeline.config.is_distilled
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
-        """The first blocks give text and image apart, the others one after the other."""
+        """Select the image's part: a pair's second, or the last tokens."""
         features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
         return features

@@ -1,11 +1,11 @@
-"""Attention to one token that stands for many equal ones.
+"""Joint attention in which one text token stands for many equal ones.
 
-In joint attention the tokens of the text have no positions. Tokens that are equal at the input get
-equal queries, keys and values, so equal outputs, and all else in a block works on each token by
-itself: they stay equal through all blocks. To any query n equal keys with a logit s add n exp(s) v
-to the numerator of the softmax's mean and n exp(s) to its denominator, as one key with the logit
-s + ln n does. So one of them gives what all of them give, for any weights, and with that the same
-gradient of the weights too.
+Text tokens have no positions in joint attention. Tokens that are equal at the input get equal
+queries, keys and values, and so equal outputs. Everything else in a block works on each token
+alone, so they stay equal through all blocks. For any query, n equal keys with logit s add
+n exp(s) v to the numerator of the softmax's mean and n exp(s) to its denominator. One key with
+logit s + ln n adds the same. So one token gives the same output as all n, for any weights, and
+also the same gradients.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SAME_SHARE = 0.98  # of the count, that the first of two keys stands for
+SAME_SHARE = 0.98  # share of the tokens that the first of two keys stands for
 
 
 def biases(count: int, dtype: torch.dtype) -> list[float]:
-    """Two numbers that `dtype` holds, whose exponentials add up to `count`.
+    """Find two numbers of a number format whose exponentials add up to `count`.
 
-    In bfloat16 the number nearest to ln 256 is 1.4 % of the weight off; the second key takes what
-    is left, where numbers are finer.
+    In bfloat16 the number nearest to ln 256 gives a weight that is 1.4 % off. A second key takes
+    the rest, where the format's numbers are closer together.
     """
 
     def rounded(value: float) -> float:
@@ -35,14 +35,14 @@ def biases(count: int, dtype: torch.dtype) -> list[float]:
 
 
 class RepeatedToken:
-    """A processor of an `Attention` over image and text, where the last text token counts for many.
+    """An attention processor for image and text that counts the last text token many times.
 
-    A text of another length is left to the processor that was there before.
+    Texts of another length are passed to the original processor.
 
     Args:
-        plain: that processor, diffusers' `JointAttnProcessor2_0`.
-        length: tokens of a text whose last token is meant.
-        count: how many it stands for.
+        plain: the original processor, diffusers' `JointAttnProcessor2_0`.
+        length: number of text tokens for which the last one counts many times.
+        count: number of tokens that the last one stands for.
     """
 
     def __init__(self, plain: Callable[..., Any], length: int, count: int) -> None:
@@ -57,13 +57,13 @@ class RepeatedToken:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
     ) -> Any:
-        """The outputs for image and text, each in the shape of its input.
+        """Compute the outputs for image and text, each in the shape of its input.
 
         Args:
-            attn: the module, whose projections may hold LoRA.
-            hidden_states: of the image, [rows, tokens, width].
-            encoder_hidden_states: of the text, [rows, tokens, width].
-            attention_mask: none is used, as in the plain processor.
+            attn: the attention module; its projections may hold LoRA.
+            hidden_states: image tokens, [rows, tokens, width].
+            encoder_hidden_states: text tokens, [rows, tokens, width].
+            attention_mask: is ignored, as by the original processor.
         """
         text = encoder_hidden_states
         if text is None or text.shape[1] != self.length:

@@ -18,9 +18,9 @@ T5_TOKENS = 256  # the pipeline's default, in sampling too
 class StableDiffusion3(Family):
     """A transformer with joint attention; two CLIP encoders and T5.
 
-    Where the pipeline has no T5 (`text_encoder_3` is null) diffusers puts 256 tokens of zeros in
-    its place, which take part in the attention. Here one stands for all of them, in training as in
-    sampling; see `RepeatedToken`.
+    If the pipeline has no T5 (`text_encoder_3` is null), diffusers puts 256 tokens of zeros in its
+    place, which take part in the attention. Here one token stands for all of them, in training and
+    in sampling; see `RepeatedToken`.
     """
 
     name = "Stable Diffusion 3/3.5"
@@ -39,23 +39,23 @@ class StableDiffusion3(Family):
 
     @property
     def multiple(self) -> int:
-        """One patch of latents."""
+        """Pixels of one patch of latents."""
         return int(self.pipeline.vae_scale_factor) * int(self.pipeline.patch_size)
 
     @property
     def largest(self) -> int:
-        """Positions are learned, so there is a last one."""
+        """Side in pixels of the largest image for which positions were learned."""
         return self.multiple * int(self.denoiser.config.pos_embed_max_size)
 
     def tokens(self, latent: Sequence[int]) -> int:
-        """Patches of a latent."""
+        """Count the patches of a latent of this shape, [..., h, w]."""
         patch = int(self.pipeline.patch_size)
         return (latent[-2] // patch) * (latent[-1] // patch)
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds`, [77 + 256, width], without T5 [77 + 1, width], and `pooled`, [width].
+        """Encode captions as `embeds` and `pooled`; the empty caption is encoded like others.
 
-        The empty caption is encoded.
+        `embeds` is [77 + 256, width], or [77 + 1, width] without T5; `pooled` is [width].
         """
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             prompt=list(captions),
@@ -77,7 +77,7 @@ class StableDiffusion3(Family):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """The velocity, noise - latents."""
+        """Predict the velocity, noise - latents."""
         predicted: Tensor = model(
             hidden_states=noisy,
             timestep=timesteps,

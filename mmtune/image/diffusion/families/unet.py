@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmtune.image.diffusion.families.family import PROBE_TOKENS, Noise, TextFamily
+from mmtune.image.diffusion.families.family import ATTENTION, PROBE_TOKENS, Noise, TextFamily
 from mmtune.prefix.stage import Tensors
 
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
@@ -25,24 +25,25 @@ class StableDiffusion(TextFamily):
         "feature_extractor": None,
         "requires_safety_checker": False,
     }
+    targets = ATTENTION
     text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
     patch = 1
 
     @property
     def resolution(self) -> int:
-        """The UNet's own size."""
+        """Side in pixels that belongs to the UNet's sample size."""
         return int(self.denoiser.config.sample_size) * int(self.pipeline.vae_scale_factor)
 
     @property
     def multiple(self) -> int:
-        """Each level of the UNet but the last halves a side."""
+        """Pixels of the coarsest level: each level of the UNet but the last halves a side."""
         levels = len(self.denoiser.config.block_out_channels)
         return int(self.pipeline.vae_scale_factor) << (levels - 1)
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds`, [tokens, width], and for SDXL `pooled`, [width].
+        """Encode captions as `embeds`, [tokens, width], and for SDXL `pooled`, [width].
 
-        The empty caption is zeros where the pipeline has `force_zeros_for_empty_prompt`.
+        The empty caption gives zeros if the pipeline has `force_zeros_for_empty_prompt`.
         """
         empty = not captions[0]
         encoded = self.pipeline.encode_prompt(
@@ -59,11 +60,11 @@ class StableDiffusion(TextFamily):
         ]
 
     def text_targets(self, name: str) -> Sequence[str] | str:
-        """The attention of all layers."""
+        """Name the attention projections of all layers."""
         return TEXT_ATTENTION
 
     def tokens_of(self, captions: Sequence[str]) -> list[Tensors]:
-        """By the pipeline's own tokenizers."""
+        """Tokenize captions with the pipeline's own tokenizers."""
         zeros = bool(self.pipeline.config.get("force_zeros_for_empty_prompt", False))
         found = [{"zeros": torch.tensor(zeros and not caption)} for caption in captions]
         for name in self.text_encoders:
@@ -80,7 +81,7 @@ class StableDiffusion(TextFamily):
         return found
 
     def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
-        """The last hidden state, after its norm."""
+        """Compute the last hidden state, after the final norm."""
         return {"embeds": models["text_encoder"](tokens["text_encoder"])[0]}
 
     def predict(
@@ -91,7 +92,7 @@ class StableDiffusion(TextFamily):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """Noise, velocity or clean latent, whichever the scheduler names."""
+        """Predict noise, velocity or the clean latent, as the scheduler's configuration says."""
         predicted: Tensor = model(
             noisy,
             timesteps,
@@ -104,16 +105,16 @@ class StableDiffusion(TextFamily):
         return None
 
     def style_blocks(self) -> Sequence[nn.Module]:
-        """The up blocks, after IntroStyle (arXiv 2412.14432)."""
+        """Choose the up blocks, as IntroStyle does (arXiv 2412.14432)."""
         return list(self.denoiser.up_blocks)
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
-        """[rows, channels, h, w]."""
+        """Return the whole output, [rows, channels, h, w]."""
         features: Tensor = output
         return features
 
     def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
-        """At the UNet's own size."""
+        """Make a latent of the UNet's own sample size, and conditions."""
         config = self.denoiser.config
         size = int(config.sample_size)
         embeds = noise(1, PROBE_TOKENS, int(config.cross_attention_dim))
@@ -126,15 +127,19 @@ class StableDiffusionXL(StableDiffusion):
     name = "SDXL"
     pipeline_class = "StableDiffusionXLPipeline"
     load: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    targets = ATTENTION
     text_parts: ClassVar[Sequence[str]] = ("text_encoder", "text_encoder_2")
 
     def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
-        """With each image's `time_ids`, [rows, 6]."""
+        """Batch the text's conditions and each image's `time_ids`, [rows, 6]."""
         ids = torch.stack([image["time_ids"] for image in images])
         return super().conditions(text, images) | {"time_ids": ids}
 
     def text_targets(self, name: str) -> Sequence[str] | str:
-        """The attention of all layers that the UNet reads: the first encoder has one more."""
+        """Name the attention of all layers that the UNet reads.
+
+        SDXL reads the last layer but one. The first encoder's last layer has no effect.
+        """
         if name == "text_encoder_2":
             return TEXT_ATTENTION
         last = int(self.pipeline.text_encoder.config.num_hidden_layers) - 1
@@ -142,7 +147,7 @@ class StableDiffusionXL(StableDiffusion):
         return rf".*\.layers\.({layers})\..*({'|'.join(TEXT_ATTENTION)})"
 
     def embed(self, models: Mapping[str, nn.Module], tokens: Tensors) -> Tensors:
-        """The last hidden state but one of each encoder, side by side, and the second's pooled."""
+        """Join the encoders' last hidden states but one, and take the second's pooled output."""
         outputs = {n: m(tokens[n], output_hidden_states=True) for n, m in models.items()}
         keep = ~tokens["zeros"]
         embeds = torch.cat([out.hidden_states[-2] for out in outputs.values()], dim=-1)
@@ -153,7 +158,7 @@ class StableDiffusionXL(StableDiffusion):
         return {"text_embeds": conditions["pooled"], "time_ids": conditions["time_ids"]}
 
     def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
-        """At the UNet's own size."""
+        """Make a latent of the UNet's own sample size, and conditions."""
         config = self.denoiser.config
         noisy, conditions = super().probe(noise)
         width = int(config.projection_class_embeddings_input_dim)

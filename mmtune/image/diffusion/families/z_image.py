@@ -14,10 +14,10 @@ from mmtune.prefix.stage import Tensors
 
 
 class ZImage(Family):
-    """Z-Image (arXiv 2511.22699): Qwen3 reads the caption, and each keeps its own length.
+    """Z-Image (arXiv 2511.22699): Qwen3 encodes captions, each with its own number of tokens.
 
-    Its clock runs the other way, from 0 (noise) to 1, and so does what it predicts: `predict` turns
-    both round.
+    Its time runs from 0 (noise) to 1, against that of other families, and its prediction has the
+    opposite sign; `predict` converts both.
     """
 
     name = "Z-Image"
@@ -26,18 +26,18 @@ class ZImage(Family):
 
     @property
     def resolution(self) -> int:
-        """The pipeline's default."""
+        """Default side in pixels; the pipeline has it in its code."""
         return 1024
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
-        """`embeds`, [tokens, width]: as many tokens as the caption has."""
+        """Encode captions as `embeds`, [tokens, width], with as many tokens as the caption has."""
         embeds, _ = self.pipeline.encode_prompt(
             prompt=list(captions), device=device, do_classifier_free_guidance=False
         )
         return [{"embeds": e} for e in embeds]
 
     def conditions(self, text: Sequence[Tensors], images: Sequence[Tensors]) -> Tensors:
-        """`embeds` padded to the longest, and their `lengths`, [rows]."""
+        """Pad `embeds` to the longest, [rows, tokens, width], and keep their `lengths`, [rows]."""
         embeds = [t["embeds"] for t in text]
         return {
             "embeds": pad_sequence(embeds, batch_first=True),
@@ -52,7 +52,7 @@ class ZImage(Family):
         conditions: Tensors,
         guidance: float = 1.0,
     ) -> Tensor:
-        """The velocity, noise - latents; the padding of the captions is cut off again."""
+        """Predict the velocity, noise - latents; the padding of captions is cut off first."""
         lengths = conditions["lengths"].tolist()
         predicted = model(
             list(noisy.unsqueeze(2).unbind(0)),
@@ -69,7 +69,7 @@ class ZImage(Family):
         guidance: float,
         device: torch.device,
     ) -> dict[str, Any]:
-        """Lists of embeddings; this pipeline's guidance is off at 0, the others' at 1."""
+        """Make the pipeline's arguments; its guidance is off at 0, and not at 1 as elsewhere."""
         inputs: dict[str, Any] = {
             "prompt_embeds": [t["embeds"].to(device) for t in text],
             "guidance_scale": guidance - 1,
@@ -82,12 +82,12 @@ class ZImage(Family):
         return list(self.denoiser.layers)
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
-        """The image comes first."""
+        """Select the image's tokens, which come first."""
         features: Tensor = output[:, :tokens]
         return features
 
     def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
-        """A small latent and a short caption."""
+        """Make a small latent and the embeddings of a short caption."""
         config = self.denoiser.config
         conditions = {
             "embeds": noise(1, PROBE_TOKENS, int(config.cap_feat_dim)),

@@ -1,4 +1,4 @@
-"""Show the training loop's progress on a terminal."""
+"""Show the training loop's progress in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
-from mmtune.cli.console import plain
 from mmtune.train.loop import Reporter
 
 if TYPE_CHECKING:
@@ -64,10 +64,14 @@ class RichReporter(Reporter):
             )
         self.progress.update(self._bars[name], completed=min(done, total), note=note)
 
+    def _print(self, text: str) -> None:
+        # As it is: names hold brackets, which are no markup; not wrapped where it is piped.
+        self.console.print(Text(text), soft_wrap=True)
+
     def preflight(self, facts: Preflight) -> None:
         """Print what the run will cost, before it starts."""
         for line in facts.lines():
-            plain(self.console, line)
+            self._print(line)
 
     def filling(self, done: int, total: int) -> None:
         """Advance the bar of the precomputed features."""
@@ -81,8 +85,8 @@ class RichReporter(Reporter):
         """Print the results of a validation on one line."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         mark = "  (the base)" if step == 0 else "  best so far" if best else ""
-        plain(self.console, f"step {step:<6} {figures}{mark}")
+        self._print(f"step {step:<6} {figures}{mark}")
 
     def note(self, text: str) -> None:
         """Print a note on a line of its own."""
-        plain(self.console, f"note: {text}")
+        self._print(f"note: {text}")

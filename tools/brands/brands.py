@@ -1,25 +1,29 @@
 """Three looks of the same things, to try one recipe on: OpenMoji, a pictogram and a hatching.
 
-    python recipes/brand_style/brands.py --out runs/brands
+    python tools/brands/brands.py --out runs/brands
     for look in openmoji pictogram hatched; do
         mmtune train brand_style --data runs/brands/$look/manifest.jsonl --name brand_$look
     done
 
-All three have the captions and splits of openmoji.py; the shapes of the two others are OpenMoji's
-too (CC BY-SA 4.0, by the OpenMoji project), drawn anew in other colours and fills.
+All three have the captions and splits of recipes/brand_style/openmoji.py; the shapes of the two
+others are OpenMoji's too (CC BY-SA 4.0, by the OpenMoji project), drawn anew in other colours and
+fills.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from openmoji import SIZE, draw, make_brand, rendered
 from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "brand_style"))
+from openmoji import SIZE, draw, make_brand, rendered
 
 Mask = NDArray[np.bool_]
 INK = 70  # of 255: what is darker is a line of the drawing

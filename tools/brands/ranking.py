@@ -1,7 +1,7 @@
 """Does the style figure rank sets of pictures as an eye does? A ladder, shown without labels.
 
-    python recipes/brand_style/ranking.py --run runs/demo/brand_style --out runs/ranking
-    python recipes/brand_style/ranking.py --out runs/ranking --ranked C A F B E D G H
+    python tools/brands/ranking.py --run runs/demo/brand_style --out runs/ranking
+    python tools/brands/ranking.py --out runs/ranking --ranked C A F B E D G H
 
 The first draws the same held-out captions from the same noise: by the base, by the adapter at
 rising strengths, and by the base in styles of its own that the caption names. Beside them stand the
@@ -22,12 +22,11 @@ import torch
 from PIL import Image
 from scipy.stats import kendalltau
 
-from mmtune.config import RunConfig
+import mmtune
 from mmtune.data.check import check
-from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import evenly
+from mmtune.image.corpus.held_out import evenly_spaced
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
 from mmtune.image.evaluation.compare import LOADED_ADAPTER
@@ -40,7 +39,6 @@ from mmtune.metrics.image.clip_score import clip_scores
 from mmtune.metrics.image.style import StyleDistance, on_scale
 from mmtune.predict import Request
 from mmtune.prefix.features import Features
-from mmtune.runs.recipes import load_recipe
 from mmtune.system.processes import pick_device
 
 STRENGTHS = (0.25, 0.5, 1.0, 1.5)
@@ -50,21 +48,21 @@ SHOWN = 8  # captions of the sheet with labels
 Sets = dict[str, Sequence[Image.Image]]
 
 
-def read_run(folder: Path, data: Path | None) -> tuple[RunConfig, Dataset]:
+def read_run(folder: Path, data: Path | None) -> tuple[mmtune.RunConfig, mmtune.Dataset]:
     """A finished run's settings and data; `data` is the manifest's place, if it was moved."""
     given = {} if data is None else {"data": str(data)}
-    config = load_recipe(str(folder / "config.yaml"), given)
+    config = mmtune.load_recipe(folder / "config.yaml", **given)
     found = check(config.data.path, MODALITY, config.data, base=config.base, settings=config.task)
     return config, found
 
 
 def ladder(
-    folder: Path, config: RunConfig, dataset: Dataset, captions: int
+    folder: Path, config: mmtune.RunConfig, dataset: mmtune.Dataset, captions: int
 ) -> tuple[list[str], Sets, dict[str, dict[str, float]]]:
     """Captions, the sets of pictures, and of each the distance to the training images and how well
     it matches the captions."""
     options = config.task
-    rows: list[Row] = evenly(dataset.split("test"), captions)
+    rows: list[Row] = evenly_spaced(dataset.split("test"), captions)
     base = load_base(config.base, pick_device(), torch.float32)
     features = Features({"text": TextStage(base)}, None)
     predictor = ImagePredictor(
@@ -150,7 +148,7 @@ def main() -> None:
     draw_grid(captions, {letter: sets[name] for letter, name in key.items()}).save(
         out / "blind.png"
     )
-    train = evenly(dataset.split("train"), args.captions)
+    train = evenly_spaced(dataset.split("train"), args.captions)
     brand = [open_image(row.path, config.task.background) for row in train]
     draw_grid([row.reference for row in train], {"brand": brand}).save(out / "brand.png")
     # With labels, without what isn't the models' own drawing.

@@ -1,0 +1,99 @@
+"""Measures of prompt following: CLIP score or prompt match, on held-out and other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmtune.data.rows import Row
+from mmtune.image.evaluation.compared_images import (
+    HELD_OUT_CAPTIONS,
+    UNDEFINED,
+    ComparedImages,
+    paired_measure,
+)
+from mmtune.image.image_row import ImageRow
+from mmtune.image.looks.embedding import Embed, Scorer
+from mmtune.metrics.image.clip_score import check_prompts, clip_scores, mean_score, recall, shuffled
+from mmtune.metrics.measure import Measure
+from mmtune.system.hashing import hash_text
+
+
+def prompt_measure(
+    compared: ComparedImages,
+    scorer: Scorer,
+    embed_images: Embed,
+    test_slice: str = HELD_OUT_CAPTIONS,
+    judged_on: str = "real",
+) -> Measure:
+    """Score how well each image matches its caption, and check that the adapter keeps the score.
+
+    The scorer is first judged on `compared.real`: it must score these images higher with their own
+    captions than with others', and find enough captions if it has a `min_recall`.
+
+    Args:
+        embed_images: the scorer's image encoder; it may be memoized.
+        test_slice: name of the slice in the report.
+        judged_on: what `compared.real` holds: "real" images, or the "base"'s.
+
+    Returns:
+        The measure. Its figures are NaN where a scorer with a `min_recall` isn't valid here.
+    """
+    captions = [row.reference for row in compared.rows]
+    texts = scorer.texts(captions)
+    measure = paired_measure(
+        scorer.metric,
+        compared,
+        clip_scores(embed_images(compared.base), texts),
+        clip_scores(embed_images(compared.adapter), texts),
+        mean_score,
+        higher_is_better=True,
+        note="all captions are equal, so this scorer can't be checked",
+        references={},
+        test_slice=test_slice,
+    )
+    captions_of_real, own = captions[:: compared.seeds], texts[:: compared.seeds]
+    min_recall = scorer.min_recall
+    if len(set(captions_of_real)) < 2:
+        return measure if min_recall is None else _without_figures(measure)
+    real = embed_images(compared.real)
+    check = check_prompts(
+        clip_scores(real, own),
+        clip_scores(real, own[shuffled(captions_of_real)]),
+        measure.difference,
+        compared.prompts_of_real,
+        None if min_recall is None else recall(real, own, captions_of_real),
+        min_recall or 0.0,
+        on=f"{judged_on} images",
+    )
+    measure = replace(measure, note=str(check))
+    if min_recall is not None and not check.valid:
+        return _without_figures(measure)
+    references = {
+        judged_on: check.matched,
+        f"{judged_on}, others' captions": check.shuffled,
+        "own less others' captions": check.gap,
+    }
+    return replace(measure, references=references)
+
+
+def outside_rows(prompts: Sequence[str], subjects: Sequence[str]) -> list[Row]:
+    """Make rows for `prompts`, without repeats and without the brand's own captions.
+
+    The rows have no image file: they serve for generating only.
+
+    Args:
+        prompts: `task.outside_prompts`.
+        subjects: captions of the dataset, compared without regard to case and spaces.
+    """
+
+    def normalized(words: str) -> str:
+        return " ".join(words.casefold().split())
+
+    known = {normalized(words) for words in subjects}
+    new = [words for words in dict.fromkeys(prompts) if normalized(words) not in known]
+    return [ImageRow(id=f"outside: {w}", image="-", caption=w, content=hash_text(w)) for w in new]
+
+
+def _without_figures(measure: Measure) -> Measure:
+    return replace(measure, base=UNDEFINED, adapter=UNDEFINED, difference=UNDEFINED)

@@ -1,0 +1,1 @@
+"""How a setting is declared, named, read and explained; the settings themselves: config.py."""

@@ -1,0 +1,177 @@
+"""Declare a setting with its description, unit, range and the reason for its default."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
+
+
+def setting(
+    default: Any,
+    about: str,
+    *,
+    unit: str = "",
+    why: str = "",
+    common: bool = False,
+    **limits: Any,
+) -> Any:
+    """A field of a settings model that explains itself.
+
+    Args:
+        default: its value where nobody sets it; `...` where it must be set.
+        about: what it does, in plain English.
+        unit: of a number: steps, rows, share, pixels.
+        why: the reason for the default; "customary" or "not tuned" where nobody measured.
+        common: whether the help shows it first.
+        limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
+    """
+    facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
+    return Field(default, description=about, json_schema_extra=facts, **limits)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a run, as its model declares it.
+
+    Attributes:
+        name: with its sections: "train.lr".
+        kind: its type, as annotated.
+        default: None where `required`.
+        limits: its range or choices in words; may be empty.
+    """
+
+    name: str
+    kind: Any
+    default: Any
+    required: bool
+    about: str
+    unit: str
+    why: str
+    common: bool
+    limits: str
+
+    @property
+    def section(self) -> str:
+        """The part of the name before the last dot; empty for a setting of the run itself."""
+        return self.name.rpartition(".")[0]
+
+
+def settings_of(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
+    """All settings of a model and of the models in it, in their order.
+
+    Args:
+        prefix: put before each name, such as "task.".
+    """
+    for name, field in model.model_fields.items():
+        inner = section_model(field)
+        if inner is not None:
+            yield from settings_of(inner, f"{prefix}{name}.")
+        else:
+            yield _described(f"{prefix}{name}", field)
+
+
+def sections_of(
+    model: type[BaseModel], prefix: str = ""
+) -> Iterator[tuple[str, str, list[Setting]]]:
+    """The sections of a model: name, what it holds, and its own settings without inner sections.
+
+    Args:
+        prefix: put before each name, such as "task."; "" stands for the run itself.
+    """
+    own = [each for each in settings_of(model, prefix) if each.section == prefix.rstrip(".")]
+    if own:
+        purpose = (inspect.getdoc(model) or "").split("\n\n")[0].replace("\n", " ")
+        yield prefix.rstrip("."), purpose.rstrip("."), own
+    for name, field in model.model_fields.items():
+        inner = section_model(field)
+        if inner is not None:
+            yield from sections_of(inner, f"{prefix}{name}.")
+
+
+def section_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a section of settings; None where the field is one setting."""
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a setting of this type is a number, may be one, or is a list of them."""
+    return any(each in {int, float} for each in _plain(kind))
+
+
+def _described(name: str, field: FieldInfo) -> Setting:
+    facts = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    required = field.is_required()
+    return Setting(
+        name=name,
+        kind=field.annotation,
+        default=None if required else field.get_default(call_default_factory=True),
+        required=required,
+        about=field.description or "",
+        unit=str(facts.get("unit", "")),
+        why=str(facts.get("why", "")),
+        common=bool(facts.get("common", False)),
+        limits=_limits(field.annotation, field.metadata),
+    )
+
+
+def _plain(kind: Any) -> Iterator[Any]:
+    # The types that an annotation is made of, without Annotated, Optional and tuple.
+    origin = get_origin(kind)
+    if origin is Annotated:
+        yield from _plain(get_args(kind)[0])
+    elif origin in {Union, UnionType, tuple, list}:
+        for each in get_args(kind):
+            yield from _plain(each)
+    else:
+        yield kind
+
+
+def _limits(kind: Any, metadata: Sequence[Any]) -> str:
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        found = [fact for each in inner[1:] for fact in getattr(each, "metadata", [each])]
+        return _limits(inner[0], [*metadata, *found])
+    if origin in {Union, UnionType}:
+        parts = [_limits(each, metadata) for each in inner if each is not NoneType]
+        parts += ["null"] if NoneType in inner else []
+        parts = [part for part in parts if part]
+        return (", or " if " or " in "".join(parts) else " or ").join(parts)
+    if origin is tuple:
+        each = _limits(inner[0], ())
+        return (
+            f"list of numbers {each}"
+            if is_number(kind)
+            else f"list of {each}".replace("list of text", "list of texts")
+        )
+    if origin is Literal:
+        *first, last = map(str, inner)
+        return f"{', '.join(first)} or {last}" if first else last
+    if kind in {int, float}:
+        return _range(metadata) or ("any whole number" if kind is int else "any number")
+    return {bool: "true or false", Path: "path", str: "text"}.get(kind, "")
+
+
+def _range(metadata: Sequence[Any]) -> str:
+    bounds = {
+        name: getattr(fact, name)
+        for fact in metadata
+        for name in ("ge", "gt", "le", "lt")
+        if getattr(fact, name, None) is not None
+    }
+    low = f"{bounds['ge']:g}" if "ge" in bounds else ""
+    above = f"above {bounds['gt']:g}" if "gt" in bounds else ""
+    high = f"{bounds['le']:g}" if "le" in bounds else ""
+    below = f"below {bounds['lt']:g}" if "lt" in bounds else ""
+    if low and (high or below):
+        return f"{low} to {high or below}"
+    if low:
+        return f"{low} or more"
+    return " and ".join(part for part in (above, below or (high and f"at most {high}")) if part)

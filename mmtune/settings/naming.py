@@ -1,0 +1,110 @@
+"""Which setting a name means: full and short names, names of other programs, and near ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from difflib import SequenceMatcher
+from typing import Any
+
+from mmtune.errors import ConfigError
+from mmtune.settings.elsewhere import BY_NAME
+
+# Short names that aren't the last part of a name. `--steps` is always the length of the training,
+# also where a kind of data has steps of its own (`--task.steps`).
+SHORT_NAMES = {"data": "data.path", "batch": "train.batch_size", "steps": "train.max_steps"}
+NEAR = 0.6  # likeness (difflib's ratio) from which a name is taken for a typing error
+
+
+def resolve(key: str, known: Collection[str], source: str = "") -> str:
+    """The setting that a name means.
+
+    Args:
+        key: a full name ("train.lr"), a short one ("data"), the end of a single name ("lr"), or
+            another program's ("learning_rate", also in its section: "train.learning_rate");
+            dashes count as underscores.
+        known: full names of all settings.
+        source: what an error should name first (a file).
+
+    Raises:
+        ConfigError: the name is unknown (with the three nearest), is the end of several, is a
+            section, or is another program's for what mmtune does otherwise (with the answer).
+    """
+    wanted, where = key.replace("-", "_"), f"{source}: " if source else ""
+    if wanted in known:
+        return wanted
+    section, _, last = wanted.rpartition(".")
+    for short in (wanted, last):
+        if short in SHORT_NAMES and _inside(SHORT_NAMES[short], section):
+            return SHORT_NAMES[short]
+    if wanted in sections(known):
+        inner = [name for name in known if name.startswith(f"{wanted}.")]
+        raise ConfigError(
+            f"{where}{key!r} is a section with settings of its own",
+            f"give one of them by its full name, for example {inner[0]}",
+        )
+    ends = [name for name in known if name.endswith(f".{wanted}")]
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ConfigError(
+            f"{where}setting {key!r} is ambiguous", "use one of " + ", ".join(sorted(ends))
+        )
+    other = BY_NAME.get(last)
+    if other is not None and not other.ours:
+        programs = " and ".join(other.programs)
+        raise ConfigError(f"{where}{key!r} is a setting of {programs}, not of mmtune", other.answer)
+    if other is not None and other.ours not in known:
+        raise ConfigError(
+            f"{where}{key!r} is {other.ours} in mmtune, which this recipe doesn't have",
+            "leave it out",
+        )
+    if other is not None and _inside(other.ours, section):
+        return other.ours
+    raise ConfigError(f"{where}unknown setting {key!r}", nearest(wanted, known))
+
+
+def translated(key: str, value: Any) -> Any:
+    """A value given under another program's name, as mmtune writes it."""
+    other = BY_NAME.get(key.replace("-", "_").rpartition(".")[2])
+    return other.values.get(value, value) if other and isinstance(value, str) else value
+
+
+def nearest(key: str, known: Collection[str]) -> str:
+    """A hint with the three settings (or sections) whose names are most like `key`."""
+    likeness: dict[str, float] = {}
+    for spelled, name in _spellings(known):
+        for part in {key, key.rpartition(".")[2]}:  # the right name in the wrong section, too
+            ratio = SequenceMatcher(None, part, spelled).ratio()
+            likeness[name] = max(ratio, likeness.get(name, 0.0))
+    best = sorted(likeness, key=lambda name: -likeness[name])[:3]
+    near = [name for name in best if likeness[name] >= NEAR]
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return f"nearest: {', '.join(best)}; `mmtune train RECIPE --help` explains all settings"
+
+
+def sections(known: Collection[str]) -> set[str]:
+    """Names of the sections that settings are in, such as "train"."""
+    found = set()
+    for name in known:
+        while "." in name:
+            name = name.rpartition(".")[0]
+            found.add(name)
+    return found
+
+
+def _spellings(known: Collection[str]) -> Iterator[tuple[str, str]]:
+    # What a setting may be written as, and its name.
+    for name in known:
+        yield name, name
+        yield name.rpartition(".")[2], name
+    for name in sections(known):
+        yield name, name
+    others: Mapping[str, str] = {other: each.ours for other, each in BY_NAME.items()}
+    for short, name in {**SHORT_NAMES, **others}.items():
+        if name in known:
+            yield short, name
+
+
+def _inside(name: str, section: str) -> bool:
+    return not section or name.startswith(f"{section}.")
