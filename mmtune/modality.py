@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import AdapterError, ConfigError, DataError
+from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
-    from mmtune.adapters.exported import Export, Exported
+    from mmtune.adapters.exported import ExportFormat
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 class Modality:
     """One kind of data. Importing the module that defines one must not import torch.
 
-    A modality needs `name`, `row`, `task` and `compare`; all else has a default, which gives
-    nothing or refuses with an error that says so.
+    A modality needs `name`, `row` and `task`, and for its comparison either `predictor` with
+    `metrics`, or a `compare` of its own. All else has a default, which gives nothing or refuses
+    with an error that says so.
     """
 
     name: str
@@ -38,17 +41,29 @@ class Modality:
     row: type[Row]
     options: type[Section] = Section
     """Ways that only this modality has: the section `task` of a recipe."""
-    formats: Mapping[str, str] = MappingProxyType({})
-    """Formats that an adapter can be exported in, each with what it is."""
+    metrics: Sequence[str] = ()
+    """Registered names of the metrics of its comparison, the most telling first."""
+    export_formats: Mapping[str, str] = MappingProxyType({})
+    """Its own formats to export adapters in, each as "module:record"."""
+
+    @cached_property
+    def formats(self) -> Registry[ExportFormat]:
+        """Formats that an adapter can be exported in: its own, and those that third parties add
+        by the entry points `mmtune.export_formats.NAME`, with the modality's name."""
+        group = f"mmtune.export_formats.{self.name}"
+        return Registry(f"format for adapters of {self.name}", group, self.export_formats)
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
         """See `mmtune/data/reader.py`. Default: a folder needs a manifest."""
         return iter(())
 
     def inspect(self, row: Row) -> Inspection:
-        """See `mmtune/data/reader.py`. Default: a row's file is hashed and not opened."""
-        from mmtune.system.hashing import hash_file
+        """See `mmtune/data/reader.py`. Default: a row's file is hashed and not opened; where it
+        has none, its own fields are hashed."""
+        from mmtune.system.hashing import hash_file, hash_json
 
+        if not row.media:
+            return Inspection(hash_json(row.own_fields()))
         try:
             return Inspection(hash_file(row.path))
         except OSError as error:
@@ -121,7 +136,6 @@ class Modality:
         """A base with adapters loaded strictly, each probed to differ from the base."""
         raise ConfigError(f"{self.name} has no predictor", "use the adapter with its own library")
 
-    @abstractmethod
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
@@ -130,16 +144,23 @@ class Modality:
         `task` is the one that was just trained: a modality may take its base and features rather
         than load them again, and nobody uses it afterwards. All processes call it, and of several
         the main one alone gets the comparison and writes files: the others help it to answer.
-        """
 
-    def export(self, request: Export) -> Exported:
-        """Write an adapter as `request.to` in one of the `formats`, and prove it.
-
-        Raises:
-            AdapterError: the format can't hold the adapter, or it isn't the same when read back.
+        Default: `metrics` of what `predictor` answers, see `mmtune/evaluate/paired.py`.
         """
-        raise AdapterError(
-            f"{self.name} has no format to export to", "use the run's adapter/ folder as it is"
+        from mmtune.adapters.card import read_card, weights_hash
+        from mmtune.evaluate.paired import compare_pairs
+        from mmtune.system.hashing import hash_json
+
+        adapter = folder / "adapter"
+        known = [read_card(adapter).base_hash, weights_hash(adapter)]
+        return compare_pairs(
+            self.name,
+            config.name,
+            dataset.split("test"),
+            self.metrics,
+            folder,
+            lambda: self.predictor(config.base, {"adapter": adapter}),
+            hash_json([*known, config.task.model_dump(mode="json")]),
         )
 
     def merge(self, request: Merge) -> float:

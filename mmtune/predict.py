@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mmtune.data.rows import Row
 
@@ -51,6 +51,7 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
 class BatchedPredictor(Predictor, Protocol):
     """A predictor that tells which requests it computes together."""
 

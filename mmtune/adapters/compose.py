@@ -10,8 +10,7 @@ from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.members import (
-    DRAWN,
-    PRUNING,
+    METHODS,
     Member,
     Merge,
     Mixing,
@@ -135,9 +134,10 @@ def card_of(request: Merge, distance: float, name: str) -> Card:
     # The merged adapter is used like its first part (language, steps, guidance).
     task = cards[0].settings.get("task") or {}
     mixing = asdict(request.mixing)
-    if request.mixing.method not in PRUNING:
+    method = METHODS.find(request.mixing.method)
+    if not method.prunes:
         mixing.pop("density")
-    if request.mixing.method not in DRAWN:
+    if not method.random:
         mixing.pop("seed")
     return Card(
         name=name,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.exported import Export, Exported
+from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
+from mmtune.system.plugins import Registry
 
 FAILED_SUFFIX = ".failed"  # added to the name of an export that failed its comparison
 
@@ -21,8 +21,7 @@ def export(
     folder: Path,
     format: str,
     out: Path,
-    write: Callable[[Export], Exported],
-    formats: Mapping[str, str],
+    formats: Registry[ExportFormat],
     *,
     base: str | None = None,
     scale: float = 1.0,
@@ -36,8 +35,7 @@ def export(
         folder: the adapter folder.
         format: one of `formats`.
         out: a file or folder that doesn't exist yet.
-        write: the modality's function that writes and compares (`Modality.export`).
-        formats: the modality's formats, each with a description.
+        formats: the modality's formats (`Modality.formats`).
         base: the base model; None: the base that the card names.
         scale, precision, check: see `Export`.
         accept: the name of a restrictive licence that the user accepts.
@@ -53,11 +51,12 @@ def export(
     """
     card = read_card(folder)
     if format not in formats:
-        known = "; ".join(f"{name}: {text}" for name, text in formats.items())
+        known = "; ".join(f"{name}: {each.summary}" for name, each in formats.usable())
         raise ConfigError(
             f"{card.modality} adapters have no export format {format!r}",
             f"formats: {known or 'none'}",
         )
+    record = formats.find(format)
     if not math.isfinite(scale) or scale == 0:
         raise ConfigError(
             f"--scale {scale:g} leaves nothing of the adapter", "give another scale, such as 0.8"
@@ -72,7 +71,9 @@ def export(
         )
     with aside(out) as to:
         request = Export(folder, card, base, format, to, scale, precision, check, licence, accept)
-        done = write(request)
+        record.precision_of(request)
+        require_packages(f"the format {format}", *record.packages)
+        done = record.export(request)
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # left by an earlier export
         to.rename(place)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +11,11 @@ from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.licence import Licence
+from mmtune.errors import ConfigError, MissingExtra
 from mmtune.system.display import Displayed, Rows
+
+FILE_SUFFIXES = {".bin", ".safetensors", ".gguf", ".ggml", ".pt"}  # no folder is called so
+EXTRA = "export"  # the extra that installs what formats need
 
 
 @dataclass(frozen=True)
@@ -72,3 +78,67 @@ class Exported(Displayed):
             *(f"note: {note}" for note in self.notes),
             *([f"failed: {self.failed}"] if self.failed else []),
         ]
+
+
+@dataclass(frozen=True)
+class ExportFormat(ABC):
+    """A format that adapters can be exported in: one record, in a file of its own.
+
+    Attributes:
+        name: what `--format` takes.
+        summary: what it is and for which programs, in a few words.
+        precisions: of the weights that it is written in; the first is written unless told.
+        packages: modules that writing it needs.
+        suffix: of the file that it is; empty for a folder.
+        precision_note: why it has no other precisions; empty where that is plain.
+    """
+
+    name: str
+    summary: str
+    precisions: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    suffix: str = ""
+    precision_note: str = ""
+
+    @abstractmethod
+    def export(self, request: Export) -> Exported:
+        """Write `request.to`, and prove that it is the adapter.
+
+        Raises:
+            AdapterError: the format can't hold the adapter, or it isn't the same when read back.
+        """
+
+    def precision_of(self, request: Export) -> str:
+        """The precision to write, after what can be refused before any work.
+
+        Raises:
+            ConfigError: a precision that the format hasn't got, or a name that doesn't fit it.
+        """
+        if request.precision and request.precision not in self.precisions:
+            why = f"; {self.precision_note}" if self.precision_note else ""
+            raise ConfigError(
+                f"--precision {request.precision}: format {self.name} has "
+                f"{', '.join(self.precisions)}{why}",
+                f"--precision {self.precisions[0]}",
+            )
+        suffix = request.to.suffix
+        if self.suffix and suffix != self.suffix:
+            raise ConfigError(
+                f"{request.to.name}: format {self.name} is a file", f"name a {self.suffix} file"
+            )
+        if not self.suffix and suffix in FILE_SUFFIXES:
+            raise ConfigError(
+                f"{request.to.name}: format {self.name} is a folder", f"--out {request.to.stem}"
+            )
+        return request.precision or self.precisions[0]
+
+
+def require_packages(purpose: str, *modules: str) -> None:
+    """Stop before hours are spent on what can't be written or checked here.
+
+    Raises:
+        MissingExtra: one is not installed.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(module.replace("_", "-"), EXTRA, purpose)

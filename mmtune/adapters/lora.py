@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,30 @@ def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
         target_modules=chosen,
         bias="none",
     )
+
+
+def attach_lora(
+    model: Any, options: LoraOptions, targets: Sequence[str] | str, seed: int, name: str
+) -> Any:
+    """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
+
+    Args:
+        model: of transformers; it is changed: peft puts the adapter into its layers.
+        options, targets: see `lora_config`.
+        seed: of the adapter's initial weights.
+        name: of the base, which the adapter's configuration names.
+    """
+    import torch
+    from peft import get_peft_model
+
+    config = lora_config(options, targets)
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft records the loaded folder, which for a starter exists on one machine only, and warns.
+        warnings.filterwarnings("ignore", "The PEFT config's `base_model_name_or_path`")
+        torch.manual_seed(seed)
+        attached = get_peft_model(model, config)
+    attached.peft_config["default"].base_model_name_or_path = name
+    return attached
 
 
 def require_match(

@@ -3,34 +3,87 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
+from mmtune.system.plugins import Registry
 
-# PEFT's `combination_type`s. Only "cat" is exact for every set of adapters. "linear" adds the
-# factors A and B of the parts instead of their products BA, so the parts interfere.
-METHODS: Mapping[str, str] = {
-    "cat": "exact sum of the updates; the ranks add up",
-    "svd": "sum of the updates, reduced to one rank",
-    "linear": "adds the factors instead of the updates; needs equal ranks",
-    "ties": "TIES (arXiv 2306.01708); needs equal ranks",
-    "dare_linear": "DARE (arXiv 2311.03099), then linear; needs equal ranks",
-    "dare_ties": "DARE, then TIES; needs equal ranks",
-    "magnitude_prune": "keeps the largest values, then linear; needs equal ranks",
-}
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pairs = Sequence[tuple["Tensor", "Tensor"]]
 
 
+@dataclass(frozen=True)
+class MergeMethod:
+    """A way to merge adapters: one record in `METHODS`.
+
+    Attributes:
+        name: the value of `--method`; without `combine`, PEFT's `combination_type`.
+        meaning: a description in a few words.
+        equal_ranks: whether all parts need the same rank.
+        prunes: whether it drops values, so that `--density` has an effect.
+        random: whether it drops values at random, so that `--seed` has an effect.
+        own_rank: whether `--rank` has an effect.
+        combine: merges one layer if PEFT doesn't know the method. It gets the pairs (A [rank, in],
+            B [out, rank]; a pair's update is B A), their weights and the settings, and returns one
+            pair with at most the sum of all ranks. Ranks may differ.
+    """
+
+    name: str
+    meaning: str
+    equal_ranks: bool = False
+    prunes: bool = False
+    random: bool = False
+    own_rank: bool = False
+    combine: Callable[[Pairs, Sequence[float], Mixing], tuple[Tensor, Tensor]] | None = None
+
+
+# Only "cat" is exact for every set of adapters. "linear" adds the factors A and B of the parts
+# instead of their products BA, so the parts interfere.
+_BUILT_IN = (
+    MergeMethod("cat", "exact sum of the updates; the ranks add up"),
+    MergeMethod("svd", "sum of the updates, reduced to one rank", own_rank=True),
+    MergeMethod(
+        "linear", "adds the factors instead of the updates; needs equal ranks", equal_ranks=True
+    ),
+    MergeMethod(
+        "ties", "TIES (arXiv 2306.01708); needs equal ranks", equal_ranks=True, prunes=True
+    ),
+    MergeMethod(
+        "dare_linear",
+        "DARE (arXiv 2311.03099), then linear; needs equal ranks",
+        equal_ranks=True,
+        prunes=True,
+        random=True,
+    ),
+    MergeMethod(
+        "dare_ties",
+        "DARE, then TIES; needs equal ranks",
+        equal_ranks=True,
+        prunes=True,
+        random=True,
+    ),
+    MergeMethod(
+        "magnitude_prune",
+        "keeps the largest values, then linear; needs equal ranks",
+        equal_ranks=True,
+        prunes=True,
+    ),
+)
+METHODS: Registry[MergeMethod] = Registry(
+    "merge method", "mmtune.merge_methods", {method.name: method for method in _BUILT_IN}
+)
 DENSITY = 0.5  # default share of values that the pruning methods keep
 
 
-DRAWN = ("dare_linear", "dare_ties")  # methods that prune at random
-
-
-PRUNING = ("ties", *DRAWN, "magnitude_prune")
+def methods_in_words(which: Callable[[MergeMethod], bool] = lambda method: True) -> str:
+    """List the methods that fulfil `which`, each with its meaning, for help and errors."""
+    return ", ".join(f"{n} ({each.meaning})" for n, each in METHODS.usable() if which(each))
 
 
 @dataclass(frozen=True)
@@ -85,18 +138,18 @@ def check_mixing(mixing: Mixing) -> None:
     """
     if mixing.method not in METHODS:
         raise ConfigError(
-            f"--method {mixing.method}: no such way to merge",
-            did_you_mean(mixing.method, list(METHODS)),
+            f"--method {mixing.method}: no such way to merge", did_you_mean(mixing.method, METHODS)
         )
     if not 0 < mixing.density <= 1:
         raise ConfigError(
             f"--density {mixing.density:g} is not a share of values to keep",
             "give a number above 0 and at most 1",
         )
-    if mixing.rank is not None and mixing.method != "svd":
+    if mixing.rank is not None and not METHODS.find(mixing.method).own_rank:
+        named = " and ".join(name for name, each in METHODS.usable() if each.own_rank)
         raise ConfigError(
             f"--rank has no effect with --method {mixing.method}",
-            "leave --rank out, or use --method svd",
+            f"leave --rank out, or use --method {named}",
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mmtune.adapters.members import Member, Mixing
+from mmtune.adapters.members import METHODS, Member, MergeMethod, Mixing
 from mmtune.errors import AdapterError
 
 MERGED = "default"  # PEFT saves an adapter of this name into the folder itself, not a subfolder
@@ -31,7 +31,8 @@ def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> Non
     """
     for name, part in parts.items():
         _require_plain(tuner.peft_config[name], part)
-    if mixing.method not in ("cat", "svd") and len(parts) > 1:
+    method = METHODS.find(mixing.method)
+    if method.equal_ranks and len(parts) > 1:
         _require_equal_ranks(tuner.model, parts, mixing)
     for name in parts:
         config = tuner.peft_config[name]
@@ -48,7 +49,8 @@ def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> Non
                 list(parts),
                 [part.weight for part in parts.values()],
                 MERGED,
-                combination_type=mixing.method,
+                # A method of its own works on the exact sum's pair, which is large enough.
+                combination_type="cat" if method.combine else mixing.method,
                 svd_rank=mixing.rank,
                 svd_full_matrices=False,
                 density=mixing.density,
@@ -57,6 +59,36 @@ def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> Non
             raise AdapterError(
                 f"PEFT can't merge these adapters by {mixing.method}: {error}", "try --method cat"
             ) from error
+    if method.combine is not None:
+        for key, layer in _layers(tuner.model):
+            _combine(method, key, layer, parts, mixing)
+
+
+@torch.no_grad()
+def _combine(
+    method: MergeMethod, key: str, layer: Any, parts: Mapping[str, Member], mixing: Mixing
+) -> None:
+    """Put what a method makes of a layer's parts in place of their exact sum."""
+    assert method.combine is not None
+    present = [name for name in parts if name in layer.r]
+    if not present:
+        return
+    down, up = layer.lora_A[MERGED].weight, layer.lora_B[MERGED].weight
+    pairs = [
+        (layer.lora_A[name].weight.clone(), layer.lora_B[name].weight * layer.scaling[name])
+        for name in present
+    ]
+    first, second = method.combine(pairs, [parts[name].weight for name in present], mixing)
+    rank = len(first)
+    fits = rank <= len(down) and first.shape[1:] == down.shape[1:]
+    if not fits or second.shape[:2] != (len(up), rank) or second.shape[2:] != up.shape[2:]:
+        raise AdapterError(
+            f"the merge method {method.name} gives {tuple(first.shape)} and {tuple(second.shape)} "
+            f"for {key}, whose pair is {tuple(down.shape)} and {tuple(up.shape)} at most",
+            "correct the method, or try --method cat",
+        )
+    down.zero_()[:rank] = first / layer.scaling[MERGED]
+    up.zero_()[:, :rank] = second
 
 
 def _require_plain(config: Any, part: Member) -> None:

@@ -8,18 +8,19 @@ from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import FINDINGS
-from mmtune.system.arguments import Parser, positive
+from mmtune.system.arguments import Parser, in_help, positive
 
 
 def export_arguments(parser: Parser) -> None:
     parser.add_argument(
         "run", type=Path, metavar="RUN|ADAPTER", help="a run folder or an adapter folder"
     )
+    from mmtune.runs.modalities import formats_in_words
+
     parser.add_argument(
         "--format",
         required=True,
-        help="for speech: transformers, ctranslate2 (faster-whisper) or ggml (whisper.cpp); "
-        "for images: diffusers, kohya (ComfyUI, A1111) or fused",
+        help=in_help(f"file format to write, by the adapter's modality; {formats_in_words()}"),
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
@@ -89,15 +90,16 @@ def compose_arguments(parser: Parser) -> None:
         metavar="RUN|ADAPTER[=WEIGHT]",
         help="run folders or adapter folders, with weights (default: 1)",
     )
+    from mmtune.adapters.members import DENSITY, METHODS, methods_in_words
+
     parser.add_argument(
-        "--method",
-        help="how to merge: cat (default; exact), svd, linear, ties, dare_linear, dare_ties or "
-        "magnitude_prune",
+        "--method", help=in_help(f"how to merge: {methods_in_words()} (default: cat)")
     )
+    pruning = ", ".join(name for name, method in METHODS.usable() if method.prunes)
     parser.add_argument(
         "--density",
         type=float,
-        help="share of the values that ties, dare_* and magnitude_prune keep (default: 0.5)",
+        help=f"share of the values that {pruning} keep (default: {DENSITY})",
     )
     parser.add_argument(
         "--rank",

@@ -6,13 +6,21 @@ import argparse
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
-from mmtune.system.arguments import Parser, positive
+from mmtune.system.arguments import Parser, in_help, positive
+
+
+def _modalities() -> str:
+    from mmtune.runs.modalities import modality_names
+
+    return in_help(" or ".join(modality_names()))
 
 
 def check_arguments(parser: Parser) -> None:
     """Add the arguments of `mmtune check`."""
     parser.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
-    parser.add_argument("--modality", help="speech or image (default: recognised from the content)")
+    parser.add_argument(
+        "--modality", help=f"{_modalities()} (default: recognised from the content)"
+    )
     parser.add_argument(
         "--terms",
         type=Path,
@@ -64,7 +72,9 @@ def import__arguments(parser: Parser) -> None:
         help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
         "(default: recognised from the content)",
     )
-    parser.add_argument("--modality", help="speech or image (default: recognised from the content)")
+    parser.add_argument(
+        "--modality", help=f"{_modalities()} (default: recognised from the content)"
+    )
     parser.add_argument(
         "--language", help="language code, such as en, for rows that name no language"
     )
@@ -88,7 +98,7 @@ def import__arguments(parser: Parser) -> None:
 
 def import_(options: argparse.Namespace) -> int:
     """Run `mmtune import`: convert data of another format."""
-    from mmtune.runs.modalities import find_modality, modality_names
+    from mmtune.runs.modalities import MODALITIES, find_modality, modality_names
     from mmtune.system.progress import counted
 
     source: Path = options.source
@@ -97,7 +107,7 @@ def import_(options: argparse.Namespace) -> int:
     if options.modality:
         fitting = [find_modality(options.modality)]
     else:
-        known = [find_modality(name) for name in modality_names()]
+        known = (modality for _, modality in MODALITIES.usable())
         fitting = [m for m in known if m.recognise(source, options.format)]
     if len(fitting) != 1:
         if fitting:

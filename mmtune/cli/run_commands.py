@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtune.errors import FINDINGS, ConfigError
+from mmtune.errors import FINDINGS, ConfigError, did_you_mean
 from mmtune.system.arguments import Parser, positive
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ def init(options: argparse.Namespace) -> int:
 
     name: str = options.recipe
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"no recipe {name!r}", f"{hint}recipes: {', '.join(names())}")
+        raise ConfigError(f"no recipe {name!r}", did_you_mean(name, names()))
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")

@@ -122,7 +122,8 @@ def _inspect_all(
         try:
             return resolved, modality.inspect(resolved)
         except Exception as error:  # an unexpected decoder error must not end the whole check
-            found = f"{resolved.path} can't be read: {type(error).__name__}: {error}"
+            what = resolved.path if resolved.media else f"row {row.id!r}"
+            found = f"{what} can't be read: {type(error).__name__}: {error}"
             unreadable = Finding("unreadable", row.id, found, "replace the file, or remove the row")
             return resolved, Inspection("", [unreadable])
 
@@ -143,10 +144,7 @@ def _inspect_all(
 def resolve_paths(row: Row, root: Path) -> Row | Finding:
     """Make a row's paths absolute; a path outside the manifest's folder gives a finding."""
     resolved = {}
-    for name in (row.media, *row.beside):
-        written = getattr(row, name)
-        if written is None:
-            continue
+    for name, written in row.files.items():
         try:
             path = (root / written).resolve()
         except (OSError, ValueError, RuntimeError) as error:
@@ -174,12 +172,18 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
                 Finding(
                     "duplicate-content",
                     row.id,
-                    f"{row.path} is the same file as {other.path} (row {other.id!r})"
+                    _same(row, other)
                     + ("" if agree else f", but its text is {row.reference[:60]!r}"),
                     "remove one of the rows" if agree else "keep only the row whose text is right",
                 )
             )
     return findings
+
+
+def _same(row: Row, other: Row) -> str:
+    if row.media:
+        return f"{row.path} is the same file as {other.path} (row {other.id!r})"
+    return f"row {row.id!r} has the same fields as row {other.id!r}"
 
 
 def _identity(row: Row) -> dict[str, object]:

@@ -58,6 +58,11 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
         told: list[Finding] = []
         rows, findings = _validate(_scanned(source, modality, told), modality.row, source)
         findings += told
+        if not rows and not findings and not modality.row.media:
+            raise DataError(
+                f"{source} holds no manifest",
+                f"write {source}/{WHOLE} with lines like {example(modality.row)}",
+            )
         if not rows and not findings:
             raise DataError(
                 f"{source} holds no {modality.row.media} files",
@@ -78,7 +83,7 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
             values = row
             if isinstance(row, Row):
                 values = row.model_dump(mode="json", exclude_defaults=True, exclude={"content"})
-                for name in {row.media, *row.beside} & values.keys():
+                for name in row.files.keys() & values.keys():
                     place = Path(values[name])
                     if place.is_absolute() and place.is_relative_to(root):
                         values[name] = place.relative_to(root).as_posix()
@@ -89,7 +94,9 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
 def example(row: type[Row]) -> str:
     """Make an example line of a manifest, for error messages."""
     needed = [name for name, field in row.model_fields.items() if field.is_required()]
-    values = dict.fromkeys(needed, "…") | {"id": "1", row.media: "folder/file"}
+    values = dict.fromkeys(needed, "…") | {"id": "1"}
+    if row.media:
+        values[row.media] = "folder/file"
     return json.dumps(values, ensure_ascii=False)
 
 

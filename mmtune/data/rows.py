@@ -31,12 +31,13 @@ SYNONYMS: tuple[frozenset[str], ...] = (
 class Row(BaseModel):
     """One item of a dataset; each modality adds its own fields (`SpeechRow`, `ImageRow`).
 
-    `media` names the field that holds the path of the item's file. Paths in a manifest are
-    relative to the manifest's folder; `Dataset` rows hold absolute ones.
+    `media` names the field that holds the path of the item's file; empty for rows that are whole
+    in themselves. Paths in a manifest are relative to the manifest's folder; `Dataset` rows hold
+    absolute ones.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    media: ClassVar[str]
+    media: ClassVar[str] = ""
     # Other fields that may hold a path; their files' hashes are part of `content`.
     beside: ClassVar[tuple[str, ...]] = ()
     # Names of fields in other tools: each set holds one field's name and its synonyms.
@@ -51,8 +52,25 @@ class Row(BaseModel):
 
     @property
     def path(self) -> Path:
-        """The path of the item's file."""
+        """The path of the item's file.
+
+        Raises:
+            AttributeError: rows of this class have no file.
+        """
+        if not self.media:
+            raise AttributeError(f"a {type(self).__name__} has no file")
         return Path(str(getattr(self, self.media)))
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The fields that hold a path, `media` first, as far as they are set."""
+        named = (self.media, *self.beside) if self.media else self.beside
+        found = {name: getattr(self, name) for name in named}
+        return {name: str(value) for name, value in found.items() if value is not None}
+
+    def own_fields(self) -> dict[str, object]:
+        """The values of the fields that its type adds to `Row`, as JSON."""
+        return self.model_dump(mode="json", exclude=set(Row.model_fields))
 
     @property
     @abstractmethod

@@ -144,7 +144,7 @@ class StoredPredictor(Generic[P]):
                 "mmtune": VERSION,
                 "predictor": self.fingerprint,
                 "row": row.model_dump(mode="json", exclude=unread),
-                "file": "" if row.content else str(row.path),
+                "file": "" if row.content or not row.media else str(row.path),
                 "adapters": sorted(request.adapters.items()),
                 "seed": request.seed,
             }

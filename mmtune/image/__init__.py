@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import ImageReader
+from mmtune.image.export import FORMATS
 from mmtune.image.image_options import ImageOptions
 from mmtune.modality import Modality
 
 if TYPE_CHECKING:
-    from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
@@ -34,13 +33,7 @@ class ImageModality(ImageReader, Modality):
     """
 
     options: type[Section] = ImageOptions
-    formats: Mapping[str, str] = MappingProxyType(
-        {
-            "diffusers": "a LoRA folder for load_lora_weights",
-            "kohya": "one .safetensors for ComfyUI and A1111",
-            "fused": "the whole pipeline, the adapter in its weights",
-        }
-    )
+    export_formats: Mapping[str, str] = FORMATS
 
     def prepare(self, config: RunConfig) -> Path:
         """Return the data path of the settings.
@@ -104,12 +97,6 @@ class ImageModality(ImageReader, Modality):
         from mmtune.image.image_task import ImageTask
 
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
-
-    def export(self, request: Export) -> Exported:
-        """Write the adapter for other programs, see `mmtune.image.export`."""
-        from mmtune.image.export import export
-
-        return export(request)
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one LoRA folder of diffusers."""

@@ -30,7 +30,7 @@ from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.train.randomness import Draw
 from mmtune.train.selection import Advice, Trial
-from mmtune.train.task import Batch, Example, Monitor, ParamGroup
+from mmtune.train.task import FIXED_EPOCH, Batch, Example, Monitor, ParamGroup
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mmtune.system.memory import Phase
 
 TRAINED_ADAPTER = "default"
-FIXED_EPOCH = -1  # epoch of validation's random draws: noise and timesteps are always the same
 LOSS_DRAWS = 4  # noise and timesteps drawn for each validation row
 MAX_RECOLOUR_ROWS = 64  # training rows that the colour map is fitted to
 MAX_TIMESTEP_DRAWS = 1000  # draws until a timestep is in the noisiest share

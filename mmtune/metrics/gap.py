@@ -11,6 +11,11 @@ from mmtune.metrics.metric import Metric, Stat
 from mmtune.predict import Prediction
 
 
+def gap_unit(metric: str) -> str:
+    """The unit of a metric's `GroupGap`."""
+    return f"{metric}, between two groups"
+
+
 class GroupGap:
     """The largest difference of a metric between groups of rows.
 
@@ -23,12 +28,14 @@ class GroupGap:
         group: number of each row's group by row id; rows without a group are ignored.
     """
 
+    meaning = "How much worse the group that is served worst has it than the one served best."
     higher_is_better = False
 
     def __init__(self, metric: Metric, group: Mapping[str, int]) -> None:
         self.metric = metric
         self.group = group
         self.name = f"{metric.name} gap"
+        self.unit = gap_unit(metric.name)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """The metric's statistic, then the number of the row's group (-1 without a group)."""

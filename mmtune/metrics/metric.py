@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +16,17 @@ Stat = NDArray[np.float64]
 
 
 class Metric(Protocol):
-    """A metric that is computed from statistics of items, so that items can be resampled."""
+    """A metric that is computed from statistics of items, so that items can be resampled.
+
+    A metric of another package may also have `modalities`, the names of the modalities in whose
+    comparisons it takes part; it is then made without arguments.
+    """
 
     name: str
+    unit: str
+    """The label of its axis, such as "share of spoken terms"."""
+    meaning: str
+    """A sentence for readers who don't know it: what it counts."""
     higher_is_better: bool
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -27,3 +36,17 @@ class Metric(Protocol):
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """Compute the metric of many items from [items, length]; None if it isn't defined."""
         ...
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A figure that isn't computed as a `Metric`: of a whole set of items, or by a model.
+
+    Attributes:
+        name, unit, meaning, higher_is_better: see `Metric`.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    higher_is_better: bool

@@ -71,7 +71,6 @@ def export(
         folder,
         format,
         out,
-        modality.export,
         modality.formats,
         base=base,
         scale=scale,

@@ -2,38 +2,39 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmtune.config import leaves
 from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of
-from mmtune.data.rows import Finding
-from mmtune.errors import ConfigError, DataError, did_you_mean
+from mmtune.data.rows import Finding, Row
+from mmtune.errors import DataError
 from mmtune.modality import Modality
+from mmtune.system.plugins import Registry
 
 # Names only: a modality is imported when it is used, so that `mmtune --help` stays instant.
-BUILT_IN: dict[str, str] = {"speech": "mmtune.speech", "image": "mmtune.image"}
+MODALITIES: Registry[Modality] = Registry(
+    "modality",
+    "mmtune.modalities",
+    {"speech": "mmtune.speech:MODALITY", "image": "mmtune.image:MODALITY"},
+)
 
 
 def modality_names() -> list[str]:
     """Names of the modalities that `find_modality` takes."""
-    return list(BUILT_IN)
+    return list(MODALITIES)
 
 
 def find_modality(name: str, source: str = "") -> Modality:
-    """The modality called `name` (its module's `MODALITY`).
+    """The modality called `name`.
 
     Raises:
         ConfigError: no such modality.
+        PluginError: the package that adds it can't be used.
     """
-    if name not in BUILT_IN:
-        where = f"{source}: " if source else ""
-        raise ConfigError(f"{where}unknown modality {name!r}", did_you_mean(name, BUILT_IN))
-    modality: Modality = importlib.import_module(BUILT_IN[name]).MODALITY
-    return modality
+    return MODALITIES.find(name, source)
 
 
 def guess_modality(source: Path) -> Modality:
@@ -45,13 +46,12 @@ def guess_modality(source: Path) -> Modality:
     if not source.exists():
         raise DataError(f"{source}: no such file or folder", "give a .jsonl manifest or a folder")
     found = []
-    for name in modality_names():
-        modality = find_modality(name)
+    for _, modality in MODALITIES.usable():
         manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
         manifests = [path for path in manifests if path.is_file()]
         lines = (line for path in manifests for _, line in lines_of(path, modality.row))
         if manifests:
-            fits = any(modality.row.media in keys_of(line) for line in islice(lines, 100))
+            fits = any(_fits(keys_of(line), modality.row) for line in islice(lines, 100))
         else:
             fits = any(not isinstance(raw, Finding) for raw in modality.scan(source))
         if fits:
@@ -60,6 +60,23 @@ def guess_modality(source: Path) -> Modality:
         return found[0]
     what = "may be " + " or ".join(m.name for m in found) if found else "holds no known media"
     raise DataError(f"{source} {what}", "give --modality " + "|".join(modality_names()))
+
+
+def _fits(keys: Iterable[str], row: type[Row]) -> bool:
+    """Whether a line with these keys is a row: it names the file, or has what a row needs."""
+    if row.media:
+        return row.media in keys
+    needed = {name for name, field in row.model_fields.items() if field.is_required()}
+    return needed - {"id"} <= set(keys)
+
+
+def formats_in_words() -> str:
+    """Every modality's export formats, each with what it is, for a help text."""
+    parts = []
+    for name, modality in MODALITIES.usable():
+        known = [f"{key} ({each.summary})" for key, each in modality.formats.usable()]
+        parts += [f"{name}: {', '.join(known)}"] if known else []
+    return "; ".join(parts)
 
 
 def setting_names(modality: str, source: str = "") -> list[str]:

@@ -291,10 +291,12 @@ def _mixing(
     method: str | None, density: float | None, rank: int | None, seed: int | None
 ) -> Mixing:
     """Check how adapters are merged; a setting that the method doesn't use is an error."""
-    from mmtune.adapters.members import DENSITY, DRAWN, PRUNING, Mixing, check_mixing
+    from mmtune.adapters.members import DENSITY, METHODS, Mixing, check_mixing
 
     chosen = method or "cat"
-    for name, value, methods in (("density", density, PRUNING), ("seed", seed, DRAWN)):
+    pruning = [name for name, each in METHODS.usable() if each.prunes]
+    drawing = [name for name, each in METHODS.usable() if each.random]
+    for name, value, methods in (("density", density, pruning), ("seed", seed, drawing)):
         if value is not None and chosen not in methods:
             raise ConfigError(
                 f"--{name} has no effect with --method {chosen}",

@@ -1,4 +1,4 @@
-"""Whisper and the words of a team: what the shared parts need to know of speech."""
+"""The speech modality: all that the shared packages need from Whisper and speech data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmtune.modality import Modality
 from mmtune.speech.corpus.speech_reader import SpeechReader
 from mmtune.speech.export import FORMATS
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import speech_row
 
 if TYPE_CHECKING:
-    from mmtune.adapters.exported import Export, Exported
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class SpeechModality(SpeechReader, Modality):
-    """Implements `mmtune.modality.Modality`; torch is imported only where a model is needed."""
+    """Implements `mmtune.modality.Modality`; imports torch only if a model is needed."""
 
     options: type[Section] = SpeechOptions
-    formats: Mapping[str, str] = FORMATS
+    export_formats: Mapping[str, str] = FORMATS
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
-        """Whether one of `importers.LAYOUTS` fits, or has the given name."""
+        """Whether `importers.LAYOUTS` has the named layout, or one that fits the source."""
         from mmtune.speech.corpus import importers
 
         return layout in importers.LAYOUTS if layout else importers.recognise(source) is not None
@@ -47,32 +47,32 @@ class SpeechModality(SpeechReader, Modality):
         settings: Mapping[str, Any],
         progress: Callable[[int], None] | None = None,
     ) -> Imported:
-        """Pieces of recordings as 16 kHz FLAC files, with a manifest."""
+        """Import recordings as 16 kHz FLAC files with a manifest."""
         from mmtune.speech.corpus import importers
 
         return importers.import_speech(source, to, layout, settings, progress)
 
     def prepare(self, config: RunConfig) -> Path:
-        """The recordings that the settings name, or synthetic ones of the terms that they name."""
+        """Return the user's recordings, or synthesize speech of the term list."""
         from mmtune.speech.corpus.synthesize import prepare
 
         return prepare(config)
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
-        """Joined windows, non-speech and replayed speech, as `task.mix` says."""
+        """Make joined windows, recordings without speech and replayed speech, by `task.mix`."""
         from mmtune.speech.corpus.extra_rows import extend
 
         return extend(config, dataset)
 
     def retention(self, config: RunConfig) -> Sequence[Row]:
-        """Other rows of the retention manifest than those that `compare` scores."""
+        """Return retention rows for validation; `compare` scores other rows."""
         from mmtune.speech.corpus.retention import retention_rows
 
         assert isinstance(config.task, SpeechOptions)
         return retention_rows(config.task, "validation")
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
-        """A LoRA on the base's decoder."""
+        """Load the base and make the task that trains a LoRA on it."""
         from mmtune.speech.speech_task import SpeechTask
         from mmtune.speech.whisper.base import load_for
 
@@ -84,7 +84,7 @@ class SpeechModality(SpeechReader, Modality):
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None
     ) -> Predictor:
-        """The base with PEFT LoRA folders, decoding greedily on 30 s windows."""
+        """Load the base with PEFT folders; it decodes greedily on windows of 30 s."""
         from mmtune.speech.transcription.predictor import SpeechPredictor
 
         return SpeechPredictor(base, adapters, features)
@@ -92,19 +92,13 @@ class SpeechModality(SpeechReader, Modality):
     def compare(
         self, config: RunConfig, dataset: Dataset, folder: Path, task: Task | None = None
     ) -> Comparison | None:
-        """Base against adapter on the test rows: word errors and terms; both are loaded anew."""
+        """Compare base and adapter on the test rows; both are loaded from disk."""
         from mmtune.speech.evaluation.compare import compare
 
         return compare(config, dataset, folder)
 
-    def export(self, request: Export) -> Exported:
-        """The adapter in its base's weights, for transformers, faster-whisper or whisper.cpp."""
-        from mmtune.speech.export import export
-
-        return export(request)
-
     def merge(self, request: Merge) -> float:
-        """Several adapters as one PEFT folder."""
+        """Merge several adapters into one PEFT folder."""
         from mmtune.speech.whisper.merge_adapters import merge
 
         return merge(request)
@@ -116,13 +110,13 @@ class SpeechModality(SpeechReader, Modality):
         choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
-        """WER of each setting, and recall of the terms that the run was trained on."""
+        """Measure the WER of each setting, and the recall of the run's trained terms."""
         from mmtune.speech.evaluation.tryout import try_out
 
         return try_out(base, adapters, choices, test_sets)
 
     def playable(self, row: Row) -> tuple[str, bytes]:
-        """The row's sound alone as 16 kHz FLAC, which all browsers play."""
+        """Encode the row's span and channel as 16 kHz FLAC, which all browsers play."""
         import io
 
         import soundfile
@@ -130,7 +124,9 @@ class SpeechModality(SpeechReader, Modality):
         from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 
         buffer = io.BytesIO()
-        soundfile.write(buffer, read_row(row), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        soundfile.write(
+            buffer, read_row(speech_row(row)), SAMPLE_RATE, format="FLAC", subtype="PCM_16"
+        )
         return "audio/flac", buffer.getvalue()
 
 

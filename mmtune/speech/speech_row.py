@@ -1,26 +1,30 @@
-"""A row of a speech manifest."""
+"""`SpeechRow`: one utterance of a speech manifest, with its transcript and its segments."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 from mmtune.speech.sound.info import MAX_CHANNELS
 
-SOURCE = "recording"  # in `group`: the recording that an imported piece was cut from
+if TYPE_CHECKING:
+    from mmtune.metrics.text.transcribed_row import TranscribedRow
 
-# Keys that corpora commonly carry to describe a recording. They are facts to slice results by,
-# not settings, so they may stand in the row itself and are kept in `group`.
-# A `channel` that is a number or "mix" isn't one of them: it says what of the file is meant.
+SOURCE = "recording"  # key in `group`: the recording that an imported piece was cut from
+
+# Keys that corpora use to describe a recording. Results are sliced by them. They may stand in the
+# row itself, and `SpeechRow` moves them to `group`. A `channel` that is a number or "mix" is not
+# one of them: it names the channel to read.
 DESCRIPTIVE = ("accent", "age", "channel", "device", "dialect", "domain", "gender", "noise")
 
 
 class Segment(BaseModel):
-    """A stretch of a row: when it is said, in seconds from the row's beginning, and its words."""
+    """A part of a row: start and end in seconds from the row's start, and its words."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,19 +44,17 @@ class SpeechRow(Row):
 
     Attributes:
         audio: path of the recording.
-        text: what is said; empty only if `nonspeech`.
+        text: the transcript; empty only if `nonspeech`.
         start: where the utterance begins, in seconds within the file.
-        end: where it ends; None: with the file. At most 30 s after `start`.
-        channel: which of the file's channels, from 0, or "mix" for the mean of them all; None:
-            the only one there is.
-        nonspeech: nothing is said: noise, music, silence.
-        speaker: who says it; a speaker's rows stay in one split.
-        language: Whisper's code ("en"); None leaves it to the run.
-        task: "translate" where the text is English for speech of another language; multilingual
-            bases only.
-        prompt: text that Whisper is given before the utterance.
+        end: where it ends, in seconds, at most 30 s after `start`; None: at the file's end.
+        channel: number of the channel, from 0, or "mix" for the mean of all; None: the only one.
+        nonspeech: nobody speaks: noise, music, silence.
+        speaker: the person who speaks; all rows of a speaker stay in one split.
+        language: Whisper's code ("en"); None takes the run's language.
+        task: "translate" if the text is English and the speech isn't; multilingual bases only.
+        prompt: text that Whisper gets before the utterance.
         terms: the terms spoken in it, for term recall.
-        segments: its text in pieces with their times, where those are known.
+        segments: its text in pieces with their times, if known.
         duration_s: length of the utterance in seconds as the corpus states it; `check` measures
             it itself.
     """
@@ -107,22 +109,22 @@ class SpeechRow(Row):
         if self.end is not None and self.end <= self.start:
             raise ValueError(f"end = {self.end:g} must be greater than start = {self.start:g}")
         if self.nonspeech and self.text:
-            raise ValueError(f"nonspeech rows have no words, but text = {self.text[:40]!r}")
+            raise ValueError(f"a nonspeech row must have no words, but text = {self.text[:40]!r}")
         if self.segments and " ".join(s.text for s in self.segments) != self.text:
-            raise ValueError("the segments' texts, joined by spaces, must be the text")
+            raise ValueError("the segments' texts, joined by spaces, must equal the text")
         return self
 
     @property
     def reference(self) -> str:
-        """The transcript."""
+        """The transcript that predictions are compared with."""
         return self.text
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
-        """The speaker, the recording that it is cut from, and the sentence.
+        """Keys of the speaker, of the recording that the row is cut from, and of the sentence.
 
-        The sentence is without case, punctuation and spacing. A recording that is one row only
-        connects nothing.
+        The sentence is compared without case, punctuation and spacing. A recording that is a
+        single row has no key.
         """
         keys = []
         if self.speaker is not None:
@@ -136,12 +138,34 @@ class SpeechRow(Row):
         return tuple(keys)
 
 
+if TYPE_CHECKING:
+    # The metrics know rows by this protocol: a renamed field is an error here, and not a metric
+    # that silently takes the run's language.
+    _scored_by_metrics: type[TranscribedRow] = SpeechRow
+
+
+def speech_row(row: Row) -> SpeechRow:
+    """The same row, typed: shared code hands over a `Row`, and all of speech takes a `SpeechRow`.
+
+    Raises:
+        TypeError: it is a row of another modality.
+    """
+    if not isinstance(row, SpeechRow):
+        raise TypeError(f"row {row.id!r} is a {type(row).__name__}; speech needs a SpeechRow")
+    return row
+
+
+def speech_rows(rows: Iterable[Row]) -> list[SpeechRow]:
+    """`speech_row` of each row, in order."""
+    return [speech_row(row) for row in rows]
+
+
 def _describes(channel: Any) -> bool:
     return isinstance(channel, str) and channel != "mix"
 
 
 def _which(values: dict[str, Any]) -> dict[str, Any]:
-    # Tables and forms give numbers as words.
+    # Tables and forms give numbers as text.
     channel = values.get("channel")
     if isinstance(channel, str):
         word = channel.strip()
@@ -153,9 +177,9 @@ def _which(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_words(text: str) -> str:
-    """`text` for comparison only: NFKC, case folded, words of letters, marks and digits.
+    """Simplify `text` for comparison: NFKC, case folded, words of letters, marks and digits.
 
-    Combining marks are kept: without them Indic scripts lose their vowels and different sentences
+    Combining marks stay: without them Indic scripts lose their vowels, and different sentences
     become equal.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -1,4 +1,4 @@
-"""Whisper above the cut as the loop sees it: stored encoder states in, per-row losses out."""
+"""`SpeechTask`: what the training loop needs of Whisper; stored encoder states in, losses out."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions, decode
 from mmtune.speech.whisper.decoder_lora import attach
@@ -30,18 +31,18 @@ from mmtune.system.memory import Phase
 from mmtune.train.randomness import Draw
 from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
 
-VALIDATION_BATCH = 32  # rows decoded together
-MOST_OTHERS = 20  # terms in a prompt that nobody speaks
-LISTED = 0.8  # of the prompts with terms hold those that are spoken
-SPARE_IDS = 8  # in validation a row is given twice its reference's ids, and so many more
+VALIDATION_BATCH = 32  # number of rows that are decoded together
+MAX_UNSPOKEN = 20  # largest number of terms in a prompt that the clip doesn't contain
+LISTED = 0.8  # share of the prompts of terms that include the spoken terms
+SPARE_IDS = 8  # a row's limit of ids in validation: twice those of its reference, plus this number
 
 
 class SpeechModule(nn.Module):
-    """The trainable path: upper encoder, decoder (the adapter in their layers), projection, loss.
+    """The trainable part: upper encoder, decoder (both with adapters), projection and loss.
 
     Args:
         whisper: a `WhisperForConditionalGeneration`.
-        cut: layers of its encoder that stored states have behind them; None: all.
+        cut: number of encoder layers that the stored states have passed; None: all.
     """
 
     def __init__(self, whisper: Any, cut: int | None = None) -> None:
@@ -53,12 +54,12 @@ class SpeechModule(nn.Module):
         self.project = whisper.proj_out
 
     def forward(self, batch: Batch) -> Loss:
-        """Summed loss of each row's text and end token; units are those tokens.
+        """Sum the loss of each row's text and end token; units are these tokens.
 
         Args:
-            batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length]; where the
-                base is to be kept, also likely and probabilities [rows, length, LIKELY], its own
-                prediction, and keep [rows, length], the share of that in the target.
+            batch: hidden [rows, frames, width]; inputs, targets, mask [rows, length]. With
+                `task.keep_base` also likely and probabilities [rows, length, LIKELY], the base's
+                prediction, and keep [rows, length], its share in the target.
         """
         heard = batch["hidden"]
         if self.cut is not None:
@@ -77,15 +78,17 @@ class SpeechModule(nn.Module):
 
 
 class SpeechTask:
-    """LoRA on the decoder, and on upper layers of the encoder, on cached states from below.
+    """Trains a LoRA on the decoder and upper encoder layers, with cached states of the lower ones.
 
     Args:
-        base: loaded; its layers get the adapter.
-        lora: the adapter.
-        options: language, windows, adapted encoder layers.
-        cache: of encoder states; None computes them again each time.
-        seed: of the adapter's initial weights.
+        base: loaded base; its layers get the adapter.
+        lora: settings of the adapter.
+        options: language, windows, number of adapted encoder layers and others.
+        cache: cache of encoder states; None computes them again each time.
+        seed: random seed of the adapter's initial weights.
         recompute: `train.gradient_checkpointing`.
+        max_ids: largest number of ids for a row in validation.
+        spare_ids: number of ids that a row may have beyond twice its reference's.
     """
 
     monitor = Monitor("wer", higher_is_better=False)
@@ -98,8 +101,12 @@ class SpeechTask:
         cache: PrefixCache | None,
         seed: int = 0,
         recompute: bool = False,
+        *,
+        max_ids: int = SPOKEN,
+        spare_ids: int = SPARE_IDS,
     ) -> None:
         self.base, self.options = base, options
+        self.max_ids, self.spare_ids = max_ids, spare_ids
         if recompute:
             base.model.activation_checkpointing_enable({"use_reentrant": False})
         cut = cut_of(base.model.model.encoder, options.encoder_layers)
@@ -117,63 +124,70 @@ class SpeechTask:
         self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
 
     def labels(
-        self, row: Row, prompt: str | None = None, speed: float = 1.0, timed: bool | None = None
+        self,
+        row: SpeechRow,
+        prompt: str | None = None,
+        speed: float = 1.0,
+        timed: bool | None = None,
     ) -> Labels:
-        """The row's ids, made once.
+        """Return the row's labels; they are made once.
 
         Args:
-            prompt: given before the text; the row's own is not looked at.
-            speed: of the view that is heard, which moves the times.
-            timed: whether the text is written with times; None: as the row is trained.
+            row: whose text is written.
+            prompt: text before the row's text; the row's own prompt is ignored.
+            speed: speed of the view, by which times are divided.
+            timed: whether the text has timestamps; None: as in training of this row.
         """
         timed = self._timed(row) if timed is None else timed
         key = row.id, prompt, speed, timed
         found = self._labels.get(key)
         if found is None:
-            spans = self.find_terms(row.reference, getattr(row, "terms", ()))
+            spans = self.find_terms(row.reference, row.terms)
             asked = row.model_copy(update={"prompt": prompt})
             times = spoken_times(row, speed) if timed else ()
-            # Where some rows teach that nobody speaks, the others teach that somebody does.
+            # If some rows teach that nobody speaks, the others must teach that somebody does.
             start = self.options.mix.nonspeech > 0
             found = make_labels(self.base, asked, self.options.language, spans, times, start)
             self._labels[key] = found
         return found
 
-    def _bare(self, row: Row) -> Labels:
+    def _bare(self, row: SpeechRow) -> Labels:
         return self.labels(row)
 
-    def _timed(self, row: Row) -> bool:
-        # By the row and not by the draw: the base's prediction is stored for one form of the text.
+    def _timed(self, row: SpeechRow) -> bool:
+        # Drawn once per row, because the base's prediction is stored for one form of the text.
         return Draw(0, 0, row.id).uniform("timestamps") < self.options.timestamps
 
     def variants(self, row: Row) -> Iterable[Part]:
-        """The row's views. A text that is too long is found here, before the first step."""
+        """Return the parts of a row's views; a text that is too long raises before training."""
+        row = speech_row(row)
         self.labels(row)
         views = [self.stage.part(row, view) for view in range(self.options.views)]
         return [*views, self.kept.part(row)] if self.options.keep_base else views
 
     def bucket(self, row: Row) -> str:
-        """The row's window."""
-        return f"{self.stage.window(row)}s"
+        """The row's window: rows of one window are batched together."""
+        return f"{self.stage.window(speech_row(row))}s"
 
     def choose(self, row: Row, draw: Draw) -> Example:
-        """One of the row's views, and what is given before its text."""
+        """Draw one of the row's views, and the prompt before its text."""
+        row = speech_row(row)
         audio = self.stage.part(row, draw.integer("view", self.options.views))
         parts = (audio, self.kept.part(row)) if self.options.keep_base else (audio,)
         choices = {"prompt": self._prompt(row, draw), "speed": self.stage.speed(audio)}
         return Example(row, parts, choices)
 
-    def _prompt(self, row: Row, draw: Draw) -> str | None:
-        """A list of terms, the text before the row, or nothing."""
+    def _prompt(self, row: SpeechRow, draw: Draw) -> str | None:
+        """Draw a prompt: a list of terms, the text before the row, or none."""
         if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
             spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference)]
-            others = 1 + draw.integer("others", MOST_OTHERS)
+            others = 1 + draw.integer("others", MAX_UNSPOKEN)
             order = sorted(self.terms, key=lambda term: draw.key(f"term {term}"))
-            # Sometimes what is spoken isn't listed, so that the list is a hint and no more.
+            # Spoken terms are sometimes missing, so that the model takes the list only as a hint.
             listed = spoken * (draw.uniform("listed") < LISTED) + order[:others]
             listed = list(dict.fromkeys(listed))
             return ", ".join(sorted(listed, key=lambda term: draw.key(f"place {term}")))
-        given: str | None = getattr(row, "prompt", None)
+        given = row.prompt
         return given if given and draw.uniform("prompt") < self.options.prompts else None
 
     def collate(
@@ -183,7 +197,7 @@ class SpeechTask:
         draws: Sequence[Draw],
     ) -> Batch:
         """Stack encoder outputs of one window; pad labels to the longest row."""
-        labels = [self.labels(example.row, **example.choices) for example in examples]
+        labels = [self.labels(speech_row(example.row), **example.choices) for example in examples]
         inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
         hidden = torch.stack([each[NAME]["hidden"] for each in tensors])
         batch = {"hidden": hidden, "inputs": inputs, "targets": targets, "mask": mask}
@@ -198,33 +212,34 @@ class SpeechTask:
                 batch["probabilities"][i, place] = tensors[i][KEPT]["probabilities"]
                 if each.start is not None:
                     batch["keep"][i, each.start[0]] = 0.0
-                # Terms are to be learned; and of another speed the base heard other times.
+                # Terms shall be learned. At another speed the base's timestamps don't fit.
                 moved = each.times if examples[i].choices["speed"] != 1.0 else ()
                 batch["keep"][i, [at - 1 for at in (*each.terms, *moved)]] = 0.0
-                if each.silent:  # the base may hear words in it
+                if each.silent:  # the base may predict words for silence
                     batch["keep"][i] = 0.0
         return batch
 
     def param_groups(self) -> list[ParamGroup]:
-        """The adapter's weights."""
+        """All weights of the adapter, in one group."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     @torch.no_grad()
     def validate(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Corpus WER of free-running greedy decoding, cut at twice the reference's length; and the
-        loss for each token."""
+        """Measure the WER of greedy decoding, and the loss per token.
+
+        Decoding of a row stops at about twice the length of its reference.
+        """
         metric = WordErrors(self.options.language)
         stats: dict[str, Any] = {}
         loss = units = 0.0
-        for batch in self._batches(rows):
+        for batch in self._batches(speech_rows(rows)):
             found = self.features.get([self.stage.part(row) for row in batch])
             hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-            prompts = [getattr(row, "prompt", None) for row in batch]
-            labels = [self.labels(r, p, timed=False) for r, p in zip(batch, prompts, strict=True)]
+            labels = [self.labels(row, row.prompt, timed=False) for row in batch]
             prefixes = [each.ids[: each.given] for each in labels]
-            # An untuned base repeats itself on trimmed windows: to follow that would take most of
-            # the time, and one row's 200 words would drown the others.
-            most = tuple(min(SPOKEN, 2 * each.spoken + SPARE_IDS) for each in labels)
+            # An untuned base repeats itself on some trimmed windows. Without a limit this would
+            # take most of the time, and 200 words of one row would dominate the WER.
+            most = tuple(min(self.max_ids, 2 * each.spoken + self.spare_ids) for each in labels)
             options = DecodeOptions(max_new_tokens=most)
             spoken = decode(self.base.model, self.stage.finish(hidden), prefixes, options)
             for row, ids in zip(batch, spoken, strict=True):
@@ -247,9 +262,9 @@ class SpeechTask:
             "loss": loss / units if units else float("nan"),
         }
 
-    def _batches(self, rows: Sequence[Row]) -> Iterable[list[Row]]:
-        # Clips of like length end together, so few finished rows are dragged along.
-        groups: dict[int, list[Row]] = {}
+    def _batches(self, rows: Sequence[SpeechRow]) -> Iterable[list[SpeechRow]]:
+        # Clips of similar length end together, so few finished rows stay in a batch.
+        groups: dict[int, list[SpeechRow]] = {}
         for row in sorted(rows, key=lambda row: (seconds_of(row), row.id)):
             groups.setdefault(self.stage.window(row), []).append(row)
         for group in groups.values():
@@ -257,15 +272,19 @@ class SpeechTask:
                 yield group[start : start + VALIDATION_BATCH]
 
     def lighter(self, doing: Phase) -> list[str]:
-        """Windows as long as the clips, and less of the encoder."""
+        """List settings that need less memory: trimmed windows, no encoder layers, smaller base."""
         found = []
         if self.options.windows != "trimmed":
-            found.append(f"--windows trimmed (now {self.options.windows}; as long as the clips)")
+            found.append(
+                f"--windows trimmed (now {self.options.windows}; fits windows to the clips)"
+            )
         if doing == "training" and self.options.encoder_layers:
-            found.append(f"--encoder_layers 0 (now {self.options.encoder_layers}; decoder alone)")
-        return [*found, "--base of a smaller size"]
+            found.append(
+                f"--encoder_layers 0 (now {self.options.encoder_layers}; adapts only the decoder)"
+            )
+        return [*found, "a smaller --base"]
 
     def save(self, folder: Path) -> None:
-        """A plain PEFT folder: `PeftModel.from_pretrained(whisper, folder)` loads it."""
-        # Otherwise peft asks the hub whether the vocabulary has grown.
+        """Write a PEFT folder, which `PeftModel.from_pretrained(whisper, folder)` loads."""
+        # Without this flag peft asks the hub whether the vocabulary has grown.
         self.model.save_pretrained(str(folder), save_embedding_layers=False)

@@ -58,3 +58,8 @@ def positive(text: str) -> int:
 def integers(text: str) -> list[int]:
     """Parse integers that are separated by commas."""
     return [int(part) for part in text.split(",")]
+
+
+def in_help(text: str) -> str:
+    """A text for argparse's `help`, in which a per cent sign means itself."""
+    return text.replace("%", "%%")

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,8 @@ def evaluate(run: Path) -> None:
     torch.set_num_threads(1)  # sums may round by how they are split
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmtune.speech.transcription.predictor.DECODE_BATCH", 2)
+            few = partialmethod(SpeechPredictor.__init__, batch_size=2)
+            patch.setattr(SpeechPredictor, "__init__", few)
             assert main(["evaluate", str(run)]) == 0
     finally:
         torch.set_num_threads(threads)

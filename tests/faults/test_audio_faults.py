@@ -223,7 +223,7 @@ def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[20] = 0  # the format's tag in a WAV's header: PCM is 1
     path.write_bytes(data)
-    with pytest.raises(AudioFault, match="codec isn't known"):
+    with pytest.raises(AudioFault, match="codec is unknown"):
         probe(path)
     assert [f.kind for f in inspect(SpeechRow(id="r", audio=str(path), text="x")).findings] == [
         "undecodable"

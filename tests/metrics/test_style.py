@@ -32,7 +32,7 @@ def test_distance_is_the_wasserstein_distance_of_diagonal_gaussians() -> None:
     """Against the general formula with full covariance matrices, by matrix square roots."""
     x, r = gauss(1.0, 2.0), gauss(0.0, 1.0, seed=1)
     found = metric(r)
-    mean, deviation = x.mean(0) / found.unit, x.std(0) / found.unit
+    mean, deviation = x.mean(0) / found.feature_scale, x.std(0) / found.feature_scale
     a, b = torch.diag(torch.tensor(deviation**2)), torch.diag(torch.tensor(found.deviation**2))
     cross = torch.linalg.eigvals(a @ b).real.sqrt().sum()
     squared = float(np.sum((mean - found.mean) ** 2)) + float(a.trace() + b.trace() - 2 * cross)

@@ -31,8 +31,6 @@ def test_control_adapter_and_report_from_a_term_list(
     terms = tmp_path / "terms.txt"
     terms.write_text("metoprolol\n[unseen]\napixaban\n", encoding="utf-8")
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("mmtune.speech.corpus.synthesize.TEST_SENTENCES", 1)
-    monkeypatch.setattr("mmtune.speech.evaluation.compare.SPOKEN", 30)
     others = {"out": tmp_path, "utterances": 6, "epochs": 1, "rank": 4, "joined": 0.1}
     others |= {"scales": "[1.0]", "probes": 1}
     pairs = [f"{key}={value}" for key, value in others.items()]

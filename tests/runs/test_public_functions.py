@@ -69,7 +69,9 @@ def test_an_interrupt_outside_the_loop_names_the_run(monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "train", stop)
-    with pytest.raises(KeyboardInterrupt, match=r"runs/dialect keeps the run .* repeating the call resumes"):
+    with pytest.raises(
+        KeyboardInterrupt, match=r"runs/dialect keeps the run .* repeating the call resumes"
+    ):
         mmtune.train("dialect", base="b")
 
 

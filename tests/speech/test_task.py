@@ -28,17 +28,16 @@ from mmtune.train.task import Example
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 
-def make_task(cache: Path | None = None) -> SpeechTask:
+def make_task(cache: Path | None = None, **limits: int) -> SpeechTask:
     lora = LoraOptions(rank=8, alpha=16)
     stored = PrefixCache(cache) if cache else None
-    return SpeechTask(load_base(TINY), lora, SpeechOptions(), stored, seed=3)
+    return SpeechTask(load_base(TINY), lora, SpeechOptions(), stored, seed=3, **limits)
 
 
 @needs(TINY)
-def test_it_learns_real_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmtune.speech.speech_task.SPOKEN", 40)
+def test_it_learns_real_speech(tmp_path: Path) -> None:
     rows = [r for r in real_rows(40, step=3) if (r.duration_s or 9) <= 4][:8]
-    task = make_task(tmp_path / "cache")
+    task = make_task(tmp_path / "cache", max_ids=40)
     options = TrainOptions(epochs=6, batch_size=8, lr=2e-3, schedule="constant")
     result = fit(task, rows, rows[:4], options, tmp_path / "run")
     assert set(result.base) == {"wer", "loss"}
@@ -48,14 +47,13 @@ def test_it_learns_real_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @needs(TINY)
-def test_validation_does_not_follow_a_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_does_not_follow_a_loop() -> None:
     """The untuned base repeats itself on some trimmed windows; one such row must not be all."""
     task = make_task()
     row = next(r for r in real_rows(80, step=3) if r.id == "004570129")
     with torch.no_grad():
         cut = task.validate([row])["wer"]
-        monkeypatch.setattr("mmtune.speech.speech_task.SPARE_IDS", 10**6)
-        followed = task.validate([row])["wer"]
+        followed = make_task(spare_ids=10**6).validate([row])["wer"]
     assert followed > 10
     assert 0 < cut <= 1 + (2 * len(task.labels(row).ids) + 8) / len(row.text.split())
 
@@ -71,7 +69,7 @@ def test_only_the_decoders_adapter_trains(tmp_path: Path) -> None:
     pairs = zip(group["params"], again.param_groups()[0]["params"], strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)  # the seed decides
     [last] = task.lighter("training")
-    assert last == "--base of a smaller size"
+    assert last == "a smaller --base"
 
 
 @needs(TINY)
@@ -95,7 +93,7 @@ def test_collate_and_loss_follow_the_rows() -> None:
 def test_a_text_that_has_no_room_is_named() -> None:
     base = loaded(TINY)
     row = SpeechRow(id="novel", audio="a", text="metoprolol " * 200)
-    with pytest.raises(DataError, match=r"row 'novel': .* tokens; .* has room for 448"):
+    with pytest.raises(DataError, match=r"row 'novel': .* tokens; .* reads at most 448"):
         make_labels(base, row, "en")
 
 

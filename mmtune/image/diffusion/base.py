@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError, first_line
-from mmtune.image.diffusion.families import FAMILIES, Family, family_class
+from mmtune.image.diffusion.families import PIPELINES, Family, family_class
 from mmtune.image.diffusion.identity import part_hashes
 from mmtune.image.diffusion.quantize import base_memory_hints, quantize, require_quantizer
 from mmtune.image.image_options import Quantize
@@ -73,7 +73,7 @@ class DiffusionBase:
 def load_base(
     base: str, device: torch.device, dtype: torch.dtype, quantized: Quantize = "none"
 ) -> DiffusionBase:
-    """Load a pipeline of one of the `FAMILIES`, frozen.
+    """Load a pipeline of one of the `PIPELINES`, frozen.
 
     Only safetensors are read: a pickled checkpoint can run code.
 
@@ -95,7 +95,7 @@ def load_base(
     kind = str(index.get("_class_name"))
     family = family_class(kind)
     if family is None:
-        known = ", ".join(f"{f.name} ({f.pipeline_class})" for f in FAMILIES)
+        known = ", ".join(f"{f.name} ({f.pipeline_class})" for _, f in PIPELINES.usable())
         raise BaseModelError(
             f"{base} is a {kind}; these families can be trained: {known}",
             f"choose another base, or {STARTER_HINT}",

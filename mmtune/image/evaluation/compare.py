@@ -29,6 +29,7 @@ from mmtune.image.evaluation.compared_images import (
 from mmtune.image.evaluation.copies import Copy, copies_measure
 from mmtune.image.evaluation.measures import (
     adapter_style,
+    added_measures,
     cmmd_measure,
     nearest_measure,
     palette_measure,
@@ -279,7 +280,7 @@ def _measures(
             measures.append(cmmd_measure(compared, embed))
     elif options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(compared, metric.describe))
-    return measures
+    return [*measures, *added_measures(compared)]
 
 
 def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> Path:

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from mmtune.data.rows import Row
 from mmtune.image.evaluation.compared_images import UNDEFINED
 from mmtune.metrics.bootstrap import bootstrap
-from mmtune.metrics.image.memorization import copied, copy_threshold, share
+from mmtune.metrics.image.memorization import COPIES, copied, copy_threshold, share
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.measure import Measure
 
@@ -81,7 +81,7 @@ def copies_measure(
         for i, base in zip(found, nearest_of_base, strict=True)
     ]
     measure = Measure(
-        metric="copies",
+        metric=COPIES.name,
         slice="training captions",
         items=len(images),
         base=UNDEFINED,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,21 @@ from mmtune.image.evaluation.compared_images import (
 from mmtune.image.looks.embedding import Embed, Vectors
 from mmtune.image.pictures.pixels import open_image
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
-from mmtune.metrics.image.diversity import mean_spread, spread_by_prompt
-from mmtune.metrics.image.mmd import KernelDistance, gaussian, polynomial
+from mmtune.metrics.image.diversity import DIVERSITY, mean_spread, spread_by_prompt
+from mmtune.metrics.image.mmd import CMMD, KID, KernelDistance, gaussian, polynomial
 from mmtune.metrics.image.nearest import Nearest, NearestTraining
 from mmtune.metrics.image.palette import PaletteShare, estimate_palette, parse_palette, to_hex
-from mmtune.metrics.image.style import StyleDistance, StyleScore, control_score, style_score
+from mmtune.metrics.image.style import (
+    STYLE_QUANTITY,
+    StyleDistance,
+    StyleScore,
+    control_score,
+    style_score,
+)
 from mmtune.metrics.measure import Measure
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Metric, Stat
+from mmtune.metrics.registry import added_metrics
+from mmtune.predict import Prediction
 
 MAX_CONTROL_IMAGES = 100  # images read of each other style
 
@@ -71,7 +79,7 @@ def style_measures(
         )
     return [
         Measure(
-            metric="style",
+            metric=STYLE_QUANTITY.name,
             slice=HELD_OUT_CAPTIONS,
             items=len(compared.rows),
             base=zero if style.measurable else UNDEFINED,
@@ -156,7 +164,7 @@ def nearest_measure(
     nearest = metric.find(compared.adapter)
     held_out = bootstrap(stats(metric.find(compared.real)), metric.reduce)
     measure = paired_measure(
-        "nearest training image",
+        metric.name,
         compared,
         stats(metric.find(compared.base)),
         stats(nearest),
@@ -178,7 +186,7 @@ def palette_measure(compared: ComparedImages, written: Sequence[str]) -> Measure
     metric = PaletteShare(palette)
     source = "given" if written else "estimated from the training images"
     return paired_measure(
-        "palette",
+        metric.name,
         compared,
         metric.statistics(compared.base),
         metric.statistics(compared.adapter),
@@ -197,7 +205,7 @@ def set_measures(compared: ComparedImages, metric: StyleDistance) -> list[Measur
     """
 
     def vectors(images: Sequence[Image]) -> Vectors:
-        standardised: Vectors = metric.describe(images) / metric.unit - metric.mean
+        standardised: Vectors = metric.describe(images) / metric.feature_scale - metric.mean
         return standardised
 
     base, adapter = vectors(compared.base), vectors(compared.adapter)
@@ -209,7 +217,7 @@ def set_measures(compared: ComparedImages, metric: StyleDistance) -> list[Measur
         first, second, difference = paired_bootstrap(base_spread, adapter_spread, mean_spread)
         measures.append(
             Measure(
-                metric="diversity",
+                metric=DIVERSITY.name,
                 slice="seeds of one prompt",
                 items=len(base_spread),
                 base=first,
@@ -221,7 +229,7 @@ def set_measures(compared: ComparedImages, metric: StyleDistance) -> list[Measur
         )
     distance = KernelDistance(polynomial, vectors(compared.brand))
     note = "compare it only with values of the same encoder and brand"
-    return [*measures, _set_distance("KID", compared, distance, vectors, note)]
+    return [*measures, _set_distance(KID.name, compared, distance, vectors, note)]
 
 
 def cmmd_measure(compared: ComparedImages, embed: Embed) -> Measure:
@@ -231,7 +239,7 @@ def cmmd_measure(compared: ComparedImages, embed: Embed) -> Measure:
         embed: gives unit vectors, of CLIP or of another encoder of the hub.
     """
     distance = KernelDistance(gaussian, embed(compared.brand))
-    return _set_distance("CMMD", compared, distance, embed, "of unit vectors, times 1000")
+    return _set_distance(CMMD.name, compared, distance, embed, "of unit vectors, times 1000")
 
 
 def _set_distance(
@@ -251,3 +259,23 @@ def _set_distance(
         note=f"distance to the training images; {note}",
         references={"real": distance.interval(embed(compared.real), compared.prompts_of_real)},
     )
+
+
+def added_measures(compared: ComparedImages) -> Iterator[Measure]:
+    """Measure the metrics that third parties add to comparisons of images."""
+    for metric in added_metrics("image"):
+
+        def observed(images: Sequence[Image], metric: Metric = metric) -> list[Stat]:
+            pairs = zip(compared.rows, images, strict=True)
+            return [metric.observe(row, Prediction(row.id, image)) for row, image in pairs]
+
+        yield paired_measure(
+            metric.name,
+            compared,
+            observed(compared.base),
+            observed(compared.adapter),
+            metric.reduce,
+            higher_is_better=metric.higher_is_better,
+            note="",
+            references={},
+        )

@@ -16,7 +16,7 @@ from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
-from mmtune.image.export.weights import architecture, origin
+from mmtune.image.export.weights import origin
 from mmtune.image.source import INDEX_FILE, resolve_base
 from mmtune.system.quiet import quiet
 
@@ -52,7 +52,7 @@ def write_fused(
         pipeline.save_pretrained(request.to)
     names = _state(base, parts).keys()
     notes = _complete(request)
-    facts = origin(request) | {"modelspec.architecture": architecture(base)[0]}
+    facts = origin(request) | {"modelspec.architecture": base.family.export_kind()[0]}
     (request.to / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     del pipeline, base
     again = load_base(str(request.to), device, dtype)

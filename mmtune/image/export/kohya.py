@@ -15,12 +15,12 @@ from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS, load_adapter
 from mmtune.image.export.flux_names import LAYOUT, stacked, unstacked
+from mmtune.image.export.image_format import Proof
 from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
 from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
 from mmtune.system.quiet import quiet
 
-Proof = tuple[dict[str, Any], tuple[str, ...]]
 ORIGINAL = ("lora_unet_input_blocks", "lora_unet_middle_block", "lora_unet_output_blocks")
 ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
 
@@ -56,8 +56,9 @@ def write_single(
     """
     path = request.to
     notes: tuple[str, ...] = ()
-    fused = stacked(base, folded) if base.family.pipeline_class == "FluxPipeline" else None
-    if base.family.denoiser_name == "unet":
+    layout_of = base.family.export_names.single_file
+    fused = stacked(base, folded) if layout_of == "flux" else None
+    if layout_of in ("unet", "original_unet"):
         tensors = kohya(base, folded)
         original = any(key.startswith(ORIGINAL) for key in tensors)
         layout = "https://github.com/Stability-AI/generative-models" if original else "diffusers"
@@ -75,7 +76,7 @@ def write_single(
         )
     else:
         part = base.family.denoiser_name
-        unread = unread_by_comfy(base.family.pipeline_class, folded.modules(part))
+        unread = unread_by_comfy(base.family.export_names.comfy, folded.modules(part))
         if unread:
             raise AdapterError(
                 f"ComfyUI can't read {len(unread)} adapted modules, such as {unread[0]}",
@@ -185,7 +186,7 @@ def _save_lora(
 
 def _stems(base: DiffusionBase, part: str, modules: Iterable[str]) -> dict[str, str]:
     """The beginning of kohya's keys for each module of a part."""
-    sdxl = base.family.name == "SDXL"
+    sdxl = base.family.export_names.single_file == "original_unet"
     if part != base.family.denoiser_name:
         encoder = 2 if part.endswith("_2") else 1
         return {module: clip_name(module, encoder, 2 if sdxl else 1) for module in modules}

@@ -27,50 +27,15 @@ OUTER = {
 }
 MIDDLE = {"resnets.0": "0", "attentions.0": "1", "resnets.1": "2"}
 
-# Modules that ComfyUI finds below `transformer.`; `#` stands for a number.
-JOINT = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
-MLP = ("net.0.proj", "net.2", "linear_in", "linear_out")
-TWO_STREAMS = (
-    *(f"transformer_blocks.#.attn.{name}" for name in JOINT),
-    *(f"transformer_blocks.#.{ff}.{name}" for ff in ("ff", "ff_context") for name in MLP),
-    *("transformer_blocks.#.norm1.linear", "transformer_blocks.#.norm1_context.linear"),
-    *("context_embedder", "proj_out", "norm_out.linear"),
-    *(f"time_text_embed.{kind}_embedder.linear_#" for kind in ("timestep", "text", "guidance")),
-)
-Z_BLOCK = (
-    *(f"attention.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")),
-    *(f"feed_forward.w{i}" for i in (1, 2, 3)),
-    "adaLN_modulation.0",
-)
-SINGLE = (
-    *("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out", "attn.to_qkv_mlp_proj"),
-    *("proj_mlp", "proj_out", "norm.linear"),
-)
-FLUX = (*TWO_STREAMS, *(f"single_transformer_blocks.#.{name}" for name in SINGLE), "x_embedder")
-COMFY = {
-    "StableDiffusion3Pipeline": (
-        *TWO_STREAMS,
-        *(f"transformer_blocks.#.attn2.{name}" for name in JOINT[:4]),
-        "pos_embed.proj",
-    ),
-    "FluxPipeline": FLUX,
-    "Flux2KleinPipeline": FLUX,
-    "ZImagePipeline": (
-        *(
-            f"{at}.#.{name}"
-            for at in ("layers", "noise_refiner", "context_refiner")
-            for name in Z_BLOCK
-        ),
-        *("all_final_layer.2-1.linear", "all_final_layer.2-1.adaLN_modulation.1"),
-        *("all_x_embedder.2-1", "cap_embedder.1", "t_embedder.mlp.0", "t_embedder.mlp.2"),
-    ),
-}
 
+def unread_by_comfy(known: Iterable[str], modules: Iterable[str]) -> list[str]:
+    """Modules of a transformer that ComfyUI would pass over with "lora key not loaded".
 
-def unread_by_comfy(pipeline_class: str, modules: Iterable[str]) -> list[str]:
-    """Modules of a transformer that ComfyUI would pass over with "lora key not loaded"."""
-    known = [re.escape(name).replace(r"\#", r"\d+") for name in COMFY[pipeline_class]]
-    fits = re.compile("|".join(known))
+    Args:
+        known: the family's `export_names.comfy`.
+    """
+    patterns = [re.escape(name).replace(r"\#", r"\d+") for name in known]
+    fits = re.compile("|".join(patterns))
     return [name for name in modules if not fits.fullmatch(name)]
 
 

@@ -17,18 +17,6 @@ from mmtune.system.hashing import hash_bytes, hash_file
 if TYPE_CHECKING:
     from pathlib import Path
 
-# modelspec.architecture of Stability's ModelSpec, and ss_base_model_version of sd-scripts.
-NAMES = {
-    "StableDiffusionPipeline": ("stable-diffusion-v1", "sd_v1"),
-    "StableDiffusionXLPipeline": ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
-    "StableDiffusion3Pipeline": ("stable-diffusion-3", "sd3"),
-    "FluxPipeline": ("flux-1-dev", "flux1"),
-    "Flux2KleinPipeline": ("flux-2-klein", "flux2"),
-    "ZImagePipeline": ("z-image", "z-image"),
-}
-SD2, SD2_VELOCITY = ("stable-diffusion-v2-512", "sd_v2"), ("stable-diffusion-v2-768-v", "sd_v2_v")
-SD2_WIDTH = 1024  # of the text that Stable Diffusion 2 attends to; 1's is 768
-
 
 @dataclass(frozen=True)
 class Folded:
@@ -90,18 +78,6 @@ def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
     return Folded(tensors, configs, rank)
 
 
-def architecture(base: DiffusionBase) -> tuple[str, str]:
-    """The base's kind, as ModelSpec and as sd-scripts name it."""
-    spec, version = NAMES[base.family.pipeline_class]
-    config = base.denoiser.config
-    velocity = base.pipeline.scheduler.config.get("prediction_type") == "v_prediction"
-    if spec == "stable-diffusion-v1" and config.cross_attention_dim == SD2_WIDTH:
-        return SD2_VELOCITY if velocity else SD2
-    if spec == "flux-1-dev" and not config.guidance_embeds:
-        spec = "flux-1-schnell"
-    return spec, version
-
-
 def origin(request: Export) -> dict[str, str]:
     """Record where an export comes from: adapter, data, base and licence, as strings."""
     card = request.card
@@ -126,11 +102,10 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
     Args:
         layout: address of the code whose names the keys have (`modelspec.implementation`).
     """
-    card, (spec, version) = request.card, architecture(base)
+    card, (spec, version) = request.card, base.family.export_kind()
     train = card.settings.get("train") or {}
-    module = "networks.lora_flux" if version == "flux1" else "networks.lora"
     facts = {
-        "ss_network_module": module,
+        "ss_network_module": base.family.export_names.network,
         "ss_network_dim": str(folded.rank),
         "ss_network_alpha": str(folded.rank),
         "ss_base_model_version": version,

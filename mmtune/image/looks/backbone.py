@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.looks.embedding import Embed, Scorer, Vectors
+from mmtune.metrics.image.clip_score import CLIP_SCORE, PROMPT_MATCH
 from mmtune.system.quiet import quiet
 from mmtune.system.resources import resource
 
@@ -76,7 +77,7 @@ class _StyleEncoder:
 class PromptMatchScorer:
     """The scorer `starter:match`: a small network that knows icons and their names."""
 
-    metric = "prompt match"
+    metric = PROMPT_MATCH.name
     min_recall: float | None = 0.5  # it is small, so a score gap alone isn't enough to trust it
 
     def __init__(self, device: torch.device) -> None:
@@ -157,7 +158,7 @@ class ClipScorer:
         BaseModelError: the model can't be found or loaded, or reads no text.
     """
 
-    metric = "CLIP score"
+    metric = CLIP_SCORE.name
     min_recall: float | None = None
 
     def __init__(self, name: str, device: torch.device) -> None:

@@ -14,10 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Quantity, Stat
 
 Vectors = NDArray[np.float64]
-TOLERANCE = 0.1  # share of the gap between matched and shuffled prompts that an adapter may lose
+CLIP_SCORE = Quantity(
+    "CLIP score",
+    "CLIP score (0 to 100)",
+    "How well image and caption fit, measured by CLIP.",
+    higher_is_better=True,
+)
+PROMPT_MATCH = Quantity(
+    "prompt match",
+    "prompt match (0 to 100)",
+    "How well image and caption fit, measured by mmtune's small scorer.",
+    higher_is_better=True,
+)
+TOLERANCE = 0.1  # share of the gap between matched and shuffled prompts that may be lost
 
 
 def clip_scores(images: Vectors, texts: Vectors) -> Stat:

@@ -7,9 +7,15 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Quantity, Stat
 
 Vectors = NDArray[np.float64]
+DIVERSITY = Quantity(
+    "diversity",
+    "mean distance of two seeds",
+    "How much images of one caption differ from one another.",
+    higher_is_better=True,
+)
 
 
 def spread(vectors: Vectors) -> float:

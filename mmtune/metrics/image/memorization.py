@@ -7,8 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmtune.metrics.image.nearest import Nearest
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Quantity, Stat
 
+COPIES = Quantity(
+    "copies",
+    "share of images",
+    "Images that repeat a training image more closely than new ones would.",
+    higher_is_better=False,
+)
 PERCENTILE = 99.0  # percentile of the held-out images' similarity to the training images
 
 

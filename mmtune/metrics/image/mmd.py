@@ -18,10 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.metrics.bootstrap import Interval, interval_of, resample_counts
+from mmtune.metrics.metric import Quantity
 
 Vectors = NDArray[np.float64]
 Kernel = Callable[[Vectors, Vectors], Vectors]
 SIGMA, SCALE = 10.0, 1000.0  # constants of CMMD
+KID = Quantity(
+    "KID", "KID", "How far the whole set is from the training images.", higher_is_better=False
+)
+CMMD = Quantity(
+    "CMMD",
+    "CMMD",
+    "How far the whole set is from the training images, as CLIP sees.",
+    higher_is_better=False,
+)
 
 
 def polynomial(x: Vectors, y: Vectors) -> Vectors:

@@ -47,7 +47,9 @@ class NearestTraining:
         ValueError: there are no training images.
     """
 
-    name = "nearest_training"
+    name = "nearest training image"
+    unit = "correlation with the nearest training image"
+    meaning = "How like the most similar training image what is drawn is; 1 is a copy."
     higher_is_better = False
 
     def __init__(self, training: Sequence[Any]) -> None:
@@ -55,7 +57,7 @@ class NearestTraining:
             raise ValueError("no training images")
         vectors = thumbnails(training)
         self.mean = vectors.mean(0)
-        self.unit = _unit(vectors - self.mean)
+        self.training = _unit(vectors - self.mean)
 
     def find(self, images: Sequence[Any]) -> list[Nearest]:
         """Find the most similar training image for each image."""
@@ -64,7 +66,7 @@ class NearestTraining:
         upright = thumbnails(images)
         mirrored = upright.reshape(-1, SIDE, SIDE, 3)[:, :, ::-1].reshape(upright.shape)
         similar = np.maximum(
-            *(_unit(vectors - self.mean) @ self.unit.T for vectors in (upright, mirrored))
+            *(_unit(vectors - self.mean) @ self.training.T for vectors in (upright, mirrored))
         )
         best = similar.argmax(1)
         return [Nearest(int(i), float(row[i])) for i, row in zip(best, similar, strict=True)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
 from mmtune.metrics.bootstrap import Interval, bootstrap, interval_of, resample_counts
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Quantity, Stat
 from mmtune.predict import Prediction
 
 Vectors = NDArray[np.float64]
@@ -19,6 +19,12 @@ Describe = Callable[[Sequence[Any]], Vectors]
 # Least deviation of a feature, as a share of the median deviation: otherwise a feature that hardly
 # varies would dominate the distance.
 FLOOR = 0.1
+STYLE_QUANTITY = Quantity(
+    "style",
+    "style (0 = base, 1 = brand)",
+    "How far the look is on the way from the base's to the brand's own new images.",
+    higher_is_better=True,
+)
 
 
 class StyleDistance:
@@ -41,6 +47,8 @@ class StyleDistance:
     """
 
     name = "style_distance"
+    unit = "style distance to the brand"
+    meaning = "How far the look is from the brand's; 0 is the same."
     higher_is_better = False
 
     def __init__(self, describe: Describe, reference: Sequence[Any]) -> None:
@@ -49,9 +57,11 @@ class StyleDistance:
         self.describe = describe
         vectors = describe(reference)
         deviation: Vectors = vectors.std(0)
-        self.unit: Vectors = np.maximum(deviation, FLOOR * float(np.median(deviation)) + 1e-12)
-        self.mean = vectors.mean(0) / self.unit
-        self.deviation = deviation / self.unit
+        self.feature_scale: Vectors = np.maximum(
+            deviation, FLOOR * float(np.median(deviation)) + 1e-12
+        )
+        self.mean = vectors.mean(0) / self.feature_scale
+        self.deviation = deviation / self.feature_scale
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """One image's style vector and its squares, [2 x features]."""
@@ -60,7 +70,7 @@ class StyleDistance:
 
     def statistics(self, images: Sequence[Any]) -> Stat:
         """The statistics of many images at once, [images, 2 x features]."""
-        vectors: Vectors = self.describe(images) / self.unit
+        vectors: Vectors = self.describe(images) / self.feature_scale
         return np.concatenate([vectors, vectors**2], axis=1)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:

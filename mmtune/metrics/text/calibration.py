@@ -16,6 +16,7 @@ from mmtune.data.rows import Row
 from mmtune.metrics.measure import Bin
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.aligned import align_words, written_places
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
@@ -41,7 +42,7 @@ def judged_words(
     """
     words = prediction.details.get("words") or ()
     reference, hypothesis = (text.split() for text in scored(row, prediction, language))
-    spoken = getattr(row, "language", None) or language
+    spoken = row_language(row, language)
     places = written_places([str(text) for text, _ in words], hypothesis, spoken)
     right = {theirs for _, theirs, equal in align_words(reference, hypothesis) if equal}
     judged = [(float(words[p][1]), i in right) for i, p in enumerate(places) if p is not None]
@@ -69,6 +70,8 @@ class CalibrationError(_OfWords):
     """
 
     name = "calibration error"
+    unit = "share of words"
+    meaning = "How far the confidence of words is from how often they are right."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -108,6 +111,8 @@ class ErrorRanking(_OfWords):
     """
 
     name = "AUROC of errors"
+    unit = "AUROC, 0.5 is chance"
+    meaning = "How often a wrong word has less confidence than a right one."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -135,6 +140,8 @@ class BrierScore(_OfWords):
     """Brier score: mean squared distance of the confidence from 1 (right) or 0 (wrong) (1950)."""
 
     name = "Brier score"
+    unit = "squared distance"
+    meaning = "How far each word's confidence is from right or wrong, squared."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

@@ -16,11 +16,22 @@ from rapidfuzz.distance import Levenshtein
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
 CriticalKind = Literal["number", "dose", "negation", "side", "name"]
 KINDS: tuple[CriticalKind, ...] = ("number", "dose", "negation", "side", "name")
+
+# The words that each kind counts.
+COUNTED: dict[CriticalKind | None, str] = {
+    None: "Numbers, doses, negations, sides and names",
+    "number": "Numbers",
+    "dose": "Doses, a number with its unit,",
+    "negation": "Negations",
+    "side": "Sides, left and right,",
+    "name": "Names, words that the reference capitalises,",
+}
 
 # One name for each unit, with all its written and spoken forms.
 UNITS = {
@@ -149,12 +160,14 @@ class CriticalErrors:
             kinds together, but as one error of doses and one of numbers separately.
     """
 
+    unit = "per utterance"
     higher_is_better = False
 
     def __init__(self, language: str = "en", kind: CriticalKind | None = None) -> None:
         self.language = language
         self.kind = kind
         self.name = f"{kind or 'critical'} errors"
+        self.meaning = f"{COUNTED[kind]} that are wrong, missing or made up."
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """The number of errors in one utterance, and 1."""
@@ -175,9 +188,13 @@ class CriticalErrors:
     ) -> list[list[tuple[CriticalKind, str]]]:
         """Critical words of the reference and of the transcript. Only the reference tells which
         words are names, because a transcript's capitals are the model's guess."""
-        language = getattr(row, "language", None) or self.language
+        language = row_language(row, self.language)
         named = names(row.reference, language)
         return [
             [each for each in critical(text, language, named) if self.kind in (None, each[0])]
             for text in scored(row, prediction, self.language)
         ]
+
+
+CRITICAL = CriticalErrors()
+NUMBER, DOSE, NEGATION, SIDE, NAME = (CriticalErrors(kind=kind) for kind in KINDS)

@@ -26,13 +26,14 @@ class StartError:
 
     Args:
         quantile: the quantile; 0.5 is the median.
-        name: the metric's name.
+        name, meaning: the metric's name and meaning.
     """
 
+    unit = "seconds"
     higher_is_better = False
 
-    def __init__(self, quantile: float, name: str) -> None:
-        self.quantile, self.name = quantile, name
+    def __init__(self, quantile: float, name: str, meaning: str) -> None:
+        self.quantile, self.name, self.meaning = quantile, name, meaning
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """heard - known of one sentence in s; nan if the transcript lacks it."""
@@ -53,6 +54,8 @@ class Drift:
     """
 
     name = "drift, s/min"
+    unit = "seconds a minute"
+    meaning = "By how much times of a long recording wander off as it goes on."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -70,10 +73,18 @@ class Drift:
         return float(abs(n * td - t * d) / spread) if spread > 1e-9 else None
 
 
+MEDIAN_START = StartError(
+    0.5,
+    "start error, median s",
+    "How far a sentence's time in a long recording is from where it is, as a rule.",
+)
+LATE_START = StartError(
+    0.95,
+    "start error, 95th percentile s",
+    "How far a sentence's time in a long recording is from where it is, at worst.",
+)
+
+
 def start_figures() -> tuple[StartError, StartError, Drift]:
     """Make the metrics of a long recording's times."""
-    return (
-        StartError(0.5, "start error, median s"),
-        StartError(0.95, "start error, 95th percentile s"),
-        Drift(),
-    )
+    return MEDIAN_START, LATE_START, Drift()

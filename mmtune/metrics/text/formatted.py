@@ -33,6 +33,8 @@ class FormattedWordErrors(WordErrors):
     """
 
     name = "formatted WER"
+    unit = "formatted WER, per word spoken"
+    meaning = "Wrong words, where case and punctuation count too."
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(S, D, I, N) of one transcript, not normalized."""

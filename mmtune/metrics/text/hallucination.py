@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
+from mmtune.metrics.text.transcribed_row import stated_seconds
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
@@ -22,6 +23,8 @@ class HallucinatedWords:
     """
 
     name = "hallucinated words/min"
+    unit = "words a minute"
+    meaning = "Words that were written where nobody spoke."
     higher_is_better = False
 
     def __init__(self, language: str = "en") -> None:
@@ -30,7 +33,7 @@ class HallucinatedWords:
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """The number of words, and the row's duration in minutes (from its `duration_s`)."""
         words = len(scored(row, prediction, self.language)[1].split())
-        return np.array([words, float(getattr(row, "duration_s", None) or 0.0) / 60])
+        return np.array([words, stated_seconds(row) / 60])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """Words per minute; None if no row has a duration."""

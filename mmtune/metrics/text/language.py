@@ -8,6 +8,7 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.predict import Prediction
 
 
@@ -19,6 +20,8 @@ class LanguageAccuracy:
     """
 
     name = "language accuracy"
+    unit = "share of recordings"
+    meaning = "Recordings whose language is recognized before it is told."
     higher_is_better = True
 
     def __init__(self, language: str = "en") -> None:
@@ -31,7 +34,7 @@ class LanguageAccuracy:
             row: the row; it may name its language.
             prediction: its details hold the recognised language, Whisper's code, as "heard".
         """
-        named = getattr(row, "language", None) or self.language
+        named = row_language(row, self.language)
         return np.array([prediction.details["heard"] == named, 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:

@@ -71,6 +71,8 @@ class TermRecall(_OfTerms):
     """The share of spoken terms that are written. Statistic: (hits, occurrences)."""
 
     name = "term recall"
+    unit = "share of spoken terms"
+    meaning = "Of the terms that were spoken, the share that was written right."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -89,6 +91,8 @@ class TermPrecision(_OfTerms):
     """The share of written terms that were spoken. Statistic: (hits, written)."""
 
     name = "term precision"
+    unit = "share of written terms"
+    meaning = "Of the terms that were written, the share that was spoken."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -106,6 +110,8 @@ class FalseInsertions(_OfTerms):
     """Terms that are written and not spoken, per utterance. Statistic: (insertions, 1)."""
 
     name = "false insertions"
+    unit = "per utterance"
+    meaning = "Terms that were written and that nobody had said."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

@@ -15,6 +15,7 @@ import numpy as np
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.predict import Prediction
 
@@ -34,6 +35,8 @@ class WordErrors:
     """
 
     name = "WER"
+    unit = "WER, wrong words per word spoken"
+    meaning = "Words that are written wrongly, left out or made up, per word that was spoken."
     higher_is_better = False
 
     def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:
@@ -60,6 +63,8 @@ class CharacterErrors(WordErrors):
     """Character error rate, for languages without spaces and for spelling; spaces count."""
 
     name = "CER"
+    unit = "CER, wrong characters per character"
+    meaning = "Characters that are wrong, left out or made up, per character of the true text."
 
     def _align(self, reference: str, hypothesis: str) -> Any:
         return jiwer.process_characters([reference], [hypothesis])
@@ -67,5 +72,5 @@ class CharacterErrors(WordErrors):
 
 def scored(row: Row, prediction: Prediction, language: str) -> tuple[str, str]:
     """Return an item's normalized reference and transcript."""
-    spoken = getattr(row, "language", None) or language
+    spoken = row_language(row, language)
     return normalize(row.reference, spoken), normalize(str(prediction.value), spoken)

@@ -1,1 +1,1 @@
-"""Speech data: reading, checking, term lists, importing, and rows that are made."""
+"""Speech data: read, check and import recordings; read term lists; make additional rows."""

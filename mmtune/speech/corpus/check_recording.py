@@ -1,4 +1,4 @@
-"""Checks of recordings and transcripts."""
+"""Check recordings: length, level, clipping, bandwidth, channels, and empty transcripts."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from mmtune.speech.sound.read import (
     span_of,
 )
 from mmtune.speech.sound.signal import Signal, SignalMeter
-from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 
 SPEECH_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
     *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
 )
-CLIPPED = 0.001  # share of samples at full scale, in runs
-TELEPHONE = {"telephone", "phone", "call"}  # labels of recordings that are meant to be narrow
+CLIPPED = 0.001  # share of samples in runs at full scale, above which a recording is clipped
+TELEPHONE = {"telephone", "phone", "call"}  # labels of recordings that are narrowband on purpose
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # Hz
-MAX_SECONDS = 30.0  # Whisper's window: what lies beyond it is never heard
+MAX_SECONDS = 30.0  # Whisper's window; it never hears what is beyond
 
 
 def scan(folder: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a folder: each recording with the transcript in its same-named .txt."""
+    """Yield a row for each recording of a folder, with the transcript in the .txt of its name."""
     for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
         words = words_beside(folder / relative)
@@ -44,12 +44,11 @@ def scan(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def inspect(row: Row) -> Inspection:
-    """Open and fully decode one recording; never raises for a bad one.
+    """Decode one recording completely and report findings; bad recordings raise nothing.
 
     Facts: duration_s, sample_rate (Hz), channels, peak (full scale = 1).
     """
-    if not isinstance(row, SpeechRow):
-        raise TypeError(f"a speech row is needed, not {type(row).__name__}")
+    row = speech_row(row)
     frames = 0
     try:
         info = probe(row.path)
@@ -59,8 +58,8 @@ def inspect(row: Row) -> Inspection:
         if seconds > MAX_SECONDS:
             raise AudioFault(
                 "too-long",
-                f"{row.path} is {seconds:.1f} s long; Whisper hears {MAX_SECONDS:.0f} s",
-                "cut it at pauses, with the words of each piece: by files, or by start and end",
+                f"{row.path} is {seconds:.1f} s long; Whisper hears at most {MAX_SECONDS:.0f} s",
+                "cut it at pauses into files, or into rows with start and end, each with its words",
             )
         if first == last:
             raise AudioFault(
@@ -92,16 +91,16 @@ def inspect(row: Row) -> Inspection:
 
 
 def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
-    """Findings that need all rows: one transcript for most recordings, spellings of terms.
+    """Report findings that need all rows: one transcript for most rows, spellings of terms.
 
     Args:
         rows: all rows.
-        terms: a term list, to be compared with the transcripts as the rows' own terms are.
+        terms: a term list; transcripts are compared with it and with the rows' own terms.
 
     Raises:
         ConfigError: the list can't be read.
     """
-    speech = [row for row in rows if isinstance(row, SpeechRow)]
+    speech = speech_rows(rows)
     listed = [] if terms is None else [term.text for term in read_terms(find_terms(terms))]
     findings = check_terms(speech, listed)
     spoken = [row.text for row in speech if not row.nonspeech]
@@ -114,7 +113,7 @@ def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
             "same-text",
             "all rows",
             f"{count} of {len(spoken)} recordings have the transcript {words[:60]!r}",
-            "look whether the export repeated one transcript",
+            "check whether the export repeated one transcript",
             "warning",
         ),
     ]
@@ -127,14 +126,14 @@ def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
             "silent",
             row.id,
             f"{row.path} is silent (peak {peak:.1e}), but its transcript is {row.text[:60]!r}",
-            "record it again, or remove the row: it would teach the model to invent",
+            "record it again, or remove the row: it would teach the model to invent words",
         )
     if peak > QUIET and not said and not row.nonspeech:
         yield Finding(
             "empty-text",
             row.id,
             f"{row.path} has sound, but its transcript is empty",
-            'write down what is said, or remove the row; if nothing is said: "nonspeech": true',
+            'write the transcript or remove the row; if nobody speaks, set "nonspeech": true',
         )
 
 
@@ -146,29 +145,29 @@ def _judge_signal(
             "clipped",
             row.id,
             f"{row.path} is clipped: {heard.clipped:.1%} of its samples are cut off at full scale",
-            "record it again with less gain; if all recordings are so, no need to do anything",
+            "record it again with less gain; ignore this if all recordings are like that",
             "warning",
         )
-    # A row that calls itself a call isn't news.
+    # A row that is labelled as a telephone call needs no warning.
     if heard.narrow and not TELEPHONE & {value.lower() for value in row.group.values()}:
         yield Finding(
             "narrowband",
             row.id,
-            f"{row.path} claims {info.rate} Hz, but nothing in it lies above 4 kHz: it was made "
-            "from a telephone's 8000 Hz",
-            "use the better original, if there is one and calls aren't what is to be transcribed",
+            f"{row.path} claims {info.rate} Hz, but has no sound above 4 kHz: it was made from a "
+            "telephone recording of 8000 Hz",
+            "use a wideband original if there is one; ignore this if you will transcribe calls",
             "warning",
         )
     if row.duration_s is not None and abs(row.duration_s - seconds) > 0.1 + 0.02 * seconds:
-        # Samples that were written at one rate and labelled with another.
+        # The samples may have been written at one rate and labelled with another.
         other = info.rate * seconds / row.duration_s if row.duration_s else 0.0
         real = next((rate for rate in RATES if abs(rate - other) < 0.02 * rate), None)
         yield Finding(
             "duration",
             row.id,
             f"{row.path} lasts {seconds:.2f} s, but the row says {row.duration_s:.2f} s"
-            + (f": is its rate {real} Hz, and not the {info.rate} that it claims?" if real else ""),
-            "look whether it is the right file",
+            + (f": its rate may be {real} Hz instead of {info.rate} Hz" if real else ""),
+            "check that it is the right file",
             "warning",
         )
 
@@ -180,7 +179,7 @@ def _judge_channels(row: SpeechRow, found: Channels) -> Iterator[Finding]:
             row.id,
             f"{row.path} is one source in stereo (correlation {found.correlation:.2f}); the mean "
             "of its channels is used",
-            'say "channel": "mix" if that is right, or the number of one',
+            'set "channel": "mix" to confirm, or the number of one channel',
             "warning",
         )
     if found.kind == "one-sided":
@@ -188,6 +187,6 @@ def _judge_channels(row: SpeechRow, found: Channels) -> Iterator[Finding]:
             "one-sided",
             row.id,
             f"{row.path} has sound on channel {found.loudest} only, which is used",
-            f'say "channel": {found.loudest} if that is right',
+            f'set "channel": {found.loudest} to confirm',
             "warning",
         )

@@ -1,4 +1,4 @@
-"""Checks of transcripts: against the length of their recordings, Whisper's room, and term lists."""
+"""Check transcripts: speech rate, number of tokens, and spellings of terms."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from mmtune.data.rows import Finding
 from mmtune.speech.speech_row import SpeechRow, plain_words
 
 ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
-PREFIX = 2  # at least: start of transcript, no timestamps
-PROMPT = 223  # tokens of a prompt that are kept
-# GPT-2's pre-tokenizer, which Whisper's is: no token reaches across two of these.
+PREFIX = 2  # tokens before the text, at least: start of transcript, no timestamps
+PROMPT = 223  # tokens of a prompt that Whisper keeps
+# The pre-tokenizer of GPT-2 and Whisper: no token spans two of these matches.
 PRETOKEN = re.compile(r"'(?:s|t|re|ve|m|ll|d)| ?[^\W\d_]+| ?\d+| ?(?:[^\s\w]|_)+|\s+")
-# Letters in a second. Conversation has about 15; an auctioneer 30.
+# Letters per second. Conversation has about 15, an auctioneer 30.
 FAST, IMPOSSIBLE = 40.0, 80.0
-SPARE_LETTERS = 10.0  # letters that may be said whatever the length: the edges are cut tight
-SLOW = 1.0  # letters in a second, beyond `PAUSES`
+SPARE_LETTERS = 10.0  # letters allowed beyond the rate, because recordings are cut tightly
+SLOW = 1.0  # fewest letters per second, after subtracting `PAUSES`
 PAUSES = 4.0  # seconds that may pass without a word
-# One character of these scripts is a syllable or a word (CJK, kana, Hangul).
+# In these scripts one character is a syllable or a word (CJK, kana, Hangul).
 DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
-DENSITY = 3.0  # letters that it counts for
+DENSITY = 3.0  # number of letters that such a character counts for
 SOUND = re.compile(r"\s*[\[(<♪*][^\])>♪*]*[\])>♪*]\s*")  # [noise], (laughs), ♪ … ♪
-NEAR, OWN = 0.78, 0.65  # similarity of a misspelt term; in a row that names the term
-SHORTEST = 5  # letters: shorter words have too many neighbours
+# Least similarity of a misspelt term; the second is for rows that name the term.
+NEAR, OWN = 0.78, 0.65
+SHORTEST = 5  # letters; shorter terms resemble too many other words
 
 
 def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
-    """Findings of one transcript, given how long its recording is."""
+    """Check one transcript against the length of its recording in seconds."""
     yield from _ratio(row, seconds)
     yield from _tokens(row)
     if SOUND.fullmatch(row.text):
@@ -36,21 +37,21 @@ def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
             "sound-text",
             row.id,
             f"the transcript {row.text[:60]!r} describes a sound",
-            'if nothing is said: an empty text and "nonspeech": true',
+            'if nobody speaks, set an empty text and "nonspeech": true',
             "warning",
         )
 
 
 def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Finding]:
-    """Warnings where transcripts write a term otherwise than its list does.
+    """Warn about transcripts that spell a term differently from the term list.
 
     Args:
-        rows: with their own `terms`.
-        terms: of a list, for all rows.
+        rows: all rows; each may have `terms` of its own.
+        terms: terms of a list, for all rows.
 
     Returns:
-        One finding for each spelling that is near a term of the list; one for each row that names
-        a term which its transcript doesn't hold.
+        One finding for each spelling that resembles a term of the list, and one for each row that
+        names a term that its transcript lacks.
     """
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
@@ -65,7 +66,7 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
     sizes = {len(word.split()) for word in known}
-    # "met formin" is a spelling of "metformin": one word more or less.
+    # "met formin" is a misspelling of "metformin": allow one word more or less.
     wanted = sorted({n for size in sizes for n in (size - 1, size, size + 1) if n > 0})
     for row in rows:
         words = plain_words(row.text).split()
@@ -86,13 +87,14 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
             )
             if near is not None:
                 told.add((word, near[0]))
-            written = f"it writes {near[0]!r}" if near else "nothing like it is in it"
+            written = repr(near[0]) if near else "nothing similar"
             findings.append(
                 Finding(
                     "term-missing",
                     row.id,
-                    f"the row names the term {term!r}, but {written}: {row.text[:60]!r}",
-                    "correct the transcript, or the row's terms",
+                    f"the row names the term {term!r}, but its transcript has {written}: "
+                    f"{row.text[:60]!r}",
+                    "correct the transcript or the row's terms",
                     "warning",
                 )
             )
@@ -108,7 +110,7 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
             score_cutoff=NEAR,
             limit=20,
         )
-        taken: list[str] = []  # the best first: "and met formin" is only "met formin" again
+        taken: list[str] = []  # the best first: "and met formin" repeats "met formin"
         for phrase, _, _ in found:
             again = any(_holds(phrase, other) for other in [word, *taken])
             if again or (word, phrase) in told or _inflected(word, phrase):
@@ -118,10 +120,10 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
                 Finding(
                     "term-spelling",
                     first[phrase],
-                    f"{phrase!r} is written {_times(counts[phrase])}, the list says {term!r}"
-                    + (f" (written so {_times(counts[word])})" if counts[word] else ""),
-                    "if it is the same word, write it as the list does; "
-                    "if it is another, no need to do anything",
+                    f"{phrase!r} occurs {_times(counts[phrase])}; the list has {term!r}"
+                    + (f" (occurs {_times(counts[word])})" if counts[word] else ""),
+                    "if it is the same word, spell it as the list does; "
+                    "if it is another word, ignore this",
                     "warning",
                 )
             )
@@ -129,7 +131,7 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
 
 
 def fewest_tokens(text: str) -> int:
-    """No tokenizer of Whisper's writes `text` with fewer tokens."""
+    """Return a lower bound on the number of tokens of `text`, for every tokenizer of Whisper."""
     return sum(1 for _ in PRETOKEN.finditer(f" {text.strip()}")) if text.strip() else 0
 
 
@@ -142,16 +144,16 @@ def _tokens(row: SpeechRow) -> Iterator[Finding]:
         yield Finding(
             "too-many-tokens",
             row.id,
-            f"its text has at least {least} tokens; Whisper has room for {ROOM}",
+            f"its text has at least {least} tokens; Whisper reads at most {ROOM}",
             "cut the recording into shorter utterances",
         )
-    elif max(least, most / 3) + prompt > ROOM:  # a token has three to four letters, mostly
+    elif max(least, most / 3) + prompt > ROOM:  # most tokens have three to four letters
         words = "its text and prompt have" if prompt else "its text has"
         yield Finding(
             "many-tokens",
             row.id,
-            f"{words} between {least + prompt} and {most + prompt} tokens, by the tokenizer; "
-            f"Whisper has room for {ROOM}",
+            f"{words} between {least + prompt} and {most + prompt} tokens, depending on the "
+            f"tokenizer; Whisper reads at most {ROOM}",
             "cut the recording into shorter utterances, or shorten its prompt",
             "warning",
         )
@@ -167,16 +169,16 @@ def _ratio(row: SpeechRow, seconds: float) -> Iterator[Finding]:
         yield Finding(
             "text-ratio",
             row.id,
-            f"nobody says so much in so short a time: {rate}",
-            "look whether the recording is cut off, or the transcript another one's",
+            f"the text is too long for its recording: {rate}",
+            "check whether the recording is cut off, or the transcript belongs to another one",
             "error" if letters > 2 * SPARE_LETTERS + IMPOSSIBLE * seconds else "warning",
         )
     elif letters < SLOW * (seconds - PAUSES):
         yield Finding(
             "text-ratio",
             row.id,
-            f"hardly anything is written for so long a recording: {rate}",
-            "write down all that is said, or cut the recording to its words",
+            f"the text is very short for its recording: {rate}",
+            "transcribe all speech, or cut the recording to its words",
             "warning",
         )
 
@@ -192,7 +194,7 @@ def _joined(phrase: str) -> str:
 
 
 def _inflected(word: str, phrase: str) -> bool:
-    # Plurals and genitives are the same term in another form.
+    # Plurals and genitives are forms of the same term.
     short, long = sorted((word, phrase), key=len)
     return long.startswith(short) and long[len(short) :].strip() in ("s", "es", "n", "en", "e")
 

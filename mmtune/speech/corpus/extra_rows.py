@@ -1,8 +1,8 @@
-"""What keeps an adapter useful beyond its clips: windows that join them, silence, other speech.
+"""Make additional training rows: joined windows, recordings without speech, replayed speech.
 
-Trained on single utterances alone, Whisper forgets long audio, times, and that silence has no
-words. So rows of these kinds are made from the training rows and stand beside them, in a folder
-that can be listened to. Every choice follows from the data and the seed.
+If Whisper is trained on single utterances alone, it forgets long audio, timestamps, and that
+silence has no words. These rows prevent that. They are written to a folder of the run, so you can
+listen to them. All choices follow from the data and the seed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
-from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.predict import Request
 from mmtune.speech.corpus.join import PAUSE, join_clips
@@ -29,19 +28,19 @@ from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 from mmtune.system.hashing import hash_json, hash_text
 
-MIX_VERSION = 1  # raised when the same data would be mixed differently
-SHORTEST_JOIN = 8.0  # seconds; a joined window is planned to be this long to the longest
-EARLIER = 3  # utterances before a joined window that become its prompt
-NONSPEECH = (1.0, 25.0)  # seconds
+MIX_VERSION = 1  # raised when the same data gives other rows
+SHORTEST_JOIN = 8.0  # seconds; the planned length of a joined window is drawn from this to 30 s
+EARLIER = 3  # number of utterances before a joined window that become its prompt
+NONSPEECH = (1.0, 25.0)  # length of a recording without speech, in seconds
 
 
 @dataclass(frozen=True)
 class Join:
-    """A joined window: its utterances, the pause after each but the last, and what came before."""
+    """A joined window: its utterances, the pauses between them, and the utterances before it."""
 
     rows: tuple[SpeechRow, ...]
     pauses: tuple[float, ...]
@@ -49,13 +48,15 @@ class Join:
 
 
 def shares(options: SpeechOptions, rows: int, general: int) -> dict[str, int]:
-    """How many rows of each kind stand beside `rows` of the user's.
+    """Return how many additional rows of each kind the training gets.
 
     Args:
-        general: rows of other speech that there are; no more are replayed.
+        options: with `mix`, the shares of all training windows.
+        rows: number of the user's own training rows.
+        general: number of rows of other speech; no more are replayed.
 
     Raises:
-        ConfigError: nothing would be left for the user's rows.
+        ConfigError: the shares leave nothing for the user's own rows.
     """
     mix = options.mix
     wanted = {"joined": mix.joined, "nonspeech": mix.nonspeech}
@@ -65,7 +66,7 @@ def shares(options: SpeechOptions, rows: int, general: int) -> dict[str, int]:
     if left <= 0:
         raise ConfigError(
             f"task.mix: its shares add up to {1 - left:.2f} of the training windows",
-            "lower joined, nonspeech or replay, so that some are the data's own",
+            "lower joined, nonspeech or replay, so that a share is left for your own rows",
         )
     counts = {kind: round(rows * share / left) for kind, share in wanted.items()}
     counts["replay"] = min(counts.get("replay", 0), general)
@@ -73,16 +74,16 @@ def shares(options: SpeechOptions, rows: int, general: int) -> dict[str, int]:
 
 
 def extend(config: RunConfig, dataset: Dataset) -> Path | None:
-    """Write the rows that stand beside the training rows, and say where; None for none.
+    """Write the additional training rows and return their folder; None if there are none.
 
-    They are made once: a folder of the same data, settings and base is taken as it is.
+    A folder that was made of the same data, settings and base is used again.
 
     Raises:
-        MmtuneError: the shares, or the recordings to replay, can't be used.
+        MmtuneError: the shares or the recordings to replay can't be used.
     """
     options = config.task
     assert isinstance(options, SpeechOptions)
-    train = [row for row in dataset.split("train") if isinstance(row, SpeechRow)]
+    train = speech_rows(dataset.split("train"))
     general = _general(options, train)
     counts = shares(options, len(train), len(general))
     if not any(counts.values()):
@@ -117,12 +118,13 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
 
 
 def plan_joins(rows: Sequence[SpeechRow], count: int, rng: np.random.Generator) -> Iterator[Join]:
-    """At most `count` windows of consecutive utterances of one speaker.
+    """Plan at most `count` windows of consecutive utterances of one speaker.
 
-    Speakers with one utterance are joined with one another: what follows is then somebody else's.
+    Speakers with a single utterance are joined with one another.
 
     Args:
         rows: in the order of their manifest.
+        count: number of windows wanted.
         rng: draws lengths and pauses.
     """
     speakers: dict[tuple[str, ...], list[SpeechRow]] = {}
@@ -138,7 +140,7 @@ def plan_joins(rows: Sequence[SpeechRow], count: int, rng: np.random.Generator) 
             alone.setdefault(language, []).extend(group)
     groups += [group for group in alone.values() if len(group) > 1]
     made: set[tuple[str, ...]] = set()
-    # Each pass begins elsewhere, so that other neighbours are joined.
+    # Each pass starts at another row, so that other neighbours are joined.
     while groups and len(made) < count:
         found = 0
         for at in rng.permutation(len(groups)):
@@ -204,10 +206,10 @@ def _nonspeech(name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
     )
 
 
-def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
-    """Rows of other speech, in an order of their own.
+def _general(options: SpeechOptions, train: Sequence[SpeechRow]) -> list[SpeechRow]:
+    """Rows of other speech, ordered by hash.
 
-    Without what is trained on anyway, and what retention is measured on: both may name one file.
+    Training rows and retention rows are left out, because all may come from one file.
     """
     from mmtune.speech.corpus.retention import retention_rows
 
@@ -216,13 +218,13 @@ def _general(options: SpeechOptions, train: Sequence[Row]) -> list[Row]:
     known = {row.content for row in train}
     known |= {row.content for row in retention_rows(options, "test")}
     known |= {row.content for row in retention_rows(options, "validation")}
-    found = check(options.mix.general, READER).rows
+    found = speech_rows(check(options.mix.general, READER).rows)
     fresh = [row for row in found if row.content not in known and row.reference.strip()]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
 
 
-def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[SpeechRow]:
-    """Other speech with the words that the base hears in it, so that it goes on hearing them."""
+def _replayed(config: RunConfig, rows: Sequence[SpeechRow], folder: Path) -> list[SpeechRow]:
+    """Label other speech with the base's own transcripts, so that the adapter keeps them."""
     if not rows:
         return []
     from mmtune.speech.transcription.predictor import SpeechPredictor
@@ -242,7 +244,7 @@ def _replayed(config: RunConfig, rows: Sequence[Row], folder: Path) -> list[Spee
                     split="train",
                     audio=_write(read_row(row), name, folder),
                     text=text,
-                    language=getattr(row, "language", None),
+                    language=row.language,
                     group={"mix": "replay", "from": row.id},
                 )
             )

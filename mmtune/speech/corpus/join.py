@@ -1,4 +1,4 @@
-"""Several clips as one recording, with pauses between them."""
+"""Join several clips into one recording, with pauses between them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.speech_row import Segment
+from mmtune.speech.speech_row import Segment, SpeechRow
 
 PAUSE = (0.2, 1.5)  # seconds between joined utterances
 
 
 def join_clips(
-    rows: Sequence[Row], pauses: Sequence[float], rng: np.random.Generator
+    rows: Sequence[SpeechRow], pauses: Sequence[float], rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], tuple[Segment, ...], tuple[float, ...]]:
-    """Rows in one recording, with what lies between words of their own recordings between them.
+    """Join the clips of rows; the pauses sound like the quiet places of the clips.
 
     Args:
         rows: at least one.
-        pauses: seconds after each but the last.
-        rng: draws the pauses' sound.
+        pauses: seconds of pause after each row except the last.
+        rng: draws the noise of the pauses.
 
     Returns:
-        [samples]; when each row's first and last sounds are; and where it begins, in seconds.
+        [samples] of the recording; a segment for each row, from its first to its last sound; the
+        start of each clip in seconds.
     """
     starts: list[float] = []
     pieces: list[NDArray[np.float32]] = []

@@ -1,4 +1,4 @@
-"""Speech rows: how they are found in folders, opened and judged. No torch."""
+"""`SpeechReader`: finds, opens and checks speech rows for `mmtune check`, without torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SpeechReader:
     row: type[Row] = SpeechRow
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Recordings with their transcripts in .txt files of the same names."""
+        """Find recordings, with their transcripts in .txt files of the same names."""
         from mmtune.speech.corpus import check_recording
 
         return check_recording.scan(folder)
 
     def inspect(self, row: Row) -> Inspection:
-        """Decode one recording."""
+        """Decode one recording and report what is wrong with it."""
         from mmtune.speech.corpus import check_recording
 
         return check_recording.inspect(row)
@@ -38,10 +38,10 @@ class SpeechReader:
         base: str | None = None,
         settings: Section | None = None,
     ) -> list[Finding]:
-        """Findings that need all rows; spellings are compared with a term list.
+        """Report findings that need all rows, and spellings that differ from a term list.
 
-        `base` and `settings` change nothing: every Whisper has the same room, and training counts
-        its tokens exactly.
+        `base` and `settings` have no effect: every Whisper reads the same number of tokens, and
+        training counts them exactly.
         """
         from mmtune.speech.corpus import check_recording
 

@@ -1,7 +1,7 @@
-"""A term list becomes a dataset of synthetic speech: the sentences, who says them, over what line.
+"""Make a dataset of synthetic speech from a term list: sentences, voices and channels.
 
-Every choice follows from the term or word itself by hashing, so that a term that is added changes
-no other row, and a run that was interrupted goes on where it stopped.
+Every choice follows from a hash of the term or word itself. So a new term changes no other row,
+and an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from mmtune.speech.speech_row import SpeechRow, plain_words
 from mmtune.system.hashing import hash_text
 from mmtune.system.resources import resource
 
-SYNTHESIS_VERSION = 2  # raised when the same plan would sound different
+SYNTHESIS_VERSION = 2  # raised when the same plan gives other sound
 SLOT = "{term}"
-TEST_SENTENCES = 2  # for each term; two synthesizers take turns
-ORDINARY_SHARE = 6  # one everyday word in a term's place for so many terms
-EVERYDAY_SHARE = 3  # in training, one sentence of another kind for so many with a term
-LEVEL_DB = -23.0  # RMS below full scale
+TEST_SENTENCES = 2  # test sentences per term; two synthesizers take turns
+ORDINARY_SHARE = 6  # number of terms per everyday word that takes a term's place
+EVERYDAY_SHARE = 3  # in training, number of sentences with a term per everyday sentence
+LEVEL_DB = -23.0  # RMS level relative to full scale
 SNR_DB = (8.0, 25.0)
-PAUSE = (0.05, 0.3)  # seconds before and after
+PAUSE = (0.05, 0.3)  # seconds of silence before and after the speech
 
 Choice = TypeVar("Choice")
 Channel = Literal["clean", "noise", "telephone"]
 CHANNELS: tuple[Channel, ...] = ("clean", "clean", "noise", "telephone")
 
-# No accent-and-variant pair, rate or pitch is in two splits; two accents are in the test alone.
+# No pair of accent and variant, no rate and no pitch is in two splits. Two accents are only in the
+# test.
 ENGLISH: Mapping[Split, tuple[Voice, ...]] = {
     "train": (
         Espeak("en-us", 165, 50),
@@ -67,13 +68,13 @@ VARIANTS: Mapping[Split, tuple[str, ...]] = {
     "validation": ("+m6", "+f5"),
     "test": ("+m7", "+linda"),
 }
-# Where Whisper's code of a language isn't eSpeak's.
+# Languages whose code in Whisper differs from eSpeak's.
 ESPEAK_CODES = {"zh": "cmn", "no": "nb", "jw": "jv"}
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One row to be: all that its sound depends on."""
+    """A planned row: everything that its sound depends on."""
 
     split: Split
     text: str
@@ -84,16 +85,16 @@ class Utterance:
 
     @property
     def key(self) -> str:
-        """The name of its audio: a hash of what is heard."""
+        """The name of its audio file: a hash of voice, spoken text and channel."""
         return hash_text(f"{SYNTHESIS_VERSION}|{self.voice.name}|{self.spoken}|{self.channel}")[:20]
 
 
 def prepare(config: RunConfig) -> Path:
-    """The manifest to train on: the one that is given, or one made from the term list.
+    """Return the manifest to train on: the user's data, or synthetic speech of the term list.
 
     Raises:
         ConfigError: neither data nor terms are given, or the list can't be used.
-        MissingExtra: speech must be made and eSpeak NG is not installed.
+        MissingExtra: speech must be synthesized and eSpeak NG is not installed.
     """
     if config.data.path is not None:
         return config.data.path
@@ -102,18 +103,25 @@ def prepare(config: RunConfig) -> Path:
         raise ConfigError(
             "no data to train on",
             "give recordings (--data FOLDER) or a list of terms (--terms terms.txt; "
-            "--terms medical is the demo's)",
+            "--terms medical is the demo's list)",
         )
     terms = read_terms(find_terms(options.terms), options.language)
     plan = list(make_plan(terms, options))
     return synthesize(plan, config.folder / "data", options.language)
 
 
-def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utterance]:
-    """What to say. Sentences, voices and everyday words of the three splits are disjoint.
+def make_plan(
+    terms: Sequence[Term], options: SpeechOptions, test_sentences: int = TEST_SENTENCES
+) -> Iterator[Utterance]:
+    """Plan what to say. Sentences, voices and everyday words of the three splits are disjoint.
+
+    Args:
+        terms: the list.
+        options: how many training sentences a term gets, and in which language.
+        test_sentences: test sentences per term.
 
     Raises:
-        ConfigError: no sentences for this language, or too few.
+        ConfigError: there are no sentences for this language, or too few.
     """
     carriers, ordinary = divide(_sentences(options)), divide(_ordinary(options))
     everyday = read_lines(path) if (path := _own("everyday", options.language)) else []
@@ -121,7 +129,7 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
     sizes: dict[Split, int] = {
         "train": options.utterances,
         "validation": 1,
-        "test": 0 if options.ordinary else TEST_SENTENCES,
+        "test": 0 if options.ordinary else test_sentences,
     }
     heard: set[str] = set()
     for split, size in sizes.items():
@@ -137,7 +145,7 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
             sentence = _turn(fixed, carriers[split], i)
             voice = _turn(fixed, voices[split], i)
             channel = turn.choice(CHANNELS)
-            # In a control, an everyday word has the term's place in the same sentence and voice.
+            # In a control run, an everyday word takes the term's place in sentence and voice.
             word = term or _everyday_word(turn.choice(ordinary[split]))
             utterance = Utterance(
                 split=split,
@@ -157,29 +165,11 @@ def make_plan(terms: Sequence[Term], options: SpeechOptions) -> Iterator[Utteran
         yield Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
 
 
-def everyday_speech(language: str, split: Split = "test") -> list[Utterance]:
-    """Everyday sentences of a language by the voices of a split: speech that must stay understood.
-
-    Raises:
-        ConfigError: mmtune has no sentences of it.
-    """
-    path = _own("everyday", language)
-    if path is None:
-        raise ConfigError(
-            f"no everyday sentences of language {language!r}", "give recordings as task.retention"
-        )
-    voices = voices_for(language)[split]
-    return [
-        Utterance(split, line, line, None, voices[i % len(voices)], "clean")
-        for i, line in enumerate(read_lines(path))
-    ]
-
-
 def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:
-    """Speak what isn't spoken yet and write the manifest.
+    """Synthesize the utterances whose audio is missing, and write the manifest.
 
     Returns:
-        `folder`/manifest.jsonl; its audio is beside it, 16 kHz FLAC.
+        `folder`/manifest.jsonl; the audio (16 kHz FLAC) is in the same folder.
     """
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     rows: list[SpeechRow] = []
@@ -213,7 +203,7 @@ def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:
 
 
 def render(utterance: Utterance) -> NDArray[np.float32]:
-    """The sound of one row: [samples] float32 at 16 kHz, the same at every call."""
+    """Synthesize one row: [samples] float32 at 16 kHz, the same at every call."""
     rng = np.random.default_rng(int(hash_text(utterance.key)[:16], 16))
     samples, rate = utterance.voice(utterance.spoken)
     samples = soxr.resample(samples, rate, SAMPLE_RATE)
@@ -227,9 +217,9 @@ def render(utterance: Utterance) -> NDArray[np.float32]:
 
 
 def voices_for(language: str) -> Mapping[Split, tuple[Voice, ...]]:
-    """Voices of the three splits, none in two of them.
+    """Return the voices of the three splits; no voice is in two of them.
 
-    English test voices include another synthesizer's where it is installed.
+    The English test voices include those of a second synthesizer if it is installed.
     """
     if language == "en":
         if not installed("hibari"):
@@ -244,7 +234,7 @@ def voices_for(language: str) -> Mapping[Split, tuple[Voice, ...]]:
 
 
 def divide(lines: Sequence[str]) -> Mapping[Split, tuple[str, ...]]:
-    """Lines of the three splits: a quarter for the test, an eighth for validation."""
+    """Divide lines by hash: a quarter for the test, an eighth for validation, the rest to train."""
     ranked = sorted(lines, key=hash_text)
     test = -(-len(ranked) // 4)
     validation = test - (-len(ranked) // 8)
@@ -256,10 +246,10 @@ def divide(lines: Sequence[str]) -> Mapping[Split, tuple[str, ...]]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Lines of a text file without comments, empty lines and repetitions.
+    """Read the lines of a text file without comments, empty lines and repetitions.
 
     Raises:
-        ConfigError: it can't be read as UTF-8 text.
+        ConfigError: the file can't be read as UTF-8 text.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -275,8 +265,8 @@ def _sentences(options: SpeechOptions) -> list[str]:
         own = {p.stem: p for p in resource("assets", "carriers").glob("*.txt")}
         if options.language not in own:
             raise ConfigError(
-                f"no sentences to speak terms of language {options.language!r} in",
-                "write some, one a line, with {term} where the term stands: --carriers FILE",
+                f"mmtune has no sentences in language {options.language!r} to speak the terms in",
+                "write a file of sentences, one per line, each with {term}: --carriers FILE",
             )
         path = own[options.language]
     lines = read_lines(path)
@@ -284,8 +274,8 @@ def _sentences(options: SpeechOptions) -> list[str]:
     if wrong or len(lines) < 8:
         found = f"the line {wrong[0]!r}" if wrong else f"{len(lines)} sentences"
         raise ConfigError(
-            f"{path}: {found}; each line needs {SLOT} once, and the three splits eight lines",
-            "write sentences of which no two are alike",
+            f"{path}: {found}; each line needs {SLOT} once, and the file at least 8 lines",
+            "write at least 8 different sentences",
         )
     return lines
 
@@ -294,7 +284,7 @@ def _ordinary(options: SpeechOptions) -> list[str]:
     path = _own("ordinary", options.language)
     if path is None and options.ordinary:
         raise ConfigError(
-            f"no everyday words of language {options.language!r} for a control",
+            f"mmtune has no everyday words in language {options.language!r} for a control run",
             "train without task.ordinary",
         )
     return read_lines(path) if path else []
@@ -314,5 +304,5 @@ def _rng(*parts: str) -> random.Random:
 
 
 def _turn(rng: random.Random, choices: Sequence[Choice], i: int) -> Choice:
-    # Each choice is met once before any is met again; what stand side by side follow each other.
+    # Every choice comes once before any is repeated; neighbours in the list follow each other.
     return choices[(rng.randrange(len(choices)) + i) % len(choices)]

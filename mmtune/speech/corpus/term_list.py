@@ -1,4 +1,4 @@
-"""Term lists: one term a line, as it should be written, and how it sounds where that differs.
+"""Read term lists: one term per line as it should be spelled, and how it sounds if that differs.
 
     # comments and empty lines are skipped
     metoprolol
@@ -7,9 +7,8 @@
     [unseen]
     apixaban
 
-After `|` stand other spellings of the same term, which count as right when transcripts are scored.
-Terms below `[unseen]` are spoken in the test only: they show what an adapter does for words that it
-was never taught.
+Spellings after `|` also count as right when transcripts are scored. Terms below `[unseen]` are
+spoken in the test only: they show what an adapter does for terms without training data.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ MAX_TERM_LENGTH = 100  # characters: a term is a word or a few
 
 @dataclass(frozen=True)
 class Term:
-    """One line of a list."""
+    """One line of a term list: the spelling, the pronunciation and other accepted spellings."""
 
-    text: str  # as a transcript should have it
-    spoken: str  # what a synthetic voice reads
-    seen: bool = True  # whether training may have it
+    text: str  # the spelling that transcripts should have
+    spoken: str  # the text that a synthetic voice reads
+    seen: bool = True  # whether training may use it
     variants: tuple[str, ...] = ()  # other spellings that count as right
 
 
 def find_terms(terms: Path) -> Path:
-    """A list by its path, or one of mmtune's own by name ("medical").
+    """Find a list by its path, or one of mmtune's own lists by name ("medical").
 
     Raises:
-        ConfigError: neither is there.
+        ConfigError: there is no such file and no such list.
     """
     if terms.is_file():
         return terms
@@ -51,19 +50,19 @@ def find_terms(terms: Path) -> Path:
         if own:
             return own[0]
     raise ConfigError(
-        f"no such term list: {terms}", "write one term a line to a text file: --terms terms.txt"
+        f"no such term list: {terms}", "write a text file with one term per line: --terms terms.txt"
     )
 
 
 def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
-    """The terms of a list, in its order.
+    """Read the terms of a list, in its order.
 
     Args:
         path: a UTF-8 text file.
-        language: of the terms; two that are scored as the same word are one too many.
+        language: language of the terms; two terms that are scored as the same word are an error.
 
     Raises:
-        ConfigError: missing, not text, nothing in it, or a line that is no term; names the line.
+        ConfigError: the file is missing, empty or not text, or a line is no term; names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -81,7 +80,8 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
         if line.startswith("["):
             if line.lower() != UNSEEN or not seen:
                 raise ConfigError(
-                    f"{path}, line {number}: {line!r}", f"the only section is {UNSEEN}, once"
+                    f"{path}, line {number}: unknown or repeated section {line!r}",
+                    f"the only section is {UNSEEN}, and it may occur once",
                 )
             seen = False
             continue
@@ -91,21 +91,21 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
         if not all(_is_term(text, language) for text in spellings) or (equals and not spoken):
             raise ConfigError(
                 f"{where} is no term",
-                "write one term a line, TERM | other spelling, or TERM = sounds like; comments "
-                "begin with #",
+                "write one term per line: TERM, TERM | other spelling, or TERM = sounds like; "
+                "comments begin with #",
             )
-        # A variant that is scored as the term itself is none: "beta-blocker | beta blocker".
+        # Drop variants that are scored as the term itself: "beta-blocker | beta blocker".
         keys = list(dict.fromkeys(normalize(text, language) for text in spellings))
         for key in keys:
             if key in first:
                 raise ConfigError(
-                    f"{where} is the term of line {first[key]} again", "remove one of them"
+                    f"{where} repeats the term of line {first[key]}", "remove one of them"
                 )
             first[key] = number
         text, *variants = spellings
         terms.append(Term(text, spoken or text, seen, tuple(variants)))
     if not any(term.seen for term in terms):
-        raise ConfigError(f"{path} holds no term to train", "write one term a line")
+        raise ConfigError(f"{path} holds no term to train", "write one term per line")
     return tuple(terms)
 
 
@@ -115,10 +115,10 @@ def _is_term(text: str, language: str) -> bool:
 
 
 class TermFinder:
-    """Finds where terms stand in a transcript, as it is written: whole words, in any case.
+    """Finds the positions of terms in a transcript: whole words, in any case.
 
     Args:
-        terms: the run's.
+        terms: the terms of the run.
     """
 
     def __init__(self, terms: Iterable[str]) -> None:
@@ -126,7 +126,7 @@ class TermFinder:
         self._pattern = _any_of(self._terms)
 
     def __call__(self, text: str, more: Iterable[str] = ()) -> list[tuple[int, int]]:
-        """(first, after the last) character of each term; `more` are those that the row names."""
+        """Return (first, after the last) character of each term; `more` are the row's own terms."""
         named = set(more) - self._terms
         pattern = _any_of(self._terms | named) if named else self._pattern
         return [match.span() for match in pattern.finditer(text)]

@@ -1,8 +1,8 @@
-"""Synthetic voices behind one function: text in, samples and their rate out.
+"""Synthetic voices with one interface: text in, samples and their rate out.
 
-eSpeak NG (GPL-3.0, the extra `espeak`) speaks over a hundred languages and many accents;
-hibari-tts (Apache-2.0, the extra `demo`) is a neural voice, so that an adapter trained on the one
-can be tested on the other. Neither is imported before it speaks.
+eSpeak NG (GPL-3.0, the extra `espeak`) speaks over a hundred languages and many accents.
+hibari-tts (Apache-2.0, the extra `demo`) is a neural voice, so an adapter trained on one voice can
+be tested on another. Both packages are imported only when they speak.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Speech = tuple[NDArray[np.float32], int]
 
 
 class Voice(Protocol):
-    """Anything that speaks. The same text gives the same samples, always."""
+    """A synthetic voice. The same text must always give the same samples."""
 
     @property
     def name(self) -> str:
-        """What the manifest calls the speaker."""
+        """The speaker's name in the manifest."""
         ...
 
     def __call__(self, text: str) -> Speech:
-        """Samples [n] float32 in [-1, 1], and their rate in Hz."""
+        """Speak `text`: samples [n] float32 in [-1, 1], and their rate in Hz."""
         ...
 
 
@@ -46,7 +46,7 @@ _SYNCHRONOUS, _DONT_EXIT, _UTF8 = 2, 0x8000, 1
 _RATE, _PITCH = 1, 3
 _OK = 0
 _SILENT = 0.01
-# Paths are built in buffers of 160 bytes (N_PATH_HOME); a longer one is refused.
+# eSpeak builds paths in buffers of 160 bytes (N_PATH_HOME) and refuses longer ones.
 _LONGEST_PATH = 120
 _CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
@@ -60,8 +60,8 @@ class Espeak:
 
     Args:
         voice: accent and variant as eSpeak calls them: "en-us", "en-gb-scotland+f3".
-        rate: words a minute.
-        pitch: 0 to 99; 50 is the voice's own.
+        rate: words per minute.
+        pitch: 0 to 99; 50 is the voice's normal pitch.
     """
 
     voice: str
@@ -70,19 +70,19 @@ class Espeak:
 
     @property
     def name(self) -> str:
-        """Voice, rate and pitch."""
+        """Voice, rate and pitch, as the manifest names the speaker."""
         return f"espeak {self.voice} {self.rate} {self.pitch}"
 
     def __call__(self, text: str) -> Speech:
-        """Speak.
+        """Speak a text.
 
         Raises:
             MissingExtra: the extra `espeak` is not installed.
             ConfigError: eSpeak has no such voice or variant.
-            DataError: it says nothing to this text.
+            DataError: eSpeak gives no sound for this text.
         """
-        # eSpeak keeps the state of its sound generator from one utterance to the next, even over
-        # espeak_Terminate: a library loaded anew is the only one that repeats itself (0.7 ms).
+        # eSpeak keeps the state of its sound generator between utterances, even after
+        # espeak_Terminate. Only a freshly loaded library gives the same samples again (0.7 ms).
         with _LOCK:
             library = ctypes.CDLL(str(_library()))
             try:
@@ -99,14 +99,15 @@ class Espeak:
                 blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
             return 0
 
-        callback = _CALLBACK(take)  # must live as long as the library speaks
+        callback = _CALLBACK(take)  # keep a reference while the library speaks
         rate = library.espeak_Initialize(_SYNCHRONOUS, 0, _short_data_path().encode(), _DONT_EXIT)
         if rate <= 0:
             raise ConfigError(
                 f"eSpeak NG can't read its data in {_data_path()}",
                 "pip install --force-reinstall espeakng-loader",
             )
-        library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of breath; otherwise the time of day
+        # The seed of breath noise; without it eSpeak takes the time of day.
+        library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         library.espeak_SetSynthCallback(callback)
         self._choose(library)
         for parameter, value in ((_RATE, self.rate), (_PITCH, self.pitch)):
@@ -117,40 +118,40 @@ class Espeak:
         samples = np.concatenate([np.zeros(1, np.int16), *blocks]).astype(np.float32) / 32768.0
         if code != _OK or np.abs(samples).max() < _SILENT:
             raise DataError(
-                f"{self.name} says nothing to {text!r} (code {code})",
-                "write the term in letters, or how it sounds: TERM = sounds like",
+                f"{self.name} gives no sound for {text!r} (code {code})",
+                "write the term in letters, or write how it sounds: TERM = sounds like",
             )
         return samples, int(rate)
 
     def _choose(self, library: ctypes.CDLL) -> None:
-        # An unknown voice leaves the old one in place and only its return code says so; an
-        # unknown variant is ignored without even that.
+        # eSpeak reports an unknown voice by its return code alone and keeps the previous voice. It
+        # ignores an unknown variant without any report.
         variant = self.voice.partition("+")[2]
         known = not variant or (_data_path() / "voices" / "!v" / variant).is_file()
         if not known or library.espeak_SetVoiceByName(self.voice.encode()) != _OK:
             raise ConfigError(
                 f"eSpeak NG has no voice {self.voice!r}",
-                "set task.language to a language that eSpeak speaks, or give recordings: --data",
+                "set task.language to a language that eSpeak speaks, or use recordings: --data",
             )
 
 
 @dataclass(frozen=True)
 class Hibari:
-    """The voice of hibari-tts that lies in its wheel: American English, female.
+    """The voice in the wheel of hibari-tts: American English, female.
 
     Args:
-        speed: 1 is its own pace.
+        speed: 1 is the voice's normal speed.
     """
 
     speed: float = 1.0
 
     @property
     def name(self) -> str:
-        """Voice and speed."""
+        """Voice and speed, as the manifest names the speaker."""
         return f"hibari heart {self.speed:g}"
 
     def __call__(self, text: str) -> Speech:
-        """Speak.
+        """Speak a text.
 
         Raises:
             MissingExtra: hibari-tts is not installed.
@@ -160,7 +161,7 @@ class Hibari:
 
 
 def installed(module: str) -> bool:
-    """Whether an optional package is there, without importing it."""
+    """Whether an optional package is installed; doesn't import it."""
     return importlib.util.find_spec(module) is not None
 
 
@@ -197,12 +198,12 @@ def _short_data_path() -> str:
     short = folder / path.name
     try:
         short.symlink_to(path, target_is_directory=True)
-    except OSError:  # Windows allows links to administrators only
+    except OSError:  # Windows allows links only to administrators
         shutil.copytree(path, short)
     return str(short)
 
 
 def _unload(library: ctypes.CDLL) -> None:
-    # ctypes has no public way to do this.
+    # ctypes has no public function to unload a library.
     unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # type: ignore[attr-defined]
     unload(library._handle)

@@ -1,1 +1,1 @@
-"""Base against adapter on speech: items, measures, extra conditions."""
+"""Compare base and adapter on speech: items, measures and extra test conditions."""

@@ -1,4 +1,4 @@
-"""Base against adapter, and a control if there is one: terms, word errors, other speech."""
+"""Compare base, adapter and an optional control: terms, word errors, general speech."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
 
 from mmtune.adapters.card import adapter_folder, weights_hash
+from mmtune.adapters.switch import MARKER
 from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.evaluate.comparison import Comparison
 from mmtune.metrics.measure import Measure
@@ -23,41 +23,44 @@ from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
 from mmtune.speech.evaluation.term_slices import _spoken, divide_terms, read_variants
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_for
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
-from mmtune.speech.whisper.decoder_lora import MARKER
 from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import this_process
 
-AT_ONCE = 64  # rows that are decoded before their transcripts are written down
+ROWS_PER_CHUNK = 64  # number of rows that are decoded before their transcripts are stored
 PREDICTIONS = "predictions.jsonl"
-ANSWER_VERSION = 2  # raised when an answer has more to it: older ones are then asked for again
+ANSWER_VERSION = 2  # raised when stored answers get more details, so that old ones aren't used
 
 
-def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | None:
-    """Decode the test rows and the retention rows freely with base, adapter and control.
+def compare(
+    config: RunConfig, dataset: Dataset, folder: Path, max_ids: int = SPOKEN
+) -> Comparison | None:
+    """Transcribe test rows and retention rows with base, adapter and control, and compare them.
 
     Args:
-        config: of the run; `task.control` and `task.retention` are optional.
-        dataset: its test rows are scored; its training rows say which terms are seen.
-        folder: of the run; holds adapter/ and gets predictions.jsonl. Transcripts in its
-            answers.jsonl aren't decoded again.
+        config: configuration of the run; `task.control` and `task.retention` are optional.
+        dataset: its test rows are scored; terms of its training rows count as seen.
+        folder: folder of the run, with adapter/; gets predictions.jsonl. Transcripts in its
+            answers.jsonl aren't computed again.
+        max_ids: largest number of ids of a transcript of 30 s.
 
     Returns:
-        None in the processes that only decode, see `mmtune.evaluate.parallel`.
+        None in processes that only decode, see `mmtune.evaluate.parallel`.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.
     """
     options = config.task
     assert isinstance(options, SpeechOptions)
-    test = dataset.split("test")
+    test = speech_rows(dataset.split("test"))
     if not test:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    predictor, active = _asked(config, options, folder, seen | unseen)
+    predictor, active = _models(config, options, folder, seen | unseen, max_ids)
     with predictor.asking() as main:
         if not main:
             return None
@@ -84,11 +87,11 @@ def compare(config: RunConfig, dataset: Dataset, folder: Path) -> Comparison | N
 def _items(
     predictor: StoredPredictor[SpeechPredictor],
     active: Active,
-    test: Sequence[Row],
+    test: Sequence[SpeechRow],
     scored: Collection[str],
     options: SpeechOptions,
 ) -> list[Item]:
-    """The test rows and the retention rows with what each model writes for them."""
+    """Transcribe the test rows and the retention rows with each model."""
     general = retention_rows(options)
     rows = [*test, *general]
     heard = hear(predictor, active, rows)
@@ -108,13 +111,13 @@ def _items(
     ]
 
 
-def _general_kind(row: Row, options: SpeechOptions) -> str:
-    language = getattr(row, "language", None) or options.language
+def _general_kind(row: SpeechRow, options: SpeechOptions) -> str:
+    language = row.language or options.language
     return GENERAL if language == options.language else f"{GENERAL}, {language}"
 
 
 def headline(name: str, measures: Sequence[Measure]) -> str:
-    """One line: base → adapter, and the difference with its interval."""
+    """Summarize a comparison in one line: base → adapter, difference and confidence interval."""
     found = {(m.metric, m.slice): m for m in measures}
     parts = ["speech", name]
     for key, label in (
@@ -137,15 +140,19 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
     return "   ".join(parts)
 
 
-def _asked(
-    config: RunConfig, options: SpeechOptions, folder: Path, terms: Collection[str]
+def _models(
+    config: RunConfig,
+    options: SpeechOptions,
+    folder: Path,
+    terms: Collection[str],
+    max_ids: int = SPOKEN,
 ) -> tuple[StoredPredictor[SpeechPredictor], Active]:
-    """The models, which are loaded only if an answer is missing in `folder`."""
+    """Prepare the models; they are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
     active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
-    search = DecodeOptions(beams=options.beams, max_new_tokens=SPOKEN)
+    search = DecodeOptions(beams=options.beams, max_new_tokens=max_ids)
 
     def opened() -> SpeechPredictor:
         return SpeechPredictor(
@@ -159,7 +166,7 @@ def _asked(
     fingerprint = hash_json(
         {
             "tells": ANSWER_VERSION,
-            "base": config.base,  # its weights are those that the adapter was trained on
+            "base": config.base,  # the adapter's card checks the weights of the base
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
             },
@@ -169,21 +176,23 @@ def _asked(
             "language": options.language,
         }
     )
-    otherwise = PROBED | {LONG: LongForm} | beside(options, terms)
-    chunk = AT_ONCE * len(active)
-    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=otherwise), active
+    variants = PROBED | {LONG: LongForm} | beside(options, terms)
+    chunk = ROWS_PER_CHUNK * len(active)
+    return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=variants), active
 
 
-def _clusters(rows: Sequence[Row], counter: TermCounter, options: SpeechOptions) -> list[Hashable]:
-    """What is resampled as a whole: a term's rows, a speaker's, or a sentence's."""
-    speakers = {getattr(row, "speaker", None) for row in rows} - {None}
+def _clusters(
+    rows: Sequence[SpeechRow], counter: TermCounter, options: SpeechOptions
+) -> list[Hashable]:
+    """Choose what is resampled together: the rows of a term, of a speaker, or of a sentence."""
+    speakers = {row.speaker for row in rows} - {None}
     by_speaker = len(speakers) >= FEW_SPEAKERS
 
-    def cluster(row: Row) -> Hashable:
+    def cluster(row: SpeechRow) -> Hashable:
         terms = sorted(_spoken(counter, row, options))
         if terms:
             return "term", terms[0]
-        speaker = getattr(row, "speaker", None) if by_speaker else None
+        speaker = row.speaker if by_speaker else None
         return ("speaker", speaker) if speaker else ("sentence", row.reference)
 
     return [cluster(row) for row in rows]

@@ -1,4 +1,4 @@
-"""What a comparison keeps of its answers: a line for each item, and a few examples."""
+"""Write predictions.jsonl, and choose the examples that the report shows."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.system.hashing import hash_text
 
-EXAMPLES = 3  # of each kind
+EXAMPLES = 3  # number of examples of each kind
 GAINED, LOST, WRONG = "most gained", "most lost", "still most wrong"
-SYNTHESIZER = "synthesizer"  # the label of rows that no person spoke
+SYNTHESIZER = "synthesizer"  # the label of synthetic rows
 
 
 def _words(item: Item) -> dict[str, Any]:
-    """Reference and transcripts, by model."""
+    """Return the reference and the transcripts by model."""
     return {"reference": item.row.reference} | {
         name: prediction.value for name, prediction in item.heard.items()
     }
 
 
 def _row(item: Item) -> dict[str, Any]:
-    """The manifest's row, so that it can be heard again."""
+    """Return the manifest's row, so that a reader can listen to it."""
     return item.row.model_dump(
         mode="json", exclude_defaults=True, exclude={"content", "segments", "terms"}
     )
 
 
 def write_predictions(path: Path, items: Sequence[Item]) -> None:
-    """Write one line of JSON for each item: what was said, and what each model wrote."""
+    """Write one line of JSON for each item: its row, the reference and each model's transcript."""
     partial_file = path.with_suffix(".partial")
     with partial_file.open("w", encoding="utf-8") as file:
         for item in items:
@@ -49,10 +49,10 @@ def write_predictions(path: Path, items: Sequence[Item]) -> None:
 
 
 def examples(items: Sequence[Item], seen: set[str], options: SpeechOptions) -> list[dict[str, Any]]:
-    """A few by result, then a few of each kind by hash.
+    """Choose a few examples by result, then a few of each kind by hash.
 
-    By result: where the adapter has fewer wrong words than the base, where it has more, and where
-    it has most. By hash, and not by result, failures show as often as they are.
+    By result: the adapter has fewer wrong words than the base, it has more, and it has most. The
+    examples by hash show failures as often as they occur.
     """
     return [
         *_by_result([item for item in items if item.kind == "test"], options),
@@ -62,7 +62,7 @@ def examples(items: Sequence[Item], seen: set[str], options: SpeechOptions) -> l
 
 def _example(kind: str, item: Item) -> dict[str, Any]:
     shown = {"kind": kind, "row": _row(item)} | _words(item)
-    # A voice of nobody, saying a made-up sentence.
+    # A synthetic voice that reads a made-up sentence: all texts may be shown.
     made = [*shown] if item.row.group.get(SYNTHESIZER) else []
     return shown | {"made": made}
 

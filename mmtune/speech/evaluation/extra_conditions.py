@@ -1,4 +1,4 @@
-"""What a test set of clips doesn't show: other windows, times, silence, groups of speakers."""
+"""Extra test conditions: decoding with timestamps, other windows, silence, groups of speakers."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from mmtune.system.hashing import hash_text
 
 TIMED, NONSPEECH = "with times", "non-speech"
 SILENCE_SECONDS = (5.0, 30.0)
-NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # they say how a row was made
-MOST_VALUES = 8  # a label with more is an identity, or a number to be put into bands
-BAND = 10
-# How the models of a comparison are asked beside its own search and windows.
+NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # labels of how a row was made
+MAX_VALUES = 8  # a label with more values is an identity, or a number that needs bands
+BAND = 10  # width of a band of numbers
+# Variants of the models: a comparison also uses other search options and windows than its own.
 PROBED: dict[str, Callable[[SpeechPredictor], SpeechPredictor]] = {
     TIMED: lambda p: p.with_options(replace(p.options, timestamps=True)),
     "padded": lambda p: p.with_windows("padded"),
@@ -33,7 +33,7 @@ PROBED: dict[str, Callable[[SpeechPredictor], SpeechPredictor]] = {
 
 
 def other_windows(options: SpeechOptions) -> str:
-    """The slice of the windows that the comparison does not use."""
+    """Name the slice of the windows that the comparison itself doesn't use."""
     return "test, trimmed windows" if options.score_windows == "padded" else "test, padded windows"
 
 
@@ -44,12 +44,14 @@ def probes(
     options: SpeechOptions,
     folder: Path,
 ) -> list[Item]:
-    """Further items, at most `options.probes` of each kind.
+    """Make items of the extra conditions, at most `options.probes` of each kind.
 
     Args:
-        predictor: with all models of `active`, and those of `PROBED`.
-        items: of the test and of general speech; some of them are heard again.
-        folder: of the run; its `data/silence` gets recordings in which nobody speaks.
+        predictor: with all models of `active`, and the variants of `PROBED`.
+        active: adapters of each model.
+        items: items of the test and of general speech; some of them are transcribed again.
+        options: settings of the comparison.
+        folder: folder of the run; its `data/silence` gets recordings without speech.
     """
     if not options.probes:
         return []
@@ -69,18 +71,18 @@ def probes(
 
 
 def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
-    """Items by each label that their rows carry (accent, gender …), and by its values.
+    """Group items by each label of their rows (accent, gender …) and by its values.
 
-    Numbers with many values, such as ages, are put into bands of ten.
+    Numbers with many values, such as ages, are grouped into bands of ten.
     """
     labels = sorted({key for item in items for key in item.row.group} - set(NOT_GROUPS))
     found: dict[str, dict[str, list[Item]]] = {}
     for label in labels:
         values = [item.row.group.get(label, "") for item in items]
-        if len(set(values) - {""}) > MOST_VALUES:
+        if len(set(values) - {""}) > MAX_VALUES:
             values = [_band(value) for value in values]
         distinct = sorted(set(values) - {""})
-        if 1 < len(distinct) <= MOST_VALUES:
+        if 1 < len(distinct) <= MAX_VALUES:
             members = list(zip(items, values, strict=True))
             found[label] = {v: [item for item, own in members if own == v] for v in distinct}
     return found
@@ -108,7 +110,7 @@ def _again(
 
 
 def _silence(count: int, folder: Path, language: str) -> Iterator[SpeechRow]:
-    # Other recordings than those that `mix` trains on: another seed.
+    # Another seed than that of the training rows gives other recordings.
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         rng = np.random.default_rng([i, 11])

@@ -1,4 +1,4 @@
-"""The figures of a comparison: which metrics on which slices, and each with its intervals."""
+"""Compute the measures of a comparison: metrics on slices, each with confidence intervals."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from mmtune.metrics.bootstrap import (
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat
+from mmtune.metrics.registry import added_metrics
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -39,8 +40,8 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.stages import seconds_of
 
-FEW_SPEAKERS = 10  # fewer give no interval of speakers: sentences are resampled instead
-FEW_OF_GROUP = 10  # a smaller group's figure is noise: no gap is taken to it
+FEW_SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers
+FEW_OF_GROUP = 10  # a smaller group is too noisy to be part of a gap between groups
 
 
 def measures(
@@ -50,13 +51,14 @@ def measures(
     options: SpeechOptions,
     variants: Variants = STRICT,
 ) -> Iterable[Measure]:
-    """Every figure that the items allow, in the order of the report.
+    """Compute every measure that the items allow, in the order of the report.
 
     Args:
-        items: of all slices.
-        seen: terms that training transcripts hold.
-        unseen: the list's others.
-        variants: spellings that count as right; strict figures are then given beside.
+        items: items of all slices.
+        seen: terms that training transcripts contain.
+        unseen: the other terms.
+        options: settings of the comparison.
+        variants: other spellings that count as right; strict measures are then added.
     """
     language = options.language
     test = [item for item in items if item.kind == "test"]
@@ -117,6 +119,8 @@ def measures(
                 yield measure(metric, kind, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
+    for added in added_metrics("speech") if test else ():
+        yield measure(added, "test", test)
 
 
 def _recall(
@@ -141,13 +145,13 @@ def _precision(
 
 
 def _strictly(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
-    """A figure for which only the list's own spelling counts."""
+    """Compute a measure for which only the list's own spelling counts."""
     found = measure(metric, name, items)
     return replace(found, metric=f"{found.metric}, strict")
 
 
 def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
-    """What a word's confidence is worth; nothing where a model makes no error to be found."""
+    """Measure the words' confidence; nothing if a model makes no error."""
     for metric in (ErrorRanking(language), CalibrationError(language), BrierScore(language)):
         if items and _tell(items, "words"):
             found = measure(metric, name, items)
@@ -156,12 +160,12 @@ def _confidence(name: str, items: Sequence[Item], language: str) -> Iterable[Mea
 
 
 def _tell(items: Sequence[Item], what: str) -> bool:
-    """Whether all answers have this detail."""
+    """Whether all predictions have this detail."""
     return all(what in each.details for item in items for each in item.heard.values())
 
 
 def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
-    """Bins of word confidence of the test items, by model: what a reliability diagram draws."""
+    """Compute bins of word confidence of the test items by model, for a reliability diagram."""
     test = [item for item in items if item.kind == "test"]
     if not test or not _tell(test, "words"):
         return {}
@@ -173,10 +177,10 @@ def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
 
 
 def speed_of(items: Sequence[Item]) -> dict[str, float]:
-    """Seconds of sound by seconds of computing of the test items, by model.
+    """Compute seconds of audio per second of computing on the test items, by model.
 
-    Models share a clip's encoding and a batch; each is charged the whole of the one and its share
-    of the other. Adapters in the encoder's top layers cost more, and so do long texts.
+    Models share the encoding of a clip, and each counts all of it. Models also share batches, and
+    each counts its share. Adapters in the encoder's top layers cost more, and so do long texts.
     """
     test = [item for item in items if item.kind == "test"]
     found: dict[str, float] = {}
@@ -189,7 +193,7 @@ def speed_of(items: Sequence[Item]) -> dict[str, float]:
 
 
 def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:
-    """What normalized WER hides: case and punctuation, and the words that a reader acts upon."""
+    """Measure what normalized WER ignores: case, punctuation, and critical words."""
     if items and is_formatted([item.row.reference for item in items]):
         yield measure(FormattedWordErrors(language), name, items)
     for kind in (None, *KINDS):
@@ -199,7 +203,7 @@ def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measur
 
 
 def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
-    """One metric on one slice: base, adapter, their paired difference, and other systems."""
+    """Compute one metric on one slice: base, adapter, their paired difference, other systems."""
     stats = {
         model: [metric.observe(item.row, item.heard[model]) for item in items]
         for model in items[0].heard
@@ -218,14 +222,14 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     if len(ways) > 1:
         kinds = sorted({label[0] for way in ways for label in way if isinstance(label, tuple)})
         crossing = " and ".join(f"{kind}s" for kind in kinds)
-        notes.append(f"{crossing} cross: of both ways to resample, the wider interval")
+        notes.append(f"{crossing} cross: the interval is the wider one of both resamplings")
     few, p = "", None
     units = [_unit(item) for item in items]
     if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
         p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
         [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
         few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
-        notes.append(few if p is None else f"{few}; over them a sign-flip test gives p = {p:.2g}")
+        notes.append(few if p is None else f"{few}; a sign-flip test of them gives p = {p:.2g}")
     return Measure(
         metric.name,
         name,
@@ -248,15 +252,15 @@ def _paired(
     metric: Metric,
     ways: Sequence[Sequence[Hashable]],
 ) -> tuple[Interval, ...]:
-    """Two models and their difference, with the widest interval that a way of resampling gives."""
+    """Bootstrap two models and their difference; the widest interval of all resamplings counts."""
     found = [paired_bootstrap(first, second, metric.reduce, clusters=labels) for labels in ways]
     return tuple(reduce(wider, each) for each in zip(*found, strict=True))
 
 
 def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
-    """The items' clusters; and where speakers and sentences (or terms) cross, the other ones.
+    """Return the items' clusters, and a second clustering if speakers and sentences cross.
 
-    Few of those aren't resampled: of four voices a bootstrap says next to nothing.
+    The second clustering needs enough clusters: a bootstrap over four voices is meaningless.
     """
     own = [item.cluster for item in items]
     others = [_other(item) for item in items]
@@ -266,19 +270,20 @@ def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
 
 def _other(item: Item) -> Hashable:
     kind = item.cluster[0] if isinstance(item.cluster, tuple) else ""
-    speaker = getattr(item.row, "speaker", None)
+    speaker = item.row.speaker
     if kind == "speaker":
         return "sentence", plain_words(item.row.reference)
     return ("speaker", speaker) if speaker and kind in ("sentence", "term") else item.cluster
 
 
 def _unit(item: Item) -> tuple[str, Hashable]:
-    """What is independent of all others: a speaker, even where there are too few to resample."""
+    """Return the independent unit of an item: the speaker, even if there are few speakers."""
     kind = item.cluster[0] if isinstance(item.cluster, tuple) else "recording"
-    if kind == "sentence" and (speaker := getattr(item.row, "speaker", None)):
+    if kind == "sentence" and (speaker := item.row.speaker):
         return "speaker", speaker
     return str(kind), item.cluster
 
 
 def signed(interval: Interval) -> str:
+    """Format a difference with its confidence interval, with signs."""
     return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"

@@ -1,7 +1,7 @@
-"""Test rows as bad rooms and lines would have them: noise, voices, the telephone, clipping.
+"""Robustness test: test rows with noise, babble, over the telephone, and clipped.
 
-Every row is heard under every condition by every model, so that differences are paired. What a row
-sounds like under a condition follows from its audio alone.
+Every model transcribes every row under every condition, so differences are paired. The sound of a
+row under a condition depends only on its audio.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import Samples
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.system.hashing import hash_json, hash_text
 
 DEGRADED = "degraded"
-SNR_DB = (20, 10, 5)  # power of the whole clip over that of the noise
-CLIPPED = 0.05  # of a clip's samples
-PEAK = 0.99  # noise must not clip as well
-ROBUSTNESS_VERSION = 1  # raised when the same row would sound otherwise
+SNR_DB = (20, 10, 5)  # power of the whole clip over the power of the noise
+CLIPPED = 0.05  # share of a clip's samples that are clipped
+PEAK = 0.99  # highest peak of noisy clips, so that they don't clip too
+ROBUSTNESS_VERSION = 1  # raised when the same row sounds different
 
 Condition = Callable[[Samples, np.random.Generator], Samples]
 
@@ -48,7 +48,7 @@ def _among_voices(snr_db: float) -> Condition:
 
 
 def _fit(samples: NDArray[np.float64]) -> Samples:
-    # Whisper's features are relative to the loudest frame: a lower level alone changes nothing.
+    # Whisper's features are relative to the loudest frame, so a lower level changes nothing.
     peak = float(np.abs(samples).max(initial=0.0))
     return (samples * min(1.0, PEAK / max(peak, 1e-9))).astype(np.float32)
 
@@ -68,18 +68,22 @@ def degraded(
     options: SpeechOptions,
     folder: Path,
 ) -> Iterator[Item]:
-    """At most `task.robustness` of the test items, under each condition.
+    """Transcribe at most `task.robustness` of the test items under each condition.
 
     Args:
         predictor: with all models of `active`.
-        folder: of the run; its `data/degraded` gets the recordings, which can be listened to.
+        active: adapters of each model.
+        items: items of the comparison; those of the test are used.
+        options: settings of the comparison.
+        folder: folder of the run; its `data/degraded` gets the recordings, to listen to.
 
     Yields:
-        Items of the kinds "degraded: CONDITION"; a row's own keep its cluster.
+        Items of the kinds "degraded: CONDITION", each with the cluster of its row.
     """
     test = sorted(
         (item for item in items if item.kind == "test"),
-        key=lambda item: hash_text(f"probe {item.row.id}"),  # those of the other probes
+        # The same rows as in the extra conditions.
+        key=lambda item: hash_text(f"probe {item.row.id}"),
     )
     chosen = test[: options.robustness]
     place = folder / "data" / DEGRADED
@@ -91,12 +95,13 @@ def degraded(
         yield replace(item, row=row, heard=heard, kind=f"{DEGRADED}: {name}")
 
 
-def degrade_row(row: Row, name: str, folder: Path) -> Row:
-    """A row under one condition, as a file of its own; the file is made unless it is there.
+def degrade_row(row: SpeechRow, name: str, folder: Path) -> SpeechRow:
+    """Return a row under one condition, with an audio file of its own.
 
     Args:
-        name: of `CONDITIONS`.
-        folder: gets the FLAC file.
+        row: the original row.
+        name: key of `CONDITIONS`.
+        folder: gets the FLAC file, unless the file exists.
     """
     key = hash_json(
         {"version": ROBUSTNESS_VERSION, "audio": row.content or content_of(row), "as": name}

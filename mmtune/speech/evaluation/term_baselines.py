@@ -1,6 +1,6 @@
-"""Other ways to terms than an adapter alone: a system is a model and a way to prompt it.
+"""Baselines for terms: prompting and retrieval, with the base or the adapter.
 
-Each hears the test rows as base and adapter do, so that the report has them side by side.
+Each baseline transcribes the test rows like base and adapter do, so the report can compare them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mmtune.data.rows import Row
 from mmtune.evaluate.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import Beside, SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_row
 from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.retrieve import LIMIT, TermIndex, prompt_with
 from mmtune.speech.whisper.fallback import Heard, agrees
@@ -24,12 +24,12 @@ Way = Literal["prompt", "retrieval"]
 
 @dataclass(frozen=True)
 class System:
-    """What hears the test.
+    """A model and a way to prompt it with terms.
 
     Attributes:
-        name: in the report.
+        name: its name in the report.
         way: how terms are prompted.
-        adapters: weight by name; empty is the base.
+        adapters: weight by adapter; empty for the base.
     """
 
     name: str
@@ -47,17 +47,17 @@ SYSTEMS: dict[Beside, System] = {
 
 @dataclass(frozen=True)
 class TermList:
-    """What is prompted: terms in the order in which they have room, and how some sound."""
+    """Terms to prompt, the most important first, and how some of them sound."""
 
     terms: tuple[str, ...]
     spoken: Mapping[str, str]
 
 
 class Prompted:
-    """A predictor that is given the terms of a list, as many as fit, before each row.
+    """A predictor that gets as many terms of a list as fit in a prompt before each row.
 
     Args:
-        predictor: that answers.
+        predictor: the models.
         listed: the terms.
     """
 
@@ -66,33 +66,33 @@ class Prompted:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a transcript depends on besides its request."""
+        """Hash of everything except the request that a transcript depends on."""
         return hash_json([self.predictor.fingerprint, "prompt", self.listed.terms])
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Those of the predictor."""
+        """The batches of the inner predictor, for rows with prompts."""
         return self.predictor.batches(self._given(requests))
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order."""
+        """Transcribe each request's row, in order."""
         return self.predictor.predict(self._given(requests))
 
     def _given(self, requests: Sequence[Request]) -> list[Request]:
         candidates = [(term, 0.0) for term in self.listed.terms]
         base = self.predictor.base
         return [
-            _with(request, prompt_with(base, candidates, getattr(request.row, "prompt", None)))
+            _with(request, prompt_with(base, candidates, speech_row(request.row).prompt))
             for request in requests
         ]
 
 
 class Retrieving:
-    """A predictor with a second pass: given are the terms that the first text may have meant.
+    """A predictor with a second pass, prompted with terms that resemble the first transcript.
 
-    As `transcribe` does it, the first text stays where the second one departs.
+    Like in `transcribe`, the first transcript stays if the second one differs too much.
 
     Args:
-        predictor: of both passes.
+        predictor: the models of both passes.
         listed: the terms.
     """
 
@@ -102,16 +102,16 @@ class Retrieving:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a transcript depends on besides its request."""
+        """Hash of everything except the request that a transcript depends on."""
         known = [self.listed.terms, sorted(self.listed.spoken.items()), LIMIT]
         return hash_json([self.predictor.fingerprint, "retrieval", known])
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Those of the first pass; the second one stays within them."""
+        """The batches of the first pass; the second pass stays within them."""
         return self.predictor.batches(requests)
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order."""
+        """Transcribe each request's row, in order."""
         found: dict[int, Prediction] = {}
         for batch in self.batches(requests):
             some = [requests[place] for place in batch]
@@ -123,7 +123,7 @@ class Retrieving:
         again: dict[int, Request] = {}
         for i, (request, own) in enumerate(zip(requests, found, strict=True)):
             candidates = self.index.candidates(str(own.value))
-            before = getattr(request.row, "prompt", None)
+            before = speech_row(request.row).prompt
             prompt = prompt_with(self.predictor.base, candidates, before)
             if prompt is not None:
                 again[i] = _with(request, prompt)
@@ -153,10 +153,11 @@ def _heard(prediction: Prediction) -> Heard:
 def beside(
     options: SpeechOptions, terms: Collection[str]
 ) -> dict[str, Callable[[SpeechPredictor], Prompted | Retrieving]]:
-    """How the models are asked with terms, by the names under which `heard_beside` asks.
+    """Make the variants of the models that prompt terms, by the names that `heard_beside` uses.
 
     Args:
-        terms: all that are scored; those of the list come first, in its order.
+        options: `beside` names the baselines.
+        terms: all scored terms; those of the list come first, in its order.
     """
     if not options.beside or not terms:
         return {}
@@ -171,13 +172,15 @@ def heard_beside(
     predictor: StoredPredictor[SpeechPredictor],
     options: SpeechOptions,
     terms: Collection[str],
-    rows: Sequence[Row],
+    rows: Sequence[SpeechRow],
 ) -> list[dict[str, Prediction]]:
-    """What each system of `task.beside` writes for each row, by the system's name.
+    """Transcribe each row with each baseline of `task.beside`; transcripts by the baseline's name.
 
     Args:
-        predictor: with the run's adapter, and the ways of `beside`.
-        terms: as there.
+        predictor: with the run's adapter, and the variants of `beside`.
+        options: `beside` names the baselines.
+        terms: all scored terms.
+        rows: the rows to transcribe.
     """
     found: list[dict[str, Prediction]] = [{} for _ in rows]
     if not options.beside or not terms:

@@ -1,43 +1,42 @@
-"""Terms that were trained and terms that were not, as slices of a comparison."""
+"""Divide terms into seen and unseen ones, which are slices of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from mmtune.data.dataset import Dataset
-from mmtune.data.rows import Row
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.term_recall import TermCounter
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 
 
 def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], set[str]]:
-    """Terms that a training transcript holds, and the others: by what was trained, not by a list.
+    """Return the terms that training transcripts contain, and the other terms.
 
-    They are those of the term list and those that rows name.
+    Terms come from the term list and from the rows. The transcripts decide, not the list's section.
     """
-    named = {str(term) for row in dataset.rows for term in getattr(row, "terms", ())}
+    named = {term for row in speech_rows(dataset.rows) for term in row.terms}
     if options.terms is not None:
         path = find_terms(options.terms)
         named |= {term.text for term in read_terms(path, options.language)}
     by_key = {normalize(term, options.language): term for term in sorted(named)}
     counter = TermCounter(named, options.language, read_variants(options))
-    trained = {
-        by_key[key] for row in dataset.split("train") for key in _spoken(counter, row, options)
-    }
+    train = speech_rows(dataset.split("train"))
+    trained = {by_key[key] for row in train for key in _spoken(counter, row, options)}
     return trained, set(by_key.values()) - trained
 
 
 def read_variants(options: SpeechOptions) -> Variants:
-    """Other spellings of the term list's terms."""
+    """Read the other accepted spellings of the term list's terms."""
     if options.terms is None:
         return STRICT
     terms = read_terms(find_terms(options.terms), options.language)
     return Variants({term.text: term.variants for term in terms}, options.language)
 
 
-def _spoken(counter: TermCounter, row: Row, options: SpeechOptions) -> Iterable[str]:
-    language = getattr(row, "language", None) or options.language
+def _spoken(counter: TermCounter, row: SpeechRow, options: SpeechOptions) -> Iterable[str]:
+    language = row.language or options.language
     return counter.count(normalize(row.reference, language))

@@ -1,4 +1,4 @@
-"""Whisper's adapters merged into one, and settings of adapters tried out beside each other."""
+"""Measure several settings of adapters (each alone, all together, merged) on test sets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Request
 from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
+from mmtune.speech.speech_row import speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
 
 
@@ -24,24 +25,33 @@ def try_out(
     choices: Mapping[str, Router],
     test_sets: Sequence[TestSet],
 ) -> dict[str, list[str]]:
-    """WER of each setting on each trial's test rows, and its recall of what the run has trained.
+    """Measure WER and term recall of each setting on each test set.
 
-    Of data without test rows all are heard. All adapters are loaded once, and a clip is encoded
-    once. Intervals are of resampled rows.
+    If a data set has no test rows, all its rows are used. Adapters are loaded once and each clip is
+    encoded once. Confidence intervals resample rows.
+
+    Args:
+        base: as for `load_base`.
+        adapters: folders by name.
+        choices: for each setting, the function that chooses the adapters of a row.
+        test_sets: the data, with the configuration of its run.
+
+    Returns:
+        Columns of a table by title; a cell for each setting.
 
     Raises:
-        DataError: a trial has no usable row.
+        DataError: a test set has no usable row.
     """
     predictor = SpeechPredictor(base, adapters)
     columns: dict[str, list[str]] = {}
     for test_set in test_sets:
         options = test_set.config.task
         assert isinstance(options, SpeechOptions)
-        rows = test_set.dataset.split("test") or test_set.dataset.rows
+        rows = speech_rows(test_set.dataset.split("test") or test_set.dataset.rows)
         if not rows:
             raise DataError(
                 f"{test_set.dataset.source} holds no usable row",
-                f"mmtune check {test_set.dataset.source}",
+                f"run mmtune check {test_set.dataset.source} to see why",
             )
         heard = predictor.predict(
             [Request(row, choose(row)) for row in rows for choose in choices.values()]

@@ -1,8 +1,8 @@
-"""The engines that an export is for, behind one small interface, so that they can be compared.
+"""The engines of export formats, behind one interface, so that their transcripts can be compared.
 
-Each answers twice: `same` under one set of options for all (greedy, one window of 30 s, no times,
-no second try, nothing carried over, the same forbidden ids and the same limit), and `own` under
-whatever it does when a user only names a file.
+Each engine transcribes twice. `same` uses the same options for all engines: greedy search, one
+window of 30 s, no times, no second attempt, no context of other windows, the same forbidden ids and
+the same limit. `own` uses the engine's defaults.
 """
 
 from __future__ import annotations
@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
-from mmtune.speech.export.to_ctranslate2 import require_packages
-from mmtune.speech.export.to_ggml import MODEL_FILE
-from mmtune.speech.export.whisper_cpp import run
+from mmtune.adapters.exported import require_packages
+from mmtune.speech.export.whisper_cpp import MODEL_FILE, run
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
-from mmtune.speech.transcription.predictor import DECODE_BATCH, LOADED_ADAPTER, SpeechPredictor
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.whisper.base import WhisperBase
@@ -36,14 +35,14 @@ PURPOSE = "checking the export"
 
 @dataclass(frozen=True)
 class Clip:
-    """One utterance as all engines get it.
+    """One utterance, as all engines get it.
 
     Attributes:
         samples: [samples] float32, mono, 16 kHz; at most 30 s.
         language: Whisper's code; None for English-only bases.
         task: "transcribe" or "translate".
-        prefix: the ids that the decoder is given.
-        most: how many ids may be written.
+        prefix: ids that the decoder gets first.
+        most: largest number of ids of the transcript.
     """
 
     samples: NDArray[np.float32]
@@ -54,7 +53,7 @@ class Clip:
 
     @property
     def padded(self) -> NDArray[np.float32]:
-        """The samples, with zeros up to 30 s."""
+        """The samples, padded with zeros to 30 s."""
         whole = np.zeros(MAX_WINDOW * SAMPLE_RATE, np.float32)
         heard = self.samples[: len(whole)]
         whole[: len(heard)] = heard
@@ -62,26 +61,26 @@ class Clip:
 
 
 class Engine(Protocol):
-    """Something that transcribes."""
+    """An engine that transcribes clips with an exported model."""
 
     name: str
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
-        """Transcripts under the common options."""
+        """Transcribe with the options that are common to all engines."""
         ...
 
     def own(self, clips: Sequence[Clip]) -> list[str]:
-        """Transcripts under the engine's defaults; only the language is told."""
+        """Transcribe with the engine's defaults; only the language is set."""
         ...
 
 
 class Reference:
-    """mmtune itself, the adapter beside the weights and not in them; float32.
+    """mmtune itself, with the unmerged adapter in float32.
 
     Args:
-        base: a loaded base that nothing else adapts.
-        adapter: its folder.
-        scale: factor on its strength.
+        base: a loaded base without other adapters.
+        adapter: the adapter's folder.
+        scale: factor on the adapter's strength.
     """
 
     name = "mmtune, adapter not merged"
@@ -90,8 +89,8 @@ class Reference:
         self.predictor = SpeechPredictor(base, {LOADED_ADAPTER: adapter})
         self.weights = {LOADED_ADAPTER: scale}
 
-    def clips(self, rows: Sequence[Row]) -> list[Clip]:
-        """What each row sounds like, and its language: named, the adapter's, or heard by the base.
+    def clips(self, rows: Sequence[SpeechRow]) -> list[Clip]:
+        """Make the clips of rows; the language is the row's, the adapter's, or a detected one.
 
         Raises:
             DataError: an audio file can't be read.
@@ -99,23 +98,22 @@ class Reference:
         sounds = [read_row(row, max_seconds=MAX_WINDOW + 1) for row in rows]
         found: list[Clip] = []
         for row, samples in zip(rows, sounds, strict=True):
-            language = getattr(row, "language", None) or self.predictor.language
+            language = row.language or self.predictor.language
             if language is None and self.predictor.base.multilingual:
                 hidden = torch.stack(self.predictor.stage.encode_audio([samples], MAX_WINDOW))
                 language = self.predictor.languages(hidden, [None])[0]
             if not self.predictor.base.multilingual:
                 language = None
-            task = getattr(row, "task", "transcribe")
-            prefix = prefix_ids(self.predictor.base, language, task=task)
+            prefix = prefix_ids(self.predictor.base, language, task=row.task)
             most = most_ids(len(samples) / SAMPLE_RATE, MAX_IDS)
-            found.append(Clip(samples, language, task, tuple(prefix), most))
+            found.append(Clip(samples, language, row.task, tuple(prefix), most))
         return found
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
-        """See `Engine`."""
+        """Transcribe with the common options; see `Engine`."""
         predictor, texts = self.predictor, []
-        for first in range(0, len(clips), DECODE_BATCH):
-            some = clips[first : first + DECODE_BATCH]
+        for first in range(0, len(clips), predictor.batch_size):
+            some = clips[first : first + predictor.batch_size]
             hidden = torch.stack(
                 predictor.stage.encode_audio([clip.samples for clip in some], MAX_WINDOW)
             )
@@ -128,7 +126,7 @@ class Reference:
         return texts
 
     def own(self, clips: Sequence[Clip]) -> list[str]:
-        """As `mmtune transcribe`: speech is found first, and doubtful windows are tried again."""
+        """Transcribe like `mmtune transcribe`: detect speech, and decode doubtful windows again."""
         texts = []
         for clip in clips:
             found, language = listen(
@@ -161,12 +159,12 @@ class Transformers:
         return str(self.processor.batch_decode(ids, skip_special_tokens=True)[0]).strip()
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
-        """See `Engine`."""
+        """Transcribe with the common options; see `Engine`."""
         fixed = {"num_beams": 1, "do_sample": False, "return_timestamps": False}
         return [self._generate(clip, max_new_tokens=clip.most, **fixed) for clip in clips]
 
     def own(self, clips: Sequence[Clip]) -> list[str]:
-        """`generate` with nothing but the language."""
+        """Call `generate` with only the language."""
         return [self._generate(clip) for clip in clips]
 
 
@@ -179,15 +177,15 @@ class FasterWhisper:
         require_packages(PURPOSE, "ctranslate2", "faster_whisper")
         from faster_whisper import WhisperModel
 
-        # fp16 weights are computed with in float32 where the processor has no float16.
+        # A processor without float16 computes fp16 weights in float32.
         kind = "int8" if precision == "int8" else "float32"
         self.engine: Any = WhisperModel(str(folder), device="cpu", compute_type=kind)
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
-        """CTranslate2's `generate` on faster-whisper's own features.
+        """Call CTranslate2's `generate` on faster-whisper's features.
 
-        Its decoding of whole files can't be told to write no more than some number of ids, nor to
-        hear a single window.
+        faster-whisper's decoding of whole files has no option for a limit of ids, and none for a
+        single window.
         """
         import ctranslate2
         from faster_whisper.audio import pad_or_trim
@@ -205,13 +203,13 @@ class FasterWhisper:
                 suppress_blank=True,  # the ids of `suppress_ids_begin`
                 suppress_tokens=[-1],  # those of `suppress_ids`
             )
-            # A greedy text that may be shorter is the beginning of one that may be longer.
+            # A greedy text with a lower limit is the beginning of a text with a higher one.
             ids = [i for i in found[0].sequences_ids[0][: clip.most] if i < times]
             texts.append(self.engine.hf_tokenizer.decode(ids, skip_special_tokens=True).strip())
         return texts
 
     def own(self, clips: Sequence[Clip]) -> list[str]:
-        """`WhisperModel.transcribe`: five beams, times, fallback, each window given the last."""
+        """Call `WhisperModel.transcribe`: five beams, times, fallback, context of windows."""
         texts = []
         for clip in clips:
             segments, _ = self.engine.transcribe(
@@ -224,11 +222,11 @@ class FasterWhisper:
 class WhisperCpp:
     """whisper.cpp on an exported folder, through pywhispercpp.
 
-    Its list of forbidden ids is its own (it has no way to be given one), and on or off as the
-    base's is.
+    whisper.cpp has its own list of forbidden ids, which can't be replaced. It is switched on if the
+    base forbids ids.
 
     Args:
-        folder: with `to_ggml.FILE`.
+        folder: the exported folder.
         forbids: whether the base forbids ids that write no speech.
     """
 
@@ -239,7 +237,7 @@ class WhisperCpp:
         self.path, self.forbids = folder / MODEL_FILE, forbids
 
     def same(self, clips: Sequence[Clip]) -> list[str]:
-        """See `Engine`."""
+        """Transcribe with the common options; see `Engine`."""
         options = {
             "greedy": {"best_of": 1},
             "temperature": 0.0,
@@ -249,18 +247,18 @@ class WhisperCpp:
             "single_segment": True,
             "suppress_blank": True,
             "suppress_nst": self.forbids,
-            "no_speech_thold": 2.0,  # a probability: never reached
-            # Exact attention, as everybody else's; flash attention in half precision, which is its
-            # default, decides ties of some hundredths of a logit otherwise.
+            "no_speech_thold": 2.0,  # no probability reaches it
+            # Exact attention, like the other engines. The default, flash attention in half
+            # precision, decides ties of some hundredths of a logit differently.
             "context_params": {"flash_attn": False},
             "n_threads": torch.get_num_threads(),
         }
-        # It counts from 0, and stops behind the limit.
+        # whisper.cpp counts from 0 and stops after the limit.
         each = [self._spoken(clip) | {"max_tokens": clip.most - 1} for clip in clips]
         return run(self.path, [clip.padded for clip in clips], options, each)
 
     def own(self, clips: Sequence[Clip]) -> list[str]:
-        """With nothing but the language."""
+        """Transcribe with whisper.cpp's defaults; only the language is set."""
         samples = [clip.samples for clip in clips]
         return run(
             self.path,

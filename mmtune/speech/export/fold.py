@@ -1,4 +1,4 @@
-"""An adapter put into its base's weights, which is what every engine but our own needs."""
+"""Merge an adapter into its base's weights, which every engine except mmtune's own needs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ _NAME = "merged"
 
 
 def merge(base: str, adapter: Path, scale: float = 1.0) -> WhisperBase:
-    """A base with an adapter in its weights, float32 on the CPU; nothing of peft is left in it.
+    """Merge an adapter into its base: float32 on the CPU, without any module of peft.
 
     Args:
         base: as for `load_base`.
-        adapter: a run's folder or its adapter/; loaded strictly, as for decoding.
+        adapter: a run folder or its adapter/; loaded strictly, as for decoding.
         scale: factor on the adapter's strength.
 
     Raises:
         BaseModelError: the base can't be used.
-        AdapterError: damaged, made for another base, without effect, or not finite when merged.
+        AdapterError: the adapter is damaged, was made for another base, has no effect, or gives
+            weights that aren't finite.
     """
     from mmtune.errors import AdapterError
 
@@ -32,7 +33,7 @@ def merge(base: str, adapter: Path, scale: float = 1.0) -> WhisperBase:
         except ValueError as error:  # peft's safe merge: NaN or infinite weights
             raise AdapterError(
                 f"{adapter} can't be merged at scale {scale:g}: {error}",
-                "give a smaller --scale, or train it again",
+                "use a smaller --scale, or train the adapter again",
             ) from None
     loaded.model.eval().requires_grad_(False)
     return loaded

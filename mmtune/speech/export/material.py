@@ -1,4 +1,4 @@
-"""What an export is compared on: a manifest's rows, or a few sentences of a synthetic voice."""
+"""Rows on which an export is checked: those of a manifest, or a few synthetic sentences."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
 
 SENTENCES = (
@@ -23,49 +23,48 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Material:
-    """Rows with audio of at most 30 s.
+    """Rows with audio of at most 30 s, on which an export is checked.
 
     Attributes:
-        source: what they are called.
-        notes: what is left out.
+        rows: the rows.
+        source: name of the rows in the report.
+        notes: remarks, such as rows that are left out.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[SpeechRow, ...]
     source: str
     notes: tuple[str, ...] = ()
 
 
 def of_manifest(manifest: Path) -> Material:
-    """All usable rows of a manifest or folder.
+    """Return all usable rows of a manifest or folder.
 
     Raises:
-        DataError: it can't be used, or has no row of at most 30 s.
+        DataError: the manifest can't be used, or has no row of at most 30 s.
     """
     from mmtune.data.check import check
     from mmtune.speech.corpus.speech_reader import READER
 
     dataset = check(manifest, READER, strict=False)
-    rows = tuple(row for row in dataset.rows if seconds_of(row) <= MAX_WINDOW)
+    rows = tuple(row for row in speech_rows(dataset.rows) if seconds_of(row) <= MAX_WINDOW)
     if not rows:
         raise DataError(
             f"{manifest} has no row to check the export with",
-            f"`mmtune check {manifest}` says why; rows may have at most {MAX_WINDOW} s",
+            f"run `mmtune check {manifest}` to see why; rows may have at most {MAX_WINDOW} s",
         )
     left = len(dataset.rows) + len(dataset.quarantined) - len(rows)
-    notes = (f"{left} rows of {manifest} can't be used, or are too long",) if left else ()
+    notes = (f"{left} rows of {manifest} were left out: unusable or too long",) if left else ()
     return Material(rows, manifest.name, notes)
 
 
 def synthetic(folder: Path) -> Material | None:
-    """A few English sentences, written to `folder`; None where no voice is installed."""
+    """Synthesize a few English sentences to `folder`; None if no voice is installed."""
     import soundfile
-
-    from mmtune.speech.speech_row import SpeechRow
 
     voice = _voice()
     if voice is None:
         return None
-    rows: list[Row] = []
+    rows: list[SpeechRow] = []
     for i, sentence in enumerate(SENTENCES):
         samples, rate = voice(sentence)
         path = folder / f"sentence-{i}.wav"
@@ -75,8 +74,8 @@ def synthetic(folder: Path) -> Material | None:
         tuple(rows),
         f"{len(rows)} sentences of {voice.name}",
         (
-            f"compared on {len(rows)} synthetic sentences only; "
-            "a verdict on your own speech: --check MANIFEST",
+            f"compared on only {len(rows)} synthetic sentences; "
+            "to check with your own speech, add --check MANIFEST",
         ),
     )
 

@@ -1,37 +1,37 @@
-"""One score in every engine: the exported model against mmtune with the adapter beside the weights.
+"""Check an export: its engine must score as mmtune does with the unmerged adapter.
 
-Both hear the same clips under the same options (see `engines`); what each would do by itself stands
-beside it, for information. An export that scores otherwise than what was evaluated isn't the model
-that was evaluated.
+Both transcribe the same clips under the same options (see `engines`). Scores under each engine's
+own defaults are added for information. An export with another score is not the model that was
+evaluated.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError, MmtuneError
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.export.engines import Clip, Engine, Reference
+from mmtune.speech.speech_row import SpeechRow
 
 PARITY_FILE = "PARITY.json"
-SHOWN = 20  # differing clips that are kept in full
+SHOWN = 20  # number of differing clips that are stored in full
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an export may differ by.
+    """Allowed differences of an export.
 
     Attributes:
-        points: of WER, either way, in percentage points. A difference of one word is always
-            allowed: on few clips it is more than this.
-        identical: the least share of clips whose normalized transcripts are the same; None: any.
+        points: largest difference of WER in either direction, in percentage points. A difference
+            of one word is always allowed, because on few clips it is more than this.
+        identical: least share of clips with the same normalized transcript; None: any share.
     """
 
     points: float
@@ -40,7 +40,7 @@ class Limits:
 
 LIMITS: dict[str, Limits] = {
     "fp32": Limits(0.2, 0.97),
-    # Half precision rounds the weights; its transcripts differ on more clips, its score may not.
+    # Half precision rounds the weights: more transcripts differ, but the score must not.
     "fp16": Limits(0.2, 0.95),
     "bf16": Limits(0.5, None),
     "int8": Limits(0.5, None),
@@ -58,18 +58,19 @@ class Scores:
 
 @dataclass(frozen=True)
 class Parity:
-    """What came out of the comparison.
+    """Result of the check.
 
     Attributes:
-        source: the manifest, or what was synthesized.
-        clips, words: how many, of the references.
-        seconds: of audio.
-        reference, exported: their scores.
-        difference: of the scores under the same options, in points; None if there is none.
-        allowed: how large it may be.
+        source: the manifest, or the synthetic sentences.
+        precision: precision of the export.
+        clips, words: number of clips, and of words in their references.
+        seconds: length of the audio.
+        reference, exported: scores of mmtune and of the export.
+        difference: difference of WER under the same options, in points; None if there is none.
+        allowed: largest allowed difference, in points.
         identical, identical_raw: shares of clips with the same transcript, normalized and as
             written; 0 to 1.
-        faults: why it failed; empty if it passed.
+        faults: reasons of failure; empty if the check passed.
         differing: up to `SHOWN` clips whose transcripts differ.
     """
 
@@ -89,11 +90,11 @@ class Parity:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no fault."""
+        """Whether the export passed, that is, has no fault."""
         return not self.faults
 
     def table(self) -> tuple[tuple[str, ...], ...]:
-        """Head and lines, as they are printed."""
+        """Header and rows of the printed table."""
         return (
             ("engine", "WER %, same options", "identical", "as written", "WER %, its own defaults"),
             (self.reference.engine, _number(self.reference.same), "", "",
@@ -103,13 +104,13 @@ class Parity:
         )  # fmt: skip
 
     def record(self) -> dict[str, Any]:
-        """What `PARITY.json` says of it."""
+        """The result as `PARITY.json` stores it."""
         limits = asdict(LIMITS[self.precision])
         return {"checked": True, "passed": self.passed} | asdict(self) | {"limits": limits}
 
 
 def compare(
-    rows: Sequence[Row],
+    rows: Sequence[SpeechRow],
     source: str,
     reference: Reference,
     engine: Engine | Exception,
@@ -118,22 +119,22 @@ def compare(
     """Run both on the same clips, and judge.
 
     Args:
-        rows: with audio of at most 30 s each, and its text.
-        source: what to call them.
+        rows: rows with text and audio of at most 30 s each.
+        source: name of the rows in the report.
         reference: mmtune with the adapter.
-        engine: with the export; or why it could not be opened.
-        precision: of the export.
+        engine: the engine with the export, or the error of opening it.
+        precision: precision of the export.
 
     Raises:
         DataError: no row has words, or an audio file can't be read.
     """
     clips = reference.clips(rows)
     ours = reference.same(clips)
-    theirs, fault = _ask(engine, "same", clips)
+    theirs, fault = _ask(engine, lambda e: e.same(clips), len(clips))
     metric = WordErrors()
     count = sum(int(metric.observe(row, Prediction(row.id, ""))[3]) for row in rows)
     if not count:
-        raise DataError(f"{source}: no row has words", "check with rows that say what is spoken")
+        raise DataError(f"{source}: no row has words", "check with rows that have transcripts")
     wanted = _score(metric, rows, ours)
     found = None if fault else _score(metric, rows, theirs)
     pairs = [
@@ -144,9 +145,9 @@ def compare(
     allowed = max(LIMITS[precision].points, 100 / count)
     faults = (fault,) if fault else tuple(_faults(wanted, found, allowed, identical, precision))
     our_own, their_own = None, None
-    if not faults:  # of what fails nobody asks what else it would do
+    if not faults:  # the scores under own defaults of a failed export are of no use
         our_own = _score(metric, rows, reference.own(clips))
-        spoken, broken = _ask(engine, "own", clips)
+        spoken, broken = _ask(engine, lambda e: e.own(clips), len(clips))
         their_own = None if broken else _score(metric, rows, spoken)
     return Parity(
         source=source,
@@ -155,7 +156,9 @@ def compare(
         seconds=round(sum(len(clip.samples) for clip in clips) / 16_000, 2),
         words=count,
         reference=Scores(reference.name, wanted, our_own),
-        exported=Scores(getattr(engine, "name", "export"), found, their_own),
+        exported=Scores(
+            "export" if isinstance(engine, Exception) else engine.name, found, their_own
+        ),
         difference=None if found is None or wanted is None else found - wanted,
         allowed=allowed,
         identical=identical,
@@ -169,17 +172,19 @@ def compare(
     )
 
 
-def _ask(engine: Engine | Exception, how: str, clips: Sequence[Clip]) -> tuple[list[str], str]:
-    """Texts, or blanks and what went wrong: an export that can't be run has failed."""
+def _ask(
+    engine: Engine | Exception, transcribe: Callable[[Engine], list[str]], count: int
+) -> tuple[list[str], str]:
+    """Return the texts, or empty texts and the error: an export that can't run has failed."""
     try:
         if isinstance(engine, Exception):
             raise engine
-        return list(getattr(engine, how)(clips)), ""
-    except Exception as error:  # other people's engines raise types of their own
+        return transcribe(engine), ""
+    except Exception as error:  # each engine raises its own types of errors
         found = (
             error.found if isinstance(error, MmtuneError) else f"{type(error).__name__}: {error}"
         )
-        return [""] * len(clips), f"it can't be run: {found}"
+        return [""] * count, f"it can't be run: {found}"
 
 
 def _faults(
@@ -197,14 +202,14 @@ def _faults(
     return faults
 
 
-def _score(metric: WordErrors, rows: Sequence[Row], texts: Sequence[str]) -> float | None:
+def _score(metric: WordErrors, rows: Sequence[SpeechRow], texts: Sequence[str]) -> float | None:
     stats = [metric.observe(r, Prediction(r.id, t)) for r, t in zip(rows, texts, strict=True)]
     value = metric.reduce(stats)
     return None if value is None else 100 * value
 
 
-def _normal(row: Row, clip: Clip, text: str) -> str:
-    return normalize(text, getattr(row, "language", None) or clip.language)
+def _normal(row: SpeechRow, clip: Clip, text: str) -> str:
+    return normalize(text, row.language or clip.language)
 
 
 def _number(value: float | None) -> str:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmtune.errors import AdapterError, MissingExtra
-from mmtune.speech.whisper.base import WhisperBase
+from mmtune.adapters.exported import require_packages
+from mmtune.errors import AdapterError
+from mmtune.speech.export.speech_format import SpeechFormat
+from mmtune.speech.export.to_transformers import write_transformers
 from mmtune.system.quiet import quiet
 
-EXTRA = "export"
+if TYPE_CHECKING:
+    from mmtune.speech.export.engines import Engine
+    from mmtune.speech.whisper.base import WhisperBase
+
 QUANTIZATION = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
 COPIED = ["tokenizer.json", "preprocessor_config.json"]
-
-
-def require_packages(purpose: str, *modules: str) -> None:
-    """Stop before hours are spent on what can't be written or checked here.
-
-    Raises:
-        MissingExtra: one is not installed.
-    """
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtra(module.replace("_", "-"), EXTRA, purpose)
 
 
 def write_ctranslate2(
@@ -75,3 +69,27 @@ def check_vocabulary(folder: Path, base: WhisperBase) -> None:
     for i, (one, other) in enumerate(zip(written, known, strict=True)):
         if one != other:
             raise AdapterError(f"id {i} was written as {one!r}, the tokenizer has {other!r}", cure)
+
+
+def _write(merged: WhisperBase, precision: str, to: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=".merged-") as between:
+        source = Path(between)
+        write_transformers(merged, source)
+        write_ctranslate2(source, merged, to, precision)
+
+
+def _engine(folder: Path, precision: str, forbids: bool) -> Engine:
+    from mmtune.speech.export.engines import FasterWhisper
+
+    return FasterWhisper(folder, precision)
+
+
+FORMAT = SpeechFormat(
+    "ctranslate2",
+    "a folder for faster-whisper (fp32, fp16, int8)",
+    ("fp32", "fp16", "int8"),
+    ("ctranslate2",),
+    write=_write,
+    engine=_engine,
+    engine_packages=("ctranslate2", "faster_whisper"),
+)

@@ -23,15 +23,19 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.errors import AdapterError, BaseModelError
-from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.export.speech_format import SpeechFormat
+from mmtune.speech.export.whisper_cpp import MODEL_FILE
 
-MODEL_FILE = "ggml-model.bin"
+if TYPE_CHECKING:
+    from mmtune.speech.export.engines import Engine
+    from mmtune.speech.whisper.base import WhisperBase
+
 MAGIC = 0x67676D6C
 TYPE = 1
 # Vocabulary sizes that whisper.cpp knows, and the id of <|endoftext|> that it takes each to have:
@@ -183,3 +187,25 @@ def _write_tensor(file: BinaryIO, name: str, values: NDArray[np.generic]) -> Non
     file.write(struct.pack(f"<{values.ndim}i", *reversed(values.shape)))
     file.write(data)
     file.write(np.ascontiguousarray(values, dtype="<f2" if kind else "<f4").tobytes())
+
+
+def _write(merged: WhisperBase, precision: str, to: Path) -> None:
+    to.mkdir(parents=True)
+    write_ggml(merged, to / MODEL_FILE)
+
+
+def _engine(folder: Path, precision: str, forbids: bool) -> Engine:
+    from mmtune.speech.export.engines import WhisperCpp
+
+    return WhisperCpp(folder, forbids)
+
+
+FORMAT = SpeechFormat(
+    "ggml",
+    "a folder with a file for whisper.cpp (fp16)",
+    ("fp16",),
+    precision_note="whisper.cpp's convolutions need it",
+    write=_write,
+    engine=_engine,
+    engine_packages=("pywhispercpp",),
+)

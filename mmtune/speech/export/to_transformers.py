@@ -11,10 +11,14 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmtune.speech.whisper.base import WhisperBase
+from mmtune.speech.export.speech_format import SpeechFormat
 from mmtune.system.quiet import quiet
+
+if TYPE_CHECKING:
+    from mmtune.speech.export.engines import Engine
+    from mmtune.speech.whisper.base import WhisperBase
 
 # openai/whisper, decoding.py: the first time that a window may begin with, in steps of 20 ms.
 FIRST_TIME = 50
@@ -108,3 +112,22 @@ def _languages(base: WhisperBase) -> dict[str, int]:
     first, last = base.ids["startoftranscript"] + 1, base.ids["translate"]
     tokens = base.tokenizer.convert_ids_to_tokens(list(range(first, last)))
     return dict(zip(tokens, range(first, last), strict=True))
+
+
+def _write(merged: WhisperBase, precision: str, to: Path) -> None:
+    write_transformers(merged, to, precision)
+
+
+def _engine(folder: Path, precision: str, forbids: bool) -> Engine:
+    from mmtune.speech.export.engines import Transformers
+
+    return Transformers(folder)
+
+
+FORMAT = SpeechFormat(
+    "transformers",
+    "a merged Whisper folder (fp32, fp16, bf16)",
+    ("fp32", "fp16", "bf16"),
+    write=_write,
+    engine=_engine,
+)

@@ -1,7 +1,7 @@
-"""whisper.cpp in a process of its own: where other engines raise, it ends its process.
+"""Run whisper.cpp in a process of its own, because errors make it end its process.
 
-A file that it can't use would otherwise take `mmtune export` with it, before anything is said.
-This module is both sides: `run` here, `main` there, where torch isn't loaded.
+Otherwise a file that whisper.cpp can't use would end `mmtune export` without a message. `run` is
+called here; `main` runs in the other process, where torch isn't loaded.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mmtune.errors import AdapterError
 
+MODEL_FILE = "ggml-model.bin"  # in an export's folder
 JOB, CLIPS, TEXTS = "job.json", "clips.npz", "texts.json"
 
 
@@ -29,16 +30,16 @@ def run(
     options: Mapping[str, Any],
     each: Sequence[Mapping[str, Any]],
 ) -> list[str]:
-    """Transcribe clips.
+    """Transcribe clips with whisper.cpp in another process.
 
     Args:
-        model: the file.
+        model: the model's file.
         clips: [samples] each, mono, 16 kHz.
-        options: of `pywhispercpp.model.Model`, for all clips.
-        each: further ones, for each clip.
+        options: options of `pywhispercpp.model.Model` for all clips.
+        each: additional options for each clip.
 
     Raises:
-        AdapterError: whisper.cpp ended; what it said last is in the message.
+        AdapterError: whisper.cpp ended its process; the message has its last line.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -51,13 +52,14 @@ def run(
             text=True,
             errors="replace",
             check=False,
-            # Its own backtrace starts a debugger.
+            # whisper.cpp's backtrace would start a debugger.
             env=os.environ | {"GGML_NO_BACKTRACE": "1"},
         )
         if done.returncode:
             raise AdapterError(
-                f"whisper.cpp ends with {done.returncode} at {model.name}: {_last(done.stderr)}",
-                "look at the versions in PARITY.json; try another pywhispercpp",
+                f"whisper.cpp ended with code {done.returncode} at {model.name}: "
+                f"{_last(done.stderr)}",
+                "compare the versions in PARITY.json; try another version of pywhispercpp",
             )
         texts: list[str] = json.loads((folder / TEXTS).read_text(encoding="utf-8"))
         return texts
@@ -66,15 +68,15 @@ def run(
 def _last(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     telling = [line for line in lines if "GGML_ASSERT" in line or "error" in line.lower()]
-    return (telling or lines or ["it says nothing"])[-1][:300]
+    return (telling or lines or ["no message"])[-1][:300]
 
 
 def main(folder: Path) -> None:
-    """The other side: read a job, write the texts."""
+    """Read a job from `folder`, transcribe its clips, and write the texts there."""
     from pywhispercpp.model import Model
 
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
-    # Options stay with a model, so each way of asking has a process of its own.
+    # A model keeps its options, so each set of options needs a process of its own.
     model = Model(job["model"], print_progress=False, **job["options"])
     texts = []
     with np.load(folder / CLIPS) as clips:

@@ -1,1 +1,1 @@
-"""Sound without a model: reading files, channels, signal processing, augmentation."""
+"""Audio without a model: read files, judge channels and signals, augment clips."""

@@ -1,7 +1,10 @@
-"""What happens to speech on its way to a recording: pace, rooms, noise, lines and the telephone.
+"""Change speech as recordings do: speed, rooms, noise, loudness and telephone lines.
 
-All functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
-from the generator that is given.
+Most functions take [samples] float32 at 16 kHz in [-1, 1] and return the same. Randomness comes
+from the generator or seed that is given.
+
+Training views (`view`, `mask_mel`) use torchaudio. Synthesis and the robustness test have effects
+of their own (`add_noise`, `babble`), because their recordings must stay the same bit by bit.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft  # type: ignore[import-untyped]
-from scipy.signal import butter, oaconvolve, sosfiltfilt  # type: ignore[import-untyped]
+from scipy.signal import butter, sosfiltfilt  # type: ignore[import-untyped]
 
 from mmtune.speech.sound.read import SAMPLE_RATE
 
@@ -23,27 +26,27 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-VIEW_VERSION = 1  # of `view` and `mask_mel`; raised when the same seed would give something else
+VIEW_VERSION = 2  # of `view` and `mask_mel`; raised when the same seed gives something else
 SPEEDS = (0.9, 1.0, 1.1)  # Ko et al. 2015, "Audio Augmentation for Speech Recognition"
-ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # of views
-RT60 = (0.15, 0.6)  # seconds in which a room's sound falls by 60 dB
-REVERB_DB = (-12.0, 0.0)  # of the room's sound, beside the direct one
-VIEW_SNR_DB = (5.0, 25.0)
-GAIN_DB = (-12.0, 6.0)
-TIME_MASKS, TIME_MASK = 2, 40  # how many, and the longest in frames of 10 ms
-TIME_SHARE = 0.15  # of a clip, that one time mask may cover
-QUIET = 10  # percentile of a clip's frames that counts as its silence
-FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # how many, and the widest in mel bins
+ROOM_SHARE, NOISE_SHARE, TELEPHONE_SHARE = 0.3, 0.5, 0.25  # share of views with this effect
+RT60 = (0.15, 0.6)  # seconds in which the sound of a room falls by 60 dB
+REVERB_DB = (-12.0, 0.0)  # level of the echo, relative to the direct sound
+VIEW_SNR_DB = (5.0, 25.0)  # signal-to-noise ratio of views with noise
+GAIN_DB = (-12.0, 6.0)  # change of loudness of views
+TIME_MASKS, TIME_MASK = 2, 40  # number of time masks; length of the longest, in frames of 10 ms
+TIME_SHARE = 0.15  # largest share of a clip that one time mask covers
+FREQUENCY_MASKS, FREQUENCY_MASK = 2, 15  # number of frequency masks; width limit in mel bins
+QUIET_PERCENTILE = 10  # percentile of a clip's frames that counts as its silence
 
-VOICES = 6  # in a babble: fewer could be followed
-VOICE_SPEED = (0.85, 1.15)
+VOICES = 6  # voices of a babble; a listener could follow fewer
+VOICE_SPEED = (0.85, 1.15)  # speeds of the voices of a babble
 
 TELEPHONE_RATE = 8_000  # Hz
 TELEPHONE_BAND = (300.0, 3_400.0)  # Hz, ITU-T G.712
 
 
 def set_level(samples: Samples, rms_db: float) -> Samples:
-    """Scale to an RMS in dB below full scale, or as loud as fits without clipping."""
+    """Scale to an RMS level in dB below full scale, or to the loudest level without clipping."""
     rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
     peak = float(np.abs(samples).max(initial=0.0))
     if rms == 0.0 or peak == 0.0:
@@ -53,10 +56,11 @@ def set_level(samples: Samples, rms_db: float) -> Samples:
 
 
 def sounding(samples: Samples, below_db: float = 45.0) -> tuple[int, int]:
-    """(first, after the last) sample of what isn't silence: 10 ms frames near the loudest one.
+    """Return (first, after the last) sample of the clip without the silence at its ends.
 
     Args:
-        below_db: how far a frame may be below the loudest.
+        samples: the clip.
+        below_db: frames of 10 ms count as silence if they are this far below the loudest one.
     """
     frame = SAMPLE_RATE // 100
     frames = np.pad(samples, (0, -len(samples) % frame)).reshape(-1, frame)
@@ -68,13 +72,13 @@ def sounding(samples: Samples, below_db: float = 45.0) -> tuple[int, int]:
 
 
 def trim(samples: Samples, below_db: float = 45.0) -> Samples:
-    """Without the silence at both ends; see `sounding`."""
+    """Remove the silence at both ends; see `sounding`."""
     start, end = sounding(samples, below_db)
     return samples[start:end]
 
 
 def pink(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """[count] samples of noise whose power falls with 1/f, of no particular level."""
+    """Draw [count] samples of pink noise (power falls with 1/f), of arbitrary level."""
     length = next_fast_len(count, real=True)  # a prime length takes ten times as long
     spectrum = rfft(rng.standard_normal(length))
     spectrum[0] = 0.0
@@ -84,11 +88,11 @@ def pink(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
-    """Add pink noise, whose power falls with 1/f as that of rooms and streets does.
+    """Add pink noise, whose power falls with 1/f like the noise of rooms and streets.
 
     Args:
         samples: speech.
-        snr_db: power of the whole clip over power of the noise, in dB.
+        snr_db: power of the whole clip over the power of the noise, in dB.
         rng: draws the noise.
     """
     noise = pink(len(samples), rng)
@@ -97,7 +101,7 @@ def add_noise(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samp
 
 
 def at_snr(samples: Samples, noise: NDArray[np.float64], snr_db: float) -> NDArray[np.float64]:
-    """[samples] with noise of any level, as loud as the ratio says; it may go beyond full scale."""
+    """Add noise [samples] of any level at a signal-to-noise ratio; may exceed full scale."""
     power = np.mean(np.square(samples, dtype=np.float64))
     gain = np.sqrt(power / 10 ** (snr_db / 10) / max(float(np.mean(noise**2)), 1e-20))
     mixed: NDArray[np.float64] = samples + noise * gain
@@ -105,23 +109,24 @@ def at_snr(samples: Samples, noise: NDArray[np.float64], snr_db: float) -> NDArr
 
 
 def babble(samples: Samples, rng: np.random.Generator) -> NDArray[np.float64]:
-    """[samples] of voices without words, of no particular level.
+    """Make [samples] of voices without words, of arbitrary level, from the clip itself.
 
-    They are the clip itself, several times over: backwards, at other speeds, from other places. So
-    they have the speaker's own spectrum and the rhythm of speech, and follow from the clip alone.
-    Reversed speech masks by its energy and not by its words (Rhebergen, Versfeld and Dreschler,
-    J. Acoust. Soc. Am. 118, 2005).
+    The voices are copies of the clip: reversed, at other speeds, shifted in time. So they have the
+    speaker's spectrum and the rhythm of speech, and depend on nothing but the clip. Reversed
+    speech masks by its energy and not by its words (Rhebergen, Versfeld and Dreschler, J. Acoust.
+    Soc. Am. 118, 2005).
     """
     total = np.zeros(len(samples))
     for _ in range(VOICES):
-        voice = change_speed(samples[::-1].copy(), float(rng.uniform(*VOICE_SPEED)))
+        speed = float(rng.uniform(*VOICE_SPEED))
+        voice = soxr.resample(samples[::-1].copy(), SAMPLE_RATE * speed, SAMPLE_RATE)
         repeated = np.resize(voice, len(samples)).astype(np.float64)
         total += np.roll(repeated, int(rng.integers(max(1, len(samples)))))
     return total
 
 
 def overdrive(samples: Samples, share: float) -> Samples:
-    """Recorded too loud: the loudest `share` of a clip's sounding samples is cut off flat."""
+    """Clip the loudest `share` of a clip's sounding samples, as a recording that is too loud."""
     start, end = sounding(samples)
     if start == end:
         return samples
@@ -131,10 +136,10 @@ def overdrive(samples: Samples, share: float) -> Samples:
 
 
 def telephone(samples: Samples) -> Samples:
-    """A telephone line: 8 kHz, 300 to 3,400 Hz, G.711 mu-law (libsndfile's codec)."""
+    """Simulate a telephone line: 8 kHz, 300 to 3,400 Hz, G.711 mu-law (libsndfile's codec)."""
     narrow = soxr.resample(samples, SAMPLE_RATE, TELEPHONE_RATE)
     band = butter(4, TELEPHONE_BAND, "bandpass", fs=TELEPHONE_RATE, output="sos")
-    # The filter runs forwards and backwards, so that speech isn't shifted against its noise.
+    # The filter runs forwards and backwards, so that it doesn't shift the speech in time.
     filtered = np.clip(sosfiltfilt(band, narrow, padlen=min(60, len(narrow) - 1)), -1.0, 1.0)
     line = io.BytesIO()
     soundfile.write(line, filtered, TELEPHONE_RATE, format="WAV", subtype="ULAW")
@@ -145,46 +150,74 @@ def telephone(samples: Samples) -> Samples:
 
 
 def speeds_for(seconds: float, longest: float) -> tuple[float, ...]:
-    """The speeds at which a clip of that length stays within `longest` seconds."""
+    """Return the speeds at which a clip of that length stays within `longest` seconds."""
     return tuple(speed for speed in SPEEDS if speed >= 1 or seconds / speed <= longest)
 
 
 def draw_speed(speeds: tuple[float, ...], seed: int) -> float:
-    """One of `speeds`, by the seed."""
+    """Draw one of `speeds` by the seed."""
     return speeds[int(np.random.default_rng([seed, 1]).integers(len(speeds)))]
 
 
 def change_speed(samples: Samples, speed: float) -> Samples:
-    """Faster or slower, with pitch and formants: another speaker's, as it were."""
-    if speed == 1.0:
+    """Play faster or slower; pitch and formants move along, so it sounds like another speaker.
+
+    Args:
+        samples: the clip.
+        speed: one of `SPEEDS`: torchaudio's resampler is slow for ratios of large numbers.
+    """
+    if speed == 1.0 or not len(samples):
         return samples
-    # Read as if it had been recorded at another rate.
-    changed: Samples = soxr.resample(samples, SAMPLE_RATE * speed, SAMPLE_RATE)
-    return changed
+    import torch
+    from torchaudio.functional import speed as faster
+
+    changed, _ = faster(torch.from_numpy(samples), SAMPLE_RATE, speed)
+    result: Samples = changed.numpy()
+    return result
 
 
 def add_room(samples: Samples, rng: np.random.Generator) -> Samples:
-    """The echo of a room: noise that decays exponentially (Polack's model), after the direct sound.
+    """Add the echo of a room: noise that decays exponentially (Polack's model).
 
     Returns:
-        As many samples: the echo's end is cut.
+        As many samples: the end of the echo is cut.
     """
+    import torch
+    from torchaudio.functional import fftconvolve
+
     decay, level = rng.uniform(*RT60), rng.uniform(*REVERB_DB)
     time = np.arange(int(decay * SAMPLE_RATE)) / SAMPLE_RATE
     response = rng.standard_normal(len(time)) * 10 ** (-3 * time / decay)
     response *= 10 ** (level / 20) / max(float(np.sqrt(np.sum(response**2))), 1e-9)
     response[0] = 1.0
-    echoed = oaconvolve(samples, response)[: len(samples)]
-    result: Samples = np.clip(echoed, -1.0, 1.0).astype(np.float32)
+    # torchaudio transforms as many samples as both have together: a prime number is slow.
+    length = next_fast_len(len(samples) + len(response) - 1, real=True) - len(samples) + 1
+    padded = np.zeros(length, np.float32)
+    padded[: len(response)] = response
+    echoed = fftconvolve(torch.from_numpy(samples), torch.from_numpy(padded)).numpy()
+    result: Samples = np.clip(echoed[: len(samples)], -1.0, 1.0)
     return result
 
 
+def add_background(samples: Samples, snr_db: float, rng: np.random.Generator) -> Samples:
+    """Add pink noise at a signal-to-noise ratio in dB: for training views."""
+    import torch
+    from torchaudio.functional import add_noise as mix
+
+    if not samples.any():  # silence has no such ratio
+        return samples
+    noise = torch.from_numpy(pink(len(samples), rng).astype(np.float32))
+    noisy: Samples = mix(torch.from_numpy(samples), noise, torch.tensor(snr_db)).numpy()
+    return np.clip(noisy, -1.0, 1.0)
+
+
 def view(samples: Samples, speed: float, seed: int) -> Samples:
-    """A version of a clip as another line, room or day would have it.
+    """Make a version of a clip with another speed, room, noise, line or loudness.
 
     Args:
+        samples: the clip.
         speed: from `draw_speed`; it decides the length.
-        seed: decides all else.
+        seed: decides everything else.
     """
     rng = np.random.default_rng([seed, 2])
     result = change_speed(samples, speed)
@@ -193,7 +226,7 @@ def view(samples: Samples, speed: float, seed: int) -> Samples:
     if rng.random() < ROOM_SHARE:
         result = add_room(result, rng)
     if rng.random() < NOISE_SHARE:
-        result = add_noise(result, rng.uniform(*VIEW_SNR_DB), rng)
+        result = add_background(result, rng.uniform(*VIEW_SNR_DB), rng)
     if rng.random() < TELEPHONE_SHARE:
         result = telephone(result)
     gain = 10 ** (rng.uniform(*GAIN_DB) / 20)
@@ -202,7 +235,7 @@ def view(samples: Samples, speed: float, seed: int) -> Samples:
 
 
 def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
-    """SpecAugment's masks (Park et al. 2019, arXiv 1904.08779), without its warping.
+    """Mask parts of a spectrogram (SpecAugment, Park et al. 2019, arXiv 1904.08779; no warping).
 
     transformers applies its own inside `WhisperModel`, and not where encoder states are given.
 
@@ -214,23 +247,28 @@ def mask_mel(mel: Tensor, frames: int, seed: int) -> Tensor:
     Returns:
         A copy in which the masked parts hold the clip's mean.
     """
-    rng = np.random.default_rng([seed, 3])
+    import torch
+    from torchaudio.functional import mask_along_axis
+
     masked = mel.clone()
     frames = min(frames, mel.shape[1])
-    fill = mel[:, :frames].mean() if frames else mel.mean()
-    for _ in range(TIME_MASKS):
-        width = int(rng.integers(min(TIME_MASK, int(frames * TIME_SHARE)) + 1))
-        start = int(rng.integers(frames - width + 1))
-        masked[:, start : start + width] = fill
-    for _ in range(FREQUENCY_MASKS):
-        width = int(rng.integers(FREQUENCY_MASK + 1))
-        start = int(rng.integers(mel.shape[0] - width + 1))
-        masked[start : start + width, :frames] = fill
+    if not frames:
+        return masked
+    clip = mel[:, :frames]
+    fill = float(clip.mean())
+    # torchaudio draws from torch's global generator, whose state must stay that of the training.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for _ in range(TIME_MASKS):
+            clip = mask_along_axis(clip, TIME_MASK, fill, axis=1, p=TIME_SHARE)
+        for _ in range(FREQUENCY_MASKS):
+            clip = mask_along_axis(clip, FREQUENCY_MASK, fill, axis=0)
+    masked[:, :frames] = clip
     return masked
 
 
 def silence(count: int, rng: np.random.Generator) -> Samples:
-    """[count] samples in which nobody speaks: a line's hiss, a room's noise or a mains hum."""
+    """Draw [count] samples without speech: digital silence, hiss, room noise or mains hum."""
     kind = rng.integers(4)
     if kind == 0:
         return np.zeros(count, np.float32)
@@ -249,12 +287,12 @@ def silence(count: int, rng: np.random.Generator) -> Samples:
 
 
 def room_tone(samples: Samples, count: int, rng: np.random.Generator) -> Samples:
-    """[count] samples as loud as a clip's quiet places: what lies between two of its words."""
+    """Draw [count] samples of noise as loud as the quiet frames of a clip, to fill a pause."""
     frame = SAMPLE_RATE // 50
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame)
     if not len(frames) or not count:
         return np.zeros(count, np.float32)
-    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET)
+    floor = np.percentile(np.square(frames, dtype=np.float64).mean(axis=1), QUIET_PERCENTILE)
     noise = pink(count, rng)
     noise *= np.sqrt(floor / max(float(np.mean(noise**2)), 1e-20))
     return np.clip(noise, -1.0, 1.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whether a file's channels are one recording or several."""
+"""Decide from the samples whether a file's channels hold one recording or several."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from numpy.typing import NDArray
 
 Kind = Literal["one", "same", "one-sided", "stereo", "different"]
 FRAME = 0.05  # seconds over which loudness is compared
-QUIET = 10 ** (-60 / 20)  # a peak below this is silence; full scale = 1
-FAINT = 0.01  # of the loudest channel's peak: a line's hum beside a voice
-SAME = 0.999  # correlation of two copies, one of which a lossy codec may have touched
-ALIKE = 0.7  # correlation of samples of one source in two microphones or panned
-BREATHING = 0.9  # correlation of loudness over time, where the samples' differ by delays
+QUIET = 10 ** (-60 / 20)  # a channel with a lower peak is silent; full scale = 1
+FAINT = 0.01  # share of the loudest channel's peak; a channel below it is only hum or crosstalk
+SAME = 0.999  # correlation of two copies, one of which may have gone through a lossy codec
+ALIKE = 0.7  # correlation of one source in two microphones, or panned
+# Correlation of loudness over time: one source in two microphones whose samples differ by delays.
+LOUDNESS_ALIKE = 0.9
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What the channels of a recording are to each other.
+    """How the channels of a recording relate.
 
     Attributes:
         kind: "one": a single channel. "same": copies. "one-sided": all but one are silent.
-            "stereo": one source, heard twice. "different": two sides of a call, or two takes.
-        loudest: the channel of the greatest energy.
-        correlation: the least one of any sounding channel's samples with the loudest's.
+            "stereo": one source in several channels. "different": sides of a call, or two takes.
+        loudest: the channel with the most energy.
+        correlation: the lowest correlation of a sounding channel with the loudest one.
     """
 
     kind: Kind
@@ -35,14 +36,14 @@ class Channels:
 
     @property
     def wanted(self) -> int | Literal["mix"] | None:
-        """What to read where nobody has said it; None: only a person knows."""
+        """The channel to read if the row names none; None if only a person can decide."""
         if self.kind == "different":
             return None
         return self.loudest if self.kind == "one-sided" else "mix"
 
 
 class ChannelMeter:
-    """Sums that say what the channels are, over blocks [frames, channels] of any length."""
+    """Accumulates statistics over blocks [frames, channels] of any length, and gives a verdict."""
 
     def __init__(self, rate: int) -> None:
         self.size = max(1, int(FRAME * rate))
@@ -53,7 +54,7 @@ class ChannelMeter:
         self.rest: NDArray[np.float32] | None = None
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """Take in one block."""
+        """Add one block [frames, channels] to the statistics."""
         if block.shape[1] == 1 or not len(block):
             return
         exact = block.astype(np.float64)
@@ -70,7 +71,7 @@ class ChannelMeter:
         self.rest = joined[whole:]
 
     def verdict(self) -> Channels:
-        """What the channels are."""
+        """Classify the channels by all blocks so far."""
         if self.products is None or self.peaks is None:
             return Channels("one")
         energy = np.diag(self.products)
@@ -89,8 +90,8 @@ class ChannelMeter:
         silent = len(others) + 1 < len(energy)
         if least >= SAME and level > 0.98 and not silent:
             return Channels("same", loudest, least)
-        # Opposite phases would cancel each other in a mix.
-        if least >= ALIKE or (least > -0.3 and self._breathe(loudest, others) >= BREATHING):
+        # Channels of opposite phase would cancel each other in a mix.
+        if least >= ALIKE or (least > -0.3 and self._breathe(loudest, others) >= LOUDNESS_ALIKE):
             return Channels("stereo", loudest, least)
         return Channels("different", loudest, least)
 
@@ -100,7 +101,7 @@ class ChannelMeter:
         loudness = np.concatenate(self.loudness)
         if len(loudness) < 20 or not (loudness.std(axis=0)[[loudest, *others]] > 0).all():
             return 0.0
-        # Of few, or steady, frames it says nothing: a tone is as loud as any other tone.
+        # Few frames, or frames of steady loudness, decide nothing: two tones are equally loud.
         own = loudness[:, loudest]
         if own.std() < 0.25 * own.mean():
             return 0.0
@@ -108,7 +109,7 @@ class ChannelMeter:
 
 
 def measure(blocks: Iterable[NDArray[np.float32]], rate: int) -> Channels:
-    """The verdict on a recording's blocks [frames, channels]."""
+    """Classify the channels of a recording, given as blocks [frames, channels]."""
     meter = ChannelMeter(rate)
     for block in blocks:
         meter.add(block)

@@ -1,4 +1,4 @@
-"""What is known of an audio file before it is decoded, and what it may not be."""
+"""Header facts of an audio file, the limits that they must keep, and the error for bad files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class AudioFault(DataError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header says: frames per channel, rate in Hz, channels.
+    """Header of an audio file: frames per channel, sample rate in Hz, number of channels.
 
-    `demuxer` is FFmpeg's name of the container where libsndfile can't read it; there `frames` is
-    counted in packets, which priming and padding make inexact.
+    `demuxer` is FFmpeg's name of the container, set if libsndfile can't read the file. `frames` is
+    then counted from packets, and the codec's priming and padding make it inexact.
     """
 
     frames: int
@@ -37,15 +37,15 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float:
-        """The length claimed."""
+        """The length that the header claims, in seconds."""
         return self.frames / self.rate
 
 
 def require_size(path: Path, info: AudioInfo) -> AudioInfo:
-    """`info`, if a recording can be like that.
+    """Return `info` if its rate and channels are those of a possible recording.
 
     Raises:
-        AudioFault: too many channels or too high a rate: a size bomb.
+        AudioFault: the rate is too high or there are too many channels (a size bomb).
     """
     if not 0 < info.rate <= MAX_RATE or not 0 < info.channels <= MAX_CHANNELS:
         raise AudioFault(
@@ -57,10 +57,10 @@ def require_size(path: Path, info: AudioInfo) -> AudioInfo:
 
 
 def require_file(path: Path) -> int:
-    """The size of a regular file, in bytes.
+    """Return the size of a regular file in bytes.
 
     Raises:
-        AudioFault: missing, not a regular file (a pipe would block for ever) or empty.
+        AudioFault: the file is missing, empty or not a regular file (a pipe would block forever).
     """
     try:
         if not path.is_file():
@@ -76,7 +76,7 @@ def require_file(path: Path) -> int:
 
 
 def not_finite(path: Path, seconds: float) -> AudioFault:
-    """The fault of a file with samples that are no numbers."""
+    """Make the error for a file with NaN or Inf samples; `seconds` is where the first one is."""
     return AudioFault(
         "not-finite",
         f"{path} holds NaN or Inf samples, the first at {seconds:.2f} s",

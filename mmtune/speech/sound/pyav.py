@@ -1,7 +1,7 @@
-"""Decoding with FFmpeg (PyAV) what libsndfile can't: M4A, MP4, WebM, AMR, AAC, WMA and others.
+"""Decode with FFmpeg (PyAV) what libsndfile can't: M4A, MP4, WebM, AMR, AAC, WMA and others.
 
-The container is recognised by its first bytes, and only then is FFmpeg told to open it as that.
-Left to guess, it would also open playlists, which may name any other file of the machine.
+This module recognises the container by its first bytes and names it to FFmpeg. If FFmpeg guessed
+the format itself, it would also open playlists, which may name any other file of the machine.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from mmtune.speech.sound.info import (
     require_size,
 )
 
-# Priming, padding and rounded durations: within this a length is as claimed (seconds).
+# Seconds by which a length may differ from the claimed one: priming, padding, rounded durations.
 SEEK_MARGIN = 0.25
-GAP = 0.1  # seconds without packets that become silence: a phone call may lose some
-PREROLL = 1.0  # seconds decoded and dropped before a span, so that the codec has settled
+GAP = 0.1  # a longer gap between packets becomes silence, in seconds; calls lose packets
+PREROLL = 1.0  # seconds decoded and dropped before a span, so that the codec settles
 MAX_PACKETS = 20_000_000
 INDEXED_CONTAINERS = (
     "mov",
     "matroska",
-)  # containers with an index: a place in them can be jumped to
+)  # containers with an index, in which FFmpeg can seek
 # Codecs of WAV that libsndfile reads (mmreg.h's WAVE_FORMAT_…); others go to FFmpeg.
 SNDFILE_CODECS = {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE}
 
 
 def demuxer_of(path: Path) -> str:
-    """FFmpeg's name of the container that a file's first bytes speak for; "" if none."""
+    """Return FFmpeg's name of the container, by the file's first bytes; "" if unknown."""
     with path.open("rb") as file:
         head = file.read(32)
         if head[:3] == b"ID3" and len(head) >= 10:  # a tag before the audio (id3.org, 2.4)
@@ -66,10 +66,10 @@ def demuxer_of(path: Path) -> str:
 
 
 def probe(path: Path, demuxer: str) -> AudioInfo:
-    """Rate, channels and length of a file's audio track, by its packets; decodes one of them.
+    """Read rate, channels and length of a file's audio track from its packets; decode one packet.
 
     Raises:
-        AudioFault: undecodable, no audio track, truncated or a size bomb.
+        AudioFault: the file is undecodable or truncated, has no audio track, or is a size bomb.
     """
     status = path.stat()
     return _probe(path, demuxer, status.st_mtime_ns, status.st_size)
@@ -98,7 +98,7 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
                     continue
                 if packet.is_corrupt:
                     raise AudioFault(
-                        "truncated", f"{path} breaks off after {end:.2f} s", COPY_AGAIN
+                        "truncated", f"{path} ends unexpectedly after {end:.2f} s", COPY_AGAIN
                     )
                 end = max(end, after)
                 if info is None:
@@ -112,7 +112,7 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
     except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
         raise AudioFault(
             "undecodable",
-            f"{path} is no audio that can be read: {_said(error)}",
+            f"{path} can't be read as audio: {_said(error)}",
             f"{COPY_AGAIN}, or {CONVERT}",
         ) from None
     if claimed - whole > SEEK_MARGIN + 0.01 * claimed:
@@ -129,10 +129,10 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
 
 
 def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArray[np.float32]]:
-    """Decode frames `first` to `last` of a probed file, holding little of it at a time.
+    """Decode frames `first` to `last` of a probed file, with little of it in memory at a time.
 
-    Where the container has a gap longer than `GAP`, silence stands for it, so that times stay
-    those that a player shows.
+    Silence fills gaps of the container that are longer than `GAP`, so times stay those that a
+    player shows.
 
     Yields:
         [frames, channels] float32.
@@ -144,7 +144,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
     at = 0  # the next frame to come out of the decoder
     for place, samples in _frames(path, info, first):
         if place - at > GAP * info.rate or at == 0:
-            # A claimed place is bounded, or else a timestamp could fill the memory.
+            # Limit the claimed position, because a damaged timestamp could fill the memory.
             silent = min(place, info.frames) - at
             for start in range(0, silent, info.rate):
                 yield from _within(
@@ -154,7 +154,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         if at > info.frames + slack:
             raise AudioFault(
                 "size-bomb",
-                f"{path} claims {info.seconds:.2f} s but goes on after {at / info.rate:.2f} s",
+                f"{path} claims {info.seconds:.2f} s but continues after {at / info.rate:.2f} s",
                 f"{COPY_AGAIN}, or {CONVERT}",
             )
         yield from _within(at, samples, first, last)
@@ -170,7 +170,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
 
 
 def _frames(path: Path, info: AudioInfo, first: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    # Pairs of a place in frames and samples [frames, channels]; begins before `first`.
+    # Yields pairs of a position in frames and samples [frames, channels]; starts before `first`.
     av: Any = _av()
     at = 0.0
     try:
@@ -220,7 +220,7 @@ def _zeros(frames: int, info: AudioInfo) -> NDArray[np.float32]:
 
 
 def _open(path: Path, demuxer: str) -> Any:
-    # "file:" and the whitelist: a path is a path, whatever it looks like and whatever is inside.
+    # "file:" and the whitelist make FFmpeg treat the path as a file, whatever it looks like.
     return _av().open(
         f"file:{path}",
         format=demuxer,
@@ -237,13 +237,13 @@ def _track(path: Path, container: Any) -> Any:
     track = container.streams.audio[0]
     if track.codec_context is None:
         raise AudioFault(
-            "undecodable", f"{path} is no audio that can be read: its codec isn't known", CONVERT
+            "undecodable", f"{path} can't be read as audio: its codec is unknown", CONVERT
         )
     return track
 
 
 def _origin(container: Any) -> float:
-    # A player's time 0: where the first of all tracks begins.
+    # A player's time 0 is where the first of all tracks begins.
     start = container.start_time
     return float(start / _av().time_base) if start is not None and start > 0 else 0.0
 

@@ -1,7 +1,7 @@
-"""Reading audio files: judged by their headers first, decoded in blocks, never more than claimed.
+"""Read audio files: check the header first, decode in blocks, never decode more than claimed.
 
-libsndfile decodes what it can (`audio_sndfile`), FFmpeg the rest (`audio_av`). Everybody who wants
-the sound of a row calls `read_row`: it knows of spans and of channels.
+libsndfile decodes what it can (`sndfile`), and FFmpeg decodes the rest (`pyav`). All code that
+needs the sound of a row calls `read_row`, which honours the row's span and channel.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.data.rows import Row
 from mmtune.speech.sound import pyav as audio_av
 from mmtune.speech.sound import sndfile as audio_sndfile
 from mmtune.speech.sound.channels import Channels, measure
@@ -28,6 +27,7 @@ from mmtune.speech.sound.info import (
     AudioInfo,
     require_file,
 )
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.system.hashing import hash_file, hash_json
 
 __all__ = [
@@ -54,12 +54,12 @@ __all__ = [
 
 Channel = int | Literal["mix"]
 MAX_SECONDS = 4 * 3600.0
-ROUNDED = 0.1  # seconds by which a span may end after its file: times are rounded
+ROUNDED = 0.1  # seconds by which a span may end after its file, because times are rounded
 
 
 @dataclass(frozen=True)
 class Span:
-    """A part of a file: seconds from its beginning (None: to its end), and a channel from 0."""
+    """A part of a file: start and end in seconds (None: the file's end), channel from 0."""
 
     start: float = 0.0
     end: float | None = None
@@ -74,22 +74,22 @@ def read_audio(
     channel: Channel | None = None,
     max_seconds: float = MAX_SECONDS,
 ) -> NDArray[np.float32]:
-    """The samples of a file, or of a span of it, as Whisper wants them.
+    """Read a file, or a span of it, as Whisper needs it: mono, 16 kHz.
 
     Args:
         path: WAV, AIFF, FLAC, Ogg, Opus, MP3; M4A, MP4, WebM, AAC, AMR, WMA and others by FFmpeg.
         start: seconds.
         end: seconds; None is the end of the file.
-        channel: from 0, or "mix" for the mean of all. None: what the file has, if its channels
-            are copies of one, one source in stereo, or silent but for one.
-        max_seconds: refuse longer spans (and files that turn out longer than they claim).
+        channel: from 0, or "mix" for the mean of all channels. None works for files whose
+            channels are copies, one source in stereo, or silent except one.
+        max_seconds: refuse longer spans, and files that are longer than they claim.
 
     Returns:
         [samples] float32, mono, 16 kHz, nominally in [-1, 1].
 
     Raises:
-        AudioFault: missing, undecodable, truncated, not finite or too large; no such span or
-            channel; channels that differ, and none is named. It names the file.
+        AudioFault: the file is missing, undecodable, truncated, not finite or too large; it has no
+            such span or channel; its channels differ and none is named.
     """
     info, first, last = _locate(path, Span(start, end, channel), max_seconds)
     chosen = channel
@@ -103,13 +103,13 @@ def read_audio(
 def read_channels(
     path: Path, *, start: float = 0.0, end: float | None = None, max_seconds: float = MAX_SECONDS
 ) -> NDArray[np.float32]:
-    """Each channel of a file, or of a span of it, by itself.
+    """Read each channel of a file, or of a span of it, separately.
 
     Returns:
         [channels, samples] float32, 16 kHz.
 
     Raises:
-        AudioFault: as `read_audio`, but for channels.
+        AudioFault: as for `read_audio`, except for channels.
     """
     info, first, last = _locate(path, Span(start, end), max_seconds)
     blocks = list(decode(path, info, first, last))
@@ -117,11 +117,11 @@ def read_channels(
     return np.ascontiguousarray(_resample(joined, info.rate).T)
 
 
-def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
-    """The sound of a speech row: [samples] float32, mono, 16 kHz. Honours its span and channel.
+def read_row(row: SpeechRow, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float32]:
+    """Read the span and channel of a speech row: [samples] float32, mono, 16 kHz.
 
     Raises:
-        AudioFault: as `read_audio`.
+        AudioFault: as for `read_audio`.
     """
     span = span_of(row)
     return read_audio(
@@ -129,8 +129,8 @@ def read_row(row: Row, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.float3
     )
 
 
-def row_seconds(row: Row) -> float:
-    """The length of a row's span in seconds, by its file's header.
+def row_seconds(row: SpeechRow) -> float:
+    """Return the length of a row's span in seconds, from its file's header.
 
     Raises:
         AudioFault: the file can't be read, or has no such span.
@@ -141,17 +141,13 @@ def row_seconds(row: Row) -> float:
     return (last - first) / info.rate
 
 
-def span_of(row: Row) -> Span:
-    """What of its file a row is."""
-    return Span(
-        getattr(row, "start", None) or 0.0,
-        getattr(row, "end", None),
-        getattr(row, "channel", None),
-    )
+def span_of(row: SpeechRow) -> Span:
+    """Return the part of its file that a row stands for."""
+    return Span(row.start, row.end, row.channel)
 
 
-def content_of(row: Row) -> str:
-    """Hash of what a row's sound depends on: the file's bytes, and the span and channel if named.
+def content_of(row: SpeechRow) -> str:
+    """Hash what a row's sound depends on: the file's bytes, and its span and channel if named.
 
     Raises:
         OSError: the file can't be read.
@@ -165,29 +161,29 @@ def content_of(row: Row) -> str:
 
 
 def choose_channel(path: Path, found: Channels, info: AudioInfo) -> Channel:
-    """What to read of a file with several channels where its row doesn't say it.
+    """Choose the channel of a file with several channels whose row names none.
 
     Raises:
-        AudioFault: they are different recordings.
+        AudioFault: the channels are different recordings.
     """
     if found.wanted is None:
         raise AudioFault(
             "channels",
             f"{path} has {info.channels} channels that are not the same "
             f"(correlation {found.correlation:.2f}): the sides of a call?",
-            "say whose words are written: "
+            "name the channel that the transcript belongs to: "
             + " or ".join(f'"channel": {i}' for i in range(info.channels))
-            + ' (a row each), or "channel": "mix" for all of them together',
+            + ' (one row each), or "channel": "mix" for the mean of all',
         )
     return found.wanted
 
 
 def probe(path: Path) -> AudioInfo:
-    """Read and judge a file's header without decoding it.
+    """Read and check a file's header without decoding the file.
 
     Raises:
-        AudioFault: missing, not a file, empty, undecodable, without audio, truncated or a size
-            bomb.
+        AudioFault: the file is missing, not a regular file, empty, undecodable, without audio,
+            truncated or a size bomb.
     """
     require_file(path)
     info = audio_sndfile.probe(path)
@@ -198,7 +194,7 @@ def probe(path: Path) -> AudioInfo:
     except OSError:
         demuxer = ""
     if not demuxer:
-        raise AudioFault("undecodable", f"{path} is no audio that can be read", CONVERT)
+        raise AudioFault("undecodable", f"{path} can't be read as audio", CONVERT)
     audio_sndfile.require_whole(path)
     return audio_av.probe(path, demuxer)
 
@@ -206,13 +202,13 @@ def probe(path: Path) -> AudioInfo:
 def decode(
     path: Path, info: AudioInfo, first: int = 0, last: int | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Decode a probed file block by block, holding one block at a time.
+    """Decode a probed file block by block, with one block in memory at a time.
 
     Args:
         path: the file.
         info: from `probe`.
         first: the first frame wanted.
-        last: the frame after the last one wanted; None is the end.
+        last: the frame after the last one wanted; None is the file's end.
 
     Yields:
         [frames, channels] float32, at the file's own rate.
@@ -227,28 +223,30 @@ def decode(
 
 
 def locate(path: Path, info: AudioInfo, span: Span) -> tuple[int, int]:
-    """A span of a probed file in frames, cut to the file's end where rounding has put it after it.
+    """Convert a span of a probed file to frames (first, after the last).
+
+    A span that rounding moved just beyond the file's end is cut there.
 
     Raises:
-        AudioFault: it begins or ends after the file does, or the file has no such channel.
+        AudioFault: the span starts or ends after the file does, or the channel doesn't exist.
     """
     if isinstance(span.channel, int) and not 0 <= span.channel < info.channels:
         raise AudioFault(
             "no-channel",
-            f"{path} has {info.channels} channel{'s' if info.channels > 1 else ''}, and none of "
-            f"the number {span.channel}",
-            f"count from 0: at most {info.channels - 1}; or leave out 'channel'",
+            f"{path} has {info.channels} channel{'s' if info.channels > 1 else ''}, but channel "
+            f"{span.channel} is named",
+            f"use channel 0 to {info.channels - 1}, or remove 'channel' from the row",
         )
     first = round(span.start * info.rate)
     last = info.frames if span.end is None else round(span.end * info.rate)
     asked = f"{span.start:g} s to {'its end' if span.end is None else f'{span.end:g} s'}"
     if span.start < 0 or (span.end is not None and last <= first):
-        raise AudioFault("no-span", f"{path}: {asked} is no span", "end must be greater than start")
+        raise AudioFault("no-span", f"{path}: {asked} is no span", "make end greater than start")
     if (first and first >= info.frames) or last > info.frames + ROUNDED * info.rate:
         raise AudioFault(
             "no-span",
-            f"{path} is {info.seconds:.2f} s long, but {asked} is asked for",
-            "correct start and end, or look whether it is the right file",
+            f"{path} is {info.seconds:.2f} s long, but {asked} is requested",
+            "correct start and end, or check that it is the right file",
         )
     return first, min(last, info.frames)
 
@@ -262,7 +260,7 @@ def _locate(path: Path, span: Span, max_seconds: float) -> tuple[AudioInfo, int,
         raise AudioFault(
             "too-long",
             f"{path}{part} is {seconds:.1f} s long; the limit here is {max_seconds:.0f} s",
-            "cut it into shorter files, or name start and end",
+            "cut it into shorter files, or set start and end",
         )
     return info, first, last
 
@@ -290,5 +288,5 @@ def _probed(path: Path, _modified: int) -> AudioInfo:
 
 @lru_cache(maxsize=4096)
 def _hashed(path: Path, _modified: int, _size: int) -> str:
-    # A call of an hour may have a hundred rows.
+    # Cached, because a call of an hour may have a hundred rows.
     return hash_file(path)

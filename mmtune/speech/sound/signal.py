@@ -1,4 +1,4 @@
-"""What a recording's samples say about how it was made: level, clipping, bandwidth."""
+"""Measure a recording's peak level, clipping and bandwidth."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-FULL = 0.995  # of full scale; lossy codecs smooth the edge of a clipped wave
-RUN = 3  # samples in a row at full scale: a loud peak has one, a clipped wave several
-WINDOW = 0.032  # seconds of a spectrum
-# A telephone's band ends at 3.4 kHz, and 8 kHz sampling at 4 kHz: between these bands a resampler's
-# filter falls by far more than any voice does.
+FULL = 0.995  # share of full scale; lossy codecs round off the edges of a clipped wave
+RUN = 3  # consecutive samples at full scale: a loud peak has one, a clipped wave has several
+WINDOW = 0.032  # length of a spectrum's window, in seconds
+# The telephone band ends at 3.4 kHz, and 8 kHz sampling holds nothing above 4 kHz. Between these
+# two bands the filter of a resampler falls far more steeply than the spectrum of a voice.
 INSIDE, OUTSIDE = (2_000.0, 3_300.0), 4_400.0  # Hz
-STEEP = 1e-4  # -40 dB from inside to outside
-PRESENT = 1e-6  # -60 dB of all power: a voice has this much inside
+STEEP = 1e-4  # -40 dB: power outside, relative to inside, of a telephone recording
+PRESENT = 1e-6  # -60 dB of the total power: a voice has at least this much inside
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Signal:
 
     Attributes:
         peak: full scale = 1.
-        clipped: share of samples in runs at full scale.
-        narrow: whether nothing lies above 4 kHz, though the rate has room for it.
+        clipped: share of samples that lie in runs at full scale.
+        narrow: whether there is nothing above 4 kHz although the sample rate allows it.
     """
 
     peak: float
@@ -33,7 +33,7 @@ class Signal:
 
 
 class SignalMeter:
-    """Adds up a recording's blocks [frames] or [frames, channels] (measured together)."""
+    """Accumulates a recording's blocks [frames] or [frames, channels]; channels count together."""
 
     def __init__(self, rate: int) -> None:
         self.rate = rate
@@ -43,7 +43,7 @@ class SignalMeter:
         self.taper = np.hanning(self.size).astype(np.float32)
 
     def add(self, block: NDArray[np.float32]) -> None:
-        """Take in one block."""
+        """Add one block of samples to the statistics."""
         level = np.abs(block if block.ndim == 2 else block[:, None])
         if not len(level):
             return
@@ -64,7 +64,7 @@ class SignalMeter:
             self.power += np.square(np.abs(np.fft.rfft(framed * self.taper, axis=1))).sum(axis=0)
 
     def result(self) -> Signal:
-        """The measures."""
+        """The measures of all blocks so far."""
         clipped = self.runs / self.frames if self.frames else 0.0
         return Signal(self.peak, clipped, self._narrow())
 

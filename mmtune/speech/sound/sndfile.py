@@ -1,7 +1,7 @@
-"""Decoding with libsndfile: WAV, AIFF, CAF, FLAC, Ogg Vorbis and Opus, and MP3.
+"""Decode WAV, AIFF, CAF, FLAC, Ogg Vorbis, Ogg Opus and MP3 with libsndfile.
 
-It shortens a truncated WAV, AIFF or Ogg in silence, so the length that their containers promise is
-compared here.
+libsndfile reads truncated WAV, AIFF and Ogg files without an error, so this module compares their
+size with the length that the container promises.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from mmtune.speech.sound.info import (
     require_size,
 )
 
-UNKNOWN = 2**60  # frames: libsndfile gives its greatest number where a header says 0
+UNKNOWN = 2**60  # frames: libsndfile returns its largest number if a header says 0
 BLOCK = 65_536  # frames decoded at a time
 
 
 def probe(path: Path) -> AudioInfo | None:
-    """Read and judge the header of a regular file; None where libsndfile can't open it.
+    """Read and check the header of a regular file; None if libsndfile can't open it.
 
     Raises:
-        AudioFault: of unknown length, truncated or a size bomb.
+        AudioFault: the length is unknown, or the file is truncated or a size bomb.
     """
     try:
         with soundfile.SoundFile(path) as file:
             info = AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        return None  # its own words mislead: of junk it says that the file doesn't exist
+        return None  # libsndfile's message misleads: it says that a damaged file doesn't exist
     if info.frames > UNKNOWN:
         raise AudioFault(
             "undecodable",
-            f"{path} does not say how long it is; it was written to a pipe",
+            f"{path} does not state its length; it was probably written to a pipe",
             CONVERT,
         )
     require_size(path, info)
@@ -60,7 +60,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         AudioFault: fewer or more frames than `info` claims, damaged data, NaN or Inf samples.
     """
     done = first
-    # One frame more than claimed is asked for: a file that has it lies about its size.
+    # Ask for one frame more than claimed: a file that has it lies about its size.
     wanted = last + 1 if last == info.frames else last
     try:
         with soundfile.SoundFile(path) as file:
@@ -78,12 +78,12 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         kind = "truncated" if done < info.frames else "undecodable"
         raise AudioFault(
             kind,
-            f"{path} breaks off after {done / info.rate:.2f} of {info.seconds:.2f} s: "
+            f"{path} ends after {done / info.rate:.2f} of {info.seconds:.2f} s: "
             + str(error).rstrip("."),
             COPY_AGAIN,
         ) from None
     if done != last:
-        word = "holds only" if done < last else "goes on after"
+        word = "holds only" if done < last else "continues after"
         raise AudioFault(
             "truncated" if done < last else "size-bomb",
             f"{path} claims {info.seconds:.2f} s but {word} {done / info.rate:.2f} s",
@@ -94,10 +94,10 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
 def require_whole(path: Path) -> None:
     """Raise if the file has fewer bytes than its container promises.
 
-    libsndfile clamps the length of WAV, AIFF and Ogg to what is there and says nothing.
+    libsndfile shortens WAV, AIFF and Ogg to the bytes that exist, without an error.
 
     Raises:
-        AudioFault: truncated.
+        AudioFault: the file is truncated.
     """
     with path.open("rb") as file:
         magic = file.read(12)
@@ -110,7 +110,7 @@ def require_whole(path: Path) -> None:
             if not _ends_with_last_page(file, size):
                 raise AudioFault(
                     "truncated",
-                    f"{path} has no last Ogg page: the end of the recording is missing",
+                    f"{path} has no final Ogg page: the end of the recording is missing",
                     COPY_AGAIN,
                 )
             return
@@ -136,7 +136,7 @@ def _sound_chunk_end(file: BinaryIO, wanted: bytes, order: Literal["little", "bi
         if name == wanted:
             if size == 0xFFFFFFFF and long_data is not None:
                 size = long_data
-            # Writers that can't seek back leave one of these where the size belongs.
+            # Programs that can't seek back leave one of these values in place of the size.
             unknown = size in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0xFFFFF000) or (
                 size >= 0x7FFFF000 and size & 0xFFF == 0
             )

@@ -1,1 +1,1 @@
-"""Recordings of any length to text: voice activity, windows, terms, subtitles."""
+"""Transcribe recordings of any length: detect speech, cut windows, find terms, write subtitles."""

@@ -1,4 +1,4 @@
-"""Base and adapters of Whisper, ready to answer: rows to transcripts."""
+"""`SpeechPredictor`: transcribes rows with a base and its adapters."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
-from mmtune.data.rows import Row
+from mmtune.adapters.switch import MARKER
 from mmtune.errors import ConfigError
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
 from mmtune.speech.sound.read import span_of
 from mmtune.speech.speech_options import Windows
+from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.base import WhisperBase, load_for
 from mmtune.speech.whisper.decode import (
     AT_ONCE,
@@ -29,7 +30,7 @@ from mmtune.speech.whisper.decode import (
     detect_language,
     most_ids,
 )
-from mmtune.speech.whisper.decoder_lora import MARKER, adapted_from, load_adapters
+from mmtune.speech.whisper.decoder_lora import adapted_from, load_adapters
 from mmtune.speech.whisper.fallback import is_silence
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import NAME, AudioStage, seconds_of
@@ -37,22 +38,24 @@ from mmtune.speech.whisper.word_times import word_confidences
 from mmtune.system.hashing import hash_json
 
 LOADED_ADAPTER = "adapter"
-DECODE_BATCH = 16  # rows decoded together; beams share it
+DECODE_BATCH = 16  # number of rows that are decoded together, divided by the number of beams
 
 
 class SpeechPredictor:
     """A base with its adapters (`mmtune.predict.Predictor`).
 
-    Each clip is encoded once up to the lowest adapted layer, and from there on for every adapter
-    that a call asks for: put the requests for base and adapter into one `predict`.
+    Each clip is encoded once up to the lowest adapted layer, and from there on once for every
+    adapter that a call uses. So put the requests for base and adapter into one call of `predict`.
 
     Args:
-        base: what `load_base` takes, or a loaded base that nothing else adapts.
+        base: as for `load_base`, or a loaded base without other adapters.
         adapters: folders by name, loaded strictly.
-        features: where encoder outputs come from; None computes them, on `windows`.
-        windows: "padded" is what Whisper was trained on.
-        options: how to search; a row gets at most as many ids as `most_ids` gives its length.
-        language: of rows that name none; None: what an adapter was trained with, or else heard.
+        features: source of encoder outputs; None computes them, on `windows`.
+        windows: "padded" (30 s, as Whisper was trained) or "trimmed".
+        options: settings of the search; `most_ids` limits the ids of each row by its length.
+        language: Whisper's code for rows that name none; None takes the language that an adapter
+            was trained with, or else detects it.
+        batch_size: number of rows that are decoded together; several beams divide it.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SpeechPredictor:
         windows: Windows = "padded",
         options: DecodeOptions | None = None,
         language: str | None = None,
+        batch_size: int = DECODE_BATCH,
     ) -> None:
         self.base = load_for(base) if isinstance(base, str) else base
         found = [adapted_from(adapter_folder(path, MARKER)) for path in adapters.values()]
@@ -76,13 +80,14 @@ class SpeechPredictor:
             raise ValueError(f"the features lie above the adapted layer {cut} of the encoder")
         self.stage = stage
         self.options = options or DecodeOptions(max_new_tokens=SPOKEN)
+        self.batch_size = batch_size
         self.adapters = load_adapters(self.base, adapters)
         self.language = language or _trained_language(adapters)
         self.weights = {n: weights_hash(adapter_folder(p, MARKER)) for n, p in adapters.items()}
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that a transcript depends on besides its request."""
+        """Hash of everything except the request that a transcript depends on."""
         return hash_json(
             {
                 "base": self.base.fingerprint,
@@ -96,42 +101,44 @@ class SpeechPredictor:
         )
 
     def with_options(self, options: DecodeOptions) -> SpeechPredictor:
-        """The same models with another search."""
+        """Return a predictor with the same models and other search options."""
         other = copy.copy(self)
         other.options = options
         return other
 
     def with_windows(self, windows: Windows) -> SpeechPredictor:
-        """The same models on other windows."""
+        """Return a predictor with the same models on other windows."""
         other = copy.copy(self)
         other.stage = AudioStage(self.base, windows, self.stage.cut)
         other.features = Features({NAME: other.stage}, None)
         return other
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """Transcripts, in order.
+        """Transcribe each request's row, in order.
 
-        `details` has the window in seconds, the language, the words as they are written, each with
-        the model's confidence ("words"; see `word_confidences`), what `Spoken` says of the whole,
-        and of multilingual bases the language that the model hears, whatever it was told ("heard").
+        `details` has the window in seconds, the language, the written words with the model's
+        confidence ("words", see `word_confidences`), and the probabilities of `Spoken`. With
+        multilingual bases it has the language that the model detects, whatever it was told
+        ("heard").
 
         Raises:
             AdapterError: a request names an adapter that isn't loaded.
             DataError: a clip can't be read, or is longer than 30 s.
         """
+        asked = speech_rows(request.row for request in requests)
         results: dict[int, Prediction] = {}
         for members in self.batches(requests):
-            rows = self._rows(requests[i].row for i in members)
+            rows = self._rows(asked[i] for i in members)
             started = perf_counter()
             hidden, languages = self._hear(rows)
-            encoded = (perf_counter() - started) / len(rows)  # each model alone would have to
+            encoded = (perf_counter() - started) / len(rows)  # each model counts all of it
             groups: dict[tuple[tuple[str, float], ...], list[int]] = {}
             for i in members:
                 groups.setdefault(tuple(sorted(requests[i].adapters.items())), []).append(i)
             places = {_key(row): place for place, row in enumerate(rows)}
             window = self.stage.window(rows[0])
             for weights, group in groups.items():
-                at = [places[_key(requests[i].row)] for i in group]
+                at = [places[_key(asked[i])] for i in group]
                 prefixes = [self._prefix(rows[place], languages[place]) for place in at]
                 most = [self._most(rows[place]) for place in at]
                 started = perf_counter()
@@ -150,27 +157,28 @@ class SpeechPredictor:
                     if each.language is not None:
                         details["heard"] = each.language
                     text = self.base.text_of(each.ids)
-                    results[i] = Prediction(requests[i].row.id, text, details, seconds)
+                    results[i] = Prediction(asked[i].id, text, details, seconds)
         return [results[i] for i in range(len(requests))]
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """`DECODE_BATCH` rows of one window and of like length, each with all that asks for it."""
-        size = max(1, DECODE_BATCH // self.options.beams)
-        asked: dict[tuple[str, ...], list[int]] = {}
-        for i, request in enumerate(requests):
-            asked.setdefault(_key(request.row), []).append(i)
-        windows: dict[int, list[Row]] = {}
-        for row in self._rows(request.row for request in requests):
+        """Group requests: `batch_size` rows of one window and similar length, with all adapters."""
+        size = max(1, self.batch_size // self.options.beams)
+        asked = speech_rows(request.row for request in requests)
+        places: dict[tuple[str, ...], list[int]] = {}
+        for i, row in enumerate(asked):
+            places.setdefault(_key(row), []).append(i)
+        windows: dict[int, list[SpeechRow]] = {}
+        for row in self._rows(asked):
             windows.setdefault(self.stage.window(row), []).append(row)
         return [
-            sorted(i for row in rows[start : start + size] for i in asked[_key(row)])
+            sorted(i for row in rows[start : start + size] for i in places[_key(row)])
             for rows in windows.values()
             for start in range(0, len(rows), size)
         ]
 
     @staticmethod
-    def _rows(rows: Iterable[Row]) -> list[Row]:
-        """Each row once, the shortest first: those of a batch are of like length."""
+    def _rows(rows: Iterable[SpeechRow]) -> list[SpeechRow]:
+        """Return each row once, the shortest first, so that a batch has rows of similar length."""
         distinct = {_key(row): row for row in rows}
         return sorted(distinct.values(), key=lambda row: (seconds_of(row), row.id))
 
@@ -181,28 +189,28 @@ class SpeechPredictor:
         most: Sequence[int],
         weights: Mapping[str, float],
     ) -> list[Spoken]:
-        """What the stage's states [rows, frames, width] of one window say; silence has no ids."""
+        """Decode the stage's states [rows, frames, width] of one window; silence gives no ids."""
         options = replace(self.options, max_new_tokens=tuple(most))
         with self.adapters.on(weights):
             heard = self.stage.finish(hidden)
             spoken = decode_scored(self.base.model, heard, prefixes, options)
         return [replace(each, ids=[], tokens=()) if is_silence(each) else each for each in spoken]
 
-    def _most(self, row: Row) -> int:
+    def _most(self, row: SpeechRow) -> int:
         most = self.options.max_new_tokens
         return most_ids(seconds_of(row), most if isinstance(most, int) else SPOKEN)
 
-    def _prefix(self, row: Row, language: str | None) -> list[int]:
+    def _prefix(self, row: SpeechRow, language: str | None) -> list[int]:
         return prefix_ids(
             self.base,
             language,
-            getattr(row, "prompt", None),
-            task=getattr(row, "task", "transcribe"),
+            row.prompt,
+            task=row.task,
             timestamps=self.options.timestamps,
         )
 
     def languages(self, hidden: Tensor, named: Sequence[str | None]) -> list[str | None]:
-        """The language of each row: named, the run's, or heard by the base."""
+        """Return the language of each row: its own, the predictor's, or detected by the base."""
         if not self.base.multilingual:
             return [None] * len(named)
         found = [name or self.language for name in named]
@@ -214,16 +222,15 @@ class SpeechPredictor:
                 found[i] = language
         return found
 
-    def _hear(self, rows: Sequence[Row]) -> tuple[Tensor, list[str | None]]:
+    def _hear(self, rows: Sequence[SpeechRow]) -> tuple[Tensor, list[str | None]]:
         found = self.features.get([self.stage.part(row) for row in rows])
         hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
-        return hidden, self.languages(hidden, [getattr(row, "language", None) for row in rows])
+        return hidden, self.languages(hidden, [row.language for row in rows])
 
 
-def _key(row: Row) -> tuple[str, ...]:
-    # All that a transcript depends on: one recording may be asked for with several prompts.
-    names = ("language", "prompt", "task")
-    speech = (*(getattr(row, name, None) for name in names), span_of(row))
+def _key(row: SpeechRow) -> tuple[str, ...]:
+    # Everything that a transcript depends on: one recording may come with several prompts.
+    speech = (row.language, row.prompt, row.task, span_of(row))
     return (row.id, str(row.path), *map(repr, speech))
 
 
@@ -243,15 +250,17 @@ def open_predictor(
     language: str | None = None,
     beams: int = 1,
 ) -> SpeechPredictor:
-    """A model to transcribe files with; a single adapter is called `LOADED_ADAPTER`.
+    """Load a model to transcribe files; a single adapter gets the name `LOADED_ADAPTER`.
 
     Args:
-        base: as for `load_base`; None: the one that the adapter was trained on.
-        adapter: a run's folder or its adapter/ folder, or several by name; None: the base alone.
-        language: of the recordings; None: as the adapter was trained, or else heard.
+        base: as for `load_base`; None takes the base that the adapter was trained on.
+        adapter: a run folder or its adapter/ folder, or several by name; None: the base alone.
+        language: Whisper's code of the recordings; None takes the adapter's language, or else
+            detects it.
+        beams: number of beams; 1 is greedy search.
 
     Raises:
-        MmtuneError: base or adapter can't be used; it says why.
+        MmtuneError: base or adapter can't be used; the message says why.
     """
     if isinstance(adapter, Mapping):
         folders = dict(adapter)
@@ -273,6 +282,6 @@ def _base_name(base: str | None, adapter: Path | None) -> str:
         if (folder / CARD_FILE).exists():
             return read_card(folder).base
     raise ConfigError(
-        "no base model is named, and no adapter's card names one",
-        "give --base, for example starter:whisper-base",
+        "no base model is named, and no adapter card names one",
+        "add --base, for example starter:whisper-base",
     )

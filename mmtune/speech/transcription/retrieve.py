@@ -1,9 +1,8 @@
-"""Which of up to 100,000 terms a first pass's text may have meant: by sound and by spelling.
+"""Find terms, among up to 100,000, that a transcript may have misspelt, by sound and spelling.
 
-Every 1 to 4 neighbouring words of the text, written together, are looked up among the terms by the
-pieces that they share (letters, and sounds by Metaphone); the nearest are then compared by edit
-distance. Words that Whisper got wrong often fall apart ("a pix a ban"), or sound alike and share
-few letters.
+Groups of 1 to 4 neighbouring words are joined and looked up among the terms by the pieces that they
+share (letters, and sounds by Metaphone). The nearest terms are then compared by edit distance.
+Terms that Whisper misspells often fall apart ("a pix a ban"), or sound alike and share few letters.
 """
 
 from __future__ import annotations
@@ -21,35 +20,35 @@ from numpy.typing import NDArray
 from mmtune.errors import ConfigError
 from mmtune.speech.whisper.base import WhisperBase
 
-MAX_TERMS = 100_000  # terms
-WORDS = 4  # of a text that may stand for one term
-NEAREST = 64  # terms by shared pieces for each group of words, compared by edit distance
-MIN_SIMILARITY = 0.45  # likeness of what is worth a place in a prompt
-CHANCE = 0.35  # likeness of two words that have nothing to do with each other
-LONG_TERM = 12  # letters, beyond which length proves nothing more
-SHORT = 3  # letters; what is shorter is like everything
-ROOM = 223  # ids of a prompt, as in openai/whisper's decoding.py
-LIMIT = 60  # terms that may fit in there
+MAX_TERMS = 100_000  # largest number of terms in a list
+WORDS = 4  # largest number of words of the text that may stand for one term
+NEAREST = 64  # number of terms per group of words that are compared by edit distance
+MIN_SIMILARITY = 0.45  # least similarity (0 to 1) of a candidate
+CHANCE = 0.35  # similarity of two unrelated words
+LONG_TERM = 12  # number of letters above which length adds nothing to the score
+SHORT = 3  # fewest letters of a group of words; shorter groups resemble too many terms
+PROMPT_IDS = 223  # ids of a prompt, as in openai/whisper's decoding.py
+LIMIT = 60  # largest number of terms in a prompt
 
-# Metaphone's consonants that are heard for one another.
+# Metaphone's consonants that are confused with one another.
 ALIKE = str.maketrans({"B": "P", "V": "F", "D": "T", "0": "T", "G": "K", "Z": "S", "J": "X"})
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A list's terms, and how those sound whose spelling doesn't tell."""
+    """The terms of a list, and how terms sound that aren't spoken as they are spelled."""
 
     terms: tuple[str, ...]
     spoken: Mapping[str, str]
 
 
 def read_list(path: Path) -> Listed:
-    """A term list for transcription: one a line, `TERM = sounds like`, comments begin with #.
+    """Read a term list for transcription: one term per line, or `TERM = sounds like`.
 
-    Sections are passed over: here a term is a term.
+    Comments begin with #. Sections are ignored.
 
     Raises:
-        ConfigError: missing, not UTF-8, empty, or more than 100,000 terms.
+        ConfigError: the file is missing, empty or not UTF-8, or has more than 100,000 terms.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -61,26 +60,27 @@ def read_list(path: Path) -> Listed:
     terms: dict[str, None] = {}
     for line in lines:
         left, _, sound = (part.strip() for part in line.partition("="))
-        text = left.partition("|")[0].strip()  # what follows are spellings that count as right
+        text = left.partition("|")[0].strip()  # other accepted spellings follow
         if text and not text.startswith(("#", "[")):
             terms[text] = None
             if sound:
                 spoken[text] = sound
     if not terms:
-        raise ConfigError(f"{path} holds no term", "write one term a line")
+        raise ConfigError(f"{path} holds no term", "write one term per line")
     if len(terms) > MAX_TERMS:
         raise ConfigError(
-            f"{path} holds {len(terms):,} terms; the limit is {MAX_TERMS:,}", "keep the rare ones"
+            f"{path} holds {len(terms):,} terms; the limit is {MAX_TERMS:,}",
+            "keep only rare terms",
         )
     return Listed(tuple(terms), spoken)
 
 
 class TermIndex:
-    """Terms by sound and spelling.
+    """An index of terms by sound and spelling.
 
     Args:
-        terms: as they should be written.
-        spoken: how some of them sound.
+        terms: the terms, as they should be spelled.
+        spoken: how some of them sound, by term.
     """
 
     def __init__(self, terms: Iterable[str], spoken: Mapping[str, str] | None = None) -> None:
@@ -101,7 +101,7 @@ class TermIndex:
             starts.append(len(places))
         columns = np.array(places, dtype=np.int64)
         counts = np.bincount(columns, minlength=1)
-        # A piece that few terms have says more (inverse document frequency).
+        # Rare pieces weigh more (inverse document frequency).
         self._weights = np.log1p(len(self._letters) / np.maximum(counts, 1)).astype(np.float32)
         self._matrix = self._vectors(columns, starts).T.tocsr()  # pieces x terms
 
@@ -127,15 +127,15 @@ class TermIndex:
         return self._vectors(np.array(places, dtype=np.int64), starts)
 
     def candidates(self, text: str, limit: int = LIMIT) -> list[tuple[str, float]]:
-        """The terms that a text may have meant, the best first.
+        """Return terms that a text may have misspelt, the best first.
 
         Args:
-            text: of a window, as a first pass wrote it.
-            limit: how many at most.
+            text: transcript of a window by the first pass.
+            limit: largest number of terms.
 
         Returns:
-            (term, score); a score grows with likeness and length, so that a long term that is
-            nearly there comes before a short one that is.
+            (term, score). The score grows with similarity and length, so a long term that nearly
+            matches comes before a short one that matches.
         """
         from rapidfuzz.distance import Levenshtein
 
@@ -169,15 +169,15 @@ class TermIndex:
 
 
 def letters(text: str) -> str:
-    """Letters and digits in lower case, without accents and spaces."""
+    """Reduce a text to letters and digits in lower case, without accents and spaces."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in plain if c.isalnum())
 
 
 def sound(key: str) -> str:
-    """Metaphone's code of a word, with consonants that are heard for one another made one.
+    """Return Metaphone's code of a word, with confusable consonants unified.
 
-    Empty for scripts that it doesn't know.
+    The code is empty for scripts that Metaphone doesn't know.
     """
     from jellyfish import metaphone
 
@@ -185,7 +185,7 @@ def sound(key: str) -> str:
 
 
 def _pieces(key: str, code: str) -> list[str]:
-    # Spelling by three letters, sound by two consonants; beginning and end count as one.
+    # Groups of three letters and of two consonants; beginning and end count as characters.
     padded, coded = f"^{key}$", f"^{code}$"
     found = [padded[i : i + 3] for i in range(len(padded) - 2)]
     if code:
@@ -205,21 +205,22 @@ def _groups(text: str) -> Iterable[str]:
 def prompt_with(
     base: WhisperBase, candidates: Sequence[tuple[str, float]], prompt: str | None = None
 ) -> str | None:
-    """A prompt that holds as many of the best terms as have room in it.
+    """Make a prompt of as many of the best terms as fit.
 
     Args:
-        base: whose tokens are counted.
-        candidates: of `TermIndex`, the best first; here it comes last, next to the speech.
-        prompt: what is to stand before them.
+        base: the model whose tokens are counted.
+        candidates: from `TermIndex`, the best first. The prompt has the best term last, next to
+            the speech.
+        prompt: text before the terms.
 
     Returns:
-        None where no term fits.
+        The prompt; None if no term fits.
     """
 
     def count(text: str) -> int:
         return len(base.tokenizer.encode(" " + text, add_special_tokens=False))
 
-    left = ROOM - (count(prompt) if prompt else 0)
+    left = PROMPT_IDS - (count(prompt) if prompt else 0)
     chosen: list[str] = []
     for term, _ in candidates:
         left -= count(term) + 1  # the comma

@@ -1,4 +1,4 @@
-"""Recordings of any length to text: channels, speech, windows, times, terms."""
+"""Transcribe recordings of any length: channels, speech detection, windows, word times, terms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.speech.sound.channels import measure
 from mmtune.speech.sound.read import SAMPLE_RATE, Span, read_channels, read_row, span_of
-from mmtune.speech.transcription.predictor import DECODE_BATCH, SpeechPredictor
+from mmtune.speech.speech_row import speech_row
+from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
 from mmtune.speech.transcription.transcript import (
     Transcript,
@@ -31,7 +32,7 @@ from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import MAX_WINDOW
 from mmtune.speech.whisper.word_times import Word, align
 
-MAX_SECONDS = 24 * 3600.0  # of a file
+MAX_SECONDS = 24 * 3600.0  # longest file
 ChannelChoice = Literal["auto", "split", "mix"]
 
 
@@ -46,29 +47,29 @@ def transcribe(
     names: Sequence[str] = (),
     terms: TermIndex | None = None,
 ) -> Transcript:
-    """The words of a recording of any length.
+    """Transcribe a recording of any length.
 
-    Speech is found first, and cut at pauses into windows of at most 30 s; the rest is skipped. A
-    window that repeats itself or is a guess is decoded again (see `fallback`).
+    Speech is detected and cut at pauses into windows of at most 30 s; the rest is skipped. If the
+    text of a window repeats itself or is a guess, the window is decoded again (see `fallback`).
 
     Args:
-        source: an audio file, or a row, whose span, channel, language and prompt count.
+        source: an audio file, or a row with span, channel, language and prompt.
         predictor: from `open_predictor`.
-        weights: of the adapters that act, by name; None: all of them, as trained; none of them is
-            the base, bit by bit.
+        weights: weight of each active adapter by name; None: all adapters, as trained; an empty
+            mapping gives the base, bit by bit.
         prompt: earlier text, or words to expect.
-        words: give each word's times too; a segment is then a sentence, and not a window.
-        channels: "auto" hears channels apart that differ, as the two sides of a call do; "split"
-            all of them; "mix" their mean.
-        names: of channels that are heard apart; "channel 1", "channel 2" … by default.
-        terms: how they are written where something like them is said: a second pass is given
-            those that a first one's text suggests.
+        words: add times to each word; a segment is then a sentence, and not a window.
+        channels: "auto" transcribes channels separately if they differ, as the two sides of a call
+            do; "split" always does; "mix" transcribes their mean.
+        names: names of separate channels; "channel 1", "channel 2" … by default.
+        terms: terms to spell correctly; a second pass is prompted with those that resemble the
+            text of the first pass.
 
     Raises:
         DataError: the file can't be read.
-        ConfigError: another number of names than of channels.
+        ConfigError: the number of names differs from the number of channels.
     """
-    row = source if isinstance(source, Row) else None
+    row = speech_row(source) if isinstance(source, Row) else None
     path = source.path if isinstance(source, Row) else Path(source)
     if row is not None and span_of(row) != Span():
         tracks = [read_row(row, max_seconds=MAX_SECONDS)]
@@ -76,14 +77,14 @@ def transcribe(
         tracks = read_tracks(path, channels)
     labels = _labels(tracks, names, path)
     speakers: list[str | None] = [*labels] or [None]
-    # Turns of several speakers are put in order by the times of their words.
+    # The times of the words order the turns of several speakers.
     timed = words or len(tracks) > 1
     found, language = listen(
         predictor,
         tracks,
-        language=getattr(row, "language", None),
+        language=row.language if row else None,
         weights=weights,
-        prompt=prompt or getattr(row, "prompt", None),
+        prompt=prompt or (row.prompt if row else None),
         words=timed,
         terms=terms,
     )
@@ -97,7 +98,11 @@ def transcribe(
 
 
 def read_tracks(path: Path, channels: ChannelChoice = "auto") -> list[NDArray[np.float32]]:
-    """What of a file is heard apart: [samples] each, mono, 16 kHz; see `transcribe`.
+    """Read the tracks of a file that are transcribed separately: [samples] each, mono, 16 kHz.
+
+    Args:
+        path: an audio file.
+        channels: see `transcribe`.
 
     Raises:
         DataError: the file can't be read.
@@ -121,7 +126,7 @@ def _labels(
     if names and len(names) != len(tracks):
         raise ConfigError(
             f"{path} has {len(tracks)} channels that differ, but {len(names)} names are given",
-            "give one name for each channel: --speakers agent,customer",
+            "name each channel once: --speakers agent,customer",
         )
     return list(names) or [f"channel {i}" for i in range(1, len(tracks) + 1)]
 
@@ -136,24 +141,28 @@ def listen(
     words: bool = False,
     terms: TermIndex | None = None,
 ) -> tuple[list[list[TranscriptSegment]], str | None]:
-    """`transcribe` for samples: the segments of each track, and the language.
+    """Transcribe samples: the segments of each track, and the language.
 
-    Windows of all tracks are decoded together, at most `DECODE_BATCH` of them: memory doesn't
-    grow with the recording.
+    Windows of all tracks are decoded together, as many as the predictor's `batch_size`, so memory
+    doesn't grow with the recording.
 
     Args:
+        predictor: from `open_predictor`.
         tracks: [samples] each, mono, 16 kHz.
-        language: Whisper's code; None: the predictor's, or what is heard in the first window.
-        weights: of the adapters that act, by name; None: all of them, as trained.
+        language: Whisper's code; None takes the predictor's, or detects it in the first window.
+        weights: weight of each active adapter by name; None: all adapters, as trained.
+        prompt: earlier text, or words to expect.
+        words: add times to each word.
+        terms: see `transcribe`.
     """
     if weights is None:
         weights = dict.fromkeys(predictor.adapters.inner, 1.0)
     plan = [(i, window) for i, track in enumerate(tracks) for window in windows(track)]
     plan.sort(key=lambda each: (each[1].start, each[0]))
     found: list[list[TranscriptSegment]] = [[] for _ in tracks]
-    size = max(1, DECODE_BATCH // predictor.options.beams)
+    size = max(1, predictor.batch_size // predictor.options.beams)
     if not plan and language is None and predictor.base.multilingual:
-        language = predictor.language  # of silence none is heard
+        language = predictor.language  # silence has no language to detect
     for first in range(0, len(plan), size):
         some = plan[first : first + size]
         clips = [window.audio(tracks[i]) for i, window in some]
@@ -189,7 +198,7 @@ def _placed(words: Sequence[Word], window: Window) -> tuple[Word, ...]:
     placed: list[Word] = []
     for word in words:
         start, end = window.times(word.start, word.end)
-        if placed:  # what the limits of speech moved stays in order
+        if placed:  # words stay in order where the limits of speech moved them
             start = max(start, placed[-1].end)
         placed.append(replace(word, start=start, end=max(start, end)))
     return tuple(placed)
@@ -214,7 +223,7 @@ def _decode(
     if not again:
         return heard
     prefixes = [prefix_ids(base, language, prompts[i]) for i in again]
-    # A second pass that goes wrong isn't tried again: the first one's text is there.
+    # A failed second pass isn't tried again, because the text of the first pass remains.
     second = decode_safely(
         base, states[again], prefixes, options, [contents[i] for i in again], (0.0,)
     )
@@ -232,20 +241,18 @@ def timed_words(
     weights: Mapping[str, float] | None = None,
     prompt: str | None = None,
 ) -> list[Word]:
-    """What is said in a recording of any length, word by word.
+    """Transcribe a recording of any length word by word.
 
     Args:
         predictor: from `open_predictor`.
         audio: [samples], mono, 16 kHz.
-        language: Whisper's code; None: the predictor's, or heard.
-        weights: of the adapters that act, by name; None: all of them, as trained.
+        language: Whisper's code; None takes the predictor's, or detects it.
+        weights: weight of each active adapter by name; None: all adapters, as trained.
         prompt: earlier text, or words to expect.
 
     Returns:
-        In the order of time; none where nobody speaks.
+        The words in the order of time; none if nobody speaks.
     """
-    from mmtune.speech.transcription.transcribe import listen
-
     (segments,), _ = listen(
         predictor, [audio], language=language, weights=weights, prompt=prompt, words=True
     )

@@ -1,4 +1,4 @@
-"""Transcripts, and the files that they are written to: text, JSON, SubRip, WebVTT."""
+"""`Transcript` and its segments, and writers for text, JSON, SubRip and WebVTT."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from mmtune.speech.whisper.word_times import Word
 from mmtune.system.display import Displayed, Rows
 
-PAUSE = 0.6  # seconds between words that end a segment
+PAUSE = 0.6  # seconds of pause between two words that end a segment
 SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
-CUE_SECONDS, CUE_LETTERS = 7.0, 84  # of a subtitle: two lines of 42
+CUE_SECONDS, CUE_LETTERS = 7.0, 84  # limits of a subtitle: two lines of 42
 
 
 @dataclass(frozen=True)
 class TranscriptSegment:
-    """A stretch of a recording.
+    """A part of a transcript: one window, or one sentence if words have times.
 
     Attributes:
-        start, end: seconds from its beginning.
-        text: what is said.
-        channel: who says it, in a recording with a speaker a channel.
-        words: where they were asked for.
-        log_probability: the mean of the window's tokens'; below -1 is a guess.
+        start, end: seconds from the beginning of the recording.
+        text: the transcript of this part.
+        channel: the channel's name, if each speaker has a channel; else None.
+        words: words with times, if requested.
+        log_probability: mean over the window's tokens; a text below -1 is a guess.
         no_speech: the model's probability that the window holds no speech.
-        temperature: above 0 the first attempt failed.
+        temperature: temperature of the decoding; above 0 the first attempt failed.
     """
 
     start: float
@@ -42,13 +42,13 @@ class TranscriptSegment:
 
 @dataclass(frozen=True)
 class Transcript(Displayed):
-    """What was said in a file.
+    """The transcript of a file.
 
     Attributes:
-        text: all of it; of several channels, a line for each turn.
+        text: the whole text; several channels have a line for each turn.
         language: Whisper's code; None for English-only bases.
-        segments: in the order of time.
-        channels: names of the channels that were heard apart; none for one.
+        segments: segments in the order of time.
+        channels: names of channels that were transcribed separately; empty for one.
         seconds: the recording's length.
     """
 
@@ -74,7 +74,7 @@ def make_transcript(
     channels: Sequence[str] = (),
     seconds: float = 0.0,
 ) -> Transcript:
-    """Put the segments of all channels in order, and their text together."""
+    """Sort the segments of all channels by time, and join their text."""
     ordered = sorted((s for s in segments if s.text), key=lambda s: (s.start, s.end))
     turns: list[tuple[str | None, list[str]]] = []
     for segment in ordered:
@@ -95,7 +95,7 @@ def _unspaced(language: str | None) -> bool:
 
 
 def split(segment: TranscriptSegment) -> list[TranscriptSegment]:
-    """A window's words as segments: a new one after each sentence, and after each pause."""
+    """Split a window into segments after each sentence and each pause; needs word times."""
     groups: list[list[Word]] = []
     for word in segment.words:
         last = groups[-1][-1] if groups else None
@@ -106,7 +106,7 @@ def split(segment: TranscriptSegment) -> list[TranscriptSegment]:
 
 
 def cues(segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
-    """Segments that are short enough to be read as subtitles; those without words stay."""
+    """Split segments into pieces short enough for subtitles; segments without words stay."""
     result: list[TranscriptSegment] = []
     for segment in segments:
         words: list[Word] = []
@@ -127,12 +127,12 @@ def _of_words(segment: TranscriptSegment, words: Sequence[Word]) -> TranscriptSe
 
 
 def as_txt(transcript: Transcript) -> str:
-    """The text alone."""
+    """Format only the text, without times."""
     return transcript.text + "\n"
 
 
 def as_json(transcript: Transcript) -> str:
-    """One line: all that is known, times in seconds rounded to milliseconds."""
+    """Format everything as one line of JSON, with times in seconds, rounded to milliseconds."""
     return json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n"
 
 
@@ -147,19 +147,19 @@ def _rounded(value: Any) -> Any:
 
 
 def as_srt(transcript: Transcript) -> str:
-    """SubRip: numbered cues; a channel's name stands before its text."""
+    """Format as SubRip: numbered cues, with the channel's name before its text."""
     blocks = []
     for number, cue in enumerate(cues(transcript.segments), start=1):
         name = f"{cue.channel}: " if cue.channel else ""
         times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
-        # A line with an arrow would be read as times.
+        # Programs would read a line with an arrow as times.
         text = (name + cue.text).replace("-->", "→")
         blocks.append(f"{number}\n{times}\n{text}\n")
     return "\n".join(blocks)
 
 
 def as_vtt(transcript: Transcript) -> str:
-    """WebVTT; a channel is a voice (https://www.w3.org/TR/webvtt1/)."""
+    """Format as WebVTT; a channel is a voice (https://www.w3.org/TR/webvtt1/)."""
     blocks = ["WEBVTT\n"]
     for cue in cues(transcript.segments):
         voice = f"<v {html.escape(cue.channel, quote=False)}>" if cue.channel else ""
@@ -181,4 +181,4 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "srt": as_srt,
     "vtt": as_vtt,
 }
-TIMED = ("srt", "vtt")  # formats that need the times of words
+TIMED = ("srt", "vtt")  # formats that need word times

@@ -1,7 +1,7 @@
-"""Where somebody speaks, and the windows that are decoded: cut at pauses, without long silences.
+"""Voice activity detection, and windows for decoding: cut at pauses, without long silences.
 
-What holds no speech is never decoded, so that Whisper can't invent words for it. The detector is
-Silero VAD, whose weights are in its wheel.
+Audio without speech is never decoded, so Whisper can't invent words for it. The detector is Silero
+VAD, whose weights are in its wheel.
 """
 
 from __future__ import annotations
@@ -18,54 +18,55 @@ from numpy.typing import NDArray
 from mmtune.speech.sound.read import SAMPLE_RATE
 from mmtune.speech.whisper.stages import MAX_WINDOW
 
-Span = tuple[int, int]  # (first, after the last) sample of a recording
+SampleSpan = tuple[int, int]  # (first, after the last) sample of a recording
 
-# Of the detector's probability. Chosen on two joins of 60 real utterances: with 0.5 (and 0.3 s
-# around it) soft ends of words were lost. Times are those of CLEAR speech: a line that opens, or
-# somebody who breathes in, is not yet a word.
+# Thresholds of the detector's probability. THRESHOLD was chosen on two joined recordings of 60
+# utterances each of speechocean762 (which rows was not recorded): with 0.5, and 0.3 s around it,
+# soft ends of words were lost. Word times take CLEAR, because an opening line or a breath is not
+# yet a word.
 THRESHOLD, CLEAR = 0.35, 0.5
-SHORTEST = 0.1  # seconds of speech; a "no" takes two tenths
+SHORTEST = 0.1  # shortest speech in seconds; a "no" takes 0.2 s
 PAUSE = 0.3  # seconds of silence that end a stretch of speech
-AROUND = 0.4  # seconds kept before and after speech: the detector misses soft first sounds
-KEPT = 1.0  # seconds; a longer silence within a window is taken out
-SEARCH = 5.0  # seconds before the end of a window in which its cut is sought
+AROUND = 0.4  # seconds kept before and after speech, because the detector misses soft first sounds
+KEPT = 1.0  # seconds; a longer silence within a window is removed
+SEARCH = 5.0  # seconds before the end of a window in which the quietest place is cut
 FRAME = SAMPLE_RATE // 50
-SMOOTH = 10  # frames (0.2 s) over which loudness is averaged
+SMOOTH = 10  # number of frames (0.2 s) over which loudness is averaged
 
 
 @dataclass(frozen=True)
 class Window:
-    """What is decoded at once: pieces of a recording, one after the other.
+    """A window for decoding: one or more pieces of a recording, joined.
 
     Attributes:
-        pieces: in samples of the recording.
-        speech: where somebody speaks in them.
-        clear: where that is certain; `speech` where it nowhere is.
+        pieces: spans in samples of the recording.
+        speech: spans of speech in the pieces.
+        clear: spans of speech with high probability; equal to `speech` if there are none.
     """
 
-    pieces: tuple[Span, ...]
-    speech: tuple[Span, ...]
-    clear: tuple[Span, ...]
+    pieces: tuple[SampleSpan, ...]
+    speech: tuple[SampleSpan, ...]
+    clear: tuple[SampleSpan, ...]
 
     @property
     def start(self) -> float:
-        """Seconds of the recording at which its speech begins."""
+        """Start of the window's speech, in seconds of the recording."""
         return self.clear[0][0] / SAMPLE_RATE
 
     @property
     def end(self) -> float:
-        """Seconds of the recording at which its speech ends."""
+        """End of the window's speech, in seconds of the recording."""
         return self.clear[-1][1] / SAMPLE_RATE
 
     def audio(self, recording: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Its samples."""
+        """Join the samples of the window's pieces."""
         return np.concatenate([recording[start:end] for start, end in self.pieces])
 
     def times(self, start: float, end: float) -> tuple[float, float]:
-        """What lies so many seconds into the window, in seconds of the recording.
+        """Convert a word's times in the window to seconds of the recording.
 
-        It is limited to the stretch of speech of which it covers most: attention looks into the
-        silence before a first word, and no word goes on through a pause.
+        They are limited to the stretch of speech that they overlap most, because attention looks
+        into the silence before a first word, and no word continues through a pause.
         """
         begins = np.cumsum([0, *(b - a for a, b in self.pieces)]) / SAMPLE_RATE
         last = len(self.pieces) - 1
@@ -83,15 +84,15 @@ class Window:
 
 def find_speech(
     audio: NDArray[np.float32], thresholds: Sequence[float] = (THRESHOLD, CLEAR)
-) -> list[list[Span]]:
-    """The stretches in which somebody speaks, for each threshold of the detector's probability.
+) -> list[list[SampleSpan]]:
+    """Detect spans of speech, for each threshold of the detector's probability.
 
     Args:
         audio: [samples], mono, 16 kHz.
         thresholds: from 0 to 1.
 
     Returns:
-        For each threshold, in order, apart from one another; none for silence, noise and most
+        For each threshold the spans in order, without overlap; none for silence, noise and most
         music.
     """
     if len(audio) < FRAME:
@@ -99,7 +100,7 @@ def find_speech(
     spans, detector = _detector()
     samples = np.ascontiguousarray(audio, np.float32)
     probabilities = detector.audio_forward(samples, sampling_rate=SAMPLE_RATE)
-    result: list[list[Span]] = []
+    result: list[list[SampleSpan]] = []
     for threshold in thresholds:
         found = spans(
             probabilities,
@@ -120,11 +121,11 @@ def _detector() -> tuple[Any, Any]:
 
     threads = torch.get_num_threads()
     try:
-        # Its import sets torch to one thread for the whole process.
+        # Importing silero_vad sets torch to one thread for the whole process.
         from silero_vad import get_speech_timestamps_from_probs, load_silero_vad
 
-        # One call of ONNX Runtime for 16 s of audio; the TorchScript model, one for 32 ms, takes
-        # ten times longer for the same probabilities.
+        # ONNX Runtime needs one call for 16 s of audio. The TorchScript model needs one for 32 ms
+        # and takes ten times longer for the same probabilities.
         return get_speech_timestamps_from_probs, load_silero_vad(onnx=True, sequence=True)
     finally:
         torch.set_num_threads(threads)
@@ -133,24 +134,24 @@ def _detector() -> tuple[Any, Any]:
 def windows(
     audio: NDArray[np.float32],
     longest: float = MAX_WINDOW,
-    speech: Sequence[Span] | None = None,
-    clear: Sequence[Span] = (),
+    speech: Sequence[SampleSpan] | None = None,
+    clear: Sequence[SampleSpan] = (),
 ) -> list[Window]:
-    """The windows of a recording: as few as its speech fits in, each cut at a pause.
+    """Cut a recording into windows at pauses: as few as its speech fits into.
 
     Args:
         audio: [samples], mono, 16 kHz.
-        longest: seconds that a window may have.
-        speech: where somebody speaks; None: what `find_speech` finds.
-        clear: where that is certain.
+        longest: longest window in seconds.
+        speech: spans of speech; None detects them with `find_speech`.
+        clear: spans of speech with high probability.
     """
     if speech is None:
         speech, clear = find_speech(audio)
     most = int(longest * SAMPLE_RATE)
     around, kept = int(AROUND * SAMPLE_RATE), int(KEPT * SAMPLE_RATE)
     result: list[Window] = []
-    pieces: list[Span] = []
-    spoken: list[Span] = []
+    pieces: list[SampleSpan] = []
+    spoken: list[SampleSpan] = []
     for first, last, place in _fitting(audio, speech, most - 2 * around):
         before = place[0] if not spoken else max(place[0], spoken[-1][1])
         start, end = max(before, first - around), min(place[1], last + around)
@@ -172,17 +173,19 @@ def windows(
     return result
 
 
-def _window(pieces: Sequence[Span], speech: Sequence[Span], clear: Sequence[Span]) -> Window:
+def _window(
+    pieces: Sequence[SampleSpan], speech: Sequence[SampleSpan], clear: Sequence[SampleSpan]
+) -> Window:
     first, last = speech[0][0], speech[-1][1]
     within = [(max(a, first), min(b, last)) for a, b in clear if a < last and b > first]
     return Window(tuple(pieces), tuple(speech), tuple(within) or tuple(speech))
 
 
 def _fitting(
-    audio: NDArray[np.float32], speech: Sequence[Span], most: int
-) -> Iterator[tuple[int, int, Span]]:
-    # Each stretch in pieces of at most `most`, and how far beyond it one may go: halfway to the
-    # next, so that no sample is heard twice.
+    audio: NDArray[np.float32], speech: Sequence[SampleSpan], most: int
+) -> Iterator[tuple[int, int, SampleSpan]]:
+    # Yields each stretch in pieces of at most `most` samples, with the limits for the audio around
+    # it: halfway to its neighbours, so that no sample is decoded twice.
     cuts = [
         (first + a, first + b, a == 0, b == last - first)
         for first, last in speech
@@ -194,19 +197,20 @@ def _fitting(
         yield first, last, (low, after if closes else last)
 
 
-def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[Span]:
-    """Consecutive spans of at most `longest` seconds that together are the whole recording.
+def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[SampleSpan]:
+    """Cut the whole recording into consecutive spans of at most `longest` seconds.
 
-    Each but the last ends at the quietest place in its last seconds.
+    Each span except the last ends at the quietest place in its last seconds.
 
     Args:
         audio: [samples], 16 kHz.
+        longest: longest span in seconds.
 
     Returns:
         (start, end) in samples; none for an empty recording.
     """
     most = int(longest * SAMPLE_RATE)
-    spans: list[Span] = []
+    spans: list[SampleSpan] = []
     start = 0
     while len(audio) - start > most:
         first = start + most - int(min(SEARCH, longest / 2) * SAMPLE_RATE)
@@ -214,7 +218,7 @@ def cut(audio: NDArray[np.float32], longest: float = MAX_WINDOW) -> list[Span]:
         frames = frames[: len(frames) // FRAME * FRAME].reshape(-1, FRAME)
         power = np.square(frames, dtype=np.float64).mean(axis=1)
         smooth = np.convolve(power, np.ones(SMOOTH) / SMOOTH, mode="same")
-        # Zeros beyond the edges would make them look quiet.
+        # The zeros beyond the edges would make the edges look quiet.
         inner = slice(SMOOTH // 2, len(smooth) - SMOOTH // 2)
         end = first + (int(np.argmin(smooth[inner])) + SMOOTH // 2) * FRAME + FRAME // 2
         spans.append((start, end))

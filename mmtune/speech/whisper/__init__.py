@@ -1,1 +1,1 @@
-"""Whisper: loading, encoder and decoder, labels, loss, decoding, LoRA, word times."""
+"""Whisper: load bases, run encoder and decoder, make labels, train LoRA, decode, time words."""

@@ -1,4 +1,4 @@
-"""The frozen Whisper that everything starts from: found, loaded, named by a hash."""
+"""Find and load a base: a frozen Whisper model, identified by a hash of its weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmtune.errors import BaseModelError
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
 from mmtune.system.hashing import hash_file, hash_json
 
-# What a folder needs; a hub repository may have more (other frameworks, other precisions).
+# Files that a folder needs; a hub repository may also hold other frameworks and precisions.
 NEEDED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer")
 WANTED = ("*.json", "merges.txt", "model*.safetensors")
 UNWANTED = ("*fp32*",)  # whisper-large-v3 carries its weights twice
@@ -20,16 +20,16 @@ UNWANTED = ("*fp32*",)  # whisper-large-v3 carries its weights twice
 
 @dataclass
 class WhisperBase:
-    """A loaded base.
+    """A loaded base model.
 
     Attributes:
-        name: what the user called it.
+        name: the base as the user named it.
         model: transformers' WhisperForConditionalGeneration, in eval mode, all weights frozen.
         tokenizer: WhisperTokenizer.
         feature_extractor: WhisperFeatureExtractor.
-        fingerprint: hash of the weights' files, whatever number format they are loaded in.
+        fingerprint: hash of the weights' files; the precision of loading doesn't change it.
         ids: ids of the special tokens that decoding needs, by name.
-        multilingual: whether prompts name a language and a task.
+        multilingual: whether the decoder's prefix names a language and a task.
     """
 
     name: str
@@ -41,15 +41,15 @@ class WhisperBase:
     ids: dict[str, int] = field(default_factory=dict)
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """The words that ids write, without special tokens and times."""
+        """Decode ids to text, without special tokens and timestamps."""
         words = [i for i in ids if i <= self.ids["notimestamps"]]
         return str(self.tokenizer.decode(words, skip_special_tokens=True)).strip()
 
     def language_id(self, language: str) -> int:
-        """The token of a language: "en", "english" or "<|en|>".
+        """Return the token of a language: "en", "english" or "<|en|>".
 
         Raises:
-            BaseModelError: the base doesn't know it.
+            BaseModelError: the base doesn't know the language.
         """
         from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
@@ -59,19 +59,19 @@ class WhisperBase:
         if token not in known:
             codes = ", ".join(sorted(each.strip("<|>") for each in known))
             raise BaseModelError(
-                f"language {language!r} is not one that {self.name} knows", f"use one of {codes}"
+                f"{self.name} doesn't know the language {language!r}", f"use one of {codes}"
             )
         return known[token]
 
 
 def resolve_base(base: str) -> Path:
-    """The folder of a base, fetched from the hub where it is an id of it.
+    """Return the folder of a base; a hub id is downloaded.
 
     Args:
         base: "starter:NAME", a folder in transformers' format, or a hub id (openai/whisper-small).
 
     Raises:
-        BaseModelError: not found, unreachable or incomplete; names what is missing.
+        BaseModelError: the base is not found, unreachable or incomplete; names what is missing.
     """
     if base.startswith(PREFIX):
         return starter_folder(base)
@@ -79,13 +79,13 @@ def resolve_base(base: str) -> Path:
     if path.is_dir():
         return _complete(path, base)
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
-        raise BaseModelError(f"no folder {base!r}, and it is no hub id", _cure())
+        raise BaseModelError(f"base {base!r} is neither a folder nor a hub id", _cure())
     return _complete(_from_hub(base), base)
 
 
 def _cure() -> str:
     names = " or ".join(PREFIX + name for name in STARTERS)
-    return f"give a folder, a hub id such as openai/whisper-small, or {names} (needs no hub)"
+    return f"use a folder, a hub id such as openai/whisper-small, or {names} (needs no hub)"
 
 
 def _complete(folder: Path, base: str) -> Path:
@@ -115,7 +115,7 @@ def _from_hub(base: str) -> Path:
         "ignore_patterns": list(UNWANTED),
     }
     try:
-        # A complete copy needs no network, and an unreachable hub must not cost minutes.
+        # Look for a local copy first: an unreachable hub would cost minutes.
         folder = Path(snapshot_download(base, local_files_only=True, **patterns))
         return _complete(folder, base)
     except (LocalEntryNotFoundError, BaseModelError):
@@ -133,8 +133,8 @@ def _from_hub(base: str) -> Path:
 
 
 def _reach(base: str) -> None:
-    # The hub's client retries for minutes; one short request tells at once. An HTTP error is an
-    # answer: the hub is there.
+    # The hub's client retries for minutes, so one short request checks whether the hub is
+    # reachable. An HTTP error is also an answer.
     import urllib.error
     import urllib.request
 
@@ -165,11 +165,11 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
 
     Args:
         base: as for `resolve_base`.
-        device: where its weights go.
-        dtype: of its weights; None is float32.
+        device: torch device for the weights.
+        dtype: torch dtype of the weights; None is float32.
 
     Raises:
-        BaseModelError: not found, no Whisper, or damaged.
+        BaseModelError: the base is not found, not a Whisper model, or damaged.
     """
     import json
 
@@ -212,7 +212,7 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
 
 
 def load_for(base: str, precision: str = "auto") -> WhisperBase:
-    """As `load_base`, on this process's device, in a precision (see `choose_precision`)."""
+    """Load a base on this process's device, in a precision of `mmtune.system.precision`."""
     from mmtune.system.precision import DTYPES, choose_precision
     from mmtune.system.processes import this_process
 
@@ -222,7 +222,7 @@ def load_for(base: str, precision: str = "auto") -> WhisperBase:
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    # transformers draws a progress bar for each load, over whatever the terminal shows.
+    # transformers draws a progress bar for each load, over the text in the terminal.
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -247,7 +247,7 @@ def _special_ids(tokenizer: Any, generation: Any, base: str) -> dict[str, int]:
     wrong = [name for name, value in ids.items() if value is None]
     if wrong or ids["startoftranscript"] != generation.decoder_start_token_id:
         raise BaseModelError(
-            f"base {base!r}: tokenizer and generation_config.json don't fit each other "
+            f"base {base!r}: tokenizer and generation_config.json don't match "
             f"({', '.join(wrong) or 'startoftranscript'})",
             "use the tokenizer and generation_config.json that came with the weights",
         )

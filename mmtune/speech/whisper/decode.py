@@ -1,11 +1,11 @@
-"""The one decoder loop: greedy, sampled or beam search over encoder outputs, a prompt a row.
+"""Decode encoder outputs to ids: greedy, sampled or beam search, with a prompt for each row.
 
-Token-identical to transformers' `generate()` where that works. It exists because `generate()` has
-one prompt for a whole batch, recomputes or refuses stored encoder outputs with its fallbacks, and
-keeps decoding rows that have finished.
+The ids equal those of transformers' `generate()` if that works. This loop exists because
+`generate()` takes one prompt for a whole batch, recomputes or refuses stored encoder outputs in its
+fallbacks, and continues to decode rows that have finished.
 
 Beam search follows `GenerationMixin._beam_search` with `early_stopping=False` (transformers 5.23,
-generation/utils.py), whose rows never influence one another.
+generation/utils.py). Its rows never influence one another.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SPOKEN = 224  # ids a clip can have, as in openai/whisper's `sample_len`
-PACE, AT_ONCE = 10.0, 24  # ids a second, and beside them: twice what the fastest speech takes
-SHRINK = 0.75  # drop finished rows when no more than this share of a batch is left
+SPOKEN = 224  # most ids of a clip, as openai/whisper's `sample_len`
+PACE, AT_ONCE = 10.0, 24  # most ids per second, and in addition: twice those of the fastest speech
+SHRINK = 0.75  # drop finished rows once this share of a batch, or less, is unfinished
 
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How to search.
+    """Settings of the search.
 
     Attributes:
-        beams: 1 is greedy.
-        max_new_tokens: for all rows or for each, the end token included; None: to the decoder's
-            last position.
-        length_penalty: finished beams are ranked by log probability / length ** this.
-        timestamps: write times among the words; the prefixes must then not forbid it. One beam.
+        beams: number of beams; 1 is greedy search.
+        max_new_tokens: limit for all rows or for each, with the end token; None: up to the
+            decoder's last position.
+        length_penalty: finished beams are ranked by log probability / length ** length_penalty.
+        timestamps: write times between the words; needs one beam and prefixes that allow it.
     """
 
     beams: int = 1
@@ -43,11 +43,11 @@ class DecodeOptions:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Ids at random, row by row: what a row gets doesn't depend on the others in its batch.
+    """Draw ids at random; the other rows of a batch don't change what a row gets.
 
     Attributes:
-        temperature: by which logits are divided; more than 0.
-        seeds: one for each row.
+        temperature: logits are divided by it; greater than 0.
+        seeds: a random seed for each row.
     """
 
     temperature: float
@@ -56,18 +56,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What was decoded for one row, and how sure the model is.
+    """The decoded ids of one row, and the model's confidence.
 
     Attributes:
-        ids: without the end token.
-        log_probability: the mean over the ids and the end token (`avg_logprob` in
-            openai/whisper's decoding.py).
-        no_speech: the probability that the window holds no speech, as the model says at its
-            start token.
-        no_words: the probability that the text ends before it begins, which decoding forbids.
+        ids: the ids without the end token.
+        log_probability: mean over the ids and the end token (`avg_logprob` in openai/whisper's
+            decoding.py).
+        no_speech: probability at the start token that the window holds no speech.
+        no_words: probability of an empty text, which decoding forbids.
         tokens: the log probability of each id.
-        language: the likeliest at the start token (see `detect_language`), whatever the prefix
-            says; None where there is only one. After a prompt, the model has read that.
+        language: the most probable language at the start token (see `detect_language`), whatever
+            language the prefix names; a prompt before it may influence it. None for bases of one
+            language.
     """
 
     ids: list[int]
@@ -79,10 +79,10 @@ class Spoken:
 
 
 def most_ids(seconds: float, most: int = SPOKEN) -> int:
-    """How many ids a clip can have: `SPOKEN` for half a minute, and fewer for a short one.
+    """Return the largest number of ids for a clip: `SPOKEN` for 30 s, fewer for a short clip.
 
-    What is longer is a model that repeats itself. To follow it to the end takes most of the time
-    of scoring, and a few such clips would drown all others in a corpus' WER.
+    If the text is longer, the model repeats itself. Decoding it to the end would take most of the
+    time of an evaluation, and a few such clips would dominate the WER of a corpus.
     """
     return min(most, AT_ONCE + round(PACE * seconds))
 
@@ -90,7 +90,7 @@ def most_ids(seconds: float, most: int = SPOKEN) -> int:
 def decode(
     model: Any, hidden: Tensor, prefixes: Sequence[Sequence[int]], options: DecodeOptions
 ) -> list[list[int]]:
-    """The ids of `decode_scored`, which see."""
+    """Decode a batch and return only the ids; see `decode_scored`."""
     return [each.ids for each in decode_scored(model, hidden, prefixes, options)]
 
 
@@ -102,28 +102,28 @@ def decode_scored(
     options: DecodeOptions,
     sampling: Sampling | None = None,
 ) -> list[Spoken]:
-    """Decode a batch.
+    """Decode a batch to ids, with the model's confidence in each row.
 
     Args:
-        model: a `WhisperForConditionalGeneration`; adapters are whatever is active in its layers.
+        model: a `WhisperForConditionalGeneration`; the active adapters of its layers act.
         hidden: encoder outputs, [rows, frames, width], one window for all rows.
-        prefixes: what each row's decoder is given first; lengths may differ.
-        options: how to search.
-        sampling: draw ids instead of searching; its beams are then one.
+        prefixes: ids that each row's decoder gets first; lengths may differ.
+        options: settings of the search.
+        sampling: draw ids at random instead of searching; beams are then ignored.
 
     Returns:
-        What each row says.
+        The decoded row for each prefix.
 
     Raises:
-        ValueError: a prefix leaves no room, or there isn't one (or a seed) for each row; or beams
-            are asked for times.
+        ValueError: a prefix leaves no position for text; the numbers of rows, prefixes and seeds
+            differ; or timestamps are combined with several beams.
     """
     if len(hidden) != len(prefixes):
         raise ValueError(f"{len(hidden)} encoder outputs but {len(prefixes)} prefixes")
     if sampling is not None and len(sampling.seeds) != len(prefixes):
         raise ValueError(f"{len(prefixes)} prefixes but {len(sampling.seeds)} seeds")
     if options.timestamps and options.beams > 1:
-        raise ValueError("times are decoded with one beam")
+        raise ValueError("timestamps are decoded with one beam only")
     if not prefixes:
         return []
     decoder = _Decoder(model, hidden, prefixes)
@@ -166,7 +166,7 @@ class _Decoder:
         ).long()
         self.hidden = hidden.to(device, self.project.weight.dtype)
         self.cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        # Shorter prefixes are padded on the left and masked; equal ones need no mask at all.
+        # Shorter prefixes are padded on the left and masked; equal ones need no mask.
         longest = max(map(len, prefixes))
         pads = torch.tensor([longest - len(prefix) for prefix in prefixes], device=device)
         self.input = torch.tensor(
@@ -180,7 +180,7 @@ class _Decoder:
             longest - len(prefix) + (list(prefix).index(start) if start in prefix else 0)
             for prefix in prefixes
         ]
-        # OpenAI's vocabularies have it before <|notimestamps|>, under two names.
+        # In OpenAI's vocabularies it stands before <|notimestamps|>, under two names.
         stamps = getattr(generation, "no_timestamps_token_id", None)
         self.silent = None if stamps is None else int(stamps) - 1
         self.no_speech = [0.0] * len(prefixes)
@@ -229,7 +229,7 @@ class _Decoder:
         return logits
 
     def log_probabilities(self) -> Tensor:
-        """As `step`, normalised over the whole vocabulary before anything is suppressed."""
+        """Like `step`, but normalised over the whole vocabulary before ids are suppressed."""
         first = self.length == 0
         saved = self.suppressed, self.suppressed_first
         self.suppressed = self.suppressed_first = saved[0][:0]
@@ -245,12 +245,12 @@ class _Decoder:
             self.pads = self.pads[rows]
 
     def reorder(self, rows: Tensor) -> None:
-        """Reorder self-attention alone, among rows that share their encoder output."""
+        """Reorder only the cache of self-attention, among rows with the same encoder output."""
         self.cache.self_attention_cache.reorder_cache(rows)
 
 
 def _time_rules(model: Any, decoder: _Decoder) -> Any:
-    # Whisper's grammar of times: they come in pairs, never go back, and begin a window.
+    # Whisper's rules for timestamps: they come in pairs, never decrease, and start a window.
     from transformers.generation.logits_process import WhisperTimeStampLogitsProcessor
 
     begin = decoder.input.shape[1]
@@ -261,8 +261,8 @@ def _greedy(
     decoder: _Decoder, limits: list[int], sampling: Sampling | None, rules: Any = None
 ) -> list[tuple[list[int], list[float]]]:
     results: list[list[int]] = [[] for _ in limits]
-    scores: list[list[float]] = [[] for _ in limits]  # of the ids, and of the end
-    rows = list(range(len(limits)))  # which row each place of the batch decodes
+    scores: list[list[float]] = [[] for _ in limits]  # log probabilities of the ids and the end
+    rows = list(range(len(limits)))  # the row that each place of the batch decodes
     running = set(rows)
     draws = [torch.Generator().manual_seed(s) for s in sampling.seeds] if sampling else []
     history = decoder.input
@@ -273,7 +273,7 @@ def _greedy(
         if sampling is None:
             tokens = logits.argmax(dim=-1)
         else:
-            # The largest of logits with Gumbel noise is a draw from their softmax.
+            # The largest logit after adding Gumbel noise is a draw from the softmax.
             uniform = torch.stack([torch.rand(logits.shape[-1], generator=draws[r]) for r in rows])
             gumbel = -torch.log(-torch.log(uniform.double().clamp(min=1e-20))).float()
             tokens = (logits / sampling.temperature + gumbel.to(logits.device)).argmax(dim=-1)
@@ -302,9 +302,9 @@ def _greedy(
 
 @dataclass
 class _Search:
-    """One row's beams: ids so far with their summed log probabilities after each.
+    """The beams of one row: their ids, with the summed log probability after each id.
 
-    What is finished is (score, ids, sums); its end token's sum is the last.
+    A finished beam is (score, ids, sums); the last sum includes the end token.
     """
 
     row: int
@@ -317,18 +317,18 @@ class _Search:
     def advance(
         self, candidates: list[tuple[float, int, int]], end: int, options: DecodeOptions
     ) -> list[int]:
-        """Take a step.
+        """Choose the beams of the next step.
 
         Args:
             candidates: the 2 x beams best (summed log probability, beam, id), best first.
 
         Returns:
-            Which beam each new live beam continues.
+            For each new live beam, the index of the beam that it continues.
         """
         length = len(self.live[0]) + 1
         last = length >= self.limit
         for score, beam, token in candidates[: options.beams]:
-            # Only the best `beams` can finish; the others are there so that enough stay alive.
+            # Only the best `beams` can finish; the others ensure that enough stay alive.
             if token == end or last:
                 ids = self.live[beam] + ([] if token == end else [token])
                 sums = [*self.sums[beam], score]
@@ -349,7 +349,7 @@ def _beam(
 ) -> list[tuple[list[int], list[float]]]:
     searches = [_Search(row, limit, [[]], [[]], []) for row, limit in enumerate(limits)]
     results: list[tuple[list[int], list[float]]] = [([], []) for _ in limits]
-    width = 1  # beams of each row in the batch; the prefix is decoded once
+    width = 1  # number of beams per row in the batch; the prefix is decoded once
     while True:
         scores = decoder.log_probabilities()
         device = scores.device
@@ -384,19 +384,20 @@ def _beam(
 
 @torch.no_grad()
 def detect_language(model: Any, hidden: Tensor) -> list[str]:
-    """The likeliest language of each row, as codes ("en"); multilingual bases only.
+    """Return the most probable language of each row, as codes ("en"); multilingual bases only.
 
     Source: `detect_language` in openai/whisper's decoding.py.
 
     Args:
+        model: a `WhisperForConditionalGeneration`.
         hidden: encoder outputs, [rows, frames, width].
 
     Raises:
-        ValueError: the base knows one language only.
+        ValueError: the model knows only one language.
     """
     start = [int(model.generation_config.decoder_start_token_id)]
     decoder = _Decoder(model, hidden, [start] * len(hidden))
     if not decoder.names:
-        raise ValueError("the model knows one language only")
+        raise ValueError("the model knows only one language")
     decoder.step()
     return [str(language) for language in decoder.languages]

@@ -1,7 +1,7 @@
-"""Whisper's encoder in two parts: below the first adapted layer, and from there on.
+"""Run Whisper's encoder in two parts: the layers below the first adapted one, and the others.
 
-transformers' `WhisperEncoder.forward` takes neither another length than 30 s nor a layer to start
-at, so the layers run in a loop of our own (the same computation; a test compares them).
+transformers' `WhisperEncoder.forward` accepts neither other lengths than 30 s nor a layer to start
+at. So this module runs the layers in its own loop (the same computation; a test compares them).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from mmtune.errors import ConfigError
 
 
 def cut_of(encoder: Any, adapted: int | str) -> int | None:
-    """How many of the encoder's layers lie below the first adapted one.
+    """Return the number of encoder layers below the first adapted one.
 
     Args:
         encoder: a `WhisperEncoder`.
-        adapted: how many of its top layers are adapted, or "all".
+        adapted: number of its top layers that are adapted, or "all".
 
     Returns:
-        None where no layer is adapted: then the whole encoder lies below.
+        None if no layer is adapted.
 
     Raises:
         ConfigError: the encoder has fewer layers.
@@ -37,12 +37,12 @@ def cut_of(encoder: Any, adapted: int | str) -> int | None:
 
 
 def encode_mel(encoder: Any, mel: Tensor, cut: int | None = None) -> Tensor:
-    """A window of any length, with the position embeddings cut to it.
+    """Encode a window of any length, with the position embeddings cut to it.
 
     Args:
         encoder: a `WhisperEncoder` in eval mode.
         mel: [batch, mels, frames], 100 frames a second.
-        cut: run this many layers, without the last norm; None: the whole encoder.
+        cut: run this number of layers, without the last norm; None: the whole encoder.
 
     Returns:
         [batch, frames / 2, width].
@@ -57,13 +57,15 @@ def encode_mel(encoder: Any, mel: Tensor, cut: int | None = None) -> Tensor:
 
 
 def finish(encoder: Any, hidden: Tensor, cut: int | None) -> Tensor:
-    """The rest of `encode_mel`, with whatever adapter is active in the layers.
+    """Run the layers that `encode_mel` left out, with the adapter that is active in them.
 
     Args:
+        encoder: a `WhisperEncoder`.
         hidden: [batch, frames, width] of `encode_mel` with the same `cut`.
+        cut: number of layers that have run; None: all.
 
     Returns:
-        The encoder's output, [batch, frames, width]; `hidden` itself where `cut` is None.
+        The encoder's output, [batch, frames, width]; `hidden` itself if `cut` is None.
     """
     if cut is None:
         return hidden

@@ -1,4 +1,4 @@
-"""Decoding that is tried again where it went wrong: repetition, and words that nobody said.
+"""Decode again at higher temperatures if a text repeats itself or is a guess.
 
 The criteria and temperatures are those of openai/whisper's transcribe.py (Radford et al. 2022,
 section 4.5).
@@ -17,21 +17,21 @@ from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import DecodeOptions, Sampling, Spoken, decode_scored
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-COMPRESSION = 2.4  # a text that zlib makes smaller than 1 / this repeats itself
-LOG_PROBABILITY = -1.0  # mean; below it the model guesses
-NO_SPEECH = 0.6
-NO_WORDS = 0.5  # of ending at once
+COMPRESSION = 2.4  # a text with a higher zlib compression ratio repeats itself
+LOG_PROBABILITY = -1.0  # a text with a lower mean log probability is a guess
+NO_SPEECH = 0.6  # a window with a higher probability of no speech may be silent
+NO_WORDS = 0.5  # a silent window has a higher probability of an empty text
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a window says.
+    """The transcript of a window.
 
     Attributes:
-        ids: of the text.
-        text: without spaces around it; empty where there is no speech.
+        ids: the ids of the text.
+        text: the text without spaces around it; empty if there is no speech.
         log_probability, no_speech, no_words: see `Spoken`.
-        temperature: at which it was decoded; 0 is a search.
+        temperature: temperature of the decoding; 0 is greedy or beam search.
     """
 
     ids: tuple[int, ...]
@@ -43,16 +43,16 @@ class Heard:
 
 
 def compression(text: str) -> float:
-    """How many times smaller zlib makes a text; 0 for an empty one."""
+    """Return the compression ratio of a text with zlib; 0 for an empty one."""
     data = text.encode()
     return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def is_silence(heard: Heard | Spoken) -> bool:
-    """Whether the model itself thinks that nobody speaks, and is unsure of the words, or has none.
+    """Whether the model predicts no speech and is unsure of its words, or predicts no words.
 
-    openai/whisper asks for the first two. Its decoding forbids a text without words, so that a
-    model that has learned silence is made to write some: what it would have written counts too.
+    openai/whisper uses the first two criteria. Its decoding forbids an empty text, so a model that
+    has learned silence must write some words. The probability of an empty text counts here too.
     """
     unsure = heard.log_probability < LOG_PROBABILITY or heard.no_words > NO_WORDS
     return heard.no_speech > NO_SPEECH and unsure
@@ -66,9 +66,9 @@ def failed(heard: Heard) -> bool:
 
 
 def agrees(first: Heard, second: Heard) -> bool:
-    """Whether a second pass, with a prompt, still says about as much as the first.
+    """Whether a second pass, with a prompt, has about as many words as the first.
 
-    A prompt can make Whisper repeat it, or stop at once.
+    A prompt can make Whisper repeat the prompt, or stop at once.
     """
     if failed(second) or is_silence(second):
         return False
@@ -84,17 +84,18 @@ def decode_safely(
     contents: Sequence[str],
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> list[Heard]:
-    """Decode a batch, and again, at rising temperatures, those of its rows that failed.
+    """Decode a batch; decode rows that failed again at rising temperatures.
 
-    Where all fail, the likeliest text that doesn't repeat itself is taken, or else the likeliest.
+    If all attempts of a row fail, the most probable text without repetition is taken, or else the
+    most probable text.
 
     Args:
-        base: the model; adapters are whatever is active.
+        base: the model; its active adapters act.
         heard: encoder outputs, [rows, frames, width].
         prefixes: see `decode_scored`.
-        options: of the search at temperature 0.
-        contents: a hash of each row's audio: what is drawn follows from it, and from nothing else.
-        temperatures: to be tried in this order.
+        options: settings of the search at temperature 0.
+        contents: a hash of each row's audio; it is the seed of the sampling.
+        temperatures: in the order in which they are tried.
     """
     tried: list[list[Heard]] = [[] for _ in prefixes]
     left = list(range(len(prefixes)))

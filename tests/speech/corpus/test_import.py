@@ -316,7 +316,7 @@ def test_a_command_in_wav_scp_is_never_run(tmp_path: Path) -> None:
     import_speech(source, tmp_path / "to")
     assert not trap.exists()
     found = left_out(tmp_path / "to")
-    assert "isn't run: touch" in found["train/segments u0"]
+    assert "doesn't run: touch" in found["train/segments u0"]
     assert "run it yourself" in found["train/segments u0"]
 
 
@@ -474,9 +474,9 @@ def test_an_import_spares_what_is_not_its_own(tmp_path: Path) -> None:
     source = plain_csv(tmp_path / "a")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/audio.txt").write_text("keep")
-    with pytest.raises(ConfigError, match="is no import"):
+    with pytest.raises(ConfigError, match="holds no import"):
         import_speech(source, tmp_path / "mine")
-    with pytest.raises(ConfigError, match="lies within"):
+    with pytest.raises(ConfigError, match="is inside"):
         import_speech(tmp_path / "a", tmp_path / "a/to")
     with pytest.raises(ConfigError, match="kaldi"):
         import_speech(source, tmp_path / "to", "kadli")

@@ -72,8 +72,8 @@ def test_a_list_is_read(tmp_path: Path) -> None:
         ("", "no term"),
         ("# nothing\n", "no term"),
         ("[unseen]\nmetoprolol\n", "no term to train"),
-        ("metoprolol\nMetoprolol,\n", "line 2.*line 1 again"),
-        ("colour\ncolor\n", "line 2.*line 1 again"),  # scored as one word
+        ("metoprolol\nMetoprolol,\n", "line 2.*repeats the term of line 1"),
+        ("colour\ncolor\n", "line 2.*repeats the term of line 1"),  # scored as one word
         ("metoprolol =\n", "line 1"),
         ("a\n...\n", "line 2"),
         ("a\n" + "b" * 101, "line 2"),
@@ -213,7 +213,7 @@ def test_an_unknown_espeak_voice_is_an_error(voice: str) -> None:
 
 @espeak
 def test_espeak_says_when_it_says_nothing() -> None:
-    with pytest.raises(DataError, match="says nothing"):
+    with pytest.raises(DataError, match="gives no sound"):
         Espeak("en-us")("")
 
 

@@ -23,11 +23,12 @@ from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.retention import retention_rows
 from mmtune.speech.corpus.synthesize import make_plan, synthesize
 from mmtune.speech.corpus.term_list import Term
-from mmtune.speech.evaluation.compare import _asked, compare, headline
+from mmtune.speech.evaluation.compare import _models, compare, headline
 from mmtune.speech.evaluation.term_slices import divide_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.system.precision import DTYPES
+from tests.speech.everyday import everyday_speech
 from tests.speech.real import ESPEAK, TINY, needs
 
 needs_speech = needs(TINY, ESPEAK)
@@ -52,9 +53,12 @@ def make_adapter(folder: Path, seed: int, by: float = 0.5) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    options = SpeechOptions(utterances=1)
-    plan = [u for u in make_plan(TERMS, options) if u.voice.name.startswith("espeak")]
-    manifest = synthesize(plan, tmp_path_factory.mktemp("terms"), "en")
+    return terms_dataset(tmp_path_factory.mktemp("terms"))
+
+
+def terms_dataset(folder: Path, test_sentences: int = 2) -> Dataset:
+    plan = make_plan(TERMS, SpeechOptions(utterances=1), test_sentences)
+    manifest = synthesize([u for u in plan if u.voice.name.startswith("espeak")], folder, "en")
     return check(manifest, find_modality("speech"))
 
 
@@ -68,11 +72,8 @@ def compared(dataset: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tupl
         retention=dataset.source,
         probes=2,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "mmtune.speech.evaluation.compare.SPOKEN", 20
-        )  # garblers never stop by themselves
-        return compare(config(options), dataset, folder), folder
+    # Adapters of random weights never stop by themselves.
+    return compare(config(options), dataset, folder, max_ids=20), folder
 
 
 def config(options: SpeechOptions) -> RunConfig:
@@ -186,12 +187,12 @@ def test_transcripts_are_not_asked_for_twice(
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("the model was loaded")
 
-    monkeypatch.setattr("mmtune.speech.evaluation.compare.SPOKEN", 20)
     monkeypatch.setattr("mmtune.speech.evaluation.compare.SpeechPredictor", opened)
     options = SpeechOptions(
         score_windows="trimmed", control=folder / "control", retention=dataset.source, probes=2
     )
-    assert compare(config(options), dataset, folder).to_json() == comparison.to_json()
+    again = compare(config(options), dataset, folder, max_ids=20)
+    assert again.to_json() == comparison.to_json()
 
 
 @needs_speech
@@ -253,7 +254,6 @@ def test_the_headline_says_what_was_not_measured() -> None:
 
 @needs_speech
 def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None:
-    from mmtune.speech.corpus.synthesize import everyday_speech
     from mmtune.speech.evaluation.compare import _general_kind
 
     german = everyday_speech("de")
@@ -275,15 +275,12 @@ def test_each_other_language_has_its_rows_and_its_figure(tmp_path: Path) -> None
 
 @pytest.mark.slow
 @needs_speech
-def test_with_everything_on(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_everything_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from mmtune.pages.report import write_report
 
     make_adapter(tmp_path / "adapter", 1, by=1e-5)  # it hears as the base does
-    monkeypatch.setattr(
-        "mmtune.speech.evaluation.long_form.LONGEST", 1.0
-    )  # there is little to be joined
+    # Enough test sentences for a recording that is longer than one window.
+    dataset = terms_dataset(tmp_path / "data", test_sentences=10)
     terms = tmp_path / "terms.txt"
     terms.write_text("metoprolol | metoprolole\n[unseen]\napixaban\n", encoding="utf-8")
     options = SpeechOptions(
@@ -339,7 +336,7 @@ def test_the_comparison_hears_in_the_precision_of_training(
     make_adapter(tmp_path / "adapter", 1)
     settings = config(SpeechOptions())
     settings = settings.model_copy(update={"train": TrainOptions(precision=precision)})
-    asked, _ = _asked(settings, SpeechOptions(), tmp_path, ())
-    other, _ = _asked(config(SpeechOptions()), SpeechOptions(), tmp_path, ())
+    asked, _ = _models(settings, SpeechOptions(), tmp_path, ())
+    other, _ = _models(config(SpeechOptions()), SpeechOptions(), tmp_path, ())
     assert asked.predictor.base.model.dtype == DTYPES[precision]
     assert (asked.fingerprint == other.fingerprint) == (precision == "fp32")

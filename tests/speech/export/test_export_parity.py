@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -185,7 +186,7 @@ def test_an_engine_that_dies_fails_the_export_and_not_the_command(
     (tmp_path / MODEL_FILE).write_bytes(data[: len(data) // 2])
     found = judged(material, reference, WhisperCpp(tmp_path, True), "fp16")
     assert not found.passed
-    assert "can't be run: whisper.cpp ends with" in found.faults[0]
+    assert "can't be run: whisper.cpp ended with" in found.faults[0]
     assert found.exported.same is None
 
 
@@ -260,11 +261,9 @@ def test_the_command_writes_checks_and_tells(
 def test_without_an_engine_nothing_is_called_proved(
     adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmtune.speech.export import to_ctranslate2
-
-    found = to_ctranslate2.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        to_ctranslate2.importlib.util,
+        importlib.util,
         "find_spec",
         lambda name, *a: None if name in {"pywhispercpp", "ctranslate2"} else found(name, *a),
     )

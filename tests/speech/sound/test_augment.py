@@ -95,3 +95,18 @@ def test_room_tone_is_as_loud_as_the_quiet_places() -> None:
     between = augment.room_tone(clip, 8000, rng)
     assert np.sqrt(np.mean(between**2)) == pytest.approx(0.001, rel=0.15)
     assert len(augment.room_tone(clip[:5], 100, rng)) == 100
+
+
+def test_a_background_has_the_ratio_that_was_asked_for() -> None:
+    clip = tone(2.0)
+    noise = augment.add_background(clip, 10.0, np.random.default_rng(0)) - clip
+    ratio = 10 * np.log10(np.mean(clip**2) / np.mean(noise**2))
+    assert ratio == pytest.approx(10.0, abs=0.01)
+    silent = np.zeros(8000, np.float32)
+    assert np.array_equal(augment.add_background(silent, 10.0, np.random.default_rng(0)), silent)
+
+
+def test_masks_leave_torchs_random_numbers_alone() -> None:
+    state = torch.get_rng_state()
+    augment.mask_mel(torch.randn(80, 300, generator=torch.Generator()), 200, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)

@@ -38,13 +38,12 @@ def test_what_lies_below_the_adapters_is_computed_once(tmp_path: Path, cut: int 
 
 
 @needs(TINY)
-def test_a_batch_alone_is_what_it_is_among_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mmtune.speech.transcription.predictor.DECODE_BATCH", 2)
+def test_a_batch_alone_is_what_it_is_among_others(tmp_path: Path) -> None:
     adapters = {"a": make(tmp_path / "a", 1)}
     options = DecodeOptions(max_new_tokens=12)
-    predictor = SpeechPredictor(load_base(TINY), adapters, windows="trimmed", options=options)
+    predictor = SpeechPredictor(
+        load_base(TINY), adapters, windows="trimmed", options=options, batch_size=2
+    )
     requests = [Request(row, weights) for row in real_rows(5) for weights in ({}, {"a": 1.0})]
     plan = predictor.batches(requests)
     assert sorted(place for batch in plan for place in batch) == list(range(len(requests)))

@@ -217,17 +217,15 @@ def test_a_cut_falls_into_the_pause() -> None:
 
 
 @needs(TINY)
-def test_a_file_of_more_than_one_window(
-    tmp_path: Path, folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mmtune.speech.transcription.predictor.SPOKEN", 60)
+def test_a_file_of_more_than_one_window(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    short = DecodeOptions(max_new_tokens=60)
     clips = [read_audio(row.path) for row in real_rows(12, step=5)]
     pause = np.zeros(32_000, np.float32)
     whole = np.concatenate([piece for clip in clips for piece in (clip, pause)])
     path = tmp_path / "call.wav"
     soundfile.write(path, whole, 16_000)
     assert 60 < len(whole) / 16_000 < 90
-    found = transcribe(path, open_predictor(TINY))
+    found = transcribe(path, SpeechPredictor(loaded(TINY), {}, options=short))
     first, second = found.segments  # without the pauses it fits into two windows
     assert 0 < first.start < first.end < second.start < second.end < len(whole) / 16_000 - 1.5
     assert found.seconds == len(whole) / 16_000

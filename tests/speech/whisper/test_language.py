@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmtune.predict import Prediction
-from mmtune.speech.corpus.synthesize import everyday_speech, synthesize
+from mmtune.speech.corpus.synthesize import synthesize
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.measures import measures
 from mmtune.speech.sound.read import read_audio
@@ -17,6 +17,7 @@ from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.decode import DecodeOptions, decode_scored, detect_language
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import AudioStage
+from tests.speech.everyday import everyday_speech
 from tests.speech.real import BASE, ESPEAK, TINY, loaded, needs, real_rows
 
 

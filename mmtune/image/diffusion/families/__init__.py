@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from mmtune.image.diffusion.families.family import Family, TextFamily
+from mmtune.image.diffusion.families.family import ExportNames, Family, TextFamily
 from mmtune.image.diffusion.families.flux import Flux, Flux2Klein
 from mmtune.image.diffusion.families.sd3 import StableDiffusion3
 from mmtune.image.diffusion.families.unet import StableDiffusion, StableDiffusionXL
 from mmtune.image.diffusion.families.z_image import ZImage
+from mmtune.system.plugins import Registry
 
 FAMILIES: tuple[type[Family], ...] = (
     StableDiffusion,
@@ -18,9 +19,18 @@ FAMILIES: tuple[type[Family], ...] = (
 )
 
 
+PIPELINES: Registry[type[Family]] = Registry(
+    "diffusion family", "mmtune.diffusion_families", {f.pipeline_class: f for f in FAMILIES}
+)
+
+
 def family_class(pipeline_class: str) -> type[Family] | None:
-    """The family whose pipelines are of this class, as `model_index.json` names it."""
-    return next((f for f in FAMILIES if f.pipeline_class == pipeline_class), None)
+    """The family whose pipelines are of this class, as `model_index.json` names it.
+
+    Raises:
+        PluginError: the package that adds it can't be used.
+    """
+    return PIPELINES.get(pipeline_class)
 
 
-__all__ = ["FAMILIES", "Family", "TextFamily", "family_class"]
+__all__ = ["FAMILIES", "PIPELINES", "ExportNames", "Family", "TextFamily", "family_class"]

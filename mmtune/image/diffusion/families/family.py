@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,30 @@ DESCRIBED = 4  # blocks of a transformer whose features describe a style
 Noise = Callable[..., Tensor]
 
 
+@dataclass(frozen=True)
+class ExportNames:
+    """What other programs call a family, and how its adapters are written for them.
+
+    Attributes:
+        architecture: `modelspec.architecture` of Stability's ModelSpec.
+        version: `ss_base_model_version` of sd-scripts.
+        single_file: whose keys a single file (`--format kohya`) has: "unet", sd-scripts' over a
+            UNet; "original_unet", the same over the names of the original SDXL code; "flux",
+            sd-scripts' over Black Forest Labs' code; "transformer", peft's below `transformer.`.
+            None: there is no such file.
+        comfy: of "transformer", the modules that ComfyUI finds; `#` stands for a number.
+        network: `ss_network_module` of sd-scripts.
+        unsupported: export formats that the family doesn't have, each with the reason.
+    """
+
+    architecture: str
+    version: str
+    single_file: Literal["unet", "original_unet", "flux", "transformer"] | None
+    comfy: tuple[str, ...] = ()
+    network: str = "networks.lora"
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+
+
 class Family(ABC):
     """One family: how it encodes images and text, and how its denoiser is called.
 
@@ -32,6 +57,7 @@ class Family(ABC):
 
     name: ClassVar[str]
     pipeline_class: ClassVar[str]
+    export_names: ClassVar[ExportNames]
     denoiser_name: ClassVar[str] = "transformer"
     load: ClassVar[Mapping[str, Any]] = {}
     """Arguments for loading the pipeline, so that it neither alters nor withholds images."""
@@ -45,8 +71,25 @@ class Family(ABC):
     patch: ClassVar[int] = 2
     """Latent positions along a side that make one token of the denoiser."""
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # Not after hours of training, when the adapter is to be exported.
+        if "name" in vars(cls):
+            names = getattr(cls, "export_names", None)
+            if names is None or (names.single_file is None) != ("kohya" in names.unsupported):
+                raise TypeError(
+                    f"{cls.__name__} needs export_names, with a single_file or the reason why "
+                    "there is none (unsupported: kohya)"
+                )
+            if names.single_file == "transformer" and not names.comfy:
+                raise TypeError(f"{cls.__name__}.export_names needs comfy: modules that it finds")
+
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
+
+    def export_kind(self) -> tuple[str, str]:
+        """The loaded base's kind, as ModelSpec and as sd-scripts name it."""
+        return self.export_names.architecture, self.export_names.version
 
     @property
     def denoiser(self) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
+from mmtune.image.diffusion.families.comfy import FLUX
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION, ExportNames, Family
 from mmtune.prefix.stage import Tensors
 
 KLEIN_STEPS = 50  # the klein pipeline's default number of steps
@@ -19,7 +20,17 @@ class Flux(Family):
 
     name = "FLUX.1"
     pipeline_class = "FluxPipeline"
+    export_names = ExportNames(
+        "flux-1-dev", "flux1", "flux", comfy=FLUX, network="networks.lora_flux"
+    )
     targets = JOINT_ATTENTION
+
+    def export_kind(self) -> tuple[str, str]:
+        """[dev] takes the guidance as an input, [schnell] doesn't."""
+        architecture, version = super().export_kind()
+        if not self.denoiser.config.guidance_embeds:
+            architecture = "flux-1-schnell"
+        return architecture, version
 
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
         """Encode captions as T5's `embeds`, [512, width], and CLIP's `pooled`, [width]."""
@@ -72,6 +83,7 @@ class Flux2Klein(Family):
 
     name = "FLUX.2 klein"
     pipeline_class = "Flux2KleinPipeline"
+    export_names = ExportNames("flux-2-klein", "flux2", "transformer", comfy=FLUX)
     targets = (*JOINT_ATTENTION, "to_qkv_mlp_proj")  # the last: single-stream blocks
     posterior = False
     patch = 1  # of latents that are patches already

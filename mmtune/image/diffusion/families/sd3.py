@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmtune.image.diffusion.families.family import JOINT_ATTENTION, Family
+from mmtune.image.diffusion.families.comfy import TWO_STREAMS
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION, ExportNames, Family
 from mmtune.image.diffusion.families.repeated import RepeatedToken
 from mmtune.prefix.stage import Tensors
 
@@ -25,6 +26,16 @@ class StableDiffusion3(Family):
 
     name = "Stable Diffusion 3/3.5"
     pipeline_class = "StableDiffusion3Pipeline"
+    export_names = ExportNames(
+        "stable-diffusion-3",
+        "sd3",
+        "transformer",
+        comfy=(
+            *TWO_STREAMS,
+            *(f"transformer_blocks.#.attn2.{name}" for name in JOINT_ATTENTION[:4]),
+            "pos_embed.proj",
+        ),
+    )
     optional = ("text_encoder_3", "tokenizer_3")
     targets = JOINT_ATTENTION
 

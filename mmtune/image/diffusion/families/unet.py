@@ -8,9 +8,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mmtune.image.diffusion.families.family import ATTENTION, PROBE_TOKENS, Noise, TextFamily
+from mmtune.image.diffusion.families.family import (
+    ATTENTION,
+    PROBE_TOKENS,
+    ExportNames,
+    Noise,
+    TextFamily,
+)
 from mmtune.prefix.stage import Tensors
 
+SD2, SD2_VELOCITY = ("stable-diffusion-v2-512", "sd_v2"), ("stable-diffusion-v2-768-v", "sd_v2_v")
+SD2_WIDTH = 1024  # of the text that Stable Diffusion 2 attends to; 1's is 768
 TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 
@@ -19,6 +27,7 @@ class StableDiffusion(TextFamily):
 
     name = "Stable Diffusion 1.x/2.x"
     pipeline_class = "StableDiffusionPipeline"
+    export_names = ExportNames("stable-diffusion-v1", "sd_v1", "unet")
     denoiser_name = "unet"
     load: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None,
@@ -28,6 +37,16 @@ class StableDiffusion(TextFamily):
     targets = ATTENTION
     text_parts: ClassVar[Sequence[str]] = ("text_encoder",)
     patch = 1
+
+    def export_kind(self) -> tuple[str, str]:
+        """2.x attends to a wider text than 1.x; its 768-pixel form predicts velocities."""
+        names = self.export_names.architecture, self.export_names.version
+        if names[0] != "stable-diffusion-v1":
+            return names
+        if self.denoiser.config.cross_attention_dim != SD2_WIDTH:
+            return names
+        velocity = self.pipeline.scheduler.config.get("prediction_type") == "v_prediction"
+        return SD2_VELOCITY if velocity else SD2
 
     @property
     def resolution(self) -> int:
@@ -125,6 +144,7 @@ class StableDiffusionXL(StableDiffusion):
     """SDXL (arXiv 2307.01952): the UNet also takes a pooled caption and time ids."""
 
     name = "SDXL"
+    export_names = ExportNames("stable-diffusion-xl-v1-base", "sdxl_base_v1-0", "original_unet")
     pipeline_class = "StableDiffusionXLPipeline"
     load: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
     targets = ATTENTION

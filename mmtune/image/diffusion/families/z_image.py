@@ -9,8 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from mmtune.image.diffusion.families.family import PROBE_SIDE, PROBE_TOKENS, Family, Noise
+from mmtune.image.diffusion.families.family import (
+    ATTENTION,
+    PROBE_SIDE,
+    PROBE_TOKENS,
+    ExportNames,
+    Family,
+    Noise,
+)
 from mmtune.prefix.stage import Tensors
+
+BLOCK = (
+    *(f"attention.{name}" for name in ATTENTION),
+    *(f"feed_forward.w{i}" for i in (1, 2, 3)),
+    "adaLN_modulation.0",
+)
+COMFY = (  # modules that ComfyUI finds
+    *(f"{at}.#.{name}" for at in ("layers", "noise_refiner", "context_refiner") for name in BLOCK),
+    *("all_final_layer.2-1.linear", "all_final_layer.2-1.adaLN_modulation.1"),
+    *("all_x_embedder.2-1", "cap_embedder.1", "t_embedder.mlp.0", "t_embedder.mlp.2"),
+)
 
 
 class ZImage(Family):
@@ -22,6 +40,7 @@ class ZImage(Family):
 
     name = "Z-Image"
     pipeline_class = "ZImagePipeline"
+    export_names = ExportNames("z-image", "z-image", "transformer", comfy=COMFY)
     posterior = False
 
     @property

@@ -1,4 +1,7 @@
-"""Importers: one file a layout, each a function (source, options) -> pieces; one writer."""
+"""Import speech data: recognise its layout, read it with that layout's importer, and write it.
+
+Each layout has a file with a function (source, options) -> pieces; `write` writes the pieces.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from mmtune.speech.corpus.importers.write import write
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout of data: what recognises it, and what reads it."""
+    """A layout of data: a function that recognises it, and a function that reads it."""
 
     recognises: Callable[[Path], bool]
     pieces: Callable[[Path, ImportOptions], Found]
@@ -58,7 +61,7 @@ def _transcribed(source: Path) -> bool:
     )
 
 
-# In the order in which they are tried: the surest marks first.
+# In the order in which they are tried: the most certain marks first.
 LAYOUTS: dict[str, Layout] = {
     "kaldi": Layout(lambda s: s.is_dir() and bool(kaldi.folders_in(s)), kaldi.import_kaldi),
     "commonvoice": Layout(_common_voice, table.import_common_voice),
@@ -76,7 +79,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def recognise(source: Path) -> str | None:
-    """The layout of a file or folder, by its content; None if it is none that is known."""
+    """Recognise the layout of a file or folder by its content; None if it is unknown."""
     return next((name for name, each in LAYOUTS.items() if each.recognises(source)), None)
 
 
@@ -92,13 +95,13 @@ def import_speech(
     Args:
         source: a file or folder in one of `LAYOUTS`.
         to: the new folder; repeating an import into it is cheap and changes nothing.
-        layout: its name; None: by the content.
-        settings: of `ImportOptions`.
+        layout: name of the layout; None recognises it by the content.
+        settings: fields of `ImportOptions`.
         progress: called with the number of rows so far.
 
     Raises:
-        ConfigError: an unknown layout or setting, or `to` can't be used.
-        DataError: the source can't be read at all; single rows are left out and listed instead.
+        ConfigError: a layout or setting is unknown, or `to` can't be used.
+        DataError: the source can't be read at all. Single bad rows are left out and listed.
     """
     try:
         options = ImportOptions.model_validate(dict(settings or {}))
@@ -107,19 +110,20 @@ def import_speech(
         setting = ".".join(map(str, problem["loc"][:1]))
         raise ConfigError(f"--{setting}: {problem['msg']}", "see `mmtune import --help`") from None
     if options.align and options.base is None:
-        raise ConfigError("--align needs a model", "give --base, such as starter:whisper-base")
+        raise ConfigError("--align needs a model", "add --base, such as starter:whisper-base")
     if not source.exists():
         raise DataError(f"no such file or folder: {source}", "name the data to import")
     inside = source.is_dir() and to.resolve().is_relative_to(source.resolve())
     if inside:
-        raise ConfigError(f"{to} lies within {source}", "name a folder outside of it: --to DIR")
+        raise ConfigError(f"{to} is inside {source}", "choose a folder outside of it: --to DIR")
+    known = ", ".join(LAYOUTS)
     if layout is not None and layout not in LAYOUTS:
-        raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, LAYOUTS))
+        raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, list(LAYOUTS)))
     name = recognise(source) if layout is None else layout
     if name is None:
         raise DataError(
             f"the format of {source} was not recognised",
-            f"name it: --format {'|'.join(LAYOUTS)}",
+            f"name it with --format; known formats: {known}",
         )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     return write(LAYOUTS[name].pieces(source, options), to, facts, options, progress)

@@ -1,7 +1,7 @@
-"""Hugging Face datasets: folders of `save_to_disk`, and parquet files.
+"""Import Hugging Face datasets: folders of `save_to_disk`, and parquet files.
 
-`datasets` reads the tables; audio stays undecoded (`Audio(decode=False)`), because its own decoding
-needs torchcodec, and damaged files would end the import.
+`datasets` reads the tables. It doesn't decode the audio (`Audio(decode=False)`), because its
+decoder needs torchcodec, and a damaged file would end the import.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether `save_to_disk` has written the folder."""
+    """Whether `save_to_disk` of `datasets` has written the folder."""
     return any((folder / name).is_file() for name in SAVED)
 
 
 def parquet_in(source: Path) -> list[Path]:
-    """The parquet files of a dataset: in the folder or its folders."""
+    """Return the parquet files of a dataset, in the folder and its subfolders."""
     return [source] if source.is_file() else sorted(source.rglob("*.parquet"))
 
 
 def import_huggingface(source: Path, options: ImportOptions) -> Found:
-    """A dataset of `save_to_disk`, or parquet files; splits by their names.
+    """Read a dataset of `save_to_disk`, or parquet files; their names give the splits.
 
     Raises:
-        MissingExtra: `datasets` isn't installed.
+        MissingExtra: the package `datasets` isn't installed.
     """
     if source.is_dir() and is_saved(source):
         datasets = _datasets()
         try:
             found = datasets.load_from_disk(str(source))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{source} can't be read: {error}", "save it again") from None
+            raise DataError(f"{source} can't be read: {error}", "save the dataset again") from None
         splits = found if isinstance(found, dict) else {str(found.split or ""): found}
         for name, dataset in splits.items():
             split = split_of(name)

@@ -1,4 +1,4 @@
-"""Kaldi data directories (kaldi-asr.org/doc/data_prep.html): wav.scp, text, and what is beside."""
+"""Import Kaldi data directories (kaldi-asr.org/doc/data_prep.html): wav.scp, text and others."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ GENDERS = {"m": "male", "f": "female"}
 
 
 def folders_in(source: Path) -> list[Path]:
-    """The data directories: the source itself, or those right below it."""
+    """Return the data directories: the source itself, or its direct subfolders."""
     if (source / "wav.scp").is_file():
         return [source]
     return sorted(path.parent for path in source.glob("*/wav.scp"))
 
 
 def import_kaldi(source: Path, options: ImportOptions) -> Found:
-    """wav.scp with text; segments, utt2spk, spk2gender, utt2lang, reco2file_and_channel if there.
+    """Read wav.scp, text and, if present, segments, utt2spk, spk2gender, utt2lang and channels.
 
-    A wav.scp entry may be a command that Kaldi would run; none is ever run here.
+    An entry of wav.scp may be a command that Kaldi would run. This importer never runs one.
     """
     for folder in folders_in(source):
         yield from _folder(folder, options)
@@ -38,7 +38,7 @@ def import_kaldi(source: Path, options: ImportOptions) -> Found:
 def _folder(folder: Path, options: ImportOptions) -> Found:
     recordings = dict(_lines(folder / "wav.scp"))
     if not (folder / "text").is_file():
-        raise DataError(f"{folder} has no file 'text'", "mmtune needs the transcripts")
+        raise DataError(f"{folder} has no file 'text'", "add it: it holds the transcripts")
     texts = dict(_lines(folder / "text", words=True))
     speakers = dict(_lines(folder / "utt2spk"))
     genders = dict(_lines(folder / "spk2gender"))
@@ -56,7 +56,7 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
             continue
         path = recordings.get(recording)
         if path is None:
-            yield LeftOut(where, f"wav.scp has no recording {recording!r}", "add it")
+            yield LeftOut(where, f"wav.scp has no recording {recording!r}", "add it to wav.scp")
             continue
         if (reason := _refused(path)) is not None:
             yield LeftOut(where, *reason)
@@ -64,7 +64,9 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
         try:
             start, end = (float(words[1]), float(words[2])) if len(words) >= 3 else (0.0, -1.0)
         except ValueError:
-            yield LeftOut(where, f"{span!r} has no times", "write: utterance recording start end")
+            yield LeftOut(
+                where, f"{span!r} has no times", "write 'utterance recording start end' there"
+            )
             continue
         file = Path(path)
         side = "".join(sides.get(recording, []))
@@ -92,20 +94,20 @@ def _refused(path: str) -> tuple[str, str] | None:
     if path.endswith("|"):
         command = path[:-1].strip()
         return (
-            f"a command, which isn't run: {command[:200]}",
-            "run it yourself into a file, and write the file's path into wav.scp",
+            f"the entry is a command, which mmtune doesn't run: {command[:200]}",
+            "run it yourself, save its output, and write the file's path into wav.scp",
         )
     name, colon, offset = path.rpartition(":")
     if colon and offset.isdigit() and name.endswith(".ark"):
         return (
-            f"a place in an archive: {path}",
-            "unpack it: wav-copy scp:wav.scp scp:unpacked.scp",
+            f"the entry is a position in an archive: {path}",
+            "unpack the archive: wav-copy scp:wav.scp scp:unpacked.scp",
         )
     return None
 
 
 def _beside(folder: Path, path: Path) -> Path:
-    # Recipes write paths relative to where they were run: two folders above data/train, mostly.
+    # Kaldi recipes write paths relative to the folder they run in, usually two above data/train.
     places = [folder, folder.parent, folder.parent.parent]
     return next((place / path for place in places if (place / path).is_file()), folder / path)
 

@@ -1,4 +1,4 @@
-"""Parquet files, row by row."""
+"""Read parquet files row by row with `datasets`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mmtune.errors import DataError, MissingExtra
 
 
 def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a parquet file, streamed; audio as {"bytes", "path"}.
+    """Yield the rows of a parquet file, each with its place; audio is {"bytes", "path"}.
 
     Raises:
-        DataError: it is none.
-        MissingExtra: `datasets` isn't installed.
+        DataError: it isn't a parquet file.
+        MissingExtra: the package `datasets` isn't installed.
     """
     datasets = _datasets()
     try:
@@ -23,7 +23,7 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         )
         yield from _rows(stream, path.name)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path} can't be read: {error}", "write it again") from None
+        raise DataError(f"{path} can't be read: {error}", "write the parquet file again") from None
 
 
 def _rows(dataset: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What an importer yields: pieces of recordings with their words, and what it left out."""
+"""`Piece`, which importers yield, the import's settings, and small helpers of all importers."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ SPLITS: dict[str, Split] = {
 
 
 class ImportOptions(Section):
-    """Settings of `mmtune import` that speech has."""
+    """Settings of `mmtune import` for speech."""
 
-    language: str | None = None  # Whisper's code, of rows that name none
+    language: str | None = None  # Whisper's code, for rows that name none
     channel: Annotated[int, Field(ge=0)] | Literal["mix"] | None = (
-        None  # of files with several, where a row names none
+        None  # channel of files with several, for rows that name none
     )
-    align: bool = False  # cut long recordings by the words that `base` hears
-    base: str | None = None  # as for `load_base`
+    align: bool = False  # cut long recordings by the word times that `base` finds
+    base: str | None = None  # the model for `align`, as for `load_base`
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One utterance to be written.
+    """One utterance to write.
 
     Attributes:
-        file: the recording; or its bytes, where they lie in a table.
-        recording: what it is called in the source; pieces of one recording share it.
-        text: what is said; empty only if `nonspeech`.
-        where: the place in the source that says so, for messages.
-        start: seconds within the file.
-        end: seconds; None: its end.
+        file: the recording, or its bytes if a table holds them.
+        recording: the recording's name in the source; its pieces share it.
+        text: the transcript; empty only if `nonspeech`.
+        where: the place in the source that describes the piece, for messages.
+        start: start within the file, in seconds.
+        end: end within the file, in seconds; None: the file's end.
         channel: as in `SpeechRow`.
-        id: as the source calls it; "" makes one of the recording and the start.
+        id: the source's id; "" makes one from the recording and the start.
         row: other fields of a `SpeechRow`: speaker, language, split, prompt, terms, duration_s …
         group: facts for the row's `group`.
     """
@@ -77,17 +77,17 @@ Found = Iterator[Piece | LeftOut]
 
 
 def split_of(name: str) -> Split | None:
-    """The split that a file's or a folder's name means: train-00000-of-00002, dev …"""
+    """Return the split that the name of a file or folder means: train-00000-of-00002, dev …"""
     word = re.split(r"[^a-z]", name.casefold(), maxsplit=1)[0]
     return SPLITS.get(word)
 
 
 def language_of(code: Any) -> str | None:
-    """Whisper's code of a locale: "sv-SE" is "sv". None for what is no code."""
+    """Return Whisper's code for a locale ("sv" for "sv-SE"); None if it is no code."""
     word = re.split(r"[-_]", str(code or "").strip())[0].casefold()
     return word if word.isalpha() and 2 <= len(word) <= 3 else None
 
 
 def filled(**values: Any) -> dict[str, Any]:
-    """The values that are there."""
+    """Drop the values that are None or empty."""
     return {key: value for key, value in values.items() if value not in (None, "", ())}

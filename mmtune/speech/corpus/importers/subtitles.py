@@ -1,7 +1,6 @@
-"""Recordings with subtitles beside them: SRT or WebVTT, cut by their times.
+"""Import recordings with SRT or WebVTT subtitles, cut by the times of the cues.
 
-Cues are what fits on a screen, not what is said in one breath, so neighbours of one voice are
-joined.
+A cue holds what fits on a screen, not a sentence, so neighbouring cues of one voice are joined.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from mmtune.speech.corpus.importers.piece import (
 )
 
 SUFFIXES = (".vtt", ".srt")
-GAP = 1.0  # seconds of silence at which a piece ends
-ENOUGH = 15.0  # seconds after which it ends with the sentence
-OVERLAP = 0.3  # seconds that two voices may share
+GAP = 1.0  # seconds of silence that end a piece
+ENOUGH = 15.0  # seconds after which the end of a sentence ends a piece
+OVERLAP = 0.3  # seconds by which the cues of two voices may overlap
 SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
 TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
-# Names of roles say nothing about who it is: in each recording it is another person.
+# Names of roles don't identify a person: each recording has another one.
 ROLE = re.compile(
     r"(speaker|spk|voice|agent|operator|customer|client|caller|user|host|guest|interview(er|ee)|"
     r"doctor|patient|man|woman|unknown)[\s_#-]*\d*",
@@ -43,7 +42,7 @@ SOUND = re.compile(r"[\[(♪*][^\])]*[\])♪*]?")  # [music], (laughs), ♪ la l
 
 @dataclass(frozen=True)
 class Cue:
-    """One subtitle: seconds, words, and who says them ("" if unknown)."""
+    """One subtitle: start and end in seconds, its words, and the speaker ("" if unknown)."""
 
     start: float
     end: float
@@ -52,7 +51,7 @@ class Cue:
 
 
 def import_subtitles(source: Path, options: ImportOptions) -> Found:
-    """Each recording of a folder with the .vtt or .srt of its name (or NAME.LANGUAGE.vtt)."""
+    """Read each recording of a folder with the .vtt or .srt of its name (or NAME.LANGUAGE.vtt)."""
     used: set[Path] = set()
     for _, relative in scan_files(source, SPEECH_SUFFIXES):
         recording = source / relative
@@ -62,23 +61,25 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
         wanted = [p for p in beside if options.language in (None, _language(recording, p))]
         languages = {_language(recording, path) for path in beside}
         if not beside:
-            cure = f"write them into {relative.with_suffix('.vtt')}, or remove the recording"
-            yield LeftOut(name, "no subtitles belong to it", cure)
+            cure = f"write {relative.with_suffix('.vtt')}, or remove the recording"
+            yield LeftOut(name, "the recording has no subtitles", cure)
         elif len(languages) > 1 and len({_language(recording, p) for p in wanted}) != 1:
             found = ", ".join(path.name for path in beside)
-            cure = "say which language is spoken: --language CODE; the others are translations"
-            yield LeftOut(name, f"it has subtitles in several languages: {found}", cure)
+            cure = "name the spoken language: --language CODE; the others are translations"
+            yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
         else:
             yield from _recording(recording, (wanted or beside)[0], name, options)
     for _, relative in scan_files(source, SUFFIXES):
         if source / relative not in used:
             yield LeftOut(
-                relative.as_posix(), "no recording of this name is beside it", "put it there"
+                relative.as_posix(),
+                "the folder has no recording of this name",
+                "add the recording to the folder",
             )
 
 
 def subtitles_of(recording: Path) -> list[Path]:
-    """The subtitles beside a recording, WebVTT first."""
+    """Return the subtitle files in the folder of a recording, WebVTT first."""
     start = recording.stem + "."
     found = [
         path
@@ -91,10 +92,10 @@ def subtitles_of(recording: Path) -> list[Path]:
 
 
 def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
-    """Neighbouring cues of one voice as one, up to `longest` seconds each.
+    """Join neighbouring cues of one voice, up to `longest` seconds each.
 
-    A piece ends where the voice changes, at a gap of more than `GAP`, or, once it lasts `ENOUGH`,
-    with a sentence.
+    A piece ends if the voice changes, at a gap of more than `GAP`, or at the end of a sentence
+    once the piece is `ENOUGH` long.
     """
     joined: list[Cue] = []
     for cue in cues:
@@ -118,18 +119,18 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
     try:
         cues = list(_read(path))
     except (OSError, UnicodeDecodeError, MalformedCaptionError, MalformedFileError) as error:
-        cure = "save it as UTF-8, in the format that its name says"
+        cure = "save it as UTF-8, in the format that its suffix names"
         yield LeftOut(path.name, f"it can't be read: {error or type(error).__name__}", cure)
         return
     if not cues:
-        yield LeftOut(path.name, "it holds no cues", "look whether it is the right file")
+        yield LeftOut(path.name, "it holds no cues", "check that it is the right file")
     spoken: list[Cue] = []
     for cue in cues:
         where = f"{path.name} at {cue.start:.2f} s"
         if cue.end <= cue.start:
-            yield LeftOut(where, f"it ends at {cue.end:.2f} s", "correct its times")
+            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
         elif not cue.text or SOUND.fullmatch(cue.text):
-            yield LeftOut(where, f"{cue.text!r} is nothing that is said", "no need to do anything")
+            yield LeftOut(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
         else:
             spoken.append(cue)
     spoken.sort(key=lambda cue: (cue.start, cue.end))
@@ -143,9 +144,9 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         yield LeftOut(
             f"{path.name} at {spoken[i].start:.2f} s",
             "another voice speaks at the same time",
-            "no need to do anything: words of two voices belong to no piece",
+            "no action is needed: a piece must hold one voice",
         )
-    # What was left out still parts its neighbours.
+    # A cue that is left out still separates its neighbours.
     run: list[Cue] = []
     whole: list[Cue] = []
     for i, cue in enumerate(spoken):
@@ -179,7 +180,7 @@ def _read(path: Path) -> Iterator[Cue]:
     read = webvtt.WebVTT.from_srt if path.suffix.lower() == ".srt" else webvtt.WebVTT.read
     for caption in read(str(path), encoding="utf-8").captions:
         raw = caption.raw_text
-        # One cue may hold the lines of two voices: they are one voice more.
+        # One cue may hold the lines of two voices. They count as a voice of their own.
         voices = dict.fromkeys(html.unescape(name).strip() for name in VOICE.findall(raw))
         text = html.unescape(TAG.sub("", raw.replace("\n", " ")))
         yield Cue(

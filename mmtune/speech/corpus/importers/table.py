@@ -1,6 +1,6 @@
-"""Tables: Common Voice, CSV and TSV of any columns, NeMo's JSONL, Hugging Face's audiofolder.
+"""Import tables: Common Voice, CSV and TSV, NeMo's JSONL, Hugging Face's audiofolder.
 
-Columns are known by what other tools call them (`SpeechRow.synonyms`).
+Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
 QUOTE_MINIMAL: Literal[0] = 0  # csv.QUOTE_MINIMAL
 QUOTE_NONE: Literal[3] = 3  # csv.QUOTE_NONE
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-# Where the files of a table lie: beside it, or in one of these.
+# Folders in which a table's files may lie, besides the table's own folder.
 FOLDERS = ("", "clips", "audio", "wavs", "wav", "data")
-ENDINGS = ("", ".mp3", ".wav", ".flac")  # LJ Speech and old Common Voice leave them out
+ENDINGS = ("", ".mp3", ".wav", ".flac")  # LJ Speech and old Common Voice omit the suffix
 COMMON_VOICE = ("client_id", "path", "sentence")
 RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
 FIELDS = (
@@ -50,7 +50,7 @@ EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normaliz
 
 
 def import_common_voice(source: Path, options: ImportOptions) -> Found:
-    """A Common Voice release: clips/, and train.tsv, dev.tsv and test.tsv or validated.tsv."""
+    """Read a Common Voice release: clips/ with train.tsv, dev.tsv, test.tsv or validated.tsv."""
     if source.is_file():
         tables, root = [source], source.parent
     else:
@@ -61,17 +61,17 @@ def import_common_voice(source: Path, options: ImportOptions) -> Found:
     if not tables:
         raise DataError(
             f"{source} has none of {', '.join(RELEASED)} and validated.tsv",
-            "name the table itself, or --format table",
+            "name the table file itself, or use --format table",
         )
     for table in tables:
         split = split_of(table.stem)
-        # Written without quoting: a sentence may begin with a quotation mark.
+        # Common Voice writes without quoting: a sentence may begin with a quotation mark.
         lines = _delimited(table, "\t", QUOTE_NONE)
         yield from pieces(lines, table, root, options, {"split": split} if split else {})
 
 
 def import_table(source: Path, options: ImportOptions) -> Found:
-    """CSV, TSV or JSONL files with a column of paths and a column of words."""
+    """Read CSV, TSV or JSONL files with a column of paths and a column of transcripts."""
     tables = [source] if source.is_file() else tables_in(source)
     for table in tables:
         split = split_of(table.stem)
@@ -81,9 +81,9 @@ def import_table(source: Path, options: ImportOptions) -> Found:
 
 
 def import_audiofolder(source: Path, options: ImportOptions) -> Found:
-    """Hugging Face's audiofolder: metadata.csv, .jsonl or .parquet with file_name."""
+    """Read Hugging Face's audiofolder: metadata.csv, .jsonl or .parquet with file_name."""
     for table in metadata_in(source):
-        # The nearest folder that is called as a split is one (as in `datasets`).
+        # The nearest folder with the name of a split decides the split (as in `datasets`).
         names = [
             part.name
             for part in (table.parent, *table.parent.parents)
@@ -96,21 +96,21 @@ def import_audiofolder(source: Path, options: ImportOptions) -> Found:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """The tables that lie in a folder."""
+    """Return the table files of a folder, without its subfolders."""
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and p.is_file())
 
 
 def metadata_in(folder: Path) -> list[Path]:
-    """The metadata files of an audiofolder, its own or those of folders in it."""
+    """Return the metadata files of an audiofolder and its subfolders."""
     names = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
     return sorted(path for name in names for path in folder.rglob(name))
 
 
 def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a table, each with the place it stands at.
+    """Yield the rows of a table, each with its place for messages.
 
     Raises:
-        DataError: it is no such table.
+        DataError: the file can't be read as a table.
     """
     suffix = table.suffix.lower()
     if suffix == ".parquet":
@@ -131,14 +131,14 @@ def pieces(
     options: ImportOptions,
     fixed: Mapping[str, Any],
 ) -> Found:
-    """The pieces that a table's rows describe.
+    """Yield the pieces that the rows of a table describe.
 
     Args:
         lines: rows by column, each with its place.
-        table: for messages.
+        table: the file, for messages.
         root: the folder that paths are relative to.
-        options: the settings.
-        fixed: fields of all rows, where a row doesn't say otherwise.
+        options: settings of the import.
+        fixed: fields for all rows that don't set them.
     """
     for where, values in lines:
         if "" in values and len(values) == 1:
@@ -151,7 +151,8 @@ def pieces(
                 where,
                 f"{table} has no column for {' and '.join(missing)}; its columns are "
                 + ", ".join(map(str, list(values)[:12])),
-                "name the columns audio and text, or as NeMo, Common Voice or Hugging Face do",
+                "name the columns audio and text, or use the names of NeMo, Common Voice or "
+                "Hugging Face",
             )
             if table.suffix.lower() in (".csv", ".tsv"):
                 return  # the next line has the same columns
@@ -160,7 +161,7 @@ def pieces(
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, str]:
-    """Which column holds which field of a row."""
+    """Map each field of a row to the column that holds it."""
     lower = {str(key).strip().casefold(): key for key in values}
     found: dict[str, str] = {}
     for name in FIELDS:
@@ -173,7 +174,7 @@ def columns(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def audio_file(root: Path, name: str) -> Path:
-    """The file that a table means; it need not exist."""
+    """Find the file that a table names; the result need not exist."""
     for folder in FOLDERS:
         for ending in ENDINGS:
             path = root / folder / (name + ending)
@@ -206,7 +207,7 @@ def _piece(
         data = audio.get("bytes")
         file = data if isinstance(data, bytes) else audio_file(root, name)
     elif audio in (None, ""):
-        return LeftOut(where, "no file is named", "name it, or remove the line")
+        return LeftOut(where, "the row names no file", "name the file, or remove the row")
     else:
         name = str(audio)
         file = audio_file(root, name)
@@ -262,9 +263,9 @@ def _seconds(value: Any) -> float | None:
         try:
             total = total * 60 + float(part)
         except ValueError:
-            raise ValueError(f"{word!r} is no time") from None
+            raise ValueError(f"{word!r} is not a time") from None
     if not 0 <= total < 1e7:
-        raise ValueError(f"{word!r} is no time")
+        raise ValueError(f"{word!r} is not a time")
     return total
 
 
@@ -285,7 +286,7 @@ def _delimited(
                 where = f"{table.name} line {reader.line_num}"
                 if None in values or None in values.values():
                     want = len(reader.fieldnames or ())
-                    yield where, {"": f"not {want} columns, as the first line has"}
+                    yield where, {"": f"the line doesn't have {want} columns like the first line"}
                 else:
                     yield where, values
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -304,8 +305,10 @@ def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                     if not isinstance(values, dict):
                         raise ValueError(f"a JSON {type(values).__name__}, not an object")
                 except (ValueError, RecursionError) as error:
-                    yield where, {"": f"not a row: {error}"}
+                    yield where, {"": f"the line is no row: {error}"}
                     continue
                 yield where, values
     except OSError as error:
-        raise DataError(f"{table} can't be read: {error}", "name another table") from None
+        raise DataError(
+            f"{table} can't be read: {error}", "check the file, or name another table"
+        ) from None

@@ -1,9 +1,9 @@
-"""Recordings with their whole transcript in a .txt beside them, without times.
+"""Import recordings with one transcript each, in the .txt of the same name, without times.
 
-With `align`, a model says when each word was said: it transcribes the recording with word times,
-the given transcript is matched to what it heard, and the recording is cut at pauses of the given
-words. They are always the given ones. Where too few of them were heard, or more was said than is
-written, there is nothing to go by, and the stretch is left out.
+With `align`, a model finds when each word was said. It transcribes the recording with word times,
+its words are aligned with the given transcript, and the recording is cut at pauses. The text is
+always the given one. Stretches are left out if the model heard too few of their words, or heard
+words that the transcript lacks.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from mmtune.speech.speech_row import plain_words
 if TYPE_CHECKING:
     from mmtune.speech.whisper.word_times import Word
 
-MAX_WORDS = 2_000_000  # bytes of one transcript: some days of speech
-UNHEARD = 4  # words in a row that were not heard: a stretch of their own
-UNWRITTEN = 3  # words in a row that were heard and aren't written: a cut
-HEARD = 0.6  # share of a piece's words that must have been heard as written
+MAX_BYTES = 2_000_000  # size of one transcript: some days of speech
+UNHEARD = 4  # this many consecutive words that the model didn't hear form their own stretch
+UNWRITTEN = 3  # this many consecutive words that the transcript lacks force a cut
+HEARD = 0.6  # least share of a piece's words that the model heard as they are written
 TARGET = 15.0  # seconds after which the next pause ends a piece
-PAUSE = 0.2  # seconds between words that are a pause
-MARGIN = 0.15  # seconds before and after a piece's words, as far as the pauses allow
+PAUSE = 0.2  # seconds between two words that count as a pause
+MARGIN = 0.15  # seconds kept before and after a piece's words, as far as the pauses allow
 LONGEST_SPAN = 4 * 3600.0
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A given word with its time, if it was heard as it is written.
+    """A word of the transcript, with its time if the model heard it as it is written.
 
-    `unwritten` counts the words that were heard before it and that nobody has written.
+    `unwritten` counts the words that the model heard before it and the transcript lacks.
     """
 
     text: str
@@ -49,16 +49,16 @@ class Placed:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive given words that lie between two times (seconds)."""
+    """Consecutive words of the transcript between two times in seconds."""
 
     start: float
     end: float
     text: str
-    heard: float  # share of its words that were heard
+    heard: float  # share of its words that the model heard
 
 
 def import_transcripts(source: Path, options: ImportOptions) -> Found:
-    """Each recording of a folder with the .txt of its name."""
+    """Read each recording of a folder with the .txt of its name."""
     listener: Any = None
     for name, relative in scan_files(source, SPEECH_SUFFIXES):
         file = source / relative
@@ -81,7 +81,7 @@ def import_transcripts(source: Path, options: ImportOptions) -> Found:
         try:
             audio = read_audio(file, channel=options.channel, max_seconds=LONGEST_SPAN)
         except AudioFault as fault:
-            cure = "say --channel 0, 1 or mix" if fault.kind == "channels" else fault.cure
+            cure = "add --channel 0, 1 or mix" if fault.kind == "channels" else fault.cure
             yield LeftOut(recording, fault.found, cure)
             continue
         heard = listener(audio)
@@ -89,10 +89,9 @@ def import_transcripts(source: Path, options: ImportOptions) -> Found:
 
 
 def place(given: Sequence[str], heard: Sequence[Word]) -> list[Placed]:
-    """The given words, those that were heard with their times.
+    """Align the transcript's words with the heard ones; words that match get their times.
 
-    Words are compared without case and punctuation. Source of the alignment: rapidfuzz's
-    Levenshtein opcodes.
+    Words are compared without case and punctuation. rapidfuzz's Levenshtein opcodes align them.
     """
     from rapidfuzz.distance import Levenshtein
 
@@ -119,14 +118,14 @@ def stretches(
 ) -> list[Stretch]:
     """Cut placed words at pauses into stretches of at most `longest` seconds.
 
-    A cut lies between two neighbouring words that were both heard, in the middle of their pause:
-    only there it is known that no word is cut off. After `TARGET` seconds the next pause ends a
-    stretch; without one, the longest gap that there is.
+    A cut lies in the pause between two neighbouring words that were both heard, because only there
+    no word can be cut off. After `TARGET` seconds the next pause ends a stretch; if there is no
+    pause, the longest gap does.
 
     Args:
         placed: from `place`.
         seconds: the recording's length.
-        longest: seconds.
+        longest: limit of a stretch in seconds.
     """
     found: list[Stretch] = []
     for first, after in pairwise(_breaks(placed)):
@@ -137,7 +136,7 @@ def stretches(
 
 
 def _breaks(placed: Sequence[Placed]) -> list[int]:
-    # Before which words a stretch begins, whatever the pauses; and the number of words.
+    # Indices of words before which a stretch must begin, and the number of words.
     breaks = {0, len(placed)}
     breaks |= {i for i, word in enumerate(placed) if word.unwritten >= UNWRITTEN}
     place = 0
@@ -152,7 +151,7 @@ def _breaks(placed: Sequence[Placed]) -> list[int]:
 def _chunks(
     placed: Sequence[Placed], start: float, seconds: float, longest: float
 ) -> list[Stretch]:
-    cuts: list[tuple[int, float, float]] = []  # before which word, when, and how long the pause is
+    cuts: list[tuple[int, float, float]] = []  # index of the next word, time, length of the pause
     for i in range(1, len(placed)):
         before, after = placed[i - 1].end, placed[i].start
         if before is not None and after is not None:
@@ -171,7 +170,7 @@ def _chunks(
         elif inside:
             chosen = max(inside, key=lambda cut: (cut[2], cut[1]))
         else:
-            chosen = rest[0]  # nothing was heard for so long: it will be too long, and left out
+            chosen = rest[0]  # nothing was heard for so long; the stretch will be left out
         words = placed[first : chosen[0]]
         known = [word for word in words if word.start is not None]
         begin, end = start, chosen[1]
@@ -198,15 +197,15 @@ def _cut(
         if found.heard < HEARD:
             yield LeftOut(
                 where,
-                f"until {found.end:.2f} s only {found.heard:.0%} of the words were heard as they "
-                f"are written: {found.text[:60]!r}",
-                "look whether the transcript says all that is said, or use a larger --base",
+                f"until {found.end:.2f} s the model heard only {found.heard:.0%} of the words as "
+                f"they are written: {found.text[:60]!r}",
+                "check that the transcript is complete, or use a larger --base",
             )
         elif found.end - found.start > MAX_SECONDS:
             yield LeftOut(
                 where,
-                f"there is no sure place to cut until {found.end:.2f} s: {found.text[:60]!r}",
-                "cut it by hand, with the words of each piece",
+                f"no safe place to cut was found until {found.end:.2f} s: {found.text[:60]!r}",
+                "cut the recording by hand, with the words of each piece",
             )
         else:
             yield Piece(
@@ -216,11 +215,15 @@ def _cut(
 
 def _text(path: Path) -> str | LeftOut:
     if not path.is_file():
-        return LeftOut(path.name, "no transcript belongs to the recording", f"write {path.name}")
+        return LeftOut(path.name, "the recording has no transcript", f"write {path.name}")
     with path.open("rb") as file:
-        data = file.read(MAX_WORDS + 1)
-    if len(data) > MAX_WORDS:
-        return LeftOut(path.name, f"more than {MAX_WORDS:,} bytes", "this is no transcript")
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        return LeftOut(
+            path.name,
+            f"more than {MAX_BYTES:,} bytes are too many for a transcript",
+            "check the file",
+        )
     try:
         return " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError:
@@ -232,7 +235,7 @@ def _listener(options: ImportOptions) -> Any:
         from mmtune.speech.transcription.predictor import open_predictor
         from mmtune.speech.transcription.transcribe import timed_words
     except ImportError as error:
-        raise DataError(f"--align can't work: {error}", "install mmtune with its models") from None
+        raise DataError(f"--align failed: {error}", "install mmtune with its models") from None
     predictor = open_predictor(options.base, language=options.language)
 
     def listen(audio: Any) -> list[Word]:

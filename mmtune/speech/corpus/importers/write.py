@@ -1,4 +1,4 @@
-"""Writing pieces: 16 kHz mono FLAC files and a manifest, the same whenever it is repeated."""
+"""Write imported pieces as 16 kHz mono FLAC files with a manifest; repeating changes nothing."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_bytes, hash_json
 
 AUDIO = "audio"  # folder of the pieces
-MARK = "import.json"  # says that the folder is an import's, and of what
+MARK = "import.json"  # marks the folder of an import and records its source
 LEFT_OUT = "left_out.jsonl"
-PIECE_VERSION = 1  # raised when a piece would be written otherwise
+PIECE_VERSION = 1  # raised when a piece is written differently
 
 
 def write(
@@ -39,18 +39,18 @@ def write(
 ) -> Imported:
     """Write pieces into `folder`: manifest.jsonl, audio/, left_out.jsonl and import.json.
 
-    A piece's file is named by what it depends on, so a repeated import decodes nothing twice. One
-    piece is in memory at a time.
+    A piece's file name is a hash of what the piece depends on, so a repeated import decodes
+    nothing twice. One piece is in memory at a time.
 
     Args:
-        found: from an importer.
-        folder: new, empty, or one that an import wrote before.
-        facts: what import.json says of the import.
-        options: the settings.
+        found: pieces from an importer.
+        folder: a new or empty folder, or the folder of an earlier import.
+        facts: facts for import.json.
+        options: settings of the import.
         progress: called with the number of rows so far.
 
     Raises:
-        ConfigError: the folder holds something else.
+        ConfigError: the folder holds other files.
     """
     _claim(folder, facts)
     rows: list[dict[str, Any]] = []
@@ -88,7 +88,7 @@ def _write_piece(
 ) -> tuple[dict[str, Any], float]:
     words = " ".join(piece.text.split())
     if not words and not piece.nonspeech:
-        raise ValueError("nothing is written of what is said")
+        raise ValueError("the transcript is empty")
     channel = options.channel if piece.channel is None else piece.channel
     with _on_disk(piece, folder) as file:
         values = dict(piece.row)
@@ -108,12 +108,12 @@ def _write_piece(
         try:
             content = content_of(row)
         except OSError:
-            content = ""  # reading it says why
+            content = ""  # reading it gives the error
         name = f"{AUDIO}/{_slug(row.id)}-{hash_json([PIECE_VERSION, content])[:12]}.flac"
         if not content or not (folder / name).is_file():
             samples = read_row(row, max_seconds=MAX_SECONDS)
             if not len(samples):
-                raise AudioFault("zero-length", f"{file} holds no samples", "remove it")
+                raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
             partial = folder / AUDIO / f".{os.getpid()}.partial"
             soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
             partial.replace(folder / name)
@@ -166,9 +166,9 @@ def _slug(name: str) -> str:
 
 def _cure(fault: AudioFault) -> str:
     if fault.kind == "channels":
-        return "say which: --channel 0, --channel 1, or --channel mix for all of them together"
+        return "choose one: --channel 0, --channel 1, or --channel mix for the mean of all"
     if fault.kind == "too-long":
-        return "cut it by the words that a model hears: --align --base BASE"
+        return "let a model find where to cut it: --align --base BASE"
     return fault.cure
 
 
@@ -177,7 +177,7 @@ def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "row"
         return f"{where}: {problem['msg']}", "correct it in the source"
-    return str(error), "write it down, or remove the line"
+    return str(error), "write the transcript, or remove the row"
 
 
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
@@ -187,11 +187,11 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
         and (not folder.is_dir() or any(folder.iterdir()))
     ):
         raise ConfigError(
-            f"{folder} exists already and is no import", "name another folder: --to DIR"
+            f"{folder} exists already and holds no import", "choose another folder: --to DIR"
         )
     (folder / AUDIO).mkdir(parents=True, exist_ok=True)
     if not (folder / MARK).is_file():
-        _mark(folder, facts)  # so that an interrupted import can be repeated
+        _mark(folder, facts)  # lets an interrupted import be repeated
 
 
 def _mark(folder: Path, facts: dict[str, Any]) -> None:

@@ -1,0 +1,69 @@
+"""What an export format of images is: a LoRA or a pipeline, proved by its layers and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mmtune.adapters.exported import Export, Exported, ExportFormat
+from mmtune.errors import AdapterError, ConfigError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mmtune.image.diffusion.base import DiffusionBase
+    from mmtune.image.export.proof import Picture
+
+Proof = tuple[dict[str, Any], tuple[str, ...]]  # figures of the comparison, and remarks
+PRECISIONS = ("fp32", "bf16", "fp16")  # of the base while the adapter is proved
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFormat(ExportFormat):
+    """A file or folder that other programs load.
+
+    Attributes:
+        write: writes `request.to`, reads it back and compares it with the adapter, which is loaded
+            as `proof.SOURCE`; the last argument is the picture that it draws.
+        dora: why a DoRA can't be held, and what to do about it; None where it can.
+    """
+
+    write: Callable[[Export, DiffusionBase, Picture, Image], Proof]
+    dora: tuple[str, str] | None = None
+
+    def export(self, request: Export) -> Exported:
+        """Write `request.to`, and prove it on its layers and on a picture that it draws.
+
+        Raises:
+            ConfigError: `request.to` has a name that other programs would not find, or a setting is
+                one of speech.
+            AdapterError: the adapter doesn't load, the format can't hold it, or it isn't the same
+                when it is read back.
+        """
+        from mmtune.image.diffusion.base import load_base
+        from mmtune.image.diffusion.denoiser_lora import load_adapter
+        from mmtune.image.export.proof import SOURCE, Picture
+        from mmtune.system.precision import DTYPES
+        from mmtune.system.processes import pick_device
+
+        precision = self.precision_of(request)
+        if request.check is not None:
+            raise ConfigError(
+                "--check is for speech: image adapters are proved on a picture that they draw",
+                "leave it out",
+            )
+        base = load_base(request.base, pick_device(), DTYPES[precision])
+        lacking = base.family.export_names.unsupported.get(self.name)
+        if lacking is not None:
+            raise AdapterError(
+                f"adapters of {base.family.name} can't be exported as {self.name}: {lacking}",
+                "choose another --format",
+            )
+        load_adapter(base, request.adapter, SOURCE)
+        if self.dora and any(m.peft_config[SOURCE].use_dora for m in base.adapted.values()):
+            found, cure = self.dora
+            raise AdapterError(f"{request.adapter} is a DoRA: {found}", cure)
+        picture = Picture(base, precision)
+        proof, notes = self.write(request, base, picture, picture.draw({SOURCE: request.scale}))
+        return Exported(request.to, request.format, proof, notes)

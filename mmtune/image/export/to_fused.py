@@ -1,0 +1,28 @@
+"""Format `fused`: the whole pipeline, with nothing of the adapter to load."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmtune.image.export.image_format import PRECISIONS, ImageFormat, Proof
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mmtune.adapters.exported import Export
+    from mmtune.image.diffusion.base import DiffusionBase
+    from mmtune.image.export.proof import Picture
+
+
+def _write(request: Export, base: DiffusionBase, picture: Picture, before: Image) -> Proof:
+    from mmtune.image.export.fused import write_fused
+
+    return write_fused(request, base, picture, before)
+
+
+FORMAT = ImageFormat(
+    "fused",
+    "the whole pipeline, the adapter in its weights",
+    PRECISIONS,
+    write=_write,
+)
