@@ -105,11 +105,11 @@ def test_the_page_does_not_tell(tmp_path: Path) -> None:
     assert html.count("<script") == 2
     assert HOSTILE not in html
     assert not re.search(r"""(?:src|href)=["']?(?!data:)\w""", html)
-    again = write_review(run, items=8)
+    again = write_review(run, items=8, play=play)
     assert again.path.read_text() == html, "the same seed gives the same page"
     with pytest.raises(ConfigError, match="key of another page"):
-        write_review(run, items=8, seed=1)
-    other_page = write_review(run, tmp_path / "second" / "review.html", items=8, seed=1)
+        write_review(run, items=8, seed=1, play=play)
+    other_page = write_review(run, tmp_path / "second" / "review.html", items=8, seed=1, play=play)
     assert data_of(other_page.path)["review"] != data["review"]
 
 
