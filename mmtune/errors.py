@@ -1,9 +1,11 @@
-"""Errors that a user can act upon: what was found, where, and the cure."""
+"""Errors that a user can solve; each names what was found and the cure."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable
+
+MAX_LISTED = 20  # names that a hint lists in full
 
 
 class MmtuneError(Exception):
@@ -21,7 +23,7 @@ class MmtuneError(Exception):
 
 
 def first_line(error: BaseException, most: int = 300) -> str:
-    """What a library's error says, for a message of one's own: a line of bounded length."""
+    """Return the first line of a library's error message, at most `most` characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:most]
 
 
@@ -38,19 +40,19 @@ class BaseModelError(MmtuneError):
 
 
 class AdapterError(MmtuneError):
-    """An adapter that doesn't fit its base or changes nothing."""
+    """An adapter that doesn't fit its base or has no effect."""
 
 
 class TrainingError(MmtuneError):
-    """Training that can't go on: non-finite losses, no trainable weights, a damaged checkpoint."""
+    """Training can't continue: non-finite losses, no trainable weights, a damaged checkpoint."""
 
 
 class OutOfMemory(MmtuneError):
-    """The device's memory, or the machine's, isn't enough for these settings."""
+    """The settings need more memory than the device or the machine has."""
 
 
 class MissingExtra(MmtuneError):
-    """An optional package is needed and not installed."""
+    """An optional package is needed but not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(
@@ -59,24 +61,34 @@ class MissingExtra(MmtuneError):
         )
 
 
-def did_you_mean(key: str, known: Sequence[str]) -> str:
-    """A hint with the names nearest to `key`, or all of them where none is near."""
-    short = {name.rsplit(".", 1)[-1]: name for name in known} | {name: name for name in known}
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """Suggest known names for an unknown one, as the cure of an error.
+
+    Args:
+        key: the unknown name.
+        known: all names; of a dotted name the last part may be given alone.
+
+    Returns:
+        The names that resemble `key`, three at most. If none does: all names, or the three nearest
+        of more than `MAX_LISTED`.
+    """
+    names = list(known)
+    short = {name.rsplit(".", 1)[-1]: name for name in names} | {name: name for name in names}
     near = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.6)]
     if near:
         return "did you mean " + " or ".join(dict.fromkeys(near)) + "?"
-    return "known: " + ", ".join(known)
+    if len(names) <= MAX_LISTED:
+        return "known: " + ", ".join(names)
+    nearest = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.0)]
+    return f"known: {', '.join(dict.fromkeys(nearest))} … ({len(names)} in all)"
 
 
 def printable(text: str) -> str:
-    """`text` without control characters: a file's name must not steer a terminal."""
+    """Escape control characters in `text`, so that a file's name can't control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-FINDINGS = 1  # a check found something, an export isn't the same, a gate is shut
-
-
-ERROR = 2  # a command could not do all of its work
-
-
-INTERRUPTED = 130  # by Ctrl-C: the shell's 128 + SIGINT
+# Exit codes of the commands.
+FINDINGS = 1  # the check has findings, the export differs, or a required gate failed
+ERROR = 2  # the command could not do all of its work
+INTERRUPTED = 130  # stopped by Ctrl-C: the shell's 128 + SIGINT

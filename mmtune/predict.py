@@ -1,4 +1,4 @@
-"""What evaluation, validation and the commands share: predictors, and metrics of their output."""
+"""Predictors: the interface that evaluation, validation and the commands use to ask models."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mmtune.data.rows import Row
 
 @dataclass(frozen=True)
 class Request:
-    """One item to predict.
+    """A request for one prediction.
 
     Attributes:
         row: the item.
-        adapters: weight by adapter name; empty is the base model.
-        seed: for what is sampled (an image); greedy decoding ignores it.
+        adapters: weights by adapter name; empty for the base model.
+        seed: random seed for sampling (an image); greedy decoding ignores it.
     """
 
     row: Row
@@ -26,10 +26,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model gave for one request: a transcript (`str`) or an image (`PIL.Image.Image`).
+    """A model's answer to one request: a transcript (`str`) or an image (`PIL.Image.Image`).
 
-    `seconds` is how long it took, as this model alone would take; two that differ in it alone are
-    equal. 0: it wasn't measured.
+    `seconds` is the time that this model alone needs for the answer; 0 means not measured.
+    Predictions that differ only in their time are equal.
     """
 
     row: str
@@ -39,26 +39,26 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """A base model with its adapters, ready to answer."""
+    """A loaded base model with its adapters, ready to answer requests."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that an answer depends on besides its request."""
+        """Hash of everything that an answer depends on, apart from its request."""
         ...
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction for each request, in order."""
+        """Give one prediction for each request, in order."""
         ...
 
 
 @runtime_checkable
 class BatchedPredictor(Predictor, Protocol):
-    """A predictor that says which requests it computes together."""
+    """A predictor that tells which requests it computes together."""
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
-        """Places of requests, each in one batch, ascending in it.
+        """Group the indices of requests into batches, ascending within each batch.
 
-        `predict` of one batch by itself gives the bits that `predict` of all requests gives, so
-        that batches can be shared out among processes.
+        `predict` gives the same bits for a batch alone as for all requests together, so that
+        several processes can share the batches.
         """
         ...

@@ -1,4 +1,4 @@
-"""The card of an adapter: what it is, what it was trained on and what was measured."""
+"""The card of an adapter: its base, its training data and its measured results."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ CARD_FILE = "card.json"
 
 
 def versions() -> dict[str, str]:
-    """Versions of mmtune and of the libraries that a result depends on."""
+    """Installed versions of mmtune and of the libraries that a result depends on."""
     names = ("torch", "transformers", "diffusers", "peft", "accelerate")
     return {"mmtune": VERSION} | {n: importlib.metadata.version(n) for n in names}
 
 
 class Card(BaseModel):
-    """What `card.json` beside an adapter's weights holds."""
+    """The contents of `card.json`, the file beside an adapter's weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,25 +43,25 @@ class Card(BaseModel):
     validation: dict[str, float] = Field(default_factory=dict)  # of the kept checkpoint
     best_step: int = 0
     steps: int = 0
-    scale: float = 1.0  # of the trained adapter; it is in the weights already
-    checkpoints: list[dict[str, Any]] = Field(default_factory=list)  # what each step reached
-    checkpoint: str = ""  # why the best step was chosen of them
-    sweep: list[dict[str, Any]] = Field(default_factory=list)  # what each scale reached
-    advised: float | None = None  # scale to use it at; it is not in the weights
-    advice: str = ""  # why
-    measures: list[dict[str, Any]] = Field(default_factory=list)  # filled after evaluation
-    # Of a composed adapter: name, recipe, hash of the weights, weight and dataset of each.
+    scale: float = 1.0  # strength of the saved adapter; the weights are already scaled by it
+    checkpoints: list[dict[str, Any]] = Field(default_factory=list)  # results of each step
+    checkpoint: str = ""  # why `best_step` was chosen
+    sweep: list[dict[str, Any]] = Field(default_factory=list)  # results of each scale
+    advised: float | None = None  # recommended strength; the weights are not scaled by it
+    advice: str = ""  # why this strength is recommended
+    measures: list[dict[str, Any]] = Field(default_factory=list)  # filled by the evaluation
+    # For a merged adapter, one entry for each part: name, recipe, hash, weight and dataset.
     parents: list[dict[str, Any]] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
     @property
     def trigger(self) -> str:
-        """The phrase that was put before the captions; empty for none."""
+        """The phrase that training put before every caption; empty if there is none."""
         return str((self.settings.get("task") or {}).get("trigger") or "")
 
     def facts(self) -> list[tuple[str, str]]:
-        """What a report shows of the trigger, the checkpoints and the strengths, with names."""
+        """Named facts for the report: trigger, compared checkpoints and compared strengths."""
         facts = [("trigger", self.trigger)] if self.trigger else []
         if self.checkpoint:
             facts += tried(self.checkpoints)
@@ -80,27 +80,29 @@ class Card(BaseModel):
         lines = [
             f"# {self.name}",
             "",
-            f"A LoRA adapter for `{self.base}`, made by mmtune's recipe `{self.recipe}`.",
+            f"A LoRA adapter for `{self.base}`, trained with mmtune's recipe `{self.recipe}`."
+            if not self.parents
+            else f"A LoRA adapter for `{self.base}`, merged by mmtune from the adapters below.",
             "",
             f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
         ]
         if self.parents:
             lines += [
-                f"- holds {parent['weight']:g} of `{parent['name']}` ({parent['hash'][:16]})"
+                f"- part: `{parent['name']}` ({parent['hash'][:16]}), weight {parent['weight']:g}"
                 for parent in self.parents
             ]
         else:
             why = f": {self.checkpoint}" if self.checkpoint else ""
-            lines.append(f"- best of {self.steps} steps: step {self.best_step}{why}")
+            lines.append(f"- saved checkpoint: step {self.best_step} of {self.steps}{why}")
         if self.base_licence:
-            lines.append(f"- the base's licence: {self.base_licence}")
+            lines.append(f"- licence of the base: {self.base_licence}")
         if self.trigger:
-            lines.append(f"- its trigger, in front of every prompt: `{self.trigger}`")
+            lines.append(f"- trigger phrase, put before every prompt: `{self.trigger}`")
         if self.advised is not None:
             lines.append(f"- recommended strength {self.advised:g}: {self.advice}")
         elif self.sweep:
             lines.append(
-                f"- its strength is {self.scale:g} of what was trained: see `sweep` in {CARD_FILE}"
+                f"- saved at {self.scale:g} of its trained strength: see `sweep` in {CARD_FILE}"
             )
         lines += [f"- validation {name}: {value:.4f}" for name, value in self.validation.items()]
         if self.checkpoint:
@@ -125,13 +127,13 @@ def _table(kind: str, points: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The points of a comparison of strengths or steps by name, with their figures in words."""
+    """Name each compared strength or step, and format its figures as text."""
     shown = []
     for point in sweep:
         # An undefined figure is null in the card.
         known = {name: value for name, value in point["figures"].items() if value is not None}
         parts = [f"{name} {value:.2f}" for name, value in known.items()]
-        if not known:  # of a task that has one figure, and rows that must not get worse
+        if not known:  # the task reports one figure, and one for rows that must not get worse
             parts = [f"validation {point['value']:.4f}"]
             if point["retained"] is not None:
                 parts.append(f"retention {point['retained']:.4f}")
@@ -148,41 +150,46 @@ def _cell(interval: dict[str, float]) -> str:
 
 
 def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:
-    """The adapter that `path` means: itself, or the `adapter/` of a run's folder.
+    """Find the adapter folder: `path` itself, or `adapter/` in a run folder.
 
     Args:
-        marker: the file that tells an adapter's folder.
+        marker: the file that identifies an adapter folder.
 
     Raises:
-        AdapterError: neither holds one; says so where the run isn't finished.
+        AdapterError: neither folder holds an adapter, or the run isn't finished.
     """
     for folder in (path, path / "adapter"):
         if (folder / marker).is_file():
             return folder
     if (path / "checkpoints").is_dir():
-        raise AdapterError(f"the run {path} isn't finished", "repeat its command: it resumes")
+        raise AdapterError(
+            f"the run {path} isn't finished", "repeat its command to resume training"
+        )
     raise AdapterError(
-        f"{path} holds no adapter ({marker})", "give a run's folder (runs/NAME) or its adapter/"
+        f"{path} holds no adapter: {marker} is missing",
+        "give a run folder (runs/NAME) or its adapter/ folder",
     )
 
 
 def weights_hash(folder: Path) -> str:
-    """Hash of the weights in an adapter's folder: its safetensors files by name.
+    """Hash an adapter's weights: all safetensors files in its folder, by name.
 
     Raises:
-        AdapterError: there is none.
+        AdapterError: the folder holds no weights.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
-        raise AdapterError(f"{folder} holds no .safetensors file", "restore it from the run")
+        raise AdapterError(
+            f"{folder} holds no .safetensors file", "restore the folder, or train the adapter again"
+        )
     return hash_json({path.name: hash_file(path) for path in files})
 
 
 def read_card(folder: Path) -> Card:
-    """The card in an adapter's folder.
+    """Read the card in an adapter folder.
 
     Raises:
-        AdapterError: there is none, or it can't be read.
+        AdapterError: the card is missing or can't be read.
         ConfigError: a newer mmtune wrote it.
     """
     path = folder / CARD_FILE
@@ -191,7 +198,9 @@ def read_card(folder: Path) -> Card:
         return Card.model_validate(values)
     except FileNotFoundError:
         raise AdapterError(
-            f"{folder} holds no {CARD_FILE}", "give a run's folder or its adapter/ folder"
+            f"{folder} holds no {CARD_FILE}", "give a run folder or its adapter/ folder"
         ) from None
     except (TypeError, ValueError) as error:
-        raise AdapterError(f"{path} can't be read: {error}", "restore it from the run") from None
+        raise AdapterError(
+            f"{path} can't be read: {error}", "restore the file, or train the adapter again"
+        ) from None

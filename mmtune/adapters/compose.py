@@ -1,4 +1,4 @@
-"""Several adapters of one base as one: merged into a plain folder, each part on record."""
+"""Merge several adapters of one base into one adapter folder whose card names the parts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import aside
 from mmtune.system.hashing import hash_json
 
-MAX_DISTANCE = 1e-5  # "cat" may be off by this share: rounding
+MAX_DISTANCE = 1e-5  # rounding error that "cat", which is exact, may have
 
 
 @dataclass(frozen=True)
 class Composed(Displayed):
-    """What was written.
+    """The result of a merge.
 
     Attributes:
-        distance: how far the merged updates ΔW lie from the weighted sum of the parts' (Frobenius
-            norm over all layers, as a share of the sum's): 0 is exact.
-        comparison: each adapter alone, all together and merged on test items, head first, if
-            asked for.
-        notes: what the user should know of the comparison.
+        path: the folder that was written.
+        parts: the merged adapters.
+        mixing: how they were merged.
+        distance: relative distance of the merged update ΔW from the weighted sum of the parts'
+            updates (Frobenius norm over all layers); 0 is exact.
+        comparison: a table of each adapter alone, all together and merged on test items, if asked
+            for; its first row is the header.
+        notes: messages for the user about the comparison.
     """
 
     path: Path
@@ -45,23 +48,23 @@ class Composed(Displayed):
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Convert the result to JSON values."""
         facts = {"path": str(self.path), "method": self.mixing.method, "distance": self.distance}
         return facts | compared(self.comparison, self.notes)
 
     def shown(self) -> Iterable[str | Rows]:
-        """The folder, how exact it is, and the comparison."""
-        exact = f"distance from the weighted sum of the updates: {self.distance:.2g}"
+        """Show the folder, the exactness of the merge, and the comparison."""
+        exact = f"relative distance from the adapters' weighted sum: {self.distance:.2g}"
         return [str(self.path), exact, *comparison_shown(self.comparison, self.notes)]
 
 
 def compared(comparison: Rows, notes: Sequence[str]) -> dict[str, Any]:
-    """A comparison as plain JSON values; nothing where there is none."""
+    """Convert a comparison to JSON values; without a comparison there are none."""
     return {"notes": list(notes), "comparison": plain_values(comparison)} if comparison else {}
 
 
 def comparison_shown(comparison: Rows, notes: Sequence[str]) -> list[str | Rows]:
-    """A comparison as a person sees it; nothing where there is none."""
+    """Show a comparison with its notes; without a comparison there is nothing to show."""
     return [comparison, *(f"note: {note}" for note in notes)] if comparison else []
 
 
@@ -73,46 +76,47 @@ def compose(
     *,
     base: str | None = None,
 ) -> Composed:
-    """Merge adapters of one base into one, by PEFT's `add_weighted_adapter`.
+    """Merge adapters of one base into one with PEFT's `add_weighted_adapter`.
 
-    The folder is loaded again, strictly, before it is put in place: its output must differ from
-    the base's, and "cat" must equal the weighted sum of the parts.
+    The merged folder is loaded strictly before it moves to `out`. Its output must differ from
+    the base's output. With "cat" it must also equal the weighted sum of the parts.
 
     Args:
-        parts: two or more, of one base; a negative weight takes away.
+        parts: two or more adapters of one base; a negative weight subtracts an adapter.
+        mixing: the method and its settings.
         out: a folder that doesn't exist yet.
         merge: the modality's function that merges them (`Modality.merge`).
-        base: None: the one that the cards name.
+        base: the base model; None: the base that the cards name.
 
     Raises:
-        ConfigError: an unknown method or an impossible setting, or `out` is taken.
-        AdapterError: the adapters don't fit each other, or can't be merged by this method.
+        ConfigError: the method is unknown, a setting is impossible, or `out` exists.
+        AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     check_mixing(mixing)
     if len(parts) < 2:
         raise ConfigError(
-            f"mmtune compose takes two adapters or more, found {len(parts)}",
-            "mmtune compose runs/A runs/B=0.5 --out DIR",
+            f"mmtune compose needs two adapters or more, but got {len(parts)}",
+            "name them all: mmtune compose runs/A runs/B=0.5 --out DIR",
         )
     request_base = base or parts[0].card.base
-    with placed(out) as folder:
+    with new_folder(out) as folder:
         request = Merge(parts, request_base, mixing, folder)
         distance = merge(request)
         if mixing.method == "cat" and not distance <= MAX_DISTANCE:
             raise AdapterError(
-                f"the merged adapter is {distance:.1e} off the sum of its parts",
-                "--method svd with a --rank of all ranks together is exact too",
+                f"the merged adapter differs from the sum of its parts by {distance:.1e}",
+                "use --method svd with the sum of all ranks as --rank, which is exact too",
             )
         card_of(request, distance, out.name).write(folder)
     return Composed(out, parts, mixing, distance)
 
 
 @contextmanager
-def placed(out: Path) -> Iterator[Path]:
-    """A folder to write, beside `out`; in its place once all has gone well.
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `out`; it becomes `out` if no error occurs.
 
     Raises:
-        ConfigError: `out` is taken, or no name.
+        ConfigError: `out` exists, or is no name for a folder.
     """
     with aside(out) as folder:
         folder.mkdir()
@@ -121,13 +125,13 @@ def placed(out: Path) -> Iterator[Path]:
 
 
 def card_of(request: Merge, distance: float, name: str) -> Card:
-    """The card of what was merged: its parents by name, hash and weight."""
+    """Make the card of a merged adapter; it lists the parts by name, hash and weight."""
     cards = [part.card for part in request.parts]
     rows: dict[str, int] = {}
     for card in cards:
         for split, count in card.rows.items():
             rows[split] = rows.get(split, 0) + count
-    # How the first is used (language, steps, guidance) is how the whole is.
+    # The merged adapter is used like its first part (language, steps, guidance).
     task = cards[0].settings.get("task") or {}
     mixing = asdict(request.mixing)
     method = METHODS.find(request.mixing.method)

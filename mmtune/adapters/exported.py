@@ -1,4 +1,4 @@
-"""What a modality is asked to export, and what it gives back."""
+"""The request for an export, and its result."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ EXTRA = "export"  # the extra that installs what formats need
 
 @dataclass(frozen=True)
 class Export:
-    """What a modality is asked to write.
+    """A request to a modality to export an adapter.
 
     Attributes:
-        adapter: its folder.
-        card: what is in it.
-        base: the model that it is for.
-        format: the name of one of the modality's `formats`.
+        adapter: the adapter folder.
+        card: the adapter's card.
+        base: the base model.
+        format: one of the modality's `formats`.
         to: the file or folder to write; it doesn't exist, its parent does.
         scale: factor on the adapter's strength.
-        precision: fp32, bf16, fp16 or int8; empty: the format's own. Of the base while an image
-            adapter is proved, and of the weights that are written.
-        check: speech or images to prove it on; None: the modality's own choice.
-        licence: of the base; None where it isn't known.
-        accepted: the licence's name, where the user had to accept it.
+        precision: fp32, bf16, fp16 or int8; empty: the format's default. It applies to the written
+            weights, and to the base while an image adapter is compared.
+        check: data to compare the export on; None: the modality's own choice.
+        licence: the base's licence; None if it isn't known.
+        accepted: the name of the licence that the user accepted, if it is restrictive.
     """
 
     adapter: Path
@@ -50,14 +50,15 @@ class Export:
 
 @dataclass(frozen=True)
 class Exported(Displayed):
-    """What was written, and how it was proved.
+    """The result of an export.
 
     Attributes:
-        path: the file or folder.
-        proof: figures of the comparison with the adapter, by what they are.
-        notes: what the user should know.
-        failed: why it is not the adapter that was measured; empty if it is.
-        table: head and lines of the comparison, where there is more than `proof`.
+        path: the file or folder that was written.
+        format: the export format.
+        proof: figures of the comparison with the adapter, by name.
+        notes: messages for the user.
+        failed: why the export differs from the adapter that was measured; empty if it doesn't.
+        table: header and rows of the comparison, if there is more to show than `proof`.
     """
 
     path: Path
@@ -68,12 +69,12 @@ class Exported(Displayed):
     table: tuple[tuple[str, ...], ...] = ()
 
     def shown(self) -> Iterable[str | Rows]:
-        """Where it is, how it was proved, and what the user should know; a failure last."""
+        """Show the path, the comparison with the adapter, and the notes; a failure comes last."""
         proof = ", ".join(f"{name} {value}" for name, value in self.proof.items())
         return [
             str(self.path),
             *([self.table] if self.table else []),
-            *([f"proved: {proof}"] if proof and not self.failed else []),
+            *([f"checked: {proof}"] if proof and not self.failed else []),
             *(f"note: {note}" for note in self.notes),
             *([f"failed: {self.failed}"] if self.failed else []),
         ]

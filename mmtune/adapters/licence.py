@@ -1,4 +1,4 @@
-"""What a base model's licence is, as its model card says, and whether it restrains its use."""
+"""Read a base model's licence from its model card, and tell whether it restricts use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MODEL_CARD = "README.md"
-# Parts of licence names that forbid selling what is made, or passing on what is changed:
+# Parts of the names of licences that forbid commercial use or sharing changed copies:
 # cc-by-nc-4.0, cc-by-nd-4.0, flux-1-dev-non-commercial-license, sai-nc-community.
 RESTRAINED = {"nc", "nd", "noncommercial", "research", "academic"}
 VAGUE = {"", "other", "unknown"}
@@ -21,7 +21,7 @@ class Licence:
 
     @property
     def restrained(self) -> bool:
-        """Whether its name says that commercial use or changed copies are forbidden."""
+        """Whether the name says that commercial use or changed copies are forbidden."""
         words = set(re.split(r"[^a-z0-9]+", self.name))
         return bool(words & RESTRAINED) or {"non", "commercial"} <= words
 
@@ -32,9 +32,9 @@ class Licence:
 
 
 def read_licence(page: Path) -> Licence | None:
-    """The licence in the front matter of a model card; None where it names none.
+    """Read the licence from a model card's front matter; None if the card names no licence.
 
-    `license: other` has its name in `license_name`.
+    With `license: other` the name is in `license_name`.
     """
     from huggingface_hub.repocard import metadata_load
     from yaml import YAMLError
@@ -51,10 +51,10 @@ def read_licence(page: Path) -> Licence | None:
 
 
 def licence_of(base: str) -> Licence | None:
-    """The licence of a base: a folder with a README.md, or a hub id; None where it isn't known.
+    """Find the licence of a base: a folder with a README.md, or a hub id; None if unknown.
 
-    Of a hub id the page is fetched where it isn't on this machine; a hub that can't be reached is
-    no error.
+    The model card of a hub id is downloaded unless it is on this machine already. A hub that can't
+    be reached is no error.
     """
     folder = Path(base).expanduser()
     if folder.is_dir():
@@ -65,5 +65,5 @@ def licence_of(base: str) -> Licence | None:
 
     try:
         return read_licence(Path(hf_hub_download(base, MODEL_CARD)))
-    except Exception:  # the hub's client raises its own, its transport's and the OS's
+    except Exception:  # the hub's client raises errors of its own, of its transport and of the OS
         return None

@@ -1,4 +1,4 @@
-"""LoRA through peft, and guards against its silent failure: an adapter that changes nothing."""
+"""LoRA settings for PEFT, and checks that a loaded adapter fits its base and has an effect."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 
 def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
-    """A `peft.LoraConfig`.
+    """Make a `peft.LoraConfig` from the user's settings.
 
     Args:
         options: rank, alpha, dropout, kind and, if the user gave any, targets.
-        targets: the recipe's targets: name endings, or one regular expression over full names.
+        targets: the default targets: endings of layer names, or one regular expression that
+            matches full names.
     """
     from peft import LoraConfig
 
@@ -62,14 +63,16 @@ def attach_lora(
 def require_match(
     missing: Iterable[str], unexpected: Iterable[str], folder: Path | str, base: str
 ) -> None:
-    """Refuse an adapter whose keys don't all fit: peft and diffusers would only log it.
+    """Refuse an adapter whose keys don't all match; PEFT and diffusers would only log this.
 
     Args:
         missing: adapter weights that the base expects and the file lacks.
         unexpected: keys of the file that match nothing in the base.
+        folder: the adapter folder, for the message.
+        base: the base model's name, for the message.
 
     Raises:
-        AdapterError: either is not empty.
+        AdapterError: any key is missing or unexpected.
     """
     lost, extra = sorted(missing), sorted(unexpected)
     if not lost and not extra:
@@ -81,24 +84,25 @@ def require_match(
         what.append(f"{len(lost)} keys are missing (first: {lost[0]})")
     raise AdapterError(
         f"{folder}: the adapter doesn't fit the base {base!r}: {'; '.join(what)}",
-        "load it on the base named in its card.json, or train it again on this one",
+        "load the adapter on the base named in its card.json, or train it again on this base",
     )
 
 
-def probe(base_output: Tensor, adapter_output: Tensor, folder: Path | str) -> None:
-    """Show that a loaded adapter does something: the same input gives another output.
+def require_effect(base_output: Tensor, adapter_output: Tensor, folder: Path | str) -> None:
+    """Refuse a loaded adapter that has no effect: for the same input its output equals the base's.
 
     Args:
-        base_output: any output with the adapter off.
-        adapter_output: the same with it on; same shape.
+        base_output: any output of the model with the adapter switched off.
+        adapter_output: the same output with the adapter switched on; same shape.
+        folder: the adapter folder, for the message.
 
     Raises:
-        AdapterError: the outputs are equal bit by bit (a silent no-op).
+        AdapterError: the outputs are equal bit by bit.
     """
     import torch
 
     if torch.equal(base_output, adapter_output):
         raise AdapterError(
-            f"{folder}: the adapter loads but changes nothing: its output equals the base's",
-            "check that training made progress (log.jsonl) and that its weights are not all zero",
+            f"{folder}: the adapter has no effect: its output equals the base's",
+            "check that training made progress (log.jsonl) and that the weights are not all zero",
         )

@@ -1,8 +1,7 @@
-"""The adapters that are merged or routed: which they are, and how they are mixed."""
+"""The adapters that a merge or a route uses, and the settings of a merge."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
@@ -24,15 +23,15 @@ class MergeMethod:
     """A way to merge adapters: one record in `METHODS`.
 
     Attributes:
-        name: what `--method` takes; without `combine`, PEFT's `combination_type`.
-        meaning: what it does, in a few words.
+        name: the value of `--method`; without `combine`, PEFT's `combination_type`.
+        meaning: a description in a few words.
         equal_ranks: whether all parts need the same rank.
-        prunes: whether it drops values, and `--density` says how many it keeps.
-        random: whether it draws them, by `--seed`.
-        own_rank: whether `--rank` may be chosen.
-        combine: merges one layer, where PEFT doesn't know the method: from the pairs (A [rank, in],
-            B [out, rank]; a pair's update is B A), their weights and the settings to one pair, of
-            at most all ranks together. Ranks may differ.
+        prunes: whether it drops values, so that `--density` has an effect.
+        random: whether it drops values at random, so that `--seed` has an effect.
+        own_rank: whether `--rank` has an effect.
+        combine: merges one layer if PEFT doesn't know the method. It gets the pairs (A [rank, in],
+            B [out, rank]; a pair's update is B A), their weights and the settings, and returns one
+            pair with at most the sum of all ranks. Ranks may differ.
     """
 
     name: str
@@ -44,26 +43,34 @@ class MergeMethod:
     combine: Callable[[Pairs, Sequence[float], Mixing], tuple[Tensor, Tensor]] | None = None
 
 
-# Only "cat" is exact for every set of adapters; "linear" adds the two factors of the pairs and not
-# their products, so that parts act on each other.
+# Only "cat" is exact for every set of adapters. "linear" adds the factors A and B of the parts
+# instead of their products BA, so the parts interfere.
 _BUILT_IN = (
-    MergeMethod("cat", "exact: the ranks add up"),
-    MergeMethod("svd", "the exact sum, cut to one rank", own_rank=True),
-    MergeMethod("linear", "sums of the factors, not of the updates; equal ranks", equal_ranks=True),
-    MergeMethod("ties", "TIES (arXiv 2306.01708); equal ranks", equal_ranks=True, prunes=True),
+    MergeMethod("cat", "exact sum of the updates; the ranks add up"),
+    MergeMethod("svd", "sum of the updates, reduced to one rank", own_rank=True),
+    MergeMethod(
+        "linear", "adds the factors instead of the updates; needs equal ranks", equal_ranks=True
+    ),
+    MergeMethod(
+        "ties", "TIES (arXiv 2306.01708); needs equal ranks", equal_ranks=True, prunes=True
+    ),
     MergeMethod(
         "dare_linear",
-        "DARE (arXiv 2311.03099), then linear; equal ranks",
+        "DARE (arXiv 2311.03099), then linear; needs equal ranks",
         equal_ranks=True,
         prunes=True,
         random=True,
     ),
     MergeMethod(
-        "dare_ties", "DARE, then TIES; equal ranks", equal_ranks=True, prunes=True, random=True
+        "dare_ties",
+        "DARE, then TIES; needs equal ranks",
+        equal_ranks=True,
+        prunes=True,
+        random=True,
     ),
     MergeMethod(
         "magnitude_prune",
-        "the largest values, then linear; equal ranks",
+        "keeps the largest values, then linear; needs equal ranks",
         equal_ranks=True,
         prunes=True,
     ),
@@ -71,11 +78,11 @@ _BUILT_IN = (
 METHODS: Registry[MergeMethod] = Registry(
     "merge method", "mmtune.merge_methods", {method.name: method for method in _BUILT_IN}
 )
-DENSITY = 0.5  # what the methods that prune keep, unless told
+DENSITY = 0.5  # default share of values that the pruning methods keep
 
 
 def methods_in_words(which: Callable[[MergeMethod], bool] = lambda method: True) -> str:
-    """The methods of which `which` holds, each with what it does, for help and errors."""
+    """List the methods that fulfil `which`, each with its meaning, for help and errors."""
     return ", ".join(f"{n} ({each.meaning})" for n, each in METHODS.usable() if which(each))
 
 
@@ -86,8 +93,8 @@ class Mixing:
     Attributes:
         method: one of `METHODS`.
         density: the share of values that a pruning method keeps.
-        rank: of what "svd" gives; None: the largest of the parts.
-        seed: of what DARE drops.
+        rank: rank of the result of "svd"; None: the largest rank of the parts.
+        seed: random seed for the values that DARE drops.
     """
 
     method: str = "cat"
@@ -98,7 +105,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Member:
-    """An adapter and its weight in the whole; `digest` is a hash of its weights' files."""
+    """An adapter and its weight in a merge; `digest` is the hash of its weight files."""
 
     folder: Path
     weight: float
@@ -108,12 +115,13 @@ class Member:
 
 @dataclass(frozen=True)
 class Merge:
-    """What a modality is asked to merge.
+    """A request to a modality to merge adapters.
 
     Attributes:
-        parts: two or more, of one base.
-        base: the model that they are for.
-        to: an existing empty folder.
+        parts: two or more adapters of one base.
+        base: the base model.
+        mixing: the method and its settings.
+        to: the folder to write into; it exists and is empty.
     """
 
     parts: tuple[Member, ...]
@@ -123,42 +131,45 @@ class Merge:
 
 
 def check_mixing(mixing: Mixing) -> None:
-    """Refuse settings that PEFT would take without a word, or with a traceback.
+    """Refuse settings that PEFT would ignore or reject with a traceback.
 
     Raises:
-        ConfigError: it says which.
+        ConfigError: a setting is unknown or impossible; the message names it.
     """
     if mixing.method not in METHODS:
-        near = difflib.get_close_matches(mixing.method, METHODS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        known = "; ".join(f"{name}: {each.meaning}" for name, each in METHODS.usable())
-        raise ConfigError(f"no method {mixing.method!r} to merge by", f"{hint}{known}")
+        raise ConfigError(
+            f"--method {mixing.method}: no such way to merge", did_you_mean(mixing.method, METHODS)
+        )
     if not 0 < mixing.density <= 1:
         raise ConfigError(
-            f"--density {mixing.density:g} is not a share of what is kept",
-            "above 0, and at most 1: all of it",
+            f"--density {mixing.density:g} is not a share of values to keep",
+            "give a number above 0 and at most 1",
         )
     if mixing.rank is not None and not METHODS.find(mixing.method).own_rank:
         named = " and ".join(name for name, each in METHODS.usable() if each.own_rank)
         raise ConfigError(
-            f"--rank is chosen for {named} alone, not for {mixing.method}", "leave it out"
+            f"--rank has no effect with --method {mixing.method}",
+            f"leave --rank out, or use --method {named}",
         )
 
 
 def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
-    """Adapters with their cards, of one modality and one base.
+    """Read adapters with their cards; all must have one modality and one base.
 
     Raises:
         ConfigError: a weight is 0 or not finite, or an adapter is given twice.
-        AdapterError: there is no adapter, or it is for another base than the first.
+        AdapterError: an adapter is missing, or its base differs from the first adapter's.
     """
     parts: list[Member] = []
     for path, weight in adapters.items():
         if not math.isfinite(weight) or weight == 0:
-            raise ConfigError(f"{path}={weight:g} leaves nothing of it", "leave the adapter out")
+            raise ConfigError(
+                f"{path}={weight:g}: this weight leaves nothing of the adapter",
+                "give another weight, or leave the adapter out",
+            )
         folder = adapter_folder(path)
         if any(folder.resolve() == part.folder.resolve() for part in parts):
-            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+            raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
         part = Member(folder, weight, read_card(folder), weights_hash(folder))
         if parts:
             _require_same(parts[0], part)
@@ -169,20 +180,21 @@ def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
 def _require_same(first: Member, part: Member) -> None:
     if part.card.modality != first.card.modality:
         raise AdapterError(
-            f"{part.folder} is an adapter for {part.card.modality}, and {first.folder} for "
+            f"{part.folder} is an adapter for {part.card.modality}, but {first.folder} is for "
             f"{first.card.modality}",
-            "merge adapters of one modality and one base",
+            "give adapters of one modality and one base",
         )
     if part.card.base_hash != first.card.base_hash:
         raise AdapterError(
-            f"{part.folder} is for {part.card.base} ({part.card.base_hash[:12]}), and "
-            f"{first.folder} for {first.card.base} ({first.card.base_hash[:12]})",
-            "merge adapters of one base and (images) one train.precision, or train one again",
+            f"{part.folder} is for the base {part.card.base} ({part.card.base_hash[:12]}), but "
+            f"{first.folder} is for {first.card.base} ({first.card.base_hash[:12]})",
+            "give adapters of one base (for images, also of one train.precision), "
+            "or train one of them again",
         )
 
 
 def parents_of(parts: Sequence[Member]) -> list[dict[str, Any]]:
-    """Who the parts are, as a card says it."""
+    """Describe the parts as a card lists them under `parents`."""
     return [
         {
             "name": part.card.name,

@@ -1,4 +1,4 @@
-"""The arithmetic of merging, on the layers of a model that holds the adapters: PEFT's, guarded."""
+"""Merge adapters inside a loaded model with PEFT, and measure the merge's exactness."""
 
 from __future__ import annotations
 
@@ -11,20 +11,23 @@ import torch
 from mmtune.adapters.members import METHODS, Member, MergeMethod, Mixing
 from mmtune.errors import AdapterError
 
-MERGED = "default"  # so that PEFT saves it into a folder itself, and not into one below
+MERGED = "default"  # PEFT saves an adapter of this name into the folder itself, not a subfolder
 
 
 def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> None:
-    """Add the adapter `MERGED` to a `peft.LoraModel` that holds the parts; they stay as they are.
+    """Add the merged adapter, named `MERGED`, to a `peft.LoraModel` that holds the parts.
 
-    PEFT merges a single part by "linear", which is exact for one.
+    The parts' layers stay unchanged. A single part is merged by PEFT's "linear", which is exact
+    for one part.
 
     Args:
-        tuner: the `LoraModel`; its configurations of the parts are changed, its layers are not.
-        parts: by PEFT's names, each in at least one layer.
+        tuner: the `LoraModel`; the configurations of its parts are changed.
+        parts: the parts by PEFT's names, each in at least one layer.
+        mixing: the method and its settings.
 
     Raises:
-        AdapterError: DoRA, whole modules beside the pairs, or ranks that the method can't add.
+        AdapterError: a part uses DoRA or holds whole modules, or the method can't combine the
+            ranks.
     """
     for name, part in parts.items():
         _require_plain(tuner.peft_config[name], part)
@@ -33,10 +36,10 @@ def merge_layers(tuner: Any, parts: Mapping[str, Member], mixing: Mixing) -> Non
         _require_equal_ranks(tuner.model, parts, mixing)
     for name in parts:
         config = tuner.peft_config[name]
-        # The new configuration is a copy of the first one. What it must not take over:
+        # PEFT copies the first part's configuration. These values must not be copied:
         config.target_modules = {key for key, layer in _layers(tuner.model) if name in layer.r}
         config.exclude_modules = config.layers_to_transform = config.layers_pattern = None
-        config.use_rslora = False  # else alpha = rank would be read as a factor of sqrt(rank)
+        config.use_rslora = False  # otherwise alpha = rank would mean a factor of sqrt(rank)
         config.init_lora_weights = True
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -91,15 +94,15 @@ def _combine(
 def _require_plain(config: Any, part: Member) -> None:
     if config.use_dora:
         raise AdapterError(
-            f"{part.folder} is a DoRA: its magnitudes can't be added to another's",
+            f"{part.folder} uses DoRA, and DoRA's magnitudes can't be merged",
             "use the adapters side by side (mmtune generate --adapter A --adapter B), or train "
             "with lora.dora: false",
         )
     if config.modules_to_save or config.bias != "none" or getattr(config, "lora_bias", False):
         raise AdapterError(
-            f"{part.folder} holds whole modules or biases beside its LoRA pairs, and those have "
-            "no sum",
-            "train it with LoRA alone",
+            f"{part.folder} holds whole modules or biases besides its LoRA pairs, which can't be "
+            "merged",
+            "train the adapter with LoRA alone",
         )
 
 
@@ -109,28 +112,33 @@ def _require_equal_ranks(model: Any, parts: Mapping[str, Member], mixing: Mixing
         if len(set(ranks.values())) > 1:
             found = ", ".join(f"{parts[name].folder}: {rank}" for name, rank in ranks.items())
             raise AdapterError(
-                f"--method {mixing.method} needs equal ranks; those of {key} are {found}",
-                "--method cat or svd takes any",
+                f"--method {mixing.method} needs equal ranks; the ranks of {key} are {found}",
+                "use --method cat or svd, which take any ranks",
             )
     largest = {name: max(layer.r[name] for _, layer in _layers(model) if name in layer.r)
                for name in parts}  # fmt: skip
     if len(set(largest.values())) > 1:
         found = ", ".join(f"{parts[name].folder}: {rank}" for name, rank in largest.items())
         raise AdapterError(
-            f"--method {mixing.method} needs equal ranks; found {found}",
-            "--method cat or svd takes any",
+            f"--method {mixing.method} needs equal ranks; the ranks are {found}",
+            "use --method cat or svd, which take any ranks",
         )
 
 
 @torch.no_grad()
 def distance(models: Iterable[Any], merged: str, parts: Mapping[str, Member]) -> float:
-    """How far the updates of `merged` are from the weighted sum of the parts'.
+    """Compute the relative distance of the merged update from the parts' weighted sum.
+
+    Args:
+        models: the models that hold the layers.
+        merged: PEFT's name of the merged adapter.
+        parts: the parts by PEFT's names.
 
     Returns:
         ‖ΔW - Σ wᵢΔWᵢ‖ / ‖Σ wᵢΔWᵢ‖ over all layers.
 
     Raises:
-        AdapterError: the sum is zero.
+        AdapterError: the weighted sum is zero.
     """
     off = size = 0.0
     for model in models:
@@ -145,7 +153,8 @@ def distance(models: Iterable[Any], merged: str, parts: Mapping[str, Member]) ->
             size += float(torch.as_tensor(wanted).square().sum())
     if size == 0:
         raise AdapterError(
-            "the weighted sum of the adapters is zero: they cancel each other", "change the weights"
+            "the weighted sum of the adapters is zero: they cancel each other out",
+            "change the weights",
         )
     return float((off / size) ** 0.5)
 

@@ -1,4 +1,4 @@
-"""What `--adapter` names: one adapter, several with weights, or a route with its own."""
+"""Find what `--adapter` names: one adapter, several weighted adapters, or a route folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from mmtune.errors import AdapterError, ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class ResolvedAdapters:
-    """A base, and the adapters that answer on it.
+    """A base with the adapters to load, and the rule that selects adapters for a row.
 
     Attributes:
-        adapters: folders by name; none is the base alone.
-        cards: of the adapters, by name.
-        choose: which adapters answer for a row, by weight; for None, what belongs to no row (a
-            file, a prompt).
-        note: what a user should know of the choice.
+        base: the base model.
+        adapters: adapter folders by name; empty for the base alone.
+        cards: the adapters' cards by name.
+        choose: gives the adapters for a row, with weights; None stands for an input that is no row
+            (a file, a prompt).
+        note: what the user should know about the selection.
     """
 
     base: str
@@ -38,31 +39,37 @@ def resolve_adapters(
     base: str | None = None,
     label: str | None = None,
 ) -> ResolvedAdapters:
-    """What is to be loaded, and what of it is on.
+    """Read the adapters or the route that the user named.
 
     Args:
-        modality: that the adapters have to be for.
-        adapters: runs, adapters' folders, or one route's folder, with weights.
-        base: None: the one that the cards name.
-        label: of a route, for all that is asked.
+        modality: the modality that the adapters must have.
+        adapters: run folders, adapter folders or one route folder, with weights.
+        base: the base model; None: the base that the cards name.
+        label: the label that selects a route's adapters for all inputs.
 
     Raises:
-        ConfigError: no model is named, an adapter is named twice, or a label that the route doesn't
-            know or that there is no route for.
-        AdapterError: an adapter is missing, or for another modality or base.
+        ConfigError: no model is named, an adapter is named twice, the route doesn't know the
+            label, or a label is given without a route.
+        AdapterError: an adapter is missing, or has another modality or base.
     """
     routes = [path for path in adapters if is_route(path)]
     if routes:
         if len(adapters) > 1:
-            raise ConfigError(f"{routes[0]} is a route, and acts alone", "give no other --adapter")
+            raise ConfigError(
+                f"{routes[0]} is a route, which can't be combined with other adapters",
+                "give it as the only --adapter",
+            )
         [(path, weight)] = adapters.items()
         if weight != 1:
-            raise ConfigError(f"{path}={weight:g}: a route has its own weights", "leave it out")
+            raise ConfigError(
+                f"{path}={weight:g}: a route takes no weight, it has its own",
+                f"leave ={weight:g} out",
+            )
         return _routed(modality, path, base, label)
     if label is not None:
         raise ConfigError(
-            "--label is for a route, and no --adapter is one",
-            "leave it out, or see docs/compose.md",
+            "--label needs a route, but no --adapter is a route",
+            "leave --label out, or make a route: see docs/compose.md",
         )
     found: dict[str, Path] = {}
     cards: dict[str, Card] = {}
@@ -70,20 +77,20 @@ def resolve_adapters(
     for path, weight in adapters.items():
         folder = adapter_folder(path)
         if folder in found.values():
-            raise ConfigError(f"--adapter {path} is given twice", "give it once, with its =WEIGHT")
+            raise ConfigError(f"--adapter {path} is given twice", "give it once, as PATH=WEIGHT")
         card = read_card(folder)
         _require(modality, card.modality, folder)
         first = next(iter(cards.values()), card)
         if base is None and card.base != first.base:
             raise AdapterError(
-                f"{folder} is for {card.base}, and the adapter before it for {first.base}",
-                "take adapters of one base, or say which to use: --base BASE",
+                f"{folder} is for the base {card.base}, but the first adapter is for {first.base}",
+                "give adapters of one base, or choose the base: --base BASE",
             )
         name = f"adapter{len(found)}"
         found[name], cards[name], weights[name] = folder, card, weight
     named = base or next((card.base for card in cards.values()), None)
     if named is None:
-        raise ConfigError("no model is named", "give --adapter runs/NAME, or --base BASE")
+        raise ConfigError("no model is given", "give --adapter runs/NAME or --base BASE")
     return ResolvedAdapters(named, found, cards, lambda _: weights)
 
 
@@ -92,43 +99,49 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
     _require(modality, route.modality, folder)
     if label is not None and label not in route.labels:
         raise ConfigError(
-            f"--label {label!r}: the route {folder} chooses by {route.by}, and knows no such one",
-            f"{did_you_mean(label, list(route.labels))}; leave it out for its `otherwise`",
+            f"--label {label!r}: the route {folder} has no {route.by} of this name",
+            f"{did_you_mean(label, list(route.labels))} (without --label, the route's `otherwise` "
+            "is used)",
         )
     cards = {name: read_card(path) for name, path in adapters.items()}
 
     def choose(row: Row | None) -> Mapping[str, float]:
         return route.of_label(label) if label is not None or row is None else route.choose(row)
 
-    note = "" if label is not None else f"no --label: {_named(route)} where no {route.by} is named"
+    note = (
+        ""
+        if label is not None
+        else f"without --label, {_default_of(route)} for inputs without the label {route.by!r}"
+    )
     return ResolvedAdapters(base or route.base, adapters, cards, choose, note)
 
 
-def _named(route: Route) -> str:
-    return " with ".join(route.otherwise) + " answers" if route.otherwise else "the base answers"
+def _default_of(route: Route) -> str:
+    names = " with ".join(route.otherwise) if route.otherwise else "the base"
+    return f"{names} is used"
 
 
 def _require(wanted: str, found: str, folder: Path) -> None:
     if found != wanted:
         raise AdapterError(
-            f"{folder} is an adapter for {found}, not {wanted}",
-            "`mmtune transcribe` takes speech adapters, `mmtune generate` image adapters",
+            f"{folder} is an adapter for {found}, not for {wanted}",
+            "use speech adapters with `mmtune transcribe`, image adapters with `mmtune generate`",
         )
 
 
 def all_weighted(texts: Sequence[str]) -> dict[Path, float]:
-    """Adapters' paths with their weights, none given twice."""
+    """Parse adapter paths with their weights; a path that is given twice is an error."""
     weighted: dict[Path, float] = {}
     for text in texts:
         path, weight = weighted_path(text)
         if path in weighted:
-            raise ConfigError(f"{path} is given twice", "give it once, with its =WEIGHT")
+            raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
         weighted[path] = weight
     return weighted
 
 
 def weighted_path(text: str) -> tuple[Path, float]:
-    """An adapter's path and its weight, of `DIR` or `DIR=WEIGHT`."""
+    """Parse `DIR` or `DIR=WEIGHT` as an adapter's path and its weight."""
     path, equals, weight = text.rpartition("=")
     if equals and path and not Path(text).exists():
         try:

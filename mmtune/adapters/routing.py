@@ -1,4 +1,4 @@
-"""Which adapters answer for a row is decided by its labels: an accent, a language, a product."""
+"""Route rows to adapters by a label: an accent, a language, a product."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmtune.adapters.compose import compared, comparison_shown, placed
+from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
 from mmtune.data.rows import Row
@@ -22,29 +22,30 @@ from mmtune.system.files import unique_name
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 
-ROUTE_FILE = "gate.json"  # so called since version 0.1
-BASE_ALONE = "none"  # the base, where an adapter could be named
+ROUTE_FILE = "gate.json"  # kept from version 0.1, which called a route a gate
+BASE_ALONE = "none"  # written in place of an adapter, it means the base
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
 Router = Callable[[Row], Mapping[str, float]]
-"""The adapters that answer for a row, by weight; empty is the base."""
+"""A function that gives a row's adapters with their weights; an empty mapping means the base."""
 
 
 class RouteFile(BaseModel):
-    """What a user writes: YAML or JSON, paths relative to the file.
+    """A route as a user writes it, in YAML or JSON; its paths are relative to the file.
 
-    `labels` gives for each value of the label `by` an adapter, several with weights, or "none".
+    `by` names a label. `labels` gives an adapter, several weighted adapters, or "none" for each
+    value of that label.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: str = Field(min_length=1)
     labels: dict[str, str | dict[str, Weight] | None] = Field(min_length=1)
-    otherwise: str | dict[str, Weight] | None = None  # for rows without a label, or with another
+    otherwise: str | dict[str, Weight] | None = None  # for all other rows
 
 
 class Route(BaseModel):
-    """What `gate.json` holds: weights by the names of the folders in `adapters/`."""
+    """The contents of `gate.json`: weights by the names of the folders in `adapters/`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +58,7 @@ class Route(BaseModel):
     parents: list[dict[str, Any]] = Field(default_factory=list)
 
     def choose(self, row: Row) -> Mapping[str, float]:
-        """The adapters for a row by its `group`, or by a field of its own (`language`)."""
+        """Select the adapters for a row by its `group`, or by a field of the row (`language`)."""
         label = row.group.get(self.by)
         if label is None:
             field = getattr(row, self.by, None)
@@ -65,17 +66,18 @@ class Route(BaseModel):
         return self.of_label(label)
 
     def of_label(self, label: str | None) -> Mapping[str, float]:
-        """The adapters for a label; `otherwise` for None, and for one that isn't known."""
+        """Select the adapters for a label; `otherwise` for None and for unknown labels."""
         return self.otherwise if label is None else self.labels.get(label, self.otherwise)
 
 
 @dataclass(frozen=True)
 class Routed(Displayed):
-    """A route's folder that was written.
+    """The result of `write_route`: the folder, the route and its adapters.
 
     Attributes:
-        comparison: each adapter alone and the whole on test items, head first, if asked for.
-        notes: what the user should know of the comparison.
+        comparison: a table of each adapter alone and of the route on test items, if asked for; its
+            first row is the header.
+        notes: messages for the user about the comparison.
     """
 
     path: Path
@@ -90,17 +92,18 @@ class Routed(Displayed):
         return facts | compared(self.comparison, self.notes)
 
     def shown(self) -> Iterable[str | Rows]:
-        """The folder, and the comparison."""
+        """Show the folder and the comparison."""
         return [str(self.path), *comparison_shown(self.comparison, self.notes)]
 
 
 class RoutedPredictor:
-    """A predictor that takes for each row the adapters that its labels ask for.
+    """A predictor that uses the adapters that the route selects for each row.
 
-    Where the route says "none", the answer is the base's bit by bit: its adapters are off.
+    If the route says "none", all adapters are off and the answer equals the base's bit by bit.
 
     Args:
-        predictor: has the route's adapters loaded by their names.
+        predictor: a predictor with the route's adapters loaded under their names.
+        route: the route.
     """
 
     def __init__(self, predictor: Predictor, route: Route) -> None:
@@ -109,19 +112,19 @@ class RoutedPredictor:
         self.fingerprint = hash_json([predictor.fingerprint, route.model_dump()])
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction for each request, in order; adapters that requests name give way."""
+        """Predict each request, in order; the route replaces the adapters that requests name."""
         chosen = [replace(each, adapters=self.route.choose(each.row)) for each in requests]
         return self.predictor.predict(chosen)
 
 
 def read_route_file(path: Path) -> RouteFile:
-    """The route that a user wrote.
+    """Read a route that a user wrote.
 
     Raises:
-        ConfigError: it can't be read, or says something else; it names the setting.
+        ConfigError: the file can't be read, or a setting is wrong; the message names it.
     """
     if not path.is_file():
-        raise ConfigError(f"no such file: {path}", "name a route: --route gate.yaml")
+        raise ConfigError(f"no such file: {path}", "give the file of a route: --route route.yaml")
     try:
         return RouteFile.model_validate(read_yaml(path), strict=False)
     except ValidationError as error:
@@ -129,22 +132,23 @@ def read_route_file(path: Path) -> RouteFile:
         where = ".".join(map(str, first["loc"][:2]))
         raise ConfigError(
             f"{path}: {where}: {first['msg']}",
-            "by: accent; labels: {scottish: runs/A, indian: {runs/A: 0.5, runs/B: 1}, us: none}; "
-            "quote a label such as 'no', which YAML reads otherwise",
+            "write it like this: by: accent; labels: {scottish: runs/A, "
+            "indian: {runs/A: 0.5, runs/B: 1}, us: none}; put quotes around a label such as 'no', "
+            "which YAML reads as false",
         ) from None
 
 
 def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
-    """Gather a route's adapters in one folder, that can be moved: `gate.json` and `adapters/`.
+    """Copy a route and its adapters into one folder: `gate.json` and `adapters/`.
 
     Args:
-        source: a `RouteFile`; its adapters are a run's or their own folders.
+        source: a `RouteFile`, which names run folders or adapter folders.
         out: a folder that doesn't exist yet.
-        base: None: the one that the cards name.
+        base: the base model; None: the base that the cards name.
 
     Raises:
-        ConfigError: the file says something else, names no adapter, or `out` is taken.
-        AdapterError: an adapter is missing, or for another base than the first.
+        ConfigError: the file can't be read as a route, names no adapter, or `out` exists.
+        AdapterError: an adapter is missing, or its base differs from the first adapter's.
     """
     given = read_route_file(source)
     root = source.parent
@@ -152,7 +156,9 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
     otherwise = _weights(given.otherwise, root)
     paths = list(dict.fromkeys(path for each in (*wanted.values(), otherwise) for path in each))
     if not paths:
-        raise ConfigError(f"{source} names no adapter", "labels: {scottish: runs/scottish}")
+        raise ConfigError(
+            f"{source} names no adapter", "name one for a label: labels: {scottish: runs/scottish}"
+        )
     parts = read_members(dict.fromkeys(paths, 1.0))
     names = _names(parts)
     by_path = dict(zip(paths, names, strict=True))
@@ -174,7 +180,7 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
         otherwise=named(otherwise),
         parents=parents,
     )
-    with placed(out) as folder:
+    with new_folder(out) as folder:
         for name, part in zip(names, parts, strict=True):
             shutil.copytree(part.folder, folder / "adapters" / name)
         text = with_format(route.model_dump_json(indent=2))
@@ -186,7 +192,7 @@ def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, 
     if value is None or value == BASE_ALONE:
         return {}
     given = {value: 1.0} if isinstance(value, str) else value
-    # A weight of 0 is the adapter switched off, for speech bit by bit as for images.
+    # A weight of 0 switches the adapter off, so that answers equal the base's bit by bit.
     return {
         (root / Path(path).expanduser()).resolve(): weight
         for path, weight in given.items()
@@ -195,7 +201,7 @@ def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, 
 
 
 def _names(parts: Sequence[Member]) -> list[str]:
-    """Short names that can be folders: of the cards, with a number where two are the same."""
+    """Unique names for the adapters that can be folder names, taken from their cards."""
     names: list[str] = []
     for part in parts:
         plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in part.card.name) or "adapter"
@@ -204,10 +210,10 @@ def _names(parts: Sequence[Member]) -> list[str]:
 
 
 def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
-    """A route's folder: what it says, and its adapters by name.
+    """Read a route folder: the route, and the adapter folders by name.
 
     Raises:
-        AdapterError: it can't be read, or lacks an adapter.
+        AdapterError: the route can't be read, or an adapter is missing.
     """
     path = folder / ROUTE_FILE
     try:
@@ -215,10 +221,12 @@ def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
         route = Route.model_validate(values)
     except FileNotFoundError:
         raise AdapterError(
-            f"{folder} holds no {ROUTE_FILE}", "mmtune compose --route makes it"
+            f"{folder} holds no {ROUTE_FILE}", "make the route with mmtune compose --route"
         ) from None
     except (TypeError, ValueError) as error:
-        raise AdapterError(f"{path} can't be read: {error}", "make it again") from None
+        raise AdapterError(
+            f"{path} can't be read: {error}", "make the route again with mmtune compose --route"
+        ) from None
     used = dict.fromkeys(
         name for each in (*route.labels.values(), route.otherwise) for name in each
     )
@@ -226,11 +234,12 @@ def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
     for name, place in adapters.items():
         if not place.is_dir() or Path(name).name != name:
             raise AdapterError(
-                f"{folder} lacks adapters/{name}", "copy it, or make the route again"
+                f"{folder}: the adapter adapters/{name} is missing",
+                "copy it there, or make the route again with mmtune compose --route",
             )
     return route, adapters
 
 
 def is_route(folder: Path) -> bool:
-    """Whether a folder is one that `write_route` wrote."""
+    """Whether a folder is a route folder, which `write_route` writes."""
     return (folder / ROUTE_FILE).is_file()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, read_card
-from mmtune.adapters.lora import probe, require_match
+from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError
 
 MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
@@ -82,7 +82,7 @@ class AdapterSwitch:
             with self.on({}):
                 off = self.answer()
             with self.on({name: 1.0}):
-                probe(off, self.answer(), folder)
+                require_effect(off, self.answer(), folder)
 
     @contextmanager
     def on(self, weights: Mapping[str, float]) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Ways to use several adapters, and the test sets on which they are compared."""
+"""The ways to use several adapters (alone, together, merged), and the test sets to compare on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ways:
-    """Adapters to load on one base, and what of them is on for a row, by the way's name."""
+    """Ways to use several adapters of one base.
+
+    Attributes:
+        modality: the adapters' modality.
+        base: the base model.
+        adapters: adapter folders by name.
+        choices: by the name of the way, which adapters it uses for a row.
+        parts: the adapters with their cards.
+        notes: messages for the user, such as a way that can't be used.
+    """
 
     modality: str
     base: str
@@ -30,10 +39,12 @@ class Ways:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Items that ways are tried on: a run's own test items, or a manifest's.
+    """Items on which ways are compared: a run's own test items, or a manifest's.
 
     Attributes:
-        config: of the run; of a manifest, that of the first part.
+        name: name of the test set in the table.
+        config: the run's configuration; for a manifest, the first part's.
+        dataset: the items.
     """
 
     name: str
@@ -42,7 +53,7 @@ class TestSet:
 
 
 def constant(weights: Mapping[str, float]) -> Router:
-    """The same adapters for every row."""
+    """Make a router that gives the same adapters for every row."""
 
     def choose(_: Row) -> Mapping[str, float]:
         return weights

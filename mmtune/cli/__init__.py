@@ -1,9 +1,8 @@
-"""The command line. Everything heavy is imported by the command that needs it."""
+"""The command line's entry point; each command imports heavy libraries only when it runs."""
 
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import keyword
 import os
@@ -11,56 +10,56 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
-from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError
+from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
 from mmtune.system.version import VERSION
 
-# Where each command's function and its `…_arguments` stand, and what the overview says of it.
-# A module is imported when its command is used, so that `mmtune --help` stays instant.
+# For each command: the module that holds its function and its `…_arguments`, and a description.
+# A module is imported when its command is used, so that `mmtune --help` starts at once.
 COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("mmtune.cli.run_commands", "list the recipes"),
-    "init": ("mmtune.cli.run_commands", "copy a recipe, to change it"),
+    "init": ("mmtune.cli.run_commands", "copy a recipe into a new folder, to change it there"),
     "import": (
         "mmtune.cli.data_commands",
-        "write data of another layout as a folder to check and train on",
+        "convert data of another format into a folder for training",
     ),
     "caption": (
         "mmtune.image.command",
-        "propose captions for images that have none; overwrites nothing",
+        "propose captions for images without one; existing captions are kept",
     ),
     "check": (
         "mmtune.cli.data_commands",
-        "look for what training can't use; exit code 1 if there is any",
+        "find rows that training can't use; exit with 1 if there are any",
     ),
-    "train": ("mmtune.cli.run_commands", "train an adapter and measure it"),
+    "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
     "evaluate": ("mmtune.cli.run_commands", "measure a finished run again, and write its report"),
     "report": (
         "mmtune.cli.run_commands",
-        "write the page of finished runs again, from what they have measured",
+        "write the report of finished runs again, from stored measurements",
     ),
     "review": (
         "mmtune.cli.run_commands",
-        "write a page on which people compare base and adapter blindly, or read their answers",
+        "write a page for a blind comparison of base and adapter, or read people's answers",
     ),
     "transcribe": ("mmtune.speech.command", "turn recordings of any length into text or subtitles"),
-    "generate": ("mmtune.image.command", "make images in the adapter's style"),
+    "generate": ("mmtune.image.command", "generate images in the adapter's style"),
     "compose": (
         "mmtune.cli.adapter_commands",
-        "merge adapters of one base into one, or gate them by rows' labels",
+        "merge adapters of one base into one, or route rows to adapters by label",
     ),
     "export": (
         "mmtune.cli.adapter_commands",
-        "write an adapter for other programs, and prove that it is the same",
+        "write an adapter for other programs, and check that it gives the same results",
     ),
-    "cache": ("mmtune.cli.data_commands", "the stored frozen prefixes"),
+    "cache": ("mmtune.cli.data_commands", "manage the cache of precomputed features"),
 }
 
 EXAMPLES = """\
 examples:
-  mmtune recipes                                          what can be trained
-  mmtune import ./kaldi/data --to corpus                  data of another layout
-  mmtune check ./recordings                               look at the data first
+  mmtune recipes                                          list what can be trained
+  mmtune import ./kaldi/data --to corpus                  convert data of another format
+  mmtune check ./recordings                               check the data before training
   mmtune train terminology --terms terms.txt --base starter:whisper-base
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
@@ -74,17 +73,18 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code.
+    """Run a command and return its exit code.
 
-    0: done. 1: `check` or `cache verify` found something, an export isn't what was measured, or
-    `evaluate --gate` has an open gate.
-    2: an error that the user can mend. 130 (143): stopped by Ctrl-C (SIGTERM).
+    Returns:
+        0: success. 1: `check` or `cache verify` found problems, an export differs from its
+        adapter, or `evaluate --gate` failed. 2: an error that the user can solve.
+        130: stopped by Ctrl-C. 143: stopped by SIGTERM.
     """
     from mmtune.train.interrupt import Interrupted
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        # What knows more of its settings has a guard of its own.
+        # Code that knows which settings to lower has a guard of its own inside this one.
         with guarded(" ".join(["mmtune", *arguments[:1]]), list):
             return _run(arguments)
     except MmtuneError as error:
@@ -96,11 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}", file=sys.stderr)
         return stop.exit_code
     except KeyboardInterrupt:
-        again = "; the same command resumes" if arguments[:1] == ["train"] else ""
+        again = "; repeat the command to resume" if arguments[:1] == ["train"] else ""
         print(f"stopped{again}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader (head) has gone; without this Python complains again at exit.
+        # The program that reads the output (`head`) has ended. Without this line, Python would
+        # report the broken pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -114,26 +115,27 @@ def _run(arguments: list[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
-    """The function that a command line of at least one word runs, and its options.
+    """Parse a command line of at least one word.
+
+    Returns:
+        The function to run, and its options.
 
     Raises:
-        ConfigError: an unknown command or option, or a wrong value.
-        SystemExit: --help or --version, which are printed.
+        ConfigError: the command or an option is unknown, or a value is wrong.
+        SystemExit: --help or --version was printed.
     """
     name = arguments[0]
     if name.startswith("-"):
         _overview().parse_args(arguments)
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"did you mean `mmtune {near[0]}`? " if near else ""
-        raise ConfigError(f"unknown command {name!r}", f"{hint}commands: {', '.join(COMMANDS)}")
+        raise ConfigError(f"unknown command {name!r}", did_you_mean(name, COMMANDS))
     module, text = COMMANDS[name]
     found = importlib.import_module(module)
     function = f"{name}_" if keyword.iskeyword(name) else name
     command: Command = getattr(found, function)
     rest = list(arguments[1:])
     if name == "train" and set(rest) - {"-h", "--help"}:
-        # Its settings are the recipe's, which argparse doesn't know.
+        # The settings depend on the recipe, so argparse can't know them.
         recipe, settings = found.split_settings(rest)
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
@@ -152,7 +154,7 @@ def _parser_of(module: ModuleType, name: str, function: str, text: str) -> Parse
 
 
 def _overview() -> Parser:
-    """The parser of `mmtune --help`, which lists the commands and loads none."""
+    """The parser of `mmtune --help`; it lists the commands without importing them."""
     parser = Parser(
         prog="mmtune",
         description="Fine-tune Whisper and diffusion models with LoRA, and measure the result.",

@@ -50,6 +50,7 @@ def export_arguments(parser: Parser) -> None:
 
 
 def export(options: argparse.Namespace) -> int:
+    """Run `mmtune export`: write an adapter for other programs."""
     import json
     import sys
 
@@ -74,7 +75,10 @@ def export(options: argparse.Namespace) -> int:
     show(parts)
     if failure:
         print(failure, file=sys.stderr)
-        print(f"  cure: don't ship it; it lies in {done.path} to be looked at", file=sys.stderr)
+        print(
+            f"  cure: don't use this export; it is kept in {done.path} for inspection",
+            file=sys.stderr,
+        )
         return FINDINGS
     return 0
 

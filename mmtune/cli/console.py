@@ -1,4 +1,4 @@
-"""What the commands print: lines as they are, and tables. No torch."""
+"""Print lines and tables on the terminal. This module must not import torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBERS = ("items",)  # columns that are aligned to the right
 
 
 def output() -> Console:
-    """Standard output; not cut to 80 columns where no terminal says how wide it is."""
+    """Make a console for standard output; without a terminal, lines are 160 columns wide."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
@@ -33,12 +33,12 @@ def show(parts: Iterable[str | Rows]) -> None:
 
 
 def plain(console: Console, text: str) -> None:
-    """Print `text` as it is: no markup (names hold brackets), no wrapping when piped."""
+    """Print `text` unchanged: without markup, because names may hold brackets, or wrapping."""
     console.print(Text(text), soft_wrap=True)
 
 
 def plain_table(rows: Rows) -> Table:
-    """A head and its lines, aligned; nothing in them is markup."""
+    """Make a table whose first row is its header; cells are not read as markup."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in rows[0]:
         justify: JustifyMethod = "right" if name in NUMBERS else "left"

@@ -1,4 +1,4 @@
-"""What looks at data, makes it, and keeps what is computed from it."""
+"""Commands for data: check, import, cache."""
 
 from __future__ import annotations
 
@@ -16,18 +16,35 @@ def _modalities() -> str:
 
 
 def check_arguments(parser: Parser) -> None:
+    """Add the arguments of `mmtune check`."""
     parser.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
-    parser.add_argument("--modality", help=f"{_modalities()} (default: what the content is)")
-    parser.add_argument("--terms", type=Path, help="term list to compare the spelling with")
-    parser.add_argument("--base", help="what images are for: how much of a caption does it read?")
     parser.add_argument(
-        "--resolution", type=positive, metavar="PIXELS", help="of images (default: the base's)"
+        "--modality", help=f"{_modalities()} (default: recognised from the content)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--all", action="store_true", help="print every finding")
+    parser.add_argument(
+        "--terms",
+        type=Path,
+        metavar="FILE",
+        help="term list; reports transcripts that spell a term differently",
+    )
+    parser.add_argument(
+        "--base",
+        help="base model for these images; reports captions that its text encoder would cut off",
+    )
+    parser.add_argument(
+        "--resolution",
+        type=positive,
+        metavar="PIXELS",
+        help="training resolution of images, in pixels (default: the base's)",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="print every finding (default: 5 of each kind)"
+    )
 
 
 def check(options: argparse.Namespace) -> int:
+    """Run `mmtune check`: report what training can't use."""
     from mmtune.data.dataset import describe
     from mmtune.runs import public_functions as public
 
@@ -47,44 +64,62 @@ def check(options: argparse.Namespace) -> int:
 
 
 def import__arguments(parser: Parser) -> None:
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="a file or folder")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="the new folder")
+    """Add the arguments of `mmtune import`."""
+    parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to import")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to create")
     parser.add_argument(
         "--format",
         help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
-        "(default: by the content)",
+        "(default: recognised from the content)",
     )
-    parser.add_argument("--modality", help=f"{_modalities()} (default: what the content is)")
-    parser.add_argument("--language", help="code, such as en, of rows that name none")
-    parser.add_argument("--channel", help="0, 1 … or mix, of recordings with several channels")
     parser.add_argument(
-        "--align", action="store_true", help="cut long recordings by the words that --base hears"
+        "--modality", help=f"{_modalities()} (default: recognised from the content)"
     )
-    parser.add_argument("--base", help="for --align: starter:NAME, a folder, or a hub id")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--all", action="store_true", help="print everything that is left out")
+    parser.add_argument(
+        "--language", help="language code, such as en, for rows that name no language"
+    )
+    parser.add_argument(
+        "--channel", help="channel to use of multi-channel recordings: 0, 1 … or mix"
+    )
+    parser.add_argument(
+        "--align",
+        action="store_true",
+        help="cut long recordings into rows, by aligning the words that --base hears with the "
+        "transcript",
+    )
+    parser.add_argument(
+        "--base", help="model that --align uses: starter:NAME, a folder, or a hub id"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument(
+        "--all", action="store_true", help="print every item that is left out (default: 5)"
+    )
 
 
 def import_(options: argparse.Namespace) -> int:
+    """Run `mmtune import`: convert data of another format."""
     from mmtune.runs.modalities import MODALITIES, find_modality, modality_names
     from mmtune.system.progress import counted
 
     source: Path = options.source
     if not source.exists():
-        raise ConfigError(f"no such file or folder: {source}", "name the data to import")
+        raise ConfigError(f"no such file or folder: {source}", "give the data to import")
     if options.modality:
         fitting = [find_modality(options.modality)]
     else:
         known = (modality for _, modality in MODALITIES.usable())
         fitting = [m for m in known if m.recognise(source, options.format)]
     if len(fitting) != 1:
-        found = " or ".join(m.name for m in fitting) or "in no layout that is known"
-        if options.format and not fitting:
-            found = f"to be read as {options.format!r}, which is no layout that is known"
+        if fitting:
+            found = f"{source} may be {' or '.join(m.name for m in fitting)}"
+        elif options.format:
+            found = f"--format {options.format}: no such format"
+        else:
+            found = f"the format of {source} was not recognised"
         raise ConfigError(
-            f"{source} is {found}",
-            f"say --modality {'|'.join(modality_names())}, or another --format; "
-            "`mmtune import --help` lists them",
+            found,
+            f"give --modality {'|'.join(modality_names())} or another --format; "
+            "`mmtune import --help` lists the formats",
         )
     names = ["language", "channel", "align", "base"]
     given = {name: value for name in names if (value := getattr(options, name))}
@@ -103,17 +138,29 @@ def import_(options: argparse.Namespace) -> int:
 
 
 def cache_arguments(parser: Parser) -> None:
+    """Add the arguments of `mmtune cache`."""
     actions = parser.add_subparsers(
         dest="action", metavar="ls|prune|verify", required=True, parser_class=Parser
     )
-    actions.add_parser("ls", help="list what is stored")
-    prune = actions.add_parser("prune", help="delete what no living run uses")
-    prune.add_argument("--older-than", type=float, metavar="DAYS", help="not used for so long")
-    prune.add_argument("--max-gb", type=float, metavar="GB", help="keep at most this, newest first")
-    actions.add_parser("verify", help="remove damaged entries; exit code 1 if there were any")
+    actions.add_parser("ls", help="list the stored entries by stage and model")
+    prune = actions.add_parser("prune", help="delete entries that no running command uses")
+    prune.add_argument(
+        "--older-than",
+        type=float,
+        metavar="DAYS",
+        help="delete entries that were not used for this many days",
+    )
+    prune.add_argument(
+        "--max-gb",
+        type=float,
+        metavar="GB",
+        help="delete the least recently used entries until this much is left",
+    )
+    actions.add_parser("verify", help="remove damaged entries; exit with 1 if there were any")
 
 
 def cache(options: argparse.Namespace) -> int:
+    """Run `mmtune cache`: list, prune or verify the cache of precomputed features."""
     import time
 
     from mmtune.prefix.cache import PrefixCache
@@ -130,13 +177,15 @@ def cache(options: argparse.Namespace) -> int:
         return 0
     if options.action == "prune":
         if options.older_than is None and options.max_gb is None:
-            raise ConfigError("nothing says what to prune", "give --older-than DAYS or --max-gb GB")
+            raise ConfigError(
+                "mmtune cache prune needs a limit", "give --older-than DAYS or --max-gb GB"
+            )
         most = None if options.max_gb is None else round(options.max_gb * 1024 * mib)
         entries, freed = store.prune(options.older_than, most)
         print(f"removed {entries:,} entries, {freed / mib:,.1f} MiB")
         return 0
     damaged = store.verify()
     for key in damaged:
-        print(f"damaged, removed: {key}")
-    print(f"{sum(each.entries for each in store.ls()):,} entries are sound")
+        print(f"removed a damaged entry: {key}")
+    print(f"{sum(each.entries for each in store.ls()):,} entries are undamaged")
     return FINDINGS if damaged else 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtune.errors import FINDINGS, ConfigError
+from mmtune.errors import FINDINGS, ConfigError, did_you_mean
 from mmtune.system.arguments import Parser, positive
 
 if TYPE_CHECKING:
@@ -76,12 +75,10 @@ def init(options: argparse.Namespace) -> int:
 
     name: str = options.recipe
     if name not in names():
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ConfigError(f"no recipe {name!r}", f"{hint}recipes: {', '.join(names())}")
+        raise ConfigError(f"no recipe {name!r}", did_you_mean(name, names()))
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError(f"{target} exists already", "name another folder: --to DIR")
+        raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
     ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
     shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
     suite, recipe = f"{name}.yaml", target / "recipe.yaml"
@@ -97,12 +94,14 @@ def init(options: argparse.Namespace) -> int:
 
 
 def train_arguments(parser: Parser) -> None:
+    """Add the arguments of `mmtune train`; the settings depend on the recipe."""
     parser.epilog = TRAIN_HELP
     parser.add_argument("recipe", metavar="RECIPE|FILE.yaml")
     parser.add_argument("settings", nargs="*", metavar="--key value")
 
 
 def train(options: argparse.Namespace) -> int:
+    """Run `mmtune train`: train an adapter, and compare it with its base."""
     from mmtune.runs.recipes import load_recipe
 
     # Before the slow imports, so that a typo is reported at once.
@@ -179,7 +178,9 @@ def evaluate(options: argparse.Namespace) -> int:
         print(f"redacted {public.report(found.folder, redacted=True)}")
     verdict = found.verdict
     if options.gate and verdict is None:
-        raise ConfigError(f"{options.run} has no suite", "name one: --suite NAME")
+        raise ConfigError(
+            f"--gate needs a suite, but {options.run} has none", "choose one: --suite NAME"
+        )
     return FINDINGS if options.gate and verdict is not None and verdict.open else 0
 
 
@@ -244,7 +245,9 @@ def review(options: argparse.Namespace) -> int:
     if options.answers:
         given = [n for n in ("out", "items", "seed") if getattr(options, n) is not None]
         if given:
-            raise ConfigError(f"--{given[0]} is for writing a page", "leave it out with --answers")
+            raise ConfigError(
+                f"--{given[0]} has no effect with --answers, which writes no page", "leave it out"
+            )
         found = preference.read_review(options.run, options.answers, options.key)
         if (options.run / COMPARISON_FILE).is_file():
             pipeline.report([options.run])
@@ -257,7 +260,9 @@ def review(options: argparse.Namespace) -> int:
         plain(console, f"review   {options.run / preference.RESULT_FILE}")
         return 0
     if options.key is not None:
-        raise ConfigError("--key is for reading answers", "give --answers, or leave it out")
+        raise ConfigError(
+            "--key has no effect without --answers", "give --answers, or leave --key out"
+        )
     page = write_review(
         options.run,
         options.out,
@@ -271,8 +276,9 @@ def review(options: argparse.Namespace) -> int:
         print(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
         return 0
     print(page.path)
-    print(f"{page.items} pairs" + (f"; {page.same} more are the same" if page.same else ""))
-    print(f"keep {page.key} to yourself: it says which side is which")
+    same = f"; {page.same} pairs with equal sides are left out" if page.same else ""
+    print(f"{page.items} pairs{same}")
+    print(f"don't show {page.key} to the reviewers: it tells which side is the adapter")
     print(f"next: mmtune review {options.run} --answers answers.json")
     return 0
 
@@ -304,7 +310,7 @@ def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     if len(recipes) != 1:
         found = ", ".join(recipes) or "none"
         raise ConfigError(
-            f"mmtune train takes one recipe, found: {found}",
-            "mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
+            f"mmtune train needs exactly one recipe, but got: {found}",
+            "write mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
         )
     return recipes[0], settings

@@ -1,4 +1,4 @@
-"""Checking a dataset: the one way from a manifest to rows that may be trained on."""
+"""Check a dataset: read a manifest or folder, inspect every file, and split the usable rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.manifest import read_rows, root_of
 from mmtune.data.reader import Reader
-from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.data.split import assign, held_out, leaks
+from mmtune.data.rows import Finding, Inspection, Row, Split
+from mmtune.data.split import assign, leaks, missing_splits
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
 
@@ -30,21 +30,21 @@ def check(
     settings: Section | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read, open and judge every row of a manifest or folder.
+    """Read the rows of a manifest or folder, inspect every file, and report what is wrong.
 
     Args:
         source: a .jsonl manifest or a folder (see `read_rows`).
-        modality: whose rows they are.
-        options: shares of the splits, and how many rows may be bad.
-        strict: raise where training must not begin; otherwise give what there is, to be shown.
-        terms: a list of words whose spelling the modality compares with the rows'.
-        base: the model that the rows are for: what it can't read of them is found too.
-        settings: the modality's own, of the run that the rows are for.
-        progress: called with (files opened, files in all).
+        modality: the modality of the rows.
+        options: shares of the splits, and the share of rows that may have errors.
+        strict: raise an error if the data can't be trained on; otherwise return all findings.
+        terms: a term list; the modality compares the rows' spelling with it.
+        base: the base model; the modality also reports what this base can't read.
+        settings: the modality's settings in the run that will use the rows.
+        progress: called with (files opened, number of files).
 
     Raises:
-        DataError: the source can't be used at all; or, if `strict`, more than `options.max_bad`
-            of the rows have errors or none is left.
+        DataError: the source can't be used at all. With `strict` also: a share of rows above
+            `options.max_bad` has errors, or no row is left.
     """
     rows, findings = read_rows(source, modality)
     lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
@@ -70,7 +70,11 @@ def check(
     kept = assign(free, options.validation, options.test, links=links)
     if kept:
         findings += leaks(kept, links)
-        findings += held_out(kept, [("validation", options.validation), ("test", options.test)])
+        wanted: list[tuple[Split, float]] = [
+            ("validation", options.validation),
+            ("test", options.test),
+        ]
+        findings += missing_splits(kept, wanted)
     dataset = Dataset(
         source=source,
         modality=modality.name,
@@ -94,10 +98,10 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     kinds = Counter(finding.kind for finding in errors)
     counted = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
     first = "".join(f"\n  {line}" for line in _in_full(errors[:3]))
-    share = f"; at most {max_bad:.0%} may be" if dataset.rows else ""
-    cure = f"mmtune check {dataset.source} lists all of them"
+    share = f"; at most {max_bad:.0%} of the rows may be bad" if dataset.rows else ""
+    cure = f"list all errors with mmtune check {dataset.source} --all"
     if dataset.rows:
-        cure += f"; mend them, or accept their loss with --max_bad {dataset.bad + 0.005:.2f}"
+        cure += f"; correct these rows, or train without them: --max_bad {dataset.bad + 0.005:.2f}"
     return DataError(
         f"{printable(str(dataset.source))}: {len(dataset.quarantined)} of {total} rows can't be "
         f"used{share} ({counted}){first}",
@@ -112,20 +116,22 @@ def _inspect_all(
     progress: Callable[[int, int], None] | None,
 ) -> list[tuple[Row, Inspection]]:
     def inspect(row: Row) -> tuple[Row, Inspection]:
-        placed = place(row, root)
-        if isinstance(placed, Finding):
-            return row, Inspection("", [placed])
+        resolved = resolve_paths(row, root)
+        if isinstance(resolved, Finding):
+            return row, Inspection("", [resolved])
         try:
-            return placed, modality.inspect(placed)
-        except Exception as error:  # a decoder's surprise must not end the check of the others
-            what = placed.path if placed.media else f"row {row.id!r}"
+            return resolved, modality.inspect(resolved)
+        except Exception as error:  # an unexpected decoder error must not end the whole check
+            what = resolved.path if resolved.media else f"row {row.id!r}"
             found = f"{what} can't be read: {type(error).__name__}: {error}"
-            return placed, Inspection("", [Finding("unreadable", row.id, found, "remove the row")])
+            unreadable = Finding("unreadable", row.id, found, "replace the file, or remove the row")
+            return resolved, Inspection("", [unreadable])
 
-    # Decoders and hashes release the interpreter's lock, so that threads are enough.
+    # Decoders and hash functions release the interpreter's lock, so threads run in parallel.
     workers = min(16, (os.cpu_count() or 1) + 2)
     done: list[tuple[Row, Inspection]] = []
-    # Pillow warns of what becomes a finding here; the filter is global, so it is set outside.
+    # Pillow warns about problems that become findings here. The filter is global, so it is set
+    # once outside the threads.
     with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")
         for pair in pool.map(inspect, rows):
@@ -135,24 +141,24 @@ def _inspect_all(
     return done
 
 
-def place(row: Row, root: Path) -> Row | Finding:
-    """The row with absolute paths; or why they are none, or lead out of the manifest's folder."""
-    placed = {}
+def resolve_paths(row: Row, root: Path) -> Row | Finding:
+    """Make a row's paths absolute; a path outside the manifest's folder gives a finding."""
+    resolved = {}
     for name, written in row.files.items():
         try:
             path = (root / written).resolve()
         except (OSError, ValueError, RuntimeError) as error:
-            found = f"{written!r} is no path: {error}"
+            found = f"{written!r} is not a valid path: {error}"
             return Finding("missing", row.id, found, "correct the path")
         if not path.is_relative_to(root):
             return Finding(
                 "outside",
                 row.id,
-                f"{written!r} leads out of the manifest's folder, to {path}",
-                "move or copy the file into the folder; a manifest may not reach elsewhere",
+                f"{written!r} is outside the manifest's folder: {path}",
+                "move or copy the file into the folder; a manifest may not use files elsewhere",
             )
-        placed[name] = str(path)
-    return row.model_copy(update=placed)
+        resolved[name] = str(path)
+    return row.model_copy(update=resolved)
 
 
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
@@ -167,8 +173,8 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
                     "duplicate-content",
                     row.id,
                     _same(row, other)
-                    + ("" if agree else f", but its words are {row.reference[:60]!r}"),
-                    "remove one of the rows" if agree else "keep the row whose words are right",
+                    + ("" if agree else f", but its text is {row.reference[:60]!r}"),
+                    "remove one of the rows" if agree else "keep only the row whose text is right",
                 )
             )
     return findings
@@ -176,32 +182,37 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
 
 def _same(row: Row, other: Row) -> str:
     if row.media:
-        return f"{row.path} is byte for byte {other.path} (row {other.id!r})"
+        return f"{row.path} is the same file as {other.path} (row {other.id!r})"
     return f"row {row.id!r} has the same fields as row {other.id!r}"
 
 
 def _identity(row: Row) -> dict[str, object]:
     absent = {name for name in row.beside if getattr(row, name) is None}
     values = row.model_dump(mode="json", exclude={row.media} | absent)
-    # That there is one is a fact of the row; where it lies isn't, and its bytes are in `content`.
+    # Whether a row has such a file counts, where the file lies doesn't; `content` hashes its bytes.
     return values | {name: True for name in row.beside if name in values}
 
 
 def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str]]:
-    """The usable rows of a manifest, and what is wrong with the others, a line each.
+    """Read the usable rows of a manifest.
+
+    Returns:
+        The usable rows, and one line for each error of the others.
 
     Raises:
-        DataError: it can't be used, or none is left.
+        DataError: the manifest can't be used, or no row is usable.
     """
     rows, findings = read_rows(manifest, reader)
     usable: list[Row] = []
     for row in rows:
-        placed = place(row, root_of(manifest))
-        if isinstance(placed, Row):
-            usable.append(placed)
+        resolved = resolve_paths(row, root_of(manifest))
+        if isinstance(resolved, Row):
+            usable.append(resolved)
         else:
-            findings.append(placed)
+            findings.append(resolved)
     if not usable:
-        raise DataError(f"{manifest} holds no usable row", f"mmtune check {manifest}")
+        raise DataError(
+            f"{manifest} holds no usable row", f"list its errors with mmtune check {manifest}"
+        )
     wrong = [finding for finding in findings if finding.severity == "error"]
     return usable, [f"{manifest}: {finding.row}: {finding.message}" for finding in wrong]

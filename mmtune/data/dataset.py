@@ -1,4 +1,4 @@
-"""A dataset: rows that passed the check, and what the check found."""
+"""A checked dataset: the usable rows and the findings of the check."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ _BY_CHECK = object()
 
 @dataclass(frozen=True)
 class Dataset(Displayed):
-    """Rows that passed the check. `check` makes it, nothing else can.
+    """The rows that passed the check. Only `mmtune.data.check.check` can make one.
 
     Attributes:
         source: the manifest or folder.
-        modality: its name.
-        rows: what may be used: absolute paths, `content` and `split` set.
-        findings: everything found, errors and warnings.
+        modality: the modality's name.
+        rows: the usable rows, with absolute paths and with `content` and `split` set.
+        findings: all errors and warnings.
         quarantined: labels of the rows that were left out.
-        facts: by row id, what its file turned out to be (duration_s; width, height).
-        fingerprint: hash of all rows' contents and fields; independent of where they lie and of
-            their order.
+        facts: measured properties of each row's file, by row id (duration_s; width, height).
+        fingerprint: hash of all rows' contents and fields; it doesn't depend on their order or on
+            where the files lie.
+        made_by: a private marker that `check` sets.
     """
 
     source: Path
@@ -45,7 +46,7 @@ class Dataset(Displayed):
             raise TypeError("a Dataset is made by mmtune.data.check.check(source, modality)")
 
     def split(self, name: Split) -> tuple[Row, ...]:
-        """The rows of one split."""
+        """Return the rows of one split."""
         return tuple(row for row in self.rows if row.split == name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,7 +61,7 @@ class Dataset(Displayed):
         }
 
     def shown(self) -> Iterable[str | Rows]:
-        """What `mmtune check` prints."""
+        """Show the lines that `mmtune check` prints."""
         return describe(self)
 
     @property
@@ -71,11 +72,11 @@ class Dataset(Displayed):
 
 
 def describe(dataset: Dataset, examples: int = 5) -> list[str]:
-    """What `mmtune check` prints, as plain lines.
+    """Format a dataset's summary and findings as the lines that `mmtune check` prints.
 
     Args:
         dataset: from `check(..., strict=False)`.
-        examples: how many findings of each kind to show in full.
+        examples: number of findings of each kind to show in full.
     """
     total = len(dataset.rows) + len(dataset.quarantined)
     splits = ", ".join(f"{name} {len(dataset.split(name))}" for name in get_args(Split))
@@ -101,7 +102,7 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
 
 
 def remarks(dataset: Dataset) -> list[str]:
-    """What somebody who trains on it should know: a line for each kind of finding."""
+    """Format the findings for a user who trains on the dataset: one line for each kind."""
     lines = [
         f"{severity} {kind}{f', {len(group)} times' if len(group) > 1 else ''}: "
         f"{next(iter(_in_full(group)))}"
@@ -109,8 +110,8 @@ def remarks(dataset: Dataset) -> list[str]:
     ]
     if dataset.quarantined:
         lines.append(
-            f"{len(dataset.quarantined)} rows are left out; mmtune check "
-            f"{printable(str(dataset.source))} lists them"
+            f"{len(dataset.quarantined)} rows are left out; list them with mmtune check "
+            f"{printable(str(dataset.source))}"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""What an import wrote, and what it left out."""
+"""The result of an import: the rows that were written and the items that were left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something of the source that isn't imported: where it stands, why, and what to do."""
+    """An item of the source that isn't imported: where it is, the reason, and the cure."""
 
     where: str
     found: str
@@ -17,14 +17,14 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import wrote.
+    """The result of an import.
 
     Attributes:
-        folder: with manifest.jsonl; left_out.jsonl lists what is left out.
-        layout: what the source was read as.
-        rows: how many rows were written.
-        left_out: what wasn't, in the order of the source.
-        seconds: of sound; None where there is none.
+        folder: the new folder, with manifest.jsonl and, if anything is left out, left_out.jsonl.
+        layout: the format in which the source was read.
+        rows: number of rows written.
+        left_out: the items that weren't imported, in the order of the source.
+        seconds: duration of all sound in s; None for data without sound.
     """
 
     folder: Path
@@ -34,14 +34,14 @@ class Imported:
     seconds: float | None = None
 
     def describe(self, examples: int = 5) -> list[str]:
-        """What `mmtune import` prints, as plain lines."""
+        """Format the result as the lines that `mmtune import` prints."""
         from mmtune.errors import printable
 
         length = "" if self.seconds is None else f", {self.seconds / 3600:.2f} h"
-        lines = [f"{self.folder}  {self.rows} rows{length} (read as {self.layout})"]
+        lines = [f"{self.folder}  {self.rows} rows{length} (format: {self.layout})"]
         if self.left_out:
             lines.append(
-                f"{len(self.left_out)} left out; {self.folder / 'left_out.jsonl'} lists them"
+                f"{len(self.left_out)} items left out; see {self.folder / 'left_out.jsonl'}"
             )
         lines += [
             printable(f"  {each.where}: {each.found}. Cure: {each.cure}")

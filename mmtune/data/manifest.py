@@ -1,6 +1,6 @@
-"""Manifests: JSONL files of one row a line, and folders that need none.
+"""Read and write manifests (JSONL files with one row per line), and scan folders without one.
 
-A bad line never raises: it becomes a finding that names the line, the key and the cure.
+A bad line raises no error. It becomes a finding that names the line, the key and the cure.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
 
-MAX_LINE = 1_000_000  # bytes of one row
-MAX_WORDS = 64_000  # bytes of one .txt
+MAX_LINE = 1_000_000  # bytes in one row
+MAX_TEXT = 64_000  # bytes in one .txt
 
-# A folder may hold one of these, or a manifest for each split.
+# A folder may hold this manifest, or one manifest for each split.
 WHOLE = "manifest.jsonl"
 BY_SPLIT = {"train.jsonl": "train", "validation.jsonl": "validation", "test.jsonl": "test"}
 
 
 def root_of(source: Path) -> Path:
-    """The folder that a source's paths are relative to, with links resolved."""
+    """Return the folder that a source's paths are relative to, with links resolved."""
     return (source if source.is_dir() else source.parent).resolve()
 
 
 def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]:
-    """The rows of a manifest or a folder, with what is wrong in the rest.
+    """Read the rows of a manifest or folder, with a finding for each row that is wrong.
 
     Args:
         source: a .jsonl file; or a folder with manifest.jsonl, with {train,validation,test}.jsonl,
             or with media files (see the modality's `scan`).
-        modality: whose rows they are.
+        modality: the modality of the rows.
 
     Returns:
-        Rows with paths as written, ids unique; findings, one or more for each row left out.
+        The rows, with unique ids and with paths as written; and the findings, at least one for
+        each row that is left out.
 
     Raises:
-        DataError: the source itself can't be used: missing, not JSONL, nothing in it.
+        DataError: the source can't be used at all: it is missing, empty or not JSONL.
     """
     if source.is_dir():
         if (source / WHOLE).is_file():
@@ -52,7 +53,7 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
         }
         if source / "train.jsonl" in parts:
             if source / "validation.jsonl" not in parts:
-                parts[source / "train.jsonl"] = None  # its rows may be held out
+                parts[source / "train.jsonl"] = None  # some of its rows may become validation
             return _read_files(parts, modality)
         told: list[Finding] = []
         rows, findings = _validate(_scanned(source, modality, told), modality.row, source)
@@ -65,7 +66,7 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
         if not rows and not findings:
             raise DataError(
                 f"{source} holds no {modality.row.media} files",
-                f"name a folder of {modality.row.media} files, or a manifest: "
+                f"give a folder of {modality.row.media} files, or a manifest: "
                 f"{source}/NAME.jsonl with lines like {example(modality.row)}",
             )
         return rows, findings
@@ -73,7 +74,7 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
 
 
 def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
-    """Write rows as JSONL, whole or not at all; paths inside the folder become relative to it."""
+    """Write rows as JSONL, atomically; paths inside the manifest's folder become relative."""
     root = path.parent.resolve()
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,7 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
 
 
 def example(row: type[Row]) -> str:
-    """A line of a manifest, to show in a cure."""
+    """Make an example line of a manifest, for error messages."""
     needed = [name for name, field in row.model_fields.items() if field.is_required()]
     values = dict.fromkeys(needed, "…") | {"id": "1"}
     if row.media:
@@ -100,11 +101,11 @@ def example(row: type[Row]) -> str:
 
 
 def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Path]]:
-    """Media files below a folder in a fixed order, each with the id that a row of it gets.
+    """List the media files below a folder in a fixed order, each with the id of its row.
 
-    Hidden files and folders are left out (.DS_Store, and the ._NAME twins that macOS writes into
-    archives). The id is the path in the folder without its suffix; where two files would share
-    it, all but the first keep theirs.
+    Hidden files and folders are skipped (.DS_Store, and the ._NAME files that macOS writes into
+    archives). The id is the path in the folder without its suffix. If two files would get the
+    same id, only the first loses its suffix.
     """
     wanted = {suffix.lower() for suffix in suffixes}
     seen: set[str] = set()
@@ -123,24 +124,24 @@ def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Pat
 
 
 def words_beside(path: Path, suffix: str = ".txt") -> str | bytes | None:
-    """The words in the .txt of a media file's name; None without one; bytes if not UTF-8."""
+    """Read the .txt of a media file's name: its text, None if missing, bytes if not UTF-8."""
     beside = path.with_suffix(suffix)
     try:
         if not beside.is_file():
             return None
         with beside.open("rb") as file:
-            data = file.read(MAX_WORDS + 1)
+            data = file.read(MAX_TEXT + 1)
     except OSError:
         return None
-    if len(data) > MAX_WORDS:
-        return data + b"\xff"  # no transcript: refused as what it is, not cut
+    if len(data) > MAX_TEXT:
+        return data + b"\xff"  # too long for a transcript: invalid bytes make `check` refuse it
     try:
         return " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError:
         return data
 
 
-Raw = tuple[str, str, Any]  # where it stands, the split that its file means, the value
+Raw = tuple[str, str, Any]  # place in the source, split that the file's name gives, value
 
 
 def _scanned(folder: Path, modality: Reader, told: list[Finding]) -> Iterator[Raw]:
@@ -162,7 +163,7 @@ def _read_files(files: dict[Path, str | None], modality: Reader) -> tuple[list[R
                 try:
                     yield where, split or "", parse_line(line)
                 except (ValueError, RecursionError) as error:
-                    found = f"{path.name}, line {number}: not a row: {error}"
+                    found = f"{path.name}, line {number}: this line is not a row: {error}"
                     cure = f"write one JSON object on the line: {example(modality.row)}"
                     findings.append(Finding("not-json", where, found, cure))
 
@@ -177,10 +178,15 @@ def _read_files(files: dict[Path, str | None], modality: Reader) -> tuple[list[R
 
 
 def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
+    """Yield the non-empty lines of a JSONL file with their numbers, counted from 1.
+
+    Raises:
+        DataError: the file is missing, can't be read, is UTF-16, or isn't named .jsonl.
+    """
     if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
         raise DataError(
             f"{path} is neither a manifest (.jsonl) nor a folder",
-            f"write a .jsonl file with one row a line: {example(row)}",
+            f"give a .jsonl file with one row per line: {example(row)}",
         )
     try:
         with path.open("rb") as file:
@@ -193,15 +199,15 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
                     yield number, line
     except (OSError, ValueError) as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise DataError(f"{path}: {what}", "name a .jsonl manifest or a folder") from None
+        raise DataError(f"{path}: {what}", "give a .jsonl manifest or a folder") from None
 
 
 def parse_line(line: bytes) -> dict[str, Any]:
-    """One line of JSONL.
+    """Parse one line of JSONL.
 
     Raises:
-        ValueError: not a JSON object, a key that stands twice, or no UTF-8.
-        RecursionError: nested too deeply.
+        ValueError: the line is too long, is no JSON object, is not UTF-8, or repeats a key.
+        RecursionError: the object is nested too deeply.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -209,20 +215,21 @@ def parse_line(line: bytes) -> dict[str, Any]:
         if len(values) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the key {twice!r} stands twice")
+            raise ValueError(f"the key {twice!r} occurs twice")
         return values
 
     if len(line) > MAX_LINE:
-        raise ValueError(f"{len(line):,} bytes on one line")
+        raise ValueError(f"it has {len(line):,} bytes; the limit is {MAX_LINE:,}")
     value = json.loads(line.decode("utf-8"), object_pairs_hook=once)
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}, not an object")
+        raise ValueError(f"it holds a JSON {type(value).__name__}, not an object")
     if b"\\ud" in line.lower():  # half of a surrogate pair: JSON allows it, UTF-8 doesn't
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
 
 
 def keys_of(line: bytes) -> set[str]:
+    """Return the keys of one line of JSONL; none if the line can't be parsed."""
     try:
         return set(parse_line(line))
     except (ValueError, RecursionError):
@@ -234,7 +241,7 @@ def _validate(
 ) -> tuple[list[Row], list[Finding]]:
     rows: list[Row] = []
     findings: list[Finding] = []
-    first: dict[str, str] = {}  # where each id was first met
+    first: dict[str, str] = {}  # place where each id occurs first
     for where, split, raw in raws:
         if "id" not in raw:
             raw = {"id": _id_from(raw.get(kind.media)) or where, **raw}
@@ -244,7 +251,7 @@ def _validate(
         label = name if isinstance(name, str) and name and name not in first else where
         place = where if label == where else f"{where}, row {label!r}"
         if "content" in raw:
-            found = f"{place}: the key 'content' is set by mmtune"
+            found = f"{place}: the key 'content' is reserved for mmtune"
             findings.append(Finding("unknown-key", label, found, "remove the key"))
             continue
         try:
@@ -255,7 +262,7 @@ def _validate(
                 first.setdefault(name, where)
             continue
         if row.id in first:
-            found = f"{place}: the id {row.id!r} stands already in {first[row.id]}"
+            found = f"{place}: the id {row.id!r} is already used in {first[row.id]}"
             findings.append(Finding("duplicate-id", where, found, "give each row its own id"))
             continue
         first[row.id] = where
@@ -284,8 +291,8 @@ def _explain(
             yield Finding("unknown-key", label, found, _suggest(key, known, kind))
         elif problem["type"] == "missing" and folder is not None:
             beside = Path(str(raw.get(kind.media))).with_suffix(".txt")
-            found = f"{place}: no words belong to {raw.get(kind.media)}"
-            yield Finding("missing-text", label, found, f"write them into {folder / beside}")
+            found = f"{place}: {raw.get(kind.media)} has no text"
+            yield Finding("missing-text", label, found, f"write its text into {folder / beside}")
         elif problem["type"] == "missing":
             found = f"{place}: the key {key!r} is missing"
             yield Finding("missing-key", label, found, f"a row needs {example(kind)}")
@@ -299,5 +306,5 @@ def _explain(
 def _suggest(key: str, known: Sequence[str], kind: type[Row]) -> str:
     for names in kind.synonyms:
         if key.lower() in names and (match := [name for name in known if name in names]):
-            return f"did you mean {match[0]!r}?"
-    return f'{did_you_mean(key, known)}; what only describes the row goes into "group"'
+            return f"did you mean {match[0]}?"
+    return f'{did_you_mean(key, known)} (put keys that only describe the row into "group")'

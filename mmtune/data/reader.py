@@ -1,4 +1,4 @@
-"""What the data package needs of a modality: its rows, and how their files are read and judged."""
+"""The protocol that the data package needs from a modality: its rows, and checks of their files."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mmtune.data.rows import Finding, Inspection, Row
 
 
 class Reader(Protocol):
-    """Rows of one kind of data. Importing the module that defines one must not import torch."""
+    """A modality's rows and checks. The module that defines one must not import torch."""
 
     @property
     def name(self) -> str:
-        """The modality's name."""
+        """The modality's name, such as "speech"."""
         ...
 
     @property
     def row(self) -> type[Row]:
-        """The type of its rows."""
+        """The modality's class of rows."""
         ...
 
     def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
-        """Raw rows of a folder without a manifest (audio with .txt; images with captions).
+        """Yield raw rows of a folder without a manifest (audio with .txt; images with captions).
 
-        What is found on the way (a line that can't be read) is given among them.
+        Problems met on the way (a line that can't be read) are yielded as findings.
         """
         ...
 
     def inspect(self, row: Row) -> Inspection:
-        """Open and fully decode one item; never raises for a bad file, but finds."""
+        """Open and fully decode one item; a bad file gives findings and never an exception."""
         ...
 
     def check_rows(
@@ -43,13 +43,13 @@ class Reader(Protocol):
         base: str | None = None,
         settings: Section | None = None,
     ) -> list[Finding]:
-        """Findings that need all rows at once, or the model that they are for.
+        """Check all rows together, or against the base model.
 
         Args:
-            rows: those without errors.
-            terms: a list of words to compare with.
-            seen: what `inspect` gave for each of them.
-            base: the model, if it is known.
-            settings: the run's own `options`, if there is a run.
+            rows: the rows without errors.
+            terms: a term list to compare the spelling with.
+            seen: the result of `inspect` for each row.
+            base: the base model, if it is known.
+            settings: the modality's settings in the run, if there is a run.
         """
         ...

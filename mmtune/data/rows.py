@@ -1,4 +1,4 @@
-"""What one row of a manifest is, and what checking it finds. No model code, no torch."""
+"""Rows of a manifest, and the findings of their check. This module must not import torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "validation", "test"]
 
-# What the same thing is called elsewhere (NeMo, lhotse, Hugging Face's folders, kohya).
+# Names of the same key in other tools (NeMo, lhotse, Hugging Face's folders, kohya).
 FILE_NAMES = frozenset({"file", "file_name", "filename", "filepath", "path"})
 SYNONYMS: tuple[frozenset[str], ...] = (
     frozenset({
@@ -40,22 +40,22 @@ class Row(BaseModel):
     media: ClassVar[str] = ""
     # Other fields that may hold a path; their files' hashes are part of `content`.
     beside: ClassVar[tuple[str, ...]] = ()
-    # Names that other tools give to fields: each set holds one field's own name and its synonyms.
+    # Names of fields in other tools: each set holds one field's name and its synonyms.
     synonyms: ClassVar[tuple[frozenset[str], ...]] = SYNONYMS
 
     id: Annotated[str, Field(min_length=1)]
     split: Split | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     group: dict[str, str] = Field(default_factory=dict)
-    # Set by `check`, never read from a manifest: the hash that cache entries and lineage use.
+    # Hash of the item's file, set by `check`; cache keys and the dataset's fingerprint use it.
     content: str = ""
 
     @property
     def path(self) -> Path:
-        """The item's file.
+        """The path of the item's file.
 
         Raises:
-            AttributeError: rows of this type have none.
+            AttributeError: rows of this class have no file.
         """
         if not self.media:
             raise AttributeError(f"a {type(self).__name__} has no file")
@@ -75,11 +75,11 @@ class Row(BaseModel):
     @property
     @abstractmethod
     def reference(self) -> str:
-        """The words that belong to the item: transcript or caption."""
+        """The item's text: its transcript or caption."""
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
-        """Rows that share one of these must be in one split (a speaker, a sentence, a subject)."""
+        """Keys that bind rows to one split if they share one: a speaker, a sentence, a subject."""
         return ()
 
 
@@ -88,24 +88,24 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that `check` found. An error quarantines its row; a warning doesn't."""
+    """A problem that `check` found. An error leaves its row out; a warning keeps it."""
 
     kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …
-    row: str  # the row's id, or "line 12" where it has none
-    message: str  # what was found, with the value
+    row: str  # the row's id, or "line 12" if it has none
+    message: str  # the problem, with the value that was found
     cure: str
     severity: Severity = "error"
-    other: str = ""  # id of a second row that is nearly the same: both go to one split
+    other: str = ""  # id of a nearly identical row; both rows go to the same split
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a modality learns from opening one item's file.
+    """The result of inspecting one item's file.
 
-    `facts` are shown by `check`; `marks` are what only the modality's `check_rows` compares.
+    `check` shows the `facts`. Only the modality's own `check_rows` reads the `marks`.
     """
 
-    content: str  # hash of all that training reads of the item's file
+    content: str  # hash of everything that training reads from the item's file
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)  # duration_s, width, height …
     marks: bytes = b""

@@ -1,4 +1,4 @@
-"""Splits without leakage: rows that share a speaker, a sentence or a subject stay together."""
+"""Split a dataset without leakage: rows that share a speaker, sentence or subject stay together."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from mmtune.data.rows import Finding, Row, Split
 from mmtune.system.hashing import hash_text
 
 R = TypeVar("R", bound=Row)
-Links = Sequence[tuple[str, str]]  # ids of two rows that must not be in two splits
+Links = Sequence[tuple[str, str]]  # ids of two rows that must be in the same split
 
 
 def assign(
     rows: Sequence[R], validation: float, test: float, seed: int = 0, links: Links = ()
 ) -> list[R]:
-    """Give every row without a split one; explicit splits stay as they are.
+    """Assign a split to every row that has none; rows with a split keep it.
 
-    The rows that `leakage_keys` and `links` connect, directly or through others, form one
-    component, which goes to one split as a whole, by the hash of its key: when rows are added
-    later, the others stay where they are. A split that the manifest names is taken as complete
-    and gets nothing more by chance.
+    Rows that `leakage_keys` and `links` connect, directly or through other rows, form one
+    component, and a component goes to one split as a whole. The hash of its key decides which, so
+    rows that are added later don't move the others. A split that the manifest already names is
+    taken as complete and gets no more rows.
 
     Args:
         rows: all rows of the dataset.
-        validation: share of the free rows to hold out for validation.
-        test: share of the free rows to hold out for testing.
-        seed: another seed, another draw.
-        links: further pairs of rows to keep together; ids that no row has are ignored.
+        validation: share of the rows without a split that go to validation.
+        test: share of the rows without a split that go to the test.
+        seed: random seed of the assignment.
+        links: further pairs of rows to keep together; unknown ids are ignored.
 
     Returns:
-        The rows in their order, each with a split.
+        All rows in the same order, each with a split.
     """
     named = {row.split for row in rows}
     shares: dict[Split, float] = {
@@ -57,7 +57,7 @@ def assign(
 
 
 def components(rows: Sequence[Row], links: Links = ()) -> list[list[int]]:
-    """Indices of rows that leakage keys or links connect, as lists in the order of their first."""
+    """Group the indices of rows that leakage keys or links connect, ordered by first index."""
     parent = list(range(len(rows)))
 
     def find(i: int) -> int:
@@ -85,7 +85,7 @@ def components(rows: Sequence[Row], links: Links = ()) -> list[list[int]]:
 
 
 def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
-    """A warning for each leakage key that rows of different splits share, and each such link."""
+    """Warn about each leakage key and each link that connects rows of different splits."""
     first: dict[str, dict[str, str]] = {}
     for row in rows:
         for key in row.leakage_keys:
@@ -96,7 +96,7 @@ def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
             "leakage",
             one,
             f"rows {other!r} ({split[other]}) and {one!r} ({split[one]}) are nearly the same",
-            "remove one of them, or name the same 'split' in both",
+            "remove one of them, or give both the same 'split'",
             "warning",
         )
         for one, other in links
@@ -107,7 +107,8 @@ def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
             "leakage",
             next(iter(owners.values())),
             f"{key!r} is in " + " and ".join(f"{s} (row {row})" for s, row in owners.items()),
-            "leave out 'split' and let mmtune hold out whole speakers, sentences and subjects",
+            "remove 'split' from the rows: mmtune then holds out whole speakers, sentences and "
+            "subjects",
             "warning",
         )
         for key, owners in first.items()
@@ -115,16 +116,17 @@ def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
     ]
 
 
-def held_out(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list[Finding]:
-    """A warning for each split that was asked for and got no row."""
+def missing_splits(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list[Finding]:
+    """Warn about each split that should have rows but got none."""
     present = {row.split for row in rows}
     return [
         Finding(
             f"no-{split}",
             "all rows",
-            f"no row could be held out for {split}: there are too few, or a shared speaker, "
-            "sentence or subject connects them, or each names another split",
-            f"add rows of others, name the split of some rows, or set data.{split} to 0",
+            f"no row could be held out for {split}: there are too few rows, a shared speaker, "
+            "sentence or subject connects them, or all rows name another split",
+            f"add rows of other speakers or subjects, give some rows the split {split!r}, or set "
+            f"data.{split} to 0",
             "warning",
         )
         for split, share in wanted
@@ -133,9 +135,9 @@ def held_out(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list
 
 
 def _position(members: Sequence[int], rows: Sequence[Row], seed: int) -> float:
-    # The first key of a row is its most lasting one (the speaker, before the sentence). The least
-    # hash names the component; hashed again, because the least of many would nearly always be
-    # small.
+    # The first key of a row is the most stable one (the speaker comes before the sentence). The
+    # smallest hash names the component. It is hashed again because the smallest of many hashes is
+    # nearly always small, which would favour the test split.
     keys = {(rows[i].leakage_keys or (f"row {rows[i].id}",))[0] for i in members}
     least = min(hash_text(f"{seed}|{key}") for key in keys)
     return int(hash_text(least)[:13], 16) / 16**13
@@ -150,7 +152,7 @@ def _draw(
     train: list[tuple[bool, float, list[int]]] = []
     for position, members in sorted(free, key=lambda pair: (pair[0], pair[1])):
         split: Split = "train"
-        if len(members) <= large:  # otherwise one speaker could empty the training set
+        if len(members) <= large:  # a larger component could empty the training set
             if position < shares["test"]:
                 split = "test"
             elif position < shares["test"] + shares["validation"]:
@@ -159,7 +161,7 @@ def _draw(
             train.append((len(members) > large, position, members))
         else:
             drawn.append((split, members))
-    # Few components: chance may leave a split small. The next in line fill it to half its share.
+    # With few components a split may get too few rows. The next ones fill it to half its share.
     train.sort(key=lambda entry: (entry[0], entry[1], entry[2]))
     for split, share in shares.items():
         held = sum(len(members) for name, members in drawn if name == split)

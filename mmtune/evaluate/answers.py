@@ -1,8 +1,8 @@
-"""Answers of models, kept as they come: a killed evaluation asks only for what is missing.
+"""Store the models' answers, so that an evaluation that was stopped asks only for missing ones.
 
-One line of JSON for each answer in `answers.jsonl`: row, model (adapters by weight), seed, and the
-text, or the PNG file of an image beside it. An answer is found again by everything that it depends
-on: the predictor's fingerprint, and the whole request with its row.
+`answers.jsonl` holds one line of JSON for each answer: row, adapters with weights, seed, and the
+text or the name of an image's PNG file. The key of an answer is a hash of everything that it
+depends on: the predictor's fingerprint, and the whole request with its row.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mmtune.system.hashing import hash_json
 from mmtune.system.version import VERSION
 
 ANSWERS_FILE = "answers.jsonl"
-IMAGES = "answers"  # the folder of images beside it
-CHUNK = 64  # requests after which answers are written down
+IMAGES = "answers"  # the folder of images beside `answers.jsonl`
+REQUESTS_AT_ONCE = 64  # default number of requests after which answers are stored
 
 P = TypeVar("P", bound=BatchedPredictor)
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """One line. `model` is the fingerprint that the predictor had when it was open."""
+class _StoredAnswer:
+    """One line of the file. `model` is the fingerprint of the loaded predictor."""
 
     model: str
     value: str
@@ -39,18 +39,20 @@ class _Kept:
 
 
 class StoredPredictor(Generic[P]):
-    """A predictor that answers from a file what it was asked before (`mmtune.predict.Predictor`).
+    """A predictor that stores its answers and reads them back (`mmtune.predict.Predictor`).
 
-    The wrapped predictor is opened only when something is missing, so that figures can be computed
-    again without a model. Of several processes the main one asks, inside `asking`, and writes.
+    The wrapped predictor is loaded only if an answer is missing, so that metrics can be computed
+    again without a model. With several processes only the main process asks, inside `asking`, and
+    writes the file.
 
     Args:
-        folder: gets `answers.jsonl`, and `answers/` for images.
-        fingerprint: of all that an answer depends on besides the request, known without the model.
-        opened: loads the predictor; called once, if at all.
-        chunk: requests that are asked together: as many as fit the predictor's own batches, for
-            batch-mates may change an answer's rounding.
-        variants: by name, how the same models are asked otherwise.
+        folder: the folder that gets `answers.jsonl`, and `answers/` for images.
+        fingerprint: hash of everything that an answer depends on, apart from the request; it is
+            known without loading the model.
+        opened: loads the predictor; called at most once.
+        chunk: number of requests that are asked together. It should be a multiple of the
+            predictor's batch size, because other rows of a batch may change an answer's rounding.
+        variants: other ways to ask the same models, by name.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class StoredPredictor(Generic[P]):
         fingerprint: str,
         opened: Callable[[], P],
         *,
-        chunk: int = CHUNK,
+        chunk: int = REQUESTS_AT_ONCE,
         variants: Mapping[str, Wrap[P]] | None = None,
     ) -> None:
         self.folder = folder
@@ -67,18 +69,17 @@ class StoredPredictor(Generic[P]):
         self.chunk = chunk
         self._shared = SharedPredictor(opened, variants)
         self._variant = ""
-        self._answers: dict[str, _Kept] | None = None
+        self._answers: dict[str, _StoredAnswer] | None = None
 
     @property
     def predictor(self) -> BatchedPredictor:
-        """The wrapped one, which this loads."""
+        """The wrapped predictor; the first use loads it."""
         return self._shared.of(self._variant)
 
     def variant(self, name: str) -> StoredPredictor[P]:
-        """The same models asked otherwise, as `variants` says; both read and write one file.
+        """Return a predictor that asks the same models in another way (see `variants`).
 
-
-        Its name is part of its fingerprint.
+        Both share one file of answers. The variant's name is part of its fingerprint.
         """
         other = copy.copy(self)
         other.fingerprint = hash_json([self.fingerprint, name])
@@ -87,14 +88,14 @@ class StoredPredictor(Generic[P]):
         return other
 
     def asking(self) -> AbstractContextManager[bool]:
-        """See `SharedPredictor.asking`: inside it, only the main process calls `predict`."""
+        """Inside it, only the main process may call `predict` (`SharedPredictor.asking`)."""
         return self._shared.asking()
 
     def predict(self, requests: Sequence[Request]) -> list[Prediction]:
-        """One prediction for each request, in order; only those without an answer are asked."""
+        """Give one prediction for each request, in order; stored answers are not asked again."""
         keys = [self._key(request) for request in requests]
         if not all(self._has(key) for key in keys):
-            # A base that has changed since is another model: its old answers don't count.
+            # If the base's files have changed since, its stored answers no longer count.
             model = self.predictor.fingerprint
             stale = [key for key in keys if key in self._known and self._known[key].model != model]
             for key in stale:
@@ -110,7 +111,7 @@ class StoredPredictor(Generic[P]):
     def _missing(
         self, keys: Sequence[str], requests: Sequence[Request]
     ) -> Iterator[dict[str, Request]]:
-        """Of each chunk what has no answer, by key; a request that comes twice, once."""
+        """Yield the requests of each chunk that have no answer, by key and without repetitions."""
         seen: set[str] = set()
         for start in range(0, len(requests), self.chunk):
             part = range(start, min(start + self.chunk, len(requests)))
@@ -120,23 +121,23 @@ class StoredPredictor(Generic[P]):
             seen |= found.keys()
 
     def _ask(self, parts: Sequence[dict[str, Request]]) -> None:
-        """Ask for parts, as many at once as there are processes, and keep each."""
+        """Ask for parts, one per process at a time, and store their answers."""
         together = self._shared.processes
         for start in range(0, len(parts), together):
             some = parts[start : start + together]
             found = self._shared.answer(self._variant, [list(part.values()) for part in some])
             for part, answers in zip(some, found, strict=True):
-                self._keep(part, answers)
+                self._store(part, answers)
 
     @property
-    def _known(self) -> dict[str, _Kept]:
+    def _known(self) -> dict[str, _StoredAnswer]:
         if self._answers is None:
-            self._answers = dict(_read(self.folder / ANSWERS_FILE))
+            self._answers = dict(_read_answers(self.folder / ANSWERS_FILE))
         return self._answers
 
     def _key(self, request: Request) -> str:
         row = request.row
-        # By content where it is known: a run that is moved keeps its answers.
+        # Files are identified by their content if it is known, so a moved run keeps its answers.
         unread = {row.media, "split", "weight", "group"}
         return hash_json(
             {
@@ -163,13 +164,14 @@ class StoredPredictor(Generic[P]):
             image.load()
             return image.copy()
 
-    def _keep(self, asked: Mapping[str, Request], answers: Sequence[Prediction]) -> None:
+    def _store(self, asked: Mapping[str, Request], answers: Sequence[Prediction]) -> None:
         lines: list[str] = []
         model = self.predictor.fingerprint
         for (key, request), answer in zip(asked.items(), answers, strict=True):
             text = isinstance(answer.value, str)
-            value = answer.value if text else self._save(key, answer.value)
-            kept = _Kept(model, value, not text, dict(answer.details), round(answer.seconds, 4))
+            value = answer.value if text else self._save_image(key, answer.value)
+            details, seconds = dict(answer.details), round(answer.seconds, 4)
+            kept = _StoredAnswer(model, value, not text, details, seconds)
             self._known[key] = kept
             named = {"text": value} if text else {"file": value}
             line = {
@@ -186,12 +188,12 @@ class StoredPredictor(Generic[P]):
         path = self.folder / ANSWERS_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
-            # What was cut off by a kill must not swallow the line that follows it.
+            # A line that a kill cut off must not be joined with the next one.
             if file.tell() and not _ends_with_newline(path):
                 file.write(b"\n")
             file.write("".join(lines).encode())
 
-    def _save(self, key: str, image: Any) -> str:
+    def _save_image(self, key: str, image: Any) -> str:
         name = f"{IMAGES}/{key[:32]}.png"
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -202,7 +204,7 @@ class StoredPredictor(Generic[P]):
 
 
 def forget(folder: Path) -> None:
-    """Delete the answers in a folder: the next evaluation asks for all of them."""
+    """Delete the stored answers in a folder, so that the next evaluation asks the models again."""
     import shutil
 
     (folder / ANSWERS_FILE).unlink(missing_ok=True)
@@ -215,8 +217,8 @@ def _ends_with_newline(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
-    """Whole lines of the file; one that was cut off is asked again."""
+def _read_answers(path: Path) -> Iterator[tuple[str, _StoredAnswer]]:
+    """Read the complete lines of the file; a line that was cut off is skipped."""
     if not path.is_file():
         return
     for line in path.read_bytes().split(b"\n"):
@@ -226,6 +228,6 @@ def _read(path: Path) -> Iterator[tuple[str, _Kept]]:
             value = str(values["file" if image else "text"])
             seconds = float(values.get("seconds", 0.0))
             model, details = str(values["model"]), values["details"]
-            yield str(values["key"]), _Kept(model, value, image, details, seconds)
+            yield str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
         except (ValueError, KeyError, TypeError):
             continue

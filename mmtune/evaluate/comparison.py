@@ -1,4 +1,4 @@
-"""Base against adapter on the same items, paired, with intervals: what reports and gates read."""
+"""The comparison of base and adapter on the same items, which reports and gates read."""
 
 from __future__ import annotations
 
@@ -21,24 +21,29 @@ INTERVALS = ("base", "adapter", "difference", "control")
 
 @dataclass(frozen=True)
 class Comparison(Displayed):
-    """All that a report shows of a run, besides its log.
+    """Everything that a report shows of a run, apart from the run's log.
 
     Attributes:
-        examples: columns by name. "kind" puts some under one heading, "row" is an item of the
-            manifest, "made" names the columns that hold only what models made.
-        files: pictures and other files beside the report.
+        modality: the run's modality.
+        measures: the metrics of base and adapter.
+        headline: the result in one line, for the terminal.
+        examples: examples as columns by name. "kind" groups them under headings, "row" is the id of
+            the item, and "made" names the columns that hold only models' output.
+        files: images and other files beside the report, by name.
+        tables: further tables.
+        speed: seconds of sound that a model transcribes in a second, by model. It isn't compared,
+            because it depends on the machine and its load.
+        calibration: confidence bins by model, in ascending order.
     """
 
     modality: str
     measures: list[Measure]
-    headline: str  # one line for the terminal
+    headline: str
     examples: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
     tables: list[Table] = field(default_factory=list)
-    # Seconds of sound that a model hears in a second, by model; not part of what is compared, for
-    # another machine, or another program beside this one, gives another.
     speed: dict[str, float] = field(default_factory=dict, compare=False)
-    calibration: dict[str, list[Bin]] = field(default_factory=dict)  # by model, in rising order
+    calibration: dict[str, list[Bin]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as None."""
@@ -49,23 +54,24 @@ class Comparison(Displayed):
         return [self.headline, measure_rows(self.measures)]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values: paths as text, an undefined figure as null."""
+        """Convert to JSON values, with paths as text and undefined figures as null."""
         values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         for measure in values["measures"]:
             for name in INTERVALS:
                 if measure[name] is not None:
-                    measure[name] = _nulls(measure[name])
-            measure["references"] = {n: _nulls(i) for n, i in measure["references"].items()}
+                    measure[name] = _nan_to_null(measure[name])
+            measure["references"] = {n: _nan_to_null(i) for n, i in measure["references"].items()}
         return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Comparison:
-        """The inverse of `to_json`."""
+        """Make a comparison from the values of `to_json`."""
         measures = []
         for measure in values["measures"]:
             intervals = {n: measure[n] for n in INTERVALS if measure.get(n) is not None}
-            named = measure.get("references", {})  # a comparison of an older run has none
-            measures.append({**measure, **_nans(intervals), "references": _nans(named)})
+            named = measure.get("references", {})  # missing in comparisons of older versions
+            references = _null_to_nan(named)
+            measures.append({**measure, **_null_to_nan(intervals), "references": references})
         return _ADAPTER.validate_python({**values, "measures": measures})
 
 
@@ -73,10 +79,10 @@ COMPARISON_FILE = "comparison.json"
 
 
 def read_comparison(run: Path) -> Comparison:
-    """The comparison in a run's folder.
+    """Read the comparison in a run folder.
 
     Raises:
-        ConfigError: there is none, or it can't be read.
+        ConfigError: the comparison is missing or can't be read.
     """
     path = run / COMPARISON_FILE
     try:
@@ -84,17 +90,20 @@ def read_comparison(run: Path) -> Comparison:
         return Comparison.from_json(without_format(values, path))
     except FileNotFoundError:
         raise ConfigError(
-            f"{run} holds no {COMPARISON_FILE}: nothing was compared", "finish it: mmtune train"
+            f"{run} holds no {COMPARISON_FILE}: base and adapter were not compared",
+            "repeat the run's `mmtune train` command to finish it",
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}", f"mmtune evaluate {run}") from None
+        raise ConfigError(
+            f"{path} can't be read: {error}", f"write it again with mmtune evaluate {run}"
+        ) from None
 
 
-def _nulls(interval: dict[str, float]) -> dict[str, float | None]:
+def _nan_to_null(interval: dict[str, float]) -> dict[str, float | None]:
     return {k: None if math.isnan(v) else v for k, v in interval.items()}
 
 
-def _nans(intervals: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
+def _null_to_nan(intervals: dict[str, dict[str, float | None]]) -> dict[str, dict[str, float]]:
     return {
         name: {k: math.nan if v is None else v for k, v in interval.items()}
         for name, interval in intervals.items()

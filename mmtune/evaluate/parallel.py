@@ -1,4 +1,4 @@
-"""One evaluation on several processes: they share out whole batches, and the main one asks."""
+"""Evaluate on several processes: the main process asks, and all processes share the batches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ VariantBatches = tuple[str, list[list[Request]]]  # a variant's name, and batche
 
 
 class SharedPredictor(Generic[P]):
-    """A predictor that all processes have, asked by the main one alone.
+    """A predictor that every process loads and that only the main process asks.
 
-    A batch is answered whole by one process, and batches are those that one process would make,
-    so the answers are the same bits however many there are. With one process it adds nothing.
+    The batches are those of a single process, and one process answers each batch as a whole. So
+    the answers have the same bits for any number of processes.
 
     Args:
-        opened: loads the predictor; called once, if at all, by each process.
-        variants: by name, how the same models are asked otherwise.
+        opened: loads the predictor; each process calls it at most once.
+        variants: other ways to ask the same models, by name.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SharedPredictor(Generic[P]):
         self._known: dict[str, BatchedPredictor] = {}
 
     def of(self, variant: str = "") -> BatchedPredictor:
-        """The predictor, or a variant of it; the first call loads."""
+        """Return the predictor or a variant of it; the first call loads the model."""
         if self._opened is None:
             self._opened = self._open()
         if not variant:
@@ -45,15 +45,15 @@ class SharedPredictor(Generic[P]):
 
     @property
     def processes(self) -> int:
-        """How many there are."""
+        """The number of processes that share the work."""
         return int(this_process().num_processes)
 
     @contextmanager
     def asking(self) -> Iterator[bool]:
-        """Yields True to the main process, which may call `answer` inside.
+        """Let the main process ask: it gets True and may call `answer` inside the context.
 
-        The others answer what it asks until it leaves, and are then given False. Where the main
-        process fails nothing is sent: what launched them ends them all.
+        The other processes answer its requests until it leaves the context; then they get False. If
+        the main process fails, it sends nothing, and the launcher ends all processes.
         """
         from accelerate.utils import broadcast_object_list
 
@@ -65,9 +65,9 @@ class SharedPredictor(Generic[P]):
         broadcast_object_list([None])
 
     def answer(self, variant: str, asked: Sequence[Sequence[Request]]) -> list[list[Prediction]]:
-        """Predictions of each list of requests, in order.
+        """Predict several lists of requests, in order.
 
-        Each list is planned by itself (`BatchedPredictor.batches`), as if it were asked alone.
+        Each list is divided into batches by itself (`BatchedPredictor.batches`).
         """
         predictor = self.of(variant)
         if self.processes == 1:
@@ -98,7 +98,7 @@ class SharedPredictor(Generic[P]):
             self._share(told[0])
 
     def _all(self, asked: VariantBatches) -> list[list[Prediction]]:
-        """What all processes answer to the main one's batches, in their order."""
+        """Send the main process's batches to all processes, and collect the answers in order."""
         from accelerate.utils import broadcast_object_list
 
         broadcast_object_list([asked])
@@ -116,7 +116,7 @@ class SharedPredictor(Generic[P]):
 
 
 def agreed(value: bool) -> bool:
-    """What the main process says, on all processes."""
+    """Return the main process's value on all processes."""
     from accelerate.utils import broadcast_object_list
 
     values = [value]

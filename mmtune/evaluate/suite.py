@@ -1,8 +1,7 @@
-"""Suites: what an adapter must show before it is shipped, as YAML (`eval/`)."""
+"""Suites: the gates that an adapter must pass before it is shipped, as YAML (`eval/`)."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,35 +18,35 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Selector(Section):
-    """One measure of a comparison."""
+    """Selects a measure of a comparison by metric and slice."""
 
     metric: Text
-    slice: Text  # "general speech"; of gates also a pattern: "test, accent *"
+    slice: Text  # "general speech"; a gate's slice may be a pattern: "test, accent *"
 
 
 class Gate(Selector):
-    """A bound on one end of one interval.
+    """Compares one end of a confidence interval with a threshold (`at_most` or `at_least`).
 
-    `end` is what has to lie within the bound: an upper or lower end asks for evidence, `point` only
-    for the figure itself. With `times` the bound is a multiple: of the base's figure ("base"), or
-    of a reference of the measure ("real").
+    `end` names the end. The upper or lower end demands evidence; `point` looks only at the value
+    itself. With `times` the threshold is a multiple of the base's value ("base"), or of another
+    reference of the measure ("real").
     """
 
     name: Text
-    asks: Text  # a question that a reader who knows no metric understands; "yes" is good
+    asks: Text  # a question in plain words, without metrics; "yes" is good
     of: Literal["difference", "adapter"] = "difference"
     end: Literal["lower", "point", "upper"] = "upper"
     at_most: float | None = None
     at_least: float | None = None
     times: Text | None = None
     level: Level = "must"
-    min_items: Annotated[int, Field(ge=1)] = 10  # fewer: not enough data, whatever they show
-    # The figure counts events an item: where none was seen, a bootstrap has no width, and 3 / items
-    # is the upper end.
+    min_items: Annotated[int, Field(ge=1)] = 10  # with fewer items there is not enough data
+    # The value counts events per item. If there was no event, the bootstrap interval has zero
+    # width, so 3 / items is its upper end.
     events: bool = False
-    optional: bool = False  # asked only where it was measured
-    needs: Text | None = None  # the setting without which it isn't measured
-    items_from: Text | None = None  # the setting that says how many items there are
+    optional: bool = False  # left out if the measure is missing
+    needs: Text | None = None  # the setting that must be on for the measure to exist
+    items_from: Text | None = None  # the setting that sets the number of items
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -57,9 +56,10 @@ class Gate(Selector):
 
 
 class Suite(Section):
-    """The gates of one kind of adapter.
+    """The gates for one kind of adapter.
 
-    `main` is what shows that it helps: the first of these measures that the comparison has.
+    `main` lists measures that show whether the adapter helps; the first one in the comparison
+    counts.
     """
 
     name: Text
@@ -73,19 +73,20 @@ class Suite(Section):
         names = [gate.name for gate in gates]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two gates are called {twice[0]!r}")
+            raise ValueError(f"two gates are named {twice[0]!r}")
         return gates
 
     def dump(self) -> str:
-        """YAML that `load_suite` reads, whole by itself."""
+        """Write the suite as YAML that `load_suite` can read, without `extends`."""
         values = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
 class Extension(Section):
-    """A suite that takes over another's gates: its own come first, and replace those of one name.
+    """A suite that extends another one.
 
-    `main` are its own measures, before the other's.
+    Its own measures and gates come first, and a gate replaces the other suite's gate of the same
+    name.
     """
 
     name: Text
@@ -94,7 +95,7 @@ class Extension(Section):
     gates: tuple[Gate, ...] = ()
 
     def of(self, other: Suite) -> Suite:
-        """The whole suite."""
+        """Combine this extension with the suite that it extends."""
         names = {gate.name for gate in self.gates}
         main = (*self.main, *(one for one in other.main if one not in self.main))
         gates = (*self.gates, *(gate for gate in other.gates if gate.name not in names))
@@ -102,47 +103,46 @@ class Extension(Section):
 
 
 def suites() -> list[str]:
-    """Names of the suites that come with mmtune."""
+    """List the suites that come with mmtune."""
     return sorted(path.stem for path in resource("eval").glob("*.yaml"))
 
 
 def suite_path(name_or_path: str) -> Path:
-    """The file of a suite by name, or the path itself if it ends in .yaml.
+    """Return the file of a suite by its name; a path that ends in .yaml is returned unchanged.
 
     Raises:
-        ConfigError: no such suite, with the nearest name.
+        ConfigError: no suite has this name.
     """
     path = Path(name_or_path)
     if path.suffix in {".yaml", ".yml"}:
         return path
     if name_or_path in suites():
         return resource("eval", f"{name_or_path}.yaml")
-    near = difflib.get_close_matches(name_or_path, suites(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     raise ConfigError(
-        f"no suite {name_or_path!r}", f"{hint}suites: {', '.join(suites())}; or name a .yaml file"
+        f"no suite {name_or_path!r}",
+        f"{did_you_mean(name_or_path, suites())} (or give a .yaml file)",
     )
 
 
 def load_suite(
     name_or_path: str, modality: str | None = None, settings: Sequence[str] | None = None
 ) -> Suite:
-    """A suite, validated.
+    """Read and validate a suite.
 
     Args:
-        name_or_path: "terminology", or a .yaml file.
-        modality: that it has to be for; None: any.
-        settings: dotted names of the settings that its gates may name; None: not checked.
+        name_or_path: a suite's name, such as "terminology", or a .yaml file.
+        modality: the modality that the suite must be for; None: any.
+        settings: dotted names of the settings that gates may name; None: they aren't checked.
 
     Raises:
-        ConfigError: it is missing, is for another modality, or a key or value is wrong.
+        ConfigError: the suite is missing, is for another modality, or has a wrong key or value.
     """
     path = suite_path(name_or_path)
-    suite = _read(path)
+    suite = _read_suite(path)
     if modality is not None and suite.modality != modality:
         raise ConfigError(
-            f"{path} is a suite for {suite.modality}, and the run is of {modality}",
-            "name another: --suite NAME, of " + ", ".join(suites()),
+            f"{path} is a suite for {suite.modality}, but the run is for {modality}",
+            f"choose another suite: --suite NAME, one of {', '.join(suites())}",
         )
     if settings is None:
         return suite
@@ -157,11 +157,11 @@ def load_suite(
     return suite
 
 
-def _read(path: Path, inner: tuple[Path, ...] = ()) -> Suite:
-    """The suite in `path`, with what it extends; `inner` are those that extend it."""
+def _read_suite(path: Path, inner: tuple[Path, ...] = ()) -> Suite:
+    """Read a suite with all that it extends; `inner` are the suites that extend it."""
     if path.resolve() in inner:
         chain = " extends ".join(str(one) for one in (*inner, path.resolve()))
-        raise ConfigError(f"a suite extends itself: {chain}", "take one `extends` out")
+        raise ConfigError(f"a suite extends itself: {chain}", "remove one `extends`")
     values = read_yaml(path)
     model = Extension if "extends" in values else Suite
     try:
@@ -173,11 +173,11 @@ def _read(path: Path, inner: tuple[Path, ...] = ()) -> Suite:
     other = suite_path(suite.extends)
     if suite.extends not in suites():
         other = path.parent / other
-    return suite.of(_read(other, (*inner, path.resolve())))
+    return suite.of(_read_suite(other, (*inner, path.resolve())))
 
 
 def unmet(suite: Suite, config: RunConfig) -> Iterator[Gate]:
-    """Gates that will lack data, because the setting that they need is off."""
+    """Yield the gates that will have no data, because the setting that they need is off."""
     for gate in suite.gates:
         if gate.needs is not None and not gate.optional:
             value: Any = config
@@ -190,7 +190,7 @@ def unmet(suite: Suite, config: RunConfig) -> Iterator[Gate]:
 def _explain(error: ValidationError, path: Path, whole: type[Section]) -> ConfigError:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
-    where = _place(first["loc"]) or "the suite"
+    where = _dotted(first["loc"]) or "the suite"
     if first["type"] == "extra_forbidden":
         inside: dict[str, type[Section]] = {"gates": Gate, "main": Selector}
         model = inside.get(place[0], whole) if len(place) > 1 else whole
@@ -198,14 +198,16 @@ def _explain(error: ValidationError, path: Path, whole: type[Section]) -> Config
             f"{path}: unknown key {where!r}", did_you_mean(place[-1], list(model.model_fields))
         )
     if first["type"] == "missing":
-        return ConfigError(f"{path}: {where!r} is missing", "add it; eval/README.md has the keys")
+        return ConfigError(
+            f"{path}: {where!r} is missing", "add it; eval/README.md explains the keys"
+        )
     found = first["input"]
     shown = f" = {found!r}" if isinstance(found, str | int | float | bool) else ""
     return ConfigError(f"{path}: {where}{shown}: {first['msg']}", "correct this value")
 
 
-def _place(parts: tuple[str | int, ...]) -> str:
-    """`gates[2].metric`, counted from 1 as people do."""
+def _dotted(parts: tuple[str | int, ...]) -> str:
+    """Format a key's path as `gates[2].metric`, counted from 1."""
     text = ""
     for part in parts:
         text += f"[{part + 1}]" if isinstance(part, int) else f".{part}" if text else str(part)

@@ -1,7 +1,7 @@
-"""May this adapter be shipped? Gates on a comparison's intervals, and what follows from them.
+"""The verdict on an adapter: apply a suite's gates to a comparison, and decide.
 
-A gate passes on evidence, not on absence of it: the end of the interval that the suite names has to
-lie within the bound. It fails where the figure itself doesn't. In between there is not enough data.
+A gate passes only on evidence: the end of the interval that the suite names must lie within the
+threshold. It fails if the value itself doesn't. In between there is not enough data.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,23 +28,26 @@ VERDICT_FILE = "verdict.json"
 Status = Literal["passed", "failed", "not enough data"]
 Decision = Literal["ship", "ship with conditions", "keep the base"]
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
-MAIN_ITEMS = 10  # fewer can't show that an adapter helps
-NONE_SEEN = 3.0  # Hanley and Lippman-Hand, JAMA 1983: 95 % upper end of no event in n is 3 / n
-LEVEL = 0.05  # of the sign-flip test, where clusters are few
-MOST_MORE = 1_000_000  # items; beyond that a number says nothing
+MAIN_ITEMS = 10  # least number of items for the main measure
+# Hanley and Lippman-Hand, JAMA 1983: with no event in n items, the 95 % upper end is 3 / n.
+NO_EVENT_END = 3.0
+SIGNIFICANCE = 0.05  # level of the sign-flip test, which is used with few clusters
+MAX_NEEDED = 1_000_000  # items; a larger estimate is not reported
 
 
 @dataclass(frozen=True)
 class GateResult:
-    """What one gate found.
+    """The result of one gate.
 
     Attributes:
-        asks: the question; `finding` is what the answer rests on.
-        figure: value and interval; None where it wasn't measured.
-        bound: what it was held to, in the metric's units; None where it isn't defined.
-        items: that were measured.
-        more: items that a decision still needs, about; None where that can't be said.
-        upward: whether the bound is the most that is allowed, not the least.
+        name, level, asks, metric, slice, of, end: as in the gate; `slice` is the measured one.
+        status: whether the gate passed.
+        finding: the figures that decide, in words.
+        figure: value and interval; None if it wasn't measured.
+        bound: the threshold in the metric's units; None if it isn't defined.
+        items: number of items measured.
+        more: estimated number of further items for a decision; None if it can't be estimated.
+        upward: whether the threshold is an upper limit.
     """
 
     name: str
@@ -64,33 +67,36 @@ class GateResult:
 
     @property
     def allowed(self) -> str:
-        """What the figure is held to, in words; empty where that isn't defined."""
+        """The threshold in words; empty if it isn't defined."""
         if self.bound is None:
             return ""
         upward = self.end != "lower" if self.upward is None else self.upward
         sign = "+" if self.of == "difference" and self.bound else ""
-        what = "the figure itself" if self.end == "point" else f"the {self.end} end"
+        what = "the value itself" if self.end == "point" else f"the {self.end} end"
         return f"{what} {'at most' if upward else 'at least'} {self.bound:{sign}.3g}"
 
     @property
     def answer(self) -> str:
-        """Yes, no or not known, and why."""
+        """The answer (yes, no or not known) with its reason."""
         return f"{ANSWERS[self.status].capitalize()}: {self.finding}."
 
     @property
     def sentence(self) -> str:
-        """Question and answer."""
+        """The question with its answer."""
         return f"{self.asks} {self.answer}"
 
 
 @dataclass(frozen=True)
 class Verdict(Displayed):
-    """What to do with an adapter, and why.
+    """The decision on an adapter, with reasons.
 
     Attributes:
-        reasons: sentences, what decided first.
-        conditions: what remains to be seen to before or while it is shipped.
-        main: whether it helps; the gate of the suite's main measure.
+        decision: what to do with the adapter.
+        suite: name of the suite.
+        reasons: sentences that explain the decision, the most important first.
+        conditions: sentences on checks that failed or lack data without stopping the adapter.
+        main: result of the suite's main measure: whether the adapter helps.
+        gates: results of all gates.
     """
 
     decision: Decision
@@ -102,29 +108,30 @@ class Verdict(Displayed):
 
     @property
     def open(self) -> bool:
-        """Whether a must-gate isn't passed: a figure that nobody took is no pass."""
+        """Whether any required gate didn't pass; a gate without data didn't pass."""
         return self.decision == "keep the base" or any(
             gate.level == "must" and gate.status != "passed" for gate in self.gates
         )
 
     @property
     def summary(self) -> str:
-        """What it comes to, in a sentence without figures."""
+        """The verdict in one sentence, without figures."""
         if self.decision == "keep the base":
             broken = sum(g.level == "must" and g.status == "failed" for g in self.gates)
             if self.main.status != "passed":
-                return "it isn't shown to be better than the base"
-            return f"it helps, but {broken} of the {_musts(self.gates)} required checks failed"
+                return "the adapter isn't shown to be better than the base"
+            required = sum(gate.level == "must" for gate in self.gates)
+            return f"the adapter helps, but {broken} of {required} required checks failed"
         if not self.conditions:
             return f"better than the base, and all {len(self.gates)} checks passed"
-        count = len(self.conditions)
-        return (
-            f"better than the base, and no required check failed; {count} of {len(self.gates)} "
-            f"{'is' if count == 1 else 'are'} open"
-        )
+        failed = sum(gate.status == "failed" for gate in self.gates)
+        unknown = sum(gate.status == "not enough data" for gate in self.gates)
+        counts = {"failed": failed, "lack data": unknown}
+        found = [f"{n} of {len(self.gates)} checks {what}" for what, n in counts.items() if n]
+        return f"better than the base, and no required check failed; {', '.join(found)}"
 
     def lines(self) -> list[str]:
-        """For the terminal: the decision, and one line for each gate."""
+        """Format the decision and all gates for the terminal, one gate per line."""
         width = max(len(answer) for answer in ANSWERS.values())
         return [
             f"verdict  {self.decision}   (suite {self.suite})",
@@ -143,28 +150,25 @@ class Verdict(Displayed):
         return self.lines()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """Convert the verdict to JSON values."""
         values: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
         return values
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Verdict:
-        """The inverse of `to_json`."""
+        """Make a verdict from the values of `to_json`."""
         return _ADAPTER.validate_python(values)
 
 
-def _musts(gates: Sequence[GateResult]) -> int:
-    return sum(gate.level == "must" for gate in gates)
-
-
 def judge(suite: Suite, comparison: Comparison) -> Verdict:
-    """Hold a comparison to a suite.
+    """Apply a suite to a comparison.
 
-    "ship": every gate passes, and the main measure improves by an interval that excludes 0. "ship
-    with conditions": so it does, no must-gate fails, but some gate fails or lacks data. "keep the
-    base": anything else.
+    Returns:
+        "ship" if every gate passes, and the main measure improves with an interval that excludes 0.
+        "ship with conditions" if it improves like that and no required gate fails, but some gate
+        fails or lacks data. "keep the base" otherwise.
     """
-    main = _main(suite, comparison)
+    main = _main_result(suite, comparison)
     gates = [result for gate in suite.gates for result in _results(gate, comparison)]
     broken = [g for g in gates if g.level == "must" and g.status == "failed"]
     unsettled = [g for g in gates if g.status != "passed" and g not in broken]
@@ -187,29 +191,36 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
 
 
 def more_items(items: int, value: float, end: float, bound: float) -> int | None:
-    """How many more items would bring `end` to `bound`, if the figure stayed what it is.
+    """Estimate how many more items would move `end` to `bound` if the value stayed the same.
 
-    The half-width h = |end - value| of an interval shrinks with 1 / sqrt(n), so that of n items
+    The half-width h = |end - value| of an interval shrinks with 1 / sqrt(n). The number needed is
 
         n_needed = n * (h / room)^2,    room = |bound - value|
 
-    are needed. It assumes that further items are of the same kind and clustered alike, and that
-    the figure doesn't move, which it will: take it as an order of magnitude.
+    This assumes that new items resemble these, are clustered alike, and don't change the value. The
+    value will change, so the estimate is only an order of magnitude.
+
+    Args:
+        items: number of items measured.
+        value: the value.
+        end: the end of its interval that must reach `bound`.
+        bound: the threshold.
 
     Returns:
-        None where the figure stands on the bound, or a million wouldn't do.
+        The number of further items; None if the value equals the threshold, or if more than
+        `MAX_NEEDED` items are needed.
     """
     room = abs(bound - value)
     if room == 0 or not math.isfinite(room):
         return None
     needed = items * (abs(end - value) / room) ** 2
-    return max(1, math.ceil(needed) - items) if needed <= MOST_MORE else None
+    return max(1, math.ceil(needed) - items) if needed <= MAX_NEEDED else None
 
 
 def _condition(gate: GateResult) -> str:
     if gate.status == "failed":
-        return f"Accept this knowingly. {gate.sentence}"
-    when = "Find out before shipping." if gate.level == "must" else "Find out."
+        return f"Decide whether you accept this. {gate.sentence}"
+    when = "Measure this before shipping." if gate.level == "must" else "Measure this."
     return f"{when} {gate.sentence}"
 
 
@@ -222,7 +233,7 @@ def _matching(selector: Selector, comparison: Comparison) -> Iterator[Measure]:
             yield measure
 
 
-def _main(suite: Suite, comparison: Comparison) -> GateResult:
+def _main_result(suite: Suite, comparison: Comparison) -> GateResult:
     found = [m for selector in suite.main for m in _matching(selector, comparison)]
     if not found:
         first = suite.main[0]
@@ -240,7 +251,7 @@ def _main(suite: Suite, comparison: Comparison) -> GateResult:
         at_most=None if higher else 0,
         min_items=MAIN_ITEMS,
     )
-    return _hold(gate, measure, strictly=True)
+    return _apply(gate, measure, strictly=True)
 
 
 def _results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
@@ -248,26 +259,30 @@ def _results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
     if not found and not gate.optional:
         yield _unknown(gate, None, f"{gate.metric} on {gate.slice} was not measured")
     for measure in found:
-        yield _hold(gate, measure)
+        yield _apply(gate, measure)
 
 
-def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
-    """One gate on one measure.
+def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
+    """Apply one gate to one measure.
 
-    `strictly`: on the bound is not within it, and where clusters are too few for an interval of
-    them, the sign-flip test has to agree.
+    With `strictly`, a value equal to the threshold isn't within it, and the sign-flip test must
+    agree if the clusters are too few for an interval.
     """
     figure: Interval = getattr(measure, gate.of)
     if not math.isfinite(figure.value):
         note = measure.note.rstrip(".")
-        return _unknown(gate, measure, "it can't be measured" + (f" ({note})" if note else ""))
+        return _unknown(
+            gate, measure, f"{measure.metric} can't be measured" + (f" ({note})" if note else "")
+        )
     if gate.events and figure.value == figure.low == figure.high == 0 and measure.items:
-        reach = NONE_SEEN / measure.items
+        reach = NO_EVENT_END / measure.items
         figure = Interval(0.0, -reach if gate.of == "difference" else 0.0, reach)
     bound = _bound(gate, measure)
-    what = f"{_what(gate, measure)} {_written(gate, figure)}"
+    what = f"{_title(gate, measure)}: {_format(gate, figure)}"
     if bound is None:
-        return _unknown(gate, measure, f"{what}; {gate.times!r} is no measure to hold it to here")
+        return _unknown(
+            gate, measure, f"{what}; the threshold, a multiple of {gate.times!r}, isn't defined"
+        )
     upward = gate.at_most is not None
     end = {"lower": figure.low, "point": figure.value, "upper": figure.high}[gate.end]
 
@@ -278,34 +293,32 @@ def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
 
     sign = "+" if gate.of == "difference" else ""
     if strictly:
-        what += ", " + ("below" if upward else "above") + " 0 is better"
+        what += f"; {'below' if upward else 'above'} 0 is better"
     else:
-        what += f"; allowed {'up to' if upward else 'from'} {bound:{sign}.3g}"
-        what += "" if upward else " on"
-        if gate.end != "point":
-            what += f" for the {gate.end} end"
+        limit = f"{'at most' if upward else 'at least'} {bound:{sign}.3g}"
+        what += f"; the {'value' if gate.end == 'point' else f'{gate.end} end'} must be {limit}"
     more: int | None = None
     status: Status = "passed"
     if measure.items < gate.min_items:
         status, more = "not enough data", gate.min_items - measure.items
-        what += f". Of {measure.items} items this says little"
+        what += f". {measure.items} items are too few to decide"
     elif not within(end):
-        # The far end may lie beyond the bound while the figure doesn't: then more items may tell.
+        # If only the end lies beyond the threshold, more items may decide.
         status = "not enough data" if within(figure.value) else "failed"
         more = more_items(measure.items, figure.value, end, bound)
         if gate.events and figure.value == 0 and upward:
-            more = math.ceil(NONE_SEEN / bound) - measure.items if bound > 0 else None
+            more = math.ceil(NO_EVENT_END / bound) - measure.items if bound > 0 else None
         if status == "failed":
             more = None
-    if strictly and status == "passed" and measure.p is not None and measure.p > LEVEL:
-        # Sentences of seven speakers say little of an eighth.
+    if strictly and status == "passed" and measure.p is not None and measure.p > SIGNIFICANCE:
+        # Many sentences of seven speakers still tell little about an eighth speaker.
         status = "not enough data"
     if measure.few:
         test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
         what += f"; {measure.few}{test}"
     if status == "not enough data" and more is not None:
-        what += f". About {more:,} more items would tell ({measure.items} were measured"
-        what += f"; {gate.items_from} says how many)" if gate.items_from else ")"
+        what += f". About {more:,} more items are needed ({measure.items} were measured"
+        what += f"; {gate.items_from} sets the number)" if gate.items_from else ")"
     return GateResult(
         name=gate.name if "*" not in gate.slice else f"{gate.name}: {measure.slice}",
         level=gate.level,
@@ -325,7 +338,7 @@ def _hold(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
 
 
 def _bound(gate: Gate, measure: Measure) -> float | None:
-    """The threshold in the metric's units; None where what it is a multiple of isn't clear."""
+    """The threshold in the metric's units; None if it is a multiple of an undefined value."""
     threshold = gate.at_most if gate.at_most is not None else gate.at_least
     assert threshold is not None
     if gate.times is None:
@@ -352,18 +365,18 @@ def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
     )
 
 
-def _what(gate: Gate, measure: Measure) -> str:
-    named = f"{measure.metric} on {measure.slice}"
-    return f"{named}, adapter less base," if gate.of == "difference" else f"{named}:"
+def _title(gate: Gate, measure: Measure) -> str:
+    name = f"{measure.metric} on {measure.slice}"
+    return f"{name}, adapter - base" if gate.of == "difference" else name
 
 
-def _written(gate: Gate, figure: Interval) -> str:
+def _format(gate: Gate, figure: Interval) -> str:
     sign = "+" if gate.of == "difference" else ""
     return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
 
 
 def read_verdict(folder: Path) -> Verdict | None:
-    """The verdict in a run's folder, if there is one."""
+    """Read the verdict in a run folder; None if there is none."""
     path = folder / VERDICT_FILE
     if not path.is_file():
         return None
@@ -372,7 +385,7 @@ def read_verdict(folder: Path) -> Verdict | None:
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:
-    """Write `verdict.json`, atomically."""
+    """Write `verdict.json` into a run folder, atomically."""
     text = json.dumps(verdict.to_json(), indent=2, ensure_ascii=False)
     write_text(folder / VERDICT_FILE, with_format(text) + "\n")
 

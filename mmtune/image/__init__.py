@@ -63,13 +63,13 @@ class ImageModality(ImageReader, Modality):
         """Load the base and make the training task, see `ImageTask`."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.image_task import ImageTask
-        from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.precision import DTYPES, choose_precision
         from mmtune.system.processes import pick_device
 
         options = config.task
         assert isinstance(options, ImageOptions)
         device = pick_device()
-        dtype = DTYPES[choose(config.train.precision, device)]
+        dtype = DTYPES[choose_precision(config.train.precision, device)]
         base = load_base(config.base, device, dtype, options.quantize)
         return ImageTask(config, dataset, base, cache)
 
@@ -79,11 +79,11 @@ class ImageModality(ImageReader, Modality):
         """Load the base with diffusers LoRA folders, to sample with the default settings."""
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.sampling.predictor import ImagePredictor
-        from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.precision import DTYPES, choose_precision
         from mmtune.system.processes import pick_device
 
         device = pick_device()
-        loaded = load_base(base, device, DTYPES[choose("auto", device)])
+        loaded = load_base(base, device, DTYPES[choose_precision("auto", device)])
         defaults = ImageOptions()
         return ImagePredictor(
             loaded, adapters, features, steps=defaults.steps, guidance=defaults.guidance

@@ -1,11 +1,11 @@
 """Percentile bootstrap of ratio and mean statistics, paired and clustered.
 
 Source: Efron & Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; paired resampling for
-speech recognition after Bisani & Ney, ICASSP 2004. Where items are grouped in two ways that cross,
-resampling by one alone can be far too narrow (Owen & Eckles, 2012): callers take the wider of both
-intervals, which is right where one effect dominates, and a lower bound where both are large. With
-few clusters a percentile interval is too narrow (Cameron, Gelbach & Miller, 2008): a sign-flip test
-(Fisher, 1935, ch. 21) stands beside it.
+speech recognition after Bisani & Ney, ICASSP 2004. If items are grouped in two ways that cross,
+resampling by only one of them can give far too narrow an interval (Owen & Eckles, 2012). Callers
+then take the wider of both intervals. It is right if one effect dominates, and still too narrow if
+both are large. With few clusters a percentile interval is too narrow (Cameron, Gelbach & Miller,
+2008), so a sign-flip test (Fisher, 1935, ch. 21) is reported beside it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from mmtune.metrics.metric import Stat
 
-ENOUGH_CLUSTERS = 20  # for an interval by clusters alone
-EXACT_FLIPS = 12  # differences whose 2^12 patterns of signs are all tried
-FLIPS = 9_999  # random patterns of more
+ENOUGH_CLUSTERS = 20  # with fewer clusters, a sign-flip test is reported beside the interval
+EXACT_FLIPS = 12  # up to this many differences, all 2^12 patterns of signs are tried
+FLIPS = 9_999  # random patterns of signs for more differences
 
 Reduce = Callable[[NDArray[np.float64]], float | None]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its 95 % interval; nan where it isn't defined."""
+    """An estimate and its 95 % confidence interval; nan if it isn't defined."""
 
     value: float
     low: float
@@ -40,7 +40,7 @@ class Interval:
 def _resamples(
     n: int, clusters: Sequence[Hashable] | None, rounds: int, seed: int
 ) -> list[NDArray[np.intp]]:
-    # A cluster (a speaker, a prompt) is drawn as a whole: its items are not independent.
+    # A cluster (a speaker, a prompt) is drawn as a whole, because its items are not independent.
     labels: list[Hashable] = list(range(n) if clusters is None else clusters)
     if len(labels) != n:
         raise ValueError(f"{n} items but {len(labels)} cluster labels")
@@ -65,16 +65,16 @@ def _interval(value: float | None, samples: list[float], level: float) -> Interv
 def resample_counts(
     n: int, clusters: Sequence[Hashable] | None = None, rounds: int = 1000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """How often each resample holds each item, [rounds, n]: the resamples of `bootstrap`.
+    """Count how often each resample of `bootstrap` holds each item, [rounds, n].
 
-    For figures of a whole set, which many counts give at once as a matrix product.
+    Metrics of a whole set use the counts to compute all resamples as one matrix product.
     """
     drawn = _resamples(n, clusters, rounds, seed)
     return np.stack([np.bincount(i, minlength=n) for i in drawn]).astype(np.float64)
 
 
 def interval_of(value: float, samples: NDArray[np.float64], level: float = 0.95) -> Interval:
-    """A figure with the percentiles of its resamples, [rounds]; those that are nan don't count."""
+    """Make an interval from a value and its resamples, [rounds]; nan resamples are ignored."""
     finite = samples[np.isfinite(samples)]
     return _interval(value if np.isfinite(value) else None, list(finite), level)
 
@@ -88,12 +88,15 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Interval of `reduce` over items.
+    """Compute a metric with its bootstrap interval.
 
     Args:
-        stats: per-item statistics, [items, k].
-        reduce: the metric of a set of items, from [items, k]; None where it isn't defined.
+        stats: statistics of each item, [items, k].
+        reduce: computes the metric of a set of items from [items, k]; None if it isn't defined.
         clusters: label of each item; items of one label are resampled together.
+        rounds: number of resamples.
+        level: confidence level of the interval.
+        seed: random seed of the resamples.
     """
     matrix = np.asarray(stats, dtype=np.float64)
     if not len(matrix):
@@ -112,14 +115,15 @@ def paired_bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> tuple[Interval, Interval, Interval]:
-    """Intervals of base, adapter and adapter - base, from the same resamples of the same items.
+    """Compute the intervals of base, adapter and adapter - base from the same resamples.
 
     Args:
-        base: statistics of the base by item, [items, k].
-        adapter: statistics of the adapter, for the same items in the same order.
+        base: the base's statistics of each item, [items, k].
+        adapter: the adapter's statistics of the same items, in the same order.
+        reduce, clusters, rounds, level, seed: as for `bootstrap`.
 
     Raises:
-        ValueError: the two differ in length.
+        ValueError: `base` and `adapter` differ in length.
     """
     a, b = np.asarray(base, dtype=np.float64), np.asarray(adapter, dtype=np.float64)
     if len(a) != len(b):
@@ -148,24 +152,26 @@ def paired_bootstrap(
 
 
 def sign_flip(differences: Sequence[float], seed: int = 0) -> float | None:
-    """Two-sided p of "these differences are as likely negative as positive", by their mean.
+    """Test whether the mean of differences is zero, by flipping signs; two-sided p value.
 
-    Under it each difference might have had the other sign. All patterns of signs are tried for up
-    to `EXACT_FLIPS` differences; for more, `FLIPS` random ones besides the one that was seen
-    (Phipson & Smyth, 2010). Of n differences p is never below 2 / 2^n: five prove nothing at 5 %.
+    Under the null hypothesis each difference could have had the opposite sign. Up to `EXACT_FLIPS`
+    differences, all patterns of signs are tried. For more, `FLIPS` random patterns and the observed
+    one are used (Phipson & Smyth, 2010). With n differences, p can't be below 2 / 2^n; so five
+    differences can't reach 5 %.
 
     Args:
-        differences: adapter - base of each cluster (a speaker, a term); all weigh the same.
+        differences: adapter - base of each cluster (a speaker, a term); all have equal weight.
+        seed: random seed of the patterns.
 
     Returns:
-        None for none.
+        The p value; None without differences.
     """
     values = np.asarray(differences, dtype=np.float64)
     n = len(values)
     if not n:
         return None
     seen = abs(values.sum())
-    limit = seen - 1e-9 * max(float(np.abs(values).sum()), 1e-300)  # the same up to rounding
+    limit = seen - 1e-9 * max(float(np.abs(values).sum()), 1e-300)  # tolerance for rounding
     if n <= EXACT_FLIPS:
         patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1
         return float((np.abs((1 - 2 * patterns) @ values) >= limit).mean())
@@ -174,15 +180,15 @@ def sign_flip(differences: Sequence[float], seed: int = 0) -> float | None:
 
 
 def crossed(first: Sequence[Hashable], second: Sequence[Hashable]) -> bool:
-    """Whether two ways to group the same items cross, as speakers and the sentences they read do.
+    """Whether two groupings of the same items cross, such as speakers and sentences.
 
-    Then items of two groups of the one are alike by the other, and neither way of resampling sees
-    both. It takes a group of each that is spread over several of the other; where every sentence
-    has its own speaker, or every speaker reads one sentence, one way is within the other.
+    If they cross, resampling by one grouping misses the dependence through the other. They cross
+    if some group of each is spread over several groups of the other. If every sentence has its own
+    speaker, or every speaker reads one sentence, one grouping lies within the other.
 
     Args:
-        first: label of each item.
-        second: its other label.
+        first: label of each item in the first grouping.
+        second: label of each item in the second grouping.
     """
 
     def spread(labels: Sequence[Hashable], others: Sequence[Hashable]) -> bool:
@@ -195,7 +201,7 @@ def crossed(first: Sequence[Hashable], second: Sequence[Hashable]) -> bool:
 
 
 def wider(first: Interval, second: Interval) -> Interval:
-    """The one whose ends are farther apart; one that isn't defined doesn't count."""
+    """Return the wider of two intervals; an undefined interval is ignored."""
     own, other = first.high - first.low, second.high - second.low
     return second if other > own or own != own else first
 
@@ -203,7 +209,7 @@ def wider(first: Interval, second: Interval) -> Interval:
 def by_cluster(
     base: Sequence[Stat], adapter: Sequence[Stat], reduce: Reduce, clusters: Sequence[Hashable]
 ) -> list[float]:
-    """adapter - base of each cluster for which the metric is defined: what `sign_flip` takes."""
+    """Compute adapter - base of each cluster for which the metric is defined, for `sign_flip`."""
     members: dict[Hashable, list[int]] = {}
     for i, label in enumerate(clusters):
         members.setdefault(label, []).append(i)

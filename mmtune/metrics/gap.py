@@ -1,4 +1,4 @@
-"""How unequally groups are served: the worst group's figure less the best one's."""
+"""Gap between groups: the difference of a metric between the worst and the best group."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def gap_unit(metric: str) -> str:
 
 
 class GroupGap:
-    """Largest difference of a metric between groups; an item's statistic ends with its group.
+    """The largest difference of a metric between groups of rows.
 
-    A gap of noisy figures is above 0 even where groups are served alike, the more so the smaller
-    they are; that of base and adapter on the same items may be compared.
+    Noise alone makes a gap positive, and more so in small groups. So compare the gaps of base and
+    adapter on the same items instead of reading one gap alone. An item's statistic is the metric's
+    statistic followed by the number of its group.
 
     Args:
-        metric: of each group; lower or higher may be better.
-        group: of each row, by id; a row without one doesn't count.
+        metric: the metric to compute for each group; lower or higher may be better.
+        group: number of each row's group by row id; rows without a group are ignored.
     """
 
     meaning = "How much worse the group that is served worst has it than the one served best."
@@ -37,12 +38,12 @@ class GroupGap:
         self.unit = gap_unit(metric.name)
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """The metric's statistic, and the number of the row's group (-1: none)."""
+        """The metric's statistic, then the number of the row's group (-1 without a group)."""
         own = float(self.group.get(row.id, -1))
         return np.append(self.metric.observe(row, prediction), own)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """Largest less smallest figure of a group; None for fewer than two groups."""
+        """The largest minus the smallest value of a group; None for fewer than two groups."""
         matrix = np.asarray(stats, dtype=np.float64)
         numbers = matrix[:, -1]
         figures = [

@@ -1,4 +1,4 @@
-"""What a metric gave for base and adapter, with intervals; tables and bins beside it."""
+"""Results of metrics: values of base and adapter with intervals, tables and confidence bins."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mmtune.metrics.bootstrap import Interval
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric of base and adapter (and of a control) on one slice of the items.
+    """A metric's values for base and adapter (and for a control) on one slice of the items.
 
-    `base` and `adapter` are estimates with intervals of their own; `difference` is
-    adapter - base, resampled in pairs.
+    `base` and `adapter` each have their own interval. `difference` is adapter - base, with an
+    interval from paired resampling.
     """
 
     metric: str
@@ -26,23 +26,23 @@ class Measure:
     higher_is_better: bool
     note: str = ""
     control: Interval | None = None  # an adapter trained on the same data without the subject
-    # What the figures are read beside: real held-out images, other styles, shuffled prompts.
+    # Values to compare with: of real held-out images, other styles, shuffled prompts.
     references: dict[str, Interval] = field(default_factory=dict)
-    # Where too few speakers, terms … stand behind the intervals: who, and the sign-flip test's p.
+    # If the intervals rest on too few speakers or terms: a note, and the sign-flip test's p.
     few: str = ""
     p: float | None = None
-    # Label and value, where the slice is one group of the items: ("accent", "indian").
+    # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """What a reader has to know beside the figures.
+    """A table that the report shows beside the measures.
 
     Attributes:
-        title: what it is, and what follows from it.
-        columns: of each row.
-        rows: text.
+        title: what the table shows.
+        columns: names of the columns.
+        rows: cells of each row, as text.
     """
 
     title: str
@@ -52,13 +52,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions of like confidence: how sure the model was, and how often it was right.
+    """Predictions with similar confidence, and the share of them that is right.
 
     Attributes:
-        low, high: between which the confidences are.
-        confidence: their mean.
-        accuracy: share of them that is right.
-        n: how many; never 0.
+        low, high: limits of the confidences.
+        confidence: mean confidence.
+        accuracy: share of right predictions.
+        n: number of predictions; at least 1.
     """
 
     low: float

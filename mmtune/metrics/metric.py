@@ -1,4 +1,4 @@
-"""What a metric is: statistics of each item, and a function that reduces them."""
+"""The protocol of a metric: statistics of each item, and a function that reduces them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Stat = NDArray[np.float64]
 
 
 class Metric(Protocol):
-    """A metric as per-item statistics, so that it can be resampled, sliced and sharded.
+    """A metric that is computed from statistics of items, so that items can be resampled.
 
-    A third party's may also have `modalities`, names of those whose comparisons it joins; it is
-    then made without arguments.
+    A metric of another package may also have `modalities`, the names of the modalities in whose
+    comparisons it takes part; it is then made without arguments.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Metric(Protocol):
     higher_is_better: bool
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """A vector of fixed length for one item: (S, D, I, N) for WER."""
+        """Compute one item's statistics, a vector of fixed length: (S, D, I, N) for WER."""
         ...
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """The metric of many items, [items, length]; None where it isn't defined."""
+        """Compute the metric of many items from [items, length]; None if it isn't defined."""
         ...
 
 

@@ -1,1 +1,1 @@
-"""HTML pages: the report, the review page, their plots, and what a page may show."""
+"""HTML pages: the report, the review page, their plots, and the policy on what they show."""

@@ -1,7 +1,7 @@
-"""What a page shows of the items themselves, and what a policy leaves out.
+"""Examples on a page: recordings, texts and images, as far as the run's policy allows.
 
-Recordings, transcripts, captions and training images are other people's. `report.content` says how
-much of them a page may hold: all; what models made alone; or none.
+The items of a dataset belong to other people. The setting `report.content` decides how much of them
+a page may show: all, only what models generated, or none.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any, Literal
 from mmtune.config import Content
 from mmtune.errors import MmtuneError
 
-LARGEST_FILE = 8 * 2**20  # bytes of one embedded file; a larger one is left out
-LARGEST_SIDE = 1024  # pixels; larger pictures are reduced
-SMALL_SIDE = 320  # of a picture among examples
-LOSSLESS = 256  # pixels a side up to which a picture is small enough as PNG
-MOST_EXAMPLES = 40
-MOST_OPEN = 6  # examples of a kind that are seen at once
+MAX_FILE_BYTES = 8 * 2**20  # a larger file is not embedded
+LARGEST_SIDE = 1024  # pixels; larger images are reduced to this side
+SMALL_SIDE = 320  # pixels; side of an image among examples
+LOSSLESS = 256  # pixels; images up to this side are embedded as PNG, larger ones as JPEG
+MAX_EXAMPLES = 40  # examples on a page
+MAX_OPEN = 6  # examples of a kind that are visible at once
 HYPOTHESES = ("base", "adapter", "control")
-SPOKEN = {*HYPOTHESES, "id", "reference", "prompt", "text", "caption"}  # columns of words
-KIND, ROW, MADE = "kind", "row", "made"  # keys of an example that are no columns of their own
+TEXT_COLUMNS = {*HYPOTHESES, "id", "reference", "prompt", "text", "caption"}
+KIND, ROW, MADE = "kind", "row", "made"  # keys of an example that aren't shown as columns
 
 Difference = Literal["same", "wrong", "missing"]
 
@@ -37,8 +37,10 @@ class Cell:
     """One value of an example.
 
     Attributes:
-        words: runs of words, each with how it differs from the reference; where there is one.
-        data: the data URI of a sound or image.
+        name: name of the column.
+        kind: how the value is shown.
+        words: runs of words, each with its difference from the reference.
+        data: data URI of a sound or image.
     """
 
     name: str
@@ -49,16 +51,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Examples:
-    """Those of one kind, in the order of the comparison."""
+    """The examples of one kind, in the order of the comparison."""
 
     kind: str
     rows: list[list[Cell]]
-    texts: bool  # whether any is compared with a reference
-    more: list[list[Cell]] = field(default_factory=list)  # beyond `MOST_OPEN`
+    texts: bool  # whether any text is compared with a reference
+    more: list[list[Cell]] = field(default_factory=list)  # rows beyond `MAX_OPEN`
 
 
 Play = Callable[[str, Mapping[str, Any]], tuple[str, bytes]]
-"""A row's item as a browser can play it, from the modality's name and the row's values."""
+"""A function that gives a row's item in a format that browsers play, with its media type.
+
+Its arguments are the modality's name and the row's values."""
 
 
 def show(
@@ -68,19 +72,23 @@ def show(
     content: Content,
     play: Play | None = None,
 ) -> list[Examples]:
-    """The examples that a policy lets through, by kind; at most `MOST_EXAMPLES` in all.
+    """Select the examples that the policy allows, by kind; at most `MAX_EXAMPLES` in all.
 
     Args:
-        play: reads the items of rows; None: rows' own items are left out.
+        examples: the examples of a comparison.
+        modality: the modality's name.
+        folder: the run folder, in which files are looked for.
+        content: the policy.
+        play: reads the items of rows; None: recordings are left out.
     """
     found = []
     for kind, some in groupby(
-        examples[:MOST_EXAMPLES], key=lambda example: str(example.get(KIND, ""))
+        examples[:MAX_EXAMPLES], key=lambda example: str(example.get(KIND, ""))
     ):
         rows = [cells for e in some if (cells := list(_cells(e, modality, folder, content, play)))]
         if rows:
             texts = any(c.name in HYPOTHESES and c.words for cells in rows for c in cells)
-            found.append(Examples(kind, rows[:MOST_OPEN], texts, rows[MOST_OPEN:]))
+            found.append(Examples(kind, rows[:MAX_OPEN], texts, rows[MAX_OPEN:]))
     return found
 
 
@@ -98,19 +106,19 @@ def _cells(
             continue
         if name == ROW:
             if play is not None:
-                yield _played(value, modality, play)
+                yield _recording(value, modality, play)
         elif value is not None:
             yield _cell(name, value, example, folder)
 
 
-def _played(row: Mapping[str, Any], modality: str, play: Play) -> Cell:
-    """The row's own part of its recording: a row may be a few words of a long call."""
+def _recording(row: Mapping[str, Any], modality: str, play: Play) -> Cell:
+    """Embed only the row's part of its recording, because a row may be part of a long call."""
     try:
         media, data = play(modality, row)
     except (MmtuneError, OSError, ValueError):
-        return Cell("recording", "text", [("it can't be read here any more", "same")])
-    if len(data) > LARGEST_FILE:
-        return Cell("recording", "text", [("too long to be held here", "same")])
+        return Cell("recording", "text", [("the file can no longer be read", "same")])
+    if len(data) > MAX_FILE_BYTES:
+        return Cell("recording", "text", [("too large to include in this page", "same")])
     kind: Literal["picture", "sound"] = "picture" if media.startswith("image/") else "sound"
     return Cell("recording", kind, data=_uri(media, data))
 
@@ -133,9 +141,9 @@ def _cell(name: str, value: Any, example: Mapping[str, Any], folder: Path | None
 
 
 def _file(name: str, value: Any, folder: Path | None) -> Path | None:
-    """The file that an example names, if it does: a path, or (read back from JSON) its text.
+    """Find the file that an example's value names: a path, or a path's text read from JSON.
 
-    What a model or a transcript says is data of others: it names a file only inside the run.
+    Texts of models and transcripts can't be trusted, so they may name only files in the run folder.
     """
     if isinstance(value, Path):
         return value
@@ -145,13 +153,13 @@ def _file(name: str, value: Any, folder: Path | None) -> Path | None:
         if folder is not None and (found := inside(folder, value)) is not None:
             return found
         path = Path(value)
-        return path if name not in SPOKEN and path.is_file() else None
-    except (OSError, ValueError):  # too long for a name, or with a zero byte: no path after all
+        return path if name not in TEXT_COLUMNS and path.is_file() else None
+    except (OSError, ValueError):  # too long for a path, or with a zero byte
         return None
 
 
 def inside(run: Path, text: str | Path) -> Path | None:
-    """The file of a run's folder that a comparison names; the run may have been moved since."""
+    """Find the file in a run folder that a comparison names, even if the run was moved."""
     path = Path(text)
     places = [path]
     if run.name in path.parts:
@@ -163,32 +171,33 @@ def inside(run: Path, text: str | Path) -> Path | None:
 
 
 def embed(file: Path, side: int = LARGEST_SIDE, *, lossless: bool = False) -> str:
-    """A file as a data URI; empty where it is missing, too large, or no image or sound.
+    """Encode a file as a data URI; empty if it is missing, too large, or no image or sound.
 
-    Pictures are written anew, for their metadata may hold places, names and prompts.
+    Images are encoded again, because their metadata may hold places, names and prompts.
 
     Args:
-        side: most pixels of a picture's longer side.
-        lossless: of a picture, also where it is large.
+        file: the file.
+        side: largest length of an image's longer side, in pixels.
+        lossless: encode an image without loss, whatever its size.
     """
     kind = mimetypes.guess_type(file.name)[0] or ""
-    # SVG may carry scripts: as an <img> they don't run, but the file may be opened by itself.
+    # An SVG may hold scripts. They don't run in an <img>, but the image may be opened by itself.
     if not kind.startswith(("image/", "audio/")) or kind == "image/svg+xml":
         return ""
     if not file.is_file():
         return ""
     if kind.startswith("image/"):
         return picture(file, side, lossless=lossless)
-    return "" if file.stat().st_size > LARGEST_FILE else _uri(kind, file.read_bytes())
+    return "" if file.stat().st_size > MAX_FILE_BYTES else _uri(kind, file.read_bytes())
 
 
 def picture(file: Path, side: int = LARGEST_SIDE, *, lossless: bool = False) -> str:
-    """A picture's pixels as a data URI, without its metadata; empty where it can't be opened."""
+    """Encode an image's pixels as a data URI without metadata; empty if it can't be opened."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as opened:
-            turned = ImageOps.exif_transpose(opened)  # the metadata that says so is left behind
+            turned = ImageOps.exif_transpose(opened)  # the rotation is lost with the metadata
             clear = turned.convert("RGBA")
             image = Image.new("RGB", clear.size, "white")
             image.paste(clear, mask=clear.getchannel("A"))
@@ -208,10 +217,10 @@ def _uri(kind: str, data: bytes) -> str:
 
 
 def differences(text: str, reference: str) -> list[tuple[str, Difference]]:
-    """Runs of words of `text`: the same as in `reference`, wrong, or missing from `text`.
+    """Divide `text` into runs of words that are the same as in `reference`, wrong, or missing.
 
-    Case and punctuation don't count, as in the metrics. Of words that others stand in for only the
-    others are given.
+    Case and punctuation don't count, as in the metrics. If wrong words replace others, only the
+    wrong words are given.
     """
 
     def plain(words: Sequence[str]) -> list[str]:
@@ -229,5 +238,5 @@ def differences(text: str, reference: str) -> list[tuple[str, Difference]]:
 
 
 def departures(text: str, reference: str) -> list[tuple[str, bool]]:
-    """Runs of the words of `text`, each with whether it departs from `reference`."""
+    """Divide `text` into runs of words, and mark those that differ from `reference`."""
     return [(run, how == "wrong") for run, how in differences(text, reference) if how != "missing"]

@@ -1,4 +1,4 @@
-"""Geometry of the report's plots, which its template draws as inline SVG: no script, no library."""
+"""The geometry of the report's plots; the template draws them as inline SVG, without a script."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from mmtune.metrics.measure import Bin, Measure
 
 WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a phone
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40
-NAMES = 118  # left margin where names stand there
-LONGEST_NAME = 15  # characters in that margin
+NAME_MARGIN = 118  # left margin of a plot with names there
+LONGEST_NAME = 15  # characters that fit into that margin
 GROUP_HEIGHT = 36  # height of one group
-LETTER = 7.0  # width of one at the labels' size, about
-MOST_POINTS = 400
-FEW_POINTS = 40  # up to here each has a dot with its value
+LETTER = 7.0  # approximate width of a letter in labels
+MAX_POINTS = 400  # points of a line; more are averaged
+MAX_DOTS = 40  # up to this many points, each is drawn as a dot with its value
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: its place (a value, or in SVG units) and its label."""
+    """A tick on an axis: its place (a value or a coordinate) and its label."""
 
     place: float
     label: str
@@ -40,19 +40,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point: base and adapter differ by shape as well as colour."""
+    """A point of a plot; base and adapter differ in shape and colour."""
 
     kind: str  # "base", "adapter", "control"
     x: float
     y: float
     tip: str
-    chosen: bool = False  # has a ring
+    chosen: bool = False  # drawn with a ring
     size: float = 4.0
 
 
 @dataclass(frozen=True)
 class Label:
-    """Words beside what they name."""
+    """A text beside the point that it names."""
 
     x: float
     y: float
@@ -66,8 +66,15 @@ class Plot:
     """One plot in SVG units, `WIDTH` x `height`.
 
     Attributes:
-        text: what it shows, in a sentence, for readers who don't see it.
-        keys: kinds of mark that the caption explains.
+        title: the caption.
+        text: a sentence that describes the plot for readers who don't see it.
+        x_label, y_label: labels of the axes.
+        x_ticks, y_ticks: ticks of the axes.
+        lines, marks, labels: what is drawn.
+        keys: kinds of marks that the caption explains.
+        note: a text below the plot.
+        height: height of the plot.
+        left: left margin.
     """
 
     title: str
@@ -86,17 +93,19 @@ class Plot:
 
 
 class _Frame:
-    """Places values in a plot's inner rectangle."""
+    """Converts values to coordinates inside a plot's axes."""
 
     def __init__(self, x: tuple[float, float], y: tuple[float, float], *, left: int = LEFT) -> None:
         self.x, self.y, self.left = x, y, left
 
     def across(self, value: float) -> float:
+        """The horizontal coordinate of a value."""
         low, high = self.x
         share = (value - low) / (high - low) if high > low else 0.5
         return round(self.left + share * (WIDTH - self.left - RIGHT), 1)
 
     def down(self, value: float) -> float:
+        """The vertical coordinate of a value, from the top."""
         low, high = self.y
         share = (value - low) / (high - low) if high > low else 0.5
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
@@ -109,18 +118,19 @@ class _Frame:
         return [Tick(self.down(t.place), t.label) for t in nice_ticks(*self.y)]
 
     def beside(self, x: float, y: float, text: str, kind: str = "") -> Label:
-        """Words at a point, on the side where there is room."""
+        """Make a label beside a point, on the side that has room."""
         right = x + 8 + LETTER * len(text) <= WIDTH
         return Label(x + 8 if right else x - 8, y - 6, text, "start" if right else "end", kind)
 
 
 def nice_ticks(low: float, high: float, most: int = 4, least: float = 0.0) -> list[Tick]:
-    """Round numbers (1, 2 or 5 times a power of ten) within [low, high], at most `most` + 1.
+    """Choose round numbers (1, 2 or 5 times a power of ten) in [low, high] as ticks.
 
     Args:
-        low: finite.
-        high: finite, not below `low`.
-        least: smallest distance of two marks; 1 where only whole numbers make sense.
+        low: lower end; finite.
+        high: upper end; finite, not below `low`.
+        most: the most ticks, minus 1.
+        least: smallest distance between ticks; 1 for values that are whole numbers.
     """
     raw = max((high - low) / most, least, 1e-12 * max(abs(low), abs(high)), 1e-300)
     power = 10.0 ** math.floor(math.log10(raw))
@@ -133,7 +143,7 @@ def nice_ticks(low: float, high: float, most: int = 4, least: float = 0.0) -> li
 
 
 def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
-    """At most `most` points: means of equal runs of neighbours."""
+    """Reduce points to at most `most`, by averaging runs of neighbours."""
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / most)
@@ -142,7 +152,7 @@ def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, 
 
 
 def number(value: float) -> str:
-    """Up to three significant digits, without a needless exponent."""
+    """Format a number with up to three significant digits, if possible without an exponent."""
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
@@ -153,7 +163,7 @@ def _points(places: Sequence[tuple[float, float]]) -> str:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Around the values, with some air."""
+    """Return a range that holds the values with some margin."""
     low, high = min(values), max(values)
     pad = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     return low - pad, high + pad
@@ -162,27 +172,28 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def steps_plot(
     title: str, points: Sequence[tuple[float, float]], *, unit: str, kept: int | None = None
 ) -> Plot | None:
-    """A value over the optimizer's steps; None where none is finite.
+    """Plot a value over the optimizer's steps; None if no value is finite.
 
     Args:
-        points: (step, value).
-        unit: of the value.
-        kept: the step whose weights were kept; it gets a ring.
+        title: the caption.
+        points: pairs of step and value.
+        unit: unit of the value.
+        kept: the step of the saved checkpoint, which gets a ring.
     """
     finite = [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
     if not finite:
         return None
-    drawn = thin(finite, MOST_POINTS)
+    drawn = thin(finite, MAX_POINTS)
     xs = [x for x, _ in drawn]
     frame = _Frame((min(xs), max(xs)), _range([y for _, y in drawn]))
     places = [(frame.across(x), frame.down(y)) for x, y in drawn]
     marks, labels = [], []
     for (x, y), (step, value) in zip(places, drawn, strict=True):
         ring = kept is not None and step == kept
-        if ring or len(drawn) <= FEW_POINTS:
+        if ring or len(drawn) <= MAX_DOTS:
             marks.append(Mark("adapter", x, y, f"step {step:.0f}: {value:.4g}", ring, 2.5))
         if ring:
-            labels.append(frame.beside(x, y, f"kept: {number(value)}", "adapter"))
+            labels.append(frame.beside(x, y, f"saved: {number(value)}", "adapter"))
     if not labels:
         labels.append(frame.beside(*places[-1], number(finite[-1][1]), "adapter"))
     first, last = finite[0], finite[-1]
@@ -201,7 +212,7 @@ def steps_plot(
 
 
 def group_plots(measures: Sequence[Measure]) -> list[Plot]:
-    """Base and adapter in each group of the items, a plot for each metric and label."""
+    """Plot base and adapter in each group of the items, one plot for each metric and label."""
     found: dict[tuple[str, str], list[Measure]] = {}
     for measure in measures:
         if measure.group is not None and math.isfinite(measure.adapter.value):
@@ -214,7 +225,7 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
     for m in measures:
         ends += [v for i in (m.base, m.adapter) for v in (i.low, i.high, i.value)]
     ends = [v for v in ends if math.isfinite(v)]
-    frame = _Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAMES)
+    frame = _Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAME_MARGIN)
     lines, marks, ticks, told = [], [], [], []
     for place, m in enumerate(measures):
         middle = TOP + GROUP_HEIGHT * place + GROUP_HEIGHT / 2
@@ -226,7 +237,7 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
             if math.isfinite(interval.value):
                 low, high = frame.across(interval.low), frame.across(interval.high)
                 lines.append(Line(kind, f"{low},{y} {high},{y}", whisker=True))
-                tip = f"{name}, {kind}: {interval} of {m.items} items"
+                tip = f"{name}, {kind}: {interval}, {m.items} items"
                 marks.append(Mark(kind, frame.across(interval.value), y, tip))
     few = min(m.items for m in measures)
     most = max(m.items for m in measures)
@@ -240,23 +251,23 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
         lines=lines,
         marks=marks,
         keys=["base", "adapter"],
-        note=f"{few} to {most} items a group; whiskers are 95 % intervals; "
+        note=f"{few} to {most} items per group; whiskers are 95 % intervals; farther "
         + ("right" if measures[0].higher_is_better else "left")
         + " is better",
         height=TOP + GROUP_HEIGHT * len(measures) + BOTTOM,
-        left=NAMES,
+        left=NAME_MARGIN,
     )
 
 
 def strengths_plot(
     sweep: Sequence[Mapping[str, Any]], *, name: str, chosen: float | None
 ) -> Plot | None:
-    """What each strength of the adapter buys against what it costs; None with fewer than two.
+    """Plot the result of each adapter strength over what it keeps; None for fewer than two.
 
     Args:
-        sweep: of a card.
-        name: of the value, where the points don't tell.
-        chosen: the strength that was chosen or is recommended; it gets a ring.
+        sweep: the compared strengths, from a card.
+        name: name of the value, if the points don't tell it.
+        chosen: the chosen or recommended strength, which gets a ring.
     """
     points = [p for p in sweep if p.get("value") is not None and math.isfinite(p["value"])]
     if len(points) < 2:
@@ -276,11 +287,11 @@ def strengths_plot(
         if _known(p.get("low")) and _known(p.get("high")) and p["low"] < p["high"]:
             ends = f"{across},{frame.down(p['low'])} {across},{frame.down(p['high'])}"
             lines.append(Line(kind, ends, whisker=True))
-        said = "base" if p["scale"] == 0 else f"{p['scale']:g}"
+        shown = "base" if p["scale"] == 0 else f"{p['scale']:g}"
         tip = f"strength {p['scale']:g}: {name} {number(p['value'])}, {x_label} {number(x)}"
         marks.append(Mark(kind, across, down, tip, p["scale"] == chosen))
-        labels.append(frame.beside(across, down, said, kind))
-    best = "" if chosen is None else f"; {chosen:g} has the ring"
+        labels.append(frame.beside(across, down, shown, kind))
+    best = "" if chosen is None else f"; the ring marks the chosen strength, {chosen:g}"
     return Plot(
         title=f"{name} at each strength",
         text=f"{name} against {x_label}: " + "; ".join(m.tip for m in marks),
@@ -291,23 +302,15 @@ def strengths_plot(
         lines=lines,
         marks=marks,
         labels=labels,
-        note=f"each point is a strength of the adapter, on validation items{best}",
+        note=f"each point is a strength of the adapter, measured on validation items{best}",
     )
 
 
-# What a look costs, the most telling first, by the names that points of a sweep carry.
-COSTS = ("prompt match", "CLIP score", "nearest training image")
-
-
 def _second_axis(points: Sequence[Mapping[str, Any]]) -> tuple[str, list[float]]:
-    """What stands against the value: a figure of what must stay, else the strength itself."""
-    figures = [p.get("figures") or {} for p in points]
-    for name in COSTS:
-        values = [f.get(name) for f in figures]
-        if all(_known(v) for v in values):
-            return name, [float(v) for v in values if v is not None]
+    """Choose the horizontal axis: what each strength keeps of the base, or the strength itself."""
     if all(_known(p.get("retained")) for p in points):
-        name = "kept of the base (1 = all)" if any(figures) else "on rows that must stay"
+        content = any(p.get("figures") for p in points)
+        name = "kept content (1 = all of the base's)" if content else "on retention rows"
         return name, [float(p["retained"]) for p in points]
     return "strength (1 = as trained)", [float(p["scale"]) for p in points]
 
@@ -317,12 +320,12 @@ def _known(value: Any) -> bool:
 
 
 def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
-    """Reliability: how often answers given with some confidence were right.
+    """Plot how often words of some confidence were right (reliability diagram).
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), figure 1.
 
     Args:
-        bins: by model, in rising order.
+        bins: bins by model, in ascending order.
     """
     models = {model: each for model, each in bins.items() if each}
     if not models:
@@ -335,40 +338,44 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
         if len(places) > 1:
             lines.append(Line(kind, _points(places)))
         for (x, y), b in zip(places, each, strict=True):
-            tip = f"{kind}: confidence {b.confidence:.2f}, right {b.accuracy:.2f} of {b.n}"
+            tip = f"{kind}: confidence {b.confidence:.2f}, {b.accuracy:.2f} of {b.n} are right"
             marks.append(Mark(kind, x, y, tip))
         error = sum(b.n * abs(b.accuracy - b.confidence) for b in each) / sum(b.n for b in each)
         told.append(f"{kind} is off by {error:.3f} on average")
     return Plot(
         title="confidence and correctness",
-        text="How often answers of some confidence were right; " + "; ".join(told),
+        text="The share of right answers at each confidence; " + "; ".join(told),
         x_label="mean confidence (0 to 1)",
-        y_label="share that was right",
+        y_label="share of right answers",
         x_ticks=frame.x_ticks(),
         y_ticks=frame.y_ticks(),
         lines=lines,
         marks=marks,
-        labels=[Label(frame.across(0.03), frame.down(0.92), "dotted: as sure as right")],
+        labels=[Label(frame.across(0.03), frame.down(0.92), "dotted: calibrated")],
         keys=list(models),
-        note="; ".join(told) + "; below the dotted line is too sure",
+        note="; ".join(told) + "; below the dotted line the model is overconfident",
     )
 
 
 @dataclass(frozen=True)
-class Gauge:
-    """An interval beside the bound that it is held to, in per cent of the gauge's width."""
+class ThresholdGauge:
+    """An interval and its threshold, in per cent of the gauge's width."""
 
     at: float
     left: float
     width: float
     bound: float
-    allowed_left: float  # the side that is within the bound
+    allowed_left: float  # start of the allowed side
     allowed_width: float
 
 
-def gauge(figure: Interval, bound: float, upward: bool) -> Gauge | None:
-    """Args:
-    upward: the bound is an upper one.
+def gauge(figure: Interval, bound: float, upward: bool) -> ThresholdGauge | None:
+    """Place an interval and its threshold on a gauge; None if a value isn't finite.
+
+    Args:
+        figure: the interval.
+        bound: the threshold.
+        upward: whether the threshold is an upper limit.
     """
     values = [figure.value, figure.low, figure.high, bound]
     if not all(map(math.isfinite, values)):
@@ -379,7 +386,7 @@ def gauge(figure: Interval, bound: float, upward: bool) -> Gauge | None:
         return round(100 * (value - low) / (high - low), 2)
 
     edge = place(bound)
-    return Gauge(
+    return ThresholdGauge(
         place(figure.value),
         place(figure.low),
         round(place(figure.high) - place(figure.low), 2),

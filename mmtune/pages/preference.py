@@ -1,6 +1,6 @@
-"""What people preferred, from the answers to a blind page (`review`).
+"""Evaluate people's answers on a review page: the adapter's share of preferences.
 
-Preference is a share with its Wilson interval (Wilson 1927; Newcombe 1998).
+The share has a Wilson interval (Wilson 1927; Newcombe 1998).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ RESULT_FILE = "review.json"
 
 
 class Count(Record):
-    """Decisions, and the adapter's share of those that chose a side, with its 95 % interval."""
+    """Numbers of decisions, and the adapter's share of those for a side, with a 95 % interval."""
 
     adapter: int
     base: int
@@ -37,15 +37,19 @@ class Count(Record):
 
 
 class Result(Record):
-    """What people preferred (`review.json` in the run's folder).
+    """The result of a review (`review.json` in the run folder).
 
     Attributes:
-        items: pairs on the page.
-        same: pairs that were not shown, for base and adapter gave the same.
-        raters: each person's answers.
-        answers: all answers together; those of one item are not independent, so its interval is
-            too narrow with several people.
-        by_item: what most people chose for each item; a tie is "same". This is the result.
+        review: id of the page.
+        run: name of the run.
+        adapter: hash of the adapter's weights.
+        items: number of pairs on the page.
+        same: number of pairs that were left out, because base and adapter gave the same.
+        raters: each person's decisions.
+        answers: all decisions together. With several people the interval is too narrow, because
+            answers on one pair aren't independent.
+        by_item: the majority's decision on each pair; a tie counts as "same". This is the result.
+        created: time of the evaluation.
     """
 
     review: str
@@ -60,32 +64,33 @@ class Result(Record):
 
     @property
     def sentence(self) -> str:
-        """What it comes to, in words."""
+        """The result as a sentence, without the run's name."""
         found = self.by_item
         people = "1 person" if len(self.raters) == 1 else f"{len(self.raters)} people"
         if found.share is None:
-            return f"no pair was decided, by {people}"
+            return f"{people} answered, but no pair was decided"
         verdict = "no clear preference"
         if found.low is not None and found.low > 0.5:
             verdict = "the adapter is preferred"
         elif found.high is not None and found.high < 0.5:
             verdict = "the base is preferred"
         return (
-            f"adapter {found} of {found.adapter + found.base} decided pairs, by {people}: {verdict}"
+            f"adapter better in {found} of {found.adapter + found.base} decided pairs "
+            f"({people}): {verdict}"
         )
 
     @property
     def headline(self) -> str:
-        """One line for the terminal."""
+        """The result in one line, for the terminal."""
         return f"review   {self.run}   {self.sentence}"
 
     @property
     def table(self) -> tuple[tuple[str, ...], ...]:
-        """Head and lines for the terminal."""
+        """Header and rows of the table for the terminal and the report."""
         head = ("", "adapter better", "base better", "same", "both bad", "adapter's share")
         named = [*self.raters.items()]
         if len(named) > 1:
-            named += [("all answers", self.answers), ("most, by pair", self.by_item)]
+            named += [("all answers", self.answers), ("majority per pair", self.by_item)]
         lines = [
             (name, *(str(v) for v in (c.adapter, c.base, c.same, c.bad)), str(c))
             for name, c in named
@@ -94,24 +99,26 @@ class Result(Record):
 
 
 def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> Result:
-    """Un-blind people's answers, count them, and write `review.json` into the run's folder.
+    """Unblind people's answers, count them, and write `review.json` into the run folder.
 
     Args:
-        answers: one file a person.
-        key: None: the one that fits, in the run's `review/`, the run, here, or beside an answer.
+        run: the run folder.
+        answers: answer files, one per person.
+        key: the page's key; None: the matching key in the run's `review/`, in the run folder, in
+            the current folder, or beside an answer file.
 
     Raises:
-        ConfigError: no key fits, or it is of another run or an earlier adapter.
-        DataError: a file holds no answers, or those of another page, or a person's twice.
+        ConfigError: no key matches, or it belongs to another run or to an earlier adapter.
+        DataError: a file can't be read as answers, answers another page, or repeats a person.
     """
     run = run.resolve() if run.name in {"", ".."} else run
     if not run.is_dir():
-        raise ConfigError(f"no such run: {run}", "give runs/NAME")
+        raise ConfigError(f"no such run folder: {run}", "give a run folder: runs/NAME")
     given = [(path, read_model(path, Answers)) for path in answers]
     opened = _find_key(run, given, key)
     if opened.adapter and opened.adapter != adapter_of(run):
         raise ConfigError(
-            f"{run} holds another adapter than the page showed",
+            f"the adapter in {run} has changed since the page was written",
             "write a new page: mmtune review RUN",
         )
     people: dict[str, dict[str, str]] = {}
@@ -119,16 +126,19 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
         if each.review != opened.review:
             raise DataError(
                 f"{path} answers another page ({each.review}, not {opened.review})",
-                "read the answers of each page by themselves",
+                "read the answers of each page in a separate command",
             )
         unknown = each.answers.keys() - opened.sides.keys()
         if unknown:
-            raise DataError(f"{path}: no item {min(unknown)!r}", "restore the file")
+            raise DataError(
+                f"{path}: the page has no item {min(unknown)!r}",
+                "use the file as the page saved it",
+            )
         name = each.rater.strip() or path.stem
         if name in people:
             raise DataError(
-                f"{path}: {name!r} has answered in another file already",
-                'give each person once, or write another name at "rater"',
+                f"{path}: another file already holds the answers of {name!r}",
+                'give one file per person, or change the name at "rater" in the file',
             )
         people[name] = {
             item: choice if choice in ("same", "bad") else _model(choice, opened.sides[item])
@@ -150,7 +160,7 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
 
 
 def stored_review(run: Path) -> Result | None:
-    """What people preferred in a run's folder; None without, or of an earlier adapter."""
+    """Read the review's result in a run folder; None if missing or for an earlier adapter."""
     path = run / RESULT_FILE
     if not path.is_file():
         return None
@@ -163,7 +173,7 @@ def _model(choice: str, adapter: Side) -> str:
 
 
 def _majority(people: Iterable[Mapping[str, str]]) -> list[str]:
-    """For each answered item what most people chose; "same" where two choices are level."""
+    """Find the majority's choice for each answered item; a tie gives "same"."""
     votes: dict[str, Counter[str]] = {}
     for answered in people:
         for item, choice in answered.items():
@@ -177,7 +187,7 @@ def _majority(people: Iterable[Mapping[str, str]]) -> list[str]:
 
 
 def count(choices: Iterable[str]) -> Count:
-    """Decisions ("adapter", "base", "same", "bad") counted."""
+    """Count decisions ("adapter", "base", "same", "bad")."""
     found = Counter(choices)
     wins, decided = found["adapter"], found["adapter"] + found["base"]
     share = low = high = None
@@ -196,7 +206,7 @@ def count(choices: Iterable[str]) -> Count:
 
 
 def wilson(wins: int, decided: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, without correction for continuity.
+    """Compute Wilson's score interval of a proportion, without continuity correction.
 
     Source: Wilson, JASA 22 (1927) 209; as method 3 of Newcombe, Statist. Med. 17 (1998) 857.
     """
@@ -215,5 +225,6 @@ def _find_key(run: Path, given: Sequence[tuple[Path, Answers]], key: Path | None
         if path.is_file() and (found := read_model(path, Key)).review == wanted:
             return found
     raise ConfigError(
-        f"no {KEY} fits {given[0][0]}", "it was written beside the page: --key FOLDER/" + KEY
+        f"no {KEY} matches {given[0][0]}",
+        f"give the key that was written beside the page: --key FOLDER/{KEY}",
     )

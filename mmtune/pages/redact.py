@@ -1,4 +1,4 @@
-"""A comparison and its verdict without what names the data: figures alone."""
+"""Redact a comparison, verdict, review and settings: keep figures, remove what names the data."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from mmtune.evaluate.verdict import Verdict
 from mmtune.metrics.measure import Measure
 from mmtune.pages.preference import Result
 
-# Names of references that mmtune gives; others are of users' folders.
+# Names of references that mmtune itself gives; all other names are those of users' folders.
 OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
-LEFT_OUT = "(left out)"
+HIDDEN_TEXT = "(left out)"
 
 
 def redact_comparison(comparison: Comparison) -> Comparison:
-    """Without headline, files, tables, notes, values of labels and names of folders.
+    """Remove headline, files, tables, notes, values of labels and names of folders.
 
-    Examples stay: what a policy shows of them is decided where they are drawn.
+    Examples stay, because `content.show` applies the policy to them.
     """
     names = _group_names(comparison)
     measures = []
@@ -39,12 +39,12 @@ def redact_comparison(comparison: Comparison) -> Comparison:
                 },
             )
         )
-    # Tables hold terms.
+    # Tables are removed because they hold terms.
     return replace(comparison, measures=measures, headline="", files={}, tables=[])
 
 
 def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
-    """The verdict of a comparison in the words of `redact_comparison`."""
+    """Replace names in a verdict in the same way as `redact_comparison`."""
     swaps: dict[str, str] = {}
     names = _group_names(comparison)
     for m in comparison.measures:
@@ -52,7 +52,7 @@ def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
             swaps[f" ({m.note.rstrip('.')})"] = ""
         if m.group and m.slice in names:
             swaps[m.slice] = _slice(m, names[m.slice])
-    # The longest first: one name may begin as another does.
+    # Longest first, because one name may begin with another.
     ordered = sorted(swaps.items(), key=lambda swap: -len(swap[0]))
 
     def cleared(value: Any) -> Any:
@@ -70,33 +70,33 @@ def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
 
 
 def redact_review(review: Result) -> Result:
-    """People by number."""
+    """Replace people's names by numbers."""
     people = {f"person {i + 1}": c for i, c in enumerate(review.raters.values())}
     return review.model_copy(update={"raters": people})
 
 
 def redact_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with their numbers and switches; texts may be paths, captions or colours."""
+    """Keep numbers and switches of settings; replace texts, which may be paths or captions."""
 
     def cleared(value: Any) -> Any:
         if isinstance(value, Mapping):
             return redact_settings(value)
         if isinstance(value, list) and not any(isinstance(each, str | dict) for each in value):
             return value
-        return value if value is None or isinstance(value, bool | int | float) else LEFT_OUT
+        return value if value is None or isinstance(value, bool | int | float) else HIDDEN_TEXT
 
     return {key: cleared(value) for key, value in values.items()}
 
 
 def redact_base(base: str) -> str:
-    """The base's name, unless it is a folder on somebody's disk."""
+    """Return the base's name, or "a local folder" if it is a path on somebody's disk."""
     path = Path(base).expanduser()
     local = path.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1
     return "a local folder" if local or path.exists() else base
 
 
 def _group_names(comparison: Comparison) -> dict[str, str]:
-    """ "accent 1" for each slice that is the group of some accent."""
+    """Give each slice that is one group a numbered name, such as "accent 1"."""
     counts: dict[str, int] = {}
     names: dict[str, str] = {}
     for m in comparison.measures:

@@ -1,7 +1,7 @@
-"""One HTML file that shows what ran, what was measured and what the models gave.
+"""The report: one HTML file with the verdict, the measures, plots, examples and settings.
 
-It holds everything that it shows (styles, plots, images, sounds), so that it can be mailed; and
-nothing in it is fetched or executed: there is no script, and all text is escaped.
+The file holds all styles, plots, images and sounds, so it can be sent by mail. It fetches and
+executes nothing: it has no script, and all text is escaped.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Measure, Table
-from mmtune.pages.content import MOST_EXAMPLES, Examples, Play, embed, inside, show
+from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, inside, show
 from mmtune.pages.plots import (
     HEIGHT,
     RIGHT,
     TOP,
     WIDTH,
-    Gauge,
     Plot,
+    ThresholdGauge,
     calibration_plot,
     gauge,
     group_plots,
@@ -51,14 +51,14 @@ from mmtune.system.formats import without_format
 from mmtune.train.log import read_log
 
 PAGE, REDACTED = "report.html", "report-redacted.html"
-GRID_SIDE = 2048  # pixels of a grid's longer side
-ORDER = ("failed", "not enough data", "passed")  # of gates: what to look at first
+GRID_SIDE = 2048  # pixels; longest side of an image grid
+ORDER = ("failed", "not enough data", "passed")  # order of gates: the most important first
 SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
 
 
 @dataclass(frozen=True)
 class Bar:
-    """An interval on the common scale of a measure, in per cent of its width."""
+    """An interval on a measure's scale, in per cent of the scale's width."""
 
     name: str
     kind: str  # "base", "adapter", "control", "reference"
@@ -70,7 +70,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measure as the report shows it."""
+    """A measure with its bars and its reading, as the report shows it."""
 
     measure: Measure
     bars: list[Bar]
@@ -81,17 +81,17 @@ class Figure:
 
 @dataclass(frozen=True)
 class Check:
-    """A gate as the report shows it."""
+    """A gate's result with its symbol and gauge, as the report shows it."""
 
     gate: GateResult
     answer: str
     symbol: str
-    gauge: Gauge | None
+    gauge: ThresholdGauge | None
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One run: its comparison, and what its folder holds."""
+    """All that the report shows of one run: its comparison, and data from its folder."""
 
     title: str
     base: str
@@ -102,11 +102,11 @@ class RunView:
     plots: list[Plot] = field(default_factory=list)
     images: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
     examples: list[Examples] = field(default_factory=list)
-    left_out: int = 0  # examples beyond `MOST_EXAMPLES`
+    left_out: int = 0  # number of examples beyond `MAX_EXAMPLES`
     facts: list[tuple[str, str]] = field(default_factory=list)
     settings: str = ""
     verdict: Verdict | None = None
-    main: Figure | None = None  # the measure that says whether it helps
+    main: Figure | None = None  # the suite's main measure: does the adapter help?
     checks: dict[str, list[Check]] = field(default_factory=dict)  # by level
     review: Result | None = None
     tables: list[Table] = field(default_factory=list)
@@ -121,21 +121,21 @@ def write_report(
     redacted: bool = False,
     play: Play | None = None,
 ) -> None:
-    """Write a self-contained report.
+    """Write a self-contained report of one or more runs.
 
-    What it shows of a run's items follows from that run's own `report.content`.
+    A run's own setting `report.content` decides what is shown of its items.
 
     Args:
         path: the HTML file.
-        comparisons: one for each run, in the order in which they are shown.
-        runs: their folders (`config.yaml`, `log.jsonl`, `verdict.json`, `review.json`,
-            `adapter/card.json` are read where they exist); empty, or as many as `comparisons`.
-        redacted: show no content of any run, whatever its settings say.
+        comparisons: one for each run, in the order of the page.
+        runs: the run folders, from which `config.yaml`, `log.jsonl`, `verdict.json`, `review.json`
+            and `adapter/card.json` are read if they exist; empty, or one for each comparison.
+        redacted: show no items of any run, whatever its settings say.
         play: reads the items of rows; None: recordings are left out.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
-        ConfigError: a run's settings name a policy that there isn't.
+        ConfigError: `report.content` of a run is wrong.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -160,11 +160,11 @@ def write_report(
     write_text(path, html)
 
 
-def content_of(folder: Path | None) -> Content:
-    """What a run's settings let a page show of its items.
+def content_policy(folder: Path | None) -> Content:
+    """Read the policy `report.content` from a run's settings; "all" if there are none.
 
     Raises:
-        ConfigError: they name a policy that there isn't.
+        ConfigError: the value is wrong.
     """
     if folder is None or not (folder / "config.yaml").exists():
         return "all"
@@ -173,15 +173,15 @@ def content_of(folder: Path | None) -> Content:
         return ReportOptions.model_validate(values).content
     except ValidationError:
         raise ConfigError(
-            f"{folder / 'config.yaml'}: report is {values!r}",
-            "report.content is all, generated or none",
+            f"{folder / 'config.yaml'}: report = {values!r} is not valid",
+            "set report.content to all, generated or none",
         ) from None
 
 
 def _view(
     comparison: Comparison, folder: Path | None, redacted: bool, play: Play | None
 ) -> RunView:
-    content: Content = "none" if redacted else content_of(folder)
+    content: Content = "none" if redacted else content_policy(folder)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
     verdict = read_verdict(folder) if folder else None
     review = stored_review(folder) if folder else None
@@ -207,11 +207,11 @@ def _view(
             if (data := _grid(file, folder)).startswith("data:image/")
         ],
         examples=show(comparison.examples, comparison.modality, folder, content, play),
-        left_out=max(0, len(comparison.examples) - MOST_EXAMPLES) if content == "all" else 0,
+        left_out=max(0, len(comparison.examples) - MAX_EXAMPLES) if content == "all" else 0,
         facts=_facts(card, content),
         settings=_settings(folder, content),
         verdict=verdict,
-        main=_main(verdict, shown),
+        main=_main_figure(verdict, shown),
         checks=_checks(verdict),
         review=review,
         tables=shown.tables,
@@ -234,7 +234,7 @@ def _base(card: Card | None, content: Content) -> str:
     return card.base if content == "all" else redact_base(card.base)
 
 
-def _main(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
+def _main_figure(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
     if verdict is None:
         return None
     wanted = (verdict.main.metric, verdict.main.slice)
@@ -255,13 +255,13 @@ def _checks(verdict: Verdict | None) -> dict[str, list[Check]]:
 
 
 def figure(measure: Measure) -> Figure:
-    """Place a measure's intervals on one scale, and say what the difference means."""
+    """Place a measure's intervals on one scale, and describe the difference."""
     named = [("base", measure.base), ("adapter", measure.adapter)]
     if measure.control is not None:
         named.append(("control", measure.control))
     named += measure.references.items()
     defined = [i for _, i in named if math.isfinite(i.value)]
-    # From 0, so that lengths can be compared by eye; below 0 only where a value is.
+    # The scale starts at 0, so that lengths can be compared by eye, or at the lowest value below.
     low = min([0.0, *(i.low for i in defined)])
     high = max([0.0, *(i.high for i in defined), *(i.value for i in defined)])
     span = high - low or 1.0
@@ -287,7 +287,7 @@ def figure(measure: Measure) -> Figure:
 
 
 def reading(measure: Measure) -> str:
-    """What the interval of the difference says: "better" only where it excludes zero."""
+    """Describe the difference: "better" or "worse" only if its interval excludes zero."""
     gap = measure.difference
     if not math.isfinite(gap.value):
         return "not defined"
@@ -303,7 +303,7 @@ def _signed(interval: Interval) -> str:
 
 
 def _training(folder: Path | None, card: Card | None) -> list[Plot]:
-    """The training loss and every validation metric in a run's log."""
+    """Plot the training loss and every validation metric from a run's log."""
     if folder is None or not (folder / "log.jsonl").exists():
         return []
     loss: list[tuple[float, float]] = []
@@ -322,7 +322,7 @@ def _training(folder: Path | None, card: Card | None) -> list[Plot]:
 
 
 def _others(comparison: Comparison, card: Card | None) -> list[Plot]:
-    """Strengths against what they cost, and how far confidence can be trusted."""
+    """Plot the compared strengths, and the calibration of confidence."""
     drawn = [calibration_plot(comparison.calibration)]
     if card is not None:
         name = next(iter(card.validation), "validation metric").replace("_", " ")
@@ -339,11 +339,11 @@ def _facts(card: Card | None, content: Content) -> list[tuple[str, str]]:
         ("recipe", card.recipe),
         ("base", f"{_base(card, content)}, weights {card.base_hash[:16]}"),
         ("dataset", f"{rows}; fingerprint {card.dataset[:16]}"),
-        ("kept", f"step {card.best_step} of {card.steps}"),
+        ("checkpoint", f"step {card.best_step} of {card.steps}"),
         ("trained", card.created),
         *(fact for fact in card.facts() if content == "all" or fact[0] != "trigger"),
     ]
-    return [*facts, ("with", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
+    return [*facts, ("versions", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
 
 
 def _settings(folder: Path | None, content: Content) -> str:

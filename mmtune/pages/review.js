@@ -16,7 +16,7 @@
       const kept = JSON.parse(localStorage.getItem(slot) || "null");
       if (kept && typeof kept.answers === "object") state = { answers: kept.answers, rater: String(kept.rater || "") };
     } catch {
-      by("note").textContent = "This browser keeps nothing: save your answers before you close the page.";
+      by("note").textContent = "This browser can't store your answers. Save them before you close the page.";
     }
   }
 
@@ -24,7 +24,7 @@
     try {
       localStorage.setItem(slot, JSON.stringify(state));
     } catch {
-      by("note").textContent = "This browser keeps nothing: save your answers before you close the page.";
+      by("note").textContent = "This browser can't store your answers. Save them before you close the page.";
     }
   }
 
@@ -40,7 +40,7 @@
     const line = document.createElement("p");
     if (!runs.length) {
       line.className = "soft";
-      line.textContent = "(nothing)";
+      line.textContent = "(no words)";
     }
     runs.forEach(([text, differs], i) => {
       if (i) line.append(" ");
@@ -77,7 +77,7 @@
     const item = items[at];
     const text = item.shown === "text";
     by("question").textContent = text ? "Which transcript is better?" : "Which picture is better?";
-    by("count").textContent += `, this is ${at + 1}`;
+    by("count").textContent += `, now at pair ${at + 1}`;
     by("sides").className = `sides ${item.shown}`;
     for (const side of ["a", "b"]) {
       by(side).replaceChildren(text ? words(item[side]) : picture(item[side], side.toUpperCase()));

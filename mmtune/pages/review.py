@@ -1,7 +1,7 @@
-"""People's blind preference: a page that hides which side is which.
+"""The review page, on which people compare base and adapter blindly.
 
-The page is one file that works offline; which side is the adapter's stands in a key beside it, and
-nowhere in the page. `preference` says what the answers mean.
+The page is one file that works offline. A separate key file, not the page, holds which side is the
+adapter. `preference` evaluates the answers.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ Read = TypeVar("Read", bound=BaseModel)
 
 
 class Record(BaseModel):
-    """Of a file beside the page."""
+    """A JSON file that belongs to a review page."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Key(Record):
-    """What un-blinds: the adapter's side of each item, and the row that it shows."""
+    """The key that unblinds a page: the adapter's side and the row of each item."""
 
     review: str
     run: str
@@ -48,11 +48,11 @@ class Key(Record):
     seed: int
     sides: dict[str, Side]
     rows: dict[str, str]
-    same: int  # pairs that were left out: base and adapter gave the same
+    same: int  # number of pairs left out, because base and adapter gave the same
 
 
 class Answers(Record):
-    """What the page saves: of one person, by item."""
+    """One person's answers by item, as the page saves them."""
 
     review: str
     rater: str = ""
@@ -60,13 +60,16 @@ class Answers(Record):
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One item: what base and adapter gave for a row, as the page shows it.
+class ReviewItem:
+    """One item of the page: the answers of base and adapter for a row.
 
     Attributes:
-        shown: "text" or "picture"; then `base` and `adapter` are words or data URIs.
-        sound: a data URI, or empty.
-        reference: what should be there: a transcript; of images the caption.
+        row: id of the row.
+        shown: whether `base` and `adapter` are texts, or data URIs of images.
+        base: the base's answer.
+        adapter: the adapter's answer.
+        reference: the true transcript, or the caption of an image.
+        sound: data URI of the recording; empty if there is none.
     """
 
     row: str
@@ -79,7 +82,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Page:
-    """What was written."""
+    """The result of `write_review`: the files, and the numbers of shown and left-out pairs."""
 
     path: Path
     key: Path
@@ -95,47 +98,51 @@ def write_review(
     seed: int = 0,
     play: Play | None = None,
 ) -> Page:
-    """Write a page with pairs of a run's comparison, and its key beside it.
+    """Write a page with pairs from a run's comparison, and its key beside it.
 
     Args:
-        run: a finished run's folder.
-        out: the HTML file; None: `review/review.html` in the run's folder.
-        items: at most so many pairs.
-        seed: of which pairs, their order and their sides.
+        run: the folder of a finished run.
+        out: the HTML file; None: `review/review.html` in the run folder.
+        items: the most pairs on the page.
+        seed: random seed for the selection, order and sides of the pairs.
         play: reads the recording of a row; None: pairs are shown without sound.
 
     Raises:
-        ConfigError: there is no comparison, or the key of another page is in the way.
-        DataError: base and adapter gave the same everywhere, or nothing can be shown.
+        ConfigError: there is no comparison, or the key of another page would be overwritten.
+        DataError: base and adapter gave the same everywhere, or there is nothing to show.
     """
     run = run.resolve() if run.name in {"", ".."} else run
     path = out or run / PLACE / "review.html"
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder", "name a file: --out review.html")
+        raise ConfigError(f"{path} is a folder", "give a file: --out review.html")
     drawn = sorted(_candidates(run), key=lambda each: hash_text(f"{seed}|{each.row}"))
     different = [each for each in drawn if each.base != each.adapter]
     same, pairs = len(drawn) - len(different), []
     for each in different:
-        pair = _opened(each, run, play)
-        if pair.base == pair.adapter:  # two files of one picture
+        pair = _load(each, run, play)
+        if pair.base == pair.adapter:  # two files with the same image
             same += 1
             continue
         pairs.append(pair)
         if len(pairs) == items:
             break
     if not pairs:
-        found = f"base and adapter gave the same for all {same} rows" if same else "it shows none"
+        found = (
+            f"base and adapter gave the same for all {same} rows"
+            if same
+            else "the comparison holds no answers"
+        )
         raise DataError(
             f"{run}: there is no pair to compare: {found}",
-            f"look at {run / 'report.html'}; mmtune evaluate {run} measures it again",
+            f"see {run / 'report.html'}, or measure the run again: mmtune evaluate {run}",
         )
-    # Sides from what is shown too: else all pages of one seed and length would have the same.
+    # The content takes part in the seed, so that pages of one length have different sides.
     chance = random.Random(hash_json([seed, [[p.row, p.base, p.adapter] for p in pairs]]))
     chance.shuffle(pairs)
     sides: list[Side] = ["A" if i % 2 else "B" for i in range(len(pairs))]
     chance.shuffle(sides)
     names = [str(i + 1) for i in range(len(pairs))]
-    shown = [_shown(n, p, s) for n, p, s in zip(names, pairs, sides, strict=True)]
+    shown = [_page_item(n, p, s) for n, p, s in zip(names, pairs, sides, strict=True)]
     key = Key(
         review=hash_json(shown)[:16],
         run=run.name,
@@ -148,8 +155,8 @@ def write_review(
     beside = path.parent / KEY
     if beside.exists() and read_model(beside, Key).review != key.review:
         raise ConfigError(
-            f"{beside} is the key of another page, whose answers could not be read without it",
-            "name another folder: --out FOLDER/review.html",
+            f"{beside} is the key of another page and would be overwritten",
+            "choose another folder: --out FOLDER/review.html",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(beside, key.model_dump_json(indent=2) + "\n")
@@ -171,8 +178,8 @@ def _html(review: str, shown: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _shown(name: str, pair: Pair, side: Side) -> dict[str, Any]:
-    """What the page holds of a pair: two sides, and nothing that tells them apart."""
+def _page_item(name: str, pair: ReviewItem, side: Side) -> dict[str, Any]:
+    """Make the page's data of a pair: two sides without anything that tells which is which."""
     sides = {side: pair.adapter, OTHER[side]: pair.base}
     a, b = sides["A"], sides["B"]
     item = {"id": name, "reference": pair.reference, "sound": pair.sound}
@@ -183,30 +190,30 @@ def _shown(name: str, pair: Pair, side: Side) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A pair before its files are opened."""
+    """A pair whose files aren't read yet."""
 
     row: str
     base: str
     adapter: str
     reference: str
     picture: bool
-    item: Mapping[str, Any]  # the manifest's row, where the run has kept it
+    item: Mapping[str, Any]  # the manifest's row, if the run has stored it
     sound: str
     modality: str
 
 
 def _candidates(run: Path) -> list[_Candidate]:
-    """All that base and adapter were asked in a run's comparison, once each.
+    """List the pairs of answers in a run's comparison, one per row.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: the run has no comparison.
     """
     comparison = read_comparison(run)
     found: dict[str, _Candidate] = {}
-    # Predictions are all of the test; without them (images, older runs) there are the examples.
+    # The predictions file holds the whole test. Without it (images, older runs) use the examples.
     for place, values in enumerate(list(_predictions(run / PREDICTIONS)) or comparison.examples):
         if not isinstance(values.get("base"), str) or not isinstance(values.get("adapter"), str):
-            continue  # a copy that is shown beside its original has no base
+            continue  # an example of a copied training image has no base
         picture = "reference" not in values
         reference = str(values.get("prompt" if picture else "reference", ""))
         row = str(values.get("id") or f"{reference} #{place}")
@@ -227,7 +234,7 @@ def _candidates(run: Path) -> list[_Candidate]:
 
 
 def _predictions(path: Path) -> Iterable[dict[str, Any]]:
-    """Lines of the test slice that name their row's file; an older run's don't."""
+    """Yield the predictions of the test slice that name their row; those of older runs don't."""
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
@@ -236,50 +243,59 @@ def _predictions(path: Path) -> Iterable[dict[str, Any]]:
             yield values
 
 
-def _opened(each: _Candidate, run: Path, play: Play | None) -> Pair:
-    """The pair with pictures and sound as data URIs.
+def _load(each: _Candidate, run: Path, play: Play | None) -> ReviewItem:
+    """Read a pair's images and sound as data URIs.
 
     Raises:
-        DataError: a recording can't be read, or a picture is gone.
+        DataError: a recording can't be read, or an image is missing.
     """
     if each.picture:
-        # Written anew, and alike: metadata, or a format of its own, may tell the adapter.
+        # Both are encoded again in the same way, because metadata or format could tell the adapter.
         files = [_picture_of(run, value) for value in (each.base, each.adapter)]
         base, adapter = (picture(file, lossless=True) for file in files)
         if not (base and adapter):
             raise DataError(
-                f"{files[1 if base else 0]} can't be opened", f"mmtune evaluate {run} --fresh"
+                f"{files[1 if base else 0]} can't be opened",
+                f"generate the images again: mmtune evaluate {run} --fresh",
             )
-        return Pair(each.row, "picture", base, adapter, each.reference)
+        return ReviewItem(each.row, "picture", base, adapter, each.reference)
     sound = ""
     if each.item and play is not None:
         kind, content = play(each.modality, each.item)
         sound = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     elif each.sound:
         sound = embed(Path(each.sound))
-    return Pair(each.row, "text", each.base, each.adapter, each.reference, sound)
+    return ReviewItem(each.row, "text", each.base, each.adapter, each.reference, sound)
 
 
 def _picture_of(run: Path, text: str) -> Path:
-    """The picture in the run's folder that an example names.
+    """Find the image in the run folder that an example names.
 
     Raises:
-        DataError: it is gone.
+        DataError: the image is missing.
     """
     found = inside(run, text)
     if found is not None:
         return found
-    # Its path must not stand in for it: the folder's name says which side it is.
-    raise DataError(f"{run}: the picture {text} is gone", f"mmtune evaluate {run}")
+    # The page must not show the path instead, because its folder's name tells which side it is.
+    raise DataError(
+        f"{run}: the image {text} is missing", f"generate it again: mmtune evaluate {run}"
+    )
 
 
 def adapter_of(run: Path) -> str:
-    """Hash of the run's adapter; empty in a run that was passed on without it."""
+    """Return the hash of the run's adapter; empty if the run folder holds no adapter."""
     folder = run / "adapter"
     return weights_hash(folder) if folder.is_dir() else ""
 
 
 def read_model(path: Path, kind: type[Read]) -> Read:
+    """Read and validate a JSON file.
+
+    Raises:
+        ConfigError: the file is missing.
+        DataError: the file can't be read, or its content is wrong.
+    """
     try:
         return kind.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -289,5 +305,7 @@ def read_model(path: Path, kind: type[Read]) -> Read:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        problem: MmtuneError = DataError(f"{path} can't be read: {found}", "restore the file")
+        problem: MmtuneError = DataError(
+            f"{path} can't be read: {found}", "use the file as mmtune or the page wrote it"
+        )
         raise problem from None

@@ -1,1 +1,1 @@
-"""The frozen prefix of a model: its stages, their stored outputs, and the cache on disk."""
+"""The frozen part of a model below the adapter (the prefix): its stages and their cache."""

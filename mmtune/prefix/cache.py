@@ -1,8 +1,8 @@
-"""The prefix cache: tensors by key on disk, one safetensors file an entry.
+"""The cache of precomputed features on disk: tensors by key, one safetensors file per entry.
 
-Content-addressed: a key is a hash of everything that its value depends on, so an entry never goes
-stale and any number of runs may share it. safetensors keeps no checksum (a flipped bit loads in
-silence), so each file's metadata holds one, and a damaged entry reads as missing.
+A key is a hash of everything that its value depends on. So an entry never gets out of date, and
+any number of runs may share it. safetensors itself has no checksum and would load a damaged file,
+so each file's metadata holds one, and a damaged entry counts as missing.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 SUFFIX = ".safetensors"
 TEMPORARY = ".partial-"
 DAY = 86_400.0
-TOUCH_AFTER = 3_600.0  # s: "last used" is written at most this often
+TOUCH_AFTER = 3_600.0  # s; the time of the last use is updated at most this often
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The entries that one stage of one model made (equal `note`)."""
+    """The cache entries of one stage of one model, which share a `note`."""
 
     note: str
     entries: int
@@ -43,43 +43,43 @@ class Summary:
 
 
 class PrefixCache:
-    """Tensors by key, safe under several processes at once.
+    """A store of tensors by key that several processes may use at once.
 
     Args:
-        root: the folder; by default below `mmtune.system.resources.cache_root()`.
+        root: the cache folder (default: a folder in `mmtune.system.resources.cache_root()`).
     """
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root if root is not None else cache_root() / "prefix"
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is an entry; `get` alone tells whether it is sound."""
+        """Whether there is an entry; only `get` tells whether it is undamaged."""
         return self._path(key).exists()
 
     def get(self, key: str) -> dict[str, Tensor] | None:
-        """The tensors of `key` on the CPU; None where they are missing or damaged."""
+        """Load the tensors of `key` on the CPU; None if they are missing or damaged."""
         path = self._path(key)
         tensors = _read(path)
         if tensors is not None:
-            with contextlib.suppress(OSError):  # pruned by another process, or not ours to touch
+            with contextlib.suppress(OSError):  # another process pruned it, or it is read-only
                 if time.time() - path.stat().st_mtime > TOUCH_AFTER:
                     os.utime(path)
         return tensors
 
     def put(self, key: str, tensors: Mapping[str, Tensor], note: str = "") -> None:
-        """Store `tensors` under `key`, whole or not at all.
+        """Store `tensors` under `key`, atomically.
 
         Args:
-            key: the hash of all that the values depend on.
-            tensors: by name; any dtype, shape and device.
-            note: what made them; `ls` groups by it.
+            key: the hash of everything that the values depend on.
+            tensors: tensors by name; any dtype, shape and device.
+            note: the stage and model that made them; `ls` groups entries by it.
 
         Raises:
             MmtuneError: the disk is full or the folder can't be written.
         """
         from safetensors.torch import save
 
-        # Clones: safetensors refuses tensors that share memory or are not contiguous.
+        # Cloned, because safetensors refuses tensors that share memory or are not contiguous.
         whole = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
         checksum = hash_tensors(whole.items())
         data = save(whole, metadata={"key": key, "sha256": checksum, "note": note})
@@ -94,17 +94,17 @@ class PrefixCache:
                 partial.unlink(missing_ok=True)
             what = "the disk is full" if error.errno == errno.ENOSPC else str(error)
             raise MmtuneError(
-                f"can't write the prefix cache {self.root}: {what}",
-                "mmtune cache prune, or set MMTUNE_CACHE to a folder with more room, "
-                "or train with --cache false",
+                f"can't write to the cache {self.root}: {what}",
+                "free space with mmtune cache prune, set MMTUNE_CACHE to a folder on a larger "
+                "disk, or train with --cache false",
             ) from None
 
     @contextlib.contextmanager
     def pin(self, keys: Iterable[str]) -> Iterator[None]:
-        """While the context lives, `prune` leaves these entries alone.
+        """Protect entries from `prune` until the context ends.
 
-        The pin is a locked file: the system frees the lock of a process that dies, however it
-        dies, and the pin counts no longer.
+        A pin is a locked file. If its process dies, the system releases the lock, and the pin no
+        longer counts.
         """
         import fcntl
 
@@ -121,7 +121,7 @@ class PrefixCache:
             file.close()
 
     def ls(self) -> list[Summary]:
-        """What is stored, largest first."""
+        """Summarise the entries by stage and model, largest first."""
         found: dict[str, tuple[int, int, float]] = {}
         for path in self._entries():
             with contextlib.suppress(OSError):
@@ -136,15 +136,16 @@ class PrefixCache:
     def prune(
         self, older_than_days: float | None = None, max_bytes: int | None = None
     ) -> tuple[int, int]:
-        """Remove entries that no living run has pinned, the longest unused first.
+        """Remove entries that no running process has pinned, least recently used first.
+
+        Files that interrupted writes left behind are always removed; they are not counted.
 
         Args:
-            older_than_days: remove what was not used for so long.
-            max_bytes: then remove until no more than this is left.
+            older_than_days: remove entries that were not used for this many days.
+            max_bytes: then remove entries until this many bytes are left.
 
         Returns:
-            How many entries and bytes went. With neither argument: only what interrupted writes
-            left behind, which is always removed and not counted.
+            The number of removed entries and of freed bytes.
         """
         if not self.root.is_dir():
             return 0, 0
@@ -186,7 +187,7 @@ class PrefixCache:
 
     def _path(self, key: str) -> Path:
         if not re.fullmatch(r"[0-9a-zA-Z_-]{3,128}", key):
-            raise ValueError(f"no cache key: {key!r}")  # it becomes a file's name
+            raise ValueError(f"{key!r} is not a cache key")  # a key becomes a file's name
         return self.root / key[:2] / f"{key}{SUFFIX}"
 
     def _files(self) -> Iterator[Path]:
@@ -205,7 +206,7 @@ class PrefixCache:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
                     keys.update(file.read().split())
-                else:  # its process is gone
+                else:  # the process that pinned them has ended
                     path.unlink(missing_ok=True)
         return keys
 
@@ -220,7 +221,7 @@ class PrefixCache:
 
 
 def _header(path: Path) -> dict[str, str]:
-    # The safetensors format: eight bytes of length, then JSON with "__metadata__".
+    # A safetensors file begins with eight bytes of length and JSON that holds "__metadata__".
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
@@ -235,7 +236,7 @@ def _read(path: Path) -> dict[str, Tensor] | None:
     from safetensors.torch import load
 
     try:
-        # Read whole rather than mapped: a damaged disk gives an error here, not a dead process.
+        # Read, not memory-mapped: a disk error then raises here instead of killing the process.
         tensors: dict[str, Tensor] = load(path.read_bytes())
         header = _header(path)
     except (OSError, SafetensorError, ValueError, KeyError, RuntimeError):

@@ -1,4 +1,4 @@
-"""The frozen prefix of a dataset: looked up in the cache, or computed on the fly without one."""
+"""The precomputed features of a dataset: read from the cache, or computed if they are missing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mmtune.prefix.stage import Part, Stage, Tensors, part_key
 
 
 class Features:
-    """Gives the stored tensors of parts, computing (and storing) what is missing.
+    """Features of parts, read from the cache; missing ones are computed and stored.
 
     Training, validation, evaluation and transcription share one object, so that base and adapter
-    read the same prefix.
+    read the same features.
 
     Args:
         stages: the task's stages by name.
-        cache: where values are kept; None computes each one again.
+        cache: the cache on disk; None computes all features again each time.
     """
 
     def __init__(self, stages: Mapping[str, Stage], cache: PrefixCache | None) -> None:
@@ -25,11 +25,11 @@ class Features:
         self.cache = cache
 
     def key(self, part: Part) -> str:
-        """The cache key of `part`."""
+        """Return the cache key of `part`."""
         return part_key(self.stages[part.stage], part)
 
     def get(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Tensors of `parts`, in their order."""
+        """Return the tensors of `parts`, in order."""
         found: dict[Part, Tensors] = {}
         missing: list[Part] = []
         for part in dict.fromkeys(parts):
@@ -43,14 +43,14 @@ class Features:
         return [found[part] for part in parts]
 
     def missing(self, parts: Iterable[Part]) -> list[Part]:
-        """The distinct parts that are not in the cache."""
+        """Return the distinct parts that are not in the cache."""
         distinct = dict.fromkeys(parts)
         if self.cache is None:
             return list(distinct)
         return [part for part in distinct if self.key(part) not in self.cache]
 
     def fill(self, parts: Iterable[Part], advance: Callable[[int], None] | None = None) -> int:
-        """Compute and store what is missing; returns how many were computed."""
+        """Compute and store the missing parts; return how many were computed."""
         missing = self.missing(parts)
         for block, _ in self._encode(missing):
             if advance is not None:
@@ -58,7 +58,7 @@ class Features:
         return len(missing)
 
     def _encode(self, parts: Sequence[Part]) -> Iterable[tuple[list[Part], list[Tensors]]]:
-        # Blocks hold one stage and one shape, so that a value depends on its own part alone.
+        # All parts of a block have one stage and one shape, so a value depends only on its part.
         groups: dict[tuple[str, str], list[Part]] = defaultdict(list)
         for part in parts:
             groups[part.stage, self.stages[part.stage].shape_key(part)].append(part)

@@ -1,4 +1,4 @@
-"""A stage of the frozen prefix: what it computes, and the key of what it stores."""
+"""A stage of the frozen prefix: its interface, its inputs and the cache keys of its outputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Part:
-    """One frozen branch of one item: its audio, its pixels, one caption.
+    """One input of a stage: an item's audio, its pixels or one of its captions.
 
-    `source` and `view` identify it; `origin` is what the stage opens to compute it (a row, a
-    caption) and takes no part in equality.
+    `source` and `view` identify it. `origin` is the object that the stage reads (a row, a
+    caption); it doesn't count when parts are compared.
     """
 
     stage: str
@@ -28,25 +28,25 @@ class Part:
 
 
 class Stage(Protocol):
-    """A frozen prefix, ending at the first adapted layer."""
+    """A frozen part of a model that ends at or before the first adapted layer."""
 
     fingerprint: str
-    """Hash of all that a value depends on besides its `Part`: weights below the cut, the cut,
-    preprocessing and its version, dtype."""
+    """Hash of everything that a value depends on, apart from its `Part`: the frozen weights, the
+    layer at which the prefix ends, the preprocessing with its version, and the dtype."""
 
     block: int
-    """Parts per `encode` call. On the CPU it is 1, so that no value can depend on its
-    batch-mates; on an accelerator `encode` pads its input to a fixed block."""
+    """Number of parts in one `encode` call. It is 1 on the CPU, so that a value can't depend on
+    other parts of its batch; on an accelerator `encode` pads its input to a fixed block."""
 
     def shape_key(self, part: Part) -> str:
-        """Parts with different keys never share an `encode` call (window, bucket)."""
+        """Return a key (window, bucket); parts with different keys never share a call."""
         ...
 
     def encode(self, parts: Sequence[Part]) -> list[Tensors]:
-        """Compute at most `block` parts of one shape key. Pure: no randomness but `view`'s."""
+        """Compute at most `block` parts of one shape key; only `view` may add randomness."""
         ...
 
 
 def part_key(stage: Stage, part: Part) -> str:
-    """The cache key: everything that the stored value depends on, and never a position."""
+    """Return the cache key: a hash of everything that the value depends on, without positions."""
     return hash_text(f"{stage.fingerprint}|{part.stage}|{part.source}|{part.view}")

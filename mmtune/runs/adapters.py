@@ -1,4 +1,4 @@
-"""Adapters of finished runs: opened to predict with, merged, exported."""
+"""Merge, export and open the adapters of finished runs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,21 @@ def compose(
     """Merge adapters of one base into one; see `compose` in adapters/compose.py.
 
     Args:
-        adapters: runs or adapters' folders, with weights; a negative one takes away.
+        adapters: run folders or adapter folders, with weights; a negative weight subtracts.
+        mixing: the method and its settings.
+        out: a folder that doesn't exist yet.
+        base: the base model; None: the base that the cards name.
 
     Raises:
-        ConfigError: an unknown method or an impossible setting, or `out` is taken.
-        AdapterError: the adapters don't fit each other, or can't be merged by this method.
+        ConfigError: the method is unknown, a setting is impossible, or `out` exists.
+        AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     check_mixing(mixing)
     parts = read_members(adapters)
     if not parts:
-        raise ConfigError("no adapter is named", "mmtune compose runs/A runs/B=0.5 --out DIR")
+        raise ConfigError(
+            "no adapter is given", "give adapters: mmtune compose runs/A runs/B=0.5 --out DIR"
+        )
     merge = find_modality(parts[0].card.modality).merge
     return composing.compose(parts, mixing, out, merge, base=base)
 
@@ -50,15 +55,15 @@ def export(
     check: Path | None = None,
     accept: str = "",
 ) -> Exported:
-    """Write a run's adapter for other programs, and prove it; see adapters/export.py.
+    """Export a run's adapter for other programs, and check the export; see adapters/export.py.
 
     Args:
-        run: a run's folder, or its adapter/.
+        run: a run folder, or its adapter/ folder.
 
     Raises:
-        ConfigError: an unknown format, a wrong scale, or `out` is taken.
-        AdapterError: there is no adapter, the format can't hold it, the base's licence stops it,
-            or what was written isn't the same adapter. Nothing is left at `out`.
+        ConfigError: the format is unknown, the scale is wrong, or `out` exists.
+        AdapterError: there is no adapter, the format can't hold it, the base's licence forbids
+            it, or the export is not the same adapter. Nothing is left at `out`.
     """
     folder = adapter_folder(run)
     modality = find_modality(read_card(folder).modality, str(folder))
@@ -76,15 +81,15 @@ def export(
 
 
 def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
-    """An adapter, or a route's folder, loaded strictly on its base.
+    """Load an adapter or a route strictly on its base.
 
     Args:
-        adapter: a run's folder, its adapter/, or a folder that `mmtune compose --route` wrote.
-            A single adapter is loaded by the name "adapter"; requests say with what weight.
-        base: None: the one that the card names.
+        adapter: a run folder, its adapter/ folder, or a folder of `mmtune compose --route`. A
+            single adapter is loaded under the name "adapter"; requests give its weight.
+        base: the base model; None: the base that the card names.
 
     Raises:
-        AdapterError: there is no adapter, it doesn't fit the base, or it changes nothing.
+        AdapterError: there is no adapter, it doesn't fit the base, or it has no effect.
     """
     if is_route(adapter):
         route, adapters = read_route(adapter)

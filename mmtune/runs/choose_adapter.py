@@ -1,4 +1,4 @@
-"""Which checkpoint and which strength of a trained adapter to use, and why."""
+"""Choose the checkpoint and the strength of a trained adapter, with the reason."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 
 Note = Callable[[str], None]
 Retention = Callable[[], Sequence[Row]]
-"""Gives the rows that must not get worse; called only where they are needed."""
+"""A function that gives the rows that must not get worse; it is called only if needed."""
 
 
 @dataclass(frozen=True)
 class KeptStep:
-    """The step whose weights the module has.
+    """The chosen checkpoint, whose weights the module now has.
 
     Attributes:
-        values: of its validation.
-        points: what was measured of each, the base first; empty where none were compared.
-        reason: of the choice, in words; empty likewise.
+        step: its step.
+        values: its validation metrics.
+        points: measurements of all compared checkpoints, the base first; empty without comparison.
+        reason: the reason for the choice; empty without comparison.
     """
 
     step: int
@@ -42,13 +43,13 @@ class KeptStep:
 
 @dataclass(frozen=True)
 class Strength:
-    """How strongly the adapter is saved, and is to be used.
+    """The strength at which an adapter is saved, and the recommended strength.
 
     Attributes:
-        scale: that is multiplied into what is saved.
-        points: what was measured of each, the base first; empty where none were compared.
-        advised: to use it at, where users choose with each use.
-        reason: of the advice, in words.
+        scale: factor on the saved weights.
+        points: measurements of all compared strengths, the base first; empty without comparison.
+        advised: the recommended strength, if users choose it at each use.
+        reason: the reason for the recommendation.
     """
 
     scale: float = 1.0
@@ -65,10 +66,11 @@ def choose_checkpoint(
     retention: Retention,
     note: Note,
 ) -> KeptStep:
-    """Compare the checkpoints that `train.compare_checkpoints` has kept, and load the chosen one.
+    """Compare the checkpoints that `train.compare_checkpoints` kept, and load the best one.
 
-    A task that advises measures them as it does strengths; another by its own validation, without
-    harm to the retention rows. Where none is better than the base it stays with validation's best.
+    A task that advises measures them like strengths. Other tasks use their validation, and lose
+    little on the retention rows. If no checkpoint is better than the base, the best one of the
+    validation is used.
     """
     from mmtune.train.selection import CHECKPOINTS, Trial
     from mmtune.train.snapshots import read_snapshots
@@ -76,7 +78,7 @@ def choose_checkpoint(
 
     best = KeptStep(result.best_step, result.best)
     kept = read_snapshots(config.folder) if config.train.compare_checkpoints else []
-    if len(kept) < 3 or not dataset.split("validation"):  # the base and one: nothing to choose
+    if len(kept) < 3 or not dataset.split("validation"):  # only the base and one checkpoint
         return best
     trials = [Trial(1.0 if each.step else 0.0, each.step, each.weights) for each in kept]
     advice = _advice(config, dataset, task, trials, CHECKPOINTS, retention, note)
@@ -93,9 +95,10 @@ def choose_checkpoint(
 def choose_strength(
     config: RunConfig, dataset: Dataset, task: Task, retention: Retention, note: Note
 ) -> Strength:
-    """Try `train.scales` on validation rows, and on rows that must not get worse.
+    """Compare `train.scales` on validation rows, and on rows that must not get worse.
 
-    A task that advises keeps its adapter whole; of another the chosen strength goes into it.
+    If the task advises, the adapter is saved at full strength. Otherwise its weights are scaled to
+    the chosen strength.
     """
     from mmtune.train.selection import STRENGTHS, Advises, strengths
     from mmtune.train.strength import can_scale
@@ -107,7 +110,7 @@ def choose_strength(
         return Strength()
     if not can_scale(task.module):
         if advises:
-            note("strengths are not compared: DoRA has none between base and whole")
+            note("strengths are not compared, because DoRA can't be scaled")
         return Strength()
     advice = _advice(config, dataset, task, strengths(scales), STRENGTHS, retention, note)
     if advises:
@@ -116,11 +119,10 @@ def choose_strength(
     if advice.chosen.scale:
         note(f"chosen     scale {advice.chosen.scale:g}")
         return Strength(advice.chosen.scale, advice.points)
-    # An adapter without effect would be refused everywhere; the figures say what it is.
+    # Scale 0 isn't saved, because an adapter without effect is refused when it is loaded.
     least = min(scales)
     note(
-        f"no strength is better than the base and keeps what it had; saved at {least:g}: "
-        "keep the base"
+        f"No strength beats the base without losing other speech. Saved at {least:g}; use the base."
     )
     return Strength(least, advice.points)
 
@@ -134,7 +136,7 @@ def _advice(
     retention: Retention,
     note: Note,
 ) -> Advice:
-    """Measure the trials, and say what was found."""
+    """Measure the trials, choose one, and report all measurements."""
     from mmtune.train.selection import Advice, Advises, best_point, sweep
 
     validation, may_lose = dataset.split("validation"), config.train.may_lose
@@ -153,10 +155,10 @@ def _advice(
 def _reason(points: Sequence[Point], best: Point, name: str, may_lose: float) -> str:
     retained = any(point.retained is not None for point in points)
     if best is points[0]:
-        keeps = f" and loses at most {may_lose:g} of it on other rows" if retained else ""
+        keeps = f" and loses at most {may_lose:g} on retention rows" if retained else ""
         return f"none has a better {name} than the base{keeps}"
-    keeps = f" of those that lose at most {may_lose:g} of it on other rows" if retained else ""
-    return f"the best {name}{keeps}"
+    keeps = f" of those that lose at most {may_lose:g} on retention rows" if retained else ""
+    return f"it has the best {name}{keeps}"
 
 
 def _guarded(task: Task) -> AbstractContextManager[None]:

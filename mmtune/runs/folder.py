@@ -1,4 +1,4 @@
-"""A run's folder: who may write it, and what is kept in it."""
+"""The run folder: write its files, and refuse to mix runs with other settings or data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what
 
 
 def keep_suite(folder: Path, suite: str | None) -> None:
-    """Keep the suite in the run's folder, which is then whole by itself."""
+    """Copy the suite into the run folder, so that the folder doesn't depend on other files."""
     path = folder / SUITE_FILE
     if suite is None:
         path.unlink(missing_ok=True)
@@ -40,7 +40,11 @@ def keep_suite(folder: Path, suite: str | None) -> None:
 
 
 def claim(config: RunConfig) -> None:
-    """Write the run's settings, or see that the ones there are the same."""
+    """Write the run's settings, or check that the folder already holds the same settings.
+
+    Raises:
+        ConfigError: the folder holds a run with other settings.
+    """
     path = config.folder / "config.yaml"
     if not begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +71,8 @@ def _write_settings(path: Path, config: RunConfig) -> None:
 
 
 def begun(folder: Path) -> bool:
-    # A command that failed earlier, on a wrong path or base, must not hold the name.
+    """Whether a run has begun in this folder: its log exists."""
+    # A command that failed before training, such as on a wrong path, must not occupy the name.
     return (folder / "log.jsonl").exists()
 
 
@@ -82,7 +87,11 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def record_data(folder: Path, dataset: Dataset) -> None:
-    """Keep what was found in the data; refuse to go on with other data than a run began with."""
+    """Write what the check found; refuse to resume a run with other data.
+
+    Raises:
+        ConfigError: the data has changed since the run began.
+    """
     path = folder / "data.json"
     if begun(folder) and path.exists():
         old = without_format(json.loads(path.read_text(encoding="utf-8")), path)["fingerprint"]
@@ -105,6 +114,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:
+    """Count a dataset's rows by split."""
     return {name: len(dataset.split(name)) for name in get_args(Split)}
 
 

@@ -38,13 +38,13 @@ def find_modality(name: str, source: str = "") -> Modality:
 
 
 def guess_modality(source: Path) -> Modality:
-    """The modality that a manifest's keys or a folder's files speak for.
+    """Recognise the modality of a manifest by its keys, or of a folder by its files.
 
     Raises:
-        DataError: none or several do.
+        DataError: no modality fits, or several fit.
     """
     if not source.exists():
-        raise DataError(f"{source}: no such file or folder", "name a .jsonl manifest or a folder")
+        raise DataError(f"{source}: no such file or folder", "give a .jsonl manifest or a folder")
     found = []
     for _, modality in MODALITIES.usable():
         manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
@@ -58,8 +58,8 @@ def guess_modality(source: Path) -> Modality:
             found.append(modality)
     if len(found) == 1:
         return found[0]
-    what = "could be " + " or ".join(m.name for m in found) if found else "holds no known media"
-    raise DataError(f"{source} {what}", "say which: --modality " + "|".join(modality_names()))
+    what = "may be " + " or ".join(m.name for m in found) if found else "holds no known media"
+    raise DataError(f"{source} {what}", "give --modality " + "|".join(modality_names()))
 
 
 def _fits(keys: Iterable[str], row: type[Row]) -> bool:

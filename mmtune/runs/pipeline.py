@@ -1,4 +1,4 @@
-"""From settings to a measured adapter: what `mmtune train` and the recipes call."""
+"""The steps of a run: check the data, train, compare with the base, and write the report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(Displayed):
-    """What a finished run was measured to be.
+    """The measurements of a finished run.
 
     Attributes:
         folder: of the run: config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html.
@@ -57,16 +57,16 @@ class Evaluation(Displayed):
 
     @property
     def adapter(self) -> Path:
-        """The adapter's folder."""
+        """The folder of the adapter."""
         return self.folder / "adapter"
 
     @property
     def report(self) -> Path:
-        """The page that shows all of it."""
+        """The path of the report."""
         return self.folder / PAGE
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: where the files are, the comparison, and the verdict or None."""
+        """Convert to JSON values: paths, comparison, and verdict (None if there is none)."""
         return {
             "folder": str(self.folder),
             "adapter": str(self.adapter),
@@ -76,7 +76,7 @@ class Evaluation(Displayed):
         }
 
     def shown(self) -> Iterable[str | Rows]:
-        """The comparison, where the files are, and the verdict."""
+        """Show the comparison, the paths of the files, and the verdict."""
         return [
             *self.comparison.shown(),
             f"adapter  {self.adapter}",
@@ -87,27 +87,27 @@ class Evaluation(Displayed):
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(Evaluation):
-    """What a run left behind.
+    """The result of a training run and its measurements.
 
     Attributes:
-        fit: how training went.
+        fit: the result of the training loop.
     """
 
     fit: FitResult
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: those of an `Evaluation`, and how training went."""
+        """Convert to JSON values: those of an `Evaluation`, and the result of training."""
         return super().to_dict() | {"fit": plain_values(self.fit)}
 
 
 def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
-    """Check the data, store the frozen prefix, fit, compare with the base, report.
+    """Check the data, train an adapter, compare it with the base, and write the report.
 
-    Repeating it with the same settings resumes, and costs little when all is done.
+    Calling it again with the same settings resumes the run, and takes little time if it is done.
 
     Raises:
-        MmtuneError: anything that the user can mend; it says how.
-        Interrupted: a signal; the run is saved.
+        MmtuneError: a problem that the user can solve; the error names the cure.
+        Interrupted: a signal stopped the run; it is saved.
     """
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
@@ -131,7 +131,8 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
                 lacking.setdefault(str(gate.needs), []).append(gate.name)
             for setting, names in lacking.items():
                 reporter.note(
-                    f"suite      {setting} is not set: not known will be {', '.join(names)}"
+                    f"suite      {setting} is not set, so these gates will have no data: "
+                    f"{', '.join(names)}"
                 )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
@@ -154,13 +155,13 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
-    The verdict is in the run's folder (`read_verdict`). Several processes (`accelerate launch -m
-    mmtune evaluate`) share the answering, and come to the figures of one.
+    The verdict is written into the run folder (`read_verdict`). Several processes (`accelerate
+    launch -m mmtune evaluate`) share the work and give the same figures as one process.
 
     Args:
-        config: of the run.
-        suite: judge by this one from now on, not by the run's own.
-        fresh: ask the models for everything again, instead of reading answers that are stored.
+        config: the run's settings.
+        suite: the suite to use from now on, instead of the run's own.
+        fresh: ignore stored answers and run the models again.
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
@@ -168,7 +169,10 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     from mmtune.data.check import check
 
     if not (config.folder / "adapter").is_dir():
-        raise ConfigError(f"{config.folder} holds no adapter/", "finish it: mmtune train")
+        raise ConfigError(
+            f"{config.folder} holds no adapter/ folder: the run isn't finished",
+            "repeat the run's `mmtune train` command to finish it",
+        )
     if suite is None and (config.folder / SUITE_FILE).is_file():
         suite = str(
             config.folder / SUITE_FILE
@@ -188,16 +192,16 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 
 
 def suite_for(name: str, modality: str) -> Suite:
-    """A suite for a modality; its gates name only settings that the modality has.
+    """Load a suite for a modality, and check the settings that its gates name.
 
     Raises:
-        ConfigError: it can't be used.
+        ConfigError: the suite can't be used.
     """
     return load_suite(name, modality, setting_names(modality))
 
 
 def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
-    """What the modality adds to the training rows, checked as all data is."""
+    """Make and check the rows that the modality adds to the training rows."""
     from mmtune.data.check import check
 
     modality = find_modality(config.modality)
@@ -225,7 +229,7 @@ def _save_adapter(
 
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON_FILE).exists():
-        return  # a finished run that is repeated
+        return  # the run was finished before
     note = reporter.note if reporter is not None else lambda text: None
     modality = find_modality(config.modality)
 
@@ -267,7 +271,7 @@ def _save_adapter(
 def _compare(
     config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
 ) -> Comparison:
-    """The run's comparison, made if it isn't there: all processes answer, the main one writes."""
+    """Read the run's comparison, or make it: all processes answer, the main process writes."""
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
@@ -280,7 +284,7 @@ def _compare(
 
 
 def _conclude(folder: Path, suite: Suite | None) -> None:
-    """Write what follows from the comparison: verdict and report."""
+    """Write the verdict and the report that follow from the comparison."""
     comparison = read_comparison(folder)
     if suite is None:
         (folder / VERDICT_FILE).unlink(missing_ok=True)
@@ -290,21 +294,24 @@ def _conclude(folder: Path, suite: Suite | None) -> None:
 
 
 def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
-    """Write the page of finished runs from what is in their folders: no model, no data is read.
+    """Write the report of finished runs from their folders, without models or data.
 
     Args:
-        out: None: in the run's own folder, `report.html` or `report-redacted.html`.
-        redacted: no content of any run, whatever its `report.content` says.
+        runs: the run folders.
+        out: the HTML file; None: `report.html` or `report-redacted.html` in the run folder.
+        redacted: show no items of any run, whatever its `report.content` says.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ConfigError: a run isn't finished, or there are several and no `out`.
+        ConfigError: a run isn't finished, or there are several runs and no `out`.
     """
     if out is None:
         if len(runs) != 1:
-            raise ConfigError(f"{len(runs)} runs have no folder of their own", "name --out FILE")
+            raise ConfigError(
+                f"a report of {len(runs)} runs needs --out", "give a file: --out FILE.html"
+            )
         out = runs[0] / (REDACTED if redacted else PAGE)
     write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted, play=play)
     return out

@@ -1,7 +1,7 @@
-"""The functions of `import mmtune` that no modality has for itself; the commands call them too.
+"""The functions of `import mmtune` that all modalities share; the commands call them too.
 
-They print nothing and never exit. A problem that the user can solve is an `MmtuneError`. Paths are
-`str` or `Path`. Whatever is slow to import is imported when it is needed.
+They print nothing and never exit. A problem that the user can solve raises an `MmtuneError`. Paths
+are `str` or `Path`. Slow libraries are imported only when they are needed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PathLike = str | Path
 
 
 def load_recipe(recipe: PathLike | RunConfig, /, **settings: Any) -> RunConfig:
-    """The settings of a run, checked and complete.
+    """Load the settings of a run, and check and complete them.
 
     Args:
         recipe: a recipe's name, a YAML file, a folder with a recipe.yaml, or settings to change.
@@ -62,21 +62,21 @@ def check(
     progress: bool | None = None,
     **settings: Any,
 ) -> Dataset:
-    """Look for what training can't use in a manifest or folder.
+    """Find the rows of a manifest or folder that training can't use.
 
     Args:
         source: a manifest.jsonl, or a folder of files.
-        modality: its name; None: what the content is.
-        terms: a term list whose spelling is compared with the texts.
-        base: the model that the rows are for: what it can't read of them is found too.
-        strict: raise an error where training would refuse the data; otherwise everything found is
-            in `Dataset.findings`.
-        progress: show a bar; None: in a terminal and in Jupyter.
-        settings: of the modality, such as `resolution=1024` for images.
+        modality: the modality's name; None: recognised from the content.
+        terms: a term list; texts that spell a term differently are reported.
+        base: the base model; captions that it would cut off are reported.
+        strict: raise an error if training would refuse the data; otherwise all problems are in
+            `Dataset.findings`.
+        progress: show a progress bar; None: only in a terminal and in Jupyter.
+        settings: settings of the modality, such as `resolution=1024` for images.
 
     Raises:
-        ConfigError: there is nothing at `source`, or a setting isn't the modality's.
-        DataError: the source can't be used at all or, if `strict`, too many rows can't.
+        ConfigError: `source` doesn't exist, or the modality has no such setting.
+        DataError: the source can't be used at all. With `strict` also: too many rows have errors.
     """
     from mmtune.data import check as data
 
@@ -102,7 +102,7 @@ def _task_settings(
 ) -> Section | None:
     names = modality.options.model_fields
     unknown = [name for name in settings if name not in names]
-    # Only what has a resolution is compared with a base.
+    # Only a modality with a resolution is compared with a base.
     if base is not None and "resolution" not in names:
         unknown.insert(0, "base")
     if unknown:
@@ -119,23 +119,23 @@ def _task_settings(
 def train(
     recipe: PathLike | RunConfig, /, *, progress: bool | None = None, **settings: Any
 ) -> RunResult:
-    """Train an adapter and measure it against its base. The same call again resumes the run.
+    """Train an adapter, and compare it with its base. Repeating the call resumes the run.
 
-    Ctrl-C (in Jupyter: interrupt) and SIGTERM save after the current step.
+    Ctrl-C (in Jupyter: interrupt) and SIGTERM save the run after the current step.
 
     Args:
-        recipe: a recipe's name, a YAML file, or what `load_recipe` gave.
-        progress: show bars and notes; None: in a terminal and in Jupyter.
+        recipe: a recipe's name, a YAML file, or the result of `load_recipe`.
+        progress: show progress bars and notes; None: only in a terminal and in Jupyter.
         settings: as for `load_recipe`.
 
     Raises:
-        MmtuneError: anything that the user can mend; it says how.
-        Interrupted: a signal stopped it; the run is saved, and the same call goes on.
-        KeyboardInterrupt: it was stopped outside the training loop; what is in the run's folder
-            is kept, and the same call goes on from it.
+        MmtuneError: a problem that the user can solve; the error names the cure.
+        Interrupted: a signal stopped the run; it is saved, and repeating the call resumes it.
+        KeyboardInterrupt: the run was stopped outside the training loop; the run folder is kept,
+            and repeating the call resumes the run.
     """
     config = load_recipe(recipe, **settings)
-    # After the settings: a typo is told at once, and not after the slow imports.
+    # Imported after the settings are read, so that a typing error is reported at once.
     from rich.console import Console
 
     from mmtune.runs import pipeline
@@ -147,23 +147,23 @@ def train(
             return pipeline.train(config, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"stopped; {config.folder} keeps the run up to its last checkpoint, and the same call "
-            "goes on from there"
+            f"stopped; {config.folder} keeps the run up to its last checkpoint, and repeating the "
+            "call resumes it"
         ) from None
 
 
 @public_call("evaluate")
 def evaluate(run: PathLike, suite: str | None = None, fresh: bool = False) -> Evaluation:
-    """Measure a finished run again, judge it, and write its report.
+    """Measure a finished run again, apply a suite to it, and write its report.
 
     Args:
-        run: a run's folder.
-        suite: judge by this one from now on: a name or a file; None: the run's own.
+        run: a run folder.
+        suite: the suite to use from now on, a name or a file; None: the run's own.
         fresh: ignore stored answers and run the models again.
 
     Raises:
-        ConfigError: it is no finished run, or the suite can't be used.
-        DataError: the run's data isn't there any more.
+        ConfigError: the run isn't finished, or the suite can't be used.
+        DataError: the run's data is missing.
     """
     from mmtune.evaluate.verdict import read_verdict
     from mmtune.runs import pipeline
@@ -179,18 +179,18 @@ def evaluate(run: PathLike, suite: str | None = None, fresh: bool = False) -> Ev
 def report(
     runs: PathLike | Sequence[PathLike], out: PathLike | None = None, *, redacted: bool = False
 ) -> Path:
-    """Write the page of finished runs from what they have measured; no model is loaded.
+    """Write the report of finished runs from stored measurements, without loading a model.
 
     Args:
-        runs: one run's folder, or several that share a page.
-        out: the HTML file; None: in the run's folder, which needs a single run.
-        redacted: figures alone: no recording, transcript, caption, image, or name.
+        runs: one run folder, or several for one page.
+        out: the HTML file; None: a file in the run folder, for a single run only.
+        redacted: show figures only: no recording, transcript, caption, image or name.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
-        ConfigError: a run isn't finished, or there are several and no `out`.
+        ConfigError: a run isn't finished, or there are several runs and no `out`.
     """
     from mmtune.runs import pipeline
 
@@ -198,7 +198,7 @@ def report(
     for given in [runs] if isinstance(runs, (str, Path)) else runs:
         folder = Path(given)
         if not folder.is_dir():
-            raise ConfigError(f"no such run: {given}", "give runs/NAME")
+            raise ConfigError(f"no such run folder: {given}", "give a run folder: runs/NAME")
         folders.append(folder.resolve() if folder.name in {"", ".."} else folder)
     page = Path(out) if out is not None else None
     return pipeline.report(folders, page, redacted=redacted)
@@ -239,24 +239,24 @@ def compose(
     base: str | None = None,
     compare: bool | PathLike = False,
 ) -> Composed | Routed:
-    """Merge adapters of one base into one, or gather those that labels choose among.
+    """Merge adapters of one base into one, or write a route that selects adapters by label.
 
     Args:
-        adapters: runs or adapters' folders with their weights; a negative one takes away.
-        out: a new folder.
+        adapters: run folders or adapter folders with their weights; a negative weight subtracts.
+        out: a folder that doesn't exist yet.
         method: "cat" (the default; exact), "svd", "linear", "ties", "dare_linear", "dare_ties" or
             "magnitude_prune".
         density: share of the values that "ties", DARE and "magnitude_prune" keep (default: 0.5).
-        rank: of what "svd" gives; None: the largest of the adapters.
-        seed: of what DARE drops (default: 0).
-        route: in place of `adapters`: a YAML file that names an adapter for each label.
-        base: None: the one that the adapters name.
-        compare: measure each adapter alone, all together and merged: True: on each run's own test
-            items; or a manifest.
+        rank: rank of the result of "svd"; None: the largest rank of the adapters.
+        seed: random seed for the values that DARE drops (default: 0).
+        route: instead of `adapters`, a YAML file that names an adapter for each label.
+        base: the base model; None: the base that the adapters name.
+        compare: measure each adapter alone, all together and merged. True: on each run's own test
+            items; a path: on that manifest.
 
     Raises:
-        ConfigError: an unknown method or an impossible setting, or `out` is taken.
-        AdapterError: the adapters don't fit each other, or can't be merged by this method.
+        ConfigError: the method is unknown, a setting is impossible, or `out` exists.
+        AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     from mmtune.adapters.routing import write_route
     from mmtune.runs.adapters import compose as merge
@@ -264,13 +264,14 @@ def compose(
     place, weights = Path(out), {Path(path): float(w) for path, w in (adapters or {}).items()}
     data = None if isinstance(compare, bool) else Path(compare)
     if data is not None and not data.exists():
-        raise ConfigError(f"no such file or folder: {data}", "give a manifest.jsonl")
+        raise ConfigError(f"--compare: no such file or folder: {data}", "give a manifest.jsonl")
     mixing = _mixing(method, density, rank, seed)
     done: Composed | Routed
     if route is not None:
         if weights or method or rank is not None:
             raise ConfigError(
-                "--route names its own adapters and merges none",
+                "--route can't be combined with adapters, --method or --rank: the route's file "
+                "names the adapters, and nothing is merged",
                 "leave out the adapters, --method and --rank",
             )
         done = write_route(Path(route), place, base=base)
@@ -289,7 +290,7 @@ def compose(
 def _mixing(
     method: str | None, density: float | None, rank: int | None, seed: int | None
 ) -> Mixing:
-    """How adapters are merged; a setting that its method doesn't use is an error."""
+    """Check how adapters are merged; a setting that the method doesn't use is an error."""
     from mmtune.adapters.members import DENSITY, METHODS, Mixing, check_mixing
 
     chosen = method or "cat"
@@ -298,7 +299,8 @@ def _mixing(
     for name, value, methods in (("density", density, pruning), ("seed", seed, drawing)):
         if value is not None and chosen not in methods:
             raise ConfigError(
-                f"--{name} has no effect with --method {chosen}", f"it is for {', '.join(methods)}"
+                f"--{name} has no effect with --method {chosen}",
+                f"leave it out, or use --method {' or '.join(methods)}",
             )
     mixing = Mixing(chosen, DENSITY if density is None else density, rank, seed or 0)
     check_mixing(mixing)
@@ -317,32 +319,32 @@ def export(
     check: PathLike | None = None,
     accept_licence: str = "",
 ) -> Exported:
-    """Write a run's adapter for other programs, and prove that it is the same adapter.
+    """Export a run's adapter for other programs, and check that it gives the same results.
 
     Args:
-        run: a run's folder, or its adapter/.
-        format: of speech: "transformers", "ctranslate2" or "ggml"; of images: "diffusers", "kohya"
+        run: a run folder, or its adapter/ folder.
+        format: for speech "transformers", "ctranslate2" or "ggml"; for images "diffusers", "kohya"
             or "fused".
-        out: a new file or folder.
-        base: None: the one that the adapter names.
+        out: a file or folder that doesn't exist yet.
+        base: the base model; None: the base that the adapter names.
         scale: factor on the adapter's strength.
-        precision: "fp32", "bf16", "fp16" or "int8"; "": the format's own.
-        check: speech on which the export must score the same.
-        accept_licence: the name of a base's licence that restrains its use.
+        precision: "fp32", "bf16", "fp16" or "int8"; "": the format's default.
+        check: speech on which export and adapter must score the same.
+        accept_licence: accept a base's licence that restricts its use, by the licence's name.
 
     Returns:
-        Where it is, and its proof. If `failed` isn't empty, nothing is at `out`: what was written
-        lies beside it, with `.failed` behind its name.
+        The path of the export, and the comparison with the adapter. If `failed` isn't empty,
+        nothing is at `out`; the export then lies beside it under a name that ends in `.failed`.
 
     Raises:
-        ConfigError: an unknown format, a wrong scale, or `out` is taken.
-        AdapterError: there is no adapter, the format can't hold it, or the licence stops it.
+        ConfigError: the format is unknown, the scale is wrong, or `out` exists.
+        AdapterError: there is no adapter, the format can't hold it, or the licence forbids it.
     """
     from mmtune.runs import adapters
 
     spoken = Path(check) if check is not None else None
     if spoken is not None and not spoken.exists():
-        raise ConfigError(f"no such file or folder: {spoken}", "give a manifest.jsonl")
+        raise ConfigError(f"--check: no such file or folder: {spoken}", "give a manifest.jsonl")
     return adapters.export(
         Path(run),
         format,
@@ -357,15 +359,15 @@ def export(
 
 @public_call("open_predictor")
 def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
-    """An adapter on its base, ready to answer requests (`mmtune.predict.Request`).
+    """Load an adapter on its base, to answer requests (`mmtune.predict.Request`).
 
     Args:
-        adapter: a run's folder, its adapter/, or a folder that `compose(route=…)` wrote. A single
-            adapter goes by the name "adapter"; requests say with what weight it acts.
-        base: None: the one that the adapter names.
+        adapter: a run folder, its adapter/ folder, or a folder that `compose(route=…)` wrote. A
+            single adapter has the name "adapter"; requests give its weight.
+        base: the base model; None: the base that the adapter names.
 
     Raises:
-        AdapterError: there is no adapter, it doesn't fit the base, or it changes nothing.
+        AdapterError: there is no adapter, it doesn't fit the base, or it has no effect.
     """
     from mmtune.runs import adapters
 

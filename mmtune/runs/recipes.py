@@ -1,4 +1,4 @@
-"""Settings of a recipe or of a finished run, by name or file."""
+"""Load the settings of a recipe or of a finished run, by name or file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import RunConfig, read_yaml
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, did_you_mean
 from mmtune.runs.build import build
 from mmtune.runs.modalities import find_modality
 from mmtune.system.formats import without_format
@@ -15,13 +15,11 @@ from mmtune.system.resources import recipes, resource
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
-    """Settings of a recipe by name, or of a YAML file, with the command line's on top.
+    """Load the settings of a recipe by its name or YAML file, and apply overrides.
 
     Raises:
-        ConfigError: no such recipe or file (with the nearest name), or a setting is wrong.
+        ConfigError: no such recipe or file, or a setting is wrong.
     """
-    import difflib
-
     path = Path(name_or_path)
     if path.suffix not in {".yaml", ".yml"}:
         if path.is_dir() and (path / "recipe.yaml").exists():
@@ -29,11 +27,9 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
         elif name_or_path in recipes():
             path = resource("recipes", name_or_path) / "recipe.yaml"
         else:
-            near = difflib.get_close_matches(name_or_path, recipes(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigError(
                 f"no recipe {name_or_path!r}",
-                f"{hint}recipes: {', '.join(recipes())}; or name a .yaml file",
+                f"{did_you_mean(name_or_path, recipes())} (or give a .yaml file)",
             )
     values = without_format(read_yaml(path), path)
     beside = path.parent / str(values.get("suite", ""))
@@ -45,7 +41,7 @@ def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -
 def configure(
     values: Mapping[str, Any], source: str, overrides: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Settings of a run, validated with those of its modality; see `build`.
+    """Validate the settings of a run together with those of its modality (see `build`).
 
     Raises:
         ConfigError: the modality or a setting is unknown, missing or impossible.
@@ -55,13 +51,15 @@ def configure(
 
 
 def load_run(run: Path) -> RunConfig:
-    """Settings of a run's folder. It may have been moved: where it lies wins over what it was told.
+    """Load the settings of a run folder; if the run was moved, its present place counts.
 
     Raises:
-        ConfigError: it holds no config.yaml, or a wrong one.
+        ConfigError: config.yaml is missing or wrong.
     """
     run = run.resolve() if run.name in {"", ".."} else run  # `mmtune evaluate .`
     settings = run / "config.yaml"
     if not settings.is_file():
-        raise ConfigError(f"{run} is no run: it holds no config.yaml", "give runs/NAME")
+        raise ConfigError(
+            f"{run} is not a run folder: config.yaml is missing", "give a run folder: runs/NAME"
+        )
     return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})

@@ -1,4 +1,4 @@
-"""The training loop's progress, for a person at a terminal or in a notebook."""
+"""Show the training loop's progress in a terminal or a notebook."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class RichReporter(Reporter):
-    """Bars with the time that remains; validations and notes as lines above them.
+    """Progress bars with the remaining time; validations and notes appear as lines above them.
 
-    Use it as a context manager: on leaving it the bars are closed, also after an error.
+    Use it as a context manager, which closes the bars at the end and after an error.
     """
 
     def __init__(self, console: Console) -> None:
@@ -58,7 +58,7 @@ class RichReporter(Reporter):
     def _bar(self, name: str, done: int, total: int, note: str = "") -> None:
         if name not in self._bars:
             self.progress.start()
-            # A run that resumes starts its bar where it stands, so that the estimate is right.
+            # A resumed run starts its bar at the resumed step, so that the estimated time is right.
             self._bars[name] = self.progress.add_task(
                 name, total=total, completed=max(0, done - 1), note=note
             )
@@ -69,24 +69,24 @@ class RichReporter(Reporter):
         self.console.print(Text(text), soft_wrap=True)
 
     def preflight(self, facts: Preflight) -> None:
-        """The lines that say what the run will cost."""
+        """Print what the run will cost, before it starts."""
         for line in facts.lines():
             self._print(line)
 
     def filling(self, done: int, total: int) -> None:
-        """The bar of the frozen prefix."""
-        self._bar("prefix", done, total)
+        """Advance the bar of the precomputed features."""
+        self._bar("features", done, total)
 
     def step(self, step: int, total: int, loss: float, lr: float) -> None:
-        """The bar of the steps, with the loss."""
+        """Advance the bar of the training steps, and show the loss."""
         self._bar("train", step, total, f"loss {loss:.4f}")
 
     def validation(self, step: int, values: Mapping[str, float], best: bool) -> None:
-        """One line a validation."""
+        """Print the results of a validation on one line."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         mark = "  (the base)" if step == 0 else "  best so far" if best else ""
         self._print(f"step {step:<6} {figures}{mark}")
 
     def note(self, text: str) -> None:
-        """A line."""
+        """Print a note on a line of its own."""
         self._print(f"note: {text}")

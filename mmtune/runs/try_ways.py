@@ -1,11 +1,10 @@
-"""Each adapter alone, all together, merged or routed: what a mixture is compared with."""
+"""Compare a merged adapter or a route with its parts, alone and together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.members import Member, Mixing, read_members
@@ -17,20 +16,17 @@ from mmtune.runs.adapters import compose
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import configure
 
-if TYPE_CHECKING:
-    pass
-
 OTHER_METHODS = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
 
 
 def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch: Path) -> Ways:
-    """The settings to compare: the base, each part alone at 1, and the whole in its forms.
+    """List the ways to compare: the base, each part alone at weight 1, and their combinations.
 
     Args:
-        composed: a merged adapter, or a route's folder.
-        given: the parts of a merged adapter, with their weights; a route has its own.
-        mixing: how they were merged.
-        scratch: an existing folder, for the same parts merged by the methods `OTHER_METHODS`.
+        composed: the folder of a merged adapter or of a route.
+        given: the parts of a merged adapter with their weights; a route names its own parts.
+        mixing: how the parts were merged.
+        scratch: an existing folder for the same parts merged by `OTHER_METHODS`.
     """
     settings: dict[str, Router] = {"base": constant({})}
     if is_route(composed):
@@ -53,7 +49,7 @@ def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch
         try:
             done = compose(given, other, scratch / method, base=card.base)
         except AdapterError as error:
-            notes.append(f"not merged by {method}: {error.found}")
+            notes.append(f"{method} is not compared: {error.found}")
         else:
             merged[f"merged, {method}"] = done.path
     settings |= {name: constant({name: 1.0}) for name in merged}
@@ -61,13 +57,14 @@ def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch
 
 
 def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
-    """What the settings are tried on.
+    """Read the test sets on which the ways are compared.
 
     Args:
+        asked: the ways.
         data: a manifest or folder; None: each part's own test items.
 
     Raises:
-        ConfigError: a part's card doesn't say what it was trained on, or that has changed since.
+        ConfigError: a part's card doesn't name its training data, or the data has changed since.
         DataError: the data can't be used.
     """
     from mmtune.data.check import check
@@ -81,16 +78,17 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
     for part in asked.parts:
         if _run_of(part) is None and "data" not in part.card.settings:
             raise ConfigError(
-                f"{part.folder} doesn't say what it was trained on", "name data: --compare MANIFEST"
+                f"the card in {part.folder} doesn't name its training data",
+                "give data to compare on: --compare MANIFEST",
             )
         config = _config_of(part)
         source = modality.prepare(config)
         dataset = check(source, modality, config.data, base=config.base, settings=config.task)
         if dataset.fingerprint != part.card.dataset:
             raise ConfigError(
-                f"{source} isn't what {part.folder} was trained on any more: what is test now may "
-                "have been trained on",
-                "restore it, or name other data: --compare MANIFEST",
+                f"{source} has changed since {part.folder} was trained: its test items may be "
+                "training items of the adapter",
+                "restore the data, or give other data: --compare MANIFEST",
             )
         name = config.name if config.name not in found else f"{config.name}-{len(found) + 1}"
         found[name] = TestSet(name, config, dataset)
@@ -103,7 +101,7 @@ def _run_of(part: Member) -> Path | None:
 
 
 def _config_of(part: Member) -> RunConfig:
-    """The settings of the run that a part comes from: of its folder, else those in the card."""
+    """Read the settings of a part's run, from the run folder or else from the card."""
     from mmtune.runs.recipes import load_run
 
     run, card = _run_of(part), part.card
@@ -111,13 +109,16 @@ def _config_of(part: Member) -> RunConfig:
         return load_run(run)
     values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
     values |= {"base": card.base}
-    # What was itself composed has no run.
+    # A merged adapter has no run.
     known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
     return configure(values | known, str(part.folder), {})
 
 
 def try_out(asked: Ways, test_sets: Sequence[TestSet]) -> tuple[tuple[str, ...], ...]:
-    """A table, head first: the modality's figures of each way on each test set.
+    """Measure each way on each test set.
+
+    Returns:
+        A table of the modality's metrics; its first row is the header.
 
     Raises:
         DataError: the data can't be used.

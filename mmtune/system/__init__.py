@@ -1,1 +1,1 @@
-"""What every part needs of the machine: files, hashes, memory, number formats, processes."""
+"""Helpers for the machine: files, hashes, memory, precision, processes, arguments."""

@@ -1,4 +1,4 @@
-"""Arguments of the command line: the parser, types of values, and arguments that commands share."""
+"""The command line's parser, types of argument values, and arguments that commands share."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mmtune.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are `ConfigError`s, printed as all others are."""
+    """An argument parser that raises a `ConfigError` instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the arguments.
+        """Raise argparse's message as an error with a cure.
 
         Raises:
             ConfigError: always.
@@ -22,31 +22,41 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model(command: Parser) -> None:
+    """Add the arguments that choose a model: `--adapter`, `--label` and `--base`."""
     command.add_argument(
-        "--adapter", type=Path, metavar="DIR", help="a run's folder, its adapter/, or a gate"
+        "--adapter",
+        type=Path,
+        metavar="DIR",
+        help="adapter to use: a run folder, its adapter/ folder or a route folder",
     )
     add_label(command)
     add_base(command)
 
 
 def add_label(command: Parser) -> None:
+    """Add the argument `--label`, which a route uses."""
     command.add_argument(
-        "--label", metavar="VALUE", help="of a gate: chooses the adapters for all that is asked"
+        "--label", metavar="VALUE", help="label that selects a route's adapters for all inputs"
     )
 
 
 def add_base(command: Parser) -> None:
-    command.add_argument("--base", help="default: the adapter's; without an adapter, it alone")
+    """Add the argument `--base`, which names the base model."""
+    command.add_argument(
+        "--base", help="base model (default: the adapter's); give it alone to use no adapter"
+    )
 
 
 def positive(text: str) -> int:
+    """Parse an integer of at least 1."""
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
     return value
 
 
 def integers(text: str) -> list[int]:
+    """Parse integers that are separated by commas."""
     return [int(part) for part in text.split(",")]
 
 

@@ -1,4 +1,4 @@
-"""What all results have: plain values, a short table when printed, the same in a notebook."""
+"""Display of results: JSON values, text when printed, and HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ Rows = Sequence[Sequence[str]]
 
 
 class Displayed:
-    """Mixin of a result: `to_dict()`, text for `print`, and HTML for a notebook.
+    """Mixin for results: `to_dict()`, text for `print`, and HTML for a notebook.
 
-    A class that uses it is a dataclass, or gives its own `to_dict`.
+    A class that uses it is a dataclass, or has its own `to_dict`.
     """
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values: paths as text, an undefined number as None."""
+        """Convert to JSON values, with paths as text and undefined numbers as None."""
         values: dict[str, Any] = plain_values(self)
         return values
 
     def shown(self) -> Iterable[str | Rows]:
-        """What a person sees of it: lines of text and tables, in order."""
+        """Return what a person should see: lines of text and tables, in order."""
         raise NotImplementedError
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Displayed:
 
 
 def plain_values(value: Any) -> Any:
-    """`value` as `json.dumps` takes it: dataclasses as objects, paths as text, NaN as None."""
+    """Convert a value for `json.dumps`: dataclasses to objects, paths to text, NaN to None."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)
         return {field.name: plain_values(getattr(value, field.name)) for field in fields}
@@ -53,19 +53,19 @@ def plain_values(value: Any) -> Any:
 
 
 def aligned(rows: Rows) -> str:
-    """A table as text, its columns aligned to the left."""
+    """Format a table as text with columns aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def line_html(text: str) -> str:
-    """A line of text as an HTML block that keeps its spaces."""
+    """Format a line of text as an HTML block that keeps its spaces."""
     return f'<div style="white-space: pre-wrap">{html.escape(text)}</div>'
 
 
 def table_html(rows: Rows) -> str:
-    """A table as HTML."""
+    """Format a table as HTML."""
 
     def row(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"

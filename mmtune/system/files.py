@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old or the new, and never a half; and names for it."""
+"""Atomic writes and unique names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmtune.errors import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file atomically, as UTF-8."""
+    """Write a text file atomically, as UTF-8: readers see the old or the new file, never a part."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
@@ -20,19 +20,20 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def aside(out: Path) -> Iterator[Path]:
-    """A path of `out`'s name in a hidden folder beside it: write there, and rename it at last.
+    """Yield a path in a hidden folder beside `out`, for content that the caller renames to `out`.
 
-    The folder is gone at the end, with whatever was not renamed.
+    The hidden folder is removed at the end, with everything that was not renamed.
 
     Raises:
-        ConfigError: `out` is taken, or no name.
+        ConfigError: `out` exists, or is no name for a file or folder.
     """
     if out.exists() or out.is_symlink():
-        raise ConfigError(f"{out} exists already", "name another: --out PATH")
+        raise ConfigError(f"{out} exists already", "choose another path: --out PATH")
     if not out.name:
-        raise ConfigError(f"{out} is no name for a file or folder", "name one: --out PATH")
+        raise ConfigError(f"{out} is no name for a file or folder", "give a name: --out PATH")
     out.parent.mkdir(parents=True, exist_ok=True)
-    # mkdtemp's own folder is closed to all but its owner, so what is written lies in it.
+    # Only its owner may open mkdtemp's folder, so the content is written one level below it and
+    # keeps the usual permissions when it is renamed.
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         yield folder / out.name
@@ -41,7 +42,7 @@ def aside(out: Path) -> Iterator[Path]:
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:
-    """`name`, or with the first number from 2 on behind it that makes it none of those taken."""
+    """Return `name`, or `name-2`, `name-3` … : the first that isn't in `taken`."""
     unique, number = name, 1
     while unique in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""The version of a file's format: written first, checked when the file is read."""
+"""The format version in JSON and YAML files: write it, and check it when a file is read."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from mmtune.errors import ConfigError
 from mmtune.system.version import VERSION
 
 FORMAT = 1
-"""Of config.yaml, data.json, card.json, comparison.json, verdict.json and gate.json.
+"""The version of config.yaml, data.json, card.json, comparison.json, verdict.json and gate.json.
 
-Raise it when a reader of today would misread what is written; a new field that may be absent
-doesn't need it.
+Increase it if today's readers would misread the new files. A new optional field doesn't need this.
 """
 
 
 def with_format(text: str) -> str:
-    """The text of a JSON object, indented by two, with the version of its format put first."""
+    """Insert the format version as the first key of a JSON object that is indented by two."""
     return text.replace("{", f'{{\n  "format": {FORMAT},', 1)
 
 
 def without_format(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """What a file holds besides its version; a file without one is of the first.
+    """Check and remove a file's format version; a file without one has the first version.
 
     Args:
-        values: of the file.
-        path: of the file, for the error.
+        values: the file's values.
+        path: the file's path, for the error.
 
     Raises:
-        ConfigError: the file is of a version that this mmtune doesn't know.
+        ConfigError: this mmtune doesn't know the file's version.
     """
     rest = dict(values)
     found = rest.pop("format", FORMAT)

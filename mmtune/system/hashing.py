@@ -1,4 +1,4 @@
-"""Content hashes: what names a cache entry, a dataset version, a set of weights."""
+"""Hashes of contents: they identify cache entries, datasets and weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def hash_text(text: str) -> str:
 
 
 def hash_json(value: Any) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
+    """SHA-256 of a JSON value, in hexadecimal; the order of keys doesn't matter."""
     return hash_text(json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
 
 
@@ -34,7 +34,7 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tensors(named: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 of named tensors: names, dtypes, shapes and bytes, in the order of the names."""
+    """SHA-256 of named tensors, in hexadecimal: names, dtypes, shapes and bytes, sorted by name."""
     import torch
 
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Memory that runs out, said with what to do; and what a step will take, before it is made."""
+"""Turn out-of-memory errors into settings to lower; estimate a step's memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mmtune.errors import OutOfMemory, first_line
 if TYPE_CHECKING:
     import torch
 
-Phase = Literal["training", "storing the frozen prefix", "sampling"]
+Phase = Literal["training", "computing features", "sampling"]
 OUT_OF_MEMORY_TEXTS = ("out of memory", "can't allocate memory", "cannot allocate memory")
 MIB = 2**20
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine had no memory left.
+    """Whether an error means that the device or the machine ran out of memory.
 
-    PyTorch raises its own class on a GPU, and a bare `RuntimeError` on the CPU and from some of the
-    libraries below it.
+    PyTorch raises its own class on a GPU. On the CPU, and from some libraries below PyTorch, it is
+    a bare `RuntimeError`.
     """
     import torch
 
@@ -33,14 +33,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def guarded(doing: str, settings: Callable[[], Sequence[str]]) -> Iterator[None]:
-    """Within it, memory that runs out is an error that names the settings to change.
+    """Turn an out-of-memory error inside the context into one that names settings to change.
 
     Args:
-        doing: what is done in it.
-        settings: `--name value (why)` of each setting that takes less, in the order to try them.
+        doing: what the context does, for the message.
+        settings: gives `--name value (why)` for each setting that needs less memory, in the order
+            to try them.
 
     Raises:
-        OutOfMemory: memory ran out. The innermost of several guards speaks.
+        OutOfMemory: memory ran out. Of nested contexts, the innermost one raises it.
     """
     try:
         yield
@@ -53,42 +54,42 @@ def guarded(doing: str, settings: Callable[[], Sequence[str]]) -> Iterator[None]
 
 
 def in_order(settings: Sequence[str]) -> str:
-    """The settings as one cure."""
+    """Format the settings as one cure."""
     if not settings:
-        return "end other programs, or take a smaller base or a machine with more memory"
-    return "change one after another, until it fits: " + "; ".join(settings)
+        return "close other programs, use a smaller base, or use a machine with more memory"
+    return "change these settings one after another until the run fits: " + "; ".join(settings)
 
 
 class Gauge(Protocol):
-    """Reads how much of a device's memory is used."""
+    """Measures the memory of a device."""
 
     def used(self) -> int:
-        """Bytes that tensors hold now."""
+        """Return the bytes that tensors occupy now."""
         ...
 
     def peak(self, work: Callable[[], object]) -> int:
-        """The most bytes that tensors held while `work` was done."""
+        """Run `work` and return the most bytes that tensors occupied meanwhile."""
         ...
 
     def available(self) -> int:
-        """Bytes that tensors of this process may hold in all."""
+        """Return the bytes that this process's tensors may occupy in total."""
         ...
 
 
 class CudaGauge:
-    """A GPU's allocator."""
+    """Measures a GPU's memory through PyTorch's allocator."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def used(self) -> int:
-        """What is allocated."""
+        """Return the bytes that are allocated now."""
         import torch
 
         return torch.cuda.memory_allocated(self.device)
 
     def peak(self, work: Callable[[], object]) -> int:
-        """The allocator's peak, reset before."""
+        """Reset the allocator's peak, run `work`, and return the new peak in bytes."""
         import torch
 
         torch.cuda.reset_peak_memory_stats(self.device)
@@ -96,7 +97,7 @@ class CudaGauge:
         return torch.cuda.max_memory_allocated(self.device)
 
     def available(self) -> int:
-        """What is free on the device, and what this process has reserved of it."""
+        """Return the device's free bytes plus the bytes that this process has reserved."""
         import torch
 
         free, _ = torch.cuda.mem_get_info(self.device)
@@ -104,19 +105,19 @@ class CudaGauge:
 
 
 def gauge_of(device: torch.device) -> Gauge | None:
-    """None on a CPU, whose memory other programs share and swap."""
+    """Return the gauge of a device; None for a CPU, whose memory other programs share and swap."""
     return CudaGauge(device) if device.type == "cuda" else None
 
 
 @dataclass(frozen=True)
-class Need:
-    """What a training step will hold, from one row that was tried.
+class MemoryNeed:
+    """The memory that a training step needs, estimated from a step with one row.
 
     Attributes:
-        resting: bytes before the step: the weights of base and adapter.
-        one_row: bytes that one row's step had beyond that.
-        optimizer: bytes of gradients and Adam's two moments.
-        available: bytes that there are.
+        resting: bytes in use before the step: the weights of base and adapter.
+        one_row: further bytes that the step with one row needed.
+        optimizer: bytes of the gradients and of Adam's two moments.
+        available: bytes that the device can give.
     """
 
     resting: int
@@ -125,28 +126,31 @@ class Need:
     available: int
 
     def of(self, rows: int) -> int:
-        """Bytes for `rows` in one forward."""
+        """Estimate the bytes that a forward pass with `rows` rows needs."""
         return self.resting + self.optimizer + rows * self.one_row
 
     def fits(self, rows: int) -> bool:
-        """Whether that is available."""
+        """Whether a forward pass with `rows` rows fits into the available memory."""
         return self.of(rows) <= self.available
 
     def warning(self, rows: int, settings: Sequence[str]) -> str:
-        """Said before a step that will probably fail."""
+        """Format the warning for a step that will probably run out of memory."""
         return (
-            f"memory     {rows} rows at once will take about {self.of(rows) / MIB:,.0f} MiB "
+            f"memory     {rows} rows at once need about {self.of(rows) / MIB:,.0f} MiB "
             f"(base and adapter {self.resting / MIB:,.0f}, each row {self.one_row / MIB:,.0f}), "
-            f"there are {self.available / MIB:,.0f}; {in_order(settings)}"
+            f"but only {self.available / MIB:,.0f} MiB are available; {in_order(settings)}"
         )
 
 
-def need_of(gauge: Gauge, trainable: int, one_row: Callable[[], object]) -> Need:
-    """Make one row's step and see what it took.
+def measure_need(gauge: Gauge, trainable: int, one_row: Callable[[], object]) -> MemoryNeed:
+    """Run a step with one row and measure the memory that it needs.
 
     Args:
-        trainable: parameters that train, in fp32: 4 bytes of gradient and 8 of moments for each.
+        gauge: measures the device's memory.
+        trainable: number of trainable parameters, in fp32: each needs 4 bytes for its gradient and
+            8 for Adam's moments.
+        one_row: runs the step.
     """
     resting = gauge.used()
     peak = gauge.peak(one_row)
-    return Need(resting, max(0, peak - resting), 12 * trainable, gauge.available())
+    return MemoryNeed(resting, max(0, peak - resting), 12 * trainable, gauge.available())

@@ -6,7 +6,6 @@ specification"). Names are listed from the metadata; code is imported when a nam
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 import warnings
@@ -15,7 +14,7 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from mmtune.errors import ConfigError, MmtuneError, first_line
+from mmtune.errors import ConfigError, MmtuneError, did_you_mean, first_line
 
 T = TypeVar("T")
 
@@ -94,10 +93,8 @@ class Registry(Mapping[str, T], Generic[T]):
         if name in self._added:
             return self._added[name]
         if not entries:
-            near = difflib.get_close_matches(name, list(self), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(self)
             where = f"{source}: " if source else ""
-            raise ConfigError(f"{where}unknown {self.kind} {name!r}", hint)
+            raise ConfigError(f"{where}unknown {self.kind} {name!r}", did_you_mean(name, self))
         if len(entries) > 1:
             raise PluginError(
                 f"the {self.kind} {name!r} is added by {_packages(entries)}",

@@ -1,4 +1,4 @@
-"""Which number format trains fastest on this machine without losing the result."""
+"""Choose the number format for training on this machine: bf16, fp16 or fp32."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def cpu_has_bf16() -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
 
 
-def choose(wanted: str, device: torch.device) -> Precision:
-    """Resolve "auto": bf16 where `device` has it in hardware, otherwise fp32.
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """Resolve "auto" for a device: bf16 if its hardware has it; otherwise fp16 on a GPU, or fp32.
 
     Args:
-        wanted: "auto" or a precision, which is returned as it is.
-        device: where training runs.
+        wanted: "auto", or a precision, which is returned unchanged.
+        device: the device that training runs on.
     """
     if wanted != "auto":
         return cast(Precision, wanted)

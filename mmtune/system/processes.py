@@ -1,4 +1,4 @@
-"""The processes of one run: which this one is, and its device."""
+"""The processes of a distributed run: this process's rank, its device and its accelerator."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def this_process() -> Any:
-    """`accelerate.PartialState`, made so that a launcher's processes find each other on CPUs too.
+    """Make `accelerate.PartialState` so that a launcher's processes find each other on CPUs too.
 
-    By itself it takes processes on a machine without an accelerator for single ones, each the main
-    one, unless it is told that the CPU is meant; and it is what its first maker says. So nothing
-    else makes it, and before an `Accelerator` is made this is called.
+    On a machine without an accelerator, Accelerate takes each process for a single main process
+    unless it is told to use the CPU. Its state is a singleton that the first call configures. So
+    only this function makes it, and `make_accelerator` calls this function first.
     """
     import torch
     from accelerate import PartialState
@@ -25,19 +25,19 @@ def this_process() -> Any:
     launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
     on_cpus = launched and not torch.accelerator.is_available()
     if on_cpus:
-        _part_at_exit()
+        _leave_group_at_exit()
     return PartialState(cpu=on_cpus)
 
 
 @cache
-def _part_at_exit() -> None:
-    # Gloo's threads must have ended when Python takes the process down: else it now and then
-    # aborts ("terminate called without an active exception") after all is done, and the launcher
-    # reports a failure. NCCL may wait for a process that has died, and is left to itself.
-    atexit.register(_part)
+def _leave_group_at_exit() -> None:
+    # Gloo's threads must end before Python exits. Otherwise the process sometimes aborts after all
+    # work is done ("terminate called without an active exception"), and the launcher reports a
+    # failure. NCCL isn't closed, because it may wait for a process that has died.
+    atexit.register(_leave_group)
 
 
-def _part() -> None:
+def _leave_group() -> None:
     import torch
 
     if torch.distributed.is_initialized():
@@ -45,28 +45,28 @@ def _part() -> None:
 
 
 def make_accelerator(precision: str, **given: Any) -> Accelerator:
-    """`accelerate.Accelerator`, also after another run of this Python process in another precision.
+    """Make an `accelerate.Accelerator`, even if this process used another precision before.
 
-    Accelerate holds the precision once a process and refuses to change it, so that the second run
-    of a notebook would end in "restart your runtime".
+    Accelerate refuses a second precision in one process, so the second run of a notebook would
+    end with "restart your runtime". This function resets that state.
 
     Args:
         precision: "fp32", "bf16" or "fp16".
-        given: what else the accelerator is made with.
+        given: further arguments of `Accelerator`.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
     this_process()
     mixed = "no" if precision == "fp32" else precision
-    # Its public way to ask would itself set the precision. The processes' group stays.
+    # Asking through the public interface would set the precision. The process group is kept.
     if AcceleratorState._shared_state.get("_mixed_precision", mixed) != mixed:
         AcceleratorState._reset_state()
     return Accelerator(mixed_precision=mixed, **given)
 
 
 def pick_device() -> torch.device:
-    """This process's accelerator if there is one, otherwise the CPU."""
+    """Return this process's GPU if there is one, otherwise the CPU."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""Progress bars in a terminal and in Jupyter; nothing is shown elsewhere."""
+"""Progress bars for terminals and Jupyter; elsewhere nothing is shown."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.progress import Progress
 
 Count = Callable[[int, int | None], None]
-"""Is told how many items are done, and how many there are (None: not known)."""
+"""A function that receives the number of items done, and the number of all (None: unknown)."""
 
 
 def shows_progress(progress: bool | None = None) -> bool:
-    """Whether a function shows its progress.
+    """Whether a function should show its progress.
 
     Args:
-        progress: what its caller asked for; None: in a terminal and in Jupyter.
+        progress: the caller's choice; None: show it only in a terminal and in Jupyter.
     """
     if progress is not None:
         return progress
@@ -26,10 +26,10 @@ def shows_progress(progress: bool | None = None) -> bool:
 
 @contextmanager
 def counted(what: str, progress: bool | None = None) -> Iterator[Count]:
-    """A bar of items done, which is gone at the end.
+    """Show a progress bar that disappears at the end.
 
     Args:
-        what: is done, as the bar says it.
+        what: name of the work, shown beside the bar.
         progress: see `shows_progress`.
     """
     disable = not shows_progress(progress)

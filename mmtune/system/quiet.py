@@ -1,4 +1,4 @@
-"""The libraries' own bars and remarks, switched off for a while."""
+"""Silence the libraries' progress bars and warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmtune.system.memory import guarded
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without diffusers' and transformers' bars and remarks; errors are raised as ever."""
+    """Silence progress bars and warnings of diffusers and transformers inside the context."""
     from transformers.utils import logging as transformers_logging
 
     logs = [transformers_logging]
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Silence what the libraries say to each other's authors: a user can't act upon it."""
+    """Silence the libraries' deprecation warnings, which a user can't act upon."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 

@@ -1,4 +1,4 @@
-"""Recipes, suites and assets: beside the package in a checkout, inside it when installed."""
+"""Find recipes, suites and assets: beside the package in a checkout, inside it when installed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _CHECKOUT = Path(__file__).parents[2]
 
 
 def resource(kind: str, name: str = "") -> Path:
-    """The path of `kind` ("recipes", "eval", "assets") and `name` below it.
+    """Return the path of a folder ("recipes", "eval", "assets"), or of `name` in it.
 
     Raises:
-        ConfigError: it isn't there.
+        ConfigError: the file or folder is missing.
     """
     for root in (_PACKAGED, _CHECKOUT):
         if (root / kind).is_dir() and (root / kind / name).exists():
@@ -25,13 +25,13 @@ def resource(kind: str, name: str = "") -> Path:
 
 
 def recipes() -> list[str]:
-    """Names of the recipes that `mmtune train` and `mmtune init` take."""
+    """List the recipes that `mmtune train` and `mmtune init` know."""
     root = resource("recipes")
     return sorted(path.parent.name for path in root.glob("*/recipe.yaml"))
 
 
 def cache_root() -> Path:
-    """Where converted weights and frozen prefixes are kept: $MMTUNE_CACHE or ~/.cache/mmtune."""
+    """Return the folder of cached weights and features: $MMTUNE_CACHE or ~/.cache/mmtune."""
     import os
 
     given = os.environ.get("MMTUNE_CACHE")

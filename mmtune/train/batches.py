@@ -1,4 +1,4 @@
-"""Which rows meet in which step: from the seed and the rows alone, on any number of processes."""
+"""Batches: which rows are used in which step, on any number of processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmtune.train.randomness import Draw
 
 @dataclass(frozen=True)
 class Slot:
-    """One row's place in a forward; a filler keeps processes in step and counts for nothing."""
+    """A row in a micro-batch; a filler row keeps processes in step and doesn't count."""
 
     row: Row
     counts: bool = True
@@ -22,13 +22,14 @@ class Slot:
 class Plan:
     """The batches of every epoch.
 
-    Rows of different buckets never share a batch. A row's place depends on the seed, the epoch
-    and its id, not on the manifest's order, so that an interrupted epoch goes on exactly.
+    Rows of different buckets never share a batch. The order depends only on the seed, the epoch
+    and the rows' ids, so an interrupted epoch continues exactly.
 
     Args:
-        rows: training rows.
-        bucket: `Task.bucket`.
-        batch_size: rows of one optimizer step over all processes.
+        rows: the training rows.
+        bucket: gives the bucket of a row (`Task.bucket`).
+        batch_size: rows in one optimizer step, over all processes.
+        seed: random seed of the order.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Plan:
         )
 
     def epoch(self, epoch: int) -> list[list[Row]]:
-        """The batches of `epoch` (from 0) in order."""
+        """Return the batches of an epoch (counted from 0) in order."""
 
         def order(row: Row, name: str) -> int:
             return Draw(self.seed, epoch, row.id).key(name)
@@ -59,11 +60,15 @@ class Plan:
 
 
 def shard(batch: Sequence[Row], rank: int, world: int, micro: int | None) -> list[list[Slot]]:
-    """The micro-batches of process `rank`: equally many on every process.
+    """Divide a batch among processes, and return the micro-batches of process `rank`.
+
+    Every process gets the same number of micro-batches.
 
     Args:
         batch: the rows of one optimizer step.
-        micro: rows per forward; None takes the process's whole share at once.
+        rank: index of the process.
+        world: number of processes.
+        micro: rows in one forward pass; None: the process's whole share.
     """
     share = math.ceil(len(batch) / world)
     slots = [Slot(row) for row in batch[rank * share : (rank + 1) * share]]

@@ -1,7 +1,7 @@
-"""Checkpoints that are whole or absent: written aside, hashed, renamed; the old one goes last.
+"""Checkpoints: written atomically with hashes, and deleted only after a newer one is complete.
 
 Accelerate's `save_state` deletes the old checkpoint before it writes the new one, and neither it
-nor safetensors notices a flipped bit; a full disk or a bad sector would cost the run.
+nor safetensors detects a damaged file. A full disk or a bad sector would then cost the whole run.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ TORCH, HASHES = "torch.pt", "sha256.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that a run needs to go on.
+    """Everything that a run needs to resume.
 
     Attributes:
         weights: the trainable parameters by name.
-        best: those of the best validation so far, empty before the first; kept in the same
-            folder so that they can't disagree with the state.
-        state: JSON values (step, best, counters).
-        tensors: optimizer, scheduler, scaler and random states, as plain containers of tensors.
+        best: the parameters of the best validation so far; empty before the first. They are in the
+            same folder so that they always belong to the state.
+        state: step, best values and counters, as JSON values.
+        tensors: states of optimizer, scheduler, gradient scaler and random generators.
     """
 
     weights: Mapping[str, Tensor]
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write `folder` so that a crash at any moment leaves the old content or the new one.
+    """Write a checkpoint folder atomically: a crash leaves the old content or the new one.
 
     Raises:
         TrainingError: the disk is full or the folder can't be written.
@@ -63,7 +63,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         for path in partial.iterdir():
             _sync(path)
         _sync(partial)
-        # It exists only if it was damaged, or written by this very step before a crash.
+        # The folder exists only if it is damaged, or if this step was saved before a crash.
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
         _sync(folder.parent)
@@ -75,7 +75,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read a checkpoint, or None where it is absent or damaged (a file or hash doesn't fit)."""
+    """Read a checkpoint; None if it is missing or damaged (a file or hash doesn't match)."""
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
         if any(hash_file(folder / name) != value for name, value in hashes.items()):
@@ -91,12 +91,12 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def step_folders(root: Path) -> list[Path]:
-    """Checkpoint folders of a run, newest first."""
+    """List the checkpoint folders of a run, newest first."""
     return sorted(root.glob("step-*"), reverse=True)
 
 
 def newest(root: Path) -> tuple[Checkpoint | None, list[Path]]:
-    """The newest whole checkpoint, and the damaged ones that were passed over."""
+    """Read the newest undamaged checkpoint; also return the damaged folders that were skipped."""
     damaged: list[Path] = []
     for folder in step_folders(root):
         found = load_checkpoint(folder)

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C ask for a stop after the current step; a second one stops at once."""
+"""Stop training on SIGTERM or Ctrl-C: the first after the current step, the second at once."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from types import FrameType, TracebackType
 
 
 class Interrupted(Exception):
-    """Training stopped on a signal after saving; the same command or call goes on from `step`."""
+    """Training was saved and stopped on a signal; repeat the command or call to resume."""
 
     def __init__(self, number: int, step: int) -> None:
         self.number = number
         self.step = step
         name = signal.Signals(number).name
         super().__init__(
-            f"stopped by {name} after step {step}; the run is saved, and the same command or call "
-            "goes on from there"
+            f"stopped by {name} after step {step}; the run is saved, and repeating the command or "
+            "call resumes it"
         )
 
     @property
     def exit_code(self) -> int:
-        """The shell's convention: 128 + signal."""
+        """The exit code by the shell's convention: 128 + the signal's number."""
         return 128 + self.number
 
 
 class StopRequest:
-    """Context manager that turns the first SIGTERM or SIGINT into a flag."""
+    """A context manager that turns the first SIGTERM or SIGINT into a flag."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,7 +35,7 @@ class StopRequest:
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> StopRequest:
-        # Python delivers signals to the main thread only; elsewhere the caller's handlers stay.
+        # Only the main thread may set signal handlers; in other threads the old ones stay.
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
                 self._old[number] = signal.signal(number, self._handle)

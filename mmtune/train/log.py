@@ -1,4 +1,4 @@
-"""The run's log: one JSON object a line, cut back to the checkpoint when a run resumes."""
+"""The run's log: one JSON object per line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmtune.system.files import write_text
 
 
 class RunLog:
-    """Appends to `log.jsonl`; a no-op on every process but the main one."""
+    """Appends entries to `log.jsonl`; only the main process writes."""
 
     def __init__(self, path: Path, active: bool) -> None:
         self.path = path
@@ -24,7 +24,7 @@ class RunLog:
                 file.write(json.dumps(entry) + "\n")
 
     def cut(self, step: int) -> None:
-        """Drop entries later than `step`: the resumed run writes them again."""
+        """Delete entries after `step`, which a resumed run writes again."""
         if not self.active or not self.path.exists():
             return
         kept = [entry for entry in read_log(self.path) if entry.get("step", 0) <= step]
@@ -32,7 +32,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The entries of a log; a line that a crash cut short is left out."""
+    """Read the entries of a log; a line that a crash cut off is skipped."""
     entries = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

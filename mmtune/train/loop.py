@@ -1,8 +1,9 @@
-"""The one training loop, on Accelerate. It knows tasks, parts and losses; no modality.
+"""The training loop of all modalities, built on Accelerate.
 
-Exactness: a step's gradient is the sum over its rows divided once by the sum of their units, over
-all micro-batches and processes, so 8 = 4 x 2 accumulation = 2 processes x 4. LoRA's own dropout
-masks come from the process's generator and depend on the layout of a batch; all else doesn't.
+A step's gradient is the sum over its rows, divided once by the sum of their units, over all
+micro-batches and processes. So a batch of 8 gives the same gradient as 2 micro-batches of 4, or as
+2 processes with 4 rows each. Only LoRA's dropout masks depend on how a batch is divided, because
+they come from the process's random generator.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from torch import Tensor
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
-from mmtune.system.memory import Need, Phase, gauge_of, guarded
-from mmtune.system.precision import choose
+from mmtune.system.memory import MemoryNeed, Phase, gauge_of, guarded
+from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.train.batches import Plan, Slot, shard
 from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
@@ -38,31 +39,31 @@ from mmtune.train.task import Batch, Task
 
 
 class Reporter:
-    """What the loop tells whoever watches; this one says nothing."""
+    """Receives the loop's progress. This class ignores it; subclasses show it."""
 
     def preflight(self, facts: Preflight) -> None:
-        """Counts and estimates, before the cache is filled."""
+        """Receive counts and estimates before the features are computed."""
 
     def filling(self, done: int, total: int) -> None:
-        """`done` of `total` parts of the prefix are stored."""
+        """Receive the number of features that are stored, of `total`."""
 
     def step(self, step: int, total: int, loss: float, lr: float) -> None:
-        """A step was made."""
+        """Receive the loss and learning rate of a step."""
 
     def validation(self, step: int, values: Mapping[str, float], best: bool) -> None:
-        """Held-out metrics after `step`; step 0 is the base."""
+        """Receive the validation metrics after `step`; step 0 is the base."""
 
     def note(self, text: str) -> None:
-        """Something out of the ordinary: a finding in the data, a skipped step, a resume."""
+        """Receive a message: a finding in the data, a skipped step, a resumed run."""
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended."""
+    """The result of a training run."""
 
     steps: int
     best_step: int
-    best: dict[str, float]  # validation metrics of the kept weights
+    best: dict[str, float]  # validation metrics of the best weights
     base: dict[str, float]  # validation metrics before the first step
     reason: str  # "done" or "early stop"
 
@@ -86,16 +87,28 @@ def fit(
     folder: Path,
     reporter: Reporter | None = None,
 ) -> FitResult:
-    """Train `task.module`'s adapter; resumes from `folder/checkpoints` where there are any.
+    """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
-    Leaves the best weights (by `task.monitor`) in the module; without validation rows the last.
+    Afterwards the module holds the best weights by `task.monitor`, or the last ones if there are no
+    validation rows.
+
+    Args:
+        task: the modality's task.
+        train: the training rows.
+        validation: the validation rows; may be empty.
+        options: settings of the training.
+        folder: the run folder.
+        reporter: receives the progress; None: nobody.
 
     Raises:
-        TrainingError: nothing trains, losses stay non-finite, or a checkpoint can't be written.
+        TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
+            written.
         Interrupted: a signal asked for a stop; everything is saved.
     """
     if not train:
-        raise TrainingError("no rows for training", "lower data.validation and data.test")
+        raise TrainingError(
+            "the dataset has no rows for training", "lower data.validation and data.test"
+        )
     loop = _Loop(task, train, validation, options, folder, reporter or Reporter())
     with StopRequest() as stop:
         return loop.run(stop)
@@ -117,7 +130,9 @@ class _Loop:
         check_trainable(task.module)
         device = this_process().device
         self.accelerator = make_accelerator(
-            choose(options.precision, device), log_with=options.tracker, project_dir=str(folder)
+            choose_precision(options.precision, device),
+            log_with=options.tracker,
+            project_dir=str(folder),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]
@@ -129,7 +144,7 @@ class _Loop:
         self.plan = Plan(train, task.bucket, options.batch_size, options.seed)
         total = options.epochs * self.plan.steps_per_epoch
         self.total = min(total, options.max_steps or total)
-        # Not prepared: Accelerate would step it once a process.
+        # Not prepared by Accelerate, which would step the scheduler once for each process.
         self.scheduler = get_scheduler(
             options.schedule,
             getattr(self.optimizer, "optimizer", self.optimizer),
@@ -150,7 +165,7 @@ class _Loop:
     # --- the run ---
 
     def run(self, stop: StopRequest) -> FitResult:
-        """All epochs from where the checkpoint stands."""
+        """Train from the last checkpoint to the end."""
         self._resume()
         if not self.state.finished:
             self._prepare_prefix(stop)
@@ -163,7 +178,7 @@ class _Loop:
             self._load_weights(self.best_weights)
             if self.snapshots.most and not self.snapshots.holds(state.best_step):
                 self._keep(state.best_step, state.best)
-        # Not `end_training`, which parts the processes: they share the comparison too.
+        # Not `end_training`, which ends the process group: the comparison still needs it.
         self.accelerator.wait_for_everyone()
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
 
@@ -191,10 +206,10 @@ class _Loop:
 
     def _prepare_prefix(self, stop: StopRequest) -> None:
         first = self.plan.epoch(0)[0][: self.options.micro_batch or self.options.batch_size]
-        random = torch.get_rng_state()  # the measured step must not move the run's randomness
+        random = torch.get_rng_state()  # the measured step must not change the run's randomness
         device = self.accelerator.device
 
-        def tight(need: Need) -> None:
+        def tight(need: MemoryNeed) -> None:
             self.reporter.note(need.warning(len(first), self._lighter("training")))
 
         with self._guarded("training"):
@@ -232,7 +247,7 @@ class _Loop:
             if stop.number:
                 raise Interrupted(stop.number, self.state.step)
 
-        with self._guarded("storing the frozen prefix"):
+        with self._guarded("computing features"):
             self.features.fill(missing[rank::world], advance)
         self.accelerator.wait_for_everyone()
 
@@ -242,7 +257,7 @@ class _Loop:
         return guarded(doing, lambda: self._lighter(doing))
 
     def _lighter(self, doing: Phase) -> list[str]:
-        """First what leaves the result as it is, then what the task names."""
+        """List settings that need less memory: first those that keep the result."""
         options, own = self.options, []
         micro = options.micro_batch or options.batch_size
         if doing == "training" and micro > 1:
@@ -268,14 +283,14 @@ class _Loop:
             bad += wrong
         sums = accelerator.reduce(sums.to(accelerator.device, torch.float64), "sum").cpu()
         loss, units = float(sums[0]), float(sums[1])
-        # DDP averages over processes, `_micro` divided by the rows: undo both, divide by units.
+        # DDP averaged over processes and `_micro` divided by rows. Undo both, and divide by units.
         factor = accelerator.num_processes * len(batch) / max(units, 1e-12)
         norm = float(accelerator.clip_grad_norm_(self.weights.values(), math.inf)) * factor
         step = self.state.step + 1
         if sums[2] > 0 or (not math.isfinite(norm) and accelerator.scaler is None):
             names = [n for part in gather_object([bad]) for n in part] if sums[2] > 0 else []
             self._skip(step, names or [row.id for row in batch], epoch)
-            if accelerator.scaler is not None:  # it has unscaled: close its step, lower its scale
+            if accelerator.scaler is not None:  # end the scaler's step, and lower its scale
                 accelerator.scaler.update()
         else:
             if options.clip is not None and norm > options.clip:
@@ -283,7 +298,7 @@ class _Loop:
             for weight in self.weights.values():
                 if weight.grad is not None:
                     weight.grad.mul_(factor)
-            self.optimizer.step()  # with fp16 the scaler skips an overflowed one by itself
+            self.optimizer.step()  # with fp16 the scaler itself skips a step that overflowed
             self.state.bad_in_a_row = 0
         self.optimizer.zero_grad()
         lr = self.scheduler.get_last_lr()[0]
@@ -328,12 +343,14 @@ class _Loop:
         self.state.bad_in_a_row += 1
         named = ", ".join(sorted(set(rows))[:8])
         self.log.write(event="skipped", step=step, epoch=epoch, rows=sorted(set(rows)))
-        self.reporter.note(f"step {step} skipped: loss or gradient is NaN or Inf; rows: {named}")
+        self.reporter.note(
+            f"step {step} is skipped, because its loss or gradient is NaN or Inf; rows: {named}"
+        )
         if self.state.bad_in_a_row >= self.options.stop_after_bad:
             raise TrainingError(
-                f"{self.state.bad_in_a_row} steps in a row gave a NaN or Inf loss or gradient "
-                f"(last: step {step}, rows {named}); the weights are still those before them",
-                "look at these rows, lower train.lr, or set train.precision to fp32",
+                f"{self.state.bad_in_a_row} steps in a row had a NaN or Inf loss or gradient "
+                f"(last: step {step}, rows {named}); the weights didn't change in these steps",
+                "check these rows, lower train.lr, or set train.precision to fp32",
             )
 
     # --- validation ---
@@ -407,7 +424,7 @@ class _Loop:
     def _resume(self) -> None:
         found, damaged = newest(self.checkpoints)
         for path in damaged:
-            self.reporter.note(f"checkpoint {path.name} is damaged: using the one before it")
+            self.reporter.note(f"checkpoint {path.name} is damaged; the one before it is used")
         if found is None:
             self.log.cut(-1)
             return
@@ -422,7 +439,7 @@ class _Loop:
         everyone = found.tensors["random"]
         if len(everyone) != self.accelerator.num_processes:
             self.reporter.note(
-                f"saved by {len(everyone)} processes, resumed by "
+                f"the run was saved by {len(everyone)} processes and is resumed by "
                 f"{self.accelerator.num_processes}: dropout masks will differ"
             )
         random = everyone[self.accelerator.process_index % len(everyone)]
@@ -437,8 +454,8 @@ class _Loop:
         if saved.keys() != self.weights.keys():
             odd = sorted(saved.keys() ^ self.weights.keys())
             raise TrainingError(
-                f"{self.checkpoints} holds other weights than this run trains (first: {odd[0]})",
-                "use another --name, or delete the run's folder",
+                f"the weights in {self.checkpoints} don't match this run's (first: {odd[0]})",
+                "choose another --name, or delete the run folder",
             )
         with torch.no_grad():
             for name, weight in self.weights.items():
@@ -446,7 +463,7 @@ class _Loop:
 
 
 def _sync_when(sync: bool, accelerator: Accelerator, module: Any) -> Any:
-    # DDP reduces gradients in the last backward of a step only.
+    # DDP should reduce gradients only in the last backward pass of a step.
     from contextlib import nullcontext
 
     return nullcontext() if sync else accelerator.no_sync(module)

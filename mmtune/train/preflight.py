@@ -1,4 +1,4 @@
-"""What a run will cost, from one measured step, before it starts; and whether it can work."""
+"""Estimate a run's cost from one measured step, and check that the adapter can be trained."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from mmtune.data.rows import Row
 from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part
-from mmtune.system.memory import Gauge, Need, need_of
+from mmtune.system.memory import Gauge, MemoryNeed, measure_need
 from mmtune.train.randomness import Draw
 from mmtune.train.task import Task
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """Facts and estimates that are printed before the first step."""
+    """Facts and estimates about a run, printed before the first step."""
 
     rows: int
     steps: int
-    epochs: float  # that these steps amount to
-    trainable: int  # parameters
-    total: int
-    cache_missing: int  # parts to compute
-    cache_bytes: int  # of those parts
-    encode_seconds: float  # for those parts
-    break_even: float  # epochs after which the cache has paid for itself
+    epochs: float  # number of epochs in `steps`
+    trainable: int  # number of trainable parameters
+    total: int  # number of all parameters
+    cache_missing: int  # number of parts whose features must be computed
+    cache_bytes: int  # size of their features
+    encode_seconds: float  # time to compute them
+    break_even: float  # epochs after which storing them saves time
     step_seconds: float
     peak_bytes: int
-    needed_bytes: int = 0  # of a training step, from one row's; 0 where it wasn't estimated
+    needed_bytes: int = 0  # estimated memory of a step; 0 if it wasn't estimated
     available_bytes: int = 0
 
     @property
     def cache_pays(self) -> bool:
-        """Whether there are enough epochs; `Features` then stores, otherwise computes."""
+        """Whether the run has enough epochs for the cache to save time."""
         return self.break_even <= max(1.0, self.epochs)
 
     def lines(self) -> list[str]:
-        """For a terminal."""
+        """Format the facts as lines for the terminal."""
         mib = 1 / 2**20
         share = 100 * self.trainable / self.total
         text = [
@@ -53,13 +53,14 @@ class Preflight:
             f"trainable  {self.trainable:,} of {self.total:,} parameters ({share:.2f} %)",
         ]
         if self.cache_missing:
-            verb = "stored once" if self.cache_pays else "computed each time (too few epochs)"
+            plan = "computed once" if self.cache_pays else "computed each time (too few epochs)"
             text.append(
-                f"prefix     {self.cache_missing:,} parts, {self.cache_bytes * mib:,.0f} MiB, "
-                f"{self.encode_seconds:.0f} s, {verb}; pays after {self.break_even:.1f} epochs"
+                f"features   {self.cache_missing:,} to compute, {self.cache_bytes * mib:,.0f} MiB, "
+                f"{self.encode_seconds:.0f} s, {plan}; storing them saves time after "
+                f"{self.break_even:.1f} epochs"
             )
         else:
-            text.append("prefix     all in the cache")
+            text.append("features   all in the cache")
         memory = f"{self.peak_bytes * mib:,.0f} MiB"
         if self.needed_bytes:
             memory = (
@@ -67,23 +68,23 @@ class Preflight:
                 f"(measured {memory})"
             )
         text.append(
-            f"estimate   {self.step_seconds:.2f} s a step, {self.steps * self.step_seconds:.0f} s "
-            f"in all, without validation; memory {memory}"
+            f"estimate   {self.step_seconds:.2f} s per step, "
+            f"{self.steps * self.step_seconds:.0f} s in total without validation; memory {memory}"
         )
         return text
 
 
 def check_trainable(module: nn.Module) -> tuple[int, int]:
-    """Numbers of trainable and of all parameters.
+    """Count the trainable parameters and all parameters of a module.
 
     Raises:
-        TrainingError: none or all of them train; neither is LoRA.
+        TrainingError: no parameter or every parameter is trainable, so this is not LoRA.
     """
     trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
     total = sum(p.numel() for p in module.parameters())
     if trainable == 0:
         raise TrainingError(
-            "no parameter is trainable: the LoRA targets match no module", "correct lora.targets"
+            "no parameter is trainable: lora.targets matches no module", "correct lora.targets"
         )
     if trainable == total:
         raise TrainingError(
@@ -93,10 +94,10 @@ def check_trainable(module: nn.Module) -> tuple[int, int]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Peak bytes so far: of the device's allocator, or of this process on a CPU."""
+    """Return the peak memory so far in bytes: of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss: bytes there, KiB on Linux
+    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
@@ -111,16 +112,23 @@ def preflight(
     device: torch.device,
     step: Callable[[Sequence[Row]], object],
     gauge: Gauge | None = None,
-    tight: Callable[[Need], None] = lambda need: None,
+    tight: Callable[[MemoryNeed], None] = lambda need: None,
 ) -> Preflight:
-    """Count, and measure one encode and one step.
+    """Count rows and parameters, and measure one encoding and one training step.
 
     Args:
+        task: the task.
+        features: the task's precomputed features.
         rows: all training rows.
-        first: rows of one micro-batch, used for the measurement.
-        step: forward and backward of those rows; gradients are dropped afterwards.
-        gauge: by it the step's memory is estimated from one row's, before the whole of it is tried.
-        tight: called where the estimate is more than there is.
+        first: rows of one micro-batch, which are used for the measurement.
+        options: settings of the training.
+        steps: number of steps in the run.
+        steps_per_epoch: number of steps in an epoch.
+        device: the device that the step runs on.
+        step: runs forward and backward on rows; the caller drops the gradients afterwards.
+        gauge: measures memory; the step's need is then estimated from one row before the whole
+            micro-batch is tried.
+        tight: called if the estimated need exceeds the available memory.
     """
     trainable, total = check_trainable(task.module)
     parts: dict[Part, None] = {}
@@ -132,14 +140,14 @@ def preflight(
     sample = [part for part in dict.fromkeys(used) if part in set(missing)]
     seconds = size = 0.0
     if sample:
-        first_value = features.get(sample[:1])  # pays for kernels and pages: not measured
+        first_value = features.get(sample[:1])  # not measured: it includes one-time setup costs
         began = time.perf_counter()
         values = features.get(sample[1:])
         seconds = (time.perf_counter() - began) / max(1, len(sample) - 1)
         size = sum(t.nbytes for v in first_value + values for t in v.values()) / len(sample)
     need = None
     if gauge is not None:
-        need = need_of(gauge, trainable, lambda: step(first[:1]))
+        need = measure_need(gauge, trainable, lambda: step(first[:1]))
         if not need.fits(len(first)):
             tight(need)
     step(first)  # warm-up

@@ -1,7 +1,7 @@
-"""All randomness of a row comes from here: from the seed, the epoch and the row, never its place.
+"""Random numbers of a row, which depend only on the seed, the epoch and the row's id.
 
-So a row draws the same view, dropout, noise and timestep in whatever batch, on whatever process
-and after whatever interruption it is met.
+So a row gets the same view, dropout, noise and timestep in any batch, on any process and after any
+interruption.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ class Draw:
     row: str
 
     def key(self, name: str) -> int:
-        """A 63-bit integer for the purpose `name`; different names are independent."""
+        """Draw a 63-bit integer for the purpose `name`; different names are independent."""
         text = f"{self.seed}|{self.epoch}|{self.row}|{name}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
     def uniform(self, name: str) -> float:
-        """A number in [0, 1)."""
+        """Draw a number uniformly from [0, 1)."""
         return (self.key(name) >> 10) / 2**53
 
     def integer(self, name: str, n: int) -> int:
-        """An integer in [0, n)."""
+        """Draw an integer uniformly from [0, n)."""
         return self.key(name) % n
 
     def normal(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """Standard normal float32 tensor on the CPU: equal on every device and batch layout."""
+        """Draw a standard normal float32 tensor, on the CPU so that all devices get the same."""
         generator = torch.Generator().manual_seed(self.key(name))
         return torch.randn(shape, generator=generator)

@@ -1,6 +1,6 @@
-"""How strongly a trained adapter should act, and after which step it should have stopped.
+"""Select the strength of a trained adapter, and the checkpoint to use.
 
-Both are tried on held-out rows, and on what must stay, in the same way.
+Both are compared on held-out rows and on rows that must not get worse, in the same way.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ STRENGTHS, CHECKPOINTS = COMPARED = "strengths", "checkpoints"  # names of compa
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One state of an adapter that is to be measured; the first of several is the base.
+    """A state of an adapter to measure; the first of several is the base.
 
     Attributes:
-        scale: 0 is the base, 1 the adapter as it was trained.
-        step: after which it has `weights`; None: those that the module has.
-        weights: by the module's names of them.
+        scale: strength; 0 is the base, 1 the adapter as it was trained.
+        step: the step after which the adapter had `weights`; None: the module's weights are used.
+        weights: weights by the module's parameter names.
     """
 
     scale: float = 1.0
@@ -36,28 +36,28 @@ class Trial:
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """Within it, `module` is in this state."""
+        """Put `module` into this state inside the context."""
         how = scaled(module, self.scale) if self.weights is None else replaced(module, self.weights)
         with how:
             yield
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The state's name for messages."""
         return name_of(self.scale, self.step)
 
 
 @dataclass(frozen=True)
 class Point:
-    """What was measured of one `Trial`.
+    """The measurements of one `Trial`.
 
     Attributes:
-        scale, step: the trial's.
+        scale, step: the trial's scale and step.
         value: the task's monitor on the validation rows.
-        retained: the same on the retention rows; None without any. Of a task that advises: the
-            share of what the base drew or said that is still there, 1 at the base.
-        low, high: 95 % interval of `value`, where the task gives one.
-        figures: what else the task measured there.
+        retained: the monitor on the retention rows; None if there are none. For a task that
+            advises, the share of the base's content that is kept; 1 for the base.
+        low, high: 95 % interval of `value`, if the task gives one.
+        figures: further measurements by name.
     """
 
     scale: float
@@ -70,12 +70,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The point's name for messages."""
         return name_of(self.scale, self.step)
 
 
 def name_of(scale: float, step: int | None) -> str:
-    """`base`, `step 40` or `scale 0.5`."""
+    """Name a state: `base`, `step 40` or `scale 0.5`."""
     if scale == 0:
         return "base"
     return f"scale {scale:g}" if step is None else f"step {step}"
@@ -83,12 +83,12 @@ def name_of(scale: float, step: int | None) -> str:
 
 @dataclass(frozen=True)
 class Advice:
-    """Which of several states to use; nothing is changed in the weights.
+    """The recommended state of an adapter; giving advice doesn't change the weights.
 
     Attributes:
-        points: what was measured, the base first.
-        chosen: the recommended one; the first advises the base.
-        reason: in words.
+        points: the measurements, the base first.
+        chosen: the recommended point; the first point means the base.
+        reason: the reason in words.
     """
 
     points: tuple[Point, ...]
@@ -98,34 +98,37 @@ class Advice:
 
 @runtime_checkable
 class Advises(Protocol):
-    """A task whose strength is a matter of taste: users choose it with each use.
+    """A task whose strength is a matter of taste, so that users choose it at each use.
 
-    Its adapter is saved as it was trained, and the advice is written beside it.
+    Its adapter is saved at full strength, and the advice is written into its card.
     """
 
     def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:
         """Measure each trial on held-out rows, the base first, and recommend one.
 
         Args:
-            name: of this comparison, for what is written of it.
+            trials: the states to measure, the base first.
+            rows: the held-out rows.
+            name: name of this comparison, for files and messages.
         """
         ...
 
 
 def strengths(scales: Sequence[float]) -> list[Trial]:
-    """The base, and the adapter at each of `scales`, smallest first."""
+    """Make trials of the base and of the adapter at each of `scales`, smallest first."""
     return [Trial(scale) for scale in sorted({0.0, *scales})]
 
 
 def sweep(
     task: Task, trials: Sequence[Trial], validation: Sequence[Row], retention: Sequence[Row]
 ) -> list[Point]:
-    """Measure each trial by the task's own validation.
+    """Measure each trial with the task's validation.
 
     Args:
-        trials: the base first.
-        validation: rows of what was trained.
-        retention: rows of what must not get worse; may be none.
+        task: the task.
+        trials: the states to measure, the base first.
+        validation: the validation rows.
+        retention: rows that must not get worse; may be empty.
     """
     points = []
     for trial in trials:
@@ -137,14 +140,15 @@ def sweep(
 
 
 def best_point(points: Sequence[Point], monitor: Monitor, may_lose: float) -> Point:
-    """The one with the best value among those that keep what must stay.
+    """Choose the point with the best value among those that lose little on the retention rows.
 
     Args:
-        points: of `sweep`; the first is the base.
-        may_lose: how much worse than the base's `retained` may be, in the monitor's unit.
+        points: the measurements; the first is the base.
+        monitor: the metric.
+        may_lose: how much worse than the base's a point's `retained` may be, in the metric's unit.
 
     Returns:
-        The base where none is better and keeps what it had.
+        The best point; the base if no such point is better than the base.
     """
     base, best = points[0], points[0]
     for point in points[1:]:
@@ -158,14 +162,15 @@ def best_point(points: Sequence[Point], monitor: Monitor, may_lose: float) -> Po
 
 
 def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice:
-    """The smallest strength (or earliest step) that can't be told from the best one and keeps
-    enough of the base.
+    """Recommend the smallest strength, or earliest step, that is as good as the best one.
 
-    Beyond that knee more of it costs what the base knew and buys nothing that was measured.
+    "As good" means within the best one's interval. A larger strength would lose more of the base's
+    content without a measurable gain.
 
     Args:
-        points: with intervals, in the order of strength or time; the first is the base.
-        least: of `retained`, which a point must keep to be recommended.
+        points: measurements with intervals, by ascending strength or step; the first is the base.
+        monitor: the metric.
+        least: the least `retained` of a point that may be recommended.
     """
     base, tried = points[0], points[1:]
     by_step = any(point.step is not None for point in tried)
@@ -175,7 +180,7 @@ def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice
         if monitor.better(point.value, best.value):
             best = point
     if best is base:
-        reason = f"no {kind} has a better {monitor.name} than the base: keep the base"
+        reason = f"no {kind} has a better {monitor.name} than the base; use the base"
         return Advice(tuple(points), base, reason)
 
     def as_good(point: Point) -> bool:
@@ -191,19 +196,20 @@ def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice
     if keeps(knee):
         if knee is best:
             reason = (
-                f"it has the best {monitor.name}, and no {'earlier' if by_step else 'smaller'} one "
-                "comes within its interval"
+                f"it has the best {monitor.name}, and no {'earlier' if by_step else 'smaller'} "
+                f"{kind} comes within its interval"
             )
         else:
             reason = (
-                f"the {first} whose {monitor.name} is within the interval of the best, {best.name}"
+                f"the {first} {kind} whose {monitor.name} is within the interval of the best "
+                f"({best.name})"
             )
         return Advice(tuple(points), knee, reason)
     kept = [p for p in tried if keeps(p) and monitor.better(p.value, base.value)]
     if not kept:
         reason = (
-            f"no {kind} has a better {monitor.name} than the base and keeps {least:g} of the "
-            "content: keep the base, or lower the least"
+            f"no {kind} has a better {monitor.name} than the base and also keeps {least:g} of the "
+            "content; use the base, or accept that less content is kept"
         )
         return Advice(tuple(points), base, reason)
     chosen = kept[0]
@@ -211,7 +217,7 @@ def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice
         if monitor.better(point.value, chosen.value):
             chosen = point
     reason = (
-        f"the best {monitor.name} among those that keep {least:g} of the content; "
-        f"{knee.name} would have more of the look and keeps {knee.retained:.2f}"
+        f"the best {monitor.name} of those that keep {least:g} of the content; "
+        f"{knee.name} has a better {monitor.name} but keeps only {knee.retained:.2f}"
     )
     return Advice(tuple(points), chosen, reason)

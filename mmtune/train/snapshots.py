@@ -1,4 +1,4 @@
-"""Adapter weights of some validations, kept so that they can be compared when training is done."""
+"""Snapshots: adapter weights at some validations, which are compared after training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ FOLDER = "validated"  # in a run's folder
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The adapter after a step; step 0 is as it began, which is the base.
+    """The adapter after a step; the adapter of step 0 equals the base.
 
     Attributes:
+        step: the step.
         weights: the trainable parameters by name.
-        values: what validation measured.
+        values: the validation metrics.
     """
 
     step: int
@@ -30,14 +31,14 @@ class Snapshot:
 
 
 class Snapshots:
-    """Those of one run: the base, at most `most` validations evenly apart, and the best one.
+    """The snapshots of one run: the base, evenly spaced validations, and the best one.
 
-    Which are kept follows from the settings alone, so that a resumed run keeps the same.
+    The settings alone decide which validations are kept, so a resumed run keeps the same ones.
 
     Args:
-        folder: the run's.
-        most: 0 keeps none.
-        validations: that the whole run makes, the base's not counted.
+        folder: the run folder.
+        most: the most validations to keep; 0 keeps none.
+        validations: number of validations in the whole run, without the base's.
     """
 
     def __init__(self, folder: Path, most: int, validations: int) -> None:
@@ -47,11 +48,11 @@ class Snapshots:
         self._last = validations
 
     def due(self, number: int) -> bool:
-        """Whether validation `number` is kept, counted from 1; 0 is the base's."""
+        """Whether validation `number` (counted from 1; 0 is the base's) is kept."""
         return bool(self.most) and (number % self._every == 0 or number == self._last)
 
     def put(self, snapshot: Snapshot) -> None:
-        """Write one, atomically.
+        """Write a snapshot atomically.
 
         Raises:
             TrainingError: the disk is full or the folder can't be written.
@@ -69,7 +70,7 @@ class Snapshots:
         except OSError as error:
             raise TrainingError(
                 f"can't write {path}: {error}",
-                "free disk space and repeat the command, or --compare_checkpoints 0",
+                "free disk space and repeat the command, or add --compare_checkpoints 0",
             ) from error
 
     def holds(self, step: int) -> bool:
@@ -81,10 +82,10 @@ class Snapshots:
 
 
 def read_snapshots(folder: Path) -> list[Snapshot]:
-    """What a run has kept, by step.
+    """Read the snapshots of a run, in the order of steps.
 
     Args:
-        folder: the run's.
+        folder: the run folder.
     """
     from safetensors import safe_open
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""Scaling an adapter's strength, and putting other weights in its place."""
+"""Scale the strength of an adapter in a module, or replace its weights."""
 
 from __future__ import annotations
 
@@ -8,30 +8,26 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-ZERO_INIT = (
-    "lora_B",
-    "lora_embedding_B",
-)  # the half of a pair that begins at zero, by PEFT's names
-
-
-MAGNITUDE = "lora_magnitude_vector"  # DoRA's
+# PEFT's names of the half of a LoRA pair that is initialised with zeros.
+ZERO_INIT = ("lora_B", "lora_embedding_B")
+MAGNITUDE = "lora_magnitude_vector"  # PEFT's name of DoRA's magnitudes
 
 
 @contextmanager
 def scaled(module: nn.Module, scale: float) -> Iterator[None]:
-    """Within it, the LoRA pairs of `module` act `scale` times as strongly, also when saved.
+    """Scale the LoRA updates of `module` by `scale` inside the context, also when it is saved.
 
-    The weights themselves are scaled, so that every library that loads them agrees.
+    The weights themselves are scaled, so every library that loads them gives the same result.
 
     Raises:
-        ValueError: there is no pair, or DoRA's magnitudes, which a factor doesn't scale.
+        ValueError: the module has no LoRA pair, or has DoRA's magnitudes, which can't be scaled.
     """
     names = [name for name, _ in module.named_parameters()]
     if any(MAGNITUDE in name for name in names):
-        raise ValueError("DoRA has no scale: at 0 it is not the base")
+        raise ValueError("DoRA can't be scaled: at scale 0 its magnitudes still change the output")
     pairs = [p for name, p in module.named_parameters() if any(up in name for up in ZERO_INIT)]
     if not pairs:
-        raise ValueError("there is no LoRA pair to scale")
+        raise ValueError("the module has no LoRA pair to scale")
     saved: list[Tensor] = [p.detach().clone() for p in pairs]
     with torch.no_grad():
         for p in pairs:
@@ -46,10 +42,10 @@ def scaled(module: nn.Module, scale: float) -> Iterator[None]:
 
 @contextmanager
 def replaced(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Within it, parameters of `module` have other values.
+    """Replace parameters of `module` by `weights` inside the context.
 
     Raises:
-        KeyError: a name that isn't a parameter's.
+        KeyError: a name in `weights` isn't a parameter's name.
     """
     parameters = dict(module.named_parameters())
     saved = {name: parameters[name].detach().clone() for name in weights}
@@ -61,7 +57,7 @@ def replaced(module: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]
 
 
 def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy `weights` into the parameters of those names."""
+    """Copy `weights` into the module's parameters of the same names."""
     parameters = dict(module.named_parameters())
     with torch.no_grad():
         for name, value in weights.items():
@@ -69,7 +65,7 @@ def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 def can_scale(module: nn.Module) -> bool:
-    """Whether `scaled` can be used on it."""
+    """Whether `scaled` can be applied to the module."""
     names = [name for name, _ in module.named_parameters()]
     return any(up in name for name in names for up in ZERO_INIT) and not any(
         MAGNITUDE in name for name in names

@@ -1,7 +1,7 @@
-"""The protocols between the training core and a modality. The core knows nothing beyond these.
+"""The interface between the training loop and a modality.
 
-A model is cut in two: a frozen *prefix* (everything below the first adapted layer), computed once
-an item by `Stage`s and stored, and the trainable rest, `Task.module`, which reads stored tensors.
+A model is divided in two parts. The frozen *prefix* (all below the first adapted layer) is computed
+once per item by `Stage`s and stored. The trainable rest, `Task.module`, reads the stored tensors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIXED_EPOCH = -1  # of the draws of validation, which are the same every time
 
 @dataclass(frozen=True)
 class Example:
-    """One row as it is used in one step: which parts it reads, and what was drawn for it."""
+    """A row in one step: the parts that it reads, and the random choices made for it."""
 
     row: Row
     parts: tuple[Part, ...]
@@ -42,11 +42,11 @@ Batch = dict[str, Any]
 
 @dataclass(frozen=True)
 class Loss:
-    """Per-row sums, never means, so that any split of a batch gives the same gradient.
+    """The loss of a batch as sums per row, so that any division of a batch gives one gradient.
 
     Attributes:
-        total: [rows] summed loss of each row, differentiable; the loop applies row weights.
-        units: [rows] what each row counts for in the division (tokens, latent elements).
+        total: summed loss of each row, [rows], differentiable; the loop applies row weights.
+        units: number of units in each row (tokens, latent elements) for the division, [rows].
     """
 
     total: Tensor
@@ -54,7 +54,7 @@ class Loss:
 
 
 class ParamGroup(TypedDict, total=False):
-    """An optimizer's parameter group; `lr` overrides the run's."""
+    """A parameter group of the optimizer; its `lr` overrides the run's."""
 
     params: list[nn.Parameter]
     lr: float
@@ -63,45 +63,45 @@ class ParamGroup(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Monitor:
-    """The validation metric that decides what "best" means."""
+    """The validation metric that decides which weights are best."""
 
     name: str
     higher_is_better: bool
 
     def better(self, new: float, old: float | None) -> bool:
-        """Whether `new` beats `old`; a non-finite value never does."""
+        """Whether `new` is better than `old`; a non-finite value never is."""
         if not torch.isfinite(torch.tensor(new)):
             return False
         return old is None or (new > old if self.higher_is_better else new < old)
 
 
 class Task(Protocol):
-    """All that the loop knows of a modality.
+    """What the training loop needs from a modality.
 
-    A class that names it as its base needs `base_hash`, `module`, `collate` and `save`. The rest
-    then has a default: no frozen prefix, one bucket, and the loss decides which weights are kept.
+    A class that inherits from it needs `base_hash`, `module`, `collate` and `save`. All else has a
+    default: no frozen prefix, one bucket, and the loss decides which weights are best.
     """
 
     features: Features = Features({}, None)
-    """The stages of the frozen prefix, with their cache; validation reads them too. Default: no
+    """The stages of the frozen prefix with their cache; validation reads them too. Default: no
     prefix."""
     base_hash: str
     """Hash of the base's weights, for the adapter's card."""
     module: nn.Module
-    """Its `forward(batch)` returns `Loss` and holds the whole trainable path, so that DDP and
-    FSDP synchronise it. The loop calls only the wrapper that Accelerate prepared."""
+    """The trainable module; `forward(batch)` returns a `Loss`. It holds the whole trainable path,
+    so that DDP and FSDP can synchronise it. The loop calls it only through Accelerate's wrapper."""
     monitor: Monitor = Monitor("loss", higher_is_better=False)
 
     def variants(self, row: Row) -> Iterable[Part]:
-        """Every part that `choose` may ever pick for `row`: finite, filled into the cache."""
+        """List every part that `choose` may pick for `row`; all of them are put into the cache."""
         return ()
 
     def bucket(self, row: Row) -> str:
-        """Rows with different buckets never share a batch (window, aspect)."""
+        """Return a row's bucket (window, aspect); rows of different buckets never share a batch."""
         return ""
 
     def choose(self, row: Row, draw: Draw) -> Example:
-        """Pick view, caption dropout, prompt dropout for this row and epoch."""
+        """Choose the view, caption dropout and prompt dropout of a row in this epoch."""
         return Example(row, tuple(self.variants(row)))
 
     @abstractmethod
@@ -111,29 +111,29 @@ class Task(Protocol):
         tensors: Sequence[Mapping[str, Tensors]],
         draws: Sequence[Draw],
     ) -> Batch:
-        """Build the batch. `tensors[i][stage]` is what `examples[i]`'s part of it stored."""
+        """Build the batch; `tensors[i][stage]` are the stored tensors of `examples[i]`."""
         ...
 
     def param_groups(self) -> list[ParamGroup]:
-        """The trainable parameters."""
+        """Return the trainable parameters in groups for the optimizer."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     @torch.no_grad()
     def validate(self, rows: Sequence[Row]) -> dict[str, float]:
-        """Metrics on held-out rows with the current weights; has the key `monitor.name`.
+        """Compute metrics on held-out rows with the current weights, also `monitor.name`.
 
-        Default: the loss per unit of the objective, with draws that are the same every time.
+        Default: the loss per unit of the objective, with the same random draws every time.
         """
         return {"loss": mean_loss(self, rows)}
 
     def lighter(self, doing: Phase) -> Sequence[str]:
-        """The modality's settings that would take less memory, as `--name value (why)`, in the
-        order to try them; the loop names its own."""
+        """List the modality's settings that need less memory, as `--name value (why)`, in the
+        order to try them; the loop adds its own settings."""
         return ()
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the adapter in the format that its own library loads."""
+        """Write the adapter in its library's own format."""
         ...
 
 

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from mmtune.adapters.card import Card, read_card
-from mmtune.adapters.lora import lora_config, probe, require_match
+from mmtune.adapters.lora import lora_config, require_effect, require_match
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError
 
@@ -30,9 +30,9 @@ def test_keys_that_match_nothing_are_an_error() -> None:
 
 def test_the_probe_tells_a_no_op() -> None:
     output = torch.randn(2, 3)
-    probe(output, output + 1e-3, "folder")
-    with pytest.raises(AdapterError, match="changes nothing"):
-        probe(output, output.clone(), "folder")
+    require_effect(output, output + 1e-3, "folder")
+    with pytest.raises(AdapterError, match="has no effect"):
+        require_effect(output, output.clone(), "folder")
 
 
 def test_lora_options_reach_peft() -> None:

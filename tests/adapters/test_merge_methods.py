@@ -69,5 +69,5 @@ def test_a_registered_method_merges(monkeypatch: pytest.MonkeyPatch) -> None:
         assert distance([model], MERGED, parts) > 0.1  # half of the sum in one of the layers
     finally:
         METHODS.remove("average")
-    with pytest.raises(ConfigError, match="no method 'average'"):
+    with pytest.raises(ConfigError, match="--method average: no such way"):
         check_mixing(Mixing("average"))

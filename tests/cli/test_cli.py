@@ -91,21 +91,21 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "found", "cure"),
     [
-        (["trian", "terminology"], "unknown command 'trian'", "did you mean `mmtune train`"),
-        (["train", "terminolgy"], "no recipe 'terminolgy'", "did you mean 'terminology'"),
-        (["init", "brand-style"], "no recipe 'brand-style'", "did you mean 'brand_style'"),
+        (["trian", "terminology"], "unknown command 'trian'", "did you mean train?"),
+        (["train", "terminolgy"], "no recipe 'terminolgy'", "did you mean terminology?"),
+        (["init", "brand-style"], "no recipe 'brand-style'", "did you mean brand_style?"),
         (["train", "terminology", "--epochz", "3"], "unknown setting 'epochz'", "train.epochs"),
         (["train", "terminology", "--lr"], "--lr has no value", "--lr VALUE"),
         (["train"], "RECIPE", "mmtune train --help"),
-        (["train", "--lr", "1"], "takes one recipe", "mmtune recipes"),
+        (["train", "--lr", "1"], "needs exactly one recipe", "mmtune recipes"),
         (["train", "nothere.yaml"], "no such file: nothere.yaml", "existing .yaml"),
         (["check", "nothere"], "no such file or folder: nothere", "manifest.jsonl"),
-        (["evaluate", "nothere"], "nothere is no run", "runs/NAME"),
+        (["evaluate", "nothere"], "nothere is not a run folder", "runs/NAME"),
         (["transcribe", "--adapter", "nothere", "a.wav"], "holds no adapter", "runs/NAME"),
-        (["transcribe", "a.wav"], "no model is named", "--adapter runs/NAME"),
+        (["transcribe", "a.wav"], "no model is given", "--adapter runs/NAME"),
         (["transcribe"], "FILE", "mmtune transcribe --help"),
-        (["generate", "--adapter", "x", "--prompt", "p", "--count", "0"], "1 or more", "--help"),
-        (["cache", "prune"], "nothing says what to prune", "--max-gb"),
+        (["generate", "--adapter", "x", "--prompt", "p", "--count", "0"], "less than 1", "--help"),
+        (["cache", "prune"], "prune needs a limit", "--max-gb"),
     ],
 )
 def test_errors_are_one_clean_message(
@@ -235,7 +235,7 @@ def test_adapter_folder_takes_runs_and_adapters(tmp_path: Path) -> None:
     [
         (Interrupted(2, 7), 130, "resume: mmtune train terminology --name 'a b'"),
         (Interrupted(15, 7), 143, "resume: mmtune train"),
-        (KeyboardInterrupt(), 130, "the same command resumes"),
+        (KeyboardInterrupt(), 130, "repeat the command to resume"),
     ],
 )
 def test_interrupts_say_how_to_go_on(
@@ -269,7 +269,7 @@ def test_cache_commands(
     [entry] = store.root.glob("*/aaaa*")
     entry.write_bytes(entry.read_bytes()[:-1] + b"x")
     assert main(["cache", "verify"]) == 1
-    assert "damaged, removed: aaaa" in capsys.readouterr().out
+    assert "removed a damaged entry: aaaa" in capsys.readouterr().out
     assert main(["cache", "prune", "--max-gb", "0"]) == 0
     assert "removed 1 entries" in capsys.readouterr().out
     assert store.ls() == []

@@ -81,7 +81,7 @@ def test_bad_rows_are_left_out_and_too_many_end_it(tmp_path: Path) -> None:
         file.write('{"id": "r20", "audio": "clips/1.flac"}\n')
     with pytest.raises(DataError) as caught:
         check(source, SPEECH)
-    assert "2 of 13 rows can't be used; at most 1% may be" in caught.value.found
+    assert "2 of 13 rows can't be used; at most 1% of the rows may be" in caught.value.found
     assert "missing-key 1" in caught.value.found
     assert "clips/3.flac" in caught.value.found
     assert f"mmtune check {source}" in caught.value.cure
@@ -117,7 +117,7 @@ def test_duplicates(tmp_path: Path) -> None:
     same, other = (f for f in data.findings if f.kind == "duplicate-content")
     assert "(row 'r0')" in same.message
     assert "remove one" in same.cure
-    assert "its words are 'words 5'" in other.message
+    assert "its text is 'words 5'" in other.message
     assert [row.id for row in data.rows] == ["r0", "r1", "r2", "r3"]
 
 

@@ -81,7 +81,7 @@ def test_unknown_key_says_what_was_meant(
         (b"[1]", "not-json", "list"),
         (b'"words"', "not-json", "str"),
         (b"null", "not-json", "NoneType"),
-        (b'{"id":"2","id":"3","audio":"a","text":"b"}', "not-json", "'id' stands twice"),
+        (b'{"id":"2","id":"3","audio":"a","text":"b"}', "not-json", "'id' occurs twice"),
         (b'{"id":"2","audio":"a","text":"\xff"}', "not-json", "utf-8"),
         (b"[" * 200_000, "not-json", ""),
         (b'{"x":' * 100_000, "not-json", ""),
@@ -101,7 +101,7 @@ def test_unknown_key_says_what_was_meant(
         (b'{"id":"2","audio":"a"}', "missing-key", "'text'"),
         (b'{"text":"a"}', "missing-key", "'audio'"),
         (b'{"id":"2","audio":"a","text":"b","content":"00"}', "unknown-key", "content"),
-        (b'{"id":"1","audio":"b.wav","text":"b"}', "duplicate-id", "'1' stands already in line 1"),
+        (b'{"id":"1","audio":"b.wav","text":"b"}', "duplicate-id", "'1' is already used in line 1"),
     ],
 )
 def test_a_bad_line_is_a_finding_and_the_others_stay(

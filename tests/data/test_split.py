@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmtune.data.split import assign, components, held_out, leaks
+from mmtune.data.split import assign, components, leaks, missing_splits
 from mmtune.image.image_row import ImageRow
 from mmtune.speech.speech_row import SpeechRow
 
@@ -88,7 +88,7 @@ def test_a_dominant_speaker_stays_in_training() -> None:
 def test_one_speaker_alone_cannot_be_held_out_and_that_is_said() -> None:
     rows = assign([speech(i, "me", f"s{i}") for i in range(20)], 0.1, 0.1)
     assert {row.split for row in rows} == {"train"}
-    findings = held_out(rows, [("validation", 0.1), ("test", 0.0)])
+    findings = missing_splits(rows, [("validation", 0.1), ("test", 0.0)])
     assert [(f.kind, f.severity) for f in findings] == [("no-validation", "warning")]
 
 

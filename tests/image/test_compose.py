@@ -121,7 +121,7 @@ def test_each_way_is_measured_on_each_runs_own_captions(
     head, *lines = facts["comparison"]
     assert [line[0] for line in lines] == ["base", "1 brand", "2 brand", "together", "merged, cat"]
     assert [note.split(":")[0] for note in facts["notes"]] == [
-        f"not merged by {method}" for method in ("linear", "ties", "dare_linear")
+        f"{method} is not compared" for method in ("linear", "ties", "dare_linear")
     ]
     assert [name.split(",")[0] for name in head] == [
         "adapters", *["style distance", "nearest training image"] * 2,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmtune.metrics.gap import GroupGap
-from mmtune.metrics.text.critical import CriticalErrors, Kind, critical, names
+from mmtune.metrics.text.critical import CriticalErrors, CriticalKind, critical, names
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import WordErrors
@@ -66,7 +66,9 @@ def test_what_is_critical(text: str, language: str, found: list[tuple[str, str]]
         ("", "3 of them", None, 1),
     ],
 )
-def test_critical_errors(reference: str, hypothesis: str, kind: Kind | None, errors: int) -> None:
+def test_critical_errors(
+    reference: str, hypothesis: str, kind: CriticalKind | None, errors: int
+) -> None:
     metric = CriticalErrors("en", kind)
     assert metric.observe(*pair(reference, hypothesis)).tolist() == [errors, 1]
 

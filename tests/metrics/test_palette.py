@@ -103,7 +103,7 @@ def test_a_given_palette_counts_its_pixels() -> None:
 
 @pytest.mark.parametrize("written", ["yellow", "#FFF", "", "#12345G"])
 def test_what_is_no_colour_is_named(written: str) -> None:
-    with pytest.raises(ConfigError, match=r"task\.palette.*no colour"):
+    with pytest.raises(ConfigError, match=r"task\.palette.*not a colour"):
         parse_palette(["#000000", written])
 
 

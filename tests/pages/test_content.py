@@ -22,7 +22,7 @@ from mmtune.evaluate.suite import Gate, Selector, Suite
 from mmtune.evaluate.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure, Table
-from mmtune.pages.report import content_of
+from mmtune.pages.report import content_policy
 
 # Each stands in one place of the data alone.
 PLACES = (
@@ -157,7 +157,7 @@ def test_none_shows_none_of_it(run: Path, how: str) -> None:
         assert whole.read_text() == before, "the team's own page stays"
     assert shown(page) == (set(), 0, set())
     html = page.read_text()
-    for kept in ("No content of the items", "-0.400 [-0.500, -0.300]", "person 1", "accent 1",
+    for kept in ("No items are shown", "-0.400 [-0.500, -0.300]", "person 1", "accent 1",
                  "accent 2", "0.750 [0.300, 0.950]", "a local folder", "lr&#34;: 0.5"):  # fmt: skip
         assert kept in html, kept
     assert html.count('class="check ') == 3
@@ -179,7 +179,7 @@ def test_a_run_s_own_policy_can_only_be_tightened(run: Path, tmp_path: Path) -> 
     assert shown(tmp_path / "both.html") == (set(), 0, set())
     policy(run, "some")
     with pytest.raises(ConfigError, match="all, generated or none"):
-        content_of(run)
+        content_policy(run)
 
 
 def test_report_says_what_it_needs(
@@ -210,4 +210,4 @@ def test_a_part_of_a_call_is_played_alone(run: Path) -> None:
     [sound] = re.findall(r'src="data:audio/flac;base64,([^"]+)"', html)
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
     assert len(samples) / rate == pytest.approx(0.25, abs=0.01)
-    assert "read here any more" in html
+    assert "can no longer be read" in html

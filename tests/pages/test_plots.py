@@ -74,17 +74,12 @@ def test_strengths_stand_against_what_they_cost() -> None:
     assert plot is not None
     assert plot.title == "style at each strength"
     assert (plot.x_label, plot.y_label) == (
-        "kept of the base (1 = all)", "style (0 = base, 1 = brand)",
+        "kept content (1 = all of the base's)", "style (0 = base, 1 = brand)",
     )  # fmt: skip
     assert [m.chosen for m in plot.marks] == [False, True, False]
     assert [label.text for label in plot.labels] == ["base", "0.5", "1"]
     xs = [m.x for m in plot.marks]
     assert xs == sorted(xs, reverse=True), "less is kept at more strength"
-    judged = [p | {"figures": {"style": p["value"], "CLIP score": 30 - i}}
-              for i, p in enumerate(looks)]  # fmt: skip
-    plot = strengths_plot(judged, name="x", chosen=None)
-    assert plot is not None
-    assert plot.x_label == "CLIP score", "a judge of prompts, where there is one"
     speech = [point(0, 0.3, None), point(1, 0.2, None)]
     plot = strengths_plot(speech, name="wer", chosen=1)
     assert plot is not None
@@ -114,7 +109,7 @@ def test_the_kept_step_has_the_ring() -> None:
     plot = steps_plot("validation wer", [(0, 0.8), (10, 0.4), (20, 0.5)], unit="WER", kept=10)
     assert plot is not None
     assert [m.chosen for m in plot.marks] == [False, True, False]
-    assert [label.text for label in plot.labels] == ["kept: 0.4"]
+    assert [label.text for label in plot.labels] == ["saved: 0.4"]
     assert plot.y_label == "WER"
     assert "from 0.8 at step 0 to 0.5 at step 20" in plot.text
 

@@ -42,7 +42,9 @@ def test_a_command_that_failed_does_not_hold_the_name(tmp_path: Path) -> None:
     told = Notes()
     train(load_recipe("brand_style", good | {"max_bad": "0.5"}), told)
     assert any(line.startswith("error undecodable: ") and "1.png" in line for line in told.lines)
-    assert any(line.startswith("1 rows are left out; mmtune check ") for line in told.lines)
+    assert any(
+        line.startswith("1 rows are left out; list them with mmtune check ") for line in told.lines
+    )
     good |= {"max_bad": "0.5"}
     with pytest.raises(ConfigError, match=r"other settings: train\.lr"):
         train(load_recipe("brand_style", good | {"lr": "0.5"}))

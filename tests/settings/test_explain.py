@@ -106,4 +106,4 @@ def test_the_command_prints_help_or_yaml(
     assert main(["train", "dialect", "--lr", "fast", "--help"]) == 2
     assert "--lr fast (train.lr)" in capsys.readouterr().err
     assert main(["train", "--print-config"]) == 2
-    assert "takes one recipe" in capsys.readouterr().err
+    assert "needs exactly one recipe" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from mmtune.config import TrainOptions
 from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
-from mmtune.system.memory import MIB, Need, guarded, is_out_of_memory, need_of
+from mmtune.system.memory import MIB, MemoryNeed, guarded, is_out_of_memory, measure_need
 from mmtune.train import loop
 from mmtune.train.loop import Reporter, fit
 from mmtune.train.preflight import preflight
@@ -34,7 +34,7 @@ def full(*_: object, **__: object) -> Any:
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(TOO_MUCH), lambda: np.ones(TOO_MUCH)])
 def test_what_torch_and_numpy_raise_on_a_cpu_is_known(ask: Callable[[], object]) -> None:
-    with pytest.raises(OutOfMemory, match=r"\(sampling\): .*\n.*until it fits: --a 1; --b 2"):  # noqa: SIM117
+    with pytest.raises(OutOfMemory, match=r"\(sampling\): .*\n.*until the run fits: --a 1; --b 2"):  # noqa: SIM117
         with guarded("sampling", lambda: ["--a 1", "--b 2"]):
             ask()
 
@@ -72,7 +72,7 @@ def test_a_step_names_what_leaves_the_result_first(tmp_path: Path) -> None:
     assert raised.value.cure.index("micro_batch") < raised.value.cure.index("gradient_check")
     assert cures[-1] == "--width 6 (training)"
     told = options(micro_batch=1, gradient_checkpointing=True)
-    with pytest.raises(OutOfMemory, match=r"until it fits: --width 6 \(training\)"):
+    with pytest.raises(OutOfMemory, match=r"until the run fits: --width 6 \(training\)"):
         fit(task, rows(16), [], told, tmp_path / "b")
 
 
@@ -86,7 +86,7 @@ def test_storing_and_validating_are_guarded_too(tmp_path: Path) -> None:
         return encode(parts) if done < 12 else full()
 
     task.stage.encode = fills  # type: ignore[method-assign]
-    with pytest.raises(OutOfMemory, match=r"\(storing the frozen prefix\).*\n.*--width 6"):
+    with pytest.raises(OutOfMemory, match=r"\(computing features\).*\n.*--width 6"):
         fit(task, rows(16), [], options(epochs=9), tmp_path / "a")
     sampled = ToyTask()
     sampled.validate = full  # type: ignore[method-assign]
@@ -120,7 +120,7 @@ def test_a_command_says_it_too(
     assert main(["transcribe", "x.wav"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory (mmtune transcribe): CUDA out of memory")
-    assert "take a smaller base" in said
+    assert "use a smaller base" in said
 
 
 @pytest.mark.parametrize(("available", "warned"), [(1700, True), (1900, False)])
@@ -128,7 +128,7 @@ def test_the_estimate_comes_before_the_whole_step(available: int, warned: bool) 
     task, gauge, said = ToyTask(), Counting(available), []
     items = rows(8)
 
-    def tight(need: Need) -> None:
+    def tight(need: MemoryNeed) -> None:
         assert gauge.tried == [1]  # one row alone was tried
         said.append(need.warning(8, ["--micro_batch 4"]))
 
@@ -152,8 +152,8 @@ def test_the_estimate_comes_before_the_whole_step(available: int, warned: bool) 
     assert bool(said) is warned
     assert f"1,800 of {available:,} MiB" in "\n".join(found.lines())
     if warned:
-        assert "8 rows at once will take about 1,800 MiB" in said[0]
-        assert said[0].endswith("until it fits: --micro_batch 4")
+        assert "8 rows at once need about 1,800 MiB" in said[0]
+        assert said[0].endswith("until the run fits: --micro_batch 4")
 
 
 def test_the_optimizers_share_is_what_adamw_holds() -> None:
@@ -172,7 +172,7 @@ def test_the_optimizers_share_is_what_adamw_holds() -> None:
     states = [t for s in optimizer.state.values() for k, t in s.items() if k.startswith("exp")]
     held = sum(t.nbytes for t in [*states, *(p.grad for p in trained if p.grad is not None)])
     count = sum(p.numel() for p in trained)
-    assert need_of(Counting(1), count, lambda: None).optimizer == held
+    assert measure_need(Counting(1), count, lambda: None).optimizer == held
 
 
 def test_a_note_is_given_where_it_is_tight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

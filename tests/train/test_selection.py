@@ -111,15 +111,15 @@ def judged(*values: tuple[float, float, float, float | None]) -> list[Point]:
         (
             judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.8), (1, 0.55, 0.1, 0.6)),
             0.6,
-            "the smallest whose style is within the interval of the best, scale 1",
+            "the smallest strength whose style is within the interval of the best (scale 1)",
         ),
         # The knee costs too much: the most look among those that keep the content.
         (
             judged((0, 0, 0, 1), (0.3, 0.2, 0.1, 0.9), (0.6, 0.5, 0.1, 0.4), (1, 0.55, 0.1, 0.2)),
             0.3,
-            "scale 0.6 would have more of the look and keeps 0.40",
+            "scale 0.6 has a better style but keeps only 0.40",
         ),
-        (judged((0, 0, 0, 1), (0.5, -0.1, 0.1, 1), (1, -0.2, 0.1, 1)), 0.0, "keep the base"),
+        (judged((0, 0, 0, 1), (0.5, -0.1, 0.1, 1), (1, -0.2, 0.1, 1)), 0.0, "use the base"),
         (judged((0, 0, 0, 1), (0.5, 0.3, 0.1, 0.1)), 0.0, "keeps 0.5 of the content"),
         (judged((0, 0, 0, 1), (0.5, 0.1, 0.1, 1), (1, 0.9, 0.1, None)), 1.0, "has the best style"),
     ],

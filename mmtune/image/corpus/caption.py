@@ -88,12 +88,12 @@ class ModelCaptioner:
     def __init__(self, model: str, prompt: str | None = None) -> None:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
-        from mmtune.system.precision import DTYPES, choose
+        from mmtune.system.precision import DTYPES, choose_precision
         from mmtune.system.processes import pick_device
         from mmtune.system.quiet import quiet
 
         self.name, self.prompt, self.device = model, prompt, pick_device()
-        self.dtype = DTYPES[choose("auto", self.device)]
+        self.dtype = DTYPES[choose_precision("auto", self.device)]
         try:
             with quiet():
                 self.processor = AutoProcessor.from_pretrained(model)

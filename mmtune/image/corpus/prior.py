@@ -158,11 +158,11 @@ def _base_identity(base: str) -> str:
 def _sampler_of_base(config: RunConfig, options: ImageOptions) -> DrawImages:
     from mmtune.image.diffusion.base import load_base
     from mmtune.image.sampling.sampler import Sampler
-    from mmtune.system.precision import DTYPES, choose
+    from mmtune.system.precision import DTYPES, choose_precision
     from mmtune.system.processes import pick_device
 
     device = pick_device()
-    dtype = DTYPES[choose(config.train.precision, device)]
+    dtype = DTYPES[choose_precision(config.train.precision, device)]
     base = load_base(config.base, device, dtype, options.quantize)
     return Sampler(
         base, steps=options.steps, guidance=options.guidance, resolution=options.resolution

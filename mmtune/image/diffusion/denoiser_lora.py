@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmtune.adapters.lora import probe, require_match
+from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.system.quiet import quiet
@@ -110,7 +110,7 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     with active(base, {}, {name: path}):
         without = probe_output(base)
     with active(base, {name: 1.0}, {name: path}):
-        probe(without, probe_output(base), path)
+        require_effect(without, probe_output(base), path)
     return path
 
 

@@ -54,7 +54,7 @@ from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.system.hashing import hash_text
-from mmtune.system.precision import DTYPES, choose
+from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 from mmtune.train.selection import COMPARED
 
@@ -172,7 +172,7 @@ def _load(
     if task is not None:
         return task.release(), task.features
     device = pick_device()
-    dtype = DTYPES[choose(config.train.precision, device)]
+    dtype = DTYPES[choose_precision(config.train.precision, device)]
     base = load_base(config.base, device, dtype, options.quantize)
     # Base and adapter need each caption several times: encode it once.
     return base, Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)

@@ -21,8 +21,7 @@ from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance, style_score
 from mmtune.predict import Request
-from mmtune.system.precision import DTYPES
-from mmtune.system.precision import choose as choose_dtype
+from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 
 
@@ -51,7 +50,7 @@ def try_out(
     """
     device = pick_device()
     precision = test_sets[0].config.train.precision
-    loaded = load_base(base, device, DTYPES[choose_dtype(precision, device)])
+    loaded = load_base(base, device, DTYPES[choose_precision(precision, device)])
     predictor = ImagePredictor(loaded, adapters, steps=1, guidance=1.0)
     columns: dict[str, list[str]] = {}
     for test_set in test_sets:

@@ -22,7 +22,7 @@ from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
 from mmtune.system.hashing import hash_file
-from mmtune.system.precision import DTYPES, choose
+from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 
 Strengths = Mapping[Path, float]  # adapter folders with their strengths; empty: the base
@@ -104,7 +104,7 @@ def generate(
         for prompt, each in zip(prompts, strengths, strict=True)
     ]
     device = pick_device()
-    dtype = DTYPES[choose(sampling.precision, device)]
+    dtype = DTYPES[choose_precision(sampling.precision, device)]
     loaded = load_base(base, device, dtype, sampling.quantize)
     predictor = ImagePredictor(
         loaded,

@@ -1,1 +1,1 @@
-"""Metrics of pictures, one a file."""
+"""Metrics of images, one in each file."""

@@ -1,7 +1,8 @@
-"""Does an image show what its prompt says? CLIP score, and whether an adapter keeps it.
+"""CLIP score and prompt match: does an image show its prompt, and does an adapter keep that?
 
-Hessel et al., EMNLP 2021 (without their factor of 2.5), as torchmetrics' `CLIPScore` computes it.
-Prompt match is the same of a smaller scorer, which has to show more before it judges.
+Source: Hessel et al., EMNLP 2021 (without their factor of 2.5), computed like torchmetrics'
+`CLIPScore`. Prompt match is the same score from a smaller model. That model must first show on real
+images that it can find prompts.
 """
 
 from __future__ import annotations
@@ -19,44 +20,46 @@ Vectors = NDArray[np.float64]
 CLIP_SCORE = Quantity(
     "CLIP score",
     "CLIP score (0 to 100)",
-    "How well image and caption fit, as CLIP sees.",
+    "How well image and caption fit, measured by CLIP.",
     higher_is_better=True,
 )
 PROMPT_MATCH = Quantity(
     "prompt match",
     "prompt match (0 to 100)",
-    "How well image and caption fit, as a small home-trained net sees.",
+    "How well image and caption fit, measured by mmtune's small scorer.",
     higher_is_better=True,
 )
-TOLERANCE = 0.1  # of the gap between matched and shuffled prompts, that an adapter may lose
+TOLERANCE = 0.1  # share of the gap between matched and shuffled prompts that may be lost
 
 
 def clip_scores(images: Vectors, texts: Vectors) -> Stat:
-    """100 · max(cos, 0) of each image and its text, [items, 1].
+    """Score each image with its text, 100 · max(cos, 0): [items, 1].
 
     Args:
-        images: embeddings in the space that both share, [items, width], of any length.
-        texts: the same of the prompts.
+        images: embeddings of the images, [items, width]; their norms don't matter.
+        texts: embeddings of the prompts in the same space, [items, width].
     """
     cosine = (_unit(images) * _unit(texts)).sum(1, keepdims=True)
     return np.asarray(100 * np.maximum(cosine, 0), dtype=np.float64)
 
 
 def mean_score(stats: Sequence[Stat] | Stat) -> float | None:
-    """The mean over items; None for none."""
+    """Mean over items; None without items."""
     matrix = np.asarray(stats, dtype=np.float64)
     return float(matrix.mean()) if len(matrix) else None
 
 
 def shuffled(prompts: Sequence[str]) -> list[int]:
-    """For each item the index of one with another prompt: half a turn along the distinct prompts.
+    """Give each item the index of an item with another prompt.
+
+    The distinct prompts are rotated by half of their number.
 
     Raises:
         ValueError: all prompts are the same.
     """
     distinct = list(dict.fromkeys(prompts))
     if len(distinct) < 2:
-        raise ValueError("one prompt alone can't be shuffled")
+        raise ValueError("shuffling needs two different prompts or more")
     first = {prompt: prompts.index(prompt) for prompt in distinct}
     turn = len(distinct) // 2
     other = {p: distinct[(i + turn) % len(distinct)] for i, p in enumerate(distinct)}
@@ -65,7 +68,7 @@ def shuffled(prompts: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Recall:
-    """Retrieval of prompts: `share` of the images had theirs among the best `at` of `prompts`."""
+    """Recall of prompts: for `share` of the images, their own prompt is among the best `at`."""
 
     share: float
     at: int
@@ -76,15 +79,15 @@ class Recall:
 
 
 def recall(images: Vectors, texts: Vectors, prompts: Sequence[str]) -> Recall:
-    """The share of images whose own prompt is among the k that match it best.
+    """Compute the share of images whose own prompt is among the k prompts that match best.
 
-    k is 5, or of fewer than 20 distinct prompts a quarter of them, so that chance is at most 0.25
-    from four prompts on.
+    k is 5. With fewer than 20 distinct prompts it is a quarter of their number, so that chance
+    gives at most 0.25 from four prompts on.
 
     Args:
-        images: embeddings, [items, width].
-        texts: the same of the items' prompts, in their order.
-        prompts: of each item.
+        images: embeddings of the images, [items, width].
+        texts: embeddings of the items' prompts, [items, width].
+        prompts: prompt of each item.
     """
     distinct = list(dict.fromkeys(prompts))
     at = min(5, max(1, len(distinct) // 4))
@@ -92,24 +95,24 @@ def recall(images: Vectors, texts: Vectors, prompts: Sequence[str]) -> Recall:
     likeness = _unit(images) @ candidates.T
     own = np.array([distinct.index(prompt) for prompt in prompts])
     right = np.take_along_axis(likeness, own[:, None], 1)
-    # A scorer that gives all prompts the same finds none.
+    # Ties count as not found, so a scorer that gives all prompts one score finds none.
     before = (likeness >= right).sum(1) - 1
     return Recall(float((before < at).mean()), at, len(distinct))
 
 
 @dataclass(frozen=True)
 class PromptCheck:
-    """Whether a scorer can tell prompts apart, and whether an adapter still follows them.
+    """Whether a scorer can tell prompts apart, and whether an adapter still follows prompts.
 
     Attributes:
         matched: score of real images with their own captions.
-        shuffled: of the same images with captions of others.
-        gap: matched - shuffled, in pairs.
+        shuffled: score of the same images with captions of other images.
+        gap: matched - shuffled, from paired resampling.
         valid: whether the gap's interval is above 0 and enough prompts are found; otherwise the
             scorer can't judge these images.
-        kept: whether the lower end of adapter - base is no less than -`TOLERANCE` of the gap.
-        recalled: of the real images' prompts.
-        on: what the "real" images are.
+        kept: whether the lower end of adapter - base is at least -`TOLERANCE` times the gap.
+        recalled: recall of the real images' prompts.
+        on: which images count as real, for messages.
     """
 
     matched: Interval
@@ -127,8 +130,8 @@ class PromptCheck:
         limit = (
             f"{TOLERANCE:.0%} of the gap between own and others' captions ({self.gap.value:.2f})"
         )
-        said = "kept: loses surely less than " if self.kept else "not shown to be kept within "
-        return said + limit + ("" if self.recalled is None else f"; {self.on}: {self.recalled}")
+        loss = "kept: the adapter loses less than " if self.kept else "not shown to lose less than "
+        return loss + limit + ("" if self.recalled is None else f"; {self.on}: {self.recalled}")
 
 
 def check_prompts(
@@ -140,16 +143,16 @@ def check_prompts(
     least: float = 0.0,
     on: str = "real images",
 ) -> PromptCheck:
-    """Judge a scorer by real images, and an adapter by that scorer.
+    """Check a scorer on real images, and an adapter with that scorer.
 
     Args:
-        matched: scores of real images with their captions, [images, 1].
-        other: of the same images with captions of others, [images, 1].
-        difference: of the scores, adapter - base.
+        matched: scores of real images with their own captions, [images, 1].
+        other: scores of the same images with captions of other images, [images, 1].
+        difference: interval of adapter - base of the scores.
         clusters: prompt of each real image.
-        recalled: of the real images' prompts, of a scorer that must find at least the share
-            `least` of them.
-        on: what the real images are, for words.
+        recalled: recall of the real images' prompts, if the scorer must reach `least`.
+        least: the least recall of a valid scorer.
+        on: which images count as real, for messages.
     """
     low, high, gap = paired_bootstrap(list(other), list(matched), mean_score, clusters=clusters)
     valid = gap.low > 0 and (recalled is None or recalled.share >= least)

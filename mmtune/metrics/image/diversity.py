@@ -1,4 +1,4 @@
-"""How different the images of one prompt are from seed to seed."""
+"""Diversity: how much the images of one prompt differ between seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DIVERSITY = Quantity(
 
 
 def spread(vectors: Vectors) -> float:
-    """Mean distance of every two vectors, root mean square over features; nan for fewer than two.
+    """Mean distance of all pairs of vectors (root mean square over features); nan below two.
 
     Args:
         vectors: [images, features].
@@ -33,9 +33,9 @@ def spread(vectors: Vectors) -> float:
 
 
 def spread_by_prompt(vectors: Vectors, prompts: Sequence[Hashable]) -> Stat:
-    """`spread` of the images of each prompt, [prompts with two images or more, 1].
+    """Compute the `spread` of each prompt's images, [prompts with two images or more, 1].
 
-    The order is that in which the prompts first stand, so that two sets of images of the same
+    Prompts keep the order in which they first occur, so that two sets of images for the same
     prompts can be compared in pairs.
 
     Raises:
@@ -51,6 +51,6 @@ def spread_by_prompt(vectors: Vectors, prompts: Sequence[Hashable]) -> Stat:
 
 
 def mean_spread(stats: Sequence[Stat] | Stat) -> float | None:
-    """The mean over prompts; None for none."""
+    """Mean over prompts; None without prompts."""
     matrix = np.asarray(stats, dtype=np.float64)
     return float(matrix.mean()) if len(matrix) else None

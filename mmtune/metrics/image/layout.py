@@ -1,4 +1,4 @@
-"""How much of what the base drew an adapter's image still shows, without any further model."""
+"""Kept layout: how much of the base's composition an adapter's image keeps, without a model."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float64]
-SIDE = 16  # pixels: where things are and how large, and none of their lines
+SIDE = 16  # pixels; enough for the place and size of things, too few for their outlines
 
 
 def layouts(images: Sequence[Any]) -> Vectors:
-    """PIL images as unit vectors of their light and dark places, [images, SIDE x SIDE]."""
+    """Turn PIL images into unit vectors of their light and dark areas, [images, SIDE x SIDE]."""
     from PIL.Image import Resampling
 
     small = [i.convert("L").resize((SIDE, SIDE), Resampling.BOX) for i in images]
@@ -25,17 +25,17 @@ def layouts(images: Sequence[Any]) -> Vectors:
 
 
 def kept_layout(images: Sequence[Any], base: Sequence[Any], prompts: Sequence[str]) -> float:
-    """The share of the base's layout that images keep: 1 as the base, 0 as its other images.
+    """Compute the share of the base's layout that images keep.
 
-    The correlation of each image with the base's image for the same prompt and seed, on a scale
-    whose 0 is its correlation with the base's images for other prompts. Signs don't count: a look
-    may turn dark on light round. A new look changes a layout by itself, so that even an adapter
-    that keeps every thing in its place is below 1.
+    It is the correlation of each image with the base's image for the same prompt and seed. 1 is
+    the base's image itself; 0 is the mean correlation with the base's images for other prompts.
+    The sign is ignored, because a style may swap dark and light. A new style changes the layout
+    by itself, so even an adapter that keeps everything in its place stays below 1.
 
     Args:
-        images: the adapter's, one for each of the base's.
-        base: drawn for the same prompts from the same noise.
-        prompts: of each image; if all are the same, 0 is no correlation at all.
+        images: the adapter's images, one for each image of the base.
+        base: the base's images for the same prompts and noise.
+        prompts: prompt of each image; if all are the same, 0 means no correlation.
     """
     likeness = np.abs(layouts(images) @ layouts(base).T)
     names = np.asarray(prompts)

@@ -1,4 +1,4 @@
-"""Which images repeat a training image: nearer to one than real new images ever come."""
+"""Copies: images that are more similar to a training image than real new images are."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ COPIES = Quantity(
     "Images that repeat a training image more closely than new ones would.",
     higher_is_better=False,
 )
-PERCENTILE = 99.0  # of the similarity of real held-out images to the training images
+PERCENTILE = 99.0  # percentile of the held-out images' similarity to the training images
 
 
 def copy_threshold(held_out: Sequence[Nearest]) -> float:
-    """The similarity that real images which nobody trained on hardly exceed.
+    """Compute a similarity that real images outside the training data hardly ever exceed.
 
-    Of n images, fewer than a hundred, it is the highest: then another such image exceeds it one
-    time in n + 1.
+    With n < 100 held-out images it is their highest similarity. Another such image then exceeds it
+    with probability 1 / (n + 1).
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no held-out images.
     """
     if not held_out:
         raise ValueError("no held-out images to take a threshold from")
@@ -34,15 +34,15 @@ def copy_threshold(held_out: Sequence[Nearest]) -> float:
 
 
 def copied(found: Sequence[Nearest], threshold: float) -> Stat:
-    """Whether each image is nearer to a training image than `threshold`, [images, 1] of 0 and 1.
+    """Mark each image that is more similar to a training image than `threshold`: [images, 1].
 
-    The base's share is the figure to read an adapter's beside: asked for what a training image
-    shows, even a model that never saw it may come near.
+    Compare an adapter's share of copies with the base's share: for the prompt of a training image,
+    even a model that never saw that image may draw a similar one.
     """
     return np.array([[float(near.similarity > threshold)] for near in found]).reshape(-1, 1)
 
 
 def share(stats: Sequence[Stat] | Stat) -> float | None:
-    """The mean of `copied`; None for no images."""
+    """Share of copied images: the mean of `copied`; None without images."""
     matrix = np.asarray(stats, dtype=np.float64)
     return float(matrix.mean()) if len(matrix) else None

@@ -1,12 +1,12 @@
-"""Distance between two sets of images as a whole: KID and CMMD, with intervals.
+"""Distances between two sets of images, with intervals: KID and CMMD.
 
-Both are the squared maximum mean discrepancy (Gretton et al., JMLR 13, 2012) of embeddings, by the
-unbiased estimator: it may fall below 0 where the sets don't differ. They differ in kernel:
+Both are the squared maximum mean discrepancy (Gretton et al., JMLR 13, 2012) of embeddings. Their
+unbiased estimator may be below 0 if the sets don't differ. They differ in the kernel:
 
 - KID (Bińkowski et al., ICLR 2018): (x·y / d + 1)^3 on an encoder's features of d numbers;
 - CMMD (Jayasumana et al., CVPR 2024, arXiv 2401.09603): exp(-|x - y|^2 / (2 · 10^2)) on unit
-  vectors of CLIP, times 1000. (The code that was published with it keeps the diagonal, which the
-  paper's equation 4 leaves out; of a thousand images it hardly matters, of forty it does.)
+  vectors of CLIP, times 1000. (The authors' code keeps the diagonal, which the paper's equation 4
+  leaves out. That hardly matters for a thousand images, but it does for forty.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmtune.metrics.metric import Quantity
 
 Vectors = NDArray[np.float64]
 Kernel = Callable[[Vectors, Vectors], Vectors]
-SIGMA, SCALE = 10.0, 1000.0  # of CMMD
+SIGMA, SCALE = 10.0, 1000.0  # constants of CMMD
 KID = Quantity(
     "KID", "KID", "How far the whole set is from the training images.", higher_is_better=False
 )
@@ -35,13 +35,13 @@ CMMD = Quantity(
 
 
 def polynomial(x: Vectors, y: Vectors) -> Vectors:
-    """KID's kernel of every two rows, [len(x), len(y)]."""
+    """Compute KID's kernel of each pair of rows, [len(x), len(y)]."""
     kernel: Vectors = (x @ y.T / x.shape[1] + 1) ** 3
     return kernel
 
 
 def gaussian(x: Vectors, y: Vectors) -> Vectors:
-    """CMMD's kernel of every two rows, times its scale, [len(x), len(y)]."""
+    """Compute CMMD's kernel of each pair of rows, times its scale, [len(x), len(y)]."""
     squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     kernel: Vectors = SCALE * np.exp(-np.maximum(squares, 0) / (2 * SIGMA**2))
     return kernel
@@ -49,7 +49,7 @@ def gaussian(x: Vectors, y: Vectors) -> Vectors:
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """MMD² of sets of embeddings to a fixed reference.
+    """The squared MMD between sets of embeddings and a fixed reference set.
 
     Attributes:
         kernel: `polynomial` or `gaussian`.
@@ -64,14 +64,14 @@ class KernelDistance:
             raise ValueError(f"a set needs two images or more, not {len(self.reference)}")
 
     def distances(self, vectors: Vectors, counts: Vectors) -> Vectors:
-        """The distance of each resample, [resamples]; nan where it holds only one image.
+        """Compute the distance of each resample, [resamples]; nan if it holds only one image.
 
-        An image that a resample holds twice isn't compared with itself: its likeness of 1 would
-        pull every resample towards a greater distance.
+        An image that occurs twice in a resample isn't compared with itself. Its similarity of 1
+        would make the distance of every resample too large.
 
         Args:
             vectors: [images, features].
-            counts: how often each resample holds each image, [resamples, images].
+            counts: number of times that each resample holds each image, [resamples, images].
         """
         within = self.kernel(vectors, vectors)
         np.fill_diagonal(within, 0)
@@ -88,23 +88,23 @@ class KernelDistance:
         return float((within.sum() - np.trace(within)) / (n * (n - 1)))
 
     def of(self, vectors: Vectors) -> float:
-        """The distance of one set; nan for fewer than two images."""
+        """Compute the distance of one set; nan for fewer than two images."""
         if len(vectors) < 2:
             return float("nan")
         return float(self.distances(vectors, np.ones((1, len(vectors))))[0])
 
     def interval(self, vectors: Vectors, clusters: Sequence[Hashable]) -> Interval:
-        """The distance with its interval over `clusters`."""
+        """Compute the distance with its interval, resampled by `clusters`."""
         counts = resample_counts(len(vectors), clusters)
         return interval_of(self.of(vectors), self.distances(vectors, counts))
 
     def paired(
         self, base: Vectors, adapter: Vectors, clusters: Sequence[Hashable]
     ) -> tuple[Interval, Interval, Interval]:
-        """Base, adapter and adapter - base, from the same resamples.
+        """Compute the intervals of base, adapter and adapter - base from the same resamples.
 
         Raises:
-            ValueError: the two differ in length.
+            ValueError: `base` and `adapter` differ in length.
         """
         if len(base) != len(adapter):
             raise ValueError(f"paired images differ: {len(base)} and {len(adapter)}")

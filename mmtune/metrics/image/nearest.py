@@ -1,4 +1,4 @@
-"""How near images come to the training images: the simplest evidence of memorisation."""
+"""Similarity to the nearest training image: the simplest sign of memorisation."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.predict import Prediction
 
-SIDE = 32  # pixels of the thumbnails that are compared
+SIDE = 32  # pixels; side of the thumbnails that are compared
 
 
 def thumbnails(images: Sequence[Any]) -> NDArray[np.float64]:
-    """PIL images as thumbnails, [images, SIDE x SIDE x 3], 0 to 1; the picture is squeezed."""
+    """Turn PIL images into thumbnails, [images, SIDE x SIDE x 3] from 0 to 1, made square."""
     from PIL.Image import Resampling
 
     small = [i.convert("RGB").resize((SIDE, SIDE), Resampling.BOX) for i in images]
@@ -26,26 +26,25 @@ def thumbnails(images: Sequence[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The most similar training image of one image."""
+    """The training image that is most similar to an image, and their similarity."""
 
     index: int
     similarity: float
 
 
 class NearestTraining:
-    """Highest similarity of an image to any training image, upright or mirrored.
+    """The highest similarity of an image to any training image, upright or mirrored.
 
     The similarity is the correlation of 32x32 thumbnails after the training images' mean image is
-    taken off, so that a white ground that all share counts for nothing: 1 for a copy. Near-copies
-    that are moved or recoloured can escape it. It says something beside the same figure of real
-    held-out images: if an adapter's images are nearer to the training images than those are, it
-    repeats them.
+    subtracted, so that a shared white background doesn't count. A copy has 1. Copies that are
+    shifted or recoloured can be missed. Compare the value with that of real held-out images: if an
+    adapter's images are more similar to the training images, the adapter repeats them.
 
     Args:
         training: the training images.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no training images.
     """
 
     name = "nearest training image"
@@ -61,7 +60,7 @@ class NearestTraining:
         self.training = _unit(vectors - self.mean)
 
     def find(self, images: Sequence[Any]) -> list[Nearest]:
-        """The most similar training image of each image."""
+        """Find the most similar training image for each image."""
         if not images:
             return []
         upright = thumbnails(images)
@@ -73,11 +72,11 @@ class NearestTraining:
         return [Nearest(int(i), float(row[i])) for i, row in zip(best, similar, strict=True)]
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """[highest similarity] of one image."""
+        """The highest similarity of one image, [1]."""
         return np.array([self.find([prediction.value])[0].similarity])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """The mean over images; None for none."""
+        """Mean over images; None without images."""
         matrix = np.asarray(stats, dtype=np.float64)
         return float(matrix.mean()) if len(matrix) else None
 

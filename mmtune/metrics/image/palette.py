@@ -1,4 +1,4 @@
-"""How much of a picture is in a brand's colours, as the eye tells colours apart."""
+"""Palette share: how much of an image has a brand's colours, by perceived colour difference."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from mmtune.errors import ConfigError
 from mmtune.metrics.metric import Stat
 from mmtune.predict import Prediction
 
-NEAR = 5.0  # CIEDE2000: two colours that side by side are told apart, and taken for one apart
-COLOURS = 12  # of an estimated palette
-SIDE = 64  # pixels that are looked at along a side
-FIT = 20_000  # pixels that an estimate is made from
-MIN_SHARE = 0.005  # share of the pixels that a colour must have to count as the brand's
+MAX_DIFFERENCE = 5.0  # CIEDE2000; people see it side by side, but not between separate images
+COLOURS = 12  # number of colours in an estimated palette
+SIDE = 64  # pixels; images are reduced to this side
+FIT = 20_000  # number of pixels from which a palette is estimated
+MIN_SHARE = 0.005  # least share of the pixels for a colour of an estimated palette
 _HEX = re.compile(r"#?([0-9a-fA-F]{6})")
 
 Colours = NDArray[np.float64]
 
 
 def pixels_of(image: Any) -> Colours:
-    """Some of an image's pixels as sRGB from 0 to 255, [pixels, 3].
+    """Take some of an image's pixels as sRGB from 0 to 255, [pixels, 3].
 
-    Larger images are thinned out and not averaged, which would mix colours that aren't there.
+    Larger images are reduced by leaving pixels out. Averaging would mix colours that the image
+    doesn't have.
     """
     from PIL.Image import Resampling
 
@@ -37,14 +38,14 @@ def pixels_of(image: Any) -> Colours:
 
 
 def to_lab(rgb: Colours) -> Colours:
-    """sRGB from 0 to 255 as CIELAB (D65), both [colours, 3]."""
+    """Convert sRGB from 0 to 255 to CIELAB (D65), both [colours, 3]."""
     from basic_colormath.vec_distance import rgbs_to_lab
 
     return np.asarray(rgbs_to_lab(rgb), dtype=np.float64)
 
 
 def to_hex(lab: Colours) -> list[str]:
-    """Lab colours as `#FCEA2B`."""
+    """Write Lab colours in hexadecimal, such as `#FCEA2B`."""
     from basic_colormath.vec_distance import labs_to_rgb
 
     rgb = np.rint(np.asarray(labs_to_rgb(lab), dtype=np.float64)).astype(int)
@@ -52,47 +53,53 @@ def to_hex(lab: Colours) -> list[str]:
 
 
 def delta_e(first: Colours, second: Colours) -> Colours:
-    """CIEDE2000 (Sharma, Wu & Dalal 2005) of every two of two lists of Lab colours.
+    """Compute the CIEDE2000 difference (Sharma, Wu & Dalal 2005) of each pair of Lab colours.
 
     Args:
-        first: [n, 3].
-        second: [m, 3].
+        first: colours, [n, 3].
+        second: other colours, [m, 3].
 
     Returns:
-        [n, m]; 2.3 is about the least that is noticed.
+        The differences, [n, m]; about 2.3 is just noticeable.
     """
     from basic_colormath.vec_distance import get_deltas_e_lab
 
     columns = [get_deltas_e_lab(first, np.broadcast_to(c, first.shape)) for c in second]
-    # Of colours that differ by rounding the sum under the root may be below 0.
+    # For colours that differ only by rounding, the sum under the root may be below 0.
     return np.nan_to_num(np.stack(columns, axis=1), nan=0.0)
 
 
 def parse_palette(written: Sequence[str]) -> Colours:
-    """A palette of hexadecimal sRGB colours (`#FCEA2B`) in Lab, [colours, 3].
+    """Parse a palette of hexadecimal sRGB colours (`#FCEA2B`) into Lab colours, [colours, 3].
 
     Raises:
-        ConfigError: one isn't six hexadecimal digits.
+        ConfigError: a colour isn't written with six hexadecimal digits.
     """
     found = [_HEX.fullmatch(text.strip()) for text in written]
     for text, match in zip(written, found, strict=True):
         if match is None:
             raise ConfigError(
-                f"task.palette: {text!r} is no colour", "write six hexadecimal digits, as #FCEA2B"
+                f"task.palette: {text!r} is not a colour",
+                "write six hexadecimal digits, such as #FCEA2B",
             )
     rgb = [[int(m[1][i : i + 2], 16) for i in (0, 2, 4)] for m in found if m is not None]
     return to_lab(np.asarray(rgb, dtype=np.float64))
 
 
 def estimate_palette(images: Sequence[Any], colours: int = COLOURS, seed: int = 0) -> Colours:
-    """The colours that a brand's images are made of, in Lab, most frequent first.
+    """Estimate the colours of a brand's images, in Lab, most frequent first.
 
-    k-means of their pixels; of each cluster the median and not the mean, which lies between a flat
-    colour and its blends at the edges. Clusters with fewer than `MIN_SHARE` of the pixels are
-    left out.
+    The pixels are clustered by k-means. Each cluster gives its median, because the mean would lie
+    between a flat colour and its blends at edges. Clusters with a share of pixels below
+    `MIN_SHARE` are left out.
+
+    Args:
+        images: the brand's images (PIL).
+        colours: number of clusters.
+        seed: random seed of the clustering.
 
     Raises:
-        ValueError: no images.
+        ValueError: there are no images.
     """
     from scipy.cluster.vq import kmeans2  # type: ignore[import-untyped]
 
@@ -113,13 +120,13 @@ def estimate_palette(images: Sequence[Any], colours: int = COLOURS, seed: int = 
 
 
 class PaletteShare:
-    """Share of an image's pixels that are within ΔE2000 `NEAR` of some colour of a palette.
+    """The share of an image's pixels within `MAX_DIFFERENCE` (ΔE2000) of some palette colour.
 
-    White counts like any colour: a ground that all share is in an estimated palette, and belongs
-    into a given one. A share says something beside that of real held-out images.
+    White counts like any other colour. A common background is part of an estimated palette, and
+    should be part of a given one. Compare the share with that of real held-out images.
 
     Args:
-        palette: in Lab, [colours, 3]: `parse_palette` or `estimate_palette`.
+        palette: Lab colours, [colours, 3], from `parse_palette` or `estimate_palette`.
     """
 
     name = "palette"
@@ -131,23 +138,23 @@ class PaletteShare:
         self.palette = palette
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """[share] of one image."""
+        """The share of one image, [1]."""
         return np.array([self.share(prediction.value)])
 
     def statistics(self, images: Sequence[Any]) -> Stat:
-        """The same for many images, [images, 1]."""
+        """The shares of many images, [images, 1]."""
         return np.array([[self.share(image)] for image in images])
 
     def share(self, image: Any) -> float:
-        """0 to 1."""
-        # A picture has far fewer colours than pixels.
+        """Compute the share of one image, from 0 to 1."""
+        # An image has far fewer colours than pixels, so each colour is compared once.
         red, green, blue = pixels_of(image).astype(np.int64).T
         codes, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
         colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
-        near = delta_e(to_lab(colours.astype(np.float64)), self.palette).min(1) <= NEAR
-        return float(counts[near].sum() / counts.sum())
+        nearest = delta_e(to_lab(colours.astype(np.float64)), self.palette).min(1)
+        return float(counts[nearest <= MAX_DIFFERENCE].sum() / counts.sum())
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """The mean over images; None for none."""
+        """Mean over images; None without images."""
         matrix = np.asarray(stats, dtype=np.float64)
         return float(matrix.mean()) if len(matrix) else None

@@ -1,4 +1,4 @@
-"""How much of a brand's look a set of images has: 0 as the base model, 1 as the brand itself."""
+"""Style score: where images lie between the base model's images (0) and the brand's (1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from mmtune.predict import Prediction
 
 Vectors = NDArray[np.float64]
 Describe = Callable[[Sequence[Any]], Vectors]
-FLOOR = 0.1  # of the median deviation: a feature that hardly varies must not rule the distance
+# Least deviation of a feature, as a share of the median deviation: otherwise a feature that hardly
+# varies would dominate the distance.
+FLOOR = 0.1
 STYLE_QUANTITY = Quantity(
     "style",
     "style (0 = base, 1 = brand)",
@@ -26,19 +28,18 @@ STYLE_QUANTITY = Quantity(
 
 
 class StyleDistance:
-    """2-Wasserstein distance between sets of style vectors and a brand's reference images.
+    """The 2-Wasserstein distance between a set of images and a brand's reference images.
 
-    Both sets are taken as Gaussians with diagonal covariance, features in units of the
-    reference's deviation, so with means m and deviations s
+    Both sets of style vectors are treated as Gaussians with diagonal covariance, with features in
+    units of the reference's deviation. With means m and deviations s (Dowson & Landau 1982):
 
         W2(X, R)^2 = mean over features of (m_X - m_R)^2 + (s_X - s_R)^2
 
-    (Dowson & Landau 1982). A set that is uniform where the brand is varied is far from it, which
-    a mean of pairwise distances would reward. Even images of the brand itself are at a small
-    distance, by chance; a set's distance is comparable with that of a set of the same size.
+    A uniform set is far from a varied brand; a mean of pairwise distances would reward it. Even
+    new images of the brand have a small distance, by chance. So compare only sets of equal size.
 
     Args:
-        describe: images to style vectors, [images, features].
+        describe: turns images into style vectors, [images, features].
         reference: the brand's images, at least two.
 
     Raises:
@@ -63,53 +64,53 @@ class StyleDistance:
         self.deviation = deviation / self.feature_scale
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """First and second powers of one image's style vector, [2 x features]."""
+        """One image's style vector and its squares, [2 x features]."""
         [stat] = self.statistics([prediction.value])
         return np.asarray(stat, dtype=np.float64)
 
     def statistics(self, images: Sequence[Any]) -> Stat:
-        """The same for many images at once, [images, 2 x features]."""
+        """The statistics of many images at once, [images, 2 x features]."""
         vectors: Vectors = self.describe(images) / self.feature_scale
         return np.concatenate([vectors, vectors**2], axis=1)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """Distance of the set to the brand; None for fewer than two images."""
+        """Distance of the set from the brand; None for fewer than two images."""
         matrix = np.asarray(stats, dtype=np.float64)
         if len(matrix) < 2:
             return None
         return self.of_means(matrix.mean(0))
 
     def of_means(self, means: Stat) -> float:
-        """Distance from the first and second moments of a set, [2 x features]."""
+        """Compute the distance from a set's first and second moments, [2 x features]."""
         first, second = np.split(means, 2)
         deviation = np.sqrt(np.maximum(second - first**2, 0))
         gaps = (first - self.mean) ** 2 + (deviation - self.deviation) ** 2
         return float(np.sqrt(gaps.mean()))
 
     def distance(self, images: Sequence[Any]) -> float:
-        """`reduce` of images; nan for fewer than two."""
+        """Compute the distance of a set of images; nan for fewer than two images."""
         value = self.reduce(self.statistics(images)) if len(images) > 1 else None
         return float("nan") if value is None else value
 
 
 def on_scale(distance: float, base: float, real: float) -> float:
-    """A distance on the scale of the base's images (0) and held-out real ones (1).
+    """Place a distance on the scale from the base's images (0) to held-out real images (1).
 
-    nan where the base is no farther from the brand than the brand's own images are.
+    It is nan if the base's images are as near to the brand as the brand's own images.
     """
     return (base - distance) / (base - real) if base > real else float("nan")
 
 
 @dataclass(frozen=True)
 class StyleScore:
-    """The style of an adapter on the calibrated scale.
+    """An adapter's style on the scale from base to brand.
 
     Attributes:
-        score: 0 = base, 1 = held-out real images; nan where it isn't measurable.
-        scale: how much farther the base is from the brand than real held-out images are.
-        measurable: whether the scale's interval excludes 0: otherwise the base already looks like
-            the brand, as far as these images can tell, and a score would divide by chance.
-        base, adapter, difference: distances, lower is better.
+        score: 0 = base, 1 = held-out real images; nan if it isn't measurable.
+        scale: distance of the base minus distance of real held-out images.
+        measurable: whether the scale's interval excludes 0. Otherwise these images don't show that
+            the base differs from the brand, and the score would be a division by chance.
+        base, adapter, difference: distances from the brand; lower is better.
         real: distance of the held-out real images.
     """
 
@@ -132,13 +133,16 @@ def style_score(
     rounds: int = 1000,
     seed: int = 0,
 ) -> StyleScore:
-    """Score with bootstrap intervals over prompts.
+    """Compute the style score with bootstrap intervals over prompts.
 
     Args:
+        metric: the distance to the brand.
         base: statistics of the base's images, [images, 2 x features].
-        adapter: of the adapter's images for the same prompts and seeds, in the same order.
-        real: of the brand's held-out image for each prompt, repeated for each seed.
-        prompts: of each image; images of one prompt are resampled together.
+        adapter: statistics of the adapter's images for the same prompts and seeds, in order.
+        real: statistics of the brand's held-out image for each prompt, repeated for each seed.
+        prompts: prompt of each image; images of one prompt are resampled together.
+        rounds: number of resamples.
+        seed: random seed of the resamples.
 
     Raises:
         ValueError: the lengths differ.
@@ -152,8 +156,8 @@ def style_score(
     known: dict[bytes, tuple[float, float, float]] = {}
 
     def distances(drawn: Stat) -> tuple[float, float, float]:
-        # Every figure sees the same resamples, and a resample is known by how often it holds each
-        # image: far cheaper than gathering thousands of features a thousand times.
+        # All figures use the same resamples. A resample is identified by its count of each image,
+        # so its thousands of features are averaged only once.
         counts = np.bincount(drawn[:, 0].astype(np.intp), minlength=len(joined))
         key = counts.tobytes()
         if key not in known:
@@ -197,16 +201,17 @@ def control_score(
     rounds: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    """Where other images stand on the scale of base (0) and held-out real images (1).
+    """Place control images on the scale from base (0) to held-out real images (1).
 
-    A style that isn't the brand's belongs far below 1, and the base's own images of other seeds
-    at 0: a scale on which they don't says little of an adapter.
+    Another style should be far below 1, and the base's images of other seeds should be at 0. If
+    they aren't, the scale tells little about an adapter.
 
     Args:
-        base, real, prompts: as for `style_score`.
-        control: statistics of the other images, at least two.
-        clusters: prompt of each control image: those of one are drawn together. The same as
-            `prompts`: they are drawn with base and real images. None: each by itself.
+        metric, base, real, prompts, rounds, seed: as for `style_score`.
+        control: statistics of the control images, at least two.
+        clusters: prompt of each control image; images of one prompt are drawn together. If equal
+            to `prompts`, they are drawn together with base and real images. None: each image is
+            drawn by itself.
     """
     if clusters is not None and list(clusters) == list(prompts):
         counts = others = resample_counts(len(base), prompts, rounds, seed)
@@ -218,9 +223,9 @@ def control_score(
         means = counts / counts.sum(1, keepdims=True) @ stats
         return np.array([metric.of_means(mean) for mean in means])
 
-    def placed(of: Stat, zero: Stat, one: Stat) -> Stat:
+    def scores(of: Stat, zero: Stat, one: Stat) -> Stat:
         return np.array([on_scale(*each) for each in zip(of, zero, one, strict=True)])
 
     sets = ((control, others), (base, counts), (real, counts))
-    [value] = placed(*(distances(s, np.ones((1, len(s)))) for s, _ in sets))
-    return interval_of(value, placed(*(distances(s, c) for s, c in sets)))
+    [value] = scores(*(distances(s, np.ones((1, len(s)))) for s, _ in sets))
+    return interval_of(value, scores(*(distances(s, c) for s, c in sets)))

@@ -1,4 +1,4 @@
-"""Which words of a transcript are which of the reference, and which written ones they come from."""
+"""Align the words of a transcript with its reference, and normalized words with written ones."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import jiwer
 
 from mmtune.metrics.text.normalize import normalize
 
-Pair = tuple[int | None, int | None, bool]  # place in one text and in the other; whether equal
+AlignedPair = tuple[int | None, int | None, bool]  # index in each text; whether the words are equal
 
 
-def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Iterator[Pair]:
-    """The pairs of jiwer's alignment, in order; None where the other side has no such word.
+def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Iterator[AlignedPair]:
+    """Align two texts with jiwer and yield the pairs in order; None stands for a missing word.
 
     Args:
         reference: normalized words, without spaces in them.
-        hypothesis: likewise.
+        hypothesis: normalized words, without spaces in them.
     """
     if not reference or not hypothesis:
         yield from ((i, None, False) for i in range(len(reference)))
@@ -38,18 +38,18 @@ def align_words(reference: Sequence[str], hypothesis: Sequence[str]) -> Iterator
 def written_places(
     written: Sequence[str], normalized: Sequence[str], language: str | None
 ) -> list[int | None]:
-    """For each word of a normalized text, the place of the written word that it comes from.
+    """Find for each word of a normalized text the written word that it comes from.
 
-    Normalization joins and splits words ("twenty one", "won't"), so each written word is normalized
-    by itself, and these pieces are aligned with the text.
+    Normalization joins and splits words ("twenty one", "won't"). So each written word is normalized
+    by itself, and these pieces are aligned with the normalized text.
 
     Args:
         written: words as the model wrote them.
-        normalized: their text, normalized as a whole.
-        language: whose normalization.
+        normalized: words of their text, normalized as a whole.
+        language: language of the normalization.
 
     Returns:
-        None where no written word corresponds.
+        The index of the written word for each normalized word; None if there is no such word.
     """
     pieces = [(piece, i) for i, word in enumerate(written)
               for piece in normalize(word, language).split()]  # fmt: skip

@@ -1,8 +1,8 @@
-"""What the confidence of a written word is worth: does it say how often, and where, it is right?
+"""Metrics of word confidence: calibration error, ranking of errors (AUROC) and Brier score.
 
-A word of the normalized transcript is right where the alignment of WER finds it equal to the
-reference's; its confidence is that of the written word that it comes from
-(`mmtune.speech.whisper.word_times.word_confidences`). Words that are missing have none.
+A word of the normalized transcript is right if the alignment of WER pairs it with an equal word of
+the reference. Its confidence is that of the written word that it comes from
+(`mmtune.speech.whisper.word_times.word_confidences`). Missing words have no confidence.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
-BINS = 15  # of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", 2017
-# Confidences crowd near 1, so that ranks are taken on a grid of log odds: half-open steps of 0.1.
+# Bins of equal width, as in Guo et al., "On Calibration of Modern Neural Networks", 2017.
+BINS = 15
+# Most confidences are near 1, so words are ranked on a grid of log odds, in half-open steps of 0.1.
 LOG_ODDS = np.arange(-7.0, 10.0, 0.1)
 
 
 def judged_words(
     row: Row, prediction: Prediction, language: str
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(confidence, right) of each word of a transcript that a written word corresponds to.
+    """Judge each word of a transcript that corresponds to a written word.
 
     Args:
-        prediction: with "words" in its details, [text, confidence] each; without, there are none.
-        language: of rows that don't name theirs.
+        row: the row with the reference.
+        prediction: its details hold "words", pairs of text and confidence; without them, no word
+            is judged.
+        language: language of rows that don't name theirs.
+
+    Returns:
+        The confidence of each word, [words], and whether it is right, [words].
     """
     words = prediction.details.get("words") or ()
     reference, hypothesis = (text.split() for text in scored(row, prediction, language))
@@ -45,10 +51,10 @@ def judged_words(
 
 
 class _OfWords:
-    """Judges the confidence of words.
+    """A metric of the confidence of words.
 
     Args:
-        language: of rows that don't name theirs.
+        language: language of rows that don't name theirs.
     """
 
     def __init__(self, language: str = "en") -> None:
@@ -56,10 +62,11 @@ class _OfWords:
 
 
 class CalibrationError(_OfWords):
-    """Expected calibration error: how far accuracy is from confidence, bin by bin (Guo et al.).
+    """Expected calibration error: mean distance of accuracy from confidence in bins (Guo et al.).
 
-    An item's statistic is, for each of `BINS` bins, its words, the sum of their confidences, and
-    how many are right. Of few words it is above 0 even for an honest model.
+    An item's statistic holds for each of `BINS` bins the number of words, the sum of their
+    confidences, and the number of right words. With few words the error is above 0 even for a
+    calibrated model.
     """
 
     name = "calibration error"
@@ -68,21 +75,21 @@ class CalibrationError(_OfWords):
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """[3 * BINS]: words, summed confidences, right words."""
+        """Words, summed confidences and right words of each bin, [3 * BINS]."""
         confidences, right = judged_words(row, prediction, self.language)
-        # A bin holds its upper end.
+        # A bin includes its upper limit.
         places = np.clip(np.ceil(confidences * BINS).astype(int) - 1, 0, BINS - 1)
         parts = [None, confidences, right.astype(np.float64)]
         return np.concatenate([np.bincount(places, part, BINS) for part in parts])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """The mean over words of |accuracy - confidence| of their bin; None without words."""
+        """Mean of |accuracy - confidence| over bins, weighted by words; None without words."""
         words, confidences, right = self._sums(stats)
         total = words.sum()
         return float(np.abs(right - confidences).sum() / total) if total else None
 
     def bins(self, stats: Sequence[Stat] | Stat) -> list[Bin]:
-        """The bins that hold words, in rising order."""
+        """Return the bins that hold words, in ascending order."""
         words, confidences, right = self._sums(stats)
         return [
             Bin(i / BINS, (i + 1) / BINS, confidences[i] / n, right[i] / n, int(n))
@@ -97,9 +104,10 @@ class CalibrationError(_OfWords):
 
 
 class ErrorRanking(_OfWords):
-    """AUROC of errors: how often a wrong word has less confidence than a right one; ties are half.
+    """AUROC of errors: how often a wrong word has a lower confidence than a right word.
 
-    It is Mann and Whitney's U over the pairs. 0.5 is chance: low confidences then point nowhere.
+    It is Mann and Whitney's U divided by the number of pairs; ties count half. At 0.5, confidence
+    tells nothing about errors.
     """
 
     name = "AUROC of errors"
@@ -108,7 +116,7 @@ class ErrorRanking(_OfWords):
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """Right and wrong words of each step of `LOG_ODDS`, [2 * steps]."""
+        """Numbers of right and of wrong words in each step of `LOG_ODDS`, [2 * steps]."""
         confidences, right = judged_words(row, prediction, self.language)
         safe = np.clip(confidences, 1e-6, 1 - 1e-6)
         places = np.digitize(np.log(safe / (1 - safe)), LOG_ODDS)
@@ -118,7 +126,7 @@ class ErrorRanking(_OfWords):
         ).astype(np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """None where no word is wrong, or none right."""
+        """The AUROC over all words; None if no word is wrong or none is right."""
         matrix = np.asarray(stats, dtype=np.float64).reshape(-1, 2 * (len(LOG_ODDS) + 1))
         right, wrong = matrix.sum(axis=0).reshape(2, -1)
         pairs = right.sum() * wrong.sum()
@@ -129,7 +137,7 @@ class ErrorRanking(_OfWords):
 
 
 class BrierScore(_OfWords):
-    """Mean squared distance of confidence to what came of it, 1 or 0 (Brier, 1950)."""
+    """Brier score: mean squared distance of the confidence from 1 (right) or 0 (wrong) (1950)."""
 
     name = "Brier score"
     unit = "squared distance"
@@ -137,11 +145,11 @@ class BrierScore(_OfWords):
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(sum of squares, words)."""
+        """The sum of squared distances and the number of words."""
         confidences, right = judged_words(row, prediction, self.language)
         return np.array([((confidences - right) ** 2).sum(), len(right)], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """None without words."""
+        """The mean over all words; None without words."""
         total, words = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
         return float(total / words) if words else None

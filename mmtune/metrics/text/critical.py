@@ -1,7 +1,7 @@
-"""Errors that change what a reader does: numbers, doses, negations, sides and names.
+"""Critical errors: wrong numbers, doses, negations, sides and names, which change a reader's acts.
 
-WER counts them as any others: a transcript with "15 mg" for "50 mg", or without one "not", may have
-an excellent one.
+WER counts them like any other error. A transcript with "15 mg" for "50 mg", or with a lost "not",
+may still have an excellent WER.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
 
-Kind = Literal["number", "dose", "negation", "side", "name"]
-KINDS: tuple[Kind, ...] = ("number", "dose", "negation", "side", "name")
+CriticalKind = Literal["number", "dose", "negation", "side", "name"]
+KINDS: tuple[CriticalKind, ...] = ("number", "dose", "negation", "side", "name")
 
-# What each kind counts, in words.
-COUNTED: dict[Kind | None, str] = {
+# The words that each kind counts.
+COUNTED: dict[CriticalKind | None, str] = {
     None: "Numbers, doses, negations, sides and names",
     "number": "Numbers",
     "dose": "Doses, a number with its unit,",
@@ -33,7 +33,7 @@ COUNTED: dict[Kind | None, str] = {
     "name": "Names, words that the reference capitalises,",
 }
 
-# Each unit by one name, however it is written or spoken.
+# One name for each unit, with all its written and spoken forms.
 UNITS = {
     "mg": "mg milligram milligrams milligramme milligrammes milligramm",
     "µg": "µg μg mcg ug microgram micrograms mikrogramm",
@@ -53,7 +53,7 @@ UNITS = {
     "v": "v volt volts",
     "a": "a amp amps ampere amperes",
 }
-# "a" alone is a word of English, and "m" and "l" are letters that are spelled: only behind a digit.
+# "a" is also an English word, and "m" and "l" are also letters, so units count only after a digit.
 _UNIT = {spelling: unit for unit, spellings in UNITS.items() for spelling in spellings.split()}
 NEGATIONS = {
     "en": "not no never none without neither nor cannot nobody nothing denies",
@@ -75,7 +75,7 @@ SIDES = {
         "bilateral": "both",
     },
 }
-NOUNS_CAPITALISED = {"de", "lb"}  # every noun is written like a name
+NOUNS_CAPITALISED = {"de", "lb"}  # languages that write every noun with a capital, like a name
 TITLES = {"dr.", "mr.", "mrs.", "ms.", "prof.", "st.", "sr.", "sra.", "m.", "mme."}
 _SENTENCE_END = tuple(".!?:…")
 _QUOTES = "\"'“”‘’«»()[]"
@@ -85,20 +85,24 @@ _NUMBER = re.compile(r"[$£€]?(\d+(?:[.,:/]\d+)*)(%|[^\W\d_]*)")
 
 
 def names(text: str, language: str = "en") -> frozenset[str]:
-    """Words of names in a text as it is written: capitalised where no sentence begins.
+    """Find the words of names in a written text: capitalised words within a sentence.
 
-    "We saw Dr. Smith in Berlin" has smith and berlin. What is written in capitals alone ("MRI") is
-    none. German, which capitalises all nouns, has none that can be told, nor has a heading.
+    "We saw Dr. Smith in Berlin" has smith and berlin. Words in capitals only ("MRI") aren't names.
+    In German, which capitalises all nouns, and in headings, names can't be found.
+
+    Args:
+        text: the text as it is written, not normalized.
+        language: Whisper's code of the text's language.
 
     Returns:
-        Normalized words, so that they can be looked for in normalized texts.
+        The words, normalized, so that they can be found in normalized texts.
     """
     tokens = text.split()
     bare = [_POSSESSIVE.sub("", token.strip(_AROUND)) for token in tokens]
     if language in NOUNS_CAPITALISED or not any(word[:1].islower() for word in bare):
         return frozenset()
     found: list[str] = []
-    begins = True  # a sentence, whose first word has a capital anyway
+    begins = True  # a sentence begins here; its first word always has a capital
     for token, word in zip(tokens, bare, strict=True):
         title = token.casefold() in TITLES
         letters = re.sub("['’-]", "", word)  # of O'Neil and Jean-Luc
@@ -112,15 +116,16 @@ def names(text: str, language: str = "en") -> frozenset[str]:
 
 def critical(
     text: str, language: str = "en", named: Collection[str] = ()
-) -> Iterator[tuple[Kind, str]]:
-    """What a reader acts upon, in order: ("dose", "50 mg"), ("negation", "not"), ("side", "left").
+) -> Iterator[tuple[CriticalKind, str]]:
+    """Find the critical words, in order: ("dose", "50 mg"), ("negation", "not"), ("side", "left").
 
-    All negations of a language count as one: "no pain" for "not in pain" isn't an error.
+    All negations of a language count as the same: "no pain" for "not in pain" isn't an error.
 
     Args:
-        text: normalized: numbers as digits, contractions written out.
-        language: of negations and sides; of another than `NEGATIONS` has, only numbers are found.
-        named: words that are names, see `names`.
+        text: normalized text, with numbers as digits and contractions written out.
+        language: language of negations and sides; without entries in `NEGATIONS` and `SIDES`, only
+            numbers, doses and names are found.
+        named: words that are names (see `names`).
     """
     negations = set(NEGATIONS.get(language, "").split())
     sides = SIDES.get(language, {})
@@ -129,7 +134,7 @@ def critical(
     for word, following in zip(words, (*words[1:], ""), strict=False):
         found = _NUMBER.fullmatch(word)
         if taken:
-            taken = False  # the unit of the number before
+            taken = False  # this word was the unit of the number before it
         elif found:
             value, joined = found.groups()
             unit = _UNIT.get(joined or following)
@@ -144,29 +149,29 @@ def critical(
 
 
 class CriticalErrors:
-    """Critical words that are wrong, missing or made up, per utterance. Statistic: (errors, 1).
+    """Wrong, missing or invented critical words per utterance. Statistic: (errors, 1).
 
-    Errors are the edit distance of both sequences of critical words (rapidfuzz), so that two
-    numbers that change places are two errors.
+    The number of errors is the edit distance between the two sequences of critical words
+    (rapidfuzz), so two numbers that swap places are two errors.
 
     Args:
-        language: for rows that don't name theirs.
-        kind: only these; None: all. A dose that lost its unit is one error among all, and one of
-            doses and one of numbers among those.
+        language: language of rows that don't name theirs.
+        kind: the kind to count; None: all. A dose without its unit counts as one error of all
+            kinds together, but as one error of doses and one of numbers separately.
     """
 
     unit = "per utterance"
     higher_is_better = False
 
-    def __init__(self, language: str = "en", kind: Kind | None = None) -> None:
+    def __init__(self, language: str = "en", kind: CriticalKind | None = None) -> None:
         self.language = language
         self.kind = kind
         self.name = f"{kind or 'critical'} errors"
         self.meaning = f"{COUNTED[kind]} that are wrong, missing or made up."
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(errors, 1)."""
-        reference, hypothesis = self._found(row, prediction)
+        """The number of errors in one utterance, and 1."""
+        reference, hypothesis = self._critical_words(row, prediction)
         return np.array([Levenshtein.distance(reference, hypothesis), 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
@@ -175,12 +180,14 @@ class CriticalErrors:
         return float(matrix[:, 0].sum() / len(matrix)) if len(matrix) else None
 
     def occurs(self, row: Row, prediction: Prediction) -> bool:
-        """Whether a row's reference or transcript has any such word."""
-        return any(self._found(row, prediction))
+        """Whether a row's reference or transcript has any critical word."""
+        return any(self._critical_words(row, prediction))
 
-    def _found(self, row: Row, prediction: Prediction) -> list[list[tuple[Kind, str]]]:
-        """In the reference and in the transcript. Names are those of the reference alone: a
-        transcript's capitals are the model's guess."""
+    def _critical_words(
+        self, row: Row, prediction: Prediction
+    ) -> list[list[tuple[CriticalKind, str]]]:
+        """Critical words of the reference and of the transcript. Only the reference tells which
+        words are names, because a transcript's capitals are the model's guess."""
         language = row_language(row, self.language)
         named = names(row.reference, language)
         return [

@@ -1,7 +1,8 @@
-"""How far the times of a long transcript are from when its sentences were said.
+"""Errors of a long transcript's times: distance from the true start of sentences, and drift.
 
-Predictions have both in their details, in seconds from the recording's beginning: "known", and
-"heard", None for a sentence whose first word has no counterpart (WER counts it).
+The details of a prediction hold two times, in seconds from the recording's beginning: "known", the
+true start, and "heard", the transcript's start. "heard" is None for a sentence whose first word is
+missing from the transcript; WER counts such a sentence.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ class StartError:
     """A quantile of |heard - known| over sentences, in seconds. Statistic: (heard - known).
 
     Args:
-        quantile: 0.5 for the median.
-        name, meaning: of the metric.
+        quantile: the quantile; 0.5 is the median.
+        name, meaning: the metric's name and meaning.
     """
 
     unit = "seconds"
@@ -35,21 +36,21 @@ class StartError:
         self.quantile, self.name, self.meaning = quantile, name, meaning
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(heard - known), nan where it wasn't heard."""
+        """heard - known of one sentence in s; nan if the transcript lacks it."""
         return np.array([_known_and_late(prediction)[1]])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """None where no sentence was heard."""
+        """The quantile in s; None if the transcript has no sentence."""
         late = np.abs(np.asarray(stats, dtype=np.float64).ravel())
         late = late[np.isfinite(late)]
         return float(np.quantile(late, self.quantile)) if len(late) else None
 
 
 class Drift:
-    """How fast times go wrong: |slope| of heard - known over known, seconds a minute.
+    """Drift of times: |slope| of heard - known over known, in seconds per minute.
 
-    A least-squares line through all sentences. Statistic: (1, t, d, t², t·d), zeros where a
-    sentence wasn't heard.
+    The slope is that of a least-squares line through all sentences. Statistic: (1, t, d, t², t·d),
+    or zeros for a sentence that the transcript lacks.
     """
 
     name = "drift, s/min"
@@ -58,7 +59,7 @@ class Drift:
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """The sums of one sentence, t in minutes and d in seconds."""
+        """One sentence's terms for the line, with t in minutes and d in seconds."""
         known, late = _known_and_late(prediction)
         if not np.isfinite(late):
             return np.zeros(5)
@@ -66,7 +67,7 @@ class Drift:
         return np.array([1.0, minutes, late, minutes**2, minutes * late])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """None for fewer than two sentences, or all at one time."""
+        """The drift in s/min; None for fewer than two sentences or if all have one time."""
         n, t, d, tt, td = np.asarray(stats, dtype=np.float64).reshape(-1, 5).sum(axis=0)
         spread = n * tt - t**2
         return float(abs(n * td - t * d) / spread) if spread > 1e-9 else None
@@ -85,5 +86,5 @@ LATE_START = StartError(
 
 
 def start_figures() -> tuple[StartError, StartError, Drift]:
-    """What is said of the times of a long recording."""
+    """Make the metrics of a long recording's times."""
     return MEDIAN_START, LATE_START, Drift()

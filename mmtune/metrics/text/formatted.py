@@ -1,4 +1,4 @@
-"""WER of the text as it is read: case and punctuation count."""
+"""Formatted WER: word error rate in which case and punctuation count."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MARKS = frozenset(".,?!;:。，？！、؟।")
 
 
 def is_formatted(texts: Sequence[str]) -> bool:
-    """Whether most texts have punctuation: against a corpus without, a formatted WER means nothing.
+    """Whether most references have punctuation; without it, formatted WER means nothing.
 
     Args:
-        texts: references.
+        texts: the references.
     """
     return 2 * sum(bool(MARKS & set(text)) for text in texts) > len(texts)
 
 
 class FormattedWordErrors(WordErrors):
-    """WER without normalization. A word's punctuation is part of it: "end." is not "end".
+    """WER without normalization: punctuation is part of a word, so "end." differs from "end".
 
-    Only Unicode's forms (NFC), curly quotes and white space are made alike.
+    Only Unicode's normal form (NFC), curly quotes and white space are unified.
     """
 
     name = "formatted WER"
@@ -37,7 +37,7 @@ class FormattedWordErrors(WordErrors):
     meaning = "Wrong words, where case and punctuation count too."
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(S, D, I, N) of one transcript as it is."""
+        """(S, D, I, N) of one transcript, not normalized."""
         reference, hypothesis = (
             " ".join(unicodedata.normalize("NFC", text.translate(QUOTES)).split())
             for text in (row.reference, str(prediction.value))

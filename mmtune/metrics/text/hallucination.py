@@ -1,4 +1,4 @@
-"""Words heard where nobody speaks."""
+"""Hallucinated words: words in the transcript of recordings without speech."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmtune.predict import Prediction
 
 
 class HallucinatedWords:
-    """Words a minute in recordings without speech: (words, minutes) of each.
+    """Words per minute in transcripts of recordings without speech. Statistic: (words, minutes).
 
-    WER can't say it, for it divides by the words of the reference.
+    WER can't measure this, because it divides by the number of words in the reference.
 
     Args:
-        language: whose normalization splits words.
+        language: language of the normalization that splits words.
     """
 
     name = "hallucinated words/min"
@@ -31,13 +31,11 @@ class HallucinatedWords:
         self.language = language
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """Args:
-        row: with its `duration_s`, in seconds.
-        """
+        """The number of words, and the row's duration in minutes (from its `duration_s`)."""
         words = len(scored(row, prediction, self.language)[1].split())
         return np.array([words, stated_seconds(row) / 60])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """Words a minute; None without any time."""
+        """Words per minute; None if no row has a duration."""
         words, minutes = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
         return float(words / minutes) if minutes > 0 else None

@@ -1,4 +1,4 @@
-"""Whether a model knows which language is spoken."""
+"""Language accuracy: how often a model recognises the spoken language."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mmtune.predict import Prediction
 
 
 class LanguageAccuracy:
-    """Share of rows whose language is the one that the model hears. Statistic: (right, 1).
+    """The share of rows whose language the model recognises. Statistic: (right, 1).
 
     Args:
-        language: Whisper's code, of rows that don't name theirs.
+        language: Whisper's code of the language of rows that don't name theirs.
     """
 
     name = "language accuracy"
@@ -28,15 +28,16 @@ class LanguageAccuracy:
         self.language = language
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(right, 1).
+        """1 or 0 for right or wrong, and 1.
 
         Args:
-            prediction: with Whisper's code as "heard" in its details.
+            row: the row; it may name its language.
+            prediction: its details hold the recognised language, Whisper's code, as "heard".
         """
         named = row_language(row, self.language)
         return np.array([prediction.details["heard"] == named, 1.0], dtype=np.float64)
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """None without rows."""
+        """Share of right rows; None without rows."""
         right, rows = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
         return float(right / rows) if rows else None

@@ -1,7 +1,8 @@
-"""Terms: how many of those spoken are written, and how many are written that nobody spoke.
+"""Metrics of terms: recall, precision and false insertions.
 
-A term counts only if it is written exactly, after normalization, as whole words. Recall belongs
-beside precision and false insertions: a model that writes terms everywhere has a perfect recall.
+A term counts only if, after normalization, it is written exactly, as whole words. Read recall
+together with precision and false insertions: a model that writes terms everywhere has perfect
+recall.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ class TermCounter:
     """Counts terms in normalized text: whole words, the longest term first, no overlaps.
 
     Args:
-        terms: as a person writes them; several words are allowed.
-        language: of the terms.
-        variants: spellings that count as a term's.
+        terms: the terms in normal spelling; a term may have several words.
+        language: language of the terms.
+        variants: other spellings that count as a term.
     """
 
     def __init__(
@@ -35,23 +36,23 @@ class TermCounter:
         self._variants = variants
         written = {normalize(term, language) for term in terms} - {""}
         longest_first = sorted(written, key=lambda term: (-len(term), term))
-        # (?!) matches nothing: without terms there is nothing to find.
+        # (?!) matches nothing, for the case without terms.
         inner = "|".join(re.escape(term) for term in longest_first) or "(?!)"
         self._pattern = re.compile(rf"(?<!\S)(?:{inner})(?!\S)")
 
     def count(self, normalized: str) -> Counter[str]:
-        """How often each term stands in `normalized`."""
+        """Count how often each term occurs in `normalized`."""
         text = self._variants(normalized)
         return Counter(match.group() for match in self._pattern.finditer(text))
 
 
 class _OfTerms:
-    """Counts terms in what was said and in what was written.
+    """A metric that counts terms in the reference and in the transcript.
 
     Args:
-        terms: which terms to look for: all, the ones that were trained, the ones that weren't.
-        language: of the terms, and of rows that don't name theirs.
-        variants: spellings that count as a term's.
+        terms: the terms to count: all, the trained ones or the untrained ones.
+        language: language of the terms, and of rows that don't name theirs.
+        variants: other spellings that count as a term.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class _OfTerms:
         self._terms = TermCounter(terms, language, variants)
 
     def _count(self, row: Row, prediction: Prediction) -> tuple[Counter[str], Counter[str]]:
-        """How often each term is spoken, and written."""
+        """Count each term in the reference, and in the transcript."""
         reference, hypothesis = scored(row, prediction, self.language)
         return self._terms.count(reference), self._terms.count(hypothesis)
 
 
 class TermRecall(_OfTerms):
-    """Share of spoken terms that are written. An item's statistic is (hits, occurrences)."""
+    """The share of spoken terms that are written. Statistic: (hits, occurrences)."""
 
     name = "term recall"
     unit = "share of spoken terms"
@@ -75,7 +76,7 @@ class TermRecall(_OfTerms):
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(hits, occurrences): a term that is spoken once and written twice is one hit."""
+        """Hits and spoken terms; a term that is spoken once and written twice is one hit."""
         spoken, written = self._count(row, prediction)
         return np.array([(spoken & written).total(), spoken.total()], dtype=np.float64)
 
@@ -87,7 +88,7 @@ class TermRecall(_OfTerms):
 
 
 class TermPrecision(_OfTerms):
-    """Share of written terms that were spoken. An item's statistic is (hits, written)."""
+    """The share of written terms that were spoken. Statistic: (hits, written)."""
 
     name = "term precision"
     unit = "share of written terms"
@@ -95,7 +96,7 @@ class TermPrecision(_OfTerms):
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(hits, written)."""
+        """Hits and written terms of one utterance."""
         spoken, written = self._count(row, prediction)
         return np.array([(spoken & written).total(), written.total()], dtype=np.float64)
 
@@ -114,7 +115,7 @@ class FalseInsertions(_OfTerms):
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(insertions, 1)."""
+        """The number of terms written but not spoken in one utterance, and 1."""
         spoken, written = self._count(row, prediction)
         return np.array([(written - spoken).total(), 1.0], dtype=np.float64)
 

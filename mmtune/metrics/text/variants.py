@@ -1,4 +1,4 @@
-"""Spellings that count as right: a table that the report shows, and that is applied to texts."""
+"""Spelling variants that count as right: they are applied to texts and shown in the report."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmtune.metrics.text.normalize import normalize
 
 
 class Variants:
-    """Writes every variant of a term as the term, in normalized text: whole words, longest first.
+    """Replaces variants of terms by the terms in normalized text: whole words, longest first.
 
-    Without variants it is false, and leaves text as it is.
+    Without variants the object is false and changes nothing.
 
     Args:
-        table: other spellings by term, as a person writes them.
-        language: of the terms.
+        table: other spellings by term, in normal spelling.
+        language: language of the terms.
     """
 
     def __init__(self, table: Mapping[str, Sequence[str]], language: str = "en") -> None:
@@ -27,7 +27,7 @@ class Variants:
             for other in others:
                 if (key := normalize(other, language)) != own:
                     self._terms[key] = own
-        # The terms themselves are found too, so that no variant is found within one.
+        # The pattern matches terms too, so that no variant is found inside a term.
         known = {*self._terms, *self._terms.values()}
         inner = "|".join(map(re.escape, sorted(known, key=lambda key: (-len(key), key))))
         self._pattern = re.compile(rf"(?<!\S)(?:{inner or '(?!)'})(?!\S)")
@@ -36,17 +36,17 @@ class Variants:
         return bool(self._terms)
 
     def __call__(self, normalized: str) -> str:
-        """The text with terms in the place of their variants."""
+        """Replace the variants in a text by their terms."""
         if not self._terms:
             return normalized
         return self._pattern.sub(lambda m: self._terms.get(m.group(), m.group()), normalized)
 
     def tables(self) -> list[Table]:
-        """What the report shows; nothing where there are none."""
+        """Make the report's table of variants; without variants there is none."""
         if not self:
             return []
         rows = [[term, ", ".join(others)] for term, others in self.table.items()]
-        return [Table("Spellings that count as right", ["term", "counts as it"], rows)]
+        return [Table("Spellings that count as right", ["term", "other spellings"], rows)]
 
 
 STRICT = Variants({})

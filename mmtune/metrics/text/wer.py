@@ -1,7 +1,7 @@
-"""Word and character error rate of a corpus: errors and words are summed, never averaged by item.
+"""Word and character error rate of a corpus: errors and words are summed over all items.
 
-The alignment is jiwer's. An item with an empty reference counts: words heard in silence are
-insertions (per-utterance averages, and scripts that drop such items, hide hallucination).
+jiwer computes the alignment. Items with an empty reference count, so words heard in silence are
+insertions. Averages over utterances, and scripts that drop such items, hide hallucination.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def _reduce(stats: Sequence[Stat] | Stat) -> float | None:
 
 
 class WordErrors:
-    """WER. An item's statistic is (S, D, I, N): substitutions, deletions, insertions, words.
+    """Word error rate. Statistic: (S, D, I, N) = substitutions, deletions, insertions, words.
 
     Args:
-        language: for rows that don't name theirs.
-        variants: spellings that count as right, on both sides.
+        language: language of rows that don't name theirs.
+        variants: spellings that count as right, in reference and transcript.
     """
 
     name = "WER"
@@ -43,7 +43,7 @@ class WordErrors:
         self.language, self.variants = language, variants
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
-        """(S, D, I, N) of one transcript, both sides normalized."""
+        """(S, D, I, N) of one transcript; transcript and reference are normalized."""
         reference, hypothesis = scored(row, prediction, self.language)
         found = self._align(self.variants(reference), self.variants(hypothesis))
         units = found.hits + found.substitutions + found.deletions
@@ -55,12 +55,12 @@ class WordErrors:
         return jiwer.process_words([reference], [hypothesis])
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
-        """(S + D + I) / N over all items; None if no reference has any."""
+        """(S + D + I) / N over all items; None if no reference has any words."""
         return _reduce(stats)
 
 
 class CharacterErrors(WordErrors):
-    """CER, for languages without spaces and for spelling. A space is a character."""
+    """Character error rate, for languages without spaces and for spelling; spaces count."""
 
     name = "CER"
     unit = "CER, wrong characters per character"
@@ -71,6 +71,6 @@ class CharacterErrors(WordErrors):
 
 
 def scored(row: Row, prediction: Prediction, language: str) -> tuple[str, str]:
-    """Reference and transcript of an item as they are compared."""
+    """Return an item's normalized reference and transcript."""
     spoken = row_language(row, language)
     return normalize(row.reference, spoken), normalize(str(prediction.value), spoken)

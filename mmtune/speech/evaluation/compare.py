@@ -28,7 +28,7 @@ from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.whisper.base import load_for
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions
 from mmtune.system.hashing import hash_json
-from mmtune.system.precision import choose
+from mmtune.system.precision import choose_precision
 from mmtune.system.processes import this_process
 
 ROWS_PER_CHUNK = 64  # number of rows that are decoded before their transcripts are stored
@@ -170,7 +170,7 @@ def _models(
             "adapters": {
                 name: weights_hash(adapter_folder(path, MARKER)) for name, path in adapters.items()
             },
-            "precision": choose(config.train.precision, this_process().device),
+            "precision": choose_precision(config.train.precision, this_process().device),
             "windows": options.score_windows,
             "options": vars(search),
             "language": options.language,

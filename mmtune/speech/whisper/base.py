@@ -213,11 +213,11 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
 
 def load_for(base: str, precision: str = "auto") -> WhisperBase:
     """Load a base on this process's device, in a precision of `mmtune.system.precision`."""
-    from mmtune.system.precision import DTYPES, choose
+    from mmtune.system.precision import DTYPES, choose_precision
     from mmtune.system.processes import this_process
 
     device = this_process().device
-    return load_base(base, device, DTYPES[choose(precision, device)])
+    return load_base(base, device, DTYPES[choose_precision(precision, device)])
 
 
 @contextmanager

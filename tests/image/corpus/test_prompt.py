@@ -78,7 +78,7 @@ def test_generate_takes_it_from_the_card(
         name="n", recipe="r", modality="image", base="b", base_hash="h", dataset="d",
         rows={}, settings=config.model_dump(mode="json"),
     ).write(tmp_path)  # fmt: skip
-    assert "its trigger" in (tmp_path / "README.md").read_text()
+    assert "trigger phrase" in (tmp_path / "README.md").read_text()
     given: dict[str, dict[Path, str]] = {}
     monkeypatch.setattr(generate, "generate", lambda *a, **more: given.update(more) or [])
     command, options = parse(["generate", "--adapter", str(tmp_path), "--prompt", "x", *extra])

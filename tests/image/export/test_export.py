@@ -343,7 +343,9 @@ def test_a_licence_that_restrains_must_be_accepted(page: str, name: str, tmp_pat
     base = licensed(tmp_path, page)
     adapter = adapters.make(tmp_path / "a", "sd", base=str(base))
     out = tmp_path / "x.safetensors"
-    with pytest.raises(AdapterError, match=rf"is under {name}(.|\n)*--accept-licence '{name}'"):
+    with pytest.raises(
+        AdapterError, match=rf"licence of .*, {name}, restricts(.|\n)*--accept-licence '{name}'"
+    ):
         export(adapter, "kohya", out)
     with pytest.raises(ConfigError, match=rf"--accept-licence mit: the licence of .* is {name}"):
         export(adapter, "kohya", out, accept="mit")

@@ -114,7 +114,7 @@ def test_adapters_that_do_not_fit_are_refused(adapter: Path, tmp_path: Path) -> 
 
     for name, change, words in (
         ("renamed", rename, "doesn't fit the base|can't be loaded"),
-        ("silent", silence, "changes nothing"),
+        ("silent", silence, "has no effect"),
         ("dropped", drop, "doesn't fit the base|can't be loaded"),
         ("widened", widen, "can't be loaded"),
     ):

@@ -485,7 +485,7 @@ def test_an_import_spares_what_is_not_its_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--base"):
         import_speech(source, tmp_path / "to", None, {"align": True})
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(DataError, match="no layout"):
+    with pytest.raises(DataError, match="not recognised"):
         import_speech(tmp_path / "nothing", tmp_path / "to")
     for wrong in (["--format", "kadli"], ["--modality", "speach"], ["--modality", "image"]):
         assert main(["import", str(source), "--to", str(tmp_path / "to"), *wrong]) == 2

@@ -281,11 +281,11 @@ def test_without_an_engine_nothing_is_called_proved(
     ("flags", "told"),
     [
         (("--format", "onnx"), "formats: transformers"),
-        (("--format", "kohya"), "no format 'kohya' for adapters of speech"),
+        (("--format", "kohya"), "speech adapters have no export format 'kohya'"),
         (("--format", "ggml", "--precision", "fp32"), "--precision fp16"),
         (("--format", "transformers", "--precision", "int8"), "fp32, fp16, bf16"),
         (("--format", "ggml", "--check", "nowhere.jsonl"), "no such file"),
-        (("--format", "ggml", "--scale", "0"), "leaves no adapter"),
+        (("--format", "ggml", "--scale", "0"), "leaves nothing of the adapter"),
     ],
 )
 def test_errors_tell_the_cure(
@@ -310,7 +310,7 @@ def test_an_image_adapter_has_no_speech_formats(adapter: Path, tmp_path: Path) -
     shutil.copytree(adapter, other)
     card = json.loads((other / "card.json").read_text()) | {"modality": "image"}
     (other / "card.json").write_text(json.dumps(card))
-    with pytest.raises(ConfigError, match="no format 'ggml' for adapters of image"):
+    with pytest.raises(ConfigError, match="image adapters have no export format 'ggml'"):
         export_adapter(other, "ggml", tmp_path / "out")
 
 
