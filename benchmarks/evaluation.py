@@ -54,7 +54,7 @@ from mmtune.speech.whisper.stages import NAME, AudioStage
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import this_process
 from mmtune.system.quiet import quiet, quiet_libraries
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 
 Texts = tuple[list[str], list[str]]  # of the base, of the adapter, by row
 Side = Callable[[Sequence[Row]], Texts]

@@ -3,8 +3,8 @@
     python benchmarks/image_memory.py --model sdxl --side 1024 --batch 4 --out image_memory.md
 
 For each way to hold the base (bf16, int8, NF4; with gradient checkpointing or without) the recipe
-trains a LoRA for a few steps through `mmtune.train.loop.fit`, as `mmtune train` does, on pictures
-that are drawn:
+trains a LoRA for a few steps through `mmtune.training.loop.fit`, as `mmtune train` does, on drawn
+pictures:
 
 - resting: bytes that weights of base and adapter hold before a step;
 - estimated: what `mmtune train` says before its first whole step, from that of one row;
@@ -36,8 +36,8 @@ from mmtune.image.image_task import ImageTask
 from mmtune.prefix.cache import PrefixCache
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import pick_device
-from mmtune.train.loop import fit
-from mmtune.train.preflight import Preflight
+from mmtune.training.loop import fit
+from mmtune.training.preflight import Preflight
 
 WAYS = {
     "whole": {},

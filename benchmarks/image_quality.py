@@ -31,7 +31,7 @@ from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.objective import training_schedule
 from mmtune.image.image_task import ImageTask
 from mmtune.prefix.cache import PrefixCache
-from mmtune.train.loop import fit
+from mmtune.training.loop import fit
 
 CPU = torch.device("cpu")
 LEVELS = 4  # timesteps of each held-out picture

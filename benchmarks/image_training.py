@@ -8,7 +8,7 @@ pictures and captions, in the same number format, with the same batch and AdamW:
 - theirs: the loop of diffusers' `train_text_to_image_lora.py` and `…_lora_sdxl.py`. Each step opens
   the pictures, encodes them with the autoencoder and the captions with the text encoders, and then
   trains. And a variant that encodes the captions once, before it begins.
-- ours: `mmtune.train.loop.fit` on stored latents and embeddings. Storing them is timed apart.
+- ours: `mmtune.training.loop.fit` on stored latents and embeddings. Storing them is timed apart.
 
 The models:
 
@@ -54,7 +54,7 @@ from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import configure
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import pick_device
-from mmtune.train.loop import Reporter, fit
+from mmtune.training.loop import Reporter, fit
 
 OURS, THEIRS, TEXT_ONCE = "mmtune", "diffusers", "diffusers, captions encoded once"
 LORA = ["to_k", "to_q", "to_v", "to_out.0"]  # diffusers' scripts

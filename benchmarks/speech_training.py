@@ -11,7 +11,7 @@ computed by the model that was trained, the same normalization.
   beforehand for 30 s windows; the time counts features and training. And the strongest that
   their data path allows: the same with the adapter on the decoder alone, so that nothing is
   propagated back through the encoder.
-- ours: `mmtune.train.loop.fit` from an empty cache; the time counts preflight, encoding, storing
+- ours: `mmtune.training.loop.fit` from an empty cache; the time counts preflight, encoding, storing
   and training. The adapter is the default one, on the decoder, or also on upper encoder layers;
   with several views each clip is also stored in augmented versions, of which an epoch draws one.
   Labels are without times, as theirs are.
@@ -51,8 +51,8 @@ from mmtune.speech.whisper.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import MAX_WINDOW, AudioStage, seconds_of
 from mmtune.system.precision import DTYPES, cpu_has_bf16
-from mmtune.train.loop import fit
-from mmtune.train.randomness import Draw
+from mmtune.training.loop import fit
+from mmtune.training.randomness import Draw
 
 SCORED = 8  # rows decoded together
 OURS, THEIRS = "mmtune", "transformers + PEFT"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mmtune.system.version import VERSION as __version__
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from mmtune.config import RunConfig
     from mmtune.data.dataset import Dataset
     from mmtune.errors import MmtuneError
-    from mmtune.evaluate.comparison import Comparison
-    from mmtune.evaluate.verdict import Verdict
+    from mmtune.evaluation.comparison import Comparison
+    from mmtune.evaluation.verdict import Verdict
     from mmtune.image.api import generate
     from mmtune.runs.public_functions import (
         check,
@@ -55,11 +54,11 @@ __all__ = [
 _FUNCTIONS = "mmtune.runs.public_functions"
 # Which module holds each public name.
 _PLACES = {
-    "Comparison": "mmtune.evaluate.comparison",
+    "Comparison": "mmtune.evaluation.comparison",
     "Dataset": "mmtune.data.dataset",
     "MmtuneError": "mmtune.errors",
     "RunConfig": "mmtune.config",
-    "Verdict": "mmtune.evaluate.verdict",
+    "Verdict": "mmtune.evaluation.verdict",
     "generate": "mmtune.image.api",
     "transcribe": "mmtune.speech.api",
     "check": _FUNCTIONS,
@@ -93,18 +92,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """This package, in which `train` and `evaluate` stay functions.
-
-    Importing `mmtune.train.loop` puts the subpackage `mmtune.train` in the place of the function,
-    unless this stops it. Write `from mmtune.train.loop import fit`, which doesn't look here.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _PLACES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
-    from mmtune.evaluate.comparison import Comparison
+    from mmtune.evaluation.comparison import Comparison
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.train.task import Task
+    from mmtune.training.task import Task
 
 
 class Modality:
@@ -145,10 +145,10 @@ class Modality:
         than load them again, and nobody uses it afterwards. All processes call it, and of several
         the main one alone gets the comparison and writes files: the others help it to answer.
 
-        Default: `metrics` of what `predictor` answers, see `mmtune/evaluate/paired.py`.
+        Default: `metrics` of what `predictor` answers, see `mmtune/evaluation/paired.py`.
         """
         from mmtune.adapters.card import read_card, weights_hash
-        from mmtune.evaluate.paired import compare_pairs
+        from mmtune.evaluation.paired import compare_pairs
         from mmtune.system.hashing import hash_json
 
         adapter = folder / "adapter"

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BELOW_MODALITIES = (
-    *("errors", "settings", "config", "system", "data", "predict", "prefix", "metrics", "train"),
-    *("adapters", "evaluate", "modality"),
+    *("errors", "settings", "config", "system", "data", "predict", "prefix", "metrics", "training"),
+    *("adapters", "evaluation", "modality"),
 )
 EVERYTHING = (*BELOW_MODALITIES, "pages", "speech", "image", "runs", "cli")
 
-# A package, and what it may import. "train.log" is one module; each may import itself.
+# A package, and what it may import. "training.log" is one module; each may import itself.
 LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "system": ("errors",),
@@ -28,12 +28,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "predict": ("data",),
     "prefix": ("errors", "system"),
     "metrics": ("errors", "system", "data", "predict"),
-    "train": ("errors", "config", "system", "data", "predict", "prefix", "metrics"),
+    "training": ("errors", "config", "system", "data", "predict", "prefix", "metrics"),
     "adapters": ("errors", "config", "system", "data", "predict"),
-    "evaluate": ("errors", "config", "system", "data", "predict", "metrics"),
+    "evaluation": ("errors", "config", "system", "data", "predict", "metrics"),
     "pages": (
-        *("errors", "settings", "config", "system", "data", "metrics", "adapters", "evaluate"),
-        *("train.log",),
+        *("errors", "settings", "config", "system", "data", "metrics", "adapters", "evaluation"),
+        *("training.log",),
     ),
     "modality": BELOW_MODALITIES,
     "speech": BELOW_MODALITIES,

@@ -26,22 +26,22 @@ def test_packages_import_only_what_lies_below_them() -> None:
 
 
 PLANTED = {
-    "an absolute import": ("data/a.py", "from mmtune.train import loop"),
+    "an absolute import": ("data/a.py", "from mmtune.training import loop"),
     "a relative import": ("data/a.py", "from ..train import loop"),
-    "an import in a function": ("data/a.py", "def f():\n    import mmtune.train.loop"),
+    "an import in a function": ("data/a.py", "def f():\n    import mmtune.training.loop"),
     "an import for types": (
         "data/a.py",
-        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mmtune.train.loop import x",
+        "import typing\nif typing.TYPE_CHECKING:\n    from mmtune.training.loop import x",
     ),
     "a name to import": (
         "data/a.py",
-        "import importlib\nimportlib.import_module('mmtune.train.loop')",
+        "import importlib\nimportlib.import_module('mmtune.training.loop')",
     ),
-    "a table of names": ("data/a.py", "LAZY = {'fit': 'mmtune.train.loop:fit'}"),
+    "a table of names": ("data/a.py", "LAZY = {'fit': 'mmtune.training.loop:fit'}"),
     "one modality in the other": ("speech/a.py", "from mmtune.image import b"),
     "a page in a modality": ("speech/a.py", "from mmtune.pages import report"),
     "shared code that names a modality": ("data/a.py", "def f(kind):\n    return kind == 'speech'"),
-    "shared code that asks for one": ("evaluate/a.py", "from mmtune.runs.modalities import find"),
+    "shared code that asks for one": ("evaluation/a.py", "from mmtune.runs.modalities import find"),
     "a package that is in no line of the table": ("other/a.py", "from mmtune import errors"),
 }
 
@@ -52,7 +52,7 @@ def test_a_planted_violation_is_found(kind: str, tmp_path: Path) -> None:
     sound = {
         "__init__.py": "",
         "errors.py": "",
-        "train/loop.py": "from mmtune.data import rows",
+        "training/loop.py": "from mmtune.data import rows",
         "data/rows.py": "import mmtune.errors",
         "image/b.py": "",
         "pages/report.py": "",
@@ -80,10 +80,10 @@ def test_a_planted_loop_is_found(tmp_path: Path) -> None:
 
 
 def test_a_planted_entry_point_is_found(tmp_path: Path) -> None:
-    folder = tmp_path / "mmtune" / "train"
+    folder = tmp_path / "mmtune" / "training"
     folder.mkdir(parents=True)
     (folder / "loop.py").touch()
-    text = '[project.entry-points."mmtune.metrics"]\nloss = "mmtune.train.loop:fit"\n'
+    text = '[project.entry-points."mmtune.metrics"]\nloss = "mmtune.training.loop:fit"\n'
     (tmp_path / "pyproject.toml").write_text(text)
     assert len(problems(tmp_path)) == 1
 
@@ -101,9 +101,9 @@ def test_no_two_modules_share_a_name_but_a_speech_and_an_image_one() -> None:
 def test_the_loop_loads_no_modality() -> None:
     code = (
         "import sys, pkgutil, importlib\n"
-        "package = importlib.import_module('mmtune.train')\n"
+        "package = importlib.import_module('mmtune.training')\n"
         "for module in pkgutil.iter_modules(package.__path__):\n"
-        "    importlib.import_module(f'mmtune.train.{module.name}')\n"
+        "    importlib.import_module(f'mmtune.training.{module.name}')\n"
         "print(*[m for m in sys.modules if m.startswith(('mmtune.speech', 'mmtune.image'))])"
     )
     done = subprocess.run(

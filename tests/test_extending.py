@@ -22,7 +22,7 @@ from mmtune import cli
 from mmtune.adapters.exported import Export, Exported, ExportFormat
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import read_comparison
+from mmtune.evaluation.comparison import read_comparison
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.registry import METRICS, added_metrics, make_metric
 from mmtune.predict import Prediction

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         adapter, or `evaluate --gate` failed. 2: an error that the user can solve.
         130: stopped by Ctrl-C. 143: stopped by SIGTERM.
     """
-    from mmtune.train.interrupt import Interrupted
+    from mmtune.training.interrupt import Interrupted
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

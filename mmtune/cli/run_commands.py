@@ -236,7 +236,7 @@ def review_arguments(parser: Parser) -> None:
 
 def review(options: argparse.Namespace) -> int:
     from mmtune.cli.console import output, plain, plain_table
-    from mmtune.evaluate.comparison import COMPARISON_FILE
+    from mmtune.evaluation.comparison import COMPARISON_FILE
     from mmtune.pages import preference
     from mmtune.pages.review import write_review
     from mmtune.runs import pipeline

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from mmtune.adapters.routing import Router
     from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
-    from mmtune.evaluate.comparison import Comparison
+    from mmtune.evaluation.comparison import Comparison
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.train.task import Task
+    from mmtune.training.task import Task
 
 
 class ImageModality(ImageReader, Modality):

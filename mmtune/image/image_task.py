@@ -28,9 +28,9 @@ from mmtune.image.pictures.buckets import Buckets
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
-from mmtune.train.randomness import Draw
-from mmtune.train.selection import Advice, Trial
-from mmtune.train.task import FIXED_EPOCH, Batch, Example, Monitor, ParamGroup
+from mmtune.training.randomness import Draw
+from mmtune.training.selection import Advice, Trial
+from mmtune.training.task import FIXED_EPOCH, Batch, Example, Monitor, ParamGroup
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -47,7 +47,7 @@ MAX_TIMESTEP_DRAWS = 1000  # draws until a timestep is in the noisiest share
 class ImageTask:
     """Trains LoRA on the denoiser, from cached latents and caption embeddings.
 
-    Implements `mmtune.train.task.Task`.
+    Implements `mmtune.training.task.Task`.
 
     Args:
         config: the run's settings; its `task` is `ImageOptions`.

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.verdict import Verdict
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.verdict import Verdict
 from mmtune.metrics.measure import Measure
 from mmtune.pages.preference import Result
 

@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.verdict import ANSWERS, GateResult, Verdict, read_verdict
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Measure, Table
@@ -48,7 +48,7 @@ from mmtune.pages.redact import (
 )
 from mmtune.system.files import write_text
 from mmtune.system.formats import without_format
-from mmtune.train.log import read_log
+from mmtune.training.log import read_log
 
 PAGE, REDACTED = "report.html", "report-redacted.html"
 GRID_SIDE = 2048  # pixels; longest side of an image grid

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError, MmtuneError
-from mmtune.evaluate.comparison import read_comparison
+from mmtune.evaluation.comparison import read_comparison
 from mmtune.pages.content import Play, departures, embed, inside, picture
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text

@@ -15,9 +15,9 @@ from mmtune.system.memory import guarded
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
-    from mmtune.train.loop import FitResult
-    from mmtune.train.selection import Advice, Point, Trial
-    from mmtune.train.task import Task
+    from mmtune.training.loop import FitResult
+    from mmtune.training.selection import Advice, Point, Trial
+    from mmtune.training.task import Task
 
 Note = Callable[[str], None]
 Retention = Callable[[], Sequence[Row]]
@@ -72,9 +72,9 @@ def choose_checkpoint(
     little on the retention rows. If no checkpoint is better than the base, the best one of the
     validation is used.
     """
-    from mmtune.train.selection import CHECKPOINTS, Trial
-    from mmtune.train.snapshots import read_snapshots
-    from mmtune.train.strength import put
+    from mmtune.training.selection import CHECKPOINTS, Trial
+    from mmtune.training.snapshots import read_snapshots
+    from mmtune.training.strength import put
 
     best = KeptStep(result.best_step, result.best)
     kept = read_snapshots(config.folder) if config.train.compare_checkpoints else []
@@ -100,8 +100,8 @@ def choose_strength(
     If the task advises, the adapter is saved at full strength. Otherwise its weights are scaled to
     the chosen strength.
     """
-    from mmtune.train.selection import STRENGTHS, Advises, strengths
-    from mmtune.train.strength import can_scale
+    from mmtune.training.selection import STRENGTHS, Advises, strengths
+    from mmtune.training.strength import can_scale
 
     scales, advises = config.train.scales, isinstance(task, Advises)
     if len(scales) == 1 and not advises:
@@ -137,7 +137,7 @@ def _advice(
     note: Note,
 ) -> Advice:
     """Measure the trials, choose one, and report all measurements."""
-    from mmtune.train.selection import Advice, Advises, best_point, sweep
+    from mmtune.training.selection import Advice, Advises, best_point, sweep
 
     validation, may_lose = dataset.split("validation"), config.train.may_lose
     with _guarded(task):

@@ -14,8 +14,8 @@ from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison
-from mmtune.evaluate.suite import load_suite, suite_path
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison
+from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.system.files import write_text
 from mmtune.system.formats import FORMAT, with_format, without_format

@@ -17,11 +17,11 @@ from mmtune.adapters.card import Card
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
-from mmtune.evaluate.answers import forget
-from mmtune.evaluate.comparison import COMPARISON_FILE, Comparison, read_comparison
-from mmtune.evaluate.parallel import agreed
-from mmtune.evaluate.suite import Suite, load_suite, unmet
-from mmtune.evaluate.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
+from mmtune.evaluation.answers import forget
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
+from mmtune.evaluation.parallel import agreed
+from mmtune.evaluation.suite import Suite, load_suite, unmet
+from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
 from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
@@ -38,8 +38,8 @@ from mmtune.system.processes import this_process
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
-    from mmtune.train.loop import FitResult, Reporter
-    from mmtune.train.task import Task
+    from mmtune.training.loop import FitResult, Reporter
+    from mmtune.training.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.prefix.cache import PrefixCache
-    from mmtune.train.loop import fit
+    from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
     suite = suite_for(config.suite, config.modality) if config.suite else None
@@ -225,7 +225,7 @@ def _save_adapter(
     reporter: Reporter | None,
 ) -> None:
     from mmtune.adapters.licence import licence_of
-    from mmtune.train.strength import scaled
+    from mmtune.training.strength import scaled
 
     final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
     if final.exists() and (config.folder / COMPARISON_FILE).exists():

@@ -165,7 +165,7 @@ def evaluate(run: PathLike, suite: str | None = None, fresh: bool = False) -> Ev
         ConfigError: the run isn't finished, or the suite can't be used.
         DataError: the run's data is missing.
     """
-    from mmtune.evaluate.verdict import read_verdict
+    from mmtune.evaluation.verdict import read_verdict
     from mmtune.runs import pipeline
 
     config = recipes.load_run(Path(run))

@@ -18,10 +18,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mmtune.train.loop import Reporter
+from mmtune.training.loop import Reporter
 
 if TYPE_CHECKING:
-    from mmtune.train.preflight import Preflight
+    from mmtune.training.preflight import Preflight
 
 
 class RichReporter(Reporter):

@@ -28,8 +28,8 @@ from mmtune.speech.whisper.labels import Labels, make_labels, pad_labels
 from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
 from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
 from mmtune.system.memory import Phase
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Batch, Example, Loss, Monitor, ParamGroup
 
 VALIDATION_BATCH = 32  # number of rows that are decoded together
 MAX_UNSPOKEN = 20  # largest number of terms in a prompt that the clip doesn't contain

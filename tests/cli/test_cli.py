@@ -21,7 +21,7 @@ from mmtune.cli.run_commands import split_settings
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.runs import pipeline
 from mmtune.runs.recipes import load_recipe
-from mmtune.train.interrupt import Interrupted
+from mmtune.training.interrupt import Interrupted
 
 HEAVY = ("torch", "transformers", "diffusers", "peft", "accelerate", "librosa")
 

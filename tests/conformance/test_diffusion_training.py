@@ -19,7 +19,7 @@ from mmtune.image.image_task import ImageTask
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import generator_of
 from mmtune.predict import Request
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 from tests.image import tiny
 
 

@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmtune.data.manifest import write_manifest
-from mmtune.train.log import read_log
+from mmtune.training.log import read_log
 
 SCRIPT = """
 import os, sys
 from mmtune.runs.pipeline import load_recipe, train
-from mmtune.train.loop import Reporter
+from mmtune.training.loop import Reporter
 
 class Die(Reporter):
     def step(self, step, total, loss, lr):

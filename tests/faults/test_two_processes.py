@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmtune.evaluate.comparison import COMPARISON_FILE
-from mmtune.train.log import read_log
-from tests.evaluate.test_parallel import TWO
+from mmtune.evaluation.comparison import COMPARISON_FILE
+from mmtune.training.log import read_log
+from tests.evaluation.test_parallel import TWO
 from tests.faults.test_kill import CASES, environment, settings
 
 ROOT = Path(__file__).parents[2]

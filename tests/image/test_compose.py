@@ -22,7 +22,7 @@ from mmtune.image.image_row import ImageRow
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
 from mmtune.runs.adapters import compose
-from tests.evaluate.runs import image as run_of_images
+from tests.evaluation.runs import image as run_of_images
 from tests.image import adapters, tiny
 
 KIND = "sdxl-one-encoder"

@@ -14,8 +14,8 @@ from mmtune.image.corpus.held_out import held_out_rows
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_task import ImageTask
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Loss
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Loss
 from tests.image import tiny
 
 

@@ -16,8 +16,8 @@ from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.runs.pipeline import evaluate, train
-from mmtune.train.interrupt import Interrupted
-from mmtune.train.loop import Reporter
+from mmtune.training.interrupt import Interrupted
+from mmtune.training.loop import Reporter
 from tests.image import tiny
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.measure import Bin
 from mmtune.metrics.text.aligned import align_words, written_places
 from mmtune.metrics.text.calibration import (

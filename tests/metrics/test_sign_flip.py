@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.bootstrap import EXACT_FLIPS, by_cluster, sign_flip
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction

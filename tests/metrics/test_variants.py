@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.metrics.text.variants import STRICT, Variants

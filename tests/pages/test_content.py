@@ -17,9 +17,9 @@ from PIL import Image
 
 from mmtune.cli import main
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison, read_comparison
-from mmtune.evaluate.suite import Gate, Selector, Suite
-from mmtune.evaluate.verdict import judge, write_verdict
+from mmtune.evaluation.comparison import Comparison, read_comparison
+from mmtune.evaluation.suite import Gate, Selector, Suite
+from mmtune.evaluation.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure, Table
 from mmtune.pages.report import content_policy

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.suite import load_suite
-from mmtune.evaluate.verdict import judge, write_verdict
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import load_suite
+from mmtune.evaluation.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.report import write_report

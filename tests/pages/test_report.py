@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.pages.content import departures, differences, embed

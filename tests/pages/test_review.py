@@ -18,7 +18,7 @@ from PIL import Image, PngImagePlugin
 
 from mmtune.cli import main
 from mmtune.errors import ConfigError, DataError
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.pages.preference import RESULT_FILE, count, read_review, stored_review, wilson
 from mmtune.pages.review import KEY, write_review
 from mmtune.runs.modalities import play

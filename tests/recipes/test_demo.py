@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmtune.config import RunConfig
-from mmtune.evaluate.verdict import read_verdict
+from mmtune.evaluation.verdict import read_verdict
 from mmtune.runs import recipes as recipes_module
 from mmtune.runs.recipes import load_recipe
 from mmtune.system.resources import resource

@@ -14,10 +14,10 @@ from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
 from mmtune.runs.recipes import configure
-from mmtune.train.loop import FitResult, fit
-from mmtune.train.snapshots import read_snapshots
-from tests.train.test_loop import final
-from tests.train.toy import ToyTask, rows
+from mmtune.training.loop import FitResult, fit
+from mmtune.training.snapshots import read_snapshots
+from tests.training.test_loop import final
+from tests.training.toy import ToyTask, rows
 
 HELD = rows(4, "held")
 DATASET: Any = SimpleNamespace(split=lambda name: HELD)

@@ -15,16 +15,16 @@ import mmtune
 from mmtune.config import TrainOptions
 from mmtune.runs import pipeline
 from mmtune.system.progress import shows_progress
-from mmtune.train.interrupt import Interrupted
-from mmtune.train.loop import fit
-from tests.train.test_loop import StopAt
-from tests.train.toy import ToyTask, rows
+from mmtune.training.interrupt import Interrupted
+from mmtune.training.loop import fit
+from tests.training.test_loop import StopAt
+from tests.training.toy import ToyTask, rows
 
 
 def test_functions_are_not_replaced_by_subpackages_of_their_names() -> None:
     code = (
-        "import mmtune, mmtune.train.log, mmtune.evaluate.suite\n"
-        "from mmtune.train.log import read_log\n"
+        "import mmtune, mmtune.training.log, mmtune.evaluation.suite\n"
+        "from mmtune.training.log import read_log\n"
         "assert callable(mmtune.train) and callable(mmtune.evaluate)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

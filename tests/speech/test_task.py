@@ -22,9 +22,9 @@ from mmtune.speech.whisper.base import load_base
 from mmtune.speech.whisper.decoder_lora import targets
 from mmtune.speech.whisper.labels import make_labels, pad_labels
 from mmtune.speech.whisper.stages import spoken_times
-from mmtune.train.loop import fit
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Example
+from mmtune.training.loop import fit
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Example
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
 
 

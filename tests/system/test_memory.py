@@ -16,10 +16,10 @@ from mmtune.errors import OutOfMemory
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import MIB, MemoryNeed, guarded, is_out_of_memory, measure_need
-from mmtune.train import loop
-from mmtune.train.loop import Reporter, fit
-from mmtune.train.preflight import preflight
-from tests.train.toy import ToyTask, rows
+from mmtune.training import loop
+from mmtune.training.loop import Reporter, fit
+from mmtune.training.preflight import preflight
+from tests.training.toy import ToyTask, rows
 
 TOO_MUCH = 1 << 50  # bytes: more than any address space gives
 

@@ -10,7 +10,7 @@ from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import Objective
 from mmtune.image.diffusion.recolour import Recolour
 from mmtune.prefix.stage import Tensors
-from mmtune.train.task import Batch, Loss
+from mmtune.training.task import Batch, Loss
 
 LOSS_KEYS = ("latents", "noise", "timesteps", "mask")  # all else of a batch is conditions
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmtune.errors import ConfigError
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 
 if TYPE_CHECKING:
     from mmtune.image.diffusion.families import Family

@@ -13,8 +13,8 @@ from mmtune.adapters.card import read_card
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.evaluate.answers import StoredPredictor
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.answers import StoredPredictor
+from mmtune.evaluation.comparison import Comparison
 from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import DiffusionBase, load_base
@@ -56,7 +56,7 @@ from mmtune.prefix.features import Features
 from mmtune.system.hashing import hash_text
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
-from mmtune.train.selection import COMPARED
+from mmtune.training.selection import COMPARED
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -103,7 +103,7 @@ def compare(
 
     Returns:
         None in processes that only generate a share of the images, see
-        `mmtune.evaluate.parallel`.
+        `mmtune.evaluation.parallel`.
 
     Raises:
         DataError: there are fewer than two held-out or two training images.

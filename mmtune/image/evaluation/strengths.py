@@ -14,8 +14,8 @@ from mmtune.metrics.image.layout import kept_layout
 from mmtune.metrics.image.memorization import copied, copy_threshold, share
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance, style_score
-from mmtune.train.selection import Advice, Point, Trial, recommend
-from mmtune.train.task import Monitor
+from mmtune.training.selection import Advice, Point, Trial, recommend
+from mmtune.training.task import Monitor
 
 KeptContent = Callable[[Sequence[Image]], float]
 STYLE = Monitor("style", higher_is_better=True)

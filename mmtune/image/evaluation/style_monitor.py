@@ -19,7 +19,7 @@ from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.style import StyleDistance, on_scale
-from mmtune.train.selection import Advice, Trial
+from mmtune.training.selection import Advice, Trial
 
 
 class StyleMonitor:

@@ -9,8 +9,8 @@ from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.adapters.switch import MARKER
 from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
-from mmtune.evaluate.answers import StoredPredictor
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.answers import StoredPredictor
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.term_recall import TermCounter
 from mmtune.speech.corpus.retention import retention_rows
@@ -49,7 +49,7 @@ def compare(
         max_ids: largest number of ids of a transcript of 30 s.
 
     Returns:
-        None in processes that only decode, see `mmtune.evaluate.parallel`.
+        None in processes that only decode, see `mmtune.evaluation.parallel`.
 
     Raises:
         MmtuneError: an adapter, the term list or the retention manifest can't be used.

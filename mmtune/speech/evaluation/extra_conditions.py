@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.predict import Predictor
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
 from mmtune.speech.sound import augment

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.text.aligned import align_words
 from mmtune.metrics.text.normalize import normalize
 from mmtune.predict import Prediction, Request

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import Samples

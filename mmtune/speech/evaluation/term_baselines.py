@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import Beside, SpeechOptions

@@ -12,7 +12,7 @@ from mmtune.image.corpus.prompt import prompt_of, with_trigger, with_triggers
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_row import ImageRow
 from mmtune.runs.recipes import configure
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 from tests.image import tiny
 from tests.image.test_task import make
 

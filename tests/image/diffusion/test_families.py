@@ -38,7 +38,7 @@ from mmtune.prefix.stage import Part
 from mmtune.runs.adapters import export
 from mmtune.runs.pipeline import train
 from mmtune.system.hashing import hash_tensors
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 from tests.image import tiny
 from tests.image.transformers import KINDS, SIDE
 

@@ -13,7 +13,7 @@ from mmtune.errors import OutOfMemory
 from mmtune.image.image_row import ImageRow
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.predict import Request
-from mmtune.train.loop import fit
+from mmtune.training.loop import fit
 from tests.image import tiny
 from tests.image.diffusion.test_families import task_on
 

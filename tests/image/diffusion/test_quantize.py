@@ -25,7 +25,7 @@ from mmtune.image.sampling.generate import generate
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import generator_of
 from mmtune.runs.pipeline import train
-from mmtune.train.log import read_log
+from mmtune.training.log import read_log
 from tests.image import tiny
 from tests.image.diffusion.test_families import batch_of
 from tests.image.transformers import SIDE

@@ -21,7 +21,7 @@ from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import Sampler, generator_of
 from mmtune.predict import Request
 from mmtune.runs.pipeline import evaluate, train
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 from tests.image import tiny
 from tests.image.sampling.test_generate import damaged
 

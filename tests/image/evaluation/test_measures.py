@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison
 from mmtune.image.corpus.held_out import evenly_spaced
 from mmtune.image.evaluation.compared_images import OUTSIDE_PROMPTS, ComparedImages, memoized
 from mmtune.image.evaluation.copies import copies_measure

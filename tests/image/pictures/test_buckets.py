@@ -15,8 +15,8 @@ from mmtune.image.image_task import ImageTask
 from mmtune.image.pictures.buckets import Buckets
 from mmtune.image.pictures.pixels import open_image, upright_size
 from mmtune.runs.pipeline import train
-from mmtune.train.batches import Plan
-from mmtune.train.randomness import Draw
+from mmtune.training.batches import Plan
+from mmtune.training.randomness import Draw
 from tests.image import tiny
 
 

@@ -12,9 +12,9 @@ import pytest
 from mmtune.config import LoraOptions, RunConfig, TrainOptions
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.suite import load_suite
-from mmtune.evaluate.verdict import judge
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import load_suite
+from mmtune.evaluation.verdict import judge
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors

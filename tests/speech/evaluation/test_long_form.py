@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.text.drift import Drift, StartError, start_figures
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction, Request

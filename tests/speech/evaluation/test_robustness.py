@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.predict import Prediction, Request
 from mmtune.speech.evaluation.items import Item
 from mmtune.speech.evaluation.measures import measures

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.evaluate.answers import StoredPredictor
+from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.predict import Prediction, Request
 from mmtune.speech.evaluation.items import Item, hear

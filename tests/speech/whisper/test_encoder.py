@@ -21,8 +21,8 @@ from mmtune.speech.whisper.decode import DecodeOptions
 from mmtune.speech.whisper.decoder_lora import adapted_from
 from mmtune.speech.whisper.encoder import cut_of
 from mmtune.speech.whisper.stages import AudioStage
-from mmtune.train.loop import fit
-from mmtune.train.randomness import Draw
+from mmtune.training.loop import fit
+from mmtune.training.randomness import Draw
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 

@@ -18,8 +18,8 @@ from mmtune.speech.whisper.base import load_base
 from mmtune.speech.whisper.forward import decode_all
 from mmtune.speech.whisper.labels import make_labels
 from mmtune.speech.whisper.stages import KEPT, NAME
-from mmtune.train.loop import fit
-from mmtune.train.randomness import Draw
+from mmtune.training.loop import fit
+from mmtune.training.randomness import Draw
 from tests.speech.real import TINY, loaded, needs, real_rows
 
 

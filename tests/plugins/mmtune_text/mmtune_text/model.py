@@ -17,7 +17,7 @@ from mmtune.errors import BaseModelError
 from mmtune.predict import Prediction, Request
 from mmtune.system.hashing import hash_json, hash_tensors
 from mmtune.system.processes import pick_device
-from mmtune.train.task import Batch, Example, Loss, Task
+from mmtune.training.task import Batch, Example, Loss, Task
 from mmtune_text import TextOptions, TextRow
 
 MAX_NEW_TOKENS = 16  # of an answer

@@ -28,14 +28,14 @@ from mmtune.errors import TrainingError
 from mmtune.system.memory import MemoryNeed, Phase, gauge_of, guarded
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
-from mmtune.train.batches import Plan, Slot, shard
-from mmtune.train.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
-from mmtune.train.interrupt import Interrupted, StopRequest
-from mmtune.train.log import RunLog
-from mmtune.train.preflight import Preflight, check_trainable, preflight
-from mmtune.train.randomness import Draw
-from mmtune.train.snapshots import Snapshot, Snapshots
-from mmtune.train.task import Batch, Task
+from mmtune.training.batches import Plan, Slot, shard
+from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
+from mmtune.training.interrupt import Interrupted, StopRequest
+from mmtune.training.log import RunLog
+from mmtune.training.preflight import Preflight, check_trainable, preflight
+from mmtune.training.randomness import Draw
+from mmtune.training.snapshots import Snapshot, Snapshots
+from mmtune.training.task import Batch, Task
 
 
 class Reporter:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.rows import Row
-from mmtune.evaluate.answers import StoredPredictor
-from mmtune.evaluate.comparison import Comparison
+from mmtune.evaluation.answers import StoredPredictor
+from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.metric import Metric
@@ -56,7 +56,7 @@ def compare_pairs(
         fingerprint: of all that an answer depends on, known without the model.
 
     Returns:
-        None in the processes that only answer, see `mmtune.evaluate.parallel`.
+        None in the processes that only answer, see `mmtune.evaluation.parallel`.
 
     Raises:
         ConfigError: a metric isn't known.

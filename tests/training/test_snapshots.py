@@ -11,14 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.train.interrupt import Interrupted
-from mmtune.train.log import read_log
-from mmtune.train.loop import fit
-from mmtune.train.selection import Trial, best_point, sweep
-from mmtune.train.snapshots import Snapshots, read_snapshots
-from mmtune.train.strength import replaced
-from tests.train.test_loop import StopAt, final, options
-from tests.train.toy import ToyTask, rows
+from mmtune.training.interrupt import Interrupted
+from mmtune.training.log import read_log
+from mmtune.training.loop import fit
+from mmtune.training.selection import Trial, best_point, sweep
+from mmtune.training.snapshots import Snapshots, read_snapshots
+from mmtune.training.strength import replaced
+from tests.training.test_loop import StopAt, final, options
+from tests.training.toy import ToyTask, rows
 
 
 @given(st.integers(1, 12), st.integers(1, 200))

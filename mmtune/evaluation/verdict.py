@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.suite import Gate, Level, Selector, Suite
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import Gate, Level, Selector, Suite
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.system.display import Displayed, Rows

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from mmtune.system.processes import this_process
-from mmtune.train.loop import fit
-from tests.train.test_loop import options
-from tests.train.toy import ToyTask, rows
+from mmtune.training.loop import fit
+from tests.training.test_loop import options
+from tests.training.toy import ToyTask, rows
 
 folder = Path(sys.argv[1])
 fit(ToyTask(buckets=2), rows(21), rows(5, "held"), options(), folder)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmtune.data.rows import Row
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 
 
 @dataclass(frozen=True)

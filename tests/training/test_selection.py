@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from mmtune.train.selection import Point, best_point, recommend
-from mmtune.train.strength import can_scale, scaled
-from mmtune.train.task import Monitor
+from mmtune.training.selection import Point, best_point, recommend
+from mmtune.training.strength import can_scale, scaled
+from mmtune.training.task import Monitor
 
 LESS, MORE = Monitor("wer", higher_is_better=False), Monitor("style", higher_is_better=True)
 

@@ -15,11 +15,11 @@ import torch
 from mmtune.config import TrainOptions
 from mmtune.errors import TrainingError
 from mmtune.prefix.cache import PrefixCache
-from mmtune.train.interrupt import Interrupted
-from mmtune.train.log import read_log
-from mmtune.train.loop import Reporter, fit
-from mmtune.train.preflight import Preflight
-from tests.train.toy import ToyTask, rows
+from mmtune.training.interrupt import Interrupted
+from mmtune.training.log import read_log
+from mmtune.training.loop import Reporter, fit
+from mmtune.training.preflight import Preflight
+from tests.training.toy import ToyTask, rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +66,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(tmp_path: Path, micr
 def test_the_logged_loss_is_the_sum_over_units(tmp_path: Path) -> None:
     """Against a direct computation: the first batch holds all rows."""
     task, items = ToyTask(), rows(8)
-    from mmtune.train.randomness import Draw
+    from mmtune.training.randomness import Draw
 
     draws = [Draw(0, 0, row.id) for row in items]
     examples = [task.choose(row, draw) for row, draw in zip(items, draws, strict=True)]
@@ -106,9 +106,9 @@ def test_a_signal_saves_and_the_resumed_run_ends_bit_identical(tmp_path: Path, n
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from tests.train.test_loop import options
-from tests.train.toy import ToyTask, rows
-from mmtune.train.loop import Reporter, fit
+from tests.training.test_loop import options
+from tests.training.toy import ToyTask, rows
+from mmtune.training.loop import Reporter, fit
 
 class Die(Reporter):
     def step(self, step, total, loss, lr):
@@ -141,7 +141,7 @@ def test_kill_9_in_mid_epoch_then_resume_is_bit_identical(tmp_path: Path) -> Non
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
     # Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    worker = str(ROOT / "tests/train/two_processes.py")
+    worker = str(ROOT / "tests/training/two_processes.py")
     assert run_script(worker, str(tmp_path / "two"), launcher=launcher) == 0
     assert (tmp_path / "two" / "processes").read_text() == "2"
     task = ToyTask(buckets=2)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mmtune.data.rows import Row
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
-from mmtune.train.randomness import Draw
+from mmtune.training.randomness import Draw
 
 if TYPE_CHECKING:
     from mmtune.system.memory import Phase

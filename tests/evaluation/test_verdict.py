@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from mmtune.cli import main
 from mmtune.config import ReportOptions, RunConfig, read_yaml
 from mmtune.errors import ConfigError
-from mmtune.evaluate.comparison import Comparison
-from mmtune.evaluate.suite import Gate, Suite, load_suite, suites, unmet
-from mmtune.evaluate.verdict import (
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import Gate, Suite, load_suite, suites, unmet
+from mmtune.evaluation.verdict import (
     VERDICT_FILE,
     GateResult,
     Verdict,

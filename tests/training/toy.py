@@ -15,8 +15,8 @@ from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_tensors, hash_text
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Batch, Example, Loss, Monitor, ParamGroup
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Batch, Example, Loss, Monitor, ParamGroup
 
 WIDTH = 12
 

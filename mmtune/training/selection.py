@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from mmtune.data.rows import Row
-from mmtune.train.strength import replaced, scaled
-from mmtune.train.task import Monitor, Task
+from mmtune.training.strength import replaced, scaled
+from mmtune.training.task import Monitor, Task
 
 STRENGTHS, CHECKPOINTS = COMPARED = "strengths", "checkpoints"  # names of comparisons
 

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.train.batches import Plan, shard
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Monitor
-from tests.train.toy import rows
+from mmtune.training.batches import Plan, shard
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Monitor
+from tests.training.toy import rows
 
 
 @given(n=st.integers(1, 60), size=st.integers(1, 9), buckets=st.integers(1, 4), seed=st.integers())

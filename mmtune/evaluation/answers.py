@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from mmtune.evaluate.parallel import SharedPredictor, Wrap
+from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.hashing import hash_json
 from mmtune.system.version import VERSION

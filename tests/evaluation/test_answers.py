@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtune.evaluate.answers import ANSWERS_FILE, StoredPredictor, forget
+from mmtune.evaluation.answers import ANSWERS_FILE, StoredPredictor, forget
 from mmtune.image.image_row import ImageRow
 from mmtune.predict import Prediction, Request
 from mmtune.speech.speech_row import SpeechRow

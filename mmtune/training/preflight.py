@@ -17,8 +17,8 @@ from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import Gauge, MemoryNeed, measure_need
-from mmtune.train.randomness import Draw
-from mmtune.train.task import Task
+from mmtune.training.randomness import Draw
+from mmtune.training.task import Task
 
 
 @dataclass(frozen=True)

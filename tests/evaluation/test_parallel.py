@@ -17,17 +17,17 @@ import pytest
 import torch
 
 from mmtune.cli import main
-from mmtune.evaluate.answers import ANSWERS_FILE
-from mmtune.evaluate.comparison import COMPARISON_FILE
+from mmtune.evaluation.answers import ANSWERS_FILE
+from mmtune.evaluation.comparison import COMPARISON_FILE
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.speech.transcription.predictor import SpeechPredictor
-from tests.evaluate.runs import MAKE
-from tests.evaluate.watched import watch
+from tests.evaluation.runs import MAKE
+from tests.evaluation.watched import watch
 from tests.faults.test_kill import environment
 from tests.speech.real import PACKAGES, TINY
 
 ROOT = Path(__file__).parents[2]
-WATCHED = str(ROOT / "tests/evaluate/watched.py")
+WATCHED = str(ROOT / "tests/evaluation/watched.py")
 # Not `accelerate launch --cpu`: whatever number it is given, it starts one process.
 TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 
