@@ -23,7 +23,7 @@ from mmtune.evaluation.parallel import agreed
 from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
-from mmtune.runs.choose_adapter import choose_checkpoint, choose_strength
+from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
     claim,

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmtune.errors import ConfigError
 from mmtune.settings.declare import Setting
-from mmtune.settings.elsewhere import NAMES
+from mmtune.settings.foreign_names import NAMES
 from mmtune.settings.naming import SHORT_NAMES, resolve
 
 Sections = Sequence[tuple[str, str, list[Setting]]]

@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from mmtune.errors import ConfigError
-from mmtune.settings.elsewhere import BY_NAME
+from mmtune.settings.foreign_names import BY_NAME
 
 # Short names that aren't the last part of a name. `--steps` is always the length of the training,
 # also where a kind of data has steps of its own (`--task.steps`).

@@ -31,10 +31,10 @@ from mmtune.system.processes import make_accelerator, this_process
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.training.interrupt import Interrupted, StopRequest
+from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.randomness import Draw
-from mmtune.training.snapshots import Snapshot, Snapshots
 from mmtune.training.task import Batch, Task
 
 

@@ -13,8 +13,8 @@ from mmtune.cli import main
 from mmtune.config import RunConfig, Section
 from mmtune.runs.recipes import configure, load_recipe
 from mmtune.settings.declare import sections_of
-from mmtune.settings.elsewhere import NAMES
 from mmtune.settings.explain import help_of, short_name, shown
+from mmtune.settings.foreign_names import NAMES
 from mmtune.system.resources import recipes
 from tests.settings.models import ALL, of_modality
 

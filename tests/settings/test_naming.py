@@ -9,7 +9,7 @@ import pytest
 from mmtune.errors import ConfigError
 from mmtune.runs.modalities import modality_names
 from mmtune.runs.recipes import configure
-from mmtune.settings.elsewhere import BY_NAME, NAMES, Elsewhere
+from mmtune.settings.foreign_names import BY_NAME, NAMES, Elsewhere
 from mmtune.settings.naming import SHORT_NAMES, resolve, sections
 from tests.settings.models import ALL, of_modality
 

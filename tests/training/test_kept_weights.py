@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune.training.interrupt import Interrupted
+from mmtune.training.kept_weights import Snapshots, read_snapshots
 from mmtune.training.log import read_log
 from mmtune.training.loop import fit
 from mmtune.training.selection import Trial, best_point, sweep
-from mmtune.training.snapshots import Snapshots, read_snapshots
 from mmtune.training.strength import replaced
 from tests.training.test_loop import StopAt, final, options
 from tests.training.toy import ToyTask, rows

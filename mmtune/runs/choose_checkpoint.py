@@ -72,8 +72,8 @@ def choose_checkpoint(
     little on the retention rows. If no checkpoint is better than the base, the best one of the
     validation is used.
     """
+    from mmtune.training.kept_weights import read_snapshots
     from mmtune.training.selection import CHECKPOINTS, Trial
-    from mmtune.training.snapshots import read_snapshots
     from mmtune.training.strength import put
 
     best = KeptStep(result.best_step, result.best)
