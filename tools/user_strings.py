@@ -205,14 +205,17 @@ def compare(old: Sequence[Text], new: Sequence[Text]) -> tuple[list[tuple[Text, 
             gone[text.kind].insert(0, text)
     scored = []
     for i, text in enumerate(changed):
-        matcher = difflib.SequenceMatcher(b=text.text, autojunk=False)
+        words = text.words.split()
+        matcher = difflib.SequenceMatcher(b=words, autojunk=False)
         for j, other in enumerate(gone[text.kind]):
-            matcher.set_seq1(other.text)
             bound = SAME_OWNER if other.owner == text.owner else SIMILAR
-            if matcher.real_quick_ratio() >= bound and matcher.quick_ratio() >= bound:
-                ratio = matcher.ratio()
-                if ratio >= bound:
-                    scored.append((ratio + (other.owner == text.owner), i, j))
+            others = other.words.split()
+            shared = len({*words} & {*others})
+            if 2 * shared < bound * min(len(words), len(others)):
+                continue
+            matcher.set_seq1(others)
+            if (ratio := matcher.ratio()) >= bound:
+                scored.append((ratio + (other.owner == text.owner), i, j))
     before: dict[int, Text] = {}
     used: set[tuple[str, int]] = set()
     for _, i, j in sorted(scored, reverse=True):
