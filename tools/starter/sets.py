@@ -16,7 +16,7 @@ PERMITTED = ("MIT", "Apache-2.0", "CC0-1.0", "CC-BY-3.0", "CC-BY-4.0")
 # Parts of a name that say how and not what: "car-bold" is a car.
 _HOW = (
     "bold|duotone|fill|filled|line|outline|outlined|rounded|round|sharp|light|thin|solid|linear|"
-    "broken|variant|regular|alt|off|outline|[0-9]+"
+    "broken|variant|regular|[0-9]+"
 )
 _SUFFIX = re.compile(rf"(-({_HOW}))+$")
 MOST = 6  # drawings of one concept in one set
@@ -133,3 +133,9 @@ def held_out() -> set[tuple[str, str]]:
         for concept, package in _read("concepts.json")["held_out_pairs"]
         if package in sets
     }
+
+
+@cache
+def near_copies() -> set[tuple[str, str]]:
+    """(package, icon) that an excluded set draws almost alike (near.py)."""
+    return {(each["set"], each["icon"]) for each in _read("near.json")["icons"]}
