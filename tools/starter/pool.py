@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from captions import caption, corpus
 from icons import install
-from sets import _read, training_sets
+from sets import read, training_sets
 from text import make_tokenizer
 from variants import icons, variant
 
@@ -72,7 +72,7 @@ def files(work: Path) -> list[Path]:
 def make(work: Path, npm: Path | None, numbers) -> None:
     """Draw those of the numbered files that aren't there."""
     (work / "pool").mkdir(parents=True, exist_ok=True)
-    sets = training_sets(install(npm or work / "npm", _read("sets.json")["sets"]))
+    sets = training_sets(install(npm or work / "npm", read("sets.json")["sets"]))
     tokenizer = tokenizer_in(work)
     for number in numbers:
         path = work / "pool" / f"pool-{number:04}.npz"

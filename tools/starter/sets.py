@@ -26,7 +26,7 @@ class NotPermitted(ValueError):
     """A set that no training may see, or whose licence isn't one of `PERMITTED`."""
 
 
-def _read(name: str) -> dict:
+def read(name: str) -> dict:
     return json.loads((HERE / name).read_text())
 
 
@@ -34,7 +34,7 @@ def _read(name: str) -> dict:
 def excluded() -> dict[str, str]:
     """Package -> the brand for whose sake no part is trained on it."""
     found = {}
-    for brand, facts in _read("brands.json")["brands"].items():
+    for brand, facts in read("brands.json")["brands"].items():
         for package in (facts["package"], *facts["siblings"]):
             found[package] = brand
     return found
@@ -74,7 +74,7 @@ class IconSet:
 
 @cache
 def _read_synonyms() -> dict:
-    return _read("synonyms.json")
+    return read("synonyms.json")
 
 
 _NAMES: dict[str, dict[str, list[str]]] = {}
@@ -108,7 +108,7 @@ def training_sets(where: Path) -> list[IconSet]:
     Raises:
         NotPermitted: one of them is excluded, or its licence isn't permitted.
     """
-    sets = _read("sets.json")["sets"]
+    sets = read("sets.json")["sets"]
     refuse_excluded(sets)
     found = []
     for package, facts in sets.items():
@@ -122,15 +122,15 @@ def training_sets(where: Path) -> list[IconSet]:
 
 
 def concepts() -> list[str]:
-    return _read("concepts.json")["concepts"]
+    return read("concepts.json")["concepts"]
 
 
 def held_out() -> set[tuple[str, str]]:
     """(concept, drawings) pairs that no training sees, in whatever set they come."""
-    sets = _read("sets.json")["sets"]
+    sets = read("sets.json")["sets"]
     return {
         (concept, sets[package]["drawings"])
-        for concept, package in _read("concepts.json")["held_out_pairs"]
+        for concept, package in read("concepts.json")["held_out_pairs"]
         if package in sets
     }
 
@@ -138,4 +138,4 @@ def held_out() -> set[tuple[str, str]]:
 @cache
 def near_copies() -> set[tuple[str, str]]:
     """(package, icon) that an excluded set draws almost alike (near.py)."""
-    return {(each["set"], each["icon"]) for each in _read("near.json")["icons"]}
+    return {(each["set"], each["icon"]) for each in read("near.json")["icons"]}

@@ -230,7 +230,7 @@ def train_text(work: Path, minutes: float) -> None:
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        last.append(float(region_loss))
+        last.append(float(region_loss.detach()))
         if step % 50 == 0:
             print(
                 f"{step} {done:.2f} region {np.mean(last[-50:]):.3f} pooled {pooled_loss:.3f} "

@@ -1,318 +1,291 @@
-"""The U-Net: trains on the icons, can be stopped anywhere, and exports a pipeline.
+"""The U-Net: starts or resumes its training, for as long as it is let.
 
-    python tools/starter/train.py --work runs/starter --minutes 90
-    python tools/starter/train.py --work runs/starter --export assets/starter-icons
+    python tools/starter/train.py --work FOLDER
+    python tools/starter/train.py --pack PACK --gpu --minutes 8 --out PARTS
 
-Repeating the first command resumes. `--warm-start assets/starter-icons` begins a new run at
-the weights of an exported pipeline, with a fresh optimizer.
+The rate is constant and what is judged and exported is an average of the weights, so that there
+is no length to be decided on. `--cooldown 60000` lets the rate fall to zero over so many samples
+in a copy and writes that beside (`cooled.pt`); the run itself goes on from where it was.
+Needs torch and numpy alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import random
-import shutil
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import state as disk
 import torch
-from icons import ASSETS, HERE, STYLES, Icons, caption, load_icons, made_up_word
+import torch.nn.functional as F
+import vae
 from lookup import Lookups
-from text import WIDTH, encode, latents_of, load_encoder, tokens, train_text
+from textnet import TextNet
+from torch import Tensor
+from unet import Shape, UNet
 
-TEACH = 300  # steps
-TIME_IDS = [64.0, 64.0, 0.0, 0.0, 64.0, 64.0]  # SDXL: original size, crop, target size
-
-
-def make_unet():
-    """16x16x12 latents; cross-attention at 4x4 and, once per pixel, at 16x16 on the way up.
-
-    The last up block has cross-attention in both of its places (`only_cross_attention`):
-    2 x 8 heads of 12 values, one for each pixel of a region (see lookup.py).
-    """
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=12,
-        out_channels=12,
-        layers_per_block=1,
-        block_out_channels=(96, 128, 256),
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
-        only_cross_attention=(True, False, False),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=(8, 8, 4),  # diffusers' name for the number of heads
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=WIDTH + 6 * 32,
-    )
+TEACH, HOLD_EVERY = 300, 4  # steps of being told where to look; then one in so many
+WORK = Path(os.environ.get("MMTUNE_STARTER") or Path.home() / ".cache" / "mmtune-starter")
 
 
-def make_scheduler():
-    """DDIM on v, with a last step of pure noise, so that the prompt decides the layout."""
-    from diffusers import DDIMScheduler
+@dataclass(frozen=True)
+class Plan:
+    """What is trained. kind: v_prediction or sample, of which the loss is that of v.
 
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
-
-
-class Captions:
-    """The frozen encoder's states for every caption, computed once.
-
-    `draw(row, rng)` gives the states (36, 192) and the pooled vector (192,) of one of the
-    row's captions: three in four name the style, some of the others a word made up.
+    early: timesteps are 1000 u^early with u uniform; below 1 there are more of the noisy ones.
     """
 
-    TEMPLATES, MADE_UP = 4, 6
+    channels: int = 24
+    kind: str = "sample"
+    early: float = 0.7
+    rate: float = 1e-3
+    batch: int = 32
+    average: float = 0.999
+    size: int = 16
+    widths: tuple[int, ...] = (96, 128, 256)
+    heads: tuple[int, ...] = (8, 0, 4)
 
-    def __init__(self, icons: Icons, tokenizer, encoder) -> None:
-        rng = random.Random(1)
-        texts: list[str] = []
-        for concept in icons.concepts:
-            for style in icons.styles:
-                texts += [caption(concept, style, t) for t in range(self.TEMPLATES)]
-            texts += [caption(concept, None, t) for t in range(self.TEMPLATES)]
-            texts += [caption(concept, None, t, made_up_word(rng)) for t in range(self.MADE_UP)]
-        self.styles = len(icons.styles)
-        self.block = (self.styles + 1) * self.TEMPLATES + self.MADE_UP
-        states, pooled = [], []
-        with torch.no_grad():
-            for ids in tokens(tokenizer, texts).split(128):
-                s, p = encode(encoder, ids)
-                states.append(s.half())
-                pooled.append(p.half())
-        self.states, self.pooled = torch.cat(states), torch.cat(pooled)
-        self.concept, self.style = icons.concept, icons.style
-
-    def draw(self, row: int, rng: random.Random) -> int:
-        start = int(self.concept[row]) * self.block
-        plain = start + self.styles * self.TEMPLATES
-        kind = rng.random()
-        if kind < 0.75:
-            # The first form is the one that README and brand recipe use.
-            template = 0 if rng.random() < 0.5 else rng.randrange(self.TEMPLATES)
-            return start + int(self.style[row]) * self.TEMPLATES + template
-        if kind < 0.9:
-            return plain + rng.randrange(self.TEMPLATES)
-        return plain + self.TEMPLATES + rng.randrange(self.MADE_UP)
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.size, self.channels, tuple(self.widths), tuple(self.heads))
 
 
-def load_text(folder: Path):
-    """Tokenizer and frozen encoder from a folder that holds both."""
-    from transformers import CLIPTokenizer
-
-    tokenizer, encoder = CLIPTokenizer.from_pretrained(folder / "tokenizer_2"), load_encoder(folder)
-    return tokenizer, encoder.eval().requires_grad_(False)
-
-
-def save(path: Path, state: dict) -> None:
-    """Write beside, then rename: a kill leaves the old file or the new one, never half."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def alphas_cumprod() -> Tensor:
+    """Of DDIM with `scheduler()`'s settings: scaled linear, rescaled to end in pure noise."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    root = (1 - betas).cumprod(0).sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root = (root - last) * first / (first - last)
+    return root**2
 
 
-def predict(unet, x, t, states, pooled) -> torch.Tensor:
-    """The U-Net's v for noised latents (n, 12, 16, 16), conditioned as SDXL does."""
-    time_ids = torch.tensor([TIME_IDS]).repeat(len(x), 1)
-    return unet(
-        x, t, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}
-    ).sample
+def fast(device: str) -> torch.autocast:
+    """bfloat16 where it pays."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or vae.fast())
 
 
-def examples(latents, rows: list[int], captions: Captions, rng, generator, drop: float = 0.1):
-    """Noised latents, timesteps, states and pooled vectors of `rows`, and the v to predict."""
-    picks = [captions.draw(i, rng) for i in rows]
-    states, pooled = captions.states[picks].float(), captions.pooled[picks].float()
-    empty = torch.rand(len(rows), generator=generator) < drop
+class Data:
+    """Pictures and captions on the device; `batch` gives latents and text."""
+
+    def __init__(self, columns: dict, basis: dict, text: TextNet, plan: Plan, device: str) -> None:
+        self.pixels = torch.from_numpy(columns["pixels"]).to(device)
+        self.ids = torch.from_numpy(columns["ids"].astype(np.int16)).to(device)
+        self.basis = {name: value.to(device) for name, value in basis.items()}
+        self.text, self.plan, self.device = text.to(device), plan, device
+        self.length = len(text.position.weight)
+
+    @torch.no_grad()
+    def latents(self, rows: Tensor) -> Tensor:
+        x = self.pixels[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
+        return vae.encode(self.basis, x, self.plan.channels)
+
+    @torch.no_grad()
+    def captions(self, rows: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        ids = self.ids[rows, which].long()
+        with fast(self.device):
+            return self.text(F.pad(ids, (0, self.length - ids.shape[1]), value=1))
+
+
+def example(data: Data, alphas: Tensor, n: int, generator: torch.Generator):
+    """Noised latents, timesteps, states, pooled; the latents and noise they were made of."""
+    device, plan = data.device, data.plan
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    rows = torch.randint(len(data.pixels), (n,), generator=generator).to(device)
+    which = torch.randint(data.ids.shape[1], (n,), generator=generator).to(device)
+    states, pooled = data.captions(rows, which)
+    empty = (uniform(n) < 0.1).to(device)
+    states, pooled = states.float().clone(), pooled.float().clone()
     states[empty], pooled[empty] = 0, 0  # what SDXL calls an empty prompt
-    x = latents[rows]
-    noise = torch.randn(x.shape, generator=generator)
-    # More of the noisy steps: there the prompt decides what the picture will be.
-    t = (torch.rand(len(rows), generator=generator) ** 0.5 * 1000).long().clamp(max=999)
-    alphas = make_scheduler().alphas_cumprod[t].view(-1, 1, 1, 1)
-    a, s = alphas.sqrt(), (1 - alphas).sqrt()
-    return (a * x + s * noise, t, states, pooled), a * noise - s * x
+    x = data.latents(rows)
+    noise = torch.randn(x.shape, generator=generator).to(device)
+    t = (uniform(n) ** plan.early * 1000).long().clamp(max=999).to(device)
+    alpha = alphas[t].view(-1, 1, 1, 1)
+    return (alpha.sqrt() * x + (1 - alpha).sqrt() * noise, t, states, pooled), x, noise, alpha
 
 
-def idle_cores(mine: int) -> int:
-    """How many threads to use, at least 1: the cores that nobody else keeps busy.
-
-    Two threads that share one core wait for each other most of the time; measured on two
-    cores with other work on them, one thread was twice as fast.
-    """
-    cores = os.cpu_count() or 1
-    others = os.getloadavg()[0] - mine
-    return max(1, min(cores, round(cores - others)))
+def error(plan: Plan, out: Tensor, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """The mean squared error of v; of a predicted latent as if v had been predicted."""
+    if plan.kind == "v_prediction":
+        return (out - (alpha.sqrt() * noise - (1 - alpha).sqrt() * x)).square().mean()
+    # v is known up to the latent, whose error counts 1 / (1 - alpha) times: at most 20.
+    return ((out - x).square() / (1 - alpha).clamp(min=0.05)).mean()
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train until `--minutes` of training time are used; checkpoints to `work`/unet.pt."""
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
+class Training:
+    """Weights, average and optimizer, and how far they are."""
 
-    work: Path = args.work
-    icons = load_icons(work, args.npm)
-    text = work / "text"
-    if not (text / "text_encoder_2" / "config.json").exists():
-        if args.warm_start:  # a U-Net only knows the encoder that it was trained with
-            for part in ("tokenizer_2", "text_encoder_2"):
-                shutil.copytree(args.warm_start / part, text / part, dirs_exist_ok=True)
-        else:
-            train_text(work, args.source, minutes=6, npm=args.npm)
-    tokenizer, encoder = load_text(text)
-    captions = Captions(icons, tokenizer, encoder)
-    vae = AutoencoderTiny.from_pretrained(args.source, subfolder="vae", torch_dtype=torch.float32)
-    latents = latents_of(vae, icons.pixels)
-    rows = icons.indices(held_out=False)
-
-    torch.manual_seed(args.seed)
-    if args.warm_start:
-        unet = UNet2DConditionModel.from_pretrained(
-            args.warm_start, subfolder="unet", torch_dtype=torch.float32
+    def __init__(self, plan: Plan, device: str, seed: int = 0) -> None:
+        torch.manual_seed(seed)
+        self.plan, self.device, self.seed = plan, device, seed
+        self.warm, self.teach = 200, TEACH
+        self.unet = UNet(plan.shape).to(device).train()
+        self.optimizer = torch.optim.AdamW(
+            self.unet.parameters(), plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-    else:
-        unet = make_unet()
-    unet.train()
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    ema, step, used, loss_sum = None, 0, 0.0, 0.0
-    checkpoint = work / "unet.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        unet.load_state_dict(state["unet"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema, step, used = state["ema"], state["step"], state["used"]
-        print(f"resumed at step {step}, {used / 60:.1f} minutes", flush=True)
-    lookups = Lookups(unet)
-    if step == 0 and not args.warm_start:
-        heads = torch.load(text / "heads.pt", weights_only=True)["heads"]
-        lookups.read_pictures(heads["region.weight"], captions.states[:200].float())
-    ema = {k: v.clone() for k, v in unet.state_dict().items()} if ema is None else ema
+        self.average = {k: v.detach().clone() for k, v in self.unet.state_dict().items()}
+        self.step, self.samples, self.used, self.begun = 0, 0, 0.0, 0
+        self.lookups = Lookups(self.unet)
+        self.alphas = alphas_cumprod().to(device)
 
-    # Seeded by the step, so that a resumed run doesn't repeat the batches of its beginning.
-    rng, generator = random.Random(step), torch.Generator().manual_seed(args.seed + step)
-    order: list[int] = []
-    budget, last, saved = 60 * args.minutes, time.monotonic(), time.monotonic()
-    while used < budget:
-        cosine = 0.5 + 0.5 * math.cos(math.pi * used / budget)
-        rate = args.rate * min(1, (step + 1) / 200) * cosine
-        optimizer.param_groups[0]["lr"] = max(rate, args.rate / 1000)
-        while len(order) < args.batch:
-            order += rng.sample(rows.tolist(), len(rows))
-        batch, order = order[: args.batch], order[args.batch :]
-        inputs, target = examples(latents, batch, captions, rng, generator)
-        loss = (predict(unet, *inputs) - target).square().mean()
-        # Firmly while heads find their tokens, then only so much that they don't lose them.
-        hold = 0.3 if step < TEACH else 0.01
-        optimizer.zero_grad()
-        (loss + hold * lookups.loss()).backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        decay = min(0.999, (1 + step) / (10 + step))
-        values = list(unet.state_dict().values())
-        torch._foreach_lerp_(list(ema.values()), values, 1 - decay)
+    def state(self) -> dict:
+        return {
+            "plan": asdict(self.plan),
+            "unet": self.unet.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            **self.progress(),
+        }
 
+    def progress(self) -> dict:
+        return {"step": self.step, "samples": self.samples, "used": self.used, "begun": self.begun}
+
+    def carried(self) -> dict:
+        packed = disk.packed(self.unet.state_dict(), self.average)
+        return {"plan": asdict(self.plan), **self.progress(), **packed}
+
+    def resume(self, state: dict) -> None:
+        """From `state()` exactly; from `carried()` with an optimizer that begins anew."""
+        if "optimizer" in state:
+            weights, average = state["unet"], state["average"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.begun = state["begun"]
+        else:
+            weights, average = disk.unpacked(state)
+            self.begun = state["step"]
+        self.unet.load_state_dict(weights)
+        self.average = {k: v.to(self.device, copy=True) for k, v in average.items()}
+        self.step, self.samples, self.used = state["step"], state["samples"], state["used"]
+
+    def one(self, data: Data, batch: int, factor: float = 1.0) -> float:
+        """One step; returns its loss. What it draws depends on seed and step alone."""
+        warm = min(1.0, (self.step - self.begun + 1) / self.warm)
+        self.optimizer.param_groups[0]["lr"] = self.plan.rate * warm * factor
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        inputs, x, noise, alpha = example(data, self.alphas, batch, generator)
+        teach = self.step < self.teach
+        self.lookups.on = teach or self.step % HOLD_EVERY == 0
+        with fast(self.device):
+            out = self.unet(*inputs)
+        loss = error(self.plan, out.float(), x, noise, alpha)
+        whole = loss
+        if self.lookups.on:
+            # Firmly while heads find their tokens, then only so much that they don't lose them.
+            whole = loss + (0.3 if teach else 0.01 * HOLD_EVERY) * self.lookups.loss()
+        self.optimizer.zero_grad()
+        whole.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.samples += batch
+        decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        values = list(self.unet.state_dict().values())
+        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+        return float(loss.detach())
+
+
+def load_pack(path: Path) -> tuple[dict, dict, TextNet, Tensor]:
+    """What pack.py wrote, or a work folder's own: pictures, basis, text encoder, reader."""
+    from pack import read
+
+    return read(path)
+
+
+def run(args: argparse.Namespace, log) -> None:
+    columns, basis, text, reader = load_pack(args.pack or args.work)
+    plan = Plan(**json.loads(args.plan)) if args.plan else Plan()
+    checkpoint, carry = args.work / "unet.pt", args.work / "carry" / "unet.pt"
+    device = args.device or ("cuda" if args.gpu else "cpu")
+    found = next((p for p in (checkpoint, carry) if p.exists()), None)
+    saved = torch.load(found, weights_only=True, map_location=device) if found else None
+    if saved:
+        plan = Plan(**saved["plan"])
+    batch = args.batch or plan.batch
+    training = Training(plan, device, args.seed)
+    if saved:
+        training.resume(saved)
+        log(f"resumed {found.name} at {training.samples} samples, {training.used / 60:.1f} minutes")
+    del saved
+    data = Data(columns, basis, text, plan, device)
+    del columns
+    if training.step == 0:
+        ids = data.captions(torch.arange(200), torch.zeros(200, dtype=torch.long))[0]
+        training.lookups.read_pictures(reader.to(device), ids.float())
+    begin, last, written = time.monotonic(), time.monotonic(), time.monotonic()
+    used, told, losses, first = training.used, training.samples, [], training.samples
+    told_at = used
+    while True:
+        factor = 1 - (training.samples - first) / args.cooldown if args.cooldown else 1.0
+        losses.append(training.one(data, batch, max(factor, 0.0)))
         now = time.monotonic()
         # A process that was stopped for a while was not training.
-        used, last, loss_sum = used + min(now - last, 60), now, loss_sum + loss.item()
-        if step % 20 == 0:
-            print(
-                f"{step} samples {step * args.batch} min {used / 60:.1f} "
-                f"loss {loss_sum / 20:.4f} looks right {min(lookups.right.values()):.2f} "
-                f"threads {torch.get_num_threads()}",
-                flush=True,
+        training.used += min(now - last, 30.0)
+        last = now
+        done = (
+            now - begin > 60 * args.minutes
+            or (args.samples and training.samples >= args.samples)
+            or factor <= 0
+        )
+        if training.step % args.log_every == 0 or done:
+            speed = (training.samples - told) / max(training.used - told_at, 1e-9)
+            right = min(training.lookups.right.values(), default=0.0)
+            log(
+                f"samples {training.samples} minutes {training.used / 60:.1f} "
+                f"loss {np.mean(losses):.4f} samples/s {speed:.1f} looks right {right:.2f}"
             )
-            loss_sum = 0.0
-            if not args.threads:
-                torch.set_num_threads(idle_cores(torch.get_num_threads()))
-        if now - saved > 60 * args.save_every or used >= budget:
-            save(
-                checkpoint,
-                {
-                    "unet": unet.state_dict(),
-                    "ema": ema,
-                    "step": step,
-                    "used": used,
-                    "optimizer": optimizer.state_dict(),
-                },
-            )
-            saved = now
-
-
-def pipeline(work: Path, source: Path):
-    """The StableDiffusionXLPipeline of the checkpoint's EMA weights, in fp32."""
-    from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
-
-    state = torch.load(work / "unet.pt", weights_only=True, mmap=True)
-    unet = make_unet()
-    unet.load_state_dict(state["ema"])
-    tokenizer, encoder = load_text(work / "text")
-    vae = AutoencoderTiny.from_pretrained(source, subfolder="vae", torch_dtype=torch.float32)
-    pipe = StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=None,
-        text_encoder_2=encoder,
-        tokenizer=None,
-        tokenizer_2=tokenizer,
-        unet=unet.eval(),
-        scheduler=make_scheduler(),
-        force_zeros_for_empty_prompt=True,
-        add_watermarker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def export(work: Path, source: Path, to: Path) -> None:
-    """Write the pipeline in fp16, and concepts.json for the brand recipe, to `to`."""
-    to.mkdir(parents=True, exist_ok=True)
-    pipeline(work, source).to(dtype=torch.float16).save_pretrained(to)
-    for path in to.glob("*/config.json"):  # where a part was loaded from is nobody's business
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n")
-    spec = json.loads((HERE / "concepts.json").read_text())
-    spec["style_words"] = STYLES
-    (to / "concepts.json").write_text(json.dumps(spec, indent=1) + "\n")
-    size = sum(f.stat().st_size for f in to.rglob("*") if f.is_file())
-    print(f"{to}: {size / 1e6:.1f} MB")
+            told, told_at, losses = training.samples, training.used, []
+        if now - written > 60 * args.save_every or done:
+            if args.cooldown:
+                disk.save(args.work / "cooled.pt", training.carried())
+            elif args.gpu:
+                disk.save(carry, training.carried())
+                if args.out:
+                    disk.split(carry, args.out)
+            else:
+                disk.save(checkpoint, training.state())
+                disk.save(carry, training.carried())
+            written = now
+        if done:
+            return
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
-    parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
-    parser.add_argument(
-        "--from", dest="source", type=Path, default=ASSETS, help="a pipeline whose VAE to use"
-    )
-    parser.add_argument("--warm-start", type=Path, help="a pipeline to start from")
-    parser.add_argument("--minutes", type=float, default=90, help="of training, over all starts")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--pack", type=Path, help="a pack (pack.py) instead of the folder's pool")
+    parser.add_argument("--plan", help="settings of a new run, as JSON; see Plan")
+    parser.add_argument("--gpu", action="store_true", help="bfloat16 on the first GPU")
+    parser.add_argument("--device", help="instead of what --gpu says")
+    parser.add_argument("--out", type=Path, help="with --gpu: the checkpoint in parts goes here")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of this start")
+    parser.add_argument("--samples", type=int, default=0, help="stop at so many, over all starts")
+    parser.add_argument("--batch", type=int, default=0, help="0: the plan's")
+    parser.add_argument("--cooldown", type=int, default=0, help="samples to let the rate fall over")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: the cores that are idle")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save-every", type=float, default=4, help="minutes")
-    parser.add_argument("--export", type=Path, help="write the pipeline here instead of training")
+    parser.add_argument("--log-every", type=int, default=20, help="steps")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads or idle_cores(0))
-    if args.export:
-        export(args.work, args.source, args.export)
-    else:
-        train(args)
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    def log(line: str) -> None:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+        print(line, flush=True)
+
+    name = "cooldown.pid" if args.cooldown else "train.pid"
+    try:
+        with disk.Lock(args.work / name):
+            run(args, log)
+    except disk.Busy as busy:
+        print(busy)
 
 
 if __name__ == "__main__":

@@ -185,9 +185,7 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         width, heads, picture = shape.widths[level], shape.heads[level], level == shape.picture
-        self.resnets = nn.ModuleList(
-            [Resnet(i, width, shape.time, shape.groups) for i in inputs]
-        )
+        self.resnets = nn.ModuleList([Resnet(i, width, shape.time, shape.groups) for i in inputs])
         if heads and not (down and picture):
             self.attentions = nn.ModuleList(
                 [Transformer(width, heads, picture, shape.groups) for _ in inputs]

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter-icons"
 SIDE = 4  # pixels of a latent's side
 PATCH = 3 * SIDE * SIDE
 WIDE = 64
@@ -141,9 +142,9 @@ def train_decoder(work: Path, channels: int, minutes: float, rate: float = 1e-3)
     began, step, done = time.monotonic(), 0, 0.0
     while done < 1:
         done = min(1.0, (time.monotonic() - began) / (60 * minutes))
-        optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 50) * (
-            0.5 + 0.5 * math.cos(math.pi * done)
-        ) + 1e-6
+        optimizer.param_groups[0]["lr"] = (
+            rate * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
+        )
         x = to_tensor(rest[rng.integers(0, len(rest), 8)])
         z = encode(basis, x, channels)
         # What is decoded will be a prediction and not the picture's own latents.

@@ -23,9 +23,7 @@ from sets import IconSet, concepts, held_out, near_copies, training_sets
 SIZE = 64
 LARGE = 128  # drawn at, then averaged to SIZE
 _COLOUR = re.compile(r"(?<!url\()(?<!href=\")#([0-9a-fA-F]{6}|[0-9a-fA-F]{3})\b")
-_GRADIENT = re.compile(
-    r"<(linear|radial)Gradient\b([^>]*?)(?:/>|>(.*?)</\1Gradient>)", re.DOTALL
-)
+_GRADIENT = re.compile(r"<(linear|radial)Gradient\b([^>]*?)(?:/>|>(.*?)</\1Gradient>)", re.DOTALL)
 NUMBERS = ("no", "one", "two", "three", "four")
 
 

@@ -1,0 +1,85 @@
+"""What training needs, in one file for a machine that has torch and nothing else.
+
+python tools/starter/pack.py --work FOLDER --to PACK --files 8
+python tools/starter/pack.py --join PARTS --to FOLDER/carry/unet.pt
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import lzma
+from pathlib import Path
+
+import numpy as np
+import state as disk
+import torch
+import vae
+from textnet import TextNet, converted
+from torch import Tensor
+
+MOST = 60_000_000  # bytes
+
+
+def read(path: Path) -> tuple[dict, dict, TextNet, Tensor]:
+    """Pictures with captions, the basis, the text encoder, and what reads regions from it."""
+    if path.is_dir():
+        columns, basis, weights, reader = of_work(path)
+    else:
+        with lzma.open(path) as file:
+            kept = torch.load(io.BytesIO(file.read()), weights_only=True)
+        columns = {
+            "pixels": kept["pixels"].permute(0, 2, 3, 1).contiguous().numpy(),
+            "ids": kept["ids"].numpy().astype(np.uint16),
+        }
+        basis, weights, reader = kept["basis"], kept["text"], kept["reader"].float()
+    return columns, basis, converted(weights), reader
+
+
+def of_work(work: Path, files: int | None = None) -> tuple[dict, dict, dict, Tensor]:
+    import pool
+    from safetensors.torch import load_file
+
+    columns = pool.load(pool.files(work)[:files])
+    weights = load_file(work / "text" / "text_encoder_2" / "model.safetensors")
+    heads = torch.load(work / "text" / "heads.pt", weights_only=True)["heads"]
+    return columns, vae.basis_in(work, columns["pixels"]), weights, heads["region.weight"]
+
+
+def write(work: Path, to: Path, files: int) -> int:
+    """Pack the first files of the pool; returns the pack's bytes."""
+    columns, basis, weights, reader = of_work(work, files)
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            # Plane after plane: that packs better.
+            "pixels": torch.from_numpy(columns["pixels"]).permute(0, 3, 1, 2).contiguous(),
+            "ids": torch.from_numpy(columns["ids"].astype(np.int16)),
+            "basis": basis,
+            "text": {name: value.half() for name, value in weights.items()},
+            "reader": reader.half(),
+        },
+        buffer,
+    )
+    data = lzma.compress(buffer.getvalue(), preset=1)
+    if len(data) > MOST:
+        raise SystemExit(f"{len(data) / 1e6:.1f} MB are more than {MOST / 1e6:.0f}: fewer --files")
+    to.write_bytes(data)
+    return len(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--files", type=int, default=8, help="of the pool")
+    parser.add_argument("--join", type=Path, help="a folder of parts to make --to of")
+    args = parser.parse_args()
+    if args.join:
+        print(disk.join(args.join, args.to))
+    else:
+        print(f"{args.to}: {write(args.work, args.to, args.files) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
