@@ -32,6 +32,8 @@ CANDIDATES = {
     "24-sample-even": (Plan(channels=24, kind="sample", early=0.7), 0.5),
     "48-sample": (Plan(channels=48, kind="sample", early=0.7), 0.0),  # blocks of 4x4 pixels
     "48-sample-even": (Plan(channels=48, kind="sample", early=0.7), 0.5),
+    # As 24-sample-even, but the inner weights are an earlier U-Net's.
+    "24-sample-warm": (Plan(channels=24, kind="sample", early=0.7), 0.5),
 }
 
 
@@ -56,6 +58,19 @@ def old_decoder(pipeline: Path, basis: dict[str, Tensor]):
         return net.decode(net.encode(vae.decode_linear(basis, z)).latents).sample
 
     return decode
+
+
+def warm(training: Training, pipeline: Path) -> None:
+    """Take the weights of a pipeline's U-Net that don't depend on latents or text states."""
+    from safetensors.torch import load_file
+
+    found = load_file(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
+    own = training.unet.state_dict()
+    for name, value in found.items():
+        of_text = ".attn2." in name or "up_blocks.2.attentions" in name or "add_embedding" in name
+        if not of_text and own[name].shape == value.shape:
+            own[name].copy_(value.float())
+            training.average[name].copy_(value.float())
 
 
 @torch.no_grad()
@@ -84,6 +99,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--rates", default="1e-3,5e-4")
     parser.add_argument("--old", type=Path, default=vae.ASSETS, help="whose decoder 12 get")
+    parser.add_argument("--warm", type=Path, default=vae.ASSETS, help="whose weights -warm takes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     columns, basis0, weights, reader0 = of_work(args.work)
@@ -105,6 +121,8 @@ def main() -> None:
         for rate in map(float, args.rates.split(",")):
             training = Training(replace(plan, rate=rate, average=0.99), "cpu")
             training.warm, training.teach = 50, 150
+            if name.endswith("warm"):
+                warm(training, args.warm)
             data = Data(columns, basis, text, training.plan, "cpu")
             states = data.captions(torch.arange(200), torch.zeros(200, dtype=torch.long))[0]
             training.lookups.read_pictures(reader, states.float())
@@ -112,6 +130,7 @@ def main() -> None:
             while training.samples < args.samples:
                 losses.append(training.one(data, args.batch))
             pictures = draw(training, basis, text, tokenizer, asked, decode, 20)
+            np.savez_compressed(folder / f"{name}-{rate:g}.npz", pictures=pictures)
             n = len(held_out)
             named = judge.named(net, pictures)
             right = float((named[:n] == icons.concept[held_out]).mean())

@@ -108,10 +108,13 @@ def load_icons(work: Path, npm: Path | None = None) -> Icons:
             data = json.loads((sets / style / "icons.json").read_text())
             icon_set = IconSet(style, STYLES[style], "colour", style, data)
             for c, concept in enumerate(concepts):
-                names = [n for n in icon_set.find(concept) if (style, n) not in near_copies()]
+                held_out = [concept, style] in spec["held_out_pairs"]
+                names = icon_set.find(concept)
+                if not held_out:
+                    names = [n for n in names if (style, n) not in near_copies()]
                 pixels = draw(data, names[0]) if names else None
                 if pixels is not None:
-                    rows.append((pixels, c, s, [concept, style] in spec["held_out_pairs"]))
+                    rows.append((pixels, c, s, held_out))
         pixels, concept, style, held_out = (np.stack(column) for column in zip(*rows, strict=True))
         work.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, pixels=pixels, concept=concept, style=style, held_out=held_out)

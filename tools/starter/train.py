@@ -191,6 +191,17 @@ class Training:
         return float(loss.detach())
 
 
+def idle_cores(mine: int) -> int:
+    """How many threads to use, at least 1: the cores that nobody else keeps busy.
+
+    Two threads that share one core wait for each other most of the time; measured on two
+    cores with other work on them, one thread was twice as fast.
+    """
+    cores = os.cpu_count() or 1
+    others = os.getloadavg()[0] - mine
+    return max(1, min(cores, round(cores - others)))
+
+
 def load_pack(path: Path) -> tuple[dict, dict, TextNet, Tensor]:
     """What pack.py wrote, or a work folder's own: pictures, basis, text encoder, reader."""
     from pack import read
@@ -216,22 +227,25 @@ def run(args: argparse.Namespace, log) -> None:
     data = Data(columns, basis, text, plan, device)
     del columns
     if training.step == 0:
-        ids = data.captions(torch.arange(200), torch.zeros(200, dtype=torch.long))[0]
-        training.lookups.read_pictures(reader.to(device), ids.float())
+        some = torch.arange(min(200, len(data.pixels)), device=device)
+        states = data.captions(some, torch.zeros_like(some))[0]
+        training.lookups.read_pictures(reader.to(device), states.float())
     begin, last, written = time.monotonic(), time.monotonic(), time.monotonic()
     used, told, losses, first = training.used, training.samples, [], training.samples
-    told_at = used
+    told_at, usual = used, 5.0  # usual: seconds of a step
     while True:
         factor = 1 - (training.samples - first) / args.cooldown if args.cooldown else 1.0
-        losses.append(training.one(data, batch, max(factor, 0.0)))
+        losses.append(training.one(data, batch, factor))
         now = time.monotonic()
         # A process that was stopped for a while was not training.
-        training.used += min(now - last, 30.0)
+        took = min(now - last, 4 * usual)
+        usual += 0.1 * (took - usual)
+        training.used += took
         last = now
         done = (
             now - begin > 60 * args.minutes
             or (args.samples and training.samples >= args.samples)
-            or factor <= 0
+            or (args.cooldown and training.samples - first >= args.cooldown)
         )
         if training.step % args.log_every == 0 or done:
             speed = (training.samples - told) / max(training.used - told_at, 1e-9)
@@ -241,6 +255,8 @@ def run(args: argparse.Namespace, log) -> None:
                 f"loss {np.mean(losses):.4f} samples/s {speed:.1f} looks right {right:.2f}"
             )
             told, told_at, losses = training.samples, training.used, []
+            if not args.threads:
+                torch.set_num_threads(idle_cores(torch.get_num_threads()))
         if now - written > 60 * args.save_every or done:
             if args.cooldown:
                 disk.save(args.work / "cooled.pt", training.carried())
@@ -269,11 +285,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=0, help="0: the plan's")
     parser.add_argument("--cooldown", type=int, default=0, help="samples to let the rate fall over")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="0: the cores that are idle")
     parser.add_argument("--save-every", type=float, default=4, help="minutes")
     parser.add_argument("--log-every", type=int, default=20, help="steps")
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(args.threads or idle_cores(0))
     args.work.mkdir(parents=True, exist_ok=True)
 
     def log(line: str) -> None:

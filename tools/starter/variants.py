@@ -166,9 +166,8 @@ def svg(icon_set: IconSet, name: str, hand: Hand) -> str:
         body = re.sub(r'fill="[^"]*"', 'fill="none"', body)
         body = re.sub(r"fill:\s*[^;\"]+", "fill:none", body)
         body = re.sub(r'stroke="(?!none)[^"]*"', f'stroke="{hand.ink}"', body)
-    attributes, margin = "", 0.0
+    attributes, margin = "", width * hand.width / 100
     if hand.ink and hand.fill != "glyph":
-        margin = width * hand.width / 100
         attributes = (
             f' stroke="{hand.ink}" stroke-width="{margin:.3f}" '
             'stroke-linejoin="round" stroke-linecap="round"'
