@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +13,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tools" / "starter"
 ASSETS = ROOT / "assets" / "starter-icons"
-
-
-@pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch):
-    """The recipe's scripts, which import each other by their short names."""
-    names = [path.stem for path in RECIPE.glob("*.py")] + ["openmoji"]
-    saved = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    monkeypatch.syspath_prepend(str(RECIPE))
-
-    def load(name: str):
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
-        return sys.modules[name]
-
-    yield load
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(saved)
 
 
 def few_icons(recipe, n: int = 12):
@@ -57,7 +34,13 @@ def test_captions_name_concept_and_style(recipe):
     assert caption("beer-mug", "noto-v1") == "beer mug, blob style"
     assert caption("beer-mug", None) == "beer mug"
     assert caption("beer-mug", None, 0, "zorka") == "beer mug, zorka style"
-    assert set(recipe("icons").STYLES) == {"noto", "noto-v1", "twemoji", "emojione", "streamline-emojis"}
+    assert set(recipe("icons").STYLES) == {
+        "noto",
+        "noto-v1",
+        "twemoji",
+        "emojione",
+        "streamline-emojis",
+    }
 
 
 def test_an_icon_is_drawn_on_white(recipe):

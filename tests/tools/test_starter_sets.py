@@ -8,8 +8,6 @@ import random
 import numpy as np
 import pytest
 
-from .test_starter import recipe  # noqa: F401  (a fixture)
-
 BOX = '<rect x="3" y="3" width="10" height="10" fill="#2a6fdb"/>'
 
 

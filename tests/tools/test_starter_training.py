@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from .test_starter import RECIPE, recipe  # noqa: F401  (a fixture)
+from .conftest import RECIPE
 
 SMALL = {"channels": 12, "widths": [96, 32, 32], "heads": [8, 0, 4], "batch": 4}
 
@@ -25,8 +25,12 @@ def pack(recipe):
     pixels = rng.integers(0, 256, (24, 64, 64, 3), dtype=np.uint8)
     ids = rng.integers(2, 50, (24, 6, 20)).astype(np.uint16)
     ids[:, :, 8:] = 1
+    basis = vae.fit_basis(pixels)
+    pixels = {"pixels": pixels, "ids": ids}
+    some = torch.randn(200, 12, 16, 16)
     encoder = textnet.converted(text.make_encoder(50).state_dict())
-    return {"pixels": pixels, "ids": ids}, vae.fit_basis(pixels), encoder, torch.randn(192, 192)
+    heads = text.Heads().state_dict()
+    return recipe("train").Pack(pixels, basis, text.fit_components(some), encoder, heads)
 
 
 def arguments(work, **more) -> argparse.Namespace:
@@ -59,7 +63,10 @@ def test_the_plain_text_encoder_is_transformers(recipe):
     ids = torch.randint(2, 50, (3, 36))
     ids[:, 7:] = 1
     with torch.no_grad():
-        wanted, own = text.encode(encoder, ids), textnet.converted(encoder.state_dict())(ids)
+        wanted, net = text.encode(encoder, ids), textnet.converted(encoder.state_dict())
+        own = net(ids)
+    theirs = textnet.theirs(net.state_dict())
+    assert all(torch.equal(theirs[k], v) for k, v in encoder.state_dict().items())
     torch.testing.assert_close(own[0], wanted[0])
     torch.testing.assert_close(own[1], wanted[1])
 
@@ -103,7 +110,7 @@ def test_a_resumed_run_does_what_an_unbroken_one_does(recipe, tmp_path, monkeypa
     assert any("resumed unet.pt at 8 samples" in line for line in lines)
     whole, broken = (torch.load(tmp_path / n / "unet.pt") for n in ("whole", "broken"))
     assert whole["step"] == broken["step"] == 4
-    for part in ("unet", "average"):
+    for part in ("weights", "average"):
         for name, value in whole[part].items():
             assert torch.equal(value, broken[part][name]), name
     assert "samples 16 minutes" in lines[-1]
@@ -116,7 +123,7 @@ def test_a_carried_run_goes_on_with_nearly_the_same_weights(recipe, tmp_path, mo
     train.run(arguments(tmp_path, samples=8), print)
     exact = torch.load(tmp_path / "unet.pt")
     weights, average = state.unpacked(torch.load(tmp_path / "carry" / "unet.pt"))
-    for name, value in exact["unet"].items():
+    for name, value in exact["weights"].items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(average[name], exact["average"][name], rtol=2e-3, atol=1e-3)
     (tmp_path / "unet.pt").unlink()
@@ -132,16 +139,8 @@ def test_a_carried_run_goes_on_with_nearly_the_same_weights(recipe, tmp_path, mo
 
 def test_a_bare_machine_trains_from_a_pack_and_writes_parts(recipe, tmp_path):
     """The path of --gpu, on the processor: no diffusers, no transformers, a pack and torch."""
-    columns, basis, encoder, reader = pack(recipe)
-    names = {"token.": "embeddings.token_embedding.", "position.": "embeddings.position_embedding."}
-    names |= {"layers.": "encoder.layers.", "final.": "final_layer_norm."}
-    names |= {"projection.": "text_projection."}
-    weights = {}
-    for key, value in encoder.state_dict().items():
-        old = next(n for n in names if key.startswith(n))
-        weights[names[old] + key.removeprefix(old)] = value
-    writer = recipe("pack")
-    writer.of_work = lambda work, files=None: (columns, basis, weights, reader)
+    writer, small = recipe("pack"), pack(recipe)
+    writer.of_work = lambda work, files=None: small
     assert writer.write(tmp_path, tmp_path / "pack.xz", 1) == (tmp_path / "pack.xz").stat().st_size
     block = tmp_path / "without"
     for name in ("diffusers", "transformers", "safetensors", "PIL"):

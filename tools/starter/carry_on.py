@@ -40,7 +40,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--threads", type=int, default=1, help="0: the cores that are idle")
-    parser.add_argument("--here", action="store_true", help="in this process, not in the background")
+    parser.add_argument(
+        "--here", action="store_true", help="in this process, not in the background"
+    )
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     log = args.work / "log.txt"

@@ -20,7 +20,6 @@ from icons import caption, load_icons
 from pack import of_work
 from sample import sampled
 from text import tokens
-from textnet import converted
 from torch import Tensor
 from train import Data, Plan, Training, fast
 
@@ -70,19 +69,18 @@ def warm(training: Training, pipeline: Path) -> None:
         of_text = ".attn2." in name or "up_blocks.2.attentions" in name or "add_embedding" in name
         if not of_text and own[name].shape == value.shape:
             own[name].copy_(value.float())
-            training.average[name].copy_(value.float())
+            training.average[f"unet.{name}"].copy_(value.float())
 
 
 @torch.no_grad()
-def draw(training: Training, basis, text, tokenizer, captions, decode, steps: int) -> np.ndarray:
+def draw(training: Training, basis, tokenizer, captions, decode, steps: int) -> np.ndarray:
     plan = training.plan
-    training.unet.load_state_dict(training.average)
-    training.unet.eval()
+    training.load(training.average)
     training.lookups.on = False
     generator = torch.Generator().manual_seed(0)
     found = []
     for i in range(0, len(captions), 50):
-        states, pooled = text(tokens(tokenizer, captions[i : i + 50]))
+        states, pooled = training.text(tokens(tokenizer, captions[i : i + 50]))
         noise = torch.randn(len(states), plan.channels, plan.size, plan.size, generator=generator)
         with fast("cpu"):
             z = sampled(training.unet, plan, states, pooled, noise, steps, 3.0)
@@ -102,8 +100,7 @@ def main() -> None:
     parser.add_argument("--warm", type=Path, default=vae.ASSETS, help="whose weights -warm takes")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    columns, basis0, weights, reader0 = of_work(args.work)
-    text, tokenizer = converted(weights), judge.pool.tokenizer_in(args.work)
+    pack, tokenizer = of_work(args.work), judge.pool.tokenizer_in(args.work)
     net, icons = judge.classifier(args.work, 5), load_icons(args.work)
     fresh = judge.fresh(args.work, None)
     real = judge.features(net, fresh["pixels"])
@@ -116,20 +113,21 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     for name in args.only.split(",") if args.only else CANDIDATES:
         plan, power = CANDIDATES[name]
-        basis, reader = with_power(basis0, reader0, power)
+        basis, reader = with_power(pack.basis, pack.heads["region.weight"], power)
         decode = old_decoder(args.old, basis) if plan.channels == 12 else vae.decode_linear
         for rate in map(float, args.rates.split(",")):
-            training = Training(replace(plan, rate=rate, average=0.99), "cpu")
+            plan = replace(plan, rate=rate, average=0.99, text_rate=0)
+            training = Training(plan, pack.text, pack.heads, "cpu")
             training.warm, training.teach = 50, 150
             if name.endswith("warm"):
                 warm(training, args.warm)
-            data = Data(columns, basis, text, training.plan, "cpu")
-            states = data.captions(torch.arange(200), torch.zeros(200, dtype=torch.long))[0]
-            training.lookups.read_pictures(reader, states.float())
+            data = Data(replace(pack, basis=basis), plan, "cpu")
+            training.heads.region.weight.data.copy_(reader)
+            training.begin(data)
             losses = []
             while training.samples < args.samples:
                 losses.append(training.one(data, args.batch))
-            pictures = draw(training, basis, text, tokenizer, asked, decode, 20)
+            pictures = draw(training, basis, tokenizer, asked, decode, 20)
             np.savez_compressed(folder / f"{name}-{rate:g}.npz", pictures=pictures)
             n = len(held_out)
             named = judge.named(net, pictures)

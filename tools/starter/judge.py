@@ -229,10 +229,11 @@ class Checkpoint:
         state = torch.load(path, weights_only=True, mmap=True)
         self.plan = train.Plan(**state["plan"])
         self.samples, self.minutes = state["samples"], state["used"] / 60
+        average = state["average"] if "optimizer" in state else unpacked(state)[1]
         self.unet = UNet(self.plan.shape).eval()
-        average = state["average"] if "average" in state else unpacked(state)[1]
-        self.unet.load_state_dict(average)
-        self.text, self.tokenizer = textnet.load(work / "text"), pool.tokenizer_in(work)
+        self.unet.load_state_dict(train.part_of(average, "unet"))
+        self.text = textnet.of_own(train.part_of(average, "text")).eval()
+        self.tokenizer = pool.tokenizer_in(work)
         self.basis = torch.load(work / "basis.pt", weights_only=True)
         folder = work / f"vae-{self.plan.channels}"
         self.vae = None

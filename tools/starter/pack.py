@@ -15,49 +15,53 @@ import numpy as np
 import state as disk
 import torch
 import vae
-from textnet import TextNet, converted
-from torch import Tensor
+from textnet import of_own
+from train import Pack
 
 MOST = 60_000_000  # bytes
 
 
-def read(path: Path) -> tuple[dict, dict, TextNet, Tensor]:
-    """Pictures with captions, the basis, the text encoder, and what reads regions from it."""
+def read(path: Path) -> Pack:
+    """A pack, or the same of a work folder."""
     if path.is_dir():
-        columns, basis, weights, reader = of_work(path)
-    else:
-        with lzma.open(path) as file:
-            kept = torch.load(io.BytesIO(file.read()), weights_only=True)
-        columns = {
-            "pixels": kept["pixels"].permute(0, 2, 3, 1).contiguous().numpy(),
-            "ids": kept["ids"].numpy().astype(np.uint16),
-        }
-        basis, weights, reader = kept["basis"], kept["text"], kept["reader"].float()
-    return columns, basis, converted(weights), reader
+        return of_work(path)
+    with lzma.open(path) as file:
+        kept = torch.load(io.BytesIO(file.read()), weights_only=True)
+    columns = {
+        "pixels": kept["pixels"].permute(0, 2, 3, 1).contiguous().numpy(),
+        "ids": kept["ids"].numpy().astype(np.uint16),
+    }
+    heads = {name: value.float() for name, value in kept["heads"].items()}
+    return Pack(columns, kept["basis"], kept["components"], of_own(kept["text"]), heads)
 
 
-def of_work(work: Path, files: int | None = None) -> tuple[dict, dict, dict, Tensor]:
+def of_work(work: Path, files: int | None = None) -> Pack:
     import pool
-    from safetensors.torch import load_file
+    import textnet
 
     columns = pool.load(pool.files(work)[:files])
-    weights = load_file(work / "text" / "text_encoder_2" / "model.safetensors")
-    heads = torch.load(work / "text" / "heads.pt", weights_only=True)["heads"]
-    return columns, vae.basis_in(work, columns["pixels"]), weights, heads["region.weight"]
+    return Pack(
+        columns,
+        vae.basis_in(work, columns["pixels"]),
+        torch.load(work / "components.pt", weights_only=True),
+        textnet.load(work / "text"),
+        torch.load(work / "text" / "heads.pt", weights_only=True)["heads"],
+    )
 
 
 def write(work: Path, to: Path, files: int) -> int:
     """Pack the first files of the pool; returns the pack's bytes."""
-    columns, basis, weights, reader = of_work(work, files)
+    pack = of_work(work, files)
     buffer = io.BytesIO()
     torch.save(
         {
             # Plane after plane: that packs better.
-            "pixels": torch.from_numpy(columns["pixels"]).permute(0, 3, 1, 2).contiguous(),
-            "ids": torch.from_numpy(columns["ids"].astype(np.int16)),
-            "basis": basis,
-            "text": {name: value.half() for name, value in weights.items()},
-            "reader": reader.half(),
+            "pixels": torch.from_numpy(pack.columns["pixels"]).permute(0, 3, 1, 2).contiguous(),
+            "ids": torch.from_numpy(pack.columns["ids"].astype(np.int16)),
+            "basis": pack.basis,
+            "components": pack.components,
+            "text": {name: value.half() for name, value in pack.text.state_dict().items()},
+            "heads": {name: value.half() for name, value in pack.heads.items()},
         },
         buffer,
     )

@@ -151,26 +151,39 @@ def rescale(encoder, heads: Heads, states: float, pooled: float) -> None:
         heads.pooled.weight /= pooled
 
 
-def targets(work: Path, rows: dict[str, np.ndarray], basis: dict) -> tuple[Tensor, Tensor]:
-    """What the regions (n, 16, 192) and the pooled vector (n, 96) of each picture are to hold."""
-    latents = torch.cat(
-        [
-            vae.encode(basis, vae.to_tensor(part), vae.FIRST).half()
-            for part in np.array_split(rows["pixels"], len(rows["pixels"]) // 500 + 1)
-        ]
-    )
-    path = work / "components.pt"
-    if not path.exists():
-        some = latents[:4000].float().flatten(1)
-        mean = some.mean(0)
-        _, _, axes = torch.pca_lowrank(some - mean, q=COMPONENTS, center=False)
-        size = ((some - mean) @ axes).std(0).sqrt() * 4  # halfway to whitened
-        torch.save({"mean": mean, "axes": axes, "size": size}, path)
-    c = torch.load(path, weights_only=True)
-    components = torch.cat(
-        [(p.float().flatten(1) - c["mean"]) @ c["axes"] / c["size"] for p in latents.split(1000)]
-    )
-    return regions(latents), components
+def fit_components(latents: Tensor) -> dict[str, Tensor]:
+    """The principal components of whole pictures that the pooled vector is to hold."""
+    flat = latents.float().flatten(1)
+    mean = flat.mean(0)
+    _, _, axes = torch.pca_lowrank(flat - mean, q=COMPONENTS, center=False)
+    size = ((flat - mean) @ axes).std(0).sqrt() * 4  # halfway to whitened
+    return {"mean": mean, "axes": axes, "size": size}
+
+
+def components_of(components: dict[str, Tensor], latents: Tensor) -> Tensor:
+    """(n, 12, 16, 16) -> (n, 96)."""
+    return (latents.flatten(1) - components["mean"]) @ components["axes"] / components["size"]
+
+
+def losses(heads: Heads, states: Tensor, pooled: Tensor, goal: Tensor, whole: Tensor):
+    """How far states (n, 36, 192) and pooled (n, 192) are from holding the picture.
+
+    goal (n, 16, 192) and whole (n, 96) are the picture's regions and components. Returns the
+    loss, and that of the regions alone.
+    """
+    tail = states[:, -GRID:]
+    # A little noise: what the states hold has to be louder than it.
+    region = (heads.region(tail + 0.1 * torch.randn_like(tail)) - goal).square().mean()
+    noisy = pooled + 0.1 * torch.randn_like(pooled)
+    pooled_loss = (heads.pooled(noisy) - whole).square().mean()
+    # Which region a position holds is readable too, so that attention can find it.
+    places = torch.arange(GRID, device=tail.device).repeat(len(tail))
+    place = F.cross_entropy(heads.place(tail).flatten(0, 1), places)
+    # Loud positions would draw all of the U-Net's attention, whatever they hold:
+    # left alone, the start of the text grows to twenty times the size of a region.
+    size = states.square().mean(2)
+    too_large = (size - 1).clamp(min=0).mean() + (pooled.square().mean() - 1).clamp(min=0)
+    return region + pooled_loss + 0.1 * place + 0.03 * too_large, region
 
 
 def padded(ids: np.ndarray) -> Tensor:
@@ -187,9 +200,13 @@ def train_text(work: Path, minutes: float) -> None:
     tokenizer = pool.tokenizer_in(work)
     rows = pool.load(pool.files(work))
     basis = vae.basis_in(work, rows["pixels"])
-    goal, components = targets(work, rows, basis)
+    parts = np.array_split(rows.pop("pixels"), len(rows["ids"]) // 500 + 1)
+    latents = torch.cat([vae.encode(basis, vae.to_tensor(p), vae.FIRST).half() for p in parts])
+    path = work / "components.pt"
+    if not path.exists():
+        torch.save(fit_components(latents[:4000]), path)
+    components = torch.load(path, weights_only=True)
     ids, folder, heads = rows["ids"], work / "text", Heads()
-    del rows["pixels"]
     rate = 2e-3
     if (folder / "heads.pt").exists():  # go on: a second run refines the first
         encoder = load_encoder(folder).train()
@@ -211,30 +228,19 @@ def train_text(work: Path, minutes: float) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=vae.fast()):
             states, pooled = encode(encoder, words)
         states, pooled = states.float(), pooled.float()
-        tail = states[:, -GRID:]
-        # A little noise: what the states hold has to be louder than it.
-        region = heads.region(tail + 0.1 * torch.randn_like(tail))
-        region_loss = (region - goal[picks].float()).square().mean()
-        pooled = pooled + 0.1 * torch.randn_like(pooled)
-        pooled_loss = (heads.pooled(pooled) - components[picks]).square().mean()
-        # Which region a position holds is readable too, so that attention can find it.
-        places = torch.arange(GRID).repeat(len(picks))
-        place_loss = F.cross_entropy(heads.place(tail).flatten(0, 1), places)
-        # Loud positions would draw all of the U-Net's attention, whatever they hold:
-        # left alone, the start of the text grows to twenty times the size of a region.
-        size = states.square().mean(2)
-        too_large = (size - 1).clamp(min=0).mean() + (pooled.square().mean() - 1).clamp(min=0)
-        loss = region_loss + pooled_loss + 0.1 * place_loss + 0.03 * too_large
+        x = latents[picks].float()
+        loss, region = losses(heads, states, pooled, regions(x), components_of(components, x))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
-        last.append(float(region_loss.detach()))
+        last.append(float(region.detach()))
         if step % 50 == 0:
+            size = states.detach().square().mean(2)
             print(
-                f"{step} {done:.2f} region {np.mean(last[-50:]):.3f} pooled {pooled_loss:.3f} "
-                f"place {place_loss:.3f} size {size.mean():.2f} loudest {size.max():.1f}",
+                f"{step} {done:.2f} region {np.mean(last[-50:]):.3f} loss {loss.item():.3f} "
+                f"size {size.mean():.2f} loudest {size.max():.1f}",
                 flush=True,
             )
     encoder.eval()

@@ -54,26 +54,42 @@ class TextNet(nn.Module):
         return x, self.projection(last[torch.arange(len(ids), device=ids.device), end])
 
 
+NAMES = {
+    "text_model.embeddings.token_embedding.": "token.",
+    "text_model.embeddings.position_embedding.": "position.",
+    "text_model.encoder.layers.": "layers.",
+    "text_model.final_layer_norm.": "final.",
+    "text_projection.": "projection.",
+}
+
+
+def renamed(weights: dict[str, Tensor], names: dict[str, str]) -> dict[str, Tensor]:
+    found = {}
+    for key, value in weights.items():
+        old = next((n for n in names if key.startswith(n)), None)
+        if old:
+            found[names[old] + key.removeprefix(old)] = value
+    return found
+
+
+def of_own(weights: dict[str, Tensor]) -> TextNet:
+    """From a TextNet's state dict, with three heads."""
+    vocabulary, width = weights["token.weight"].shape
+    layers = 1 + max(int(key.split(".")[1]) for key in weights if key.startswith("layers."))
+    net = TextNet(vocabulary, width, len(weights["position.weight"]), layers, 3)
+    net.load_state_dict({name: value.float() for name, value in weights.items()})
+    return net
+
+
 def converted(weights: dict[str, Tensor]) -> TextNet:
     """From the state dict of a CLIPTextModelWithProjection with three heads."""
-    names = {
-        "embeddings.token_embedding.": "token.",
-        "embeddings.position_embedding.": "position.",
-        "encoder.layers.": "layers.",
-        "final_layer_norm.": "final.",
-        "text_projection.": "projection.",
-    }
-    own = {}
-    for key, value in weights.items():
-        key = key.removeprefix("text_model.")
-        for old, new in names.items():
-            if key.startswith(old):
-                own[new + key.removeprefix(old)] = value.float()
-    vocabulary, width = own["token.weight"].shape
-    layers = 1 + max(int(key.split(".")[1]) for key in own if key.startswith("layers."))
-    net = TextNet(vocabulary, width, len(own["position.weight"]), layers, 3)
-    net.load_state_dict(own)
-    return net.eval().requires_grad_(False)
+    whole = {k if k.startswith("text_") else f"text_model.{k}": v for k, v in weights.items()}
+    return of_own(renamed(whole, NAMES))
+
+
+def theirs(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `converted`: the state dict of a CLIPTextModelWithProjection."""
+    return renamed(weights, {own: their for their, own in NAMES.items()})
 
 
 def load(folder: Path) -> TextNet:

@@ -23,7 +23,8 @@ import state as disk
 import torch
 import torch.nn.functional as F
 import vae
-from lookup import Lookups
+from lookup import LENGTH, Lookups
+from text import Heads, components_of, losses, regions
 from textnet import TextNet
 from torch import Tensor
 from unet import Shape, UNet
@@ -45,6 +46,7 @@ class Plan:
     rate: float = 1e-3
     batch: int = 32
     average: float = 0.999
+    text_rate: float = 0.3  # times rate; 0 leaves the text encoder as it is
     size: int = 16
     widths: tuple[int, ...] = (96, 128, 256)
     heads: tuple[int, ...] = (8, 0, 4)
@@ -69,46 +71,35 @@ def fast(device: str) -> torch.autocast:
     return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or vae.fast())
 
 
+@dataclass
+class Pack:
+    """What training reads: pictures and captions, bases, and the text encoder to begin with."""
+
+    columns: dict[str, np.ndarray]
+    basis: dict[str, Tensor]
+    components: dict[str, Tensor]
+    text: TextNet
+    heads: dict[str, Tensor]
+
+
 class Data:
-    """Pictures and captions on the device; `batch` gives latents and text."""
+    """Pictures and captions on the device."""
 
-    def __init__(self, columns: dict, basis: dict, text: TextNet, plan: Plan, device: str) -> None:
-        self.pixels = torch.from_numpy(columns["pixels"]).to(device)
-        self.ids = torch.from_numpy(columns["ids"].astype(np.int16)).to(device)
-        self.basis = {name: value.to(device) for name, value in basis.items()}
-        self.text, self.plan, self.device = text.to(device), plan, device
-        self.length = len(text.position.weight)
+    def __init__(self, pack: Pack, plan: Plan, device: str) -> None:
+        self.pixels = torch.from_numpy(pack.columns["pixels"]).to(device)
+        self.ids = torch.from_numpy(pack.columns["ids"].astype(np.int16)).to(device)
+        self.basis = {name: value.to(device) for name, value in pack.basis.items()}
+        self.components = {name: value.to(device) for name, value in pack.components.items()}
+        self.channels, self.device = max(plan.channels, vae.FIRST), device
 
-    @torch.no_grad()
     def latents(self, rows: Tensor) -> Tensor:
         x = self.pixels[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
-        return vae.encode(self.basis, x, self.plan.channels)
+        return vae.encode(self.basis, x, self.channels)
 
-    @torch.no_grad()
-    def captions(self, rows: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+    def captions(self, rows: Tensor, which: Tensor) -> Tensor:
+        """int64 (n, 36), filled with the end token."""
         ids = self.ids[rows, which].long()
-        with fast(self.device):
-            return self.text(F.pad(ids, (0, self.length - ids.shape[1]), value=1))
-
-
-def example(data: Data, alphas: Tensor, n: int, generator: torch.Generator):
-    """Noised latents, timesteps, states, pooled; the latents and noise they were made of."""
-    device, plan = data.device, data.plan
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    rows = torch.randint(len(data.pixels), (n,), generator=generator).to(device)
-    which = torch.randint(data.ids.shape[1], (n,), generator=generator).to(device)
-    states, pooled = data.captions(rows, which)
-    empty = (uniform(n) < 0.1).to(device)
-    states, pooled = states.float().clone(), pooled.float().clone()
-    states[empty], pooled[empty] = 0, 0  # what SDXL calls an empty prompt
-    x = data.latents(rows)
-    noise = torch.randn(x.shape, generator=generator).to(device)
-    t = (uniform(n) ** plan.early * 1000).long().clamp(max=999).to(device)
-    alpha = alphas[t].view(-1, 1, 1, 1)
-    return (alpha.sqrt() * x + (1 - alpha).sqrt() * noise, t, states, pooled), x, noise, alpha
+        return F.pad(ids, (0, LENGTH - ids.shape[1]), value=1)
 
 
 def error(plan: Plan, out: Tensor, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
@@ -119,74 +110,138 @@ def error(plan: Plan, out: Tensor, x: Tensor, noise: Tensor, alpha: Tensor) -> T
     return ((out - x).square() / (1 - alpha).clamp(min=0.05)).mean()
 
 
+def part_of(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of `unet`, `text` or `heads` among all."""
+    return {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
+
+
 class Training:
     """Weights, average and optimizer, and how far they are."""
 
-    def __init__(self, plan: Plan, device: str, seed: int = 0) -> None:
+    def __init__(
+        self, plan: Plan, text: TextNet, heads: dict[str, Tensor], device: str, seed: int = 0
+    ) -> None:
         torch.manual_seed(seed)
         self.plan, self.device, self.seed = plan, device, seed
         self.warm, self.teach = 200, TEACH
         self.unet = UNet(plan.shape).to(device).train()
+        self.text, self.heads = text.to(device).train(), Heads().to(device)
+        self.heads.load_state_dict(heads)
+        groups = [{"params": list(self.unet.parameters())}]
+        if plan.text_rate:
+            groups.append({"params": [*self.text.parameters(), *self.heads.parameters()]})
+        else:
+            self.text.requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
-            self.unet.parameters(), plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+            groups, plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
-        self.average = {k: v.detach().clone() for k, v in self.unet.state_dict().items()}
+        self.average = {k: v.detach().clone() for k, v in self.weights().items()}
         self.step, self.samples, self.used, self.begun = 0, 0, 0.0, 0
-        self.lookups = Lookups(self.unet)
+        self.lookups, self.region = Lookups(self.unet), torch.zeros(())
         self.alphas = alphas_cumprod().to(device)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the U-Net, of the text encoder and of its heads, under one name each."""
+        parts = {"unet": self.unet, "text": self.text, "heads": self.heads}
+        return {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        for name, part in (("unet", self.unet), ("text", self.text), ("heads", self.heads)):
+            part.load_state_dict(part_of(weights, name))
 
     def state(self) -> dict:
         return {
             "plan": asdict(self.plan),
-            "unet": self.unet.state_dict(),
+            "weights": self.weights(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
             **self.progress(),
         }
 
+    @torch.no_grad()
+    def begin(self, data: Data) -> None:
+        """Let the attention that looks up the text's picture bring it (lookup.py)."""
+        some = torch.arange(min(200, len(data.pixels)), device=self.device)
+        states = self.text(data.captions(some, torch.zeros_like(some)))[0]
+        self.lookups.read_pictures(self.heads.region.weight, states.float())
+
     def progress(self) -> dict:
         return {"step": self.step, "samples": self.samples, "used": self.used, "begun": self.begun}
 
     def carried(self) -> dict:
-        packed = disk.packed(self.unet.state_dict(), self.average)
+        packed = disk.packed(self.weights(), self.average)
         return {"plan": asdict(self.plan), **self.progress(), **packed}
 
     def resume(self, state: dict) -> None:
         """From `state()` exactly; from `carried()` with an optimizer that begins anew."""
         if "optimizer" in state:
-            weights, average = state["unet"], state["average"]
+            weights, average = state["weights"], state["average"]
             self.optimizer.load_state_dict(state["optimizer"])
             self.begun = state["begun"]
         else:
             weights, average = disk.unpacked(state)
             self.begun = state["step"]
-        self.unet.load_state_dict(weights)
+        self.load(weights)
         self.average = {k: v.to(self.device, copy=True) for k, v in average.items()}
         self.step, self.samples, self.used = state["step"], state["samples"], state["used"]
 
-    def one(self, data: Data, batch: int, factor: float = 1.0) -> float:
-        """One step; returns its loss. What it draws depends on seed and step alone."""
-        warm = min(1.0, (self.step - self.begun + 1) / self.warm)
-        self.optimizer.param_groups[0]["lr"] = self.plan.rate * warm * factor
+    def example(self, data: Data, n: int):
+        """Noised latents, timesteps, states, pooled; latents, noise, alpha; the text's loss.
+
+        What is drawn depends on seed and step alone.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        inputs, x, noise, alpha = example(data, self.alphas, batch, generator)
+        torch.manual_seed(self.step)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator)
+
+        rows = torch.randint(len(data.pixels), (n,), generator=generator).to(self.device)
+        which = torch.randint(data.ids.shape[1], (n,), generator=generator).to(self.device)
+        with fast(self.device):
+            states, pooled = self.text(data.captions(rows, which))
+        states, pooled, every = states.float(), pooled.float(), data.latents(rows)
+        text_loss = torch.zeros((), device=self.device)
+        if self.plan.text_rate:
+            first = every[:, : vae.FIRST]
+            whole = components_of(data.components, first)
+            text_loss, self.region = losses(self.heads, states, pooled, regions(first), whole)
+        told = (uniform(n) >= 0.1).float().to(self.device)  # zeros are SDXL's empty prompt
+        states, pooled = states * told[:, None, None], pooled * told[:, None]
+        x = every[:, : self.plan.channels]
+        noise = torch.randn(x.shape, generator=generator).to(self.device)
+        t = (uniform(n) ** self.plan.early * 1000).long().clamp(max=999).to(self.device)
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noised = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+        return (noised, t, states, pooled), (x, noise, alpha), text_loss
+
+    def one(self, data: Data, batch: int, factor: float = 1.0) -> float:
+        """One step; returns its loss."""
+        warm = min(1.0, (self.step - self.begun + 1) / self.warm)
+        for group, share in zip(
+            self.optimizer.param_groups, (1, self.plan.text_rate), strict=False
+        ):
+            group["lr"] = self.plan.rate * warm * factor * share
+        inputs, of, text_loss = self.example(data, batch)
         teach = self.step < self.teach
         self.lookups.on = teach or self.step % HOLD_EVERY == 0
         with fast(self.device):
             out = self.unet(*inputs)
-        loss = error(self.plan, out.float(), x, noise, alpha)
-        whole = loss
+        loss = error(self.plan, out.float(), *of)
+        whole = loss + text_loss
         if self.lookups.on:
             # Firmly while heads find their tokens, then only so much that they don't lose them.
-            whole = loss + (0.3 if teach else 0.01 * HOLD_EVERY) * self.lookups.loss()
+            whole = whole + (0.3 if teach else 0.01 * HOLD_EVERY) * self.lookups.loss()
         self.optimizer.zero_grad()
         whole.backward()
         torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        if self.plan.text_rate:
+            torch.nn.utils.clip_grad_norm_(self.text.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         self.samples += batch
         decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
-        values = list(self.unet.state_dict().values())
+        values = list(self.weights().values())
         torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
         return float(loss.detach())
 
@@ -202,15 +257,15 @@ def idle_cores(mine: int) -> int:
     return max(1, min(cores, round(cores - others)))
 
 
-def load_pack(path: Path) -> tuple[dict, dict, TextNet, Tensor]:
-    """What pack.py wrote, or a work folder's own: pictures, basis, text encoder, reader."""
+def load_pack(path: Path) -> Pack:
+    """What pack.py wrote, or what is in a work folder."""
     from pack import read
 
     return read(path)
 
 
 def run(args: argparse.Namespace, log) -> None:
-    columns, basis, text, reader = load_pack(args.pack or args.work)
+    pack = load_pack(args.pack or args.work)
     plan = Plan(**json.loads(args.plan)) if args.plan else Plan()
     checkpoint, carry = args.work / "unet.pt", args.work / "carry" / "unet.pt"
     device = args.device or ("cuda" if args.gpu else "cpu")
@@ -219,23 +274,21 @@ def run(args: argparse.Namespace, log) -> None:
     if saved:
         plan = Plan(**saved["plan"])
     batch = args.batch or plan.batch
-    training = Training(plan, device, args.seed)
+    data = Data(pack, plan, device)
+    training = Training(plan, pack.text, pack.heads, device, args.seed)
+    del pack
     if saved:
         training.resume(saved)
         log(f"resumed {found.name} at {training.samples} samples, {training.used / 60:.1f} minutes")
+    else:
+        training.begin(data)
     del saved
-    data = Data(columns, basis, text, plan, device)
-    del columns
-    if training.step == 0:
-        some = torch.arange(min(200, len(data.pixels)), device=device)
-        states = data.captions(some, torch.zeros_like(some))[0]
-        training.lookups.read_pictures(reader.to(device), states.float())
     begin, last, written = time.monotonic(), time.monotonic(), time.monotonic()
-    used, told, losses, first = training.used, training.samples, [], training.samples
+    used, told, found, first = training.used, training.samples, [], training.samples
     told_at, usual = used, 5.0  # usual: seconds of a step
     while True:
         factor = 1 - (training.samples - first) / args.cooldown if args.cooldown else 1.0
-        losses.append(training.one(data, batch, factor))
+        found.append(training.one(data, batch, factor))
         now = time.monotonic()
         # A process that was stopped for a while was not training.
         took = min(now - last, 4 * usual)
@@ -252,9 +305,10 @@ def run(args: argparse.Namespace, log) -> None:
             right = min(training.lookups.right.values(), default=0.0)
             log(
                 f"samples {training.samples} minutes {training.used / 60:.1f} "
-                f"loss {np.mean(losses):.4f} samples/s {speed:.1f} looks right {right:.2f}"
+                f"loss {np.mean(found):.4f} text {float(training.region.detach()):.3f} "
+                f"samples/s {speed:.1f} looks right {right:.2f}"
             )
-            told, told_at, losses = training.samples, training.used, []
+            told, told_at, found = training.samples, training.used, []
             if not args.threads:
                 torch.set_num_threads(idle_cores(torch.get_num_threads()))
         if now - written > 60 * args.save_every or done:
