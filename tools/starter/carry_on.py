@@ -19,7 +19,7 @@ from state import Busy, Lock
 from train import WORK
 
 HERE = Path(__file__).resolve().parent
-FILES, TEXT_MINUTES = 20, 25  # of the pool; of the text encoder's training
+FILES, TEXT_MINUTES = 10, 25  # of the pool; of the text encoder's training
 
 
 def steps(work: Path, npm: Path | None) -> list[list[str]]:

@@ -92,6 +92,11 @@ class Data:
         self.components = {name: value.to(device) for name, value in pack.components.items()}
         self.channels, self.device = max(plan.channels, vae.FIRST), device
 
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        more = torch.from_numpy(columns["pixels"]).to(self.device)
+        ids = torch.from_numpy(columns["ids"].astype(np.int16)).to(self.device)
+        self.pixels, self.ids = torch.cat([self.pixels, more]), torch.cat([self.ids, ids])
+
     def latents(self, rows: Tensor) -> Tensor:
         x = self.pixels[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
         return vae.encode(self.basis, x, self.channels)
@@ -190,14 +195,11 @@ class Training:
 
         What is drawn depends on seed and step alone.
         """
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
         torch.manual_seed(self.step)
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator)
-
-        rows = torch.randint(len(data.pixels), (n,), generator=generator).to(self.device)
-        which = torch.randint(data.ids.shape[1], (n,), generator=generator).to(self.device)
+        here = {"generator": generator, "device": self.device}
+        rows = torch.randint(len(data.pixels), (n,), **here)
+        which = torch.randint(data.ids.shape[1], (n,), **here)
         with fast(self.device):
             states, pooled = self.text(data.captions(rows, which))
         states, pooled, every = states.float(), pooled.float(), data.latents(rows)
@@ -206,11 +208,11 @@ class Training:
             first = every[:, : vae.FIRST]
             whole = components_of(data.components, first)
             text_loss, self.region = losses(self.heads, states, pooled, regions(first), whole)
-        told = (uniform(n) >= 0.1).float().to(self.device)  # zeros are SDXL's empty prompt
+        told = (torch.rand(n, **here) >= 0.1).float()  # zeros are SDXL's empty prompt
         states, pooled = states * told[:, None, None], pooled * told[:, None]
         x = every[:, : self.plan.channels]
-        noise = torch.randn(x.shape, generator=generator).to(self.device)
-        t = (uniform(n) ** self.plan.early * 1000).long().clamp(max=999).to(self.device)
+        noise = torch.randn(x.shape, **here)
+        t = (torch.rand(n, **here) ** self.plan.early * 1000).long().clamp(max=999)
         alpha = self.alphas[t].view(-1, 1, 1, 1)
         noised = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
         return (noised, t, states, pooled), (x, noise, alpha), text_loss
@@ -264,7 +266,12 @@ def load_pack(path: Path) -> Pack:
     return read(path)
 
 
+def pool_files(args: argparse.Namespace) -> list[Path]:
+    return [] if args.pack else sorted((args.work / "pool").glob("pool-????.npz"))
+
+
 def run(args: argparse.Namespace, log) -> None:
+    known = pool_files(args)
     pack = load_pack(args.pack or args.work)
     plan = Plan(**json.loads(args.plan)) if args.plan else Plan()
     checkpoint, carry = args.work / "unet.pt", args.work / "carry" / "unet.pt"
@@ -322,6 +329,11 @@ def run(args: argparse.Namespace, log) -> None:
                 disk.save(checkpoint, training.state())
                 disk.save(carry, training.carried())
             written = now
+            for path in pool_files(args):  # drawn while this ran
+                if path not in known:
+                    data.add(dict(np.load(path)))
+                    known.append(path)
+                    log(f"{len(data.pixels)} pictures")
         if done:
             return
 
