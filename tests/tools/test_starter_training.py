@@ -187,6 +187,24 @@ def test_carry_on_does_nothing_while_a_training_runs(recipe, tmp_path, capsys, m
     assert f"already training: process {os.getpid()}" in capsys.readouterr().out
 
 
+def test_a_run_that_came_from_elsewhere_draws_its_pictures_and_goes_on(recipe, tmp_path):
+    carry_on, state, train = recipe("carry_on"), recipe("state"), recipe("train")
+    small = pack(recipe)
+    training = train.Training(train.Plan(**SMALL), small.text, small.heads, "cpu")
+    there = tmp_path / "there"
+    state.save(there / "carry" / "unet.pt", training.carried())
+    torch.save(small.basis, there / "carry" / "basis.pt")
+    torch.save(small.components, there / "carry" / "components.pt")
+    steps = carry_on.steps(there, None)
+    assert [step[0] for step in steps] == ["pool.py"]  # the text encoder isn't trained again
+    (there / "pool").mkdir()
+    np.savez(there / "pool" / "pool-0000.npz", **small.columns)
+    again = train.load_pack(there)
+    for name, value in small.text.state_dict().items():
+        torch.testing.assert_close(again.text.state_dict()[name], value, rtol=1e-3, atol=1e-3)
+    assert torch.equal(again.basis["axes"], small.basis["axes"])
+
+
 def test_time_in_which_it_was_stopped_is_not_counted(recipe, tmp_path, monkeypatch):
     train = recipe("train")
     monkeypatch.setattr(train, "load_pack", lambda path: pack(recipe))

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from state import Busy, Lock
+from state import Busy, Lock, copy_missing
 from train import WORK
 
 HERE = Path(__file__).resolve().parent
@@ -26,11 +26,13 @@ def steps(work: Path, npm: Path | None) -> list[list[str]]:
     """The commands that are still to run before the training."""
     from pool import files
 
+    copy_missing(work / "carry", work)
     found = []
     if len(files(work)) < FILES:
         found.append(["pool.py", "--work", str(work), "--files", str(FILES)])
         found[-1] += ["--npm", str(npm)] if npm else []
-    if not (work / "text" / "text_encoder_2" / "config.json").exists():
+    begun = (work / "text" / "heads.pt").exists() or (work / "carry" / "unet.pt").exists()
+    if not begun:
         found.append(["text.py", "--work", str(work), "--minutes", str(TEXT_MINUTES)])
     return found
 

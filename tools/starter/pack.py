@@ -16,7 +16,7 @@ import state as disk
 import torch
 import vae
 from textnet import of_own
-from train import Pack
+from train import Pack, part_of
 
 MOST = 60_000_000  # bytes
 
@@ -40,13 +40,16 @@ def of_work(work: Path, files: int | None = None) -> Pack:
     import textnet
 
     columns = pool.load(pool.files(work)[:files])
-    return Pack(
-        columns,
-        vae.basis_in(work, columns["pixels"]),
-        torch.load(work / "components.pt", weights_only=True),
-        textnet.load(work / "text"),
-        torch.load(work / "text" / "heads.pt", weights_only=True)["heads"],
-    )
+    basis = vae.basis_in(work, columns["pixels"])
+    components = torch.load(work / "components.pt", weights_only=True)
+    carried = work / "carry" / "unet.pt"
+    if (work / "text" / "heads.pt").exists():
+        text = textnet.load(work / "text")
+        heads = torch.load(work / "text" / "heads.pt", weights_only=True)["heads"]
+    else:  # a run that came from elsewhere has its text encoder in its state
+        weights, _ = disk.unpacked(torch.load(carried, weights_only=True))
+        text, heads = textnet.of_own(part_of(weights, "text")), part_of(weights, "heads")
+    return Pack(columns, basis, components, text, heads)
 
 
 def write(work: Path, to: Path, files: int) -> int:

@@ -1,8 +1,9 @@
 """What a training leaves on disk: its state, a small one to carry elsewhere, a lock, parts.
 
-`unet.pt` is exact and large. `carry/unet.pt` holds the same in under 60 MB: the weights in half
-precision, their average as differences in eight bits; a run begun from it only has to collect the
-optimizer's statistics again.
+`unet.pt` is exact and large. The folder `carry` holds what another machine needs to go on, under
+60 MB in all: the weights in half precision, their average as differences in eight bits, bases and
+tokenizer. A run begun from it draws its pictures again, from their seeds, and only has to collect
+the optimizer's statistics anew.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import zlib
 from pathlib import Path
 
 import torch
@@ -27,24 +30,42 @@ def save(path: Path, state: dict) -> None:
 
 
 def packed(weights: dict[str, Tensor], average: dict[str, Tensor]) -> dict:
-    """Weights as halves, the average as eight-bit differences from those halves."""
+    """Weights as halves, the average as eight-bit differences from those halves, deflated."""
     halves, steps, scales = {}, {}, {}
     for name, value in weights.items():
         halves[name] = value.detach().half().cpu()
         off = average[name].detach().float().cpu() - halves[name].float()
         scales[name] = (off.abs().max() / 127).clamp(min=1e-12)
-        steps[name] = (off / scales[name]).round().to(torch.int8)
+        small = (off / scales[name]).round().to(torch.int8)
+        squeezed = zlib.compress(small.contiguous().numpy().tobytes(), 6)
+        steps[name] = torch.frombuffer(bytearray(squeezed), dtype=torch.uint8)
     return {"weights": halves, "steps": steps, "scales": scales}
 
 
 def unpacked(state: dict) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Weights and average, in full precision."""
     weights = {name: value.float() for name, value in state["weights"].items()}
-    average = {
-        name: value + state["steps"][name].float() * state["scales"][name]
-        for name, value in weights.items()
-    }
+    average = {}
+    for name, value in weights.items():
+        plain = zlib.decompress(state["steps"][name].cpu().numpy().tobytes())
+        steps = torch.frombuffer(bytearray(plain), dtype=torch.int8).view(value.shape)
+        average[name] = value + (steps.float() * state["scales"][name].cpu()).to(value.device)
     return weights, average
+
+
+# What a training needs besides its state and its pictures, and is small.
+WITH_IT = ("basis.pt", "components.pt", "text/tokenizer_2", "vae-24")
+
+
+def copy_missing(source: Path, to: Path, again: bool = False) -> None:
+    """Copy `WITH_IT` from one folder to the other where it is missing there; or `again`."""
+    for name in WITH_IT:
+        for path in [source / name, *(source / name).rglob("*")]:
+            target = to / path.relative_to(source)
+            skip = path.name == "decoder.pt"  # vae.py's own copy of the decoder
+            if path.is_file() and not skip and (again or not target.exists()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
 
 def split(path: Path, folder: Path, size: int = PART) -> list[Path]:

@@ -142,7 +142,7 @@ class Training:
         )
         self.average = {k: v.detach().clone() for k, v in self.weights().items()}
         self.step, self.samples, self.used, self.begun = 0, 0, 0.0, 0
-        self.lookups, self.region = Lookups(self.unet), torch.zeros(())
+        self.lookups, self.region = Lookups(self.unet), torch.ones((), device=device)
         self.alphas = alphas_cumprod().to(device)
 
     def weights(self) -> dict[str, Tensor]:
@@ -207,7 +207,8 @@ class Training:
         if self.plan.text_rate:
             first = every[:, : vae.FIRST]
             whole = components_of(data.components, first)
-            text_loss, self.region = losses(self.heads, states, pooled, regions(first), whole)
+            text_loss, region = losses(self.heads, states, pooled, regions(first), whole)
+            self.region = 0.98 * self.region + 0.02 * region.detach()
         told = (torch.rand(n, **here) >= 0.1).float()  # zeros are SDXL's empty prompt
         states, pooled = states * told[:, None, None], pooled * told[:, None]
         x = every[:, : self.plan.channels]
@@ -312,7 +313,7 @@ def run(args: argparse.Namespace, log) -> None:
             right = min(training.lookups.right.values(), default=0.0)
             log(
                 f"samples {training.samples} minutes {training.used / 60:.1f} "
-                f"loss {np.mean(found):.4f} text {float(training.region.detach()):.3f} "
+                f"loss {np.mean(found):.4f} text {float(training.region):.3f} "
                 f"samples/s {speed:.1f} looks right {right:.2f}"
             )
             told, told_at, found = training.samples, training.used, []
@@ -328,6 +329,7 @@ def run(args: argparse.Namespace, log) -> None:
             else:
                 disk.save(checkpoint, training.state())
                 disk.save(carry, training.carried())
+                disk.copy_missing(args.work, carry.parent, again=True)
             written = now
             for path in pool_files(args):  # drawn while this ran
                 if path not in known:
