@@ -60,7 +60,8 @@ def install(folder: Path, sets: Iterable[str] = STYLES) -> Path:
         if npm is None:
             raise SystemExit("npm is not installed: install Node.js, which brings it, and repeat")
         folder.mkdir(parents=True, exist_ok=True)
-        packages = [f"@iconify-json/{s}" for s in missing]
+        versions = {s: facts["version"] for s, facts in read("sets.json")["sets"].items()}
+        packages = [f"@iconify-json/{s}@{versions.get(s, 'latest')}" for s in missing]
         subprocess.run(
             [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages],
             check=True,

