@@ -154,6 +154,32 @@ def test_a_bare_machine_trains_from_a_pack_and_writes_parts(recipe, tmp_path):
     assert joined.read_bytes() == (tmp_path / "run" / "carry" / "unet.pt").read_bytes()
 
 
+def test_the_exported_pipeline_draws_what_the_checkpoint_draws(recipe, tmp_path):
+    from diffusers import StableDiffusionXLPipeline
+
+    judge, pool, state, text, train = map(recipe, ("judge", "pool", "state", "text", "train"))
+    tokenizer = text.make_tokenizer(["red apple, black outline"] * 4)
+    tokenizer.save_pretrained(tmp_path / "text" / "tokenizer_2")
+    small = pack(recipe)
+    small.text = recipe("textnet").converted(text.make_encoder(len(tokenizer)).state_dict())
+    training = train.Training(train.Plan(**SMALL), small.text, small.heads, "cpu")
+    state.save(tmp_path / "carry" / "unet.pt", training.carried())
+    torch.save(small.basis, tmp_path / "basis.pt")
+    recipe("vae").make_vae(small.basis, 12).save_pretrained(tmp_path / "vae-12")
+    recipe("export").export(tmp_path, "", tmp_path / "out")
+    pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out", torch_dtype=torch.float32)
+    assert pipe.scheduler.config.prediction_type == "sample"
+    noise = torch.randn(1, 12, 16, 16, generator=torch.Generator().manual_seed(3))
+    drawn = pipe(
+        "a red apple", num_inference_steps=4, guidance_scale=2.0, latents=noise, output_type="np"
+    ).images
+    own = judge.Checkpoint(tmp_path).draw(["a red apple"], 4, 2.0, seed=3)
+    assert drawn.shape == (1, 64, 64, 3)
+    assert np.abs(drawn * 255 - own).mean() < 2  # halves there, bfloat16 here
+    assert "red-apple" in json.loads((tmp_path / "out" / "concepts.json").read_text())["concepts"]
+    assert pool.tokenizer_in(tmp_path)("red apple").input_ids == tokenizer("red apple").input_ids
+
+
 def test_parts_join_to_the_same_bytes(recipe, tmp_path):
     state = recipe("state")
     (tmp_path / "unet.pt").write_bytes(os.urandom(1000))
