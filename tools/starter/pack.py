@@ -28,7 +28,7 @@ def read(path: Path) -> Pack:
     with lzma.open(path) as file:
         kept = torch.load(io.BytesIO(file.read()), weights_only=True)
     columns = {
-        "pixels": kept["pixels"].permute(0, 2, 3, 1).contiguous().numpy(),
+        "pixels": kept["pixels"].numpy(),
         "ids": kept["ids"].numpy().astype(np.uint16),
     }
     heads = {name: value.float() for name, value in kept["heads"].items()}
@@ -58,8 +58,7 @@ def write(work: Path, to: Path, files: int) -> int:
     buffer = io.BytesIO()
     torch.save(
         {
-            # Plane after plane: that packs better.
-            "pixels": torch.from_numpy(pack.columns["pixels"]).permute(0, 3, 1, 2).contiguous(),
+            "pixels": torch.from_numpy(pack.columns["pixels"]),
             "ids": torch.from_numpy(pack.columns["ids"].astype(np.int16)),
             "basis": pack.basis,
             "components": pack.components,
@@ -68,7 +67,7 @@ def write(work: Path, to: Path, files: int) -> int:
         },
         buffer,
     )
-    data = lzma.compress(buffer.getvalue(), preset=1)
+    data = lzma.compress(buffer.getvalue(), preset=6)
     if len(data) > MOST:
         raise SystemExit(f"{len(data) / 1e6:.1f} MB are more than {MOST / 1e6:.0f}: fewer --files")
     to.write_bytes(data)
