@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint settings bench bench-image clean
+.PHONY: help demo test test-all lint settings bench bench-image starter-continue starter-judge clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,15 @@ bench: $(VENV)/.dev ## against transformers' Seq2SeqTrainer with PEFT: make benc
 
 bench-image: $(VENV)/.dev ## against diffusers' LoRA training, on shrunk SD 1.5 and SDXL and on the starter
 	@$(BIN)/python benchmarks/image_training.py
+
+# The next starter's training, beside other work: one thread, lowest priority, outside the tree.
+MMTUNE_STARTER ?= $(HOME)/.cache/mmtune-starter
+NICELY := OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python
+starter-continue: $(VENV)/.dev ## start or resume the starter's training in the background; its log is in ~/.cache/mmtune-starter
+	@$(NICELY) tools/starter/carry_on.py --work $(MMTUNE_STARTER) --threads $(or $(THREADS),1)
+
+starter-judge: $(VENV)/.dev ## judge the starter as far as it is trained: a line in judge.tsv and a sheet
+	@$(NICELY) tools/starter/judge.py --work $(MMTUNE_STARTER)
 
 clean: ## the environment and build outputs; runs/ and the cache stay
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .hypothesis

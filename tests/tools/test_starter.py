@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +13,6 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "tools" / "starter"
 ASSETS = ROOT / "assets" / "starter-icons"
-
-
-@pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch):
-    """The recipe's scripts, which import each other by their short names."""
-    names = ("icons", "text", "lookup", "train", "judge", "match", "openmoji")
-    saved = {name: sys.modules.pop(name) for name in names if name in sys.modules}
-    monkeypatch.syspath_prepend(str(RECIPE))
-
-    def load(name: str):
-        if name not in sys.modules:
-            spec = importlib.util.spec_from_file_location(name, RECIPE / f"{name}.py")
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[name] = module
-            spec.loader.exec_module(module)
-        return sys.modules[name]
-
-    yield load
-    for name in names:
-        sys.modules.pop(name, None)
-    sys.modules.update(saved)
 
 
 def few_icons(recipe, n: int = 12):
@@ -58,6 +34,13 @@ def test_captions_name_concept_and_style(recipe):
     assert caption("beer-mug", "noto-v1") == "beer mug, blob style"
     assert caption("beer-mug", None) == "beer mug"
     assert caption("beer-mug", None, 0, "zorka") == "beer mug, zorka style"
+    assert set(recipe("icons").STYLES) == {
+        "noto",
+        "noto-v1",
+        "twemoji",
+        "emojione",
+        "streamline-emojis",
+    }
 
 
 def test_an_icon_is_drawn_on_white(recipe):
@@ -104,49 +87,28 @@ def test_rescaling_the_encoder_is_exact(recipe):
 def test_the_tokenizer_splits_unknown_words_instead_of_failing(recipe, tmp_path):
     from transformers import CLIPTokenizer
 
-    tokenizer = recipe("text").make_tokenizer(few_icons(recipe))
+    tokenizer = recipe("text").make_tokenizer(["red apple, noto style, black outline"] * 4)
     tokenizer.save_pretrained(tmp_path)
     again = CLIPTokenizer.from_pretrained(tmp_path)
     unknown = again.unk_token_id
-    for words in ("thing a, noto style", "Äußerst unbekannt 7", "THING A"):
+    for words in ("red apple, noto style", "Äußerst unbekannt 7", "RED APPLE"):
         ids = again(words).input_ids
         assert ids == tokenizer(words).input_ids
         assert unknown not in ids[1:-1]
 
 
-def test_answers_never_use_a_held_out_icon(recipe):
-    text, icons = recipe("text"), few_icons(recipe)
-    rows = icons.indices(held_out=False).tolist()
-    values = torch.arange(24.0)
-    styled, plain = text.answers(values, icons, rows)
-    assert plain[2] == plain[3] == 2.0  # icon 3 is held out: the mean is icon 2 alone
-    assert plain[0] == 0.5
-    assert styled[0] == pytest.approx(0.5 / 3)
-
-
-def test_every_row_draws_captions_of_its_own_concept(recipe):
-    icons, text, train = few_icons(recipe), recipe("text"), recipe("train")
-    tokenizer = text.make_tokenizer(icons)
-    captions = train.Captions(icons, tokenizer, text.make_encoder(len(tokenizer)).eval())
-    rng = random.Random(0)
-    assert len(captions.states) == 12 * captions.block
-    for row in range(24):
-        drawn = {captions.draw(row, rng) // captions.block for _ in range(20)}
-        assert drawn == {int(icons.concept[row])}
-
-
 def test_attention_learns_where_to_look(recipe):
-    lookup, train = recipe("lookup"), recipe("train")
+    lookup, unet = recipe("lookup"), recipe("unet")
     torch.manual_seed(0)
-    unet = train.make_unet()
-    lookups = lookup.Lookups(unet)
+    net = unet.UNet(unet.Shape())
+    lookups = lookup.Lookups(net)
     states = 0.5 * torch.randn(4, 36, 192)
     states[:, -16:, :16] += 2 * torch.eye(16)  # what the encoder's loss asks for
     states[:, 0] = torch.randn(192)  # the start token: the same in every caption
-    optimizer = torch.optim.AdamW(unet.parameters(), 2e-3)
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-3)
     losses, t = [], torch.tensor([999, 700, 400, 100])
     for _ in range(12):
-        train.predict(unet, torch.randn(4, 12, 16, 16), t, states, torch.randn(4, 192))
+        net(torch.randn(4, 12, 16, 16), t, states, torch.randn(4, 192))
         losses.append(lookups.loss())
         optimizer.zero_grad()
         losses[-1].backward()
@@ -154,15 +116,14 @@ def test_attention_learns_where_to_look(recipe):
     assert len(lookups.right) == 8
     assert losses[-1] < 0.9 * losses[0]
     empty = torch.zeros(2, 36, 192), torch.zeros(2, 192)
-    v = train.predict(unet, torch.randn(2, 12, 16, 16), t[:2], *empty)
-    assert torch.isfinite(v).all()
+    assert torch.isfinite(net(torch.randn(2, 12, 16, 16), t[:2], *empty)).all()
     assert lookups.loss() == 0  # nothing to look up
 
 
 def test_heads_that_look_right_bring_the_picture(recipe):
-    lookup, train, text = recipe("lookup"), recipe("train"), recipe("text")
+    lookup, unet, text = recipe("lookup"), recipe("unet"), recipe("text")
     torch.manual_seed(0)
-    lookups = lookup.Lookups(train.make_unet())
+    lookups = lookup.Lookups(unet.UNet(unet.Shape(channels=24)))
     reader = torch.randn(192, 192)
     start = torch.nn.functional.normalize(torch.randn(192), dim=0)
     states = torch.randn(2, 36, 192)
@@ -191,9 +152,9 @@ def test_a_mirrored_or_moved_icon_keeps_its_range(recipe):
 def test_a_run_is_judged_by_its_captions(recipe, tmp_path, monkeypatch):
     from PIL import Image
 
-    judge, icons = recipe("judge"), few_icons(recipe)
-    monkeypatch.setattr(judge, "load_icons", lambda work, npm: icons)
-    monkeypatch.setattr(judge, "classifier", lambda work, icons, minutes: None)
+    judge = recipe("judge")
+    monkeypatch.setattr(judge, "concepts", lambda: [f"thing-{c}" for c in "abcdefghijkl"])
+    monkeypatch.setattr(judge, "classifier", lambda work, minutes: None)
     monkeypatch.setattr(judge, "named", lambda net, pictures: pictures[:, 0, 0, 0] // 20)
     examples = []
     for i, shown in ((0, 0), (1, 1), (2, 5), (3, 5)):  # grey level: 20 for each concept

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import random
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -19,19 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sets import HERE, IconSet, near_copies, read
 
-HERE = Path(__file__).resolve().parent
 ASSETS = HERE.parents[1] / "assets" / "starter-icons"
 
 # npm package (under @iconify-json/) -> the word that names the style in a caption.
-STYLES = {
-    "noto": "noto",
-    "noto-v1": "blob",
-    "twemoji": "twemoji",
-    "fxemoji": "firefox",
-    "emojione": "emojione",
-    "fluent-emoji-flat": "fluent",
-}
+STYLES = {p: s["word"] for p, s in read("sets.json")["sets"].items() if s["word"]}
 SIZE = 64
 
 
@@ -68,7 +60,8 @@ def install(folder: Path, sets: Iterable[str] = STYLES) -> Path:
         if npm is None:
             raise SystemExit("npm is not installed: install Node.js, which brings it, and repeat")
         folder.mkdir(parents=True, exist_ok=True)
-        packages = [f"@iconify-json/{s}" for s in missing]
+        versions = {s: facts["version"] for s, facts in read("sets.json")["sets"].items()}
+        packages = [f"@iconify-json/{s}@{versions.get(s, 'latest')}" for s in missing]
         subprocess.run(
             [npm, "install", "--no-audit", "--no-fund", "--prefix", str(folder), *packages],
             check=True,
@@ -102,19 +95,27 @@ def draw(icon_set: dict, name: str) -> np.ndarray | None:
 
 
 def load_icons(work: Path, npm: Path | None = None) -> Icons:
-    """The icons of `concepts.json` in all six sets, drawn once into `work`/icons.npz."""
-    spec = json.loads((HERE / "concepts.json").read_text())
+    """The icons of `concepts.json` in the sets that have a style's word, drawn once.
+
+    Of a concept and set one icon, in `work`/icons.npz.
+    """
+    spec = read("concepts.json")
     concepts, styles = spec["concepts"], list(STYLES)
     path = work / "icons.npz"
     if not path.exists():
         sets = install(npm or work / "npm")
         rows = []
         for s, style in enumerate(styles):
-            icon_set = json.loads((sets / style / "icons.json").read_text())
+            data = json.loads((sets / style / "icons.json").read_text())
+            icon_set = IconSet(style, STYLES[style], "colour", style, data)
             for c, concept in enumerate(concepts):
-                pixels = draw(icon_set, concept)
+                held_out = [concept, style] in spec["held_out_pairs"]
+                names = icon_set.find(concept)
+                if not held_out:
+                    names = [n for n in names if (style, n) not in near_copies()]
+                pixels = draw(data, names[0]) if names else None
                 if pixels is not None:
-                    rows.append((pixels, c, s, [concept, style] in spec["held_out_pairs"]))
+                    rows.append((pixels, c, s, held_out))
         pixels, concept, style, held_out = (np.stack(column) for column in zip(*rows, strict=True))
         work.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, pixels=pixels, concept=concept, style=style, held_out=held_out)
@@ -136,12 +137,6 @@ def caption(concept: str, style: str | None, template: int = 0, other: str = "")
     if style is None and not other:
         return PLAIN[template % len(PLAIN)].format(c=name)
     return STYLED[template % len(STYLED)].format(c=name, s=other or STYLES[style])
-
-
-def made_up_word(rng: random.Random) -> str:
-    """A pronounceable word that means nothing, such as a brand's name."""
-    syllables = [rng.choice("bcdfghjklmnprstvwz") + rng.choice("aeiou") for _ in range(3)]
-    return "".join(syllables)[: rng.randint(4, 6)]
 
 
 def main() -> None:

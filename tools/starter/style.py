@@ -2,19 +2,19 @@
 
     python tools/starter/style.py --work runs/starter [--leave-one-out | --others]
 
-Six icon sets draw the same things. How much the statistics of a picture
-(mmtune/image/looks/style_net.py) vary within a set is what things, and not hands, make of them; so
-is what mirroring, moving, blurring and a little noise change. The encoder divides by both: pictures
-are near each other where they differ only as pictures of one set do. Colour is part of a style
-and is never changed.
+Several icon sets (those of sets.json whose style has a word) draw the same things. How much the
+statistics of a picture (mmtune/image/looks/style_net.py) vary within a set is what things, and not
+hands, make of them; so is what mirroring, moving, blurring and a little noise change. The encoder divides
+by both: pictures are near each other where they differ only as pictures of one set do. Colour is
+part of a style and is never changed.
 
-With --leave-one-out it is fitted six times, each time without one set and without the 119
+With --leave-one-out it is fitted once for each set, without it and without the 119
 concepts of concepts.json. Then each icon of those concepts in the set left out looks for its
-nearest neighbour among all six sets' icons of the 118 other concepts: right if that is of its own
-set. Chance is one in six.
+nearest neighbour among all sets' icons of the 118 other concepts: right if that is of its own
+set.
 
-With --others it asks about four more sets, by which no statistic was chosen: 119 icons of each,
-drawn at random, among themselves and the same icons of the six.
+With --others it asks about three more sets, by which no statistic was chosen: 119 icons of each,
+drawn at random, among themselves and the same icons of the sets.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from icons import HERE, STYLES, draw, install
+from sets import refuse_excluded
 from torch import Tensor
 
 from mmtune.image.looks.style_net import WEIGHTS_FILE, StyleNet, statistics
@@ -37,25 +38,21 @@ OUT = HERE.parents[1] / "assets" / "style-encoder"
 SKIPPED = ("skin-tone", "flag", "clock", "keycap", "oclock", "thirty", "button", "japanese")
 # So are people at their trades, of whom a random choice would hold many.
 PEOPLE = ("man-", "men-", "person", "people", "family", "couple", "kiss")
-# Further npm packages, and which of the six is of the same hand and is left out for it.
-OTHERS = {
-    "emojione-v1": "emojione",
-    "fluent-emoji": "fluent-emoji-flat",
-    "flat-color-icons": None,
-    "streamline-emojis": None,
-}
+# Further npm packages, to measure on, and which of the sets is of the same hand and is left out.
+OTHERS = {"emojione-v1": "emojione", "fluent-emoji": None, "flat-color-icons": None}
 SHRINK = 0.01  # of the covariance towards its diagonal
 POWER = 0.6  # of the variance that is divided by; 0.5 would whiten
 LEAST = 1e-3  # deviation of a statistic
 
 
 def load_all(work: Path, npm: Path | None) -> dict[str, np.ndarray]:
-    """Every icon of the six sets that at least three of them have, drawn once.
+    """Every icon of the sets that at least three of them have, drawn once.
 
     Returns:
         `pixels` uint8 (n, 64, 64, 3), `style` and `concept` int64 (n,), `test` bool (n,): whether
         it is of the starter's concepts.
     """
+    refuse_excluded(STYLES)
     path = work / "all-icons.npz"
     if not path.exists():
         where = install(npm or work / "npm")
@@ -183,13 +180,13 @@ def others(data: dict[str, np.ndarray], npm: Path) -> dict[str, dict[str, float]
         names = [n for n in names if n not in concepts]
         picked = np.random.default_rng(0).choice(names, len(concepts), replace=False)
         own = dict(zip(("as drawn", "roughened"), describe(drawn(icon_set, picked)), strict=True))
-        # The six sets' numbers, without the twin's; -1 is the set asked about.
+        # The sets' numbers, without the twin's; -1 is the set asked about.
         rest = data["style"] != (list(STYLES).index(twin) if twin else -1)
         rows, shown = np.flatnonzero(~known & rest), np.flatnonzero(data["test"] & rest)
         net = fit(clean[rows], rough[rows], data["style"][rows])
         gallery = embedded(net, np.concatenate([own["as drawn"], clean[shown]]))
         style = np.concatenate([np.full(len(picked), -1), data["style"][shown]])
-        # Each icon of the set asked about is a concept of its own; the six's are others.
+        # Each icon of the set asked about is a concept of its own; the sets' are others.
         concept = np.concatenate([np.arange(len(picked)), np.full(len(shown), -1)])
         for kind, of in own.items():
             found = style[nearest(embedded(net, of), gallery, np.arange(len(picked)), concept)]
@@ -213,7 +210,7 @@ def main() -> None:
     parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--leave-one-out", action="store_true", help="measure; writes no weights")
-    parser.add_argument("--others", action="store_true", help="measure on four more sets")
+    parser.add_argument("--others", action="store_true", help="measure on three more sets")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -15,31 +15,26 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import ASSETS, Icons, caption, load_icons, made_up_word, words
-from torch import nn
+import vae
+from torch import Tensor, nn
 
-LENGTH, GRID, WIDTH, LAYERS = 36, 16, 192, 3
+LENGTH, GRID, WIDTH, LAYERS = 36, 16, 192, 4
 COMPONENTS = 96
 
 
-def make_tokenizer(icons: Icons):
-    """A CLIPTokenizer whose merges come from the captions; other words fall into pieces."""
+def make_tokenizer(texts: list[str]):
+    """A CLIPTokenizer whose merges come from the texts; other words fall into pieces."""
     from tokenizers.models import BPE
     from tokenizers.pre_tokenizers import ByteLevel
     from tokenizers.trainers import BpeTrainer
     from transformers import CLIPTokenizer
 
-    corpus = [
-        caption(c, s, t) for c in icons.concepts for s in [None, *icons.styles] for t in range(4)
-    ]
-    corpus += [words(c) for c in icons.concepts] * 4
     special = ["<|startoftext|>", "<|endoftext|>"]
     # CLIP's own normalizer and pre-tokenizer, so that training and use split alike.
     empty = CLIPTokenizer(vocab={s: i for i, s in enumerate(special)}, merges=[])
@@ -55,7 +50,7 @@ def make_tokenizer(icons: Icons):
         end_of_word_suffix="</w>",
         continuing_subword_prefix="",
     )
-    backend.train_from_iterator(corpus, trainer)
+    backend.train_from_iterator(texts, trainer)
     model = json.loads(backend.to_str())["model"]
     vocab = dict(model["vocab"])
     for letter in sorted(letters):  # every byte alone and at a word's end: nothing is unknown
@@ -72,7 +67,7 @@ def make_tokenizer(icons: Icons):
 
 
 def make_encoder(vocab_size: int):
-    """An untrained CLIPTextModelWithProjection: 36 tokens, 192 wide, 3 layers."""
+    """An untrained CLIPTextModelWithProjection: 36 tokens, 192 wide, 4 layers."""
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
@@ -113,14 +108,6 @@ def encode(encoder, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return out.hidden_states[-2], out.text_embeds
 
 
-@torch.no_grad()
-def latents_of(vae, pixels: np.ndarray) -> torch.Tensor:
-    """uint8 (n, 64, 64, 3) -> scaled latents (n, 12, 16, 16)."""
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    chunks = [vae.encode(c).latents for c in x.split(64)]
-    return torch.cat(chunks) * vae.config.scaling_factor
-
-
 def regions(latents: torch.Tensor) -> torch.Tensor:
     """(n, 12, 16, 16) -> (n, 16, 192): a 4x4 grid, row by row, of 12 x 4 x 4 values."""
     n = len(latents)
@@ -144,38 +131,6 @@ class Heads(nn.Module):
         self.place = nn.Linear(WIDTH, GRID)
 
 
-def sample_captions(icons: Icons, rows: list[int], n: int, rng: random.Random):
-    """n captions, their icons and whether each names its style: lists of str, int, bool."""
-    captions, picks, styled = [], [], []
-    for _ in range(n):
-        i = rng.choice(rows)
-        concept, style = icons.concepts[icons.concept[i]], icons.styles[icons.style[i]]
-        template = rng.randrange(4) if rng.random() < 0.5 else 0
-        kind = rng.random()
-        if kind < 0.8:
-            captions.append(caption(concept, style, template))
-        else:
-            other = made_up_word(rng) if kind > 0.9 else ""
-            captions.append(caption(concept, None, template, other))
-        picks.append(i)
-        styled.append(kind < 0.8)
-    return captions, picks, torch.tensor(styled)
-
-
-def answers(values: torch.Tensor, icons: Icons, rows: list[int]) -> tuple:
-    """What a styled and what a plain caption of each icon should predict, shaped as `values`.
-
-    Plain: the mean over the concept's styles. Styled: two thirds the icon itself and a
-    third that mean, so that the states of pairs that were seen don't differ in kind from
-    those of pairs that weren't.
-    """
-    mean = values.clone()
-    for c in range(len(icons.concepts)):
-        same = [i for i in rows if icons.concept[i] == c]
-        mean[torch.from_numpy(icons.concept == c)] = values[same].mean(0)
-    return torch.lerp(mean, values, 2 / 3), mean
-
-
 def rescale(encoder, heads: Heads, states: float, pooled: float) -> None:
     """Multiply the residual stream by `states` and the pooled vector by `pooled`, exactly.
 
@@ -196,109 +151,116 @@ def rescale(encoder, heads: Heads, states: float, pooled: float) -> None:
         heads.pooled.weight /= pooled
 
 
-def train_text(work: Path, vae_from: Path, minutes: float, npm: Path | None = None) -> None:
-    """Train tokenizer and encoder; writes `work`/text/{tokenizer_2,text_encoder_2,heads.pt}."""
-    from diffusers import AutoencoderTiny
+def fit_components(latents: Tensor) -> dict[str, Tensor]:
+    """The principal components of whole pictures that the pooled vector is to hold."""
+    flat = latents.float().flatten(1)
+    mean = flat.mean(0)
+    _, _, axes = torch.pca_lowrank(flat - mean, q=COMPONENTS, center=False)
+    size = ((flat - mean) @ axes).std(0).sqrt() * 4  # halfway to whitened
+    return {"mean": mean, "axes": axes, "size": size}
+
+
+def components_of(components: dict[str, Tensor], latents: Tensor) -> Tensor:
+    """(n, 12, 16, 16) -> (n, 96)."""
+    return (latents.flatten(1) - components["mean"]) @ components["axes"] / components["size"]
+
+
+def losses(heads: Heads, states: Tensor, pooled: Tensor, goal: Tensor, whole: Tensor):
+    """How far states (n, 36, 192) and pooled (n, 192) are from holding the picture.
+
+    goal (n, 16, 192) and whole (n, 96) are the picture's regions and components. Returns the
+    loss, and that of the regions alone.
+    """
+    tail = states[:, -GRID:]
+    # A little noise: what the states hold has to be louder than it.
+    region = (heads.region(tail + 0.1 * torch.randn_like(tail)) - goal).square().mean()
+    noisy = pooled + 0.1 * torch.randn_like(pooled)
+    pooled_loss = (heads.pooled(noisy) - whole).square().mean()
+    # Which region a position holds is readable too, so that attention can find it.
+    places = torch.arange(GRID, device=tail.device).repeat(len(tail))
+    place = F.cross_entropy(heads.place(tail).flatten(0, 1), places)
+    # Loud positions would draw all of the U-Net's attention, whatever they hold:
+    # left alone, the start of the text grows to twenty times the size of a region.
+    size = states.square().mean(2)
+    too_large = (size - 1).clamp(min=0).mean() + (pooled.square().mean() - 1).clamp(min=0)
+    return region + pooled_loss + 0.1 * place + 0.03 * too_large, region
+
+
+def padded(ids: np.ndarray) -> Tensor:
+    """uint16 (n, WORDS) of the pool -> int64 (n, 36), filled with the end token."""
+    short = torch.from_numpy(ids.astype(np.int64))
+    return F.pad(short, (0, LENGTH - short.shape[1]), value=1)
+
+
+def train_text(work: Path, minutes: float) -> None:
+    """Train the encoder on the pool; writes `work`/text/{text_encoder_2,heads.pt}."""
+    import pool
 
     torch.manual_seed(0)
-    rng = random.Random(0)
-    icons = load_icons(work, npm)
-    vae = AutoencoderTiny.from_pretrained(vae_from, subfolder="vae", torch_dtype=torch.float32)
-    latents = latents_of(vae, icons.pixels)
-    rows = icons.indices(held_out=False).tolist()
-    mean, std = latents[rows].mean(0), latents[rows].std()
-    goal = regions((latents - mean) / std)
-    flat = ((latents - mean) / std).flatten(1)
-    _, _, axes = torch.pca_lowrank(flat[rows], q=COMPONENTS, center=False)
-    components = flat @ axes
-    components = components / components[rows].std(0).sqrt() / 4  # halfway to whitened
-
-    goal_styled, goal_plain = answers(goal, icons, rows)
-    components_styled, components_plain = answers(components, icons, rows)
-
-    folder = work / "text"
-    tokenizer, heads, rate = make_tokenizer(icons), Heads(), 2e-3
+    tokenizer = pool.tokenizer_in(work)
+    rows = pool.load(pool.files(work))
+    basis = vae.basis_in(work, rows["pixels"])
+    parts = np.array_split(rows.pop("pixels"), len(rows["ids"]) // 500 + 1)
+    latents = torch.cat([vae.encode(basis, vae.to_tensor(p), vae.FIRST).half() for p in parts])
+    path = work / "components.pt"
+    if not path.exists():
+        torch.save(fit_components(latents[:4000]), path)
+    components = torch.load(path, weights_only=True)
+    ids, folder, heads = rows["ids"], work / "text", Heads()
+    rate = 2e-3
     if (folder / "heads.pt").exists():  # go on: a second run refines the first
         encoder = load_encoder(folder).train()
-        heads.load_state_dict(
-            torch.load(folder / "heads.pt", weights_only=True)["heads"], strict=False
-        )
+        heads.load_state_dict(torch.load(folder / "heads.pt", weights_only=True)["heads"])
         rate = 1e-3
     else:
         encoder = make_encoder(len(tokenizer)).train()
         rescale(encoder, heads, 10.0, 10.0)  # CLIP starts at .02, too quiet for the noise below
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, rate, betas=(0.9, 0.98), weight_decay=0.05)
-    begin, step, done = time.monotonic(), 0, 0.0
+    rng = np.random.default_rng(int(time.time()))
+    begin, step, done, last = time.monotonic(), 0, 0.0, []
     while done < 1:
         done = min(1.0, (time.monotonic() - begin) / (60 * minutes))
         schedule = min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
         optimizer.param_groups[0]["lr"] = rate * schedule + 1e-6
-        captions, picks, styled = sample_captions(icons, rows, 48, rng)
-        states, pooled = encode(encoder, tokens(tokenizer, captions))
-        tail = states[:, -GRID:]
-        wanted = torch.where(styled[:, None, None], goal_styled[picks], goal_plain[picks])
-        wanted_pooled = torch.where(
-            styled[:, None], components_styled[picks], components_plain[picks]
-        )
-        # A little noise: what the states hold has to be louder than it.
-        region = heads.region(tail + 0.1 * torch.randn_like(tail))
-        region_loss = (region - wanted).square().mean()
-        pooled = pooled + 0.1 * torch.randn_like(pooled)
-        pooled_loss = (heads.pooled(pooled) - wanted_pooled).square().mean()
-        # Which region a position holds is readable too, so that attention can find it.
-        places = torch.arange(GRID).repeat(len(picks))
-        place_loss = F.cross_entropy(heads.place(tail).flatten(0, 1), places)
-        # Loud positions would draw all of the U-Net's attention, whatever they hold:
-        # left alone, the start of the text grows to twenty times the size of a region.
-        size = states.square().mean(2)
-        too_large = (size - 1).clamp(min=0).mean() + (pooled.square().mean() - 1).clamp(min=0)
-        loss = region_loss + pooled_loss + 0.1 * place_loss + 0.03 * too_large
+        picks = rng.integers(0, len(ids), 64)
+        words = padded(ids[picks, rng.integers(0, ids.shape[1], 64)])
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=vae.fast()):
+            states, pooled = encode(encoder, words)
+        states, pooled = states.float(), pooled.float()
+        x = latents[picks].float()
+        loss, region = losses(heads, states, pooled, regions(x), components_of(components, x))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         step += 1
+        last.append(float(region.detach()))
         if step % 50 == 0:
+            size = states.detach().square().mean(2)
             print(
-                f"{step} {done:.2f} region {region_loss:.3f} pooled {pooled_loss:.3f} "
-                f"place {place_loss:.3f} size {size.mean():.2f} loudest {size.max():.1f}",
+                f"{step} {done:.2f} region {np.mean(last[-50:]):.3f} loss {loss.item():.3f} "
+                f"size {size.mean():.2f} loudest {size.max():.1f}",
                 flush=True,
             )
-
     encoder.eval()
-    pairs = zip(icons.concept, icons.style, strict=True)
-    ids = tokens(tokenizer, [caption(icons.concepts[c], icons.styles[s]) for c, s in pairs])
     with torch.no_grad():
-        states, pooled = encode(encoder, ids)
-        rescale(
-            encoder,
-            heads,
-            float(1 / states[:, -GRID:].square().mean().sqrt()),
-            float(1 / pooled.square().mean().sqrt()),
-        )
-        states, pooled = encode(encoder, ids)
-        error = (heads.region(states[:, -GRID:]) - goal).square().mean((1, 2))
-        for name, held_out in (("seen", False), ("held-out", True)):
-            print(f"region error, {name} pairs: {error[icons.indices(held_out)].mean():.3f}")
-        predicted = from_regions(heads.region(states[:, -GRID:])) * std + mean
+        states, pooled = encode(encoder, padded(ids[:400, 0]))
+        loud = float(1 / states[:, -GRID:].square().mean().sqrt())
+        rescale(encoder, heads, loud, float(1 / pooled.square().mean().sqrt()))
     tokenizer.save_pretrained(folder / "tokenizer_2")
     encoder.save_pretrained(folder / "text_encoder_2")
-    torch.save({"heads": heads.state_dict(), "predicted": predicted}, folder / "heads.pt")
+    torch.save({"heads": heads.state_dict()}, folder / "heads.pt")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
-    parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
-    parser.add_argument(
-        "--from", dest="source", type=Path, default=ASSETS, help="a pipeline whose VAE to use"
-    )
-    parser.add_argument("--minutes", type=float, default=6)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=12)
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train_text(args.work, args.source, args.minutes, args.npm)
+    train_text(args.work, args.minutes)
 
 
 if __name__ == "__main__":

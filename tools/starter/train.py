@@ -1,150 +1,252 @@
-"""The U-Net: trains on the icons, can be stopped anywhere, and exports a pipeline.
+"""The U-Net: starts or resumes its training, for as long as it is let.
 
-    python tools/starter/train.py --work runs/starter --minutes 90
-    python tools/starter/train.py --work runs/starter --export assets/starter-icons
+    python tools/starter/train.py --work FOLDER
+    python tools/starter/train.py --pack PACK --gpu --minutes 8 --out PARTS
 
-Repeating the first command resumes. `--warm-start assets/starter-icons` begins a new run at
-the weights of an exported pipeline, with a fresh optimizer.
+The rate is constant and what is judged and exported is an average of the weights, so that there
+is no length to be decided on. `--cooldown 60000` lets the rate fall to zero over so many samples
+in a copy and writes that beside (`cooled.pt`); the run itself goes on from where it was.
+Needs torch and numpy alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import random
-import shutil
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+import state as disk
 import torch
-from icons import ASSETS, HERE, STYLES, Icons, caption, load_icons, made_up_word
-from lookup import Lookups
-from text import WIDTH, encode, latents_of, load_encoder, tokens, train_text
+import torch.nn.functional as F
+import vae
+from lookup import LENGTH, Lookups
+from text import Heads, components_of, losses, regions
+from textnet import TextNet
+from torch import Tensor
+from unet import Shape, UNet
 
-TEACH = 300  # steps
-TIME_IDS = [64.0, 64.0, 0.0, 0.0, 64.0, 64.0]  # SDXL: original size, crop, target size
-
-
-def make_unet():
-    """16x16x12 latents; cross-attention at 4x4 and, once per pixel, at 16x16 on the way up.
-
-    The last up block has cross-attention in both of its places (`only_cross_attention`):
-    2 x 8 heads of 12 values, one for each pixel of a region (see lookup.py).
-    """
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=12,
-        out_channels=12,
-        layers_per_block=1,
-        block_out_channels=(96, 128, 256),
-        down_block_types=("DownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
-        only_cross_attention=(True, False, False),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=(8, 8, 4),  # diffusers' name for the number of heads
-        addition_embed_type="text_time",
-        addition_time_embed_dim=32,
-        projection_class_embeddings_input_dim=WIDTH + 6 * 32,
-    )
+TEACH, HOLD_EVERY = 300, 4  # steps of being told where to look; then one in so many
+WORK = Path(os.environ.get("MMTUNE_STARTER") or Path.home() / ".cache" / "mmtune-starter")
 
 
-def make_scheduler():
-    """DDIM on v, with a last step of pure noise, so that the prompt decides the layout."""
-    from diffusers import DDIMScheduler
+@dataclass(frozen=True)
+class Plan:
+    """What is trained. kind: v_prediction or sample, of which the loss is that of v.
 
-    return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        steps_offset=1,
-        prediction_type="v_prediction",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-    )
-
-
-class Captions:
-    """The frozen encoder's states for every caption, computed once.
-
-    `draw(row, rng)` gives the states (36, 192) and the pooled vector (192,) of one of the
-    row's captions: three in four name the style, some of the others a word made up.
+    early: timesteps are 1000 u^early with u uniform; below 1 there are more of the noisy ones.
     """
 
-    TEMPLATES, MADE_UP = 4, 6
+    channels: int = 24
+    kind: str = "sample"
+    early: float = 0.7
+    rate: float = 1e-3
+    batch: int = 32
+    average: float = 0.999
+    text_rate: float = 0.3  # times rate; 0 leaves the text encoder as it is
+    size: int = 16
+    widths: tuple[int, ...] = (96, 128, 256)
+    heads: tuple[int, ...] = (8, 0, 4)
 
-    def __init__(self, icons: Icons, tokenizer, encoder) -> None:
-        rng = random.Random(1)
-        texts: list[str] = []
-        for concept in icons.concepts:
-            for style in icons.styles:
-                texts += [caption(concept, style, t) for t in range(self.TEMPLATES)]
-            texts += [caption(concept, None, t) for t in range(self.TEMPLATES)]
-            texts += [caption(concept, None, t, made_up_word(rng)) for t in range(self.MADE_UP)]
-        self.styles = len(icons.styles)
-        self.block = (self.styles + 1) * self.TEMPLATES + self.MADE_UP
-        states, pooled = [], []
-        with torch.no_grad():
-            for ids in tokens(tokenizer, texts).split(128):
-                s, p = encode(encoder, ids)
-                states.append(s.half())
-                pooled.append(p.half())
-        self.states, self.pooled = torch.cat(states), torch.cat(pooled)
-        self.concept, self.style = icons.concept, icons.style
-
-    def draw(self, row: int, rng: random.Random) -> int:
-        start = int(self.concept[row]) * self.block
-        plain = start + self.styles * self.TEMPLATES
-        kind = rng.random()
-        if kind < 0.75:
-            # The first form is the one that README and brand recipe use.
-            template = 0 if rng.random() < 0.5 else rng.randrange(self.TEMPLATES)
-            return start + int(self.style[row]) * self.TEMPLATES + template
-        if kind < 0.9:
-            return plain + rng.randrange(self.TEMPLATES)
-        return plain + self.TEMPLATES + rng.randrange(self.MADE_UP)
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.size, self.channels, tuple(self.widths), tuple(self.heads))
 
 
-def load_text(folder: Path):
-    """Tokenizer and frozen encoder from a folder that holds both."""
-    from transformers import CLIPTokenizer
-
-    tokenizer, encoder = CLIPTokenizer.from_pretrained(folder / "tokenizer_2"), load_encoder(folder)
-    return tokenizer, encoder.eval().requires_grad_(False)
-
-
-def save(path: Path, state: dict) -> None:
-    """Write beside, then rename: a kill leaves the old file or the new one, never half."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+def alphas_cumprod() -> Tensor:
+    """Of DDIM with `scheduler()`'s settings: scaled linear, rescaled to end in pure noise."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    root = (1 - betas).cumprod(0).sqrt()
+    first, last = root[0].clone(), root[-1].clone()
+    root = (root - last) * first / (first - last)
+    return root**2
 
 
-def predict(unet, x, t, states, pooled) -> torch.Tensor:
-    """The U-Net's v for noised latents (n, 12, 16, 16), conditioned as SDXL does."""
-    time_ids = torch.tensor([TIME_IDS]).repeat(len(x), 1)
-    return unet(
-        x, t, states, added_cond_kwargs={"text_embeds": pooled, "time_ids": time_ids}
-    ).sample
+def fast(device: str) -> torch.autocast:
+    """bfloat16 where it pays."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or vae.fast())
 
 
-def examples(latents, rows: list[int], captions: Captions, rng, generator, drop: float = 0.1):
-    """Noised latents, timesteps, states and pooled vectors of `rows`, and the v to predict."""
-    picks = [captions.draw(i, rng) for i in rows]
-    states, pooled = captions.states[picks].float(), captions.pooled[picks].float()
-    empty = torch.rand(len(rows), generator=generator) < drop
-    states[empty], pooled[empty] = 0, 0  # what SDXL calls an empty prompt
-    x = latents[rows]
-    noise = torch.randn(x.shape, generator=generator)
-    # More of the noisy steps: there the prompt decides what the picture will be.
-    t = (torch.rand(len(rows), generator=generator) ** 0.5 * 1000).long().clamp(max=999)
-    alphas = make_scheduler().alphas_cumprod[t].view(-1, 1, 1, 1)
-    a, s = alphas.sqrt(), (1 - alphas).sqrt()
-    return (a * x + s * noise, t, states, pooled), a * noise - s * x
+@dataclass
+class Pack:
+    """What training reads: pictures and captions, bases, and the text encoder to begin with."""
+
+    columns: dict[str, np.ndarray]
+    basis: dict[str, Tensor]
+    components: dict[str, Tensor]
+    text: TextNet
+    heads: dict[str, Tensor]
+
+
+class Data:
+    """Pictures and captions on the device."""
+
+    def __init__(self, pack: Pack, plan: Plan, device: str) -> None:
+        self.pixels = torch.from_numpy(pack.columns["pixels"]).to(device)
+        self.ids = torch.from_numpy(pack.columns["ids"].astype(np.int16)).to(device)
+        self.basis = {name: value.to(device) for name, value in pack.basis.items()}
+        self.components = {name: value.to(device) for name, value in pack.components.items()}
+        self.channels, self.device = max(plan.channels, vae.FIRST), device
+
+    def add(self, columns: dict[str, np.ndarray]) -> None:
+        more = torch.from_numpy(columns["pixels"]).to(self.device)
+        ids = torch.from_numpy(columns["ids"].astype(np.int16)).to(self.device)
+        self.pixels, self.ids = torch.cat([self.pixels, more]), torch.cat([self.ids, ids])
+
+    def latents(self, rows: Tensor) -> Tensor:
+        x = self.pixels[rows].permute(0, 3, 1, 2).float() / 127.5 - 1
+        return vae.encode(self.basis, x, self.channels)
+
+    def captions(self, rows: Tensor, which: Tensor) -> Tensor:
+        """int64 (n, 36), filled with the end token."""
+        ids = self.ids[rows, which].long()
+        return F.pad(ids, (0, LENGTH - ids.shape[1]), value=1)
+
+
+def error(plan: Plan, out: Tensor, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """The mean squared error of v; of a predicted latent as if v had been predicted."""
+    if plan.kind == "v_prediction":
+        return (out - (alpha.sqrt() * noise - (1 - alpha).sqrt() * x)).square().mean()
+    # v is known up to the latent, whose error counts 1 / (1 - alpha) times: at most 20.
+    return ((out - x).square() / (1 - alpha).clamp(min=0.05)).mean()
+
+
+def part_of(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The weights of `unet`, `text` or `heads` among all."""
+    return {k.removeprefix(f"{name}."): v for k, v in weights.items() if k.startswith(f"{name}.")}
+
+
+class Training:
+    """Weights, average and optimizer, and how far they are."""
+
+    def __init__(
+        self, plan: Plan, text: TextNet, heads: dict[str, Tensor], device: str, seed: int = 0
+    ) -> None:
+        torch.manual_seed(seed)
+        self.plan, self.device, self.seed = plan, device, seed
+        self.warm, self.teach = 200, TEACH
+        self.unet = UNet(plan.shape).to(device).train()
+        self.text, self.heads = text.to(device).train(), Heads().to(device)
+        self.heads.load_state_dict(heads)
+        groups = [{"params": list(self.unet.parameters())}]
+        if plan.text_rate:
+            groups.append({"params": [*self.text.parameters(), *self.heads.parameters()]})
+        else:
+            self.text.requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            groups, plan.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+        )
+        self.average = {k: v.detach().clone() for k, v in self.weights().items()}
+        self.step, self.samples, self.used, self.begun = 0, 0, 0.0, 0
+        self.lookups, self.region = Lookups(self.unet), torch.ones((), device=device)
+        self.alphas = alphas_cumprod().to(device)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the U-Net, of the text encoder and of its heads, under one name each."""
+        parts = {"unet": self.unet, "text": self.text, "heads": self.heads}
+        return {f"{n}.{k}": v for n, part in parts.items() for k, v in part.state_dict().items()}
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        for name, part in (("unet", self.unet), ("text", self.text), ("heads", self.heads)):
+            part.load_state_dict(part_of(weights, name))
+
+    def state(self) -> dict:
+        return {
+            "plan": asdict(self.plan),
+            "weights": self.weights(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            **self.progress(),
+        }
+
+    @torch.no_grad()
+    def begin(self, data: Data) -> None:
+        """Let the attention that looks up the text's picture bring it (lookup.py)."""
+        some = torch.arange(min(200, len(data.pixels)), device=self.device)
+        states = self.text(data.captions(some, torch.zeros_like(some)))[0]
+        self.lookups.read_pictures(self.heads.region.weight, states.float())
+
+    def progress(self) -> dict:
+        return {"step": self.step, "samples": self.samples, "used": self.used, "begun": self.begun}
+
+    def carried(self) -> dict:
+        packed = disk.packed(self.weights(), self.average)
+        return {"plan": asdict(self.plan), **self.progress(), **packed}
+
+    def resume(self, state: dict) -> None:
+        """From `state()` exactly; from `carried()` with an optimizer that begins anew."""
+        if "optimizer" in state:
+            weights, average = state["weights"], state["average"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.begun = state["begun"]
+        else:
+            weights, average = disk.unpacked(state)
+            self.begun = state["step"]
+        self.load(weights)
+        self.average = {k: v.to(self.device, copy=True) for k, v in average.items()}
+        self.step, self.samples, self.used = state["step"], state["samples"], state["used"]
+
+    def example(self, data: Data, n: int):
+        """Noised latents, timesteps, states, pooled; latents, noise, alpha; the text's loss.
+
+        What is drawn depends on seed and step alone.
+        """
+        generator = torch.Generator(self.device).manual_seed(self.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.step)
+        here = {"generator": generator, "device": self.device}
+        rows = torch.randint(len(data.pixels), (n,), **here)
+        which = torch.randint(data.ids.shape[1], (n,), **here)
+        with fast(self.device):
+            states, pooled = self.text(data.captions(rows, which))
+        states, pooled, every = states.float(), pooled.float(), data.latents(rows)
+        text_loss = torch.zeros((), device=self.device)
+        if self.plan.text_rate:
+            first = every[:, : vae.FIRST]
+            whole = components_of(data.components, first)
+            text_loss, region = losses(self.heads, states, pooled, regions(first), whole)
+            self.region = 0.98 * self.region + 0.02 * region.detach()
+        told = (torch.rand(n, **here) >= 0.1).float()  # zeros are SDXL's empty prompt
+        states, pooled = states * told[:, None, None], pooled * told[:, None]
+        x = every[:, : self.plan.channels]
+        noise = torch.randn(x.shape, **here)
+        t = (torch.rand(n, **here) ** self.plan.early * 1000).long().clamp(max=999)
+        alpha = self.alphas[t].view(-1, 1, 1, 1)
+        noised = alpha.sqrt() * x + (1 - alpha).sqrt() * noise
+        return (noised, t, states, pooled), (x, noise, alpha), text_loss
+
+    def one(self, data: Data, batch: int, factor: float = 1.0) -> float:
+        """One step; returns its loss."""
+        warm = min(1.0, (self.step - self.begun + 1) / self.warm)
+        for group, share in zip(
+            self.optimizer.param_groups, (1, self.plan.text_rate), strict=False
+        ):
+            group["lr"] = self.plan.rate * warm * factor * share
+        inputs, of, text_loss = self.example(data, batch)
+        teach = self.step < self.teach
+        self.lookups.on = teach or self.step % HOLD_EVERY == 0
+        with fast(self.device):
+            out = self.unet(*inputs)
+        loss = error(self.plan, out.float(), *of)
+        whole = loss + text_loss
+        if self.lookups.on:
+            # Firmly while heads find their tokens, then only so much that they don't lose them.
+            whole = whole + (0.3 if teach else 0.01 * HOLD_EVERY) * self.lookups.loss()
+        self.optimizer.zero_grad()
+        whole.backward()
+        torch.nn.utils.clip_grad_norm_(self.unet.parameters(), 1.0)
+        if self.plan.text_rate:
+            torch.nn.utils.clip_grad_norm_(self.text.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        self.samples += batch
+        decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        values = list(self.weights().values())
+        torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
+        return float(loss.detach())
 
 
 def idle_cores(mine: int) -> int:
@@ -158,161 +260,116 @@ def idle_cores(mine: int) -> int:
     return max(1, min(cores, round(cores - others)))
 
 
-def train(args: argparse.Namespace) -> None:
-    """Train until `--minutes` of training time are used; checkpoints to `work`/unet.pt."""
-    from diffusers import AutoencoderTiny, UNet2DConditionModel
+def load_pack(path: Path) -> Pack:
+    """What pack.py wrote, or what is in a work folder."""
+    from pack import read
 
-    work: Path = args.work
-    icons = load_icons(work, args.npm)
-    text = work / "text"
-    if not (text / "text_encoder_2" / "config.json").exists():
-        if args.warm_start:  # a U-Net only knows the encoder that it was trained with
-            for part in ("tokenizer_2", "text_encoder_2"):
-                shutil.copytree(args.warm_start / part, text / part, dirs_exist_ok=True)
-        else:
-            train_text(work, args.source, minutes=6, npm=args.npm)
-    tokenizer, encoder = load_text(text)
-    captions = Captions(icons, tokenizer, encoder)
-    vae = AutoencoderTiny.from_pretrained(args.source, subfolder="vae", torch_dtype=torch.float32)
-    latents = latents_of(vae, icons.pixels)
-    rows = icons.indices(held_out=False)
+    return read(path)
 
-    torch.manual_seed(args.seed)
-    if args.warm_start:
-        unet = UNet2DConditionModel.from_pretrained(
-            args.warm_start, subfolder="unet", torch_dtype=torch.float32
-        )
+
+def pool_files(args: argparse.Namespace) -> list[Path]:
+    return [] if args.pack else sorted((args.work / "pool").glob("pool-????.npz"))
+
+
+def run(args: argparse.Namespace, log) -> None:
+    known = pool_files(args)
+    pack = load_pack(args.pack or args.work)
+    plan = Plan(**json.loads(args.plan)) if args.plan else Plan()
+    checkpoint, carry = args.work / "unet.pt", args.work / "carry" / "unet.pt"
+    device = args.device or ("cuda" if args.gpu else "cpu")
+    found = next((p for p in (checkpoint, carry) if p.exists()), None)
+    saved = torch.load(found, weights_only=True, map_location=device) if found else None
+    if saved:
+        plan = Plan(**saved["plan"])
+    batch = args.batch or plan.batch
+    data = Data(pack, plan, device)
+    training = Training(plan, pack.text, pack.heads, device, args.seed)
+    del pack
+    if saved:
+        training.resume(saved)
+        log(f"resumed {found.name} at {training.samples} samples, {training.used / 60:.1f} minutes")
     else:
-        unet = make_unet()
-    unet.train()
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), args.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    ema, step, used, loss_sum = None, 0, 0.0, 0.0
-    checkpoint = work / "unet.pt"
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        unet.load_state_dict(state["unet"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema, step, used = state["ema"], state["step"], state["used"]
-        print(f"resumed at step {step}, {used / 60:.1f} minutes", flush=True)
-    lookups = Lookups(unet)
-    if step == 0 and not args.warm_start:
-        heads = torch.load(text / "heads.pt", weights_only=True)["heads"]
-        lookups.read_pictures(heads["region.weight"], captions.states[:200].float())
-    ema = {k: v.clone() for k, v in unet.state_dict().items()} if ema is None else ema
-
-    # Seeded by the step, so that a resumed run doesn't repeat the batches of its beginning.
-    rng, generator = random.Random(step), torch.Generator().manual_seed(args.seed + step)
-    order: list[int] = []
-    budget, last, saved = 60 * args.minutes, time.monotonic(), time.monotonic()
-    while used < budget:
-        cosine = 0.5 + 0.5 * math.cos(math.pi * used / budget)
-        rate = args.rate * min(1, (step + 1) / 200) * cosine
-        optimizer.param_groups[0]["lr"] = max(rate, args.rate / 1000)
-        while len(order) < args.batch:
-            order += rng.sample(rows.tolist(), len(rows))
-        batch, order = order[: args.batch], order[args.batch :]
-        inputs, target = examples(latents, batch, captions, rng, generator)
-        loss = (predict(unet, *inputs) - target).square().mean()
-        # Firmly while heads find their tokens, then only so much that they don't lose them.
-        hold = 0.3 if step < TEACH else 0.01
-        optimizer.zero_grad()
-        (loss + hold * lookups.loss()).backward()
-        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
-        optimizer.step()
-        step += 1
-        decay = min(0.999, (1 + step) / (10 + step))
-        values = list(unet.state_dict().values())
-        torch._foreach_lerp_(list(ema.values()), values, 1 - decay)
-
+        training.begin(data)
+    del saved
+    begin, last, written = time.monotonic(), time.monotonic(), time.monotonic()
+    used, told, found, first = training.used, training.samples, [], training.samples
+    told_at, usual = used, 5.0  # usual: seconds of a step
+    while True:
+        factor = 1 - (training.samples - first) / args.cooldown if args.cooldown else 1.0
+        found.append(training.one(data, batch, factor))
         now = time.monotonic()
         # A process that was stopped for a while was not training.
-        used, last, loss_sum = used + min(now - last, 60), now, loss_sum + loss.item()
-        if step % 20 == 0:
-            print(
-                f"{step} samples {step * args.batch} min {used / 60:.1f} "
-                f"loss {loss_sum / 20:.4f} looks right {min(lookups.right.values()):.2f} "
-                f"threads {torch.get_num_threads()}",
-                flush=True,
+        took = min(now - last, 4 * usual)
+        usual += 0.1 * (took - usual)
+        training.used += took
+        last = now
+        done = (
+            now - begin > 60 * args.minutes
+            or (args.samples and training.samples >= args.samples)
+            or (args.cooldown and training.samples - first >= args.cooldown)
+        )
+        if training.step % args.log_every == 0 or done:
+            speed = (training.samples - told) / max(training.used - told_at, 1e-9)
+            right = min(training.lookups.right.values(), default=0.0)
+            log(
+                f"samples {training.samples} minutes {training.used / 60:.1f} "
+                f"loss {np.mean(found):.4f} text {float(training.region):.3f} "
+                f"samples/s {speed:.1f} looks right {right:.2f}"
             )
-            loss_sum = 0.0
+            told, told_at, found = training.samples, training.used, []
             if not args.threads:
                 torch.set_num_threads(idle_cores(torch.get_num_threads()))
-        if now - saved > 60 * args.save_every or used >= budget:
-            save(
-                checkpoint,
-                {
-                    "unet": unet.state_dict(),
-                    "ema": ema,
-                    "step": step,
-                    "used": used,
-                    "optimizer": optimizer.state_dict(),
-                },
-            )
-            saved = now
-
-
-def pipeline(work: Path, source: Path):
-    """The StableDiffusionXLPipeline of the checkpoint's EMA weights, in fp32."""
-    from diffusers import AutoencoderTiny, StableDiffusionXLPipeline
-
-    state = torch.load(work / "unet.pt", weights_only=True, mmap=True)
-    unet = make_unet()
-    unet.load_state_dict(state["ema"])
-    tokenizer, encoder = load_text(work / "text")
-    vae = AutoencoderTiny.from_pretrained(source, subfolder="vae", torch_dtype=torch.float32)
-    pipe = StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=None,
-        text_encoder_2=encoder,
-        tokenizer=None,
-        tokenizer_2=tokenizer,
-        unet=unet.eval(),
-        scheduler=make_scheduler(),
-        force_zeros_for_empty_prompt=True,
-        add_watermarker=False,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def export(work: Path, source: Path, to: Path) -> None:
-    """Write the pipeline in fp16, and concepts.json for the brand recipe, to `to`."""
-    to.mkdir(parents=True, exist_ok=True)
-    pipeline(work, source).to(dtype=torch.float16).save_pretrained(to)
-    for path in to.glob("*/config.json"):  # where a part was loaded from is nobody's business
-        config = json.loads(path.read_text())
-        config.pop("_name_or_path", None)
-        path.write_text(json.dumps(config, indent=2) + "\n")
-    spec = json.loads((HERE / "concepts.json").read_text())
-    spec["style_words"] = STYLES
-    (to / "concepts.json").write_text(json.dumps(spec, indent=1) + "\n")
-    size = sum(f.stat().st_size for f in to.rglob("*") if f.is_file())
-    print(f"{to}: {size / 1e6:.1f} MB")
+        if now - written > 60 * args.save_every or done:
+            if args.cooldown:
+                disk.save(args.work / "cooled.pt", training.carried())
+            elif args.gpu:
+                disk.save(carry, training.carried())
+                if args.out:
+                    disk.split(carry, args.out)
+            else:
+                disk.save(checkpoint, training.state())
+                disk.save(carry, training.carried())
+                disk.copy_missing(args.work, carry.parent, again=True)
+            written = now
+            for path in pool_files(args):  # drawn while this ran
+                if path not in known:
+                    data.add(dict(np.load(path)))
+                    known.append(path)
+                    log(f"{len(data.pixels)} pictures")
+        if done:
+            return
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", type=Path, default=Path("runs/starter"))
-    parser.add_argument("--npm", type=Path, help="a folder where the sets are installed already")
-    parser.add_argument(
-        "--from", dest="source", type=Path, default=ASSETS, help="a pipeline whose VAE to use"
-    )
-    parser.add_argument("--warm-start", type=Path, help="a pipeline to start from")
-    parser.add_argument("--minutes", type=float, default=90, help="of training, over all starts")
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--pack", type=Path, help="a pack (pack.py) instead of the folder's pool")
+    parser.add_argument("--plan", help="settings of a new run, as JSON; see Plan")
+    parser.add_argument("--gpu", action="store_true", help="bfloat16 on the first GPU")
+    parser.add_argument("--device", help="instead of what --gpu says")
+    parser.add_argument("--out", type=Path, help="with --gpu: the checkpoint in parts goes here")
+    parser.add_argument("--minutes", type=float, default=1e9, help="of this start")
+    parser.add_argument("--samples", type=int, default=0, help="stop at so many, over all starts")
+    parser.add_argument("--batch", type=int, default=0, help="0: the plan's")
+    parser.add_argument("--cooldown", type=int, default=0, help="samples to let the rate fall over")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="0: the cores that are idle")
+    parser.add_argument("--threads", type=int, default=1, help="0: the cores that are idle")
     parser.add_argument("--save-every", type=float, default=4, help="minutes")
-    parser.add_argument("--export", type=Path, help="write the pipeline here instead of training")
+    parser.add_argument("--log-every", type=int, default=20, help="steps")
     args = parser.parse_args()
     torch.set_num_threads(args.threads or idle_cores(0))
-    if args.export:
-        export(args.work, args.source, args.export)
-    else:
-        train(args)
+    args.work.mkdir(parents=True, exist_ok=True)
+
+    def log(line: str) -> None:
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
+        print(line, flush=True)
+
+    name = "cooldown.pid" if args.cooldown else "train.pid"
+    try:
+        with disk.Lock(args.work / name):
+            run(args, log)
+    except disk.Busy as busy:
+        print(busy)
 
 
 if __name__ == "__main__":
