@@ -3,10 +3,10 @@
     python tools/starter/style.py --work runs/starter [--leave-one-out | --others]
 
 Several icon sets (those of sets.json whose style has a word) draw the same things. How much the
-statistics of a picture (mmtune/image/looks/style_net.py) vary within a set is what things, and not
-hands, make of them; so is what mirroring, moving, blurring and a little noise change. The encoder divides
-by both: pictures are near each other where they differ only as pictures of one set do. Colour is
-part of a style and is never changed.
+statistics of a picture (mmtune/image/looks/style_net.py) vary within a set is what things, and
+not hands, make of them; so is what mirroring, moving, blurring and a little noise change. The
+encoder divides by both: pictures are near each other where they differ only as pictures of one
+set do. Colour is part of a style and is never changed.
 
 With --leave-one-out it is fitted once for each set, without it and without the 119
 concepts of concepts.json. Then each icon of those concepts in the set left out looks for its
