@@ -36,13 +36,13 @@ def test_the_best_of_those_kept_is_loaded(tmp_path: Path) -> None:
     kept = read_snapshots(config.folder)
     found = choose_checkpoint(config, DATASET, task, result, list, said.append)
     assert [point.step for point in found.points] == [each.step for each in kept]
-    assert found.reason == "the best error"
+    assert found.reason == "it has the best error"
     assert found.step == min(kept, key=lambda each: each.values["error"]).step
     [chosen] = [each for each in kept if each.step == found.step]
     assert found.values == chosen.values
     assert all(torch.equal(w, chosen.weights[n]) for n, w in final(task).items())
     assert said[0].startswith("base       validation ")
-    assert said[-1] == f"checkpoint step {found.step}: the best error"
+    assert said[-1] == f"checkpoint step {found.step}: it has the best error"
 
 
 def test_what_must_stay_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
