@@ -236,7 +236,7 @@ def test_mistakes_are_told(recipe: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "What a token of the prompt counts in the loss" in shown
     run = recipe.parent / "runs" / "whole"
     assert cli.main(["export", str(run), "--format", "gguf", "--out", "x"]) == 2
-    assert "no format 'gguf' for adapters of text" in capsys.readouterr().err
+    assert "text adapters have no export format 'gguf'" in capsys.readouterr().err
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def test_a_registered_format_is_in_the_help_and_exports(
         assert cli.main([*command, "--precision", "int8"]) == 2
         assert "format copy has fp32" in capsys.readouterr().err
         assert cli.main(command) == 0
-        assert "proved: files" in capsys.readouterr().out
+        assert "checked: files" in capsys.readouterr().out
         assert (tmp_path / "out" / "card.json").is_file()
     finally:
         formats.remove("copy")

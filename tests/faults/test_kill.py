@@ -21,7 +21,8 @@ from mmtune.training.log import read_log
 
 SCRIPT = """
 import os, sys
-from mmtune.runs.pipeline import load_recipe, train
+from mmtune.runs.pipeline import train
+from mmtune.runs.recipes import load_recipe
 from mmtune.training.loop import Reporter
 
 class Die(Reporter):

@@ -51,7 +51,7 @@ def test_jupyters_interrupt_saves_and_says_how_to_go_on(
         fit(ToyTask(), rows(21), [], options, tmp_path, StopAt(5, signal.SIGINT))
 
     monkeypatch.setattr(pipeline, "train", toy)
-    with pytest.raises(Interrupted, match=r"after step 5; the run is saved, .* goes on") as stop:
+    with pytest.raises(Interrupted, match=r"after step 5; the run is saved, .* resumes it") as stop:
         mmtune.train("dialect", base="b", progress=False)
     assert not isinstance(stop.value, SystemExit)
     seen: list[int] = []

@@ -91,7 +91,7 @@ def test_cat_is_the_weighted_sum_and_peft_reads_it(
     assert [p["weight"] for p in card.parents] == [0.7, -0.4]
     assert [p["name"] for p in card.parents] == ["a", "other"]
     assert all(len(p["hash"]) == 64 for p in card.parents)
-    assert "0.7 of `a`" in (done.path / "README.md").read_text()
+    assert "weight 0.7" in (done.path / "README.md").read_text()
 
     together = load_adapters(load_base(TINY), {"a": folders["a"], "other": folders["other"]})
     with together.on({"a": 0.7, "other": -0.4}):

@@ -114,7 +114,7 @@ def test_targets_are_the_decoders() -> None:
         targets(("encoder_attn.q_proj",), (2, 3))
     with pytest.raises(ConfigError, match="'query'"):
         targets(("query",))
-    with pytest.raises(ConfigError, match=r"did you mean out_proj\?"):
+    with pytest.raises(ConfigError, match=r"did you mean out_proj"):
         targets(("o_proj", "out_prj"))
 
 

@@ -35,7 +35,9 @@ def test_built_in_values_are_objects_or_names_to_import() -> None:
     assert known["name"] is ConfigError
     assert "other" not in known
     assert known.get("other") is None
-    with pytest.raises(ConfigError, match=r"recipe: unknown thing 'numbr'\n.*'number'"):
+    with pytest.raises(
+        ConfigError, match=r"recipe: unknown thing 'numbr'\n.*did you mean number\?"
+    ):
         known.find("numbr", "recipe")
 
 

@@ -213,7 +213,7 @@ def test_checkpoints_are_compared_and_the_chosen_one_is_saved(
     assert saved.keys() == kept.keys()
     assert all(torch.equal(weight, kept[name]) for name, weight in saved.items())
     page = (result.folder / "adapter" / "README.md").read_text()
-    assert f"step {card.best_step}: {card.checkpoint}" in page
+    assert f"step {card.best_step} of {card.steps}: {card.checkpoint}" in page
     assert "| checkpoint | on held-out rows |" in page
     html = (result.folder / "report.html").read_text()
     assert "kept checkpoint" in html

@@ -358,9 +358,9 @@ def test_a_licence_that_restrains_must_be_accepted(page: str, name: str, tmp_pat
 @pytest.mark.parametrize(
     ("page", "note"),
     [
-        ("---\nlicense: other\n---\n", "is called 'other'"),
-        ("# no front matter\n", "isn't stated"),
-        ("---\nlicense: [broken\n---\n", "isn't stated"),
+        ("---\nlicense: other\n---\n", "is named only 'other'"),
+        ("# no front matter\n", "no model card states the licence"),
+        ("---\nlicense: [broken\n---\n", "no model card states the licence"),
         ("---\nlicense: creativeml-openrail-m\n---\n", ""),
     ],
 )
@@ -394,13 +394,16 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["export", str(run), "--format", "kohya", "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["path"] == str(out)
     assert main(["export", str(run), "--format", "diffusers", "--out", str(tmp_path / "d")]) == 0
-    assert "proved: keys" in capsys.readouterr().out
+    assert "checked: keys" in capsys.readouterr().out
     for arguments, found in (
         (["--format", "kohya", "--out", str(out)], "exists already"),
-        (["--format", "onnx", "--out", str(tmp_path / "y")], "no format 'onnx'"),
+        (["--format", "onnx", "--out", str(tmp_path / "y")], "no export format 'onnx'"),
         (["--format", "kohya", "--out", str(tmp_path / "y")], "format kohya is a file"),
         (["--format", "fused", "--out", str(tmp_path / "y.safetensors")], "fused is a folder"),
-        (["--format", "fused", "--out", str(tmp_path / "y"), "--scale", "0"], "no adapter"),
+        (
+            ["--format", "fused", "--out", str(tmp_path / "y"), "--scale", "0"],
+            "nothing of the adapter",
+        ),
     ):
         assert main(["export", str(run), *arguments]) == 2
         assert found in capsys.readouterr().err

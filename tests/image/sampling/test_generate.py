@@ -219,7 +219,7 @@ def test_the_command_takes_several_adapters_seeds_and_prompts(
         assert image.height > 4 * 100, "base, each alone, and both"
     adapters.make(tmp_path / "other", "sd", base="elsewhere/model")
     for arguments, found in (
-        ([*command, "--adapter", "other", "--prompt", "x"], "is for elsewhere/model"),
+        ([*command, "--adapter", "other", "--prompt", "x"], "is for the base elsewhere/model"),
         ([*command, "--adapter", "two=2", "--prompt", "x"], "given twice"),
         ([*command, "--prompt", "x", "--seeds", "1,b"], "invalid"),
         ([*command, "--prompt", "x", "--seeds", "1", "--count", "2"], "both given"),

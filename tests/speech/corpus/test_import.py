@@ -445,7 +445,7 @@ def test_rows_that_cannot_be_imported_are_listed(
     assert main(["import", str(folder / "list.csv"), "--to", str(tmp_path / "to")]) == 0
     out = capsys.readouterr().out
     assert "2 rows" in out
-    assert "8 left out" in out
+    assert "8 items" in out
     assert "… and 3 more" in out
     found = left_out(tmp_path / "to")
     assert [int(where.split()[-1]) for where in found] == [3, 4, 6, 7, 8, 9, 10, 11]

@@ -77,7 +77,7 @@ def test_drift_is_the_slope_of_a_line() -> None:
         pytest.approx(np.quantile(late, 0.95)),
     )
     assert drift == pytest.approx(60 * abs(np.polyfit(known, heard - known, 1)[0]))
-    for metric in (StartError(0.5, ""), Drift()):
+    for metric in (StartError(0.5, "median start error", "a meaning"), Drift()):
         assert metric.reduce([metric.observe(row, lost)]) is None
 
 

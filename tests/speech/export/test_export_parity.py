@@ -231,7 +231,7 @@ def test_the_command_writes_checks_and_tells(
     assert export(adapter, out, *flags) == 0
     printed = capsys.readouterr().out
     assert "WER %, same options" in printed
-    assert "proved: clips 1" in printed
+    assert "checked: clips 1" in printed
     assert "words are few" in printed
     facts = json.loads((out / parity.PARITY_FILE).read_text())
     assert facts["passed"] is True
