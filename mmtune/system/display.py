@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -24,9 +25,9 @@ class Displayed:
         values: dict[str, Any] = plain_values(self)
         return values
 
+    @abstractmethod
     def shown(self) -> Iterable[str | Rows]:
         """Return what a person should see: lines of text and tables, in order."""
-        raise NotImplementedError
 
     def __str__(self) -> str:
         parts = (p if isinstance(p, str) else aligned(p) for p in self.shown())

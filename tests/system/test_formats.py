@@ -124,9 +124,15 @@ def test_a_file_has_a_version_and_is_read_without_one_and_refused_with_a_newer(
 def test_a_run_of_before_resumes_with_the_same_settings(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "config.yaml").write_text(config(folder).dump())
+    before = config(folder).dump()  # without a format, as an earlier version wrote it
+    assert "format:" not in before
+    (folder / "config.yaml").write_text(before)
     (folder / "log.jsonl").touch()
     claim(config(folder))
+    assert (folder / "config.yaml").read_text() == before
+    assert load_run(folder) == config(folder)
+    with pytest.raises(ConfigError, match="other settings"):
+        claim(config(folder).model_copy(update={"base": "another"}))
 
 
 @dataclass(frozen=True)
