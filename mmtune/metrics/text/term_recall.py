@@ -72,7 +72,7 @@ class TermRecall(_OfTerms):
 
     name = "term recall"
     unit = "share of spoken terms"
-    meaning = "Of the terms that were spoken, the share that was written right."
+    meaning = "The share of the spoken terms that was written right."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
@@ -92,7 +92,7 @@ class TermPrecision(_OfTerms):
 
     name = "term precision"
     unit = "share of written terms"
-    meaning = "Of the terms that were written, the share that was spoken."
+    meaning = "The share of the written terms that was spoken."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
