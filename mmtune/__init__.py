@@ -9,11 +9,14 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
 
 from mmtune.system.version import VERSION as __version__
 
+# Type checkers take this name for true. Importing `typing` takes longer than all else here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from mmtune.config import RunConfig
     from mmtune.data.dataset import Dataset
     from mmtune.errors import MmtuneError
