@@ -17,6 +17,7 @@ from mmtune.evaluation.verdict import judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.report import write_report
+from mmtune.runs.modalities import play
 from tests.pages.browser import Browser, browser
 
 LONG = "donaudampfschifffahrtsgesellschaftskapitaenspatent" * 3
@@ -118,7 +119,7 @@ def images(folder: Path) -> Comparison:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     runs = [folder / "terminology", folder / "brand"]
-    write_report(folder / "report.html", [speech(runs[0]), images(runs[1])], runs)
+    write_report(folder / "report.html", [speech(runs[0]), images(runs[1])], runs, play=play)
     return folder / "report.html"
 
 

@@ -268,13 +268,13 @@ def test_wilson_is_the_published_one(wins: int, decided: int, low: float, high: 
 
 def test_a_browser_shows_asks_and_keeps(tmp_path: Path) -> None:
     run = speech_run(tmp_path / "run", 4)
-    page = write_review(run)
+    page = write_review(run, play=play)
     saved = tmp_path / "saved"
     with browser(tmp_path / "profile") as chromium:
         chromium.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(saved))
         chromium.open(page.path)
         said = "document.getElementById('count').textContent"
-        assert chromium.run(said) == "0 of 3 answered, this is 1"
+        assert chromium.run(said) == "0 of 3 answered, now at pair 1"
         assert chromium.run("document.querySelectorAll('mark').length") >= 1
         heard = (
             "new Promise(r => { const s = document.getElementById('sound');"
@@ -295,7 +295,7 @@ def test_a_browser_shows_asks_and_keeps(tmp_path: Path) -> None:
         wanted = {"answers": {"1": "B", "2": "bad"}, "rater": "Ann"}
         assert [(slot, json.loads(text)) for slot, text in kept] == [(f"review {review}", wanted)]
         chromium.open(page.path)  # closed and opened again
-        assert chromium.run(said) == "2 of 3 answered, this is 3"
+        assert chromium.run(said) == "2 of 3 answered, now at pair 3"
         chromium.press("ArrowLeft")
         assert chromium.run("!document.getElementById('done').hidden")
         chromium.run("document.getElementById('save').click()")
