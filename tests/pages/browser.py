@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -19,13 +20,15 @@ PLACES = (
 )
 # What a console, a policy or a script that fails says, by DevTools' names.
 TROUBLE = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+PATIENCE = 60  # seconds without a message after which the test fails
 
 
 class Browser:
     """One page. Messages are JSON with a zero byte behind, as `--remote-debugging-pipe` wants."""
 
-    def __init__(self, write: int, read: Any) -> None:
+    def __init__(self, write: int, read: int) -> None:
         self.write, self.read = write, read
+        self.received = b""
         self.session = ""
         self.number = 0
         self.trouble: list[Any] = []
@@ -37,18 +40,24 @@ class Browser:
         message |= {"sessionId": self.session} if self.session else {}
         os.write(self.write, json.dumps(message).encode() + b"\0")
         while True:
-            answer = bytearray()
-            while not answer.endswith(b"\0"):
-                piece = self.read.read(1)
-                if not piece:
-                    pytest.skip("Chromium has ended: it may lack a library here")
-                answer += piece
-            found = json.loads(answer[:-1])
+            found = json.loads(self.receive())
             if found.get("method") in TROUBLE:
                 self.trouble.append(found)
             if found.get("id") == self.number:
                 result: dict[str, Any] = found["result"]
                 return result
+
+    def receive(self) -> bytes:
+        """The next message, without its zero byte; a promise that never ends fails the test."""
+        while b"\0" not in self.received:
+            if not select.select([self.read], [], [], PATIENCE)[0]:
+                pytest.fail(f"Chromium said nothing for {PATIENCE} seconds")
+            piece = os.read(self.read, 1 << 16)
+            if not piece:
+                pytest.skip("Chromium has ended: it may lack a library here")
+            self.received += piece
+        message, _, self.received = self.received.partition(b"\0")
+        return message
 
     def open(self, page: Path) -> None:
         """Load a file in a new tab, and wait until its scripts have run."""
@@ -109,9 +118,9 @@ def browser(profile: Path) -> Iterator[Browser]:
     os.close(read_in)
     os.close(write_out)
     try:
-        with os.fdopen(read, "rb") as answers:
-            yield Browser(write, answers)
+        yield Browser(write, read)
     finally:
         process.kill()
         process.wait()
         os.close(write)
+        os.close(read)
