@@ -41,19 +41,20 @@ def test_two_processes_train_and_compare_as_one(tmp_path: Path, modality: str) -
     recipe, make, weights, extra = CASES[modality]
     data = make(tmp_path / "data")
     for out, launcher in (("one", ()), ("two", TWO)):
-        # Dropout's masks depend on how a batch is cut; all else may only round otherwise, which
-        # shows in bf16.
-        pairs = [*settings(data, tmp_path / out, extra), "lora.dropout=0", "precision=fp32"]
+        # Dropout's masks depend on how a batch is cut. One process cuts it as two do, because
+        # Adam's first steps turn the rounding of a gradient near 0 into a whole step.
+        pairs = [*settings(data, tmp_path / out, extra), "precision=fp32"]
         pairs = [pair for pair in pairs if pair != "lora.dropout=0.1"]
-        options = [f"--{pair}" for pair in pairs]
+        cut = ["micro_batch=2"] if out == "one" else []
+        options = [f"--{pair}" for pair in (*pairs, "lora.dropout=0", *cut)]
         shown = mmtune(tmp_path / f"cache-{out}", "train", recipe, *options, launcher=launcher)
         assert shown.count("\nverdict ") == 1  # by one of them alone
     one, two = (tmp_path / out / "run" for out in ("one", "two"))
     losses = [[e["loss"] for e in read_log(r / "log.jsonl") if "loss" in e] for r in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
     first, second = (load_file(run / "adapter" / weights) for run in (one, two))
     assert first.keys() == second.keys()
-    assert all(torch.allclose(first[k], second[k], atol=1e-4) for k in first)
+    assert all(torch.equal(first[k], second[k]) for k in first)
     # What two wrote is what one process finds of the same adapter.
     shared = figures(two)
     mmtune(tmp_path / "cache-two", "evaluate", str(two), "--fresh")
