@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,6 +312,26 @@ def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) ->
     assert places == sorted(places)
     assert body.count(">Not known<") == 2
     assert body.count('class="check ') == len(read_verdict(tmp_path).gates)
+
+
+def test_the_docs_table_holds_every_gate_with_its_level_and_threshold() -> None:
+    text = (Path(__file__).parents[2] / "docs/evaluation.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| gate | level | threshold | why |\n|---|---|---|---|\n")
+    lines = table.partition("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    rows = {name: rest for name, *rest in cells}
+    del rows["main measure"]
+    gates = {gate.name: gate for name in suites() for gate in load_suite(name).gates}
+    assert rows.keys() == gates.keys()
+    for name, gate in gates.items():
+        level, threshold, _ = rows[name]
+        bound = gate.at_most if gate.at_most is not None else gate.at_least
+        ends = {"upper": "upper end", "lower": "lower end", "point": "value"}
+        assert level == {"must": "required", "should": "recommended"}[gate.level], name
+        assert ends[gate.end] in threshold, name
+        stated = re.search(r"[≤≥] ([+−]?[\d.]+)", threshold)
+        assert stated is not None, name
+        assert float(stated[1].replace("−", "-")) == bound, name
 
 
 def test_every_recipe_has_a_suite_of_its_modality() -> None:
