@@ -19,7 +19,7 @@ from mmtune.config import RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
 from mmtune.runs.modalities import find_modality, guess_modality
-from mmtune.system.progress import counted, shows_progress
+from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
 
 if TYPE_CHECKING:
@@ -136,14 +136,13 @@ def train(
     """
     config = load_recipe(recipe, **settings)
     # Imported after the settings are read, so that a typing error is reported at once.
-    from rich.console import Console
 
     from mmtune.runs import pipeline
     from mmtune.runs.rich_reporter import RichReporter
 
     watched = shows_progress(progress)
     try:
-        with RichReporter(Console(stderr=True)) if watched else nullcontext() as reporter:
+        with RichReporter(progress_console()) if watched else nullcontext() as reporter:
             return pipeline.train(config, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(

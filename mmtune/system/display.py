@@ -33,6 +33,10 @@ class Displayed:
         parts = (p if isinstance(p, str) else aligned(p) for p in self.shown())
         return "\n".join(parts)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The same for IPython in a terminal, instead of the dataclass's long `repr`."""
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
         """The same for Jupyter, with all text escaped."""
         parts = (line_html(p) if isinstance(p, str) else table_html(p) for p in self.shown())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,18 @@ from rich.progress import Progress
 
 Count = Callable[[int, int | None], None]
 """A function that receives the number of items done, and the number of all (None: unknown)."""
+
+
+def progress_console() -> Console:
+    """Make the console on which progress is shown: standard error, or a notebook's cell.
+
+    In Jupyter, rich draws bars as widgets, and only warns where the package ipywidgets is missing.
+    There, bars are text, as in a terminal.
+    """
+    console = Console(stderr=True)
+    if console.is_jupyter and importlib.util.find_spec("ipywidgets") is None:
+        return Console(stderr=True, force_jupyter=False, force_terminal=True)
+    return console
 
 
 def shows_progress(progress: bool | None = None) -> bool:
@@ -33,7 +46,7 @@ def counted(what: str, progress: bool | None = None) -> Iterator[Count]:
         progress: see `shows_progress`.
     """
     disable = not shows_progress(progress)
-    with Progress(console=Console(stderr=True), transient=True, disable=disable) as bar:
+    with Progress(console=progress_console(), transient=True, disable=disable) as bar:
         task = bar.add_task(what, total=None)
 
         def count(done: int, total: int | None) -> None:

@@ -35,7 +35,9 @@ def quiet() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Silence the libraries' deprecation warnings, which a user can't act upon."""
+    """Silence deprecation warnings, which a user can't act upon, and tqdm's about widgets."""
+    # Without ipywidgets, bars are text in a notebook too (`mmtune.system.progress`).
+    warnings.filterwarnings("ignore", message="IProgress not found")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 
