@@ -16,10 +16,10 @@ from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
+    from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.exported import ExportFormat
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
-    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluation.comparison import Comparison
     from mmtune.predict import Predictor

@@ -15,9 +15,9 @@ from mmtune.image.image_options import ImageOptions
 from mmtune.modality import Modality
 
 if TYPE_CHECKING:
+    from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
-    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluation.comparison import Comparison
     from mmtune.predict import Predictor
@@ -111,8 +111,8 @@ class ImageModality(ImageReader, Modality):
         choices: Mapping[str, Router],
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
-        """Measure ways to combine adapters, see `mmtune.image.evaluation.tryout.try_out`."""
-        from mmtune.image.evaluation.tryout import try_out
+        """Measure ways to combine adapters: see `mmtune.image.evaluation.try_combinations`."""
+        from mmtune.image.evaluation.try_combinations import try_out
 
         return try_out(base, adapters, choices, test_sets)
 

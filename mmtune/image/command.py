@@ -119,7 +119,7 @@ def caption(options: argparse.Namespace) -> int:
     import sys
 
     from mmtune.errors import printable
-    from mmtune.image.corpus import caption as image
+    from mmtune.image.corpus import propose_captions as image
 
     if options.prompt is not None and options.model is None:
         raise ConfigError("--prompt is for a model", "name one: --model, or leave out --prompt")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, first_line
-from mmtune.image.corpus.held_out import evenly_spaced, held_out_rows
+from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser

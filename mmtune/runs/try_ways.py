@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmtune.adapters.card import read_card
+from mmtune.adapters.combinations import TestSet, Ways, constant
 from mmtune.adapters.members import Member, Mixing, read_members
 from mmtune.adapters.routing import Router, is_route, read_route
-from mmtune.adapters.ways import TestSet, Ways, constant
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.runs.adapters import compose

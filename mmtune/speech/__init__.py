@@ -16,9 +16,9 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import speech_row
 
 if TYPE_CHECKING:
+    from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
-    from mmtune.adapters.ways import TestSet
     from mmtune.data.dataset import Dataset
     from mmtune.evaluation.comparison import Comparison
     from mmtune.predict import Predictor
@@ -111,7 +111,7 @@ class SpeechModality(SpeechReader, Modality):
         test_sets: Sequence[TestSet],
     ) -> Mapping[str, Sequence[str]]:
         """Measure the WER of each setting, and the recall of the run's trained terms."""
-        from mmtune.speech.evaluation.tryout import try_out
+        from mmtune.speech.evaluation.try_combinations import try_out
 
         return try_out(base, adapters, choices, test_sets)
 

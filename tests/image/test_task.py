@@ -10,7 +10,7 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import held_out_rows
+from mmtune.image.corpus.evaluation_rows import held_out_rows
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_task import ImageTask

@@ -16,7 +16,7 @@ import mmtune.metrics
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.registry import METRICS
-from mmtune.metrics.text.critical import KINDS, CriticalErrors
+from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
 from mmtune.metrics.text.wer import WordErrors
 

@@ -26,7 +26,7 @@ import mmtune
 from mmtune.data.check import check
 from mmtune.data.rows import Row
 from mmtune.image import MODALITY
-from mmtune.image.corpus.held_out import evenly_spaced
+from mmtune.image.corpus.evaluation_rows import evenly_spaced
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.diffusion.stages import TextStage
 from mmtune.image.evaluation.compare import LOADED_ADAPTER

@@ -164,7 +164,7 @@ def caption_from_name(stem: str) -> str:
     """Read the caption that a file's name holds: "red-apple_01" gives "red apple".
 
     The result is used for training without review, so all words are kept and only a counter at
-    the end is removed. `proposal_from_name` of `mmtune.image.corpus.caption` (`mmtune caption`)
+    the end is removed. `mmtune caption` (`mmtune.image.corpus.propose_captions.proposal_from_name`)
     also leaves out numbers, sizes, versions and hashes inside the name.
 
     Args:

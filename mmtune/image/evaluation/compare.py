@@ -15,7 +15,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
-from mmtune.image.corpus.held_out import MIN_TEST_ROWS, evenly_spaced, held_out_rows
+from mmtune.image.corpus.evaluation_rows import MIN_TEST_ROWS, evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.stages import TextStage

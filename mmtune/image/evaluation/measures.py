@@ -10,8 +10,8 @@ from PIL.Image import Image
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
+from mmtune.image.corpus.evaluation_rows import evenly_spaced
 from mmtune.image.corpus.folders import IMAGE_SUFFIXES
-from mmtune.image.corpus.held_out import evenly_spaced
 from mmtune.image.evaluation.compared_images import (
     HELD_OUT_CAPTIONS,
     UNDEFINED,

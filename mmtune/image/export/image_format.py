@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mmtune.image.diffusion.base import DiffusionBase
-    from mmtune.image.export.proof import Picture
+    from mmtune.image.export.parity import Picture
 
 Proof = tuple[dict[str, Any], tuple[str, ...]]  # figures of the comparison, and remarks
 PRECISIONS = ("fp32", "bf16", "fp16")  # of the base while the adapter is proved
@@ -43,7 +43,7 @@ class ImageFormat(ExportFormat):
         """
         from mmtune.image.diffusion.base import load_base
         from mmtune.image.diffusion.denoiser_lora import load_adapter
-        from mmtune.image.export.proof import SOURCE, Picture
+        from mmtune.image.export.parity import SOURCE, Picture
         from mmtune.system.precision import DTYPES
         from mmtune.system.processes import pick_device
 

@@ -14,10 +14,10 @@ from mmtune.adapters.exported import Export
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS, load_adapter
-from mmtune.image.export.flux_names import LAYOUT, stacked, unstacked
 from mmtune.image.export.image_format import Proof
+from mmtune.image.export.kohya_flux_layers import LAYOUT, stacked, unstacked
 from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
-from mmtune.image.export.proof import EXPORTED, Picture, same_layers, unproved
+from mmtune.image.export.parity import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
 from mmtune.system.quiet import quiet
 

@@ -3,7 +3,7 @@
 They follow the published formats: sd-scripts' `lora_unet_…` over the names of diffusers (SD 1 and
 2) or of the original SDXL UNet (`input_blocks`, `middle_block`, `output_blocks`), and
 `lora_te…_text_model_…` for CLIP. `kohya.py` makes whole keys from these names and adds the suffixes
-(`.alpha`, `.lora_down.weight`, `.lora_up.weight`). `flux_names.py` holds the keys of FLUX.1.
+(`.alpha`, `.lora_down.weight`, `.lora_up.weight`). `kohya_flux_layers.py` holds the keys of FLUX.1.
 """
 
 from __future__ import annotations

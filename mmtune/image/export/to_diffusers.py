@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
     from mmtune.adapters.exported import Export
     from mmtune.image.diffusion.base import DiffusionBase
-    from mmtune.image.export.proof import Picture
+    from mmtune.image.export.parity import Picture
 
 
 def _write(request: Export, base: DiffusionBase, picture: Picture, before: Image) -> Proof:
     from mmtune.image.export.kohya import write_diffusers
-    from mmtune.image.export.proof import SOURCE
+    from mmtune.image.export.parity import SOURCE
     from mmtune.image.export.weights import fold
 
     folded = fold(base, SOURCE, request.scale)

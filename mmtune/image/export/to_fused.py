@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
     from mmtune.adapters.exported import Export
     from mmtune.image.diffusion.base import DiffusionBase
-    from mmtune.image.export.proof import Picture
+    from mmtune.image.export.parity import Picture
 
 
 def _write(request: Export, base: DiffusionBase, picture: Picture, before: Image) -> Proof:
-    from mmtune.image.export.fused import write_fused
+    from mmtune.image.export.merged_pipeline import write_fused
 
     return write_fused(request, base, picture, before)
 

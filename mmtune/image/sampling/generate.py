@@ -17,7 +17,7 @@ from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_options import Quantize
 from mmtune.image.image_row import ImageRow
-from mmtune.image.pictures.mark import save_png
+from mmtune.image.pictures.generated_metadata import save_png
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
@@ -80,7 +80,8 @@ def generate(
 
     Returns:
         The files, by prompt and then by seed, and the grid last. Each PNG records prompt, seed,
-        settings, base and adapters, and that a model made it (see `mmtune.image.pictures.mark`).
+        settings, base and adapters, and that a model made it
+        (`mmtune.image.pictures.generated_metadata`).
 
     Raises:
         BaseModelError: see `load_base`.

@@ -23,7 +23,7 @@ from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat
 from mmtune.metrics.registry import added_metrics
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
-from mmtune.metrics.text.critical import KINDS, CriticalErrors
+from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.hallucination import HallucinatedWords

@@ -14,7 +14,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
 from mmtune.image import MODALITY
-from mmtune.image.corpus.caption import by_name, propose
+from mmtune.image.corpus.propose_captions import by_name, propose
 from mmtune.image.image_task import ImageTask
 from tests.image import tiny
 from tests.image.test_task import losses

@@ -495,7 +495,7 @@ def test_a_format_that_a_family_does_not_have_stops_before_anything_is_drawn(
     ).write(adapter)  # fmt: skip
     none = replace(ZImage.export_names, unsupported={"kohya": "nothing reads such a file"})
     monkeypatch.setattr(ZImage, "export_names", none)
-    monkeypatch.setattr("mmtune.image.export.proof.Picture.draw", lambda *a: pytest.fail("drawn"))
+    monkeypatch.setattr("mmtune.image.export.parity.Picture.draw", lambda *a: pytest.fail("drawn"))
     with pytest.raises(AdapterError, match=r"Z-Image.*kohya.*nothing reads such a file"):
         export(adapter, "kohya", tmp_path / "out.safetensors")
 

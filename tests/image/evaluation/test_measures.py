@@ -11,7 +11,7 @@ from PIL import Image
 
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import Comparison
-from mmtune.image.corpus.held_out import evenly_spaced
+from mmtune.image.corpus.evaluation_rows import evenly_spaced
 from mmtune.image.evaluation.compared_images import OUTSIDE_PROMPTS, ComparedImages, memoized
 from mmtune.image.evaluation.copies import copies_measure
 from mmtune.image.evaluation.measures import (

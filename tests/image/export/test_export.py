@@ -26,7 +26,7 @@ from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.export import kohya as files
-from mmtune.image.export import proof
+from mmtune.image.export import parity
 from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
 from mmtune.image.sampling.sampler import Sampler, generator_of
 from mmtune.runs.adapters import export
@@ -313,7 +313,7 @@ def test_another_picture_stops_an_export(tmp_path: Path, monkeypatch: pytest.Mon
         drawn.append(1)
         return sample(self, prompts, [s + len(drawn) for s in seeds])
 
-    monkeypatch.setattr(proof.Sampler, "sample", once)
+    monkeypatch.setattr(parity.Sampler, "sample", once)
     for format, out in (("diffusers", "lora"), ("fused", "whole")):
         with pytest.raises(AdapterError, match=r"the same prompt and seed differ by up to"):
             export(adapter, format, tmp_path / out)

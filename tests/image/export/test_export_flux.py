@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmtune.errors import AdapterError
-from mmtune.image.export.flux_names import stacked, unstacked
-from mmtune.image.export.proof import SOURCE
+from mmtune.image.export.kohya_flux_layers import stacked, unstacked
+from mmtune.image.export.parity import SOURCE
 from mmtune.image.export.weights import Folded, fold
 from mmtune.runs.adapters import export
 from tests.image import adapters, tiny

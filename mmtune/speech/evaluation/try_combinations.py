@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmtune.adapters.combinations import TestSet
 from mmtune.adapters.routing import Router
-from mmtune.adapters.ways import TestSet
 from mmtune.errors import DataError
 from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.metric import Metric

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mmtune.metrics.gap import GroupGap
-from mmtune.metrics.text.critical import CriticalErrors, CriticalKind, critical, names
+from mmtune.metrics.text.critical_errors import CriticalErrors, CriticalKind, critical, names
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import WordErrors

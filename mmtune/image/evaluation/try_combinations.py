@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mmtune.adapters.combinations import TestSet
 from mmtune.adapters.routing import Router
-from mmtune.adapters.ways import TestSet
-from mmtune.image.corpus.held_out import held_out_rows
+from mmtune.image.corpus.evaluation_rows import held_out_rows
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.diffusion.base import load_base
 from mmtune.image.evaluation.compare import style_encoder

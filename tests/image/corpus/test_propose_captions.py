@@ -12,7 +12,7 @@ from PIL import Image
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import BaseModelError
-from mmtune.image.corpus.caption import ModelCaptioner, by_name, one_line, propose
+from mmtune.image.corpus.propose_captions import ModelCaptioner, by_name, one_line, propose
 from mmtune.image.pictures.pixels import open_image
 from tests.data.pieces import IMAGE, picture, write_image
 from tests.image import tiny

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
-from mmtune.image.export.proof import SOURCE, Picture, adapted_layers, same_change, unproved
+from mmtune.image.export.parity import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import origin
 from mmtune.image.source import INDEX_FILE, resolve_base
 from mmtune.system.quiet import quiet

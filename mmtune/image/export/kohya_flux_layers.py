@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.export.proof import unproved
+from mmtune.image.export.parity import unproved
 from mmtune.image.export.weights import Folded
 
 LAYOUT = "https://github.com/black-forest-labs/flux"  # of modelspec.implementation
