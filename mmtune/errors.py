@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 MAX_LISTED = 20  # names that a hint lists in full
+NEAR = 0.6  # likeness (difflib's ratio) from which a name is taken for a typing error
 
 
 class MmtuneError(Exception):
@@ -61,26 +62,38 @@ class MissingExtra(MmtuneError):
         )
 
 
-def did_you_mean(key: str, known: Iterable[str]) -> str:
+def did_you_mean(key: str, known: Iterable[str], spellings: Mapping[str, str] | None = None) -> str:
     """Suggest known names for an unknown one, as the cure of an error.
 
     Args:
-        key: the unknown name.
-        known: all names; of a dotted name the last part may be given alone.
+        key: the unknown name; dotted: its last part alone is compared too, because the section
+            may be wrong.
+        known: all names. The last part of a dotted name may be given alone.
+        spellings: other spellings, with the known name that each means.
 
     Returns:
         The names that resemble `key`, three at most. If none does: all names, or the three nearest
         of more than `MAX_LISTED`.
     """
     names = list(known)
-    short = {name.rsplit(".", 1)[-1]: name for name in names} | {name: name for name in names}
-    near = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.6)]
+    spelled = {**(spellings or {})}
+    spelled |= {name.rpartition(".")[2]: name for name in names} | {name: name for name in names}
+
+    def nearest(cutoff: float) -> list[str]:
+        likeness = dict.fromkeys(names, 0.0)
+        for part in {key, key.rpartition(".")[2]}:
+            for spelling, name in spelled.items():
+                ratio = difflib.SequenceMatcher(None, spelling, part).ratio()
+                likeness[name] = max(ratio, likeness[name])
+        best = sorted(names, key=lambda name: -likeness[name])[:3]
+        return [name for name in best if likeness[name] >= cutoff]
+
+    near = nearest(NEAR)
     if near:
-        return "did you mean " + " or ".join(dict.fromkeys(near)) + "?"
+        return "did you mean " + " or ".join(near) + "?"
     if len(names) <= MAX_LISTED:
         return "known: " + ", ".join(names)
-    nearest = [short[name] for name in difflib.get_close_matches(key, short, n=3, cutoff=0.0)]
-    return f"known: {', '.join(dict.fromkeys(nearest))} … ({len(names)} in all)"
+    return f"known: {', '.join(nearest(0.0))} … ({len(names)} in all)"
 
 
 def printable(text: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from difflib import SequenceMatcher
+from collections.abc import Collection
 from typing import Any
 
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, did_you_mean
 from mmtune.settings.foreign_names import BY_NAME
 
 # Short names that aren't the last part of a name. `--steps` is always the length of the training,
 # also where a kind of data has steps of its own (`--task.steps`).
 SHORT_NAMES = {"data": "data.path", "batch": "train.batch_size", "steps": "train.max_steps"}
-NEAR = 0.6  # likeness (difflib's ratio) from which a name is taken for a typing error
 
 
 def resolve(key: str, known: Collection[str], source: str = "") -> str:
@@ -60,27 +58,19 @@ def resolve(key: str, known: Collection[str], source: str = "") -> str:
         )
     if other is not None and _inside(other.ours, section):
         return other.ours
-    raise ConfigError(f"{where}unknown setting {key!r}", nearest(wanted, known))
+    others = {name: each.ours for name, each in BY_NAME.items() if each.ours in known}
+    short = {name: full for name, full in SHORT_NAMES.items() if full in known}
+    hint = did_you_mean(wanted, [*known, *sorted(sections(known))], others | short)
+    raise ConfigError(
+        f"{where}unknown setting {key!r}",
+        f"{hint} `mmtune train RECIPE --help` explains all settings",
+    )
 
 
 def translated(key: str, value: Any) -> Any:
     """A value given under another program's name, as mmtune writes it."""
     other = BY_NAME.get(key.replace("-", "_").rpartition(".")[2])
     return other.values.get(value, value) if other and isinstance(value, str) else value
-
-
-def nearest(key: str, known: Collection[str]) -> str:
-    """A hint with the three settings (or sections) whose names are most like `key`."""
-    likeness: dict[str, float] = {}
-    for spelled, name in _spellings(known):
-        for part in {key, key.rpartition(".")[2]}:  # the right name in the wrong section, too
-            ratio = SequenceMatcher(None, part, spelled).ratio()
-            likeness[name] = max(ratio, likeness.get(name, 0.0))
-    best = sorted(likeness, key=lambda name: -likeness[name])[:3]
-    near = [name for name in best if likeness[name] >= NEAR]
-    if near:
-        return "did you mean " + " or ".join(near) + "?"
-    return f"nearest: {', '.join(best)}; `mmtune train RECIPE --help` explains all settings"
 
 
 def sections(known: Collection[str]) -> set[str]:
@@ -91,19 +81,6 @@ def sections(known: Collection[str]) -> set[str]:
             name = name.rpartition(".")[0]
             found.add(name)
     return found
-
-
-def _spellings(known: Collection[str]) -> Iterator[tuple[str, str]]:
-    # What a setting may be written as, and its name.
-    for name in known:
-        yield name, name
-        yield name.rpartition(".")[2], name
-    for name in sections(known):
-        yield name, name
-    others: Mapping[str, str] = {other: each.ours for other, each in BY_NAME.items()}
-    for short, name in {**SHORT_NAMES, **others}.items():
-        if name in known:
-            yield short, name
 
 
 def _inside(name: str, section: str) -> bool:

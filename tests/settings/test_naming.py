@@ -150,14 +150,16 @@ def test_an_ambiguous_name_lists_its_candidates() -> None:
 def test_an_unknown_name_gives_the_nearest(key: str, near: str) -> None:
     with pytest.raises(ConfigError, match="unknown setting") as caught:
         resolve(key, list(ALL))
-    assert near in caught.value.cure.removesuffix("?").split()
-    assert len([name for name in ALL if name in caught.value.cure.split()]) <= 3
+    hint, _, rest = caught.value.cure.partition("? ")
+    assert near in hint.split()
+    assert len([name for name in ALL if name in hint.split()]) <= 3
+    assert "--help" in rest
 
 
 def test_a_name_like_no_other_gives_three() -> None:
     with pytest.raises(ConfigError, match="xyzzy") as caught:
         resolve("xyzzy", list(ALL))
-    names, _, rest = caught.value.cure.removeprefix("nearest: ").partition("; ")
+    names, _, rest = caught.value.cure.removeprefix("known: ").partition(" … ")
     assert len(names.split(", ")) == 3
     assert "--help" in rest
 
