@@ -58,9 +58,9 @@ def resolve(key: str, known: Collection[str], source: str = "") -> str:
         )
     if other is not None and _inside(other.ours, section):
         return other.ours
-    others = {name: each.ours for name, each in BY_NAME.items() if each.ours in known}
-    short = {name: full for name, full in SHORT_NAMES.items() if full in known}
-    hint = did_you_mean(wanted, [*known, *sorted(sections(known))], others | short)
+    meant = {name: each.ours for name, each in BY_NAME.items()} | SHORT_NAMES
+    spellings = {name: ours for name, ours in meant.items() if ours in known}
+    hint = did_you_mean(wanted, [*known, *sorted(sections(known))], spellings)
     raise ConfigError(
         f"{where}unknown setting {key!r}",
         f"{hint} `mmtune train RECIPE --help` explains all settings",

@@ -14,6 +14,7 @@ from mmtune.data.check import usable_rows
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError
 from mmtune.speech.corpus.speech_reader import READER
+from mmtune.speech.speech_row import speech_row
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import unique_name
 from mmtune.system.progress import counted
@@ -127,7 +128,7 @@ def transcribe(
             None: the base alone.
         base: a base model; None: the adapter's.
         label: of a route: selects the adapters for all recordings.
-        language: Whisper's code, such as "en"; None: the adapter's, or heard.
+        language: a name, code or tag ("German", "de", "de-AT"); None: the adapter's, or heard.
         prompt: earlier text, or words to expect.
         terms: words to spell correctly: a text file with one a line, or a list.
         beams: hypotheses that are followed; 1 is greedy.
@@ -192,7 +193,13 @@ def transcribe(
             )
             count(place, len(inputs))
     unlabelled = any(item.row is None for item in inputs)
-    return Transcripts(tuple(done), (model.note,) if model.note and unlabelled else ())
+    notes = [model.note] if model.note and unlabelled else []
+    rows = [speech_row(item.row) for item in inputs if item.row is not None]
+    named = {row.language for row in rows} | {predictor.language if language else None}
+    ignored = sorted(code for code in named if code is not None and code != "en")
+    if ignored and not predictor.base.multilingual:
+        notes.append(f"{predictor.base.name} knows English only: it ignores {', '.join(ignored)}")
+    return Transcripts(tuple(done), tuple(notes))
 
 
 def _term_index(terms: str | Path | Sequence[str] | None) -> TermIndex | None:

@@ -15,7 +15,9 @@ from mmtune.system.arguments import Parser, add_model, positive
 def transcribe_arguments(parser: Parser) -> None:
     add_model(parser)
     parser.add_argument(
-        "--language", help="language code, such as en (default: the adapter's, or detected)"
+        "--language",
+        help="language of the recordings: a name, code or tag, such as German, de or de-AT "
+        "(default: the adapter's, or detected)",
     )
     parser.add_argument("--prompt", help="text that came before, or words to expect")
     parser.add_argument(

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mmtune.config import Section
+from mmtune.metrics.text.language_code import Language
 from mmtune.settings.declare import setting
 
 Windows = Literal["trimmed", "padded"]
@@ -51,9 +52,10 @@ class MixOptions(Section):
 class SpeechOptions(Section):
     """How Whisper is trained and scored."""
 
-    language: str = setting(
+    language: Language = setting(
         "en",
-        "Language code of rows that do not name theirs. English-only base models ignore it.",
+        "Language of rows that do not name theirs: a name, code or tag (German, de, de-AT). "
+        "English-only base models ignore it.",
         why="The recipes' base models are English-only.",
         common=True,
     )

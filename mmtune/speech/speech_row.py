@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
+from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.info import MAX_CHANNELS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class SpeechRow(Row):
         channel: number of the channel, from 0, or "mix" for the mean of all; None: the only one.
         nonspeech: nobody speaks: noise, music, silence.
         speaker: the person who speaks; all rows of a speaker stay in one split.
-        language: Whisper's code ("en"); None takes the run's language.
+        language: any name, code or tag, kept as Whisper's code ("en"); None takes the run's.
         task: "translate" if the text is English and the speech isn't; multilingual bases only.
         prompt: text that Whisper gets before the utterance.
         terms: the terms spoken in it, for term recall.
@@ -74,7 +75,7 @@ class SpeechRow(Row):
     )
     nonspeech: Annotated[bool, Field(strict=True)] = False
     speaker: Annotated[str, Field(min_length=1)] | None = None
-    language: Annotated[str, Field(min_length=1)] | None = None
+    language: Language | None = None
     task: Literal["transcribe", "translate"] = "transcribe"
     prompt: str | None = None
     terms: tuple[str, ...] = ()

@@ -6,12 +6,28 @@ them, with the English spelling map that converted tokenizers lack.
 
 from __future__ import annotations
 
+import re
+import sys
+import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 
 # Languages written without spaces between words. A word error rate has no meaning for them, so
 # each written character (with its marks) counts as one word, as in Whisper's paper.
 UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
+DOTTED_I = frozenset({"tr", "az"})  # languages in which the small letter of I has no dot
+# Letters between which U+200C and U+200D change how a word is written: Arabic to Malayalam,
+# Tibetan, Myanmar, Khmer and Mongolian.
+JOINED = "\u0600-\u0dff\u0f00-\u0fff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefe"
+FORMAT = "".join(
+    re.escape(c)
+    for c in map(chr, range(sys.maxunicode + 1))
+    if unicodedata.category(c) == "Cf" and c not in "\u200c\u200d"
+)
+INVISIBLE = re.compile(
+    f"[{FORMAT}\u0640]|(?<![{JOINED}])[\u200c\u200d]|[\u200c\u200d](?![{JOINED}])"
+)
+APOSTROPHES = re.compile("[\u02bc\u02b9\u2018\u2019\u201b\u2032\u00b4`\uff07]")
 
 
 @cache
@@ -42,4 +58,18 @@ def normalize(text: str, language: str | None = None) -> str:
         text: a transcript or reference.
         language: Whisper's code; None means English, the language of English-only bases.
     """
-    return normalizer(language or "en")(text).strip()
+    code = language or "en"
+    return normalizer(code)(_written(text, code)).strip()
+
+
+def _written(text: str, language: str) -> str:
+    """Replace what a reader can't see or tell apart, before Whisper's normalizer.
+
+    Characters of format (Unicode's category Cf: zero-width space, soft hyphen, byte order mark,
+    direction marks) and the Arabic tatweel go. A joiner stays between letters of scripts that
+    spell with it. Apostrophes become one. Turkish and Azeri I has two letters of its own.
+    """
+    text = APOSTROPHES.sub("'", INVISIBLE.sub("", text))
+    if language in DOTTED_I:
+        text = text.replace("I", "ı").replace("İ", "i")
+    return text

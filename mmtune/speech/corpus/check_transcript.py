@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from mmtune.data.rows import Finding
+from mmtune.metrics.text.normalize import INVISIBLE
 from mmtune.speech.speech_row import SpeechRow, plain_words
 
 ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
@@ -26,6 +28,9 @@ PAUSES = 4.0  # seconds that may pass without a word
 # In these scripts one character is a syllable or a word (CJK, kana, Hangul).
 DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 DENSITY = 3.0  # number of letters that such a character counts for
+# <COMMA>, <sil>, [NOISE]: what corpora write in angle brackets, or in capitals in square ones
+TAG = re.compile(r"<(?!\|)/?[A-Za-z][\w .-]{0,20}>|\[[A-Z][A-Z_ -]{1,20}\]")
+INVISIBLE_SHOWN = 3  # names of invisible characters that a finding lists
 SOUND = re.compile(r"\s*[\[(<♪*][^\])>♪*]*[\])>♪*]\s*")  # [noise], (laughs), ♪ … ♪
 # Least similarity of a misspelt term; the second is for rows that name the term.
 NEAR, OWN = 0.78, 0.65
@@ -36,6 +41,7 @@ def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
     """Check one transcript against the length of its recording in seconds."""
     yield from _ratio(row, seconds)
     yield from _tokens(row)
+    yield from _unspoken(row)
     if SOUND.fullmatch(row.text):
         yield Finding(
             "sound-text",
@@ -159,6 +165,28 @@ def _tokens(row: SpeechRow) -> Iterator[Finding]:
             f"{words} between {least + prompt} and {most + prompt} tokens, depending on the "
             f"tokenizer; Whisper reads at most {ROOM}",
             "cut the recording into shorter utterances, or shorten its prompt",
+            "warning",
+        )
+
+
+def _unspoken(row: SpeechRow) -> Iterator[Finding]:
+    tags = list(dict.fromkeys(TAG.findall(row.text)))
+    if tags and not SOUND.fullmatch(row.text):
+        yield Finding(
+            "tags",
+            row.id,
+            f"the transcript has {', '.join(tags[:5])}: the model would learn to write it",
+            "replace tags of punctuation (<COMMA>) by the sign, and remove the others",
+            "warning",
+        )
+    unseen = list(dict.fromkeys(INVISIBLE.findall(row.text)))
+    if unseen:
+        names = [unicodedata.name(c, f"U+{ord(c):04X}") for c in unseen[:INVISIBLE_SHOWN]]
+        yield Finding(
+            "invisible",
+            row.id,
+            f"the transcript has characters that nobody sees: {', '.join(names).lower()}",
+            "remove them; scoring ignores them, but the model would learn them",
             "warning",
         )
 

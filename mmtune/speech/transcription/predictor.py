@@ -14,6 +14,7 @@ from torch import Tensor
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
 from mmtune.adapters.switch import MARKER
 from mmtune.errors import ConfigError
+from mmtune.metrics.text.language_code import known_language
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
 from mmtune.speech.sound.read import span_of
@@ -255,13 +256,18 @@ def open_predictor(
     Args:
         base: as for `load_base`; None takes the base that the adapter was trained on.
         adapter: a run folder or its adapter/ folder, or several by name; None: the base alone.
-        language: Whisper's code of the recordings; None takes the adapter's language, or else
-            detects it.
+        language: language of the recordings, by name, code or tag; None takes the adapter's
+            language, or else detects it.
         beams: number of beams; 1 is greedy search.
 
     Raises:
         MmtuneError: base or adapter can't be used; the message says why.
     """
+    if language is not None:
+        try:
+            language = known_language(language)
+        except ValueError as error:
+            raise ConfigError(str(error), "name the language of the recordings") from None
     if isinstance(adapter, Mapping):
         folders = dict(adapter)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import BaseModelError
+from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
 from mmtune.system.hashing import hash_file, hash_json
 
@@ -46,16 +47,18 @@ class WhisperBase:
         return str(self.tokenizer.decode(words, skip_special_tokens=True)).strip()
 
     def language_id(self, language: str) -> int:
-        """Return the token of a language: "en", "english" or "<|en|>".
+        """Return the token of a language, by its name, code or tag: "en", "English", "en-GB".
+
+        A base before large-v3 has no Cantonese: it gets the token of Chinese.
 
         Raises:
             BaseModelError: the base doesn't know the language.
         """
-        from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
-
         known: dict[str, int] = self.model.generation_config.lang_to_id
-        name = language.lower().strip("<|>")
-        token = f"<|{TO_LANGUAGE_CODE.get(name, name)}|>"
+        code = language_code(language) or language
+        token = f"<|{code}|>"
+        if token not in known and code == "yue":
+            token = "<|zh|>"
         if token not in known:
             codes = ", ".join(sorted(each.strip("<|>") for each in known))
             raise BaseModelError(

@@ -372,6 +372,39 @@ def test_translations_are_not_transcripts(tmp_path: Path) -> None:
     assert "w 0" in imported(source, tmp_path / "de", language="de")
 
 
+@pytest.mark.parametrize("word", ["sdh", "cc", "sub", "forced", "orig"])
+def test_a_suffix_that_names_no_language_is_none(tmp_path: Path, word: str) -> None:
+    source = srt(tmp_path / "talks")
+    (source / "talk.srt").rename(source / f"talk.{word}.srt")
+    assert imported(source, tmp_path / "to")["words 0"].language is None
+    assert imported(source, tmp_path / "en", language="English")["words 0"].language == "en"
+
+
+def test_languages_of_a_table_become_codes_and_unknown_ones_are_left_out(tmp_path: Path) -> None:
+    named = ["German", "nl-NL", "jv", "zh-TW", "N/A", "klingon"]
+    rows = [
+        {"path": f"{i}.wav", "sentence": f"words {i}", "language": name, "speaker": "None"}
+        for i, name in enumerate(named)
+    ]
+    for i in range(len(named)):
+        write_audio(tmp_path / f"source/{i}.wav", seed=i, seconds=1.0)
+    table(tmp_path / "source/list.csv", rows)
+    found = imported(tmp_path / "source", tmp_path / "to")
+    assert [found[f"words {i}"].language for i in range(5)] == ["de", "nl", "jw", "zh", None]
+    assert {row.speaker for row in found.values()} == {None}
+    assert "'klingon' is no language" in left_out(tmp_path / "to")["list.csv line 7"]
+
+
+def test_names_of_classes_are_read_in_place_of_their_numbers(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = hf_dataset(tmp_path / "raw").add_column("language", [1, 0, 1, 0])
+    whole = whole.cast_column("language", datasets.ClassLabel(names=["en", "de"]))
+    (tmp_path / "set").mkdir()
+    whole.to_parquet(str(tmp_path / "set/train.parquet"))
+    found = imported(tmp_path / "set", tmp_path / "to")
+    assert [found[f"words {i}"].language for i in range(4)] == ["de", "en", "de", "en"]
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [("talk.vtt", b"no subtitles"), ("talk.srt", b"\xff\xfe\xfa"), ("talk.vtt", b"WEBVTT\n"),

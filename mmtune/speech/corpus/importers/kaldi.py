@@ -12,8 +12,8 @@ from mmtune.speech.corpus.importers.piece import (
     LeftOut,
     Piece,
     filled,
-    language_of,
     split_of,
+    stated,
 )
 
 GENDERS = {"m": "male", "f": "female"}
@@ -70,7 +70,7 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
             continue
         file = Path(path)
         side = "".join(sides.get(recording, []))
-        speaker = speakers.get(key)
+        speaker = stated(speakers.get(key))
         gender = genders.get(speaker or "")
         yield Piece(
             file if file.is_absolute() else _beside(folder, file),
@@ -83,7 +83,7 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
             id=key,
             row=filled(
                 speaker=speaker,
-                language=language_of(languages.get(key)) or options.language,
+                language=stated(languages.get(key)) or options.language,
                 split=split,
             ),
             group=filled(gender=GENDERS.get(gender or "", gender)),

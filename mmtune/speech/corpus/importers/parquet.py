@@ -28,11 +28,19 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _rows(dataset: Any, name: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     datasets = _datasets()
+    labels = {}  # columns of classes: their cells are numbers, and the features hold the names
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Audio):
             dataset = dataset.cast_column(column, datasets.Audio(decode=False))
+        elif isinstance(feature, datasets.ClassLabel):
+            labels[column] = list(feature.names)
     for number, row in enumerate(dataset):
-        yield f"{name} row {number}", row
+        named = {
+            column: names[row[column]]
+            for column, names in labels.items()
+            if isinstance(row.get(column), int) and 0 <= row[column] < len(names)
+        }
+        yield f"{name} row {number}", {**row, **named}
 
 
 def _datasets() -> Any:

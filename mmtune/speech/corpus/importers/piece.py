@@ -13,6 +13,7 @@ from pydantic import Field
 from mmtune.config import Section
 from mmtune.data.importing import LeftOut
 from mmtune.data.rows import Split
+from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.read import Channel
 
 __all__ = [
@@ -21,8 +22,8 @@ __all__ = [
     "LeftOut",
     "Piece",
     "filled",
-    "language_of",
     "split_of",
+    "stated",
 ]
 
 SPLITS: dict[str, Split] = {
@@ -32,10 +33,17 @@ SPLITS: dict[str, Split] = {
 }
 
 
+# Cells that say that nothing is known (what pandas reads as missing, and what corpora write).
+UNSTATED = frozenset(
+    {"", "#n/a", "<na>", "<unk>", "?", "-", "--", "n/a", "nan", "none", "null", "nil", "unknown"}
+    | {"unspecified", "not specified"}
+)
+
+
 class ImportOptions(Section):
     """Settings of `mmtune import` for speech."""
 
-    language: str | None = None  # Whisper's code, for rows that name none
+    language: Language | None = None  # for rows that name none
     channel: Annotated[int, Field(ge=0)] | Literal["mix"] | None = (
         None  # channel of files with several, for rows that name none
     )
@@ -82,10 +90,10 @@ def split_of(name: str) -> Split | None:
     return SPLITS.get(word)
 
 
-def language_of(code: Any) -> str | None:
-    """Return Whisper's code for a locale ("sv" for "sv-SE"); None if it is no code."""
-    word = re.split(r"[-_]", str(code or "").strip())[0].casefold()
-    return word if word.isalpha() and 2 <= len(word) <= 3 else None
+def stated(value: Any) -> str | None:
+    """Return a cell as text; None if it is empty or says that nothing is known ("N/A", "-")."""
+    text = "" if value is None else str(value).strip()
+    return None if text.casefold() in UNSTATED else text
 
 
 def filled(**values: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.manifest import scan_files
+from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.piece import (
     Found,
@@ -21,7 +22,6 @@ from mmtune.speech.corpus.importers.piece import (
     LeftOut,
     Piece,
     filled,
-    language_of,
 )
 
 SUFFIXES = (".vtt", ".srt")
@@ -171,7 +171,8 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
 
 
 def _language(recording: Path, path: Path) -> str | None:
-    return language_of(path.name.removeprefix(recording.stem + ".").rpartition(".")[0])
+    # call.de.srt; other words before the suffix (sdh, cc, forced) name no language.
+    return language_code(path.name.removeprefix(recording.stem + ".").rpartition(".")[0])
 
 
 def _read(path: Path) -> Iterator[Cue]:

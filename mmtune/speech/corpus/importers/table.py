@@ -19,8 +19,8 @@ from mmtune.speech.corpus.importers.piece import (
     LeftOut,
     Piece,
     filled,
-    language_of,
     split_of,
+    stated,
 )
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
 
@@ -215,11 +215,11 @@ def _piece(
         key: str(values[column])
         for key in DESCRIPTIVE
         for column in (key, f"{key}s")  # Common Voice: accents
-        if values.get(column) not in (None, "") and (key != "channel" or not _is_number(values))
+        if stated(values.get(column)) is not None and (key != "channel" or not _is_number(values))
     }
     row = dict(fixed) | filled(
-        speaker=_text(value("speaker")),
-        language=language_of(value("language")) or options.language,
+        speaker=stated(value("speaker")),
+        language=stated(value("language")) or options.language,
         split=split_of(str(value("split"))) if value("split") else None,
         prompt=_text(value("prompt")),
         terms=_terms(value("terms")),
