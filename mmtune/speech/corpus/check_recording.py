@@ -85,6 +85,17 @@ def inspect(row: Row) -> Inspection:
     }
     findings = [*_judge(row, seconds, heard.peak), *_judge_signal(row, info, seconds, heard)]
     findings += check_text(row, seconds)
+    if info.note:
+        findings.append(
+            Finding(
+                "stated-length",
+                row.id,
+                f"{row.path}: {info.note}; all of its sound is used",
+                "no action is needed, but other programs may cut it: "
+                "ffmpeg -i IN OUT.flac writes it again",
+                "warning",
+            )
+        )
     if span.channel is None:
         findings += _judge_channels(row, channels)
     return Inspection(content, findings, facts)

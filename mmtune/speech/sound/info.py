@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mmtune.errors import DataError
 
@@ -27,18 +28,34 @@ class AudioInfo:
     """Header of an audio file: frames per channel, sample rate in Hz, number of channels.
 
     `demuxer` is FFmpeg's name of the container, set if libsndfile can't read the file. `frames` is
-    then counted from packets, and the codec's priming and padding make it inexact.
+    then counted from packets, and the codec's priming and padding make it inexact. `note` says what
+    is wrong with a header whose length isn't that of the data; all of the data is read.
     """
 
     frames: int
     rate: int
     channels: int
     demuxer: str = ""
+    note: str = ""
 
     @property
     def seconds(self) -> float:
         """The length that the header claims, in seconds."""
         return self.frames / self.rate
+
+
+def first_bytes(file: BinaryIO, count: int) -> bytes:
+    """Read the first bytes of an open file's content, behind any ID3 tags (id3.org, 2.4)."""
+    start = 0
+    while True:
+        file.seek(start)
+        head = file.read(max(count, 10))
+        if head[:3] != b"ID3" or len(head) < 10:
+            return head[:count]
+        size = 0
+        for byte in head[6:10]:
+            size = size << 7 | byte & 0x7F
+        start += 10 + size
 
 
 def require_size(path: Path, info: AudioInfo) -> AudioInfo:

@@ -19,6 +19,7 @@ from mmtune.speech.sound.info import (
     COPY_AGAIN,
     AudioFault,
     AudioInfo,
+    first_bytes,
     not_finite,
     require_size,
 )
@@ -39,17 +40,13 @@ SNDFILE_CODECS = {0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0xFFFE
 def demuxer_of(path: Path) -> str:
     """Return FFmpeg's name of the container, by the file's first bytes; "" if unknown."""
     with path.open("rb") as file:
-        head = file.read(32)
-        if head[:3] == b"ID3" and len(head) >= 10:  # a tag before the audio (id3.org, 2.4)
-            size = 0
-            for byte in head[6:10]:
-                size = size << 7 | byte & 0x7F
-            file.seek(10 + size)
-            head = file.read(32)
+        head = first_bytes(file, 32)
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         return "mov"
     if head[:2] == b"\xff\xf1" or head[:2] == b"\xff\xf9":
         return "aac"
+    if head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[1] & 0b110:  # MPEG audio, a layer
+        return "mp3"
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         known = head[12:16] != b"fmt " or int.from_bytes(head[20:22], "little") in SNDFILE_CODECS
         return "" if known else "wav"
@@ -59,6 +56,7 @@ def demuxer_of(path: Path) -> str:
         b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
         b"OggS": "ogg",  # Speex, which libsndfile doesn't know
         b"caff": "caf",
+        b"fLaC": "flac",
         b"wvpk": "wv",
         b"FLV\x01": "flv",
     }
@@ -85,6 +83,8 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
             stream = _track(path, container)
             require_size(path, AudioInfo(0, stream.rate or 1, stream.channels or 1))
             origin = _origin(container)
+            # Where the end isn't known, FFmpeg reports the last packet as cut off.
+            endless = demuxer == "caf" and _endless_caf(path)
             for count, packet in enumerate(container.demux()):
                 if count > MAX_PACKETS:
                     raise AudioFault(
@@ -96,7 +96,7 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
                 whole = max(whole, after)
                 if packet.stream.index != stream.index:
                     continue
-                if packet.is_corrupt:
+                if packet.is_corrupt and not endless:
                     raise AudioFault(
                         "truncated", f"{path} ends unexpectedly after {end:.2f} s", COPY_AGAIN
                     )
@@ -126,6 +126,12 @@ def _probe(path: Path, demuxer: str, _modified: int, size: int) -> AudioInfo:
     if info.rate * max(end, 0.0) > 2**40:
         raise AudioFault("size-bomb", f"{path} claims {end:.0f} s", CONVERT)
     return AudioInfo(max(1, round(end * info.rate)), info.rate, info.channels, demuxer)
+
+
+def _endless_caf(path: Path) -> bool:
+    # A CAF's sound may have the size -1: to the end of the file (Core Audio Format, "data" chunk).
+    with path.open("rb") as file:
+        return b"data" + b"\xff" * 8 in file.read(4096)
 
 
 def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArray[np.float32]]:

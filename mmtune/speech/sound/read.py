@@ -7,7 +7,7 @@ needs the sound of a row calls `read_row`, which honours the row's span and chan
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,7 @@ from mmtune.speech.sound import sndfile as audio_sndfile
 from mmtune.speech.sound.channels import Channels, measure
 from mmtune.speech.sound.info import (
     CONVERT,
+    COPY_AGAIN,
     MAX_CHANNELS,
     MAX_RATE,
     SAMPLE_RATE,
@@ -54,6 +55,7 @@ __all__ = [
 
 Channel = int | Literal["mix"]
 MAX_SECONDS = 4 * 3600.0
+SLACK = 0.2  # seconds that may be priming and padding of an encoder
 ROUNDED = 0.1  # seconds by which a span may end after its file, because times are rounded
 
 
@@ -187,16 +189,50 @@ def probe(path: Path) -> AudioInfo:
     """
     require_file(path)
     info = audio_sndfile.probe(path)
-    if info is not None:
-        return info
     try:
         demuxer = audio_av.demuxer_of(path)
     except OSError:
         demuxer = ""
+    if demuxer == "mp3":
+        return _probe_mp3(path, info)
+    if info is not None:
+        return _recount(path, info) if demuxer == "flac" else info
     if not demuxer:
         raise AudioFault("undecodable", f"{path} can't be read as audio", CONVERT)
     audio_sndfile.require_whole(path)
     return audio_av.probe(path, demuxer)
+
+
+def _probe_mp3(path: Path, info: AudioInfo | None) -> AudioInfo:
+    # Its length is the sum of its packets. What it states is right, too short or not there.
+    counted, frames = audio_av.probe(path, "mp3"), audio_sndfile.stated_frames(path)
+    if frames is None:
+        return counted
+    stated = frames / counted.rate
+    if counted.seconds < stated - SLACK:
+        raise AudioFault(
+            "truncated",
+            f"{path} claims {stated:.2f} s but holds only {counted.seconds:.2f} s",
+            f"{COPY_AGAIN}, or {CONVERT}",
+        )
+    if counted.seconds > stated + SLACK:
+        return replace(counted, note=_too_short(stated, counted))
+    return counted if info is None else info
+
+
+def _recount(path: Path, info: AudioInfo) -> AudioInfo:
+    # libsndfile ends a FLAC where its header says.
+    try:
+        counted = audio_av.probe(path, "flac")
+    except AudioFault:
+        return info  # the damage is found, and named better, when the file is decoded
+    if counted.seconds > info.seconds + SLACK:
+        return replace(counted, note=_too_short(info.seconds, counted))
+    return info
+
+
+def _too_short(stated: float, counted: AudioInfo) -> str:
+    return f"its header states {stated:.2f} s, but it holds {counted.seconds:.2f} s"
 
 
 def decode(

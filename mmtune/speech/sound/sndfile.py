@@ -1,15 +1,20 @@
 """Decode WAV, AIFF, CAF, FLAC, Ogg Vorbis, Ogg Opus and MP3 with libsndfile.
 
-libsndfile reads truncated WAV, AIFF and Ogg files without an error, so this module compares their
-size with the length that the container promises.
+The length in a header is a claim. libsndfile reads truncated WAV, AIFF and Ogg files without an
+error, and nothing of a WAV whose recorder never wrote its size. So this module compares the size of
+the file with what the container promises, and gives libsndfile the right size where the promise is
+0 or counts the header too. Lengths that only the data tells are left to FFmpeg (`pyav`).
 """
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import soundfile
@@ -20,6 +25,7 @@ from mmtune.speech.sound.info import (
     COPY_AGAIN,
     AudioFault,
     AudioInfo,
+    first_bytes,
     not_finite,
     require_size,
 )
@@ -29,24 +35,26 @@ BLOCK = 65_536  # frames decoded at a time
 
 
 def probe(path: Path) -> AudioInfo | None:
-    """Read and check the header of a regular file; None if libsndfile can't open it.
+    """Read and check the header of a regular file.
+
+    Returns:
+        The header; None if libsndfile can't open the file or doesn't know its length.
 
     Raises:
-        AudioFault: the length is unknown, or the file is truncated or a size bomb.
+        AudioFault: the file is truncated or a size bomb.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with _opened(path) as file:
             info = AudioInfo(int(file.frames), int(file.samplerate), int(file.channels))
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
         return None  # libsndfile's message misleads: it says that a damaged file doesn't exist
     if info.frames > UNKNOWN:
-        raise AudioFault(
-            "undecodable",
-            f"{path} does not state its length; it was probably written to a pipe",
-            CONVERT,
-        )
+        return None  # a FLAC that was written to a pipe
     require_size(path, info)
     require_whole(path)
+    right = _right_size(path)
+    if right is not None:
+        info = replace(info, note=f"its header states a length of {right.stated} bytes of sound")
     return info
 
 
@@ -63,7 +71,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
     # Ask for one frame more than claimed: a file that has it lies about its size.
     wanted = last + 1 if last == info.frames else last
     try:
-        with soundfile.SoundFile(path) as file:
+        with _opened(path) as file:
             if first:
                 file.seek(first)
             while len(block := file.read(min(BLOCK, wanted - done), "float32", True)):
@@ -116,7 +124,7 @@ def require_whole(path: Path) -> None:
             return
         else:
             return
-    if claimed is not None and claimed > size:
+    if claimed is not None and claimed > size and _right_size(path) is None:
         raise AudioFault(
             "truncated",
             f"{path} has {size} bytes, but its header promises {claimed}",
@@ -142,6 +150,93 @@ def _sound_chunk_end(file: BinaryIO, wanted: bytes, order: Literal["little", "bi
             )
             return None if unknown else start + size
         file.seek(start + size + size % 2)
+    return None
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A wrong size field of a sound chunk: its place, what it states, and what is right."""
+
+    at: int
+    stated: int
+    right: int
+
+
+def _right_size(path: Path) -> _Size | None:
+    """Find the size of a WAV's sound where its header states 0, or counts the header too.
+
+    Recorders leave 0 when they end without closing the file; other programs write the size of the
+    file in place of the sound's.
+    """
+    with path.open("rb") as file:
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return None
+        size = os.fstat(file.fileno()).st_size
+        while len(chunk := file.read(8)) == 8:
+            stated, start = int.from_bytes(chunk[4:], "little"), file.tell()
+            if chunk[:4] != b"data":
+                file.seek(start + stated + stated % 2)
+                continue
+            left = size - start
+            empty = stated == 0 and left > 0 and not _is_chunk(file.read(8), left)
+            header_too = stated - left in (start, start - 8)  # the file's size, or RIFF's
+            return _Size(start - 4, stated, left) if empty or header_too else None
+    return None
+
+
+def _is_chunk(head: bytes, left: int) -> bool:
+    # A chunk behind a sound of 0 bytes: a name of letters, and a size that fits the file.
+    return (
+        len(head) == 8
+        and head[:4].isascii()
+        and head[:4].decode().strip().isalnum()
+        and int.from_bytes(head[4:], "little") <= left - 8
+    )
+
+
+class _Resized(io.FileIO):
+    """A file whose bytes are those on disk, but for the four of a size field."""
+
+    def __init__(self, path: Path, size: _Size) -> None:
+        super().__init__(path)
+        self._at, self._bytes = size.at, size.right.to_bytes(4, "little")
+
+    def readinto(self, buffer: Any) -> int:
+        at = self.tell()
+        count = super().readinto(buffer) or 0
+        for i, byte in enumerate(self._bytes, self._at - at):
+            if 0 <= i < count:
+                memoryview(buffer).cast("B")[i] = byte
+        return count
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = os.fstat(self.fileno()).st_size - self.tell()
+        data = bytearray(left if size is None or size < 0 else min(size, left))
+        return bytes(data[: self.readinto(data)])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    wrong = _right_size(path)
+    with ExitStack() as stack:
+        source = path if wrong is None else stack.enter_context(_Resized(path, wrong))
+        yield stack.enter_context(soundfile.SoundFile(source))
+
+
+def stated_frames(path: Path) -> int | None:
+    """Return the samples per channel that an MP3 states, in a Xing, Info or VBRI frame.
+
+    Without such a frame libsndfile guesses the length from the first frame's bit rate.
+    """
+    with path.open("rb") as file:
+        first = first_bytes(file, 512)
+    for word, place in ((b"Xing", 8), (b"Info", 8), (b"VBRI", 14)):
+        at = first.find(word)
+        counts = word == b"VBRI" or (at >= 0 and first[at + 7] & 1)  # a flag: frames are counted
+        if at >= 0 and counts:
+            samples = 1152 if first[1] >> 3 & 3 == 3 else 576  # a frame of MPEG-1, or of MPEG-2
+            return int.from_bytes(first[at + place : at + place + 4], "big") * samples
     return None
 
 
