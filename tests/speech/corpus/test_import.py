@@ -372,6 +372,35 @@ def test_translations_are_not_transcripts(tmp_path: Path) -> None:
     assert "w 0" in imported(source, tmp_path / "de", language="de")
 
 
+@pytest.mark.parametrize(
+    ("columns", "spans", "whole"),
+    [
+        (("begin_time", "end_time"), [(119.1, 122.1), (0.2, 1.9), (0.0, 3.0)], True),
+        (("start", "end"), [(119.1, 122.1), (80.0, 83.0), (4.0, 7.0)], True),
+        (("start", "end"), [(0.2, 1.9), (0.5, 2.5), (119.1, 122.1)], False),  # one wrong row
+        (("start", "end"), [(0.2, 1.9), (0.5, 2.5), (1.0, 3.0)], False),
+        (("begin_time", "end_time"), [(0.2, 1.9), (0.5, 2.5), (0.0, 3.0)], False),
+    ],
+)
+def test_times_in_the_recording_that_clips_were_cut_from(
+    tmp_path: Path, columns: tuple[str, str], spans: list[tuple[float, float]], whole: bool
+) -> None:
+    source = tmp_path / "source"
+    rows = []
+    for i, (start, end) in enumerate(spans):
+        write_audio(source / f"{i}.wav", seed=i, seconds=3.0)
+        times = dict(zip(columns, (start, end), strict=True))
+        rows.append({"file": f"{i}.wav", "text": f"words {i}"} | times)
+    table(source / "list.csv", rows)
+    found = imported(source, tmp_path / "to")
+    seconds = {text: soundfile.info(row.path).duration for text, row in found.items()}
+    if whole:
+        assert seconds == dict.fromkeys(("words 0", "words 1", "words 2"), 3.0)
+        assert "cut from" in left_out(tmp_path / "to")["list.csv"]
+    else:
+        assert seconds["words 0"] == pytest.approx(1.7)
+
+
 @pytest.mark.parametrize("word", ["sdh", "cc", "sub", "forced", "orig"])
 def test_a_suffix_that_names_no_language_is_none(tmp_path: Path, word: str) -> None:
     source = srt(tmp_path / "talks")

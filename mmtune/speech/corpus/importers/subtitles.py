@@ -59,6 +59,8 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
         used.update(beside)
         name = relative.as_posix()
         wanted = [p for p in beside if options.language in (None, _language(recording, p))]
+        if options.language is None and any(p.stem == recording.stem for p in beside):
+            wanted = [p for p in beside if p.stem == recording.stem]
         languages = {_language(recording, path) for path in beside}
         if not beside:
             cure = f"write {relative.with_suffix('.vtt')}, or remove the recording"
@@ -68,7 +70,12 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
             cure = "name the spoken language: --language CODE; the others are translations"
             yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
         else:
-            yield from _recording(recording, (wanted or beside)[0], name, options)
+            chosen = (wanted or beside)[0]
+            yield from _recording(recording, chosen, name, options)
+            for path in beside:
+                if path != chosen:
+                    found = f"{chosen.name} was used for {name}"
+                    yield LeftOut(path.name, found, "no action is needed, or name the language")
     for _, relative in scan_files(source, SUFFIXES):
         if source / relative not in used:
             yield LeftOut(
@@ -79,16 +86,28 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
 
 
 def subtitles_of(recording: Path) -> list[Path]:
-    """Return the subtitle files in the folder of a recording, WebVTT first."""
+    """Return the subtitle files of a recording, in its folder: of its own name first, then WebVTT.
+
+    A file whose name begins with the name of several recordings (call.wav and call.2.wav) belongs
+    to the longest.
+    """
+    files = [path for path in recording.parent.iterdir() if path.is_file()]
+    stems = {path.stem for path in files if path.suffix.lower() in SPEECH_SUFFIXES}
     start = recording.stem + "."
+    longer = tuple(f"{stem}." for stem in stems if stem.startswith(start))
     found = [
         path
-        for path in recording.parent.iterdir()
+        for path in files
         if path.suffix.lower() in SUFFIXES
         and path.name.startswith(start)
         and path.name.removeprefix(start).count(".") <= 1
+        and not path.name.startswith(longer)
     ]
-    return sorted(found, key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name))
+
+    def order(path: Path) -> tuple[bool, int, str]:
+        return path.stem != recording.stem, SUFFIXES.index(path.suffix.lower()), path.name
+
+    return sorted(found, key=order)
 
 
 def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:

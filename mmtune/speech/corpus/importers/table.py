@@ -5,14 +5,19 @@ Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
 
 from __future__ import annotations
 
-import csv
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
 
-from mmtune.data.manifest import MAX_LINE
+import soundfile
+
 from mmtune.errors import DataError
+from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers.delimited import read_delimited
 from mmtune.speech.corpus.importers.piece import (
     Found,
     ImportOptions,
@@ -24,8 +29,6 @@ from mmtune.speech.corpus.importers.piece import (
 )
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
 
-QUOTE_MINIMAL: Literal[0] = 0  # csv.QUOTE_MINIMAL
-QUOTE_NONE: Literal[3] = 3  # csv.QUOTE_NONE
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 # Folders in which a table's files may lie, besides the table's own folder.
 FOLDERS = ("", "clips", "audio", "wavs", "wav", "data")
@@ -46,6 +49,9 @@ FIELDS = (
     "prompt",
     "terms",
 )
+HEAD = 200  # rows of a table that tell what its times mean
+SLACK = 0.25  # seconds by which stated times and the length of a clip may differ
+BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI give such times
 EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
 
 
@@ -66,7 +72,7 @@ def import_common_voice(source: Path, options: ImportOptions) -> Found:
     for table in tables:
         split = split_of(table.stem)
         # Common Voice writes without quoting: a sentence may begin with a quotation mark.
-        lines = _delimited(table, "\t", QUOTE_NONE)
+        lines = read_delimited(table, separator="\t", quoted=False)
         yield from pieces(lines, table, root, options, {"split": split} if split else {})
 
 
@@ -120,8 +126,8 @@ def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     elif suffix in (".jsonl", ".ndjson", ".json"):
         yield from _objects(table)
     else:
-        delimiter = "\t" if suffix == ".tsv" else _delimiter(table)
-        yield from _delimited(table, delimiter, QUOTE_MINIMAL)
+        separator = "\t" if suffix == ".tsv" else None
+        yield from read_delimited(table, separator=separator, begins_row=_names_recording)
 
 
 def pieces(
@@ -140,11 +146,21 @@ def pieces(
         options: settings of the import.
         fixed: fields for all rows that don't set them.
     """
-    for where, values in lines:
+    lines = iter(lines)
+    head = list(islice(lines, HEAD))
+    original = times_of_original(head, root)
+    if original:
+        yield LeftOut(
+            table.name,
+            f"its columns {' and '.join(original)} are times in the recordings that its clips were "
+            "cut from, because they lie beyond the clips' ends",
+            "no action is needed: whole clips are used",
+        )
+    for where, values in chain(head, lines):
         if "" in values and len(values) == 1:
             yield LeftOut(where, str(values[""]), "correct the line")
             continue
-        named = columns(values)
+        named = {k: v for k, v in columns(values).items() if v not in original}
         missing = [name for name in ("audio", "text") if name not in named]
         if missing:
             yield LeftOut(
@@ -173,14 +189,69 @@ def columns(values: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def times_of_original(head: Sequence[tuple[str, Mapping[str, Any]]], root: Path) -> tuple[str, ...]:
+    """Tell whether start and end are places in the recordings that a table's clips were cut from.
+
+    They are if every row has a file of its own, and spans that would fit into the clips lie beyond
+    their ends: in more rows than those whose clip is longer than its span; in at least as many for
+    the columns of corpora that are known to have such times.
+
+    Returns:
+        The names of the two columns; empty if they are places in the clips, or can't be told.
+    """
+    files: Counter[str] = Counter()
+    beyond = inside = 0
+    found: tuple[str, ...] = ()
+    for _, values in head:
+        named = columns(values)
+        if not {"audio", "start", "end"} <= named.keys():
+            continue
+        audio = values.get(named["audio"])
+        name = str(audio.get("path") if isinstance(audio, Mapping) else audio)
+        files[name] += 1
+        try:
+            start, end = (_seconds(values.get(named[each])) for each in ("start", "end"))
+        except ValueError:
+            continue
+        length = _length(audio, root)
+        if start is None or end is None or length is None:
+            continue
+        found = (named["start"], named["end"])
+        beyond += end > length + SLACK and end - start <= length + SLACK
+        inside += end <= length + SLACK and end - start < length - SLACK
+    shared = any(count > 1 for count in files.values())
+    few = inside if set(found) == BOOK_TIMES else 3 * inside
+    return found if beyond and not shared and beyond >= few else ()
+
+
+def _length(audio: Any, root: Path) -> float | None:
+    """The length of a cell's sound in seconds; None if it can't be read."""
+    data = audio.get("bytes") if isinstance(audio, Mapping) else None
+    name = audio.get("path") if isinstance(audio, Mapping) else audio
+    try:
+        source = io.BytesIO(data) if isinstance(data, bytes) else audio_file(root, str(name))
+        return float(soundfile.info(source).duration)
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
+        return None
+
+
 def audio_file(root: Path, name: str) -> Path:
-    """Find the file that a table names; the result need not exist."""
-    for folder in FOLDERS:
-        for ending in ENDINGS:
-            path = root / folder / (name + ending)
-            if path.is_file():
-                return path
+    """Find the file that a table names, also by a path of Windows; the result need not exist."""
+    names = [name]
+    if "\\" in name:
+        windows = PureWindowsPath(name)
+        names += [windows.as_posix(), windows.name] if not windows.drive else [windows.name]
+    for each in names:
+        for folder in FOLDERS:
+            for ending in ENDINGS:
+                path = root / folder / (each + ending)
+                if path.is_file():
+                    return path
     return root / name
+
+
+def _names_recording(cells: Sequence[str]) -> bool:
+    return any(PurePath(cell.strip()).suffix.lower() in SPEECH_SUFFIXES for cell in cells)
 
 
 def _piece(
@@ -267,30 +338,6 @@ def _seconds(value: Any) -> float | None:
     if not 0 <= total < 1e7:
         raise ValueError(f"{word!r} is not a time")
     return total
-
-
-def _delimiter(table: Path) -> str:
-    with table.open("rb") as file:
-        head = file.readline(MAX_LINE).decode("utf-8-sig", "replace")
-    return max(",;\t|", key=head.count)
-
-
-def _delimited(
-    table: Path, delimiter: str, quoting: Literal[0, 3]
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    csv.field_size_limit(MAX_LINE)
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
-            for values in reader:
-                where = f"{table.name} line {reader.line_num}"
-                if None in values or None in values.values():
-                    want = len(reader.fieldnames or ())
-                    yield where, {"": f"the line doesn't have {want} columns like the first line"}
-                else:
-                    yield where, values
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{table} can't be read: {error}", "save it as UTF-8 text") from None
 
 
 def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

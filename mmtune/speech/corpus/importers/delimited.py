@@ -1,0 +1,120 @@
+"""Read CSV and TSV as programs write them, so that a stray quotation mark costs no other row.
+
+Well-formed tables are read as RFC 4180 says (Python's `csv`). A record that isn't well formed, such
+as a sentence that begins with a quotation mark and doesn't end with one, is read without quoting,
+from its own line alone.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtune.data.manifest import MAX_LINE
+from mmtune.errors import DataError
+
+SEPARATORS = ",;\t|"
+MAX_JOINED = 200  # lines of one cell; more is an unclosed quotation mark
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+Line = tuple[str, Mapping[str, Any]]
+"""A row: its place for messages, and its cells by column."""
+
+
+def read_delimited(
+    table: Path,
+    *,
+    separator: str | None = None,
+    quoted: bool = True,
+    begins_row: Callable[[Sequence[str]], bool] = lambda cells: False,
+) -> Iterator[Line]:
+    """Yield the rows of a table, each with its place; a line that is no row has the key "" alone.
+
+    Args:
+        table: the file: UTF-8, or with a byte order mark UTF-16 or UTF-32.
+        separator: between cells; None takes the one that is most frequent in the first line.
+        quoted: whether quotation marks enclose cells, as in CSV.
+        begins_row: whether the cells of a line are surely a row of their own. Such a line isn't
+            taken for the rest of a cell that begins on an earlier line.
+
+    Raises:
+        DataError: the file can't be read as text.
+    """
+    lines = _lines(table)
+    first = next(lines, None)
+    if first is None:
+        return
+    if separator is None:
+        separator = max(SEPARATORS, key=first.count)
+    header = _cells(first, separator) if quoted else None
+    columns = [name.strip() for name in header or first.rstrip("\r\n").split(separator)]
+    number = 1
+    waiting: list[str] = []  # lines read ahead for a cell that turned out not to go on
+    while True:
+        line = waiting.pop(0) if waiting else next(lines, None)
+        if line is None:
+            return
+        number += 1
+        where = f"{table.name} line {number}"
+        if not line.strip():
+            continue
+        cells = _cells(line, separator) if quoted else None
+        if cells is None and quoted and line.count('"') % 2:
+            joined, count = line, 0
+            for count in range(1, MAX_JOINED):
+                if len(waiting) < count and (more := next(lines, None)) is not None:
+                    waiting.append(more)
+                if len(waiting) < count or begins_row(_plain(waiting[count - 1], separator)):
+                    break
+                joined += waiting[count - 1]
+                cells = _cells(joined, separator)
+                if cells is not None and len(cells) == len(columns):
+                    del waiting[:count]
+                    number += count
+                    break
+                cells = None
+        if cells is None or (len(cells) != len(columns) and '"' in line):
+            plain = _plain(line, separator)
+            cells = plain if cells is None or len(plain) == len(columns) else cells
+        if len(cells) != len(columns):
+            yield where, {"": f"the line has {len(cells)} columns, the first line {len(columns)}"}
+        else:
+            yield where, dict(zip(columns, cells, strict=True))
+
+
+def _cells(record: str, separator: str) -> list[str] | None:
+    """Split a whole record by RFC 4180; None if it isn't well formed or goes on."""
+    try:
+        rows = list(csv.reader(record.splitlines(True), delimiter=separator, strict=True))
+    except csv.Error:
+        return None
+    return rows[0] if len(rows) == 1 else None
+
+
+def _plain(line: str, separator: str) -> list[str]:
+    return line.rstrip("\r\n").split(separator)
+
+
+def _lines(table: Path) -> Iterator[str]:
+    csv.field_size_limit(MAX_LINE)
+    try:
+        with table.open("rb") as file:
+            head = file.read(4)
+        encoding = next((name for mark, name in BOMS if head.startswith(mark)), "utf-8")
+        # Only these end a line: other separators of Unicode may stand in a cell.
+        with table.open(encoding=encoding, newline="") as text:
+            while line := text.readline(MAX_LINE + 1):
+                if len(line) > MAX_LINE:
+                    raise ValueError(f"a line has more than {MAX_LINE} characters")
+                yield line
+    except (OSError, UnicodeError, ValueError) as error:
+        raise DataError(f"{table} can't be read: {error}", "save it as UTF-8 text") from None
