@@ -337,6 +337,20 @@ def test_kaldi_without_segments_and_with_sides(tmp_path: Path) -> None:
     assert sorted(left_out(tmp_path / "to")) == ["kaldi/wav.scp lost", "kaldi/wav.scp x"]
 
 
+def test_kaldi_with_a_mark_double_keys_and_lines_without_sound(tmp_path: Path) -> None:
+    source = kaldi(tmp_path / "data")
+    folder = next(iter(sorted(source.rglob("text")))).parent
+    text = folder / "text"
+    lines = text.read_text().splitlines()
+    key = lines[0].split()[0]
+    text.write_text("\n".join([*lines, f"{key} other words", "nobody is here"]), "utf-8-sig")
+    result = import_speech(source, tmp_path / "to")
+    reasons = {each.where.split("/", 1)[1]: each.found for each in result.left_out}
+    assert reasons[f"text {key}"] == "the key has several lines"
+    assert "no such entry" in reasons["text nobody"]
+    assert "other words" not in (tmp_path / "to/manifest.jsonl").read_text()
+
+
 def test_voices_become_speakers(tmp_path: Path) -> None:
     rows = imported(vtt(tmp_path / "talks"), tmp_path / "to")
     assert {text: row.speaker for text, row in rows.items()} == {

@@ -36,17 +36,30 @@ def import_kaldi(source: Path, options: ImportOptions) -> Found:
 
 
 def _folder(folder: Path, options: ImportOptions) -> Found:
-    recordings = dict(_lines(folder / "wav.scp"))
+    twice: list[LeftOut] = []
+
+    def read(name: str, words: bool = False) -> dict[str, str]:
+        found, repeated = _table(folder / name, words)
+        twice.extend(
+            LeftOut(f"{folder.name}/{name} {key}", "the key has several lines", "keep one of them")
+            for key in repeated
+        )
+        return found
+
+    recordings = read("wav.scp")
     if not (folder / "text").is_file():
         raise DataError(f"{folder} has no file 'text'", "add it: it holds the transcripts")
-    texts = dict(_lines(folder / "text", words=True))
-    speakers = dict(_lines(folder / "utt2spk"))
-    genders = dict(_lines(folder / "spk2gender"))
-    languages = dict(_lines(folder / "utt2lang"))
-    sides = {key: line.split()[-1:] for key, line in _lines(folder / "reco2file_and_channel")}
+    texts = read("text", words=True)
+    speakers, genders, languages = (read(name) for name in ("utt2spk", "spk2gender", "utt2lang"))
+    sides = {key: line.split()[-1:] for key, line in read("reco2file_and_channel").items()}
     split = split_of(folder.name)
     segments = folder / "segments"
-    spans = dict(_lines(segments)) if segments.is_file() else {key: key for key in recordings}
+    spans = read("segments") if segments.is_file() else {key: key for key in recordings}
+    yield from twice
+    for key in sorted(texts.keys() - spans.keys()):
+        where = f"{folder.name}/text {key}"
+        source = "segments" if segments.is_file() else "wav.scp"
+        yield LeftOut(where, f"{source} has no such entry", "add it, or remove the line")
     for key, span in spans.items():
         where = f"{folder.name}/{'segments' if segments.is_file() else 'wav.scp'} {key}"
         words = span.split()
@@ -112,11 +125,23 @@ def _beside(folder: Path, path: Path) -> Path:
     return next((place / path for place in places if (place / path).is_file()), folder / path)
 
 
+def _table(path: Path, words: bool = False) -> tuple[dict[str, str], list[str]]:
+    """Read the lines of a file by key; also return the keys with several lines that differ."""
+    found: dict[str, str] = {}
+    repeated: dict[str, None] = {}
+    for key, value in _lines(path, words):
+        if found.setdefault(key, value) != value:
+            repeated[key] = None
+    for key in repeated:
+        del found[key]
+    return found, list(repeated)
+
+
 def _lines(path: Path, words: bool = False) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for line in file:
                 key, _, rest = line.strip().partition(" ")
                 if "\t" in key:
