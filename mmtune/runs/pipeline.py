@@ -26,9 +26,11 @@ from mmtune.pages.report import PAGE, REDACTED, write_report
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
+    check_files,
     claim,
     keep_comparison,
     keep_suite,
+    record_base,
     record_data,
     rows_by_split,
 )
@@ -150,6 +152,8 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    if process.is_main_process:
+        record_base(folder, config.base, task.base_hash)
     result = fit(
         task,
         (*dataset.split("train"), *added),
@@ -200,6 +204,8 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     gates = suite_for(suite, config.modality) if suite else None
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
+        if process.is_main_process:
+            check_files(config, missing=True)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:

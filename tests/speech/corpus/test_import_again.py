@@ -25,7 +25,7 @@ def test_a_source_without_rows_keeps_the_earlier_import(tmp_path: Path, what: st
     before = fingerprint(to)
     table = tmp_path / "table.csv"
     table.write_text("audio,text\n" + ("" if what == "no file" else "missing.wav,words\n"))
-    with pytest.raises(DataError, match="gives no row.*the earlier import of 4 rows"):
+    with pytest.raises(DataError, match=r"gives no row.*the earlier import of 4 rows"):
         import_speech(table, to, "table")
     assert fingerprint(to) == before
 
