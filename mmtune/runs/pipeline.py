@@ -114,7 +114,9 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         Interrupted: a signal stopped the run; it is saved.
     """
     config.folder.mkdir(parents=True, exist_ok=True)
-    with _lock(config.folder):
+    from mmtune.prefix.cache import pinning
+
+    with _lock(config.folder), pinning():
         return _train(config, reporter)
 
 
@@ -189,7 +191,9 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
             f"{config.folder} holds no adapter/ folder: the run isn't finished",
             "repeat the run's `mmtune train` command to finish it",
         )
-    with _lock(config.folder):
+    from mmtune.prefix.cache import pinning
+
+    with _lock(config.folder), pinning():
         return _evaluate(config, suite, fresh)
 
 

@@ -93,19 +93,20 @@ def locked_name(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def hold(path: Path, what: Path) -> Iterator[None]:
+def hold(path: Path, what: Path, *, take_stale: bool = False) -> Iterator[None]:
     """Hold the lock whose file is `path` until the context ends; the file is then removed.
 
     Args:
         path: the lock's file.
         what: the file or folder that the lock protects, for the error.
+        take_stale: take the lock of another machine that gives no sign of life without being told.
 
     Raises:
         Locked: another process, or another thread of this one, holds it.
         MmtuneError: the lock can't be written.
     """
     try:
-        file = _acquire(path, what)
+        file = _acquire(path, what, take_stale or bool(os.environ.get(BREAK)))
     except OSError as error:
         raise MmtuneError(
             f"{what} can't be locked for this command: {path}: {error.strerror or error}",
@@ -128,7 +129,12 @@ def hold(path: Path, what: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def hold_when_free(path: Path, what: Path, seconds: float = 600.0) -> Iterator[None]:
-    """Like `hold`, but wait up to `seconds` for the present holder to end.
+    """Like `hold`, for short work that any holder may end: wait until the holder is gone.
+
+    Args:
+        path: the lock's file.
+        what: the file or folder that the lock protects, for the error.
+        seconds: the most to wait.
 
     Raises:
         Locked: the lock is still held then.
@@ -138,7 +144,7 @@ def hold_when_free(path: Path, what: Path, seconds: float = 600.0) -> Iterator[N
     while True:
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(hold(path, what))
+                stack.enter_context(hold(path, what, take_stale=True))
             except Locked:
                 if time.monotonic() > deadline:
                     raise
@@ -161,12 +167,12 @@ def held(path: Path) -> bool:
         os.close(file)
 
 
-def _acquire(path: Path, what: Path) -> int:
+def _acquire(path: Path, what: Path, take_stale: bool) -> int:
     """Take the lock, and return the descriptor of its file."""
     while True:
         file, created = _open_or_create(path)
         try:
-            if _take(file, path, what, created):
+            if _take(file, path, what, created, take_stale):
                 return file
         except BaseException:
             os.close(file)
@@ -174,7 +180,7 @@ def _acquire(path: Path, what: Path) -> int:
         os.close(file)
 
 
-def _take(file: int, path: Path, what: Path, created: bool) -> bool:
+def _take(file: int, path: Path, what: Path, created: bool, take_stale: bool) -> bool:
     """Take the lock of an opened file; False: the file is no longer the lock's, so try again."""
     native = _flock(file)
     if native is False:
@@ -183,7 +189,7 @@ def _take(file: int, path: Path, what: Path, created: bool) -> bool:
         return False
     if not created:
         state = _state(file, path, native=native is not None)
-        if state == "held" or (state == "stale" and not os.environ.get(BREAK)):
+        if state == "held" or (state == "stale" and not take_stale):
             raise _refusal(what, _read(file), state)
         if native is None:  # the file's existence is the lock
             _remove(path, os.fstat(file).st_ino)
