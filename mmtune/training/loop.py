@@ -30,6 +30,7 @@ from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
+from mmtune.training.disk_space import bytes_in, require_space, run_bytes
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
@@ -230,6 +231,8 @@ class _Loop:
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
         self.log.write(event="preflight", step=self.state.step, **facts.__dict__)
+        if self.main:
+            self._require_space(facts)
         if self.features.cache is None:
             return
         if not facts.cache_pays:
@@ -250,6 +253,14 @@ class _Loop:
         with self._guarded("computing features"):
             self.features.fill(missing[rank::world], advance)
         self.accelerator.wait_for_everyone()
+
+    def _require_space(self, facts: Preflight) -> None:
+        written = bytes_in([self.checkpoints, self.snapshots.folder])
+        needed = max(0, run_bytes(self.weights.values(), self.options) - written)
+        needs = {self.checkpoints: ("checkpoints and adapter", needed)}
+        if self.features.cache is not None and facts.cache_pays:
+            needs[self.features.cache.root] = ("features", facts.cache_bytes)
+        require_space(needs)
 
     # --- memory ---
 
