@@ -37,6 +37,7 @@ from mmtune.training.log import RunLog
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.randomness import Draw
 from mmtune.training.task import Batch, Task
+from mmtune.training.tracker import Tracker, require_tracker
 
 
 class Reporter:
@@ -129,6 +130,7 @@ class _Loop:
         self.options, self.features = options, task.features
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
+        require_tracker(options.tracker)
         device = this_process().device
         self.accelerator = make_accelerator(
             choose_precision(options.precision, device),
@@ -160,8 +162,8 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        if options.tracker:
-            self.accelerator.init_trackers("mmtune", config=options.model_dump(mode="json"))
+        self.tracker = Tracker(self.accelerator, options.tracker, self.reporter.note)
+        self.tracker.start(options.model_dump(mode="json"))
 
     # --- the run ---
 
@@ -325,8 +327,7 @@ class _Loop:
                 time=seconds,
                 **{k: v if math.isfinite(v) else None for k, v in values.items()},
             )
-            if self.options.tracker:
-                accelerator.log(values, step=step)
+            self.tracker.log(values, step)
         self.reporter.step(step, self.total, mean, lr)
 
     def _micro(
@@ -391,8 +392,7 @@ class _Loop:
         if self.snapshots.due(math.ceil(state.step / self.every)):
             self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
-        if self.options.tracker:
-            self.accelerator.log({f"validation/{k}": v for k, v in found.items()}, step=state.step)
+        self.tracker.log({f"validation/{k}": v for k, v in found.items()}, state.step)
         self.reporter.validation(state.step, found, best)
 
     def _keep(self, step: int, values: Mapping[str, float]) -> None:
