@@ -216,7 +216,7 @@ class PrefixCache:
         now = time.time()
         with self._exclusive():
             pinned = self._pinned()
-            ages: list[tuple[float, int, str, str]] = []
+            ages: list[tuple[float, int, int, str, str]] = []
             for file in self._files():
                 with contextlib.suppress(OSError):
                     stat = file.stat()
@@ -224,18 +224,22 @@ class PrefixCache:
                         if now - stat.st_mtime > DAY:
                             Path(file.path).unlink()
                     elif file.name.endswith(SUFFIX):
-                        ages.append((stat.st_mtime, stat.st_size, file.name, file.path))
-            left = sum(size for _, size, _, _ in ages)
-            entries = freed = 0
-            for used, size, name, path in sorted(ages):
+                        found = stat.st_mtime, stat.st_size, stat.st_ino, file.name, file.path
+                        ages.append(found)
+            left = sum(size for _, size, *_ in ages)
+            freed, unused = 0, []
+            for used, size, inode, name, path in sorted(ages):
                 old = older_than_days is not None and now - used > older_than_days * DAY
                 over = max_bytes is not None and left > max_bytes
                 if name.removesuffix(SUFFIX) in pinned or not (old or over):
                     continue
+                freed, left = freed + size, left - size
+                unused.append((inode, path))
+            # In the order of their place on the disk, which is much faster than by age.
+            for _, path in sorted(unused):
                 with contextlib.suppress(FileNotFoundError):
-                    Path(path).unlink()
-                entries, freed, left = entries + 1, freed + size, left - size
-        return entries, freed
+                    os.unlink(path)  # noqa: PTH108  (a Path for each takes longer than this)
+        return len(unused), freed
 
     def verify(self) -> list[str]:
         """Read every entry, remove the damaged ones and return their keys."""
@@ -280,8 +284,11 @@ class PrefixCache:
         with os.scandir(self.root) as folders:
             named = sorted(each.path for each in folders if len(each.name) == 2 and each.is_dir())
         for folder in named:
+            found: list[os.DirEntry[str]] = []
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as files:
-                yield from (file for file in files if file.is_file(follow_symlinks=False))
+                found = [file for file in files if file.is_file(follow_symlinks=False)]
+            # In the order of their place on the disk: looking at each is then faster.
+            yield from sorted(found, key=lambda file: file.inode())
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         if self.root.is_dir():

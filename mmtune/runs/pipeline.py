@@ -37,7 +37,7 @@ from mmtune.runs.folder import (
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.locks import locked
-from mmtune.system.processes import this_process
+from mmtune.system.processes import this_process, together
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -116,7 +116,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning
 
-    with _lock(config.folder), pinning():
+    with _lock(config.folder), pinning(), together():
         return _train(config, reporter)
 
 
@@ -193,7 +193,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         )
     from mmtune.prefix.cache import pinning
 
-    with _lock(config.folder), pinning():
+    with _lock(config.folder), pinning(), together():
         return _evaluate(config, suite, fresh)
 
 
