@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from functools import reduce
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -85,7 +85,7 @@ def files_of(config: RunConfig) -> dict[str, str]:
     found = {}
     for each in (*settings_of(RunConfig), *settings_of(type(config.task), "task.")):
         if each.file and not each.harmless:
-            value = reduce(getattr, each.name.split("."), config)
+            value = attrgetter(each.name)(config)
             # A card is written again whenever its run is measured again.
             skip = (CARD_FILE, "README.md")
             if value is not None and (contents := hash_contents(Path(value), skip)):
@@ -109,7 +109,7 @@ def check_files(config: RunConfig, *, missing: bool = False) -> None:
     for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
         if before.get(name) == now.get(name) or (missing and name not in now):
             continue
-        value = reduce(getattr, name.split("."), config)
+        value = attrgetter(name)(config)
         what = "has changed" if name in now else "is gone"
         raise ConfigError(
             f"{name}: {value} {what} since the run in {config.folder} began",

@@ -49,7 +49,8 @@ class Holder:
         host: name of its machine.
         boot: id of the machine's boot; process ids are only comparable within one.
         pid: its process id.
-        started: when the process started, in seconds since 1970; process ids are used again.
+        started: when the process started, in clock ticks since the boot, because process ids are
+            used again; "" where the system doesn't tell.
         since: when it took the lock, in words.
         command: its command line.
     """
@@ -57,7 +58,7 @@ class Holder:
     host: str
     boot: str
     pid: int
-    started: float
+    started: str
     since: str
     command: str
 
@@ -265,15 +266,21 @@ def _state(file: int, path: Path, *, native: bool) -> State:
 
 
 def _runs(holder: Holder) -> bool:
-    import psutil
-
     try:
-        started: float = psutil.Process(holder.pid).create_time()
-    except psutil.AccessDenied:
-        return True
-    except psutil.Error:
+        os.kill(holder.pid, 0)
+    except PermissionError:  # another user's
+        pass
+    except (OSError, OverflowError):
         return False
-    return abs(started - holder.started) < 2.0
+    return _started(holder.pid) == holder.started
+
+
+def _started(pid: int) -> str:
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return facts.rpartition(")")[2].split()[19]  # the name, in brackets, may hold anything
 
 
 def _age(file: int, path: Path) -> float:
@@ -323,13 +330,11 @@ def _same(file: int, path: Path) -> bool:
 
 
 def _write(file: int) -> None:
-    import psutil
-
     record = Holder(
         host=socket.gethostname(),
         boot=_boot(),
         pid=os.getpid(),
-        started=psutil.Process().create_time(),
+        started=_started(os.getpid()),
         since=time.strftime("%Y-%m-%d %H:%M:%S %Z"),
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
     )
@@ -344,7 +349,7 @@ def _read(file: int) -> Holder | None:
             host=str(facts["host"]),
             boot=str(facts["boot"]),
             pid=int(facts["pid"]),
-            started=float(facts["started"]),
+            started=str(facts["started"]),
             since=str(facts["since"]),
             command=str(facts["command"]),
         )
@@ -371,6 +376,4 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        import psutil
-
-        return f"{psutil.boot_time():.0f}"
+        return socket.gethostname()
