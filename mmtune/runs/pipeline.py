@@ -50,7 +50,8 @@ class Evaluation(Displayed):
     """The measurements of a finished run.
 
     Attributes:
-        folder: of the run: config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html.
+        folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
+            report.html.
         verdict: of the run's suite; None: it has none.
     """
 

@@ -345,6 +345,8 @@ def _write(file: int) -> None:
 def _read(file: int) -> Holder | None:
     try:
         facts = json.loads(os.pread(file, MAX_RECORD, 0))
+        if int(facts["pid"]) < 2:  # an error names it for `kill`, which takes 0 and -1 for many
+            return None
         return Holder(
             host=str(facts["host"]),
             boot=str(facts["boot"]),

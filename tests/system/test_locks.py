@@ -190,7 +190,9 @@ def test_a_holder_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert time.time() - path.stat().st_mtime < STALE
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"{}", b'{"pid": "x"}', b"[" * 9000])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[]", b"{}", b'{"pid": "x"}', b'{"pid": -1}', b"[" * 9000]
+)
 def test_a_damaged_record_frees_the_lock(tmp_path: Path, native: bool, content: bytes) -> None:
     path = tmp_path / LOCK
     path.write_bytes(content)
