@@ -233,6 +233,7 @@ class DataOptions(Section):
         "Data to train on: a manifest.jsonl, or a folder.",
         why="Nobody else can know it; some recipes make their own data.",
         common=True,
+        harmless="The run folder records the fingerprint of the rows.",
     )
     validation: float = setting(
         0.1,
@@ -293,17 +294,27 @@ class RunConfig(Section):
     base: Annotated[
         str,
         setting(
-            ..., "Base model to adapt: starter:NAME, a folder, or a Hugging Face id.", common=True
+            ...,
+            "Base model to adapt: starter:NAME, a folder, or a Hugging Face id.",
+            common=True,
+            file=True,
+            harmless="The run folder records the hash of its weights.",
         ),
     ]
     out: Path = setting(
-        Path("runs"), "Folder that run folders are in.", why="Customary.", common=True
+        Path("runs"),
+        "Folder that run folders are in.",
+        why="Customary.",
+        common=True,
+        harmless="The run writes there.",
     )
     suite: str | None = setting(
         None,
         "Gates that decide whether to ship the adapter: the name of a suite (see eval/), or a "
         "YAML file.",
         why="None, because gates differ by purpose; each recipe names its own.",
+        file=True,
+        harmless="It changes nothing that is trained, and the run folder keeps a copy.",
     )
     cache: bool = setting(
         True,

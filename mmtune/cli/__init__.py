@@ -78,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0: success. 1: `check` or `cache verify` found problems, an export differs from its
         adapter, or `evaluate --gate` failed. 2: an error that the user can solve.
-        130: stopped by Ctrl-C. 143: stopped by SIGTERM.
+        128 + the signal's number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP,
+        138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
 

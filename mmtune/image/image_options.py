@@ -199,12 +199,14 @@ class ImageOptions(Section):
         "Image encoder that judges style, diversity and KID: starter:style, a Hugging Face id or "
         "a folder. Null: the frozen base itself.",
         why="The base is there already, so nothing needs to be downloaded.",
+        file=True,
     )
     clip_model: str | None = setting(
         None,
         "Model that judges whether an image shows its caption: a CLIP or SigLIP by Hugging Face "
         "id or folder, or starter:match for icons. Null: not judged.",
         why="None, because it is a download of its own.",
+        file=True,
     )
     outside_prompts: tuple[str, ...] = setting(
         (

@@ -15,6 +15,7 @@ from pydantic import Field
 from mmtune.errors import ConfigError, DataError
 from mmtune.pages.review import KEY, PLACE, Answers, Key, Record, Side, adapter_of, read_model
 from mmtune.system.files import write_text
+from mmtune.system.locks import locked
 
 RESULT_FILE = "review.json"
 
@@ -110,6 +111,7 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
     Raises:
         ConfigError: no key matches, or it belongs to another run or to an earlier adapter.
         DataError: a file can't be read as answers, answers another page, or repeats a person.
+        Locked: another command works in the run folder.
     """
     run = run.resolve() if run.name in {"", ".."} else run
     if not run.is_dir():
@@ -155,7 +157,8 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
         answers=count(every),
         by_item=count(_majority(people.values())),
     )
-    write_text(run / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
+    with locked(run):
+        write_text(run / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
     return result
 
 

@@ -23,6 +23,7 @@ from mmtune.evaluation.comparison import read_comparison
 from mmtune.pages.content import Play, departures, embed, inside, picture
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
+from mmtune.system.locks import locked
 
 PREDICTIONS = "predictions.jsonl"
 PLACE, KEY = "review", "review_key.json"
@@ -109,6 +110,7 @@ def write_review(
 
     Raises:
         ConfigError: there is no comparison, or the key of another page would be overwritten.
+        Locked: another command writes into the page's folder.
         DataError: base and adapter gave the same everywhere, or there is nothing to show.
     """
     run = run.resolve() if run.name in {"", ".."} else run
@@ -152,16 +154,21 @@ def write_review(
         rows={name: pair.row for name, pair in zip(names, pairs, strict=True)},
         same=same,
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(run if out is None else path.parent):
+        return _write(path, key, shown)
+
+
+def _write(path: Path, key: Key, shown: Sequence[Mapping[str, Any]]) -> Page:
     beside = path.parent / KEY
     if beside.exists() and read_model(beside, Key).review != key.review:
         raise ConfigError(
             f"{beside} is the key of another page and would be overwritten",
             "choose another folder: --out FOLDER/review.html",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(beside, key.model_dump_json(indent=2) + "\n")
     write_text(path, _html(key.review, shown))
-    return Page(path, beside, len(pairs), same)
+    return Page(path, beside, len(shown), key.same)
 
 
 def _html(review: str, shown: Sequence[Mapping[str, Any]]) -> str:

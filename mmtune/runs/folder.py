@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 
-from mmtune.adapters.card import read_card
+from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
+from mmtune.settings.declare import settings_of
+from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_text
 from mmtune.system.formats import FORMAT, with_format, without_format
 
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 SUITE_FILE = "suite.yaml"  # in a run's folder: the one that judged it
 
+
+FILES = "files.json"  # in a run's folder: hashes of the files that its settings name
+BASE = "base"  # in files.json: the hash of the base's weights
 
 AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
 
@@ -42,6 +48,8 @@ def keep_suite(folder: Path, suite: str | None) -> None:
 def claim(config: RunConfig) -> None:
     """Write the run's settings, or check that the folder already holds the same settings.
 
+    The contents of the files that settings name belong to the settings.
+
     Raises:
         ConfigError: the folder holds a run with other settings.
     """
@@ -49,6 +57,7 @@ def claim(config: RunConfig) -> None:
     if not begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
         _write_settings(path, config)
+        _write_files(config.folder, files_of(config))
         return
     # Settings that came with a later version have their defaults in the run of an earlier one.
     stored = without_format(read_yaml(path), path)
@@ -64,6 +73,85 @@ def claim(config: RunConfig) -> None:
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
+    check_files(config)
+
+
+def files_of(config: RunConfig) -> dict[str, str]:
+    """The hash of the contents of each file or folder that a setting names, by the setting.
+
+    Settings whose file is recorded elsewhere or doesn't matter are left out, as are names that are
+    no path, such as a model of the hub.
+    """
+    found = {}
+    for each in (*settings_of(RunConfig), *settings_of(type(config.task), "task.")):
+        if each.file and not each.harmless:
+            value = attrgetter(each.name)(config)
+            # A card is written again whenever its run is measured again.
+            skip = (CARD_FILE, "README.md")
+            if value is not None and (contents := hash_contents(Path(value), skip)):
+                found[each.name] = contents
+    return found
+
+
+def check_files(config: RunConfig, *, missing: bool = False) -> None:
+    """Check that the files which settings name hold what they held when the run began.
+
+    A run of an earlier version has no record of them, and passes.
+
+    Args:
+        missing: accept that a file is gone. A finished run no longer needs all of them, and reports
+            those itself that it needs.
+
+    Raises:
+        ConfigError: the contents have changed; the error names the setting.
+    """
+    before, now = _read_files(config.folder), files_of(config)
+    for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
+        if before.get(name) == now.get(name) or (missing and name not in now):
+            continue
+        value = attrgetter(name)(config)
+        what = "has changed" if name in now else "is gone"
+        raise ConfigError(
+            f"{name}: {value} {what} since the run in {config.folder} began",
+            f"restore it, or start a new run: --name {config.name}-2",
+        )
+
+
+def record_base(folder: Path, base: str, base_hash: str) -> None:
+    """Write the hash of the base's weights; refuse to resume a run with other weights.
+
+    Raises:
+        ConfigError: the base has changed since the run began.
+    """
+    before = _read_files(folder)
+    if not begun(folder):
+        _write_files(folder, before | {BASE: base_hash})
+    elif before.get(BASE, base_hash) != base_hash:
+        raise ConfigError(
+            f"base: the weights of {base} have changed since the run in {folder} began "
+            f"({before[BASE][:12]} then, {base_hash[:12]} now)",
+            "restore the base to resume, or start a new run with --name",
+        )
+
+
+def _read_files(folder: Path) -> dict[str, str]:
+    path = folder / FILES
+    if not path.is_file():
+        return {}
+    try:
+        found = without_format(json.loads(path.read_text(encoding="utf-8")), path)["files"]
+        return {str(name): str(value) for name, value in found.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is damaged: {error!r}",
+            "restore it, or delete it: then nothing tells whether the files that settings name "
+            "have changed",
+        ) from None
+
+
+def _write_files(folder: Path, files: Mapping[str, str]) -> None:
+    text = json.dumps({"format": FORMAT, "files": dict(files)}, indent=2)
+    write_text(folder / FILES, text + "\n")
 
 
 def _write_settings(path: Path, config: RunConfig) -> None:

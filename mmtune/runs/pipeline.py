@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,15 +26,18 @@ from mmtune.pages.report import PAGE, REDACTED, write_report
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
+    check_files,
     claim,
     keep_comparison,
     keep_suite,
+    record_base,
     record_data,
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.system.display import Displayed, Rows, plain_values
-from mmtune.system.processes import this_process
+from mmtune.system.locks import locked
+from mmtune.system.processes import this_process, together
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -47,7 +50,8 @@ class Evaluation(Displayed):
     """The measurements of a finished run.
 
     Attributes:
-        folder: of the run: config.yaml, data.json, log.jsonl, checkpoints/, adapter/, report.html.
+        folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
+            report.html.
         verdict: of the run's suite; None: it has none.
     """
 
@@ -107,8 +111,22 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
 
     Raises:
         MmtuneError: a problem that the user can solve; the error names the cure.
+        Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
+    config.folder.mkdir(parents=True, exist_ok=True)
+    from mmtune.prefix.cache import pinning
+
+    with _lock(config.folder), pinning(), together():
+        return _train(config, reporter)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    """Lock a run folder; the processes of one run are one holder, so the main process locks."""
+    return locked(folder) if this_process().is_main_process else nullcontext()
+
+
+def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.prefix.cache import PrefixCache
@@ -137,6 +155,8 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    if process.is_main_process:
+        record_base(folder, config.base, task.base_hash)
     result = fit(
         task,
         (*dataset.split("train"), *added),
@@ -165,14 +185,22 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
+        Locked: another command works in the run folder.
     """
-    from mmtune.data.check import check
-
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(
             f"{config.folder} holds no adapter/ folder: the run isn't finished",
             "repeat the run's `mmtune train` command to finish it",
         )
+    from mmtune.prefix.cache import pinning
+
+    with _lock(config.folder), pinning(), together():
+        return _evaluate(config, suite, fresh)
+
+
+def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
+    from mmtune.data.check import check
+
     if suite is None and (config.folder / SUITE_FILE).is_file():
         suite = str(
             config.folder / SUITE_FILE
@@ -181,6 +209,8 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     gates = suite_for(suite, config.modality) if suite else None
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
+        if process.is_main_process:
+            check_files(config, missing=True)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:
@@ -306,12 +336,17 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
 
     Raises:
         ConfigError: a run isn't finished, or there are several runs and no `out`.
+        Locked: the page belongs into a run folder, and another command works there.
     """
+    lock: AbstractContextManager[None] = nullcontext()
     if out is None:
         if len(runs) != 1:
             raise ConfigError(
                 f"a report of {len(runs)} runs needs --out", "give a file: --out FILE.html"
             )
         out = runs[0] / (REDACTED if redacted else PAGE)
-    write_report(out, [read_comparison(run) for run in runs], runs, redacted=redacted, play=play)
+        lock = locked(runs[0])
+    with lock:
+        found = [read_comparison(run) for run in runs]
+        write_report(out, found, runs, redacted=redacted, play=play)
     return out

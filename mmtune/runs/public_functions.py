@@ -121,7 +121,7 @@ def train(
 ) -> RunResult:
     """Train an adapter, and compare it with its base. Repeating the call resumes the run.
 
-    Ctrl-C (in Jupyter: interrupt) and SIGTERM save the run after the current step.
+    Ctrl-C (in Jupyter: interrupt), SIGTERM, SIGHUP and SIGUSR1 save the run after the current step.
 
     Args:
         recipe: a recipe's name, a YAML file, or the result of `load_recipe`.

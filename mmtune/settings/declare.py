@@ -20,6 +20,8 @@ def setting(
     unit: str = "",
     why: str = "",
     common: bool = False,
+    file: bool = False,
+    harmless: str = "",
     **limits: Any,
 ) -> Any:
     """A field of a settings model that explains itself.
@@ -30,9 +32,14 @@ def setting(
         unit: of a number: steps, rows, share, pixels.
         why: the reason for the default; "customary" or "not tuned" where nobody measured.
         common: whether the help shows it first.
+        file: whether a text may name a file or folder; a `Path` always does.
+        harmless: why a run isn't mixed if the contents of the named file change while it is
+            interrupted. Without a reason the run folder records the contents' hash, and a run
+            with other contents is refused.
         limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
     """
     facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
+    facts |= {"file": file, "harmless": harmless}
     return Field(default, description=about, json_schema_extra=facts, **limits)
 
 
@@ -45,6 +52,8 @@ class Setting:
         kind: its type, as annotated.
         default: None where `required`.
         limits: its range or choices in words; may be empty.
+        file: whether its value may name a file or folder.
+        harmless: why a change of the file's contents doesn't matter to a run; may be empty.
     """
 
     name: str
@@ -56,6 +65,8 @@ class Setting:
     why: str
     common: bool
     limits: str
+    file: bool
+    harmless: str
 
     @property
     def section(self) -> str:
@@ -118,6 +129,8 @@ def _described(name: str, field: FieldInfo) -> Setting:
         unit=str(facts.get("unit", "")),
         why=str(facts.get("why", "")),
         common=bool(facts.get("common", False)),
+        file=bool(facts.get("file", False)) or Path in _plain(field.annotation),
+        harmless=str(facts.get("harmless", "")),
         limits=_limits(field.annotation, field.metadata),
     )
 

@@ -10,7 +10,8 @@ from mmtune.errors import ConfigError
 from mmtune.system.version import VERSION
 
 FORMAT = 1
-"""The version of config.yaml, data.json, card.json, comparison.json, verdict.json and gate.json.
+"""The version of config.yaml, data.json, files.json, card.json, comparison.json, verdict.json and
+gate.json.
 
 Increase it if today's readers would misread the new files. A new optional field doesn't need this.
 """

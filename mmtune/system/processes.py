@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from mmtune.errors import ConfigError, TrainingError, first_line
 
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
+
+
+TIMEOUT = "MMTUNE_RANK_TIMEOUT"  # environment variable: seconds
+DEFAULT_TIMEOUT = 3600.0
+"""Seconds that a process waits for the others of its run before it counts them as hung.
+
+The main process validates and chooses a strength alone while the others wait, so the time must
+exceed that.
+"""
+
+
+LOST = ("connection closed by peer", "connection reset by peer", "timed out waiting", "gloo")
 
 
 def this_process() -> Any:
@@ -18,6 +35,9 @@ def this_process() -> Any:
     On a machine without an accelerator, Accelerate takes each process for a single main process
     unless it is told to use the CPU. Its state is a singleton that the first call configures. So
     only this function makes it, and `make_accelerator` calls this function first.
+
+    Raises:
+        ConfigError: `MMTUNE_RANK_TIMEOUT` is no number above 0.
     """
     import torch
     from accelerate import PartialState
@@ -26,7 +46,49 @@ def this_process() -> Any:
     on_cpus = launched and not torch.accelerator.is_available()
     if on_cpus:
         _leave_group_at_exit()
-    return PartialState(cpu=on_cpus)
+    return PartialState(cpu=on_cpus, timeout=_timeout())
+
+
+def _timeout() -> timedelta:
+    given = os.environ.get(TIMEOUT, "")
+    try:
+        seconds = float(given) if given else DEFAULT_TIMEOUT
+        if seconds > 0:
+            return timedelta(seconds=seconds)
+    except (ValueError, OverflowError):
+        pass
+    raise ConfigError(f"{TIMEOUT} is {given!r}", f"give seconds above 0: {TIMEOUT}=3600")
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Turn the end of another process of this run into an error that says so.
+
+    Gloo tells a process at once that the one it waits for has died; else the launcher ends it. For
+    one that hangs it waits `MMTUNE_RANK_TIMEOUT` seconds.
+
+    Raises:
+        TrainingError: another process of the run has died or hangs.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not _is_lost(error):
+            raise
+        raise TrainingError(
+            f"another process of this run has ended, or gave no answer for "
+            f"{_timeout().total_seconds():g} s: {first_line(error)}",
+            "see that process's own error; then repeat the command, which resumes the run. If it "
+            f"only needs longer, set {TIMEOUT} to more seconds",
+        ) from error
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    import torch
+
+    # Gloo's are bare RuntimeErrors.
+    known = isinstance(error, torch.distributed.DistError)
+    return known or any(words in str(error).lower() for words in LOST)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Stop training on SIGTERM or Ctrl-C: the first after the current step, the second at once."""
+"""Stop training on a signal: the first after the current step, the same one again at once."""
 
 from __future__ import annotations
 
@@ -26,9 +26,19 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """A context manager that turns the first SIGTERM or SIGINT into a flag."""
+    """A context manager that turns the first signal into a flag.
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGINT is Ctrl-C. SIGTERM, SIGHUP and SIGUSR1 are warnings: of schedulers, of a terminal that
+    closes, and of machines that are taken back. A system may send two different ones (systemd sends
+    SIGTERM and SIGHUP), so only Ctrl-C, or the same signal again, stops at once.
+    """
+
+    # Windows has neither SIGHUP nor SIGUSR1.
+    SIGNALS = tuple(
+        getattr(signal, name)
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+        if hasattr(signal, name)
+    )
 
     def __init__(self) -> None:
         self.number = 0
@@ -38,13 +48,15 @@ class StopRequest:
         # Only the main thread may set signal handlers; in other threads the old ones stay.
         if threading.current_thread() is threading.main_thread():
             for number in self.SIGNALS:
+                if signal.getsignal(number) is signal.SIG_IGN:
+                    continue  # nohup ignores SIGHUP, and a shell ignores SIGINT of a job with &
                 self._old[number] = signal.signal(number, self._handle)
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.number:
+        if self.number and number in (self.number, signal.SIGINT):
             raise KeyboardInterrupt
-        self.number = number
+        self.number = self.number or number
 
     def __exit__(
         self,

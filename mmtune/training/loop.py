@@ -30,12 +30,14 @@ from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
+from mmtune.training.disk_space import bytes_in, require_space, run_bytes
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.randomness import Draw
 from mmtune.training.task import Batch, Task
+from mmtune.training.tracker import Tracker, require_tracker
 
 
 class Reporter:
@@ -128,6 +130,7 @@ class _Loop:
         self.options, self.features = options, task.features
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
+        require_tracker(options.tracker)
         device = this_process().device
         self.accelerator = make_accelerator(
             choose_precision(options.precision, device),
@@ -159,8 +162,8 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        if options.tracker:
-            self.accelerator.init_trackers("mmtune", config=options.model_dump(mode="json"))
+        self.tracker = Tracker(self.accelerator, options.tracker, self.reporter.note)
+        self.tracker.start(options.model_dump(mode="json"))
 
     # --- the run ---
 
@@ -230,6 +233,8 @@ class _Loop:
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
         self.log.write(event="preflight", step=self.state.step, **facts.__dict__)
+        if self.main:
+            self._require_space(facts)
         if self.features.cache is None:
             return
         if not facts.cache_pays:
@@ -250,6 +255,14 @@ class _Loop:
         with self._guarded("computing features"):
             self.features.fill(missing[rank::world], advance)
         self.accelerator.wait_for_everyone()
+
+    def _require_space(self, facts: Preflight) -> None:
+        written = bytes_in([self.checkpoints, self.snapshots.folder])
+        needed = max(0, run_bytes(self.weights.values(), self.options) - written)
+        needs = {self.checkpoints: ("checkpoints and adapter", needed)}
+        if self.features.cache is not None and facts.cache_pays:
+            needs[self.features.cache.root] = ("features", facts.cache_bytes)
+        require_space(needs)
 
     # --- memory ---
 
@@ -314,8 +327,7 @@ class _Loop:
                 time=seconds,
                 **{k: v if math.isfinite(v) else None for k, v in values.items()},
             )
-            if self.options.tracker:
-                accelerator.log(values, step=step)
+            self.tracker.log(values, step)
         self.reporter.step(step, self.total, mean, lr)
 
     def _micro(
@@ -380,8 +392,7 @@ class _Loop:
         if self.snapshots.due(math.ceil(state.step / self.every)):
             self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
-        if self.options.tracker:
-            self.accelerator.log({f"validation/{k}": v for k, v in found.items()}, step=state.step)
+        self.tracker.log({f"validation/{k}": v for k, v in found.items()}, state.step)
         self.reporter.validation(state.step, found, best)
 
     def _keep(self, step: int, values: Mapping[str, float]) -> None:

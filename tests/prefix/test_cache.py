@@ -4,13 +4,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
-from mmtune.errors import MmtuneError
-from mmtune.prefix.cache import PrefixCache
+from mmtune.errors import ConfigError, MmtuneError
+from mmtune.prefix.cache import LIMIT, PrefixCache, pinning
+from mmtune.prefix.features import Features
+from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_text
 
 
@@ -250,3 +253,85 @@ def test_a_key_is_no_path(tmp_path: Path, name: str) -> None:
 def test_importing_the_cache_imports_no_torch() -> None:
     code = "import sys, mmtune.prefix.cache; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_command_touches_is_pinned_until_it_ends(tmp_path: Path) -> None:
+    cache = PrefixCache(tmp_path)
+    for i in range(5):
+        cache.put(key(i), sample(i))
+    with pinning():
+        cache.get(key(0))
+        assert key(1) in PrefixCache(tmp_path)  # another object of the same process
+        cache.put(key(5), sample(5))
+        assert PrefixCache(tmp_path).prune(max_bytes=0)[0] == 3
+        assert sorted(_keys(cache)) == sorted(map(key, (0, 1, 5)))
+    assert cache.prune(max_bytes=0)[0] == 3
+    assert not list((tmp_path / "pins").iterdir())
+
+
+def _keys(cache: PrefixCache) -> list[str]:
+    return [path.stem for path in cache.root.rglob("*.safetensors")]
+
+
+class Double:
+    """A stage that computes one number."""
+
+    fingerprint = "double"
+    block = 1
+
+    def shape_key(self, part: Part) -> str:
+        return ""
+
+    def encode(self, parts: Sequence[Part]) -> list[Tensors]:
+        return [{"x": torch.tensor(2.0 * part.view)} for part in parts]
+
+
+def test_features_stay_while_a_command_works_with_them(tmp_path: Path) -> None:
+    cache = PrefixCache(tmp_path)
+    features = Features({"double": Double()}, cache)
+    parts = [Part("double", str(i), i) for i in range(4)]
+    features.fill(parts)
+    cache.put(key(9), sample())
+    with pinning():
+        assert features.missing(parts) == []
+        assert cache.prune(max_bytes=0)[0] == 1
+        assert features.missing(parts) == []
+
+
+def test_a_cache_that_cannot_be_written_is_read_without_pins(tmp_path: Path) -> None:
+    cache = PrefixCache(tmp_path)
+    cache.put(key(0), sample())
+    (tmp_path / "pins").write_text("no folder")
+    with pinning():
+        assert cache.get(key(0)) is not None
+
+
+def test_the_limit_removes_the_longest_unused_and_spares_the_pinned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    PrefixCache(tmp_path).put(key(0), sample())
+    size = file_of(PrefixCache(tmp_path), key(0)).stat().st_size
+    monkeypatch.setenv(LIMIT, str(4.5 * size / 2**30))
+    cache = PrefixCache(tmp_path)
+    for i in range(1, 4):
+        cache.put(key(i), sample(i))
+    for i in range(4):
+        age(cache, i, days=10 - i)
+    with cache.pin([key(0)]):
+        for i in range(4, 7):
+            cache.put(key(i), sample(i))
+        assert sorted(_keys(cache)) == sorted(map(key, (0, 4, 5, 6)))
+    with pinning():
+        for i in range(7, 14):
+            cache.put(key(i), sample(i))
+        assert len(_keys(cache)) == 7  # a running command keeps more than the limit
+    assert len(_keys(cache)) == 4
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "20 GB"])
+def test_a_limit_that_is_no_size_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv(LIMIT, given)
+    with pytest.raises(ConfigError, match=f"{LIMIT} is '{given}'"):
+        PrefixCache(tmp_path)

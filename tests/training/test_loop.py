@@ -77,7 +77,7 @@ def test_the_logged_loss_is_the_sum_over_units(tmp_path: Path) -> None:
     assert losses(tmp_path)[0] == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_and_the_resumed_run_ends_bit_identical(tmp_path: Path, number: int) -> None:
     settings = options(micro_batch=3)
     whole = ToyTask(dropout=0.3, views=3, buckets=2)
@@ -289,3 +289,37 @@ def test_the_log_is_json_lines(tmp_path: Path) -> None:
     assert [e["step"] for e in steps] == [1, 2]
     assert all(e["lr"] >= 0 and e["grad_norm"] > 0 and e["time"] > 0 for e in steps)
     assert [e["step"] for e in entries if "validation" in e] == [0, 2]
+
+
+class Signals(Notes):
+    """Sends signals to the process itself after step 3."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__()
+        self.numbers = numbers
+
+    def step(self, step: int, total: int, loss: float, lr: float) -> None:
+        if step == 3:
+            for number in self.numbers:
+                signal.raise_signal(number)
+
+
+def test_a_second_warning_does_not_stop_at_once_but_a_repeated_one_does(tmp_path: Path) -> None:
+    for numbers in ([signal.SIGTERM, signal.SIGHUP], [signal.SIGUSR1, signal.SIGTERM]):
+        with pytest.raises(Interrupted) as stopped:
+            fit(ToyTask(), rows(21), [], options(), tmp_path / str(numbers), Signals(*numbers))
+        assert (stopped.value.step, stopped.value.number) == (3, numbers[0])
+    for numbers in ([signal.SIGTERM, signal.SIGTERM], [signal.SIGHUP, signal.SIGINT]):
+        with pytest.raises(KeyboardInterrupt):
+            fit(ToyTask(), rows(21), [], options(), tmp_path / str(numbers), Signals(*numbers))
+
+
+def test_a_signal_that_was_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        result = fit(ToyTask(), rows(21), [], options(), tmp_path, Signals(signal.SIGHUP))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert result.reason == "done"

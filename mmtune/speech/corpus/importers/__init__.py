@@ -116,6 +116,11 @@ def import_speech(
     inside = source.is_dir() and to.resolve().is_relative_to(source.resolve())
     if inside:
         raise ConfigError(f"{to} is inside {source}", "choose a folder outside of it: --to DIR")
+    if source.resolve().is_relative_to(to.resolve()):
+        raise ConfigError(
+            f"{source} is inside {to}, and an import replaces files there",
+            "choose another folder: --to DIR",
+        )
     known = ", ".join(LAYOUTS)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, list(LAYOUTS)))

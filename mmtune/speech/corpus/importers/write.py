@@ -16,13 +16,14 @@ from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
 from mmtune.data.manifest import WHOLE, write_manifest
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, DataError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_bytes, hash_json
+from mmtune.system.locks import locked
 
 AUDIO = "audio"  # folder of the pieces
 MARK = "import.json"  # marks the folder of an import and records its source
@@ -50,9 +51,24 @@ def write(
         progress: called with the number of rows so far.
 
     Raises:
-        ConfigError: the folder holds other files.
+        ConfigError: the folder holds other files, or its audio/ is a link.
+        DataError: the source gives no row, and the folder holds an earlier import.
+        Locked: another import writes into the folder.
     """
     _claim(folder, facts)
+    with locked(folder):
+        return _write(found, folder, facts, options, progress)
+
+
+def _write(
+    found: Iterable[Piece | LeftOut],
+    folder: Path,
+    facts: dict[str, Any],
+    options: ImportOptions,
+    progress: Callable[[int], None] | None,
+) -> Imported:
+    earlier = _pieces_in(folder / WHOLE)
+    sources: set[Path] = set()
     rows: list[dict[str, Any]] = []
     left_out: list[LeftOut] = []
     ids: set[str] = set()
@@ -61,6 +77,8 @@ def write(
         if isinstance(item, LeftOut):
             left_out.append(item)
             continue
+        if isinstance(item.file, Path):
+            sources.add(item.file.resolve())
         try:
             row, length = _write_piece(item, folder, ids, options)
         except AudioFault as fault:
@@ -72,15 +90,52 @@ def write(
             seconds += length
             if progress is not None:
                 progress(len(rows))
+    if earlier and not rows:
+        raise _nothing_found(folder, facts, len(earlier), left_out)
     write_manifest(folder / WHOLE, rows)
     write_manifest(folder / LEFT_OUT, [asdict(each) for each in left_out])
-    kept = {str(row["audio"]) for row in rows}
-    for path in (folder / AUDIO).iterdir():
-        if f"{AUDIO}/{path.name}" not in kept:
-            path.unlink()
+    _remove_pieces(folder, earlier - {str(row["audio"]) for row in rows}, sources)
     counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
     _mark(folder, facts | counts)
     return Imported(folder, str(facts.get("format", "")), len(rows), tuple(left_out), seconds)
+
+
+def _pieces_in(manifest: Path) -> set[str]:
+    """The pieces that an earlier import's manifest names; none if it is missing or damaged."""
+    names: set[str] = set()
+    try:
+        for line in manifest.read_text(encoding="utf-8").splitlines():
+            names.add(str(json.loads(line)["audio"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return names
+    return names
+
+
+def _remove_pieces(folder: Path, names: set[str], sources: set[Path]) -> None:
+    """Remove pieces of an earlier import, and what an interrupted one left unfinished.
+
+    Only regular files directly in audio/ are removed, and no file that was imported from.
+    """
+    place = folder / AUDIO
+    for path in place.iterdir():
+        unfinished = re.fullmatch(r"\.\d+\.partial", path.name)
+        if not unfinished and f"{AUDIO}/{path.name}" not in names:
+            continue
+        if path.is_file() and not path.is_symlink() and path.resolve() not in sources:
+            path.unlink()
+
+
+def _nothing_found(
+    folder: Path, facts: dict[str, Any], earlier: int, left_out: list[LeftOut]
+) -> DataError:
+    why = f" ({len(left_out)} items left out; the first: {left_out[0].found})" if left_out else ""
+    return DataError(
+        printable(
+            f"{facts.get('source', 'the source')} gives no row{why}; the earlier import of "
+            f"{earlier} rows in {folder} is kept"
+        ),
+        "correct the source; if the earlier import is no longer needed, delete its folder",
+    )
 
 
 def _write_piece(
@@ -181,6 +236,11 @@ def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
 
 
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    if (folder / AUDIO).is_symlink():
+        raise ConfigError(
+            f"{folder / AUDIO} is a link, and an import replaces files there",
+            "remove the link, or choose another folder: --to DIR",
+        )
     if (
         folder.exists()
         and not (folder / MARK).is_file()
