@@ -96,6 +96,11 @@ def did_you_mean(key: str, known: Iterable[str], spellings: Mapping[str, str] | 
     return f"known: {', '.join(nearest(0.0))} … ({len(names)} in all)"
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """Cut a long text, and escape what can't be printed, for a message that quotes it."""
+    return printable(text if len(text) <= most else text[: most - 1] + "…")
+
+
 def printable(text: str) -> str:
     """Escape control characters in `text`, so that a file's name can't control a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -104,4 +109,5 @@ def printable(text: str) -> str:
 # Exit codes of the commands.
 FINDINGS = 1  # the check has findings, the export differs, or a required gate failed
 ERROR = 2  # the command could not do all of its work
+UNEXPECTED = 70  # a fault of mmtune; its traceback is in a file (EX_SOFTWARE of sysexits.h)
 INTERRUPTED = 130  # stopped by Ctrl-C: the shell's 128 + SIGINT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from mmtune.errors import AdapterError
 from mmtune.system.files import write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import damaged, read_json_object
 from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
@@ -192,15 +192,12 @@ def read_card(folder: Path) -> Card:
         AdapterError: the card is missing or can't be read.
         ConfigError: a newer mmtune wrote it.
     """
-    path = folder / CARD_FILE
+    path, cure = folder / CARD_FILE, "restore the file, or train the adapter again"
     try:
-        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
-        return Card.model_validate(values)
+        values = without_format(read_json_object(path, cure, AdapterError), path)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {CARD_FILE}", "give a run folder or its adapter/ folder"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise AdapterError(
-            f"{path} can't be read: {error}", "restore the file, or train the adapter again"
-        ) from None
+    with damaged(path, cure, AdapterError):
+        return Card.model_validate(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,7 +146,10 @@ def weighted_path(text: str) -> tuple[Path, float]:
     path, equals, weight = text.rpartition("=")
     if equals and path and not Path(text).exists():
         try:
-            return Path(path), float(weight)
+            value = float(weight)
         except ValueError:
-            pass
+            return Path(text), 1.0
+        if not math.isfinite(value):
+            raise ConfigError(f"{text}: the weight {weight} is not finite", "give a number")
+        return Path(path), value
     return Path(text), 1.0

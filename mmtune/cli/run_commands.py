@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.errors import FINDINGS, ConfigError, did_you_mean
-from mmtune.system.arguments import Parser, positive
+from mmtune.system.arguments import Parser, positive, seed
 
 if TYPE_CHECKING:
     from mmtune.config import RunConfig
@@ -68,8 +68,7 @@ def init_arguments(parser: Parser) -> None:
 
 
 def init(options: argparse.Namespace) -> int:
-    import shutil
-
+    from mmtune.system.files import copy_file, write_text
     from mmtune.system.resources import recipes as names
     from mmtune.system.resources import resource
 
@@ -79,14 +78,18 @@ def init(options: argparse.Namespace) -> int:
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
+    source = resource("recipes", name)
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(path, place)
     suite, recipe = f"{name}.yaml", target / "recipe.yaml"
     if (resource("eval") / suite).is_file() and recipe.is_file():
-        shutil.copyfile(resource("eval", suite), target / "suite.yaml")
+        copy_file(resource("eval", suite), target / "suite.yaml")
         text = recipe.read_text(encoding="utf-8")
         own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
-        recipe.write_text(own, encoding="utf-8")
+        write_text(recipe, own)
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
         print(path)
     print(f"\nmmtune train {target / 'recipe.yaml'}")
@@ -216,7 +219,7 @@ def review_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--items", type=positive, help="number of pairs on the page (default: 40)")
     parser.add_argument(
-        "--seed", type=int, help="random seed for the order and sides of the pairs (default: 0)"
+        "--seed", type=seed, help="random seed for the order and sides of the pairs (default: 0)"
     )
     parser.add_argument(
         "--answers",

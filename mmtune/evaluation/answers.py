@@ -8,6 +8,7 @@ depends on: the predictor's fingerprint, and the whole request with its row.
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +18,9 @@ from typing import Any, Generic, TypeVar
 
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
+from mmtune.system.files import append_text, write_bytes
 from mmtune.system.hashing import hash_json
+from mmtune.system.stored import intact_json_lines
 from mmtune.system.version import VERSION
 
 ANSWERS_FILE = "answers.jsonl"
@@ -70,6 +73,7 @@ class StoredPredictor(Generic[P]):
         self._shared = SharedPredictor(opened, variants)
         self._variant = ""
         self._answers: dict[str, _StoredAnswer] | None = None
+        self._decoded: set[str] = set()  # names of the pictures that were found undamaged
 
     @property
     def predictor(self) -> BatchedPredictor:
@@ -152,15 +156,28 @@ class StoredPredictor(Generic[P]):
 
     def _has(self, key: str) -> bool:
         kept = self._known.get(key)
-        return kept is not None and (not kept.image or (self.folder / kept.value).is_file())
+        return kept is not None and (not kept.image or self._shows(kept.value))
+
+    def _shows(self, name: str) -> bool:
+        """Whether a stored picture can be decoded; a damaged one counts as missing."""
+        if name not in self._decoded:
+            try:
+                self._picture(name)
+            except Exception:  # each decoder raises its own kinds
+                return False
+            self._decoded.add(name)
+        return True
 
     def _value(self, key: str) -> Any:
         kept = self._known[key]
         if not kept.image:
             return kept.value
+        return self._picture(kept.value)
+
+    def _picture(self, name: str) -> Any:
         from PIL import Image
 
-        with Image.open(self.folder / kept.value) as image:
+        with Image.open(self.folder / name) as image:
             image.load()
             return image.copy()
 
@@ -187,19 +204,15 @@ class StoredPredictor(Generic[P]):
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         path = self.folder / ANSWERS_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            # A line that a kill cut off must not be joined with the next one.
-            if file.tell() and not _ends_with_newline(path):
-                file.write(b"\n")
-            file.write("".join(lines).encode())
+        append_text(path, "".join(lines))
 
     def _save_image(self, key: str, image: Any) -> str:
         name = f"{IMAGES}/{key[:32]}.png"
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        image.save(partial, format="PNG", compress_level=1)
-        partial.replace(path)
+        buffer = io.BytesIO()  # Pillow may write a part of a file without an error
+        image.save(buffer, format="PNG", compress_level=1)
+        write_bytes(path, buffer.getvalue())
         return name
 
 
@@ -211,19 +224,12 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
-
-
 def _read_answers(path: Path) -> Iterator[tuple[str, _StoredAnswer]]:
-    """Read the complete lines of the file; a line that was cut off is skipped."""
+    """Read the undamaged lines of the file; a damaged answer is a missing one."""
     if not path.is_file():
         return
-    for line in path.read_bytes().split(b"\n"):
+    for values in intact_json_lines(path):
         try:
-            values = json.loads(line)
             image = "file" in values
             value = str(values["file" if image else "text"])
             seconds = float(values.get("seconds", 0.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import ERROR, ConfigError
-from mmtune.system.arguments import Parser, add_base, add_label, integers, positive
+from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds
 
 
 def generate_arguments(parser: Parser) -> None:
@@ -31,17 +31,17 @@ def generate_arguments(parser: Parser) -> None:
         help="draw the captions of a manifest, each with its row's labels",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="random seed of the first image (default: 0)"
+        "--seed", type=seed, default=0, help="random seed of the first image (default: 0)"
     )
     parser.add_argument(
         "--count", type=positive, default=1, help="images of each prompt (default: 1)"
     )
     parser.add_argument(
-        "--seeds", type=integers, metavar="A,B", help="random seeds, in place of --seed and --count"
+        "--seeds", type=seeds, metavar="A,B", help="random seeds, in place of --seed and --count"
     )
     parser.add_argument(
         "--scale",
-        type=float,
+        type=finite,
         default=1.0,
         help="adapter strength; 0 gives the base model (default: 1)",
     )
@@ -50,7 +50,7 @@ def generate_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--guidance",
-        type=float,
+        type=finite,
         help="classifier-free guidance; 1 is off (default: that of the adapter's training)",
     )
     parser.add_argument(

@@ -20,8 +20,9 @@ from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
-from mmtune.system.files import write_text
+from mmtune.system.files import write_json, write_text
 from mmtune.system.formats import FORMAT, with_format, without_format
+from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -42,7 +43,7 @@ def keep_suite(folder: Path, suite: str | None) -> None:
     if suite is None:
         path.unlink(missing_ok=True)
     elif suite_path(suite).resolve() != path.resolve():
-        path.write_text(load_suite(suite).dump(), encoding="utf-8")
+        write_text(path, load_suite(suite).dump())
 
 
 def claim(config: RunConfig) -> None:
@@ -155,7 +156,7 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _write_settings(path: Path, config: RunConfig) -> None:
-    path.write_text(f"format: {FORMAT}\n{config.dump()}", encoding="utf-8")
+    write_text(path, f"format: {FORMAT}\n{config.dump()}")
 
 
 def begun(folder: Path) -> bool:
@@ -182,7 +183,9 @@ def record_data(folder: Path, dataset: Dataset) -> None:
     """
     path = folder / "data.json"
     if begun(folder) and path.exists():
-        old = without_format(json.loads(path.read_text(encoding="utf-8")), path)["fingerprint"]
+        cure = f"restore it, or start a new run with --name {folder.name}-2"
+        with damaged(path, cure):
+            old = str(without_format(read_json_object(path, cure), path)["fingerprint"])
         if old != dataset.fingerprint:
             raise ConfigError(
                 f"{dataset.source} has changed since {folder} began "
@@ -198,7 +201,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
         "quarantined": list(dataset.quarantined),
         "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
     }
-    path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(path, facts)
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -36,6 +35,7 @@ from mmtune.runs.folder import (
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.system.display import Displayed, Rows, plain_values
+from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
 
@@ -136,6 +136,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
+            remove_partials(folder)
             claim(config)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
@@ -257,7 +258,7 @@ def _save_adapter(
     from mmtune.adapters.licence import licence_of
     from mmtune.training.strength import scaled
 
-    final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
+    final = config.folder / "adapter"
     if final.exists() and (config.folder / COMPARISON_FILE).exists():
         return  # the run was finished before
     note = reporter.note if reporter is not None else lambda text: None
@@ -269,12 +270,8 @@ def _save_adapter(
     checkpoint = choose_checkpoint(config, dataset, task, result, retention, note)
     strength = choose_strength(config, dataset, task, retention, note)
     scale = strength.scale
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with nullcontext() if scale == 1.0 else scaled(task.module, scale):
-        task.save(partial)
     rows, licence = rows_by_split(dataset), licence_of(config.base)
-    Card(
+    card = Card(
         name=config.name,
         recipe=config.recipe,
         modality=config.modality,
@@ -293,9 +290,11 @@ def _save_adapter(
         sweep=[dataclasses.asdict(point) for point in strength.points],
         advised=strength.advised,
         advice=strength.reason,
-    ).write(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    )
+    with folder_aside(final) as partial:
+        with nullcontext() if scale == 1.0 else scaled(task.module, scale):
+            task.save(partial)
+        card.write(partial)
 
 
 def _compare(

@@ -9,6 +9,7 @@ turns it into one with a cure.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -18,15 +19,15 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from mmtune.errors import ConfigError
 from mmtune.system.locks import locked_name
 from mmtune.system.storage_errors import storage_error
 
 PARTIAL = ".partial-"  # begins the name of what is still being written
-SHARED = "MMTUNE_SHARED"  # if this variable is set, private files are readable by their group
 LEFT_BEHIND = 3_600.0  # s; an older temporary file belongs to a process that was killed
+SHARED = "MMTUNE_SHARED"  # if this variable is set, private files are readable by their group
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False, durable: bool = False) -> None:
@@ -52,6 +53,32 @@ def write_bytes(path: Path, data: bytes, *, private: bool = False, durable: bool
 def write_text(path: Path, text: str, *, private: bool = False, durable: bool = False) -> None:
     """Write a text file as UTF-8, as `write_bytes` does. Half surrogates are escaped."""
     write_bytes(path, text.encode("utf-8", "backslashreplace"), private=private, durable=durable)
+
+
+def write_new_text(path: Path, text: str) -> bool:
+    """Write a text file as UTF-8, unless `path` exists.
+
+    Returns:
+        False if it exists; nothing is written then.
+
+    Raises:
+        OSError: the file can't be written; the error names `path`.
+    """
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    with _naming(path, partial):
+        try:
+            partial.write_bytes(text.encode("utf-8", "backslashreplace"))
+            os.link(partial, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            return False
+        except (PermissionError, NotImplementedError):  # a file system without hard links
+            if os.path.lexists(path):
+                return False
+            partial.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    return True
 
 
 def write_json(path: Path, value: Any, *, private: bool = False, durable: bool = False) -> None:
@@ -123,7 +150,7 @@ def file_aside(path: Path, *, private: bool = False, durable: bool = False) -> I
 
 
 @contextmanager
-def stream_aside(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+def stream_aside(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
     """Yield a binary stream whose content becomes `path` at the end, as `file_aside` does."""
     with file_aside(path, private=private) as partial, partial.open("wb") as file:
         yield file
@@ -197,8 +224,25 @@ def copy_file(source: Path, path: Path) -> None:
         shutil.copyfile(source, partial)
 
 
+def copy_folder(source: Path, folder: Path) -> None:
+    """Copy a folder with all its files into a new folder.
+
+    Raises:
+        OSError: a file can't be read or written.
+    """
+    try:
+        shutil.copytree(source, folder)
+    except shutil.Error as error:  # it holds the errors of all files, as text
+        read, written, reason = error.args[0][0]
+        number = next((n for n in errno.errorcode if f"[Errno {n}]" in reason), errno.EIO)
+        raise OSError(number, os.strerror(number), read, None, written) from None
+
+
 def remove_partials(folder: Path) -> None:
-    """Remove the temporary files that killed processes left below a folder."""
+    """Remove the temporary files that killed processes left below a folder.
+
+    Younger ones than `LEFT_BEHIND` stay, because a process may still write them.
+    """
     for path in folder.rglob(f"{PARTIAL}*"):
         with contextlib.suppress(OSError):
             if time.time() - path.lstat().st_mtime < LEFT_BEHIND:

@@ -45,6 +45,10 @@ CURES: dict[int, tuple[str, str]] = {
     ),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "correct the path"),
     errno.EISDIR: ("it is a folder, not a file", "give the path of a file"),
+    errno.ESPIPE: (
+        "it is a pipe or a device, not a file",
+        "save the content in a file, and give the path of that file",
+    ),
     errno.EEXIST: ("it exists already", "choose another path"),
     errno.ENOTEMPTY: ("the folder is not empty", "choose another folder"),
     errno.ENAMETOOLONG: (

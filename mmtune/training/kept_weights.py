@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from mmtune.errors import TrainingError
+from mmtune.system.files import file_aside
 
 FOLDER = "validated"  # in a run's folder
 
@@ -60,16 +61,15 @@ class Snapshots:
         from safetensors.torch import save_file
 
         path = self._path(snapshot.step)
-        partial = path.with_name(f".{path.name}.partial")
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.weights.items()}
         facts = {"validation": json.dumps(dict(snapshot.values)), "step": str(snapshot.step)}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata=facts)
-            partial.replace(path)
+            with file_aside(path) as partial:
+                save_file(tensors, partial, metadata=facts)
         except OSError as error:
             raise TrainingError(
-                f"can't write {path}: {error}",
+                f"can't write {path}: {error.strerror or error}",
                 "free disk space and repeat the command, or add --compare_checkpoints 0",
             ) from error
 

@@ -8,7 +8,6 @@ import resource
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,13 +174,21 @@ def test_a_device_is_written_directly(tmp_path: Path) -> None:
     files.write_text(Path("/dev/null"), "a")
 
 
-def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
-    for name, age in (("old", 2 * files.LEFT_BEHIND), ("new", 0)):
-        path = tmp_path / f"{files.PARTIAL}{name}"
-        path.mkdir()
-        os.utime(path, (time.time() - age,) * 2)
+def test_what_killed_processes_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / f"{files.PARTIAL}folder").mkdir()
+    (tmp_path / "a" / f"{files.PARTIAL}file").write_text("half")
+    (tmp_path / "a" / f"{files.PARTIAL}link").symlink_to(tmp_path / "kept")
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("whole")
     files.remove_partials(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{files.PARTIAL}new"]
+    assert len(list((tmp_path / "a").iterdir())) == 3  # they are young
+    monkeypatch.setattr(files, "LEFT_BEHIND", -1.0)
+    files.remove_partials(tmp_path)
+    assert list((tmp_path / "a").iterdir()) == []
+    assert (tmp_path / "kept" / "file").is_file()
 
 
 @pytest.mark.parametrize("number", CURES)

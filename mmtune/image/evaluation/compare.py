@@ -43,6 +43,7 @@ from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.looks.embedding import Embed
+from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -285,14 +286,15 @@ def _measures(
 
 def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> Path:
     grid = folder / "grid.png"
-    draw_grid(
+    drawn = draw_grid(
         [row.reference for row in test],
         {
             "base": list(compared.base[:: compared.seeds]),
             "adapter": list(compared.adapter[:: compared.seeds]),
             "brand": compared.real,
         },
-    ).save(grid)
+    )
+    save_picture(drawn, grid)
     return grid
 
 
@@ -351,5 +353,5 @@ def _save_images(folder: Path, row_seeds: RowSeeds, images: Sequence[Image]) -> 
     # A row's id may hold any character; its hash is a safe file name.
     paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in row_seeds]
     for path, image in zip(paths, images, strict=True):
-        image.save(path)
+        save_picture(image, path)
     return paths

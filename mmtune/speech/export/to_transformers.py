@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.speech.export.speech_format import SpeechFormat
+from mmtune.system.files import write_text
 from mmtune.system.quiet import quiet
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32")
     base.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
     spellings = getattr(base.tokenizer, "english_spelling_normalizer", None)
     if spellings:
-        (folder / "normalizer.json").write_text(json.dumps(spellings), encoding="utf-8")
+        write_text(folder / "normalizer.json", json.dumps(spellings))
 
 
 def _in_precision(model: Any, precision: str) -> Any:

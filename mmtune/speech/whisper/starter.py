@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError, MissingExtra
+from mmtune.system.files import write_bytes, write_text
 from mmtune.system.hashing import hash_tensors
 from mmtune.system.resources import cache_root
 
@@ -332,8 +333,8 @@ def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
     spellings = files("whisper_normalizer").joinpath("normalizers/english.json").read_bytes()
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch)
-        (raw / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-        (raw / "normalizer.json").write_bytes(spellings)
+        write_text(raw / "tokenizer.json", json.dumps(content))
+        write_bytes(raw / "normalizer.json", spellings)
         special = [t for t in ids if t != "<|endoftext|>"]
         tokenizer = WhisperTokenizer.from_pretrained(
             raw,
@@ -342,5 +343,5 @@ def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
             model_max_length=1024,
         )
         tokenizer.save_pretrained(folder)
-    (folder / "normalizer.json").write_bytes(spellings)
+    write_bytes(folder / "normalizer.json", spellings)
     return ids
