@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from mmtune.errors import ConfigError
 from mmtune.settings.declare import setting, settings_of
-from mmtune.settings.yaml_text import load_yaml
+from mmtune.settings.yaml_text import dump_yaml, load_yaml
 
 MAX_RANK = 8_192  # far above any useful one; a typing error shouldn't fill the memory
 MAX_SEED = 2**32 - 1  # what all generators of random numbers take
@@ -347,7 +347,12 @@ class RunConfig(Section):
 
     def dump(self) -> str:
         """The settings as YAML, readable by `load_config`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return as_yaml(self.model_dump(mode="json"))
+
+
+def as_yaml(values: Any, width: int = 80) -> str:
+    """Values as YAML that `read_yaml` reads back equal; keys keep their order."""
+    return dump_yaml(values, width)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

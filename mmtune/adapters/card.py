@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmtune.errors import AdapterError
 from mmtune.system.files import write_text
@@ -54,6 +55,14 @@ class Card(BaseModel):
     parents: list[dict[str, Any]] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _undefined(cls, values: Any) -> Any:
+        # JSON has no NaN, so an undefined figure is stored as null.
+        if not isinstance(values, dict):
+            return values
+        return {name: math.nan if value is None else value for name, value in values.items()}
 
     @property
     def trigger(self) -> str:

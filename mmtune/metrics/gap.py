@@ -60,7 +60,8 @@ class GroupGap:
         figures = self._figures(np.asarray(stats, dtype=np.float64))
         if len(figures) < 2:
             return self.reduce
-        high, low = max(figures, key=lambda n: figures[n]), min(figures, key=lambda n: figures[n])
+        high = max(figures, key=lambda n: figures[n])
+        low = min((n for n in figures if n != high), key=lambda n: figures[n])
 
         def between(sample: Sequence[Stat] | Stat) -> float | None:
             found = self._figures(np.asarray(sample, dtype=np.float64), (high, low))

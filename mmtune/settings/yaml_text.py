@@ -49,6 +49,23 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which loses three characters that end a line in YAML 1.1."""
+
+
+def _quoted(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if {"\x85", "\u2028", "\u2029"} & set(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _quoted)
+
+
+def dump_yaml(values: Any, width: int = 80) -> str:
+    """Values as YAML that `load_yaml` reads back equal; keys keep their order."""
+    return str(yaml.dump(values, None, _Dumper, sort_keys=False, allow_unicode=True, width=width))
+
+
 def load_yaml(text: str) -> Any:
     """The value of a YAML text; a date stays text.
 
