@@ -124,8 +124,11 @@ def _run(arguments: list[str]) -> int:
     except SystemExit:
         _flush()  # --help was printed
         raise
-    except OSError as error:
-        if error.filename is None and not isinstance(error, BrokenPipeError):
+    except (OSError, MmtuneError) as error:
+        # A public function has translated what printing inside it raised.
+        cause = error.__cause__ if isinstance(error, MmtuneError) else error
+        unnamed = isinstance(cause, OSError) and cause.filename is None
+        if unnamed and not isinstance(cause, BrokenPipeError):
             _flush("\n")  # if the output can't be written, this error names it
         raise
     _flush()

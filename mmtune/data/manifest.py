@@ -297,6 +297,9 @@ def _explain(
         elif problem["type"] == "missing":
             found = f"{place}: the key {key!r} is missing"
             yield Finding("missing-key", label, found, f"a row needs {example(kind)}")
+        elif problem["type"] == "string_unicode":
+            found = f"{place}: {key} is not UTF-8 text"
+            yield Finding("bad-value", label, found, f"rename the file, or correct {key!r}")
         else:
             value = repr(problem.get("input"))
             shown = value if len(value) <= 60 else value[:57] + "…"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import ERROR, ConfigError
-from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds
+from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds, text
 
 
 def generate_arguments(parser: Parser) -> None:
@@ -22,7 +22,7 @@ def generate_arguments(parser: Parser) -> None:
     add_base(parser)
     add_label(parser)
     parser.add_argument(
-        "--prompt", action="append", help="what to draw; repeat it for several prompts"
+        "--prompt", type=text, action="append", help="what to draw; repeat it for several prompts"
     )
     parser.add_argument(
         "--rows",
@@ -109,7 +109,7 @@ def caption_arguments(parser: Parser) -> None:
         metavar="MODEL",
         help="a hub id or folder of an image-to-text model (default: words of the files' names)",
     )
-    parser.add_argument("--prompt", help="instruction for the model of --model")
+    parser.add_argument("--prompt", type=text, help="instruction for the model of --model")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the captions and write nothing"
     )

@@ -40,7 +40,10 @@ def add_model(command: Parser) -> None:
 def add_label(command: Parser) -> None:
     """Add the argument `--label`, which a route uses."""
     command.add_argument(
-        "--label", metavar="VALUE", help="label that selects a route's adapters for all inputs"
+        "--label",
+        type=text,
+        metavar="VALUE",
+        help="label that selects a route's adapters for all inputs",
     )
 
 
@@ -80,6 +83,15 @@ def seed(text: str) -> int:
     value = int(text)
     if abs(value) > MAX_SEED:
         raise argparse.ArgumentTypeError(f"{text} is not between -{MAX_SEED} and {MAX_SEED}")
+    return value
+
+
+def text(value: str) -> str:
+    """Refuse words that aren't UTF-8: models and files of text can't hold them."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("it is not UTF-8 text") from None
     return value
 
 

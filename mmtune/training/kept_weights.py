@@ -10,8 +10,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmtune.errors import TrainingError
+from mmtune.errors import TrainingError, first_line
 from mmtune.system.files import file_aside
+from mmtune.system.stored import damaged
 
 FOLDER = "validated"  # in a run's folder
 
@@ -87,12 +88,18 @@ def read_snapshots(folder: Path) -> list[Snapshot]:
     Args:
         folder: the run folder.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     found = []
     for path in sorted((folder / FOLDER).glob("step-*.safetensors")):
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-        found.append(Snapshot(int(facts["step"]), load_file(path), json.loads(facts["validation"])))
+        cure = "restore the file, or start a new run with --name"
+        try:
+            with safe_open(path, "pt") as file:
+                facts = file.metadata()
+            weights = load_file(path)
+        except SafetensorError as error:
+            raise TrainingError(f"{path} can't be read: {first_line(error)}", cure) from None
+        with damaged(path, cure, TrainingError):
+            found.append(Snapshot(int(facts["step"]), weights, json.loads(facts["validation"])))
     return found

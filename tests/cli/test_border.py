@@ -16,6 +16,7 @@ from mmtune import cli
 from mmtune.cli import main, run_commands
 from mmtune.errors import ERROR, UNEXPECTED, MmtuneError
 from mmtune.metrics.text.wer import WordErrors
+from mmtune.system.storage_errors import translated
 
 
 def raises(error: BaseException) -> Callable[..., int]:
@@ -131,6 +132,24 @@ def test_a_full_disk_behind_the_output_is_an_error(words: list[str], unbuffered:
         )
     assert done.returncode == ERROR
     assert done.stderr.startswith("error: standard output: the disk is full")
+
+
+def test_a_full_output_is_named_where_a_public_function_prints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`mmtune transcribe` prints each transcript inside `mmtune.transcribe`."""
+
+    def prints(options: object) -> int:
+        with translated():
+            print("a transcript", flush=True)
+        return 0
+
+    monkeypatch.setattr(run_commands, "recipes", prints)
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["recipes"]) == ERROR
+        monkeypatch.undo()
+    assert "error: standard output: the disk is full" in capsys.readouterr().err
 
 
 def test_the_exit_codes_differ() -> None:

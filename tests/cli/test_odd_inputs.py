@@ -220,6 +220,8 @@ def test_an_odd_setting_is_one_error_with_a_cure(
         ["compose", "a", "b", "--out", "c", "--method", "svd", "--rank", "100000000"],
         ["export", "a", "--format", "kohya", "--out", "b", "--scale", "inf"],
         ["transcribe", "--base", "none", "a.wav", "--beams", "9" * 5_000],
+        ["generate", "--prompt", "\udcff", "--base", "none"],
+        ["transcribe", "--language", "\udcff", "--base", "none", "a.wav"],
         ["\udcff"],
         ["init", "\udcff"],
         ["init", "dialect", "--to", "x" * 300],

@@ -39,14 +39,16 @@ def other_values(kind: Any, value: Any) -> list[Any]:
     """Values to try in place of a setting's; some may be out of its range."""
     kinds = {kind, get_origin(kind), *get_args(kind)}
     choices = [c for k in (kind, *get_args(kind)) if get_origin(k) is Literal for c in get_args(k)]
-    found: list[Any] = list(choices)
+    found: list[Any] = [*choices, *([c] for c in choices)]
     if isinstance(value, bool) or bool in kinds:
         found.append(not value)
     if isinstance(value, int | float):
         found += [value + 1, value / 2, value - 1, value * 0.9 + 0.001]
     if isinstance(value, list | tuple):
         found += [[0.5], [0.25, 1.0], ["other"], ["#a0b0c0"]]
-    return [*found, "other", 3, 0.125, None, ["other"], ["#a0b0c0"], [0.5]]
+    here = Path(__file__)
+    found += ["other", 3, 512, 0.125, None, ["other"], ["#a0b0c0"], [0.5], "#a0b0c0"]
+    return [*found, str(here), str(here.parent)]
 
 
 def changed(config: RunConfig, name: str) -> RunConfig:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtune.errors import BaseModelError
 from mmtune.system.hashing import hash_json, hash_tensors
+from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +93,10 @@ def _files(part: Path) -> list[Path]:
     for name in WEIGHT_FILES:
         index = part / f"{name}.safetensors.index.json"
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [part / shard for shard in sorted(set(shards))]
+            cure = "download the model again"
+            with damaged(index, cure, BaseModelError):
+                shards = set(read_json_object(index, cure, BaseModelError)["weight_map"].values())
+                return [part / shard for shard in sorted(shards)]
         if (whole := part / f"{name}.safetensors").is_file():
             return [whole]
     return sorted(part.glob("*.safetensors"))

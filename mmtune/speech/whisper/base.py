@@ -12,6 +12,7 @@ from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import read_json_object
 
 # Files that a folder needs; a hub repository may also hold other frameworks and precisions.
 NEEDED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer")
@@ -174,7 +175,6 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     Raises:
         BaseModelError: the base is not found, not a Whisper model, or damaged.
     """
-    import json
 
     import torch
     from transformers import (
@@ -184,10 +184,7 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     )
 
     folder = resolve_base(base)
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except json.JSONDecodeError as error:
-        raise BaseModelError(f"{folder / 'config.json'} is not JSON: {error}", _cure()) from None
+    kind = read_json_object(folder / "config.json", _cure(), BaseModelError).get("model_type")
     if kind != "whisper":
         raise BaseModelError(f"base {base!r} is a {kind!r} model, not whisper", _cure())
     try:
