@@ -47,7 +47,7 @@ def other_values(kind: Any, value: Any) -> list[Any]:
     if isinstance(value, list | tuple):
         found += [[0.5], [0.25, 1.0], ["other"], ["#a0b0c0"]]
     here = Path(__file__)
-    found += ["other", 3, 512, 0.125, None, ["other"], ["#a0b0c0"], [0.5], "#a0b0c0"]
+    found += ["other", "de", 3, 512, 0.125, None, ["other"], ["#a0b0c0"], [0.5], "#a0b0c0"]
     return [*found, str(here), str(here.parent)]
 
 

@@ -46,7 +46,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("speech/whisper/starter.py", "WhisperFeatureExtractor(…).save_pretrained"): RENAMED,
     ("speech/whisper/starter.py", "tokenizer.save_pretrained"): RENAMED,
     ("image/diffusion/denoiser_lora.py", "type(…).save_lora_weights"): ASIDE,
-    ("image/export/fused.py", "pipeline.save_pretrained"): ASIDE,
+    ("image/export/merged_pipeline.py", "pipeline.save_pretrained"): ASIDE,
     ("image/export/kohya.py", "type(…).save_lora_weights"): ASIDE,
     ("image/export/weights.py", "save_file"): ASIDE,
     ("speech/export/to_ctranslate2.py", "TransformersConverter(…).convert"): ASIDE,
@@ -59,7 +59,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("speech/corpus/voices.py", "short.symlink_to"): SCRATCH,
     ("prefix/cache.py", "partial.write_bytes"): "entries have a checksum, and names of their own",
     ("prefix/cache.py", "path.open"): LOCK,
-    ("prefix/cache.py", "(…).open"): LOCK,
+    ("system/locks.py", "os.open"): LOCK,
 }
 
 
