@@ -364,8 +364,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     cure = "name a recipe or an existing .yaml file"
     try:
         if not path.is_file():  # reading a pipe could block for ever
-            found = "no such file" if not path.exists() else "it is not a file"
-            raise ConfigError(f"{path}: {found}", cure)
+            missing = not path.exists()
+            raise ConfigError(f"no such file: {path}" if missing else f"{path} is not a file", cure)
         if path.stat().st_size > MAX_YAML:
             raise ConfigError(f"{path} has more than {MAX_YAML:,} bytes", cure)
         value = load_yaml(path.read_text(encoding="utf-8"))

@@ -57,8 +57,10 @@ def add_base(command: Parser) -> None:
 def positive(text: str) -> int:
     """Parse an integer from 1 to `MAX_COUNT`."""
     value = int(text)
-    if not 1 <= value <= MAX_COUNT:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {MAX_COUNT:,}")
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    if value > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_COUNT:,}")
     return value
 
 
