@@ -53,8 +53,8 @@ class Route(BaseModel):
     base: str
     base_hash: str
     by: str
-    labels: dict[str, dict[str, float]]
-    otherwise: dict[str, float]
+    labels: dict[str, dict[str, Weight]]
+    otherwise: dict[str, Weight]
     parents: list[dict[str, Any]] = Field(default_factory=list)
 
     def choose(self, row: Row) -> Mapping[str, float]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmtune.errors import TrainingError
+from mmtune.errors import MmtuneError, TrainingError
 from mmtune.system.hashing import hash_file
+from mmtune.system.tensors import load_tensors, require_finite, save_tensors
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
 TORCH, HASHES = "torch.pt", "sha256.json"
@@ -54,8 +54,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         for name, values in ((WEIGHTS, checkpoint.weights), (BEST, checkpoint.best)):
-            copies = {k: v.detach().cpu().contiguous().clone() for k, v in values.items()}
-            save_file(copies, partial / name)
+            save_tensors(partial / name, values)
         torch.save(dict(checkpoint.tensors), partial / TORCH)
         (partial / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
         hashes = {name: hash_file(partial / name) for name in (WEIGHTS, BEST, TORCH, STATE)}
@@ -75,18 +74,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read a checkpoint; None if it is missing or damaged (a file or hash doesn't match)."""
+    """Read a checkpoint; None if it is missing or damaged.
+
+    It is damaged if a file can't be read, its hash doesn't match, or a weight isn't finite.
+    """
     try:
         hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
         if any(hash_file(folder / name) != value for name, value in hashes.items()):
             return None
+        weights, best = load_tensors(folder / WEIGHTS), load_tensors(folder / BEST)
+        require_finite({**weights, **best}, folder)
         return Checkpoint(
-            weights=load_file(folder / WEIGHTS),
-            best=load_file(folder / BEST),
+            weights=weights,
+            best=best,
             state=json.loads((folder / STATE).read_text(encoding="utf-8")),
             tensors=torch.load(folder / TORCH, weights_only=True, map_location="cpu"),
         )
-    except (OSError, json.JSONDecodeError, KeyError):
+    except (MmtuneError, OSError, ValueError, KeyError, AttributeError):
         return None
 
 
