@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
+from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json
 from mmtune.system.version import VERSION
 
@@ -211,6 +212,56 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 
+def damaged_answers(folder: Path) -> tuple[list[int], list[str]]:
+    """Find stored answers that can't be read.
+
+    Args:
+        folder: holds `answers.jsonl`.
+
+    Returns:
+        Numbers of the lines that hold no answer, and names of images that are missing or damaged.
+    """
+    path, lines, images = folder / ANSWERS_FILE, [], []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(line)
+        if found is None:
+            lines.append(number)
+        elif found[1].image and not _readable(folder / found[1].value):
+            images.append(found[1].value)
+    return lines, images
+
+
+def drop_damaged_answers(folder: Path) -> int:
+    """Remove the answers that `damaged_answers` finds, so that the models are asked again.
+
+    Returns:
+        The number of removed answers.
+    """
+    path = folder / ANSWERS_FILE
+    numbers, images = damaged_answers(folder)
+    kept = []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(line)
+        if number not in numbers and found is not None and found[1].value not in images:
+            kept.append(line.decode("utf-8") + "\n")
+    for name in images:
+        if (folder / name).resolve().is_relative_to((folder / IMAGES).resolve()):
+            (folder / name).unlink(missing_ok=True)
+    write_text(path, "".join(kept))
+    return len(numbers) + len(images)
+
+
+def _readable(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
 def _ends_with_newline(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, 2)
@@ -219,15 +270,25 @@ def _ends_with_newline(path: Path) -> bool:
 
 def _read_answers(path: Path) -> Iterator[tuple[str, _StoredAnswer]]:
     """Read the complete lines of the file; a line that was cut off is skipped."""
-    if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            values = json.loads(line)
-            image = "file" in values
-            value = str(values["file" if image else "text"])
-            seconds = float(values.get("seconds", 0.0))
-            model, details = str(values["model"]), values["details"]
-            yield str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
-        except (ValueError, KeyError, TypeError):
-            continue
+    if path.is_file():
+        for line in _lines(path):
+            found = _answer(line)
+            if found is not None:
+                yield found
+
+
+def _lines(path: Path) -> list[bytes]:
+    return [line for line in path.read_bytes().split(b"\n") if line]
+
+
+def _answer(line: bytes) -> tuple[str, _StoredAnswer] | None:
+    """The key and the answer that a line holds; None if it holds none."""
+    try:
+        values = json.loads(line)
+        image = "file" in values
+        value = str(values["file" if image else "text"])
+        seconds = float(values.get("seconds", 0.0))
+        model, details = str(values["model"]), values["details"]
+        return str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
+    except (ValueError, KeyError, TypeError):
+        return None
