@@ -95,7 +95,7 @@ def damages(folder: Path) -> Iterator[tuple[str, str]]:
     """
     stored = read_card(folder).files if (folder / CARD_FILE).exists() else {}
     paths = {path.name: path for path in adapter_files(folder)}
-    if not any(path.suffix == ".safetensors" for path in paths.values()):
+    if not any(name.endswith(".safetensors") for name in stored.keys() | paths.keys()):
         yield "weights", f"{folder} holds no .safetensors file"
         return
     for name in sorted(stored.keys() | paths.keys()):

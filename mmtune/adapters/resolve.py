@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.routing import Route, is_route, read_route
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
@@ -50,7 +51,7 @@ def resolve_adapters(
     Raises:
         ConfigError: no model is named, an adapter is named twice, the route doesn't know the
             label, or a label is given without a route.
-        AdapterError: an adapter is missing, or has another modality or base.
+        AdapterError: an adapter is missing or damaged, or has another modality or base.
     """
     routes = [path for path in adapters if is_route(path)]
     if routes:
@@ -78,6 +79,7 @@ def resolve_adapters(
         folder = adapter_folder(path)
         if folder in found.values():
             raise ConfigError(f"--adapter {path} is given twice", "give it once, as PATH=WEIGHT")
+        check_adapter(folder)
         card = read_card(folder)
         _require(modality, card.modality, folder)
         first = next(iter(cards.values()), card)
@@ -103,6 +105,8 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
             f"{did_you_mean(label, list(route.labels))} (without --label, the route's `otherwise` "
             "is used)",
         )
+    for path in adapters.values():
+        check_adapter(path)
     cards = {name: read_card(path) for name, path in adapters.items()}
 
     def choose(row: Row | None) -> Mapping[str, float]:

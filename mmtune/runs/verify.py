@@ -194,7 +194,7 @@ def _adapter(folder: Path, card: Card | None) -> Iterator[CheckedFile]:
     def named(name: str) -> str:
         return f"{folder.name}/{name}"
 
-    yield _file(folder.parent, named(CARD_FILE), lambda path: read_card(folder) and None)
+    yield _file(folder.parent, named(CARD_FILE), _read_card)
     if card is None:
         return
     found = dict(damages(folder))
@@ -205,6 +205,11 @@ def _adapter(folder: Path, card: Card | None) -> Iterator[CheckedFile]:
             yield CheckedFile(named(name), "missing" if missing else "damaged", found[name])
         else:
             yield CheckedFile(named(name), "ok" if card.files else "no hash stored")
+
+
+def _read_card(path: Path) -> str | None:
+    read_card(path.parent)
+    return None
 
 
 def _comparison(path: Path, card: Card | None) -> str | None:
