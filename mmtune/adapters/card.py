@@ -149,7 +149,9 @@ def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return shown
 
 
-def _cell(interval: dict[str, float]) -> str:
+def _cell(interval: dict[str, float | None]) -> str:
+    if interval["value"] is None:  # undefined, in a card that was read back
+        return "nan"
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 

@@ -256,6 +256,8 @@ def _readable(path: Path) -> bool:
 
     try:
         with Image.open(path, formats=["PNG"]) as image:
+            image.verify()  # the checksum of each chunk; the image can't be read afterwards
+        with Image.open(path, formats=["PNG"]) as image:
             image.load()
     except (OSError, ValueError, SyntaxError):
         return False

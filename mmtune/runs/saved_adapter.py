@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from mmtune.adapters.card import Card, read_card
+from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import damages, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, MmtuneError
@@ -79,7 +79,9 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
             raise AdapterError(
                 f"{found}. It can't be restored: the run's checkpoint gives another {odd}", cure
             )
-        card.write(partial)
+        for name in (CARD_FILE, "README.md"):
+            if (final / name).is_file():
+                shutil.copyfile(final / name, partial / name)
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
     finally:

@@ -46,6 +46,12 @@ def first_image(run: Path) -> Path:
     return sorted((run / "answers").glob("*.png"))[0]
 
 
+def flip_in_the_middle(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
 # What is damaged; how; the file that `verify` names; what `repair` says.
 KINDS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "config, no YAML": ("config.yaml", written("{"), "", "copy it from a backup"),
@@ -64,7 +70,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
         "checkpoints/step-0000012",
         "no checkpoint is intact",
     ),
-    "image": ("", cut, "answers.jsonl", "removed 1 damaged answers"),
+    "image": ("", flip_in_the_middle, "answers.jsonl", "removed 1 damaged answers"),
     "answers": ("answers.jsonl", cut, "", "removed 1 damaged answers"),
     "comparison": ("comparison.json", cut, "", "next: measure it again: mmtune evaluate"),
     "another figure": ("comparison.json", changed('"value": ', '"value": 1'), "", "removed "),
@@ -120,7 +126,7 @@ def test_an_adapter_without_an_intact_checkpoint_is_not_restored(
     assert "the run has no intact checkpoint of its end; copy the adapter from a backup" in said
 
 
-@pytest.mark.parametrize("modality", ["image", pytest.param("speech", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("modality", ["speech", pytest.param("image", marks=pytest.mark.slow)])
 def test_train_and_repair_restore_the_adapter_from_its_checkpoint(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
