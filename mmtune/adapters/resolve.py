@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,8 @@ def resolve_adapters(
         label: the label that selects a route's adapters for all inputs.
 
     Raises:
-        ConfigError: no model is named, an adapter is named twice, the route doesn't know the
-            label, or a label is given without a route.
+        ConfigError: no model is named, an adapter is named twice, a weight isn't finite, the route
+            doesn't know the label, or a label is given without a route.
         AdapterError: an adapter is missing or damaged, or has another modality or base.
     """
     routes = [path for path in adapters if is_route(path)]
@@ -76,6 +77,11 @@ def resolve_adapters(
     cards: dict[str, Card] = {}
     weights: dict[str, float] = {}
     for path, weight in adapters.items():
+        if not math.isfinite(weight):
+            raise ConfigError(
+                f"--adapter {path}={weight:g}: the weight is not a finite number",
+                "give a number such as 0.8",
+            )
         folder = adapter_folder(path)
         if folder in found.values():
             raise ConfigError(f"--adapter {path} is given twice", "give it once, as PATH=WEIGHT")

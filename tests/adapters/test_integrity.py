@@ -117,6 +117,22 @@ def test_a_predictor_refuses_a_damaged_adapter(place: Callable[[str], Path], mod
         mmtune.open_predictor(run)
 
 
+@pytest.mark.parametrize("weight", ["nan", "inf", "-inf"])
+def test_a_weight_that_is_not_finite_is_refused(
+    place: Callable[[str], Path], capsys: pytest.CaptureFixture[str], weight: str
+) -> None:
+    run = place("image")
+    assert main(["generate", "--adapter", f"{run}={weight}", "--prompt", "x"]) == ERROR
+    assert f"{run}={weight}: the weight is not a finite number" in capsys.readouterr().err
+    mmtune.compose(route=Path(route_file(run)[2]), out=run.parent / "routed")
+    gate = run.parent / "routed" / "gate.json"
+    text = gate.read_text(encoding="utf-8")
+    gate.write_text(text.replace("1.0", weight.replace("inf", "Infinity").replace("nan", "NaN")))
+    words = ["generate", "--adapter", str(run.parent / "routed"), "--prompt", "x"]
+    assert main(words) == ERROR
+    assert f"{gate} can't be read" in capsys.readouterr().err
+
+
 def test_the_loaders_compare_by_themselves(place: Callable[[str], Path]) -> None:
     """What loads adapters for all commands doesn't rely on the command's own look."""
     import torch
