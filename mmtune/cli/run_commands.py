@@ -207,7 +207,9 @@ def report(options: argparse.Namespace) -> int:
 
 
 def verify_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "run", type=Path, metavar="RUN_DIR", help="run folder, adapter folder or route folder"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 

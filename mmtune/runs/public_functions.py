@@ -212,10 +212,10 @@ def verify(run: PathLike) -> Verified:
     Nothing is changed, and no model is loaded. `Verified.damaged` has the damaged files.
 
     Args:
-        run: a run folder, finished or not.
+        run: a run folder, finished or not, an adapter folder, or a route folder.
 
     Raises:
-        ConfigError: `run` is not a run folder.
+        ConfigError: `run` is none of these.
     """
     from mmtune.runs import verify as verifying
 

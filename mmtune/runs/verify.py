@@ -12,6 +12,7 @@ import yaml
 
 from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import adapter_files, damages
+from mmtune.adapters.routing import is_route, read_route
 from mmtune.config import read_yaml
 from mmtune.errors import ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
@@ -83,19 +84,26 @@ def verify(run: Path) -> Verified:
     """Check the files of a run; nothing is changed, and no model is loaded.
 
     Args:
-        run: a run folder, finished or not.
+        run: a run folder, finished or not, an adapter folder, or a route folder.
 
     Raises:
-        ConfigError: `run` is not a run folder.
+        ConfigError: `run` is none of these.
     """
+    if is_route(run):
+        _, adapters = read_route(run)
+        return Verified(run, tuple(f for each in adapters.values() for f in _adapter(each, run)))
+    if (run / CARD_FILE).is_file():
+        return Verified(run, tuple(_adapter(run, run)))
     names = (CONFIG, LOG, CHECKPOINTS, "adapter")
     if not any((run / name).exists() for name in names):
-        raise ConfigError(f"{run} is not a run folder", "give a run folder: runs/NAME")
+        raise ConfigError(
+            f"{run} is not a run folder", "give a run folder (runs/NAME) or an adapter folder"
+        )
     return Verified(run, tuple(_checked(run)))
 
 
 def _checked(run: Path) -> Iterator[CheckedFile]:
-    card = _card(run)
+    card = _card(run / "adapter")
     yield _file(run, CONFIG, lambda path: _settings(path, card))
     if (run / DATA).exists():
         yield _file(run, DATA, lambda path: _data(path, card))
@@ -104,7 +112,7 @@ def _checked(run: Path) -> Iterator[CheckedFile]:
     yield from _weights(run)
     adapter = run / "adapter"
     if adapter.is_dir():
-        yield from _adapter(adapter, card)
+        yield from _adapter(adapter, run)
     if (run / ANSWERS_FILE).exists():
         lines, images = damaged_answers(run)
         found = [f"line {number} can't be read" for number in lines]
@@ -134,9 +142,9 @@ def _file(run: Path, name: str, check: Callable[[Path], str | None]) -> CheckedF
     return CheckedFile(name, "damaged" if found else "ok", found)
 
 
-def _card(run: Path) -> Card | None:
+def _card(folder: Path) -> Card | None:
     try:
-        return read_card(run / "adapter")
+        return read_card(folder)
     except MmtuneError:
         return None
 
@@ -190,11 +198,12 @@ def _weights(run: Path) -> Iterator[CheckedFile]:
         yield _file(run, path.relative_to(run).as_posix(), check)
 
 
-def _adapter(folder: Path, card: Card | None) -> Iterator[CheckedFile]:
+def _adapter(folder: Path, root: Path) -> Iterator[CheckedFile]:
     def named(name: str) -> str:
-        return f"{folder.name}/{name}"
+        return (folder / name).relative_to(root).as_posix()
 
-    yield _file(folder.parent, named(CARD_FILE), _read_card)
+    yield _file(root, named(CARD_FILE), _read_card)
+    card = _card(folder)
     if card is None:
         return
     found = dict(damages(folder))

@@ -111,8 +111,21 @@ def test_an_intact_run_is_left_as_it_is(run: Path, capsys: pytest.CaptureFixture
     unfinished = mmtune.verify(run.with_name("interrupted"))
     assert not unfinished.damaged
     assert CheckedFile("checkpoints/step-0000005", "ok") in unfinished.files
+    assert not mmtune.verify(run / "adapter").damaged
     with pytest.raises(ConfigError, match="is not a run folder"):
         mmtune.verify(run.parent)
+
+
+def test_adapters_outside_a_run_are_checked(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seal(run / "adapter")
+    Path("route.yaml").write_text(f"by: product\nlabels: {{a: {run}}}\n", encoding="utf-8")
+    mmtune.compose(route="route.yaml", out="routed")
+    flip(Path("routed/adapters/finished") / WEIGHTS["image"])
+    listed = f"adapters/finished/{WEIGHTS['image']}"
+    assert [file.path for file in mmtune.verify("routed").damaged] == [listed]
+    assert [f.path for f in mmtune.verify("routed/adapters/finished").damaged] == [WEIGHTS["image"]]
+    assert main(["repair", "routed"]) == FINDINGS
+    assert f"not repaired: routed/{listed}" in capsys.readouterr().out
 
 
 def test_an_adapter_without_an_intact_checkpoint_is_not_restored(
