@@ -13,22 +13,18 @@ from pathlib import Path
 from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import AdapterError, first_line
 from mmtune.system.files import write_text
-from mmtune.system.hashing import hash_json, hash_tensors
-from mmtune.system.tensors import (
-    load_tensors,
-    make_reproducible,
-    read_metadata,
-    require_finite,
-)
+from mmtune.system.hashing import hash_json
+from mmtune.system.tensors import make_reproducible, read_metadata, tensors_hash
 
+MAX_WEIGHTS, MAX_JSON = 16 * 2**30, 64 * 2**20  # bytes; an adapter may come from somebody else
 PEFT_CONFIG = "adapter_config.json"
 SETS = ("target_modules", "exclude_modules")  # PEFT writes these sets in no fixed order
 
 
 def adapter_files(folder: Path) -> list[Path]:
     """List the files of an adapter that decide what it does: weights and their configuration."""
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
-    return [path for path in files if path.name != CARD_FILE]
+    names = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
+    return [path for path in names if path.name != CARD_FILE and path.is_file()]
 
 
 def content_hash(path: Path) -> str:
@@ -37,12 +33,18 @@ def content_hash(path: Path) -> str:
     Of a safetensors file, tensors and metadata are hashed: the metadata may hold rank and alpha.
 
     Raises:
-        AdapterError: the file is missing, can't be read, or holds weights that aren't finite.
+        AdapterError: the file is missing, too large, can't be read, or holds weights that aren't
+            finite.
     """
+    most = MAX_WEIGHTS if path.suffix == ".safetensors" else MAX_JSON
+    if path.is_file() and path.stat().st_size > most:
+        raise AdapterError(
+            f"{path} has {path.stat().st_size:,} bytes; an adapter has at most {most:,}",
+            "restore the file",
+        )
     if path.suffix == ".safetensors":
-        tensors = load_tensors(path, AdapterError)
-        require_finite(tensors, path, AdapterError)
-        return hash_json([hash_tensors(tensors.items()), read_metadata(path, AdapterError)])
+        found = tensors_hash(path, AdapterError, finite=True)
+        return hash_json([found, read_metadata(path, AdapterError)])
     try:
         return hash_json(json.loads(path.read_bytes()))
     except FileNotFoundError:

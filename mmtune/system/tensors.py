@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METADATA = "__metadata__"  # the key of the metadata in a file's header (safetensors' format)
 RESTORE = "restore the file"
+PIECE = 2**24  # numbers that are looked at together, so that little memory is needed
 
 
 def save_tensors(
@@ -115,23 +116,33 @@ def read_metadata(
         raise kind(f"{path} is damaged: {first_line(error)}", cure) from None
 
 
-def tensors_hash(path: Path, kind: type[MmtuneError] = MmtuneError, cure: str = RESTORE) -> str:
+def tensors_hash(
+    path: Path,
+    kind: type[MmtuneError] = MmtuneError,
+    cure: str = RESTORE,
+    *,
+    finite: bool = False,
+) -> str:
     """Hash the tensors of a safetensors file like `hash_tensors`, one tensor at a time.
 
-    Metadata and the order in the file don't change the hash.
+    Metadata and the order in the file don't change the hash. The file is never in memory whole.
 
     Args:
         path, kind, cure: see `load_tensors`.
+        finite: refuse NaN and infinite values too.
 
     Raises:
-        MmtuneError: see `load_tensors`.
+        MmtuneError: see `load_tensors` and `require_finite`.
     """
     from safetensors import SafetensorError, safe_open
 
     def named() -> Iterator[tuple[str, Tensor]]:
         with safe_open(path, "pt") as file:
             for name in sorted(file.keys()):
-                yield name, file.get_tensor(name)
+                tensor = file.get_tensor(name)
+                if finite:
+                    require_finite({name: tensor}, path, kind, cure)
+                yield name, tensor
 
     try:
         return hash_named(named())
@@ -151,10 +162,11 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.is_meta:
             continue
-        # torch has no isfinite for its 8-bit formats.
-        value = tensor.float() if tensor.element_size() == 1 else tensor
-        if not bool(torch.isfinite(value).all()):
-            return name
+        for piece in tensor.detach().reshape(-1).split(PIECE):
+            # torch has no isfinite for its 8-bit formats.
+            value = piece.float() if piece.element_size() == 1 else piece
+            if not bool(torch.isfinite(value).all()):
+                return name
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,19 @@ def test_another_base_is_refused_by_name_and_weights(place: Callable[[str], Path
     check_base(folder, "other", "0" * 64, any_name=True)
     (folder / "card.json").unlink()
     check_base(folder, "other", "0" * 64)
+
+
+def test_a_file_that_is_no_adapter_is_not_read(place: Callable[[str], Path]) -> None:
+    folder = place("speech") / "adapter"
+    path = folder / WEIGHTS["speech"]
+    with path.open("r+b") as file:
+        file.truncate(17 * 2**30)  # takes no room on the disk
+    with pytest.raises(AdapterError, match="an adapter has at most"):
+        check_adapter(folder)
+    path.unlink()
+    os.mkfifo(path)  # reading it would wait for ever
+    with pytest.raises(AdapterError, match="is missing"):
+        check_adapter(folder)
 
 
 def test_a_card_of_an_earlier_version_names_nothing_and_is_hashed_as_before(
