@@ -162,7 +162,9 @@ def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or tensor.is_meta:
             continue
-        for piece in tensor.detach().reshape(-1).split(PIECE):
+        flat = tensor.detach().reshape(-1)
+        for start in range(0, flat.numel(), PIECE):
+            piece = flat[start : start + PIECE]
             # torch has no isfinite for its 8-bit formats.
             value = piece.float() if piece.element_size() == 1 else piece
             if not bool(torch.isfinite(value).all()):
