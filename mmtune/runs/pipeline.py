@@ -127,14 +127,14 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
 def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
     """Check the data, train an adapter and save it, without the comparison; see `train`.
 
-    Of a finished run this restores a damaged adapter.
+    Of a finished run this restores a damaged adapter. The caller holds the run folder's lock.
 
     Raises:
         MmtuneError, Interrupted: see `train`.
     """
     from mmtune.prefix.cache import pinning
 
-    with _lock(config.folder), pinning(), together():
+    with pinning(), together():
         _trained(config, None, reporter)
 
 

@@ -16,6 +16,7 @@ from mmtune.evaluation.verdict import VERDICT_FILE
 from mmtune.runs.recipes import load_run
 from mmtune.runs.verify import CHECKPOINTS, CheckedFile, Verified, verify
 from mmtune.system.display import Displayed, Rows
+from mmtune.system.locks import locked
 
 if TYPE_CHECKING:
     from mmtune.training.loop import Reporter
@@ -54,7 +55,15 @@ def repair(run: Path, reporter: Reporter | None = None) -> Repaired:
 
     Raises:
         ConfigError: `run` is not a run folder.
+        Locked: another command works in the run folder.
     """
+    if not verify(run).damaged:
+        return Repaired(run, (), ())
+    with locked(run):
+        return _repair(run, reporter)
+
+
+def _repair(run: Path, reporter: Reporter | None) -> Repaired:
     found = verify(run)
     done: list[str] = []
     left: list[str] = []
