@@ -16,6 +16,7 @@ from mmtune.system.files import write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.tensors import tensors_hash
 from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
@@ -37,6 +38,9 @@ class Card(BaseModel):
     modality: str
     base: str
     base_hash: str  # of the base's weights
+    # Hash of the content of each file beside the card (adapters/integrity.py); empty in a card of
+    # an earlier version.
+    files: dict[str, str] = Field(default_factory=dict)
     base_licence: str = ""  # as the base's model card names it
     dataset: str  # fingerprint
     rows: dict[str, int]  # by split
@@ -154,7 +158,9 @@ def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return shown
 
 
-def _cell(interval: dict[str, float]) -> str:
+def _cell(interval: dict[str, float | None]) -> str:
+    if interval["value"] is None:  # undefined, in a card that was read back
+        return "nan"
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
@@ -184,14 +190,27 @@ def weights_hash(folder: Path) -> str:
     """Hash an adapter's weights: all safetensors files in its folder, by name.
 
     Raises:
-        AdapterError: the folder holds no weights.
+        AdapterError: the folder holds no weights, or a file or the card can't be read.
+    """
+    return hash_json(file_hashes(folder))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Hash each safetensors file in an adapter folder, by name: its tensors, not its bytes.
+
+    An adapter whose card names no hashes (of an earlier version, or of another program) is hashed
+    by the bytes of its files, as before, so that answers that were stored for it are still found.
+
+    Raises:
+        AdapterError: the folder holds no weights, or a file or the card can't be read.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise AdapterError(
             f"{folder} holds no .safetensors file", "restore the folder, or train the adapter again"
         )
-    return hash_json({path.name: hash_file(path) for path in files})
+    sealed = (folder / CARD_FILE).exists() and bool(read_card(folder).files)
+    return {p.name: tensors_hash(p, AdapterError) if sealed else hash_file(p) for p in files}
 
 
 def read_card(folder: Path) -> Card:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base
 from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError
 
-MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
+MARKER = PEFT_CONFIG  # tells a PEFT folder, which need not have a card
 
 
 class AdapterSwitch:
@@ -48,14 +48,8 @@ class AdapterSwitch:
         from peft import PeftConfig, PeftModel
         from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
 
-        if (folder / CARD_FILE).exists():
-            card = read_card(folder)
-            if card.base_hash and card.base_hash != self.fingerprint:
-                raise AdapterError(
-                    f"{folder} was trained on {card.base!r} ({card.base_hash[:12]}), not on "
-                    f"{self.name!r} ({self.fingerprint[:12]})",
-                    f"use --base {card.base}, or train it again on this base",
-                )
+        check_adapter(folder)
+        check_base(folder, self.name, self.fingerprint)
         inner = f"adapter{len(self.inner)}"
         fit = f"the adapter doesn't fit the base {self.name!r}"
         cure = "load it on the base that it was trained on"

@@ -41,6 +41,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mmtune.cli.run_commands",
         "write the report of finished runs again, from stored measurements",
     ),
+    "verify": (
+        "mmtune.cli.run_commands",
+        "find damaged files of a run; exit with 1 if there are any",
+    ),
+    "repair": (
+        "mmtune.cli.run_commands",
+        "restore a damaged run: its adapter from its checkpoint; remove damaged answers",
+    ),
     "review": (
         "mmtune.cli.run_commands",
         "write a page for a blind comparison of base and adapter, or read people's answers",
@@ -79,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Returns:
-        0: success. 1: `check` or `cache verify` found problems, an export differs from its
-        adapter, or `evaluate --gate` failed. 2: an error that the user can solve. 70: a fault of
-        mmtune, whose traceback is in a file. 128 + the signal's number: stopped by a signal (130:
-        Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
+        0: success. 1: `check`, `verify` or `cache verify` found problems, `repair` left some,
+        an export differs from its adapter, or `evaluate --gate` failed. 2: an error that the
+        user can solve. 70: a fault of mmtune, whose traceback is in a file. 128 + the signal's
+        number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
 

@@ -1,4 +1,4 @@
-"""Commands: recipes, init, train, evaluate, report, review."""
+"""Commands: recipes, init, train, evaluate, report, verify, repair, review."""
 
 from __future__ import annotations
 
@@ -207,6 +207,42 @@ def report(options: argparse.Namespace) -> int:
 
     print(public.report(options.runs, options.out, redacted=options.redacted))
     return 0
+
+
+def verify_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "run", type=Path, metavar="RUN_DIR", help="run folder, adapter folder or route folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Run `mmtune verify`: find damaged files of a run."""
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
+
+    found = public.verify(options.run)
+    if options.json:
+        import json
+
+        print(json.dumps(found.to_dict()))
+    else:
+        show(found.shown())
+    return FINDINGS if found.damaged else 0
+
+
+def repair_arguments(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Run `mmtune repair`: restore what can be restored of a damaged run."""
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
+
+    found = public.repair(options.run)
+    show(found.shown())
+    return FINDINGS if found.left else 0
 
 
 def review_arguments(parser: Parser) -> None:

@@ -18,9 +18,9 @@ from typing import Any, Generic, TypeVar
 
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
-from mmtune.system.files import append_text, write_bytes
+from mmtune.system.files import append_text, write_bytes, write_text
 from mmtune.system.hashing import hash_json
-from mmtune.system.stored import intact_json_lines
+from mmtune.system.stored import DAMAGE, MAX_TEXT, intact_json_lines, lines_up_to, opened
 from mmtune.system.version import VERSION
 
 ANSWERS_FILE = "answers.jsonl"
@@ -224,16 +224,89 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 
+def damaged_answers(folder: Path) -> tuple[list[int], list[str]]:
+    """Find stored answers that can't be read.
+
+    Args:
+        folder: holds `answers.jsonl`.
+
+    Returns:
+        Numbers of the lines that hold no answer, and names of images that are missing or damaged.
+    """
+    path, lines, images = folder / ANSWERS_FILE, [], []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(_parsed(line))
+        if found is None:
+            lines.append(number)
+        elif found[1].image and not _readable(folder / found[1].value):
+            images.append(found[1].value)
+    return lines, images
+
+
+def drop_damaged_answers(folder: Path) -> int:
+    """Remove the answers that `damaged_answers` finds, so that the models are asked again.
+
+    Returns:
+        The number of removed answers.
+    """
+    path = folder / ANSWERS_FILE
+    numbers, images = damaged_answers(folder)
+    kept = []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(_parsed(line))
+        if number not in numbers and found is not None and found[1].value not in images:
+            kept.append(line.decode("utf-8") + "\n")
+    for name in images:
+        if (folder / name).resolve().is_relative_to((folder / IMAGES).resolve()):
+            (folder / name).unlink(missing_ok=True)
+    write_text(path, "".join(kept))
+    return len(numbers) + len(images)
+
+
+def _readable(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()  # the checksum of each chunk; the image can't be read afterwards
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
+
+
 def _read_answers(path: Path) -> Iterator[tuple[str, _StoredAnswer]]:
     """Read the undamaged lines of the file; a damaged answer is a missing one."""
+    if path.is_file():
+        for values in intact_json_lines(path):
+            found = _answer(values)
+            if found is not None:
+                yield found
+
+
+def _lines(path: Path) -> list[bytes]:
     if not path.is_file():
-        return
-    for values in intact_json_lines(path):
-        try:
-            image = "file" in values
-            value = str(values["file" if image else "text"])
-            seconds = float(values.get("seconds", 0.0))
-            model, details = str(values["model"]), values["details"]
-            yield str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
-        except (ValueError, KeyError, TypeError):
-            continue
+        return []
+    with opened(path) as file:
+        return [line.rstrip(b"\n") for line in lines_up_to(file, MAX_TEXT) if line.strip()]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except DAMAGE:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _answer(values: Mapping[str, Any]) -> tuple[str, _StoredAnswer] | None:
+    """The key and the answer that a line holds; None if it holds none."""
+    try:
+        image = "file" in values
+        value = str(values["file" if image else "text"])
+        seconds = float(values.get("seconds", 0.0))
+        model, details = str(values["model"]), values["details"]
+        return str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -10,6 +10,7 @@ from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
 from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.exported import Exported
+from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
 from mmtune.adapters.routing import RoutedPredictor, is_route, read_route
 from mmtune.errors import ConfigError
@@ -93,8 +94,11 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
     """
     if is_route(adapter):
         route, adapters = read_route(adapter)
+        for each in adapters.values():
+            check_adapter(each)
         predictor = find_modality(route.modality).predictor(base or route.base, adapters)
         return RoutedPredictor(predictor, route)
     folder = adapter_folder(adapter)
+    check_adapter(folder)
     card = read_card(folder)
     return find_modality(card.modality).predictor(base or card.base, {"adapter": folder})

@@ -63,7 +63,7 @@ def claim(config: RunConfig) -> None:
     # Settings that came with a later version have their defaults in the run of an earlier one.
     stored = without_format(read_yaml(path), path)
     before = build(stored, str(path), type(config.task), {})
-    old, new = (_flat(yaml.safe_load(each.dump())) for each in (before, config))
+    old, new = (flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing and set(differing) <= AFTERWARDS:
         _write_settings(path, config)
@@ -165,14 +165,15 @@ def begun(folder: Path) -> bool:
     return (folder / "log.jsonl").exists()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name the values of nested mappings by dotted keys; an empty mapping is a value."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found
 
 
 def record_data(folder: Path, dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmtune.adapters.card import Card
+from mmtune.adapters.integrity import check_adapter, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
@@ -34,6 +35,7 @@ from mmtune.runs.folder import (
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.saved_adapter import saved_before
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
@@ -108,6 +110,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """Check the data, train an adapter, compare it with the base, and write the report.
 
     Calling it again with the same settings resumes the run, and takes little time if it is done.
+    An adapter that was damaged since is restored from the run's checkpoint.
 
     Raises:
         MmtuneError: a problem that the user can solve; the error names the cure.
@@ -121,19 +124,49 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         return _train(config, reporter)
 
 
+def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
+    """Check the data, train an adapter and save it, without the comparison; see `train`.
+
+    Of a finished run this restores a damaged adapter. The caller holds the run folder's lock.
+
+    Raises:
+        MmtuneError, Interrupted: see `train`.
+    """
+    from mmtune.prefix.cache import pinning
+
+    with pinning(), together():
+        _trained(config, None, reporter)
+
+
 def _lock(folder: Path) -> AbstractContextManager[None]:
     """Lock a run folder; the processes of one run are one holder, so the main process locks."""
     return locked(folder) if this_process().is_main_process else nullcontext()
 
 
 def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
+    suite = suite_for(config.suite, config.modality) if config.suite else None
+    dataset, task, result = _trained(config, suite, reporter)
+    if this_process().is_main_process:
+        keep_suite(config.folder, config.suite)
+    comparison = _compare(config, dataset, suite, task)
+    folder = config.folder
+    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
+
+
+def _trained(
+    config: RunConfig, suite: Suite | None, reporter: Reporter | None
+) -> tuple[Dataset, Task, FitResult]:
+    """Check the data, train an adapter and save it.
+
+    Args:
+        suite: what the run will be judged by; gates that will have no data are reported.
+    """
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
-    suite = suite_for(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
             remove_partials(folder)
@@ -168,9 +201,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-        keep_suite(folder, config.suite)
-    comparison = _compare(config, dataset, suite, task)
-    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
+    return dataset, task, result
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
@@ -187,6 +218,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
         Locked: another command works in the run folder.
+        AdapterError: the adapter is damaged.
     """
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(
@@ -208,6 +240,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         )  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
+    check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
@@ -259,9 +292,9 @@ def _save_adapter(
     from mmtune.training.strength import scaled
 
     final = config.folder / "adapter"
-    if final.exists() and (config.folder / COMPARISON_FILE).exists():
-        return  # the run was finished before
     note = reporter.note if reporter is not None else lambda text: None
+    if final.exists() and saved_before(config, task, result, note):
+        return
     modality = find_modality(config.modality)
 
     def retention() -> Sequence[Row]:
@@ -294,7 +327,8 @@ def _save_adapter(
     with folder_aside(final) as partial:
         with nullcontext() if scale == 1.0 else scaled(task.module, scale):
             task.save(partial)
-        card.write(partial)
+        card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
+        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 
 def _compare(

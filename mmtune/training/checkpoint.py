@@ -14,14 +14,13 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmtune.errors import MmtuneError, TrainingError
 from mmtune.system.files import folder_aside, stream_aside, write_json
 from mmtune.system.hashing import hash_file
 from mmtune.system.stored import DAMAGE, read_json_object
+from mmtune.system.tensors import load_tensors, require_finite, save_tensors
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
 TORCH, HASHES = "torch.pt", "sha256.json"
@@ -55,8 +54,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         # The folder exists only if it is damaged, or if this step was saved before a crash.
         with folder_aside(folder, durable=True) as partial:
             for name, values in ((WEIGHTS, checkpoint.weights), (BEST, checkpoint.best)):
-                copies = {k: v.detach().cpu().contiguous().clone() for k, v in values.items()}
-                save_file(copies, partial / name)
+                save_tensors(partial / name, values)
             with stream_aside(partial / TORCH) as stream:
                 torch.save(dict(checkpoint.tensors), stream)
             write_json(partial / STATE, dict(checkpoint.state))
@@ -70,18 +68,23 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read a checkpoint; None if it is missing or damaged (a file or hash doesn't match)."""
+    """Read a checkpoint; None if it is missing or damaged.
+
+    It is damaged if a file can't be read, its hash doesn't match, or a weight isn't finite.
+    """
     try:
         hashes = read_json_object(folder / HASHES, "")
         if any(hash_file(folder / name) != value for name, value in hashes.items()):
             return None
+        weights, best = load_tensors(folder / WEIGHTS), load_tensors(folder / BEST)
+        require_finite({**weights, **best}, folder)
         return Checkpoint(
-            weights=load_file(folder / WEIGHTS),
-            best=load_file(folder / BEST),
+            weights=weights,
+            best=best,
             state=read_json_object(folder / STATE, ""),
             tensors=torch.load(folder / TORCH, weights_only=True, map_location="cpu"),
         )
-    except (OSError, MmtuneError, SafetensorError, *DAMAGE, RuntimeError, UnpicklingError):
+    except (OSError, MmtuneError, *DAMAGE, RuntimeError, UnpicklingError):
         return None
 
 

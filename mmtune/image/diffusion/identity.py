@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import BaseModelError
 from mmtune.system.hashing import hash_json, hash_tensors
 from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.tensors import require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Names that diffusers and transformers load; other files of a part are variants.
 WEIGHT_FILES = ("diffusion_pytorch_model", "model")
+DAMAGED_CURE = "copy or download the base again"
 DTYPE_KEYS = ("dtype", "torch_dtype")  # transformers adds the loaded model's to its config
 
 
@@ -33,6 +35,9 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
 
     Returns:
         Hashes of the denoiser, `vae`, `text` and `scheduler`.
+
+    Raises:
+        BaseModelError: weights in the files aren't finite.
     """
 
     def part(name: str) -> str:
@@ -45,9 +50,10 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
             for key, value in config.items()
             if not key.startswith("_") and "version" not in key and key not in DTYPE_KEYS
         }
-        weights = {
-            key: hash_tensors([(key, value)]) for key, value in stored_tensors(folder / name)
-        }
+        weights = {}
+        for key, value in stored_tensors(folder / name):
+            require_finite({key: value}, folder / name, BaseModelError, DAMAGED_CURE)
+            weights[key] = hash_tensors([(key, value)])
         return hash_json([json.loads(json.dumps(facts, default=str)), weights])
 
     def vocabulary(name: str) -> list[Any]:

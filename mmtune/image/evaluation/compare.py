@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import read_card
+from mmtune.adapters.integrity import check_base
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import ConfigError
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
 from mmtune.image.corpus.evaluation_rows import MIN_TEST_ROWS, evenly_spaced, held_out_rows
@@ -115,7 +115,7 @@ def compare(
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
     test, train = held_out_rows(dataset), dataset.split("train")
     base, features = _load(config, options, task)
-    _require_same_base(base, folder)
+    check_base(folder / "adapter", base.name, base.fingerprint)
     sampled = ImagePredictor(
         base,
         {LOADED_ADAPTER: folder / "adapter"},
@@ -177,16 +177,6 @@ def _load(
     base = load_base(config.base, device, dtype, options.quantize)
     # Base and adapter need each caption several times: encode it once.
     return base, Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
-
-
-def _require_same_base(base: DiffusionBase, folder: Path) -> None:
-    trained_on = read_card(folder / "adapter").base_hash
-    if trained_on != base.fingerprint:
-        raise AdapterError(
-            f"{folder / 'adapter'} was trained on other weights of {base.name} "
-            f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
-            "restore that base, or train again under another --name",
-        )
 
 
 def _generate_all(

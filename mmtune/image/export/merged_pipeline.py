@@ -11,7 +11,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmtune.adapters.exported import Export
+from mmtune.adapters.exported import Export, hashed_weights
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.parity import SOURCE, Picture, adapted_layers, same_change, unproved
@@ -50,9 +50,11 @@ def write_fused(
     with quiet():
         pipeline.unload_lora_weights()
         pipeline.save_pretrained(request.to)
+    hashes = hashed_weights(request.to)
     names = _state(base, parts).keys()
     notes = _complete(request)
-    facts = origin(request) | {"modelspec.architecture": base.family.export_kind()[0]}
+    facts: dict[str, Any] = {**origin(request), "weights": hashes}
+    facts["modelspec.architecture"] = base.family.export_kind()[0]
     write_json(request.to / FACTS, facts)
     del pipeline, base
     again = load_base(str(request.to), device, dtype)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.speech.export.speech_format import SpeechFormat
 from mmtune.system.files import write_text
 from mmtune.system.quiet import quiet
+from mmtune.system.tensors import make_reproducible
 
 if TYPE_CHECKING:
     from mmtune.speech.export.engines import Engine
@@ -45,6 +46,8 @@ def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32")
     try:
         with quiet():
             model.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            make_reproducible(path)
     finally:
         model.generation_config = saved
     base.feature_extractor.save_pretrained(folder)
