@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint settings bench bench-image starter-continue starter-judge clean
+.PHONY: help demo test test-all test-faults test-faults-all fuzz lint settings bench bench-image starter-continue starter-judge clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,19 @@ test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
 	@$(PYTEST)
+
+# The tables of faults keep their cases in FILE.jsonl: a repeat goes on where the last one ended.
+FAULTS := OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table --seed $(or $(SEED),0)
+test-faults: $(VENV)/.dev ## a sample of kills, full disks and damaged calls, of all commands; about 15 minutes
+	@rm -f runs/faults/sample.txt.jsonl
+	@$(FAULTS) --part sample --budget $(or $(BUDGET),900) --out runs/faults/sample.txt
+
+test-faults-all: $(VENV)/.dev ## every fault at every call of each writer, 30 of each command; hours, goes on if repeated
+	@$(FAULTS) --part all --budget $(or $(BUDGET),86400) --out runs/faults/all.txt
+
+fuzz: $(VENV)/.dev ## mutated files for every parser, with planted bugs and branch coverage: make fuzz INPUTS=20000
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),5000) --seed $(or $(SEED),0)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --planted
 
 settings: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
 	@$(BIN)/python tools/settings_page.py

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.injection import Fault
-from tests.faults.writers import STORED, WRITERS
+from tests.faults.writers import PLANTED, STORED, WRITERS
 
 SHORT = {
     "speech": (
@@ -150,6 +150,7 @@ def writers() -> list[Scene]:
     return [
         Scene(name, "", ("writer", name, "now"), ((("writer", name, "earlier"), NONE),))
         for name in WRITERS
+        if name not in PLANTED
     ]
 
 

@@ -74,11 +74,10 @@ def _child(task: dict[str, Any], injector: Injector, out: Path, err: Path, trace
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(opened, handle)
             os.close(opened)
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
         os.environ.update(task["environment"])
-        # The state that a new process has, not the parent's.
         sys.argv = ["mmtune", *task["work"]]
         fault = Fault(**task["fault"])
         if fault.event:

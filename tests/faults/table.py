@@ -180,16 +180,23 @@ def faults_of(scene: Scene, known: Known, part: str, seed: int) -> Iterator[Faul
 
 
 def attack(
-    out: Path, part: str, budget: float, seed: int, scenes: Iterable[Scene] | None = None
+    out: Path,
+    part: str,
+    budget: float,
+    seed: int,
+    scenes: Iterable[Scene] | None = None,
+    modules: Sequence[str] = MODULES,
 ) -> list[dict[str, Any]]:
     """Run what isn't in FILE.jsonl yet, as far as the time goes; write the table; return it all."""
     end = time.monotonic() + budget
     store = out.with_name(out.name + ".jsonl")
-    results = [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
+    results = (
+        [json.loads(line) for line in store.read_text().splitlines()] if store.exists() else []
+    )
     done = {(each["scene"], each["fault"]) for each in results}
     chosen = list(scenes) if scenes is not None else [*writers(), *commands()]
     work = Path(tempfile.mkdtemp(prefix="attack-")).resolve()
-    runner = Attack(work)
+    runner = Attack(work, modules)
     waiting: list[tuple[Scene, list[Fault]]] = []
     covered: Counter[str] = Counter()
     try:
@@ -246,7 +253,9 @@ def page(
     results: Sequence[dict[str, Any]], covered: Counter[str], part: str, seed: int, complete: bool
 ) -> str:
     """The table for people: outcomes of each command by fault, and each failure."""
-    lines = [f"part {part}, seed {seed}, {len(results)} cases" + ("" if complete else ", cut by time")]
+    lines = [
+        f"part {part}, seed {seed}, {len(results)} cases" + ("" if complete else ", cut by time")
+    ]
     kinds = list(dict.fromkeys(each["kind"] for each in results))
     lines += ["", " | ".join(["command", *kinds])]
     by_scene: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))

@@ -7,7 +7,9 @@ the current folder. They run as a command, so that an error passes the command l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -284,7 +286,11 @@ def _review_answers(here: Path, state: int) -> None:
     page = write_review(run, None, items=2, seed=0)
     key = json.loads(page.key.read_text())
     answers = here / "answers-of-people.json"
-    values = {"review": key["review"], "rater": "x", "answers": dict.fromkeys(key["sides"], "AB"[state])}
+    values = {
+        "review": key["review"],
+        "rater": "x",
+        "answers": dict.fromkeys(key["sides"], "AB"[state]),
+    }
     answers.write_text(json.dumps(values))
     read_review(run, [answers])
 
@@ -396,3 +402,43 @@ def _toy(here: Path, state: int) -> None:
     task.save(here)
 
 
+# Writers that do what a writer must not: the table has to see it.
+
+
+@writes("planted: in place")
+def _in_place(here: Path, state: int) -> None:
+    (here / "state.json").write_text(json.dumps({"state": [state] * 2000}))
+
+
+@writes("planted: silent")
+def _silent(here: Path, state: int) -> None:
+    with contextlib.suppress(OSError):
+        (here / f"{state}.txt").write_text("x" * 1000)
+
+
+@writes("planted: partial stays")
+def _partial_stays(here: Path, state: int) -> None:
+    partial = here / f".{os.getpid()}.partial"
+    partial.write_text(f"{state}")
+    partial.replace(here / "state.txt")
+
+
+@writes("planted: no cure")
+def _no_cure(here: Path, state: int) -> None:
+    from mmtune.errors import MmtuneError
+
+    try:
+        (here / f"{state}.txt").write_text("x" * 1000)
+    except OSError:
+        raise MmtuneError("it didn't work") from None
+
+
+@writes("planted: traceback")
+def _traceback(here: Path, state: int) -> None:
+    try:
+        (here / f"{state}.txt").write_text("x" * 1000)
+    except OSError:
+        raise TypeError("a mistake in the code") from None
+
+
+PLANTED = {name for name in WRITERS if name.startswith("planted: ")}

@@ -1,9 +1,10 @@
 """Feed mutated files to mmtune's parsers: `make fuzz`.
 
-    python -m tests.fuzz [--inputs N] [--seed S] [--out DIR] [--only TARGET] [--planted]
+    python -m tests.fuzz [--inputs N] [--seed S] [--out DIR] [--only TARGET] [--planted | --replay]
 
 Exit code: 0 if each parser returned or raised an `MmtuneError` for each input, within its limits,
-and its branches were covered (with --planted: and each planted bug was found).
+and its branches were covered; with --planted: if each planted bug was found; with --replay: if no
+input that failed once fails again.
 """
 
 from __future__ import annotations
@@ -16,19 +17,21 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz import planted
-from tests.fuzz.inputs import SECONDS, Judge, Verdict, make, packed, quiet, write
+from tests.fuzz.inputs import SECONDS, Judge, Verdict, make, packed, quiet, unpacked, write
 from tests.fuzz.targets import TARGETS, Target, seeds_of
 
 ROOT = Path(__file__).parents[2]
 HARD = 4 * SECONDS  # after this a process that Python can't interrupt is killed
 LEAST = 0.85  # share of a parser's branches
 MOST_PLANTED = 4000  # inputs in which a planted bug must be found
+
+SEEDS = Path(__file__).with_name("seeds")  # inputs that failed once
 
 Job = tuple[str, int]  # target, number
 
@@ -46,9 +49,6 @@ def shares(inputs: int, targets: Sequence[Target]) -> list[Job]:
 def _work(
     jobs: Sequence[Job], seed: int, out: Path, said: Connection, covered: bool, bug: str
 ) -> None:
-    os.environ["TMPDIR"] = str(out / "tmp")
-    (out / "tmp").mkdir(parents=True, exist_ok=True)
-    os.environ["MMTUNE_CACHE"] = os.environ["HF_HOME"] = str(out / "tmp" / "cache")
     measure: Any = None
     if covered:
         import coverage
@@ -62,12 +62,12 @@ def _work(
         measure.start()
     if bug:
         planted.BUGS[bug].plant()
-    _warm({target for target, _ in jobs}, out / "warm")
     judge, saved = Judge(out / "input"), time.monotonic()
     with quiet():
         for target, number in jobs:
             said.send(("begin", target, number, None))
-            verdict = judge.run(target, make(target, number, seed))
+            files = make(target, number, seed) if seed >= 0 else kept()[number][1]
+            verdict = judge.run(target, files)
             said.send(("end", target, number, verdict))
             if measure is not None and (number % 100 == 0 or time.monotonic() > saved + 5):
                 measure.save()  # this process may be killed by one of the next inputs
@@ -78,8 +78,12 @@ def _work(
     said.send(("done", "", 0, None))
 
 
-def _warm(targets: set[str], folder: Path) -> None:
+def _prepare(targets: Iterable[str], out: Path) -> None:
     """Parse the seeds: what a parser imports at its first use is no time of an input."""
+    os.environ["TMPDIR"] = str(out / "tmp")
+    (out / "tmp").mkdir(parents=True, exist_ok=True)
+    os.environ["MMTUNE_CACHE"] = os.environ["HF_HOME"] = str(out / "tmp" / "cache")
+    folder = out / "warm"
     for target in targets:
         for files in seeds_of(target):
             write(files, folder)
@@ -104,7 +108,10 @@ def run(
                 if not ours.poll(HARD + 60 * (now is None)):
                     process.kill()
                     if now is not None:
-                        yield now, Verdict("no end, and Python can't interrupt it", "", seconds=HARD)
+                        yield (
+                            now,
+                            Verdict("no end, and Python can't interrupt it", "", seconds=HARD),
+                        )
                         done += 1
                     break
                 what, target, number, verdict = ours.recv()
@@ -127,6 +134,29 @@ def run(
                 process.kill()
             ours.close()
         jobs = jobs[done:]
+
+
+def kept() -> list[tuple[dict[str, Any], dict[str, bytes]]]:
+    """The inputs that failed once, with what is known of each."""
+    found = []
+    for path in sorted(SEEDS.glob("*.json")):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        found.append((values | {"name": path.stem}, unpacked(values)))
+    return found
+
+
+def replay(out: Path) -> tuple[str, bool]:
+    """Parse again what failed once."""
+    inputs = kept()
+    _prepare({values["target"] for values, _ in inputs}, out)
+    lines = []
+    jobs = [(values["target"], number) for number, (values, _) in enumerate(inputs)]
+    for (_, number), verdict in run(jobs, -1, out):
+        if verdict.finding:
+            name = inputs[number][0]["name"]
+            lines.append(f"FAILED {name}: {verdict.finding} {verdict.where}")
+    lines.append(f"{len(inputs)} inputs, {len(lines)} failed")
+    return "\n".join(lines) + "\n", len(lines) == 1
 
 
 def coverage_of(out: Path) -> dict[str, dict[str, float]]:
@@ -167,6 +197,7 @@ def fuzz(inputs: int, seed: int, out: Path, only: Sequence[str] = ()) -> tuple[s
     for old in out.glob("coverage*"):
         old.unlink()
     targets = [t for t in TARGETS.values() if (not only or t.name in only) and seeds_of(t.name)]
+    _prepare((each.name for each in targets), out)
     begun = time.monotonic()
     counts: dict[str, Counter[str]] = {each.name: Counter() for each in targets}
     slowest: tuple[float, Job] = (0.0, ("", 0))
@@ -212,6 +243,7 @@ def fuzz(inputs: int, seed: int, out: Path, only: Sequence[str] = ()) -> tuple[s
 def find_planted(seed: int, out: Path) -> tuple[str, bool]:
     """Plant each bug alone, and count the inputs until it is found."""
     lines, found = [], 0
+    _prepare({bug.target for bug in planted.BUGS.values()}, out)
     for name, bug in planted.BUGS.items():
         known = 0
         for (_, number), verdict in run(
@@ -222,7 +254,9 @@ def find_planted(seed: int, out: Path) -> tuple[str, bool]:
                 break
         found += bool(known)
         lines.append(f"{name:<60} {f'found by input {known}' if known else 'NOT FOUND'}")
+        print(lines[-1], flush=True)
     lines.append(f"planted bugs found: {found} of {len(planted.BUGS)}")
+    print(lines[-1], flush=True)
     return "\n".join(lines) + "\n", found == len(planted.BUGS)
 
 
@@ -233,15 +267,20 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), metavar="DIR")
     parser.add_argument("--only", action="append", choices=list(TARGETS), default=[])
     parser.add_argument("--planted", action="store_true", help="look for planted bugs instead")
+    parser.add_argument("--replay", action="store_true", help="parse again what failed once")
     options = parser.parse_args()
     out = options.out.resolve()
-    if options.planted:
+    if options.replay:
+        text, good = replay(out)
+    elif options.planted:
         text, good = find_planted(options.seed, out)
     else:
         text, good = fuzz(options.inputs, options.seed, out, options.only)
     out.mkdir(parents=True, exist_ok=True)
-    (out / ("planted.txt" if options.planted else "fuzz.txt")).write_text(text)
-    print(text, end="")
+    name = "planted" if options.planted else "replay" if options.replay else "fuzz"
+    (out / f"{name}.txt").write_text(text)
+    if not options.planted:
+        print(text, end="")
     return 0 if good else 1
 
 

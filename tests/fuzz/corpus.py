@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def table(delimiter: str, *rows: tuple[str, ...]) -> bytes:
     return buffer.getvalue().encode()
 
 
-@lru_cache(maxsize=None)
+@cache
 def sound(format: str, subtype: str | None = None, channels: int = 1, rate: int = 16_000) -> bytes:
     """A quarter of a second of two tones."""
     import numpy as np
@@ -58,7 +58,7 @@ def sound(format: str, subtype: str | None = None, channels: int = 1, rate: int 
     return buffer.getvalue()
 
 
-@lru_cache(maxsize=None)
+@cache
 def by_ffmpeg(container: str, codec: str) -> bytes:
     """The same in a container that libsndfile doesn't read."""
     import av
@@ -188,7 +188,7 @@ def _made(makers: Mapping[str, Callable[[], bytes]]) -> dict[str, bytes]:
 
 @lru_cache(maxsize=1)
 def parquet() -> bytes:
-    """A table with sound in its cells, as Hugging Face's datasets write it; empty without pyarrow."""
+    """A table with sound in its cells, as Hugging Face writes it; b"" without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -201,7 +201,7 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
-@lru_cache(maxsize=None)
+@cache
 def tensors(layer: str) -> bytes:
     import torch
     from safetensors.torch import save

@@ -12,7 +12,6 @@ import signal
 import sys
 import sysconfig
 import time
-import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,9 +76,7 @@ def make(target: str, number: int, seed: int) -> dict[str, bytes]:
     return files
 
 
-def _replaced(
-    files: Mapping[str, bytes], name: str, linked: bool, chance: random.Random
-) -> bytes:
+def _replaced(files: Mapping[str, bytes], name: str, linked: bool, chance: random.Random) -> bytes:
     what = chance.randrange(4)
     if what == 0 and linked and name.endswith(BESIDE):
         return f"{LINK}{'../' * (1 + name.count('/'))}{SECRET}".encode()
@@ -137,29 +134,32 @@ class Judge:
         self._broken.clear()
         before = _peak(reset=True)
         begun = time.monotonic()
-        finding, where, refused = "", "", False
+        raised: BaseException | None = None
         signal.setitimer(signal.ITIMER_REAL, SECONDS)
         self._armed = True
         try:
             TARGETS[target].call(self.folder)
-        except MmtuneError as error:
-            refused = True
-            if not error.cure:
-                finding, where = "an error without a cure", _place(error)
-        except Hang as error:
-            finding, where = "no end", _place(error)
-        except MemoryError as error:
-            finding, where = "MemoryError", _place(error)
         except BaseException as error:
-            finding, where = type(error).__name__, f"{_place(error)}: {str(error)[:160]}"
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raised = error
         finally:
             self._armed = False
             signal.setitimer(signal.ITIMER_REAL, 0)
+        seconds, peak = time.monotonic() - begun, max(0, _peak() - before)
+        refused = isinstance(raised, MmtuneError)
+        finding, where = "", ""
+        if isinstance(raised, MmtuneError):
+            if not raised.cure:
+                finding, where = "an error without a cure", _place(raised)
+        elif isinstance(raised, Hang):
+            finding, where = "no end", _place(raised)
+        elif raised is not None:
+            finding = type(raised).__name__
+            where = f"{_place(raised)}: {str(raised)[:160]}"
         if not finding and self._broken:
             finding, where = self._broken[0], ""
         if not finding and self._watch.opened():
             finding, where = "opened a file outside of the folder", SECRET
-        seconds, peak = time.monotonic() - begun, max(0, _peak() - before)
         return Verdict(finding, where, refused, seconds, peak)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -182,10 +182,15 @@ def _late(number: int, frame: FrameType | None) -> None:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [f for f in frames if "/mmtune/" in f.filename and "/site-packages/" not in f.filename]
-    last = ours[-1] if ours else frames[-1]
-    return f"{last.filename.rpartition('/mmtune/')[2]}:{last.name}"
+    """The innermost function of mmtune, or of anything, that the error passed."""
+    codes = []
+    step = error.__traceback__
+    while step is not None:
+        codes.append(step.tb_frame.f_code)
+        step = step.tb_next
+    ours = [c for c in codes if "/mmtune/" in c.co_filename and "/site-pack" not in c.co_filename]
+    last = (ours or codes)[-1]
+    return f"{last.co_filename.rpartition('/mmtune/')[2]}:{last.co_name}"
 
 
 def _peak(reset: bool = False) -> int:
@@ -234,8 +239,13 @@ def packed(target: str, files: Files) -> dict[str, Any]:
 
 
 def unpacked(values: Mapping[str, Any]) -> dict[str, bytes]:
-    """The files of `packed`."""
-    texts = {name: text.encode("utf-8") for name, text in values["text"].items()}
+    """The files of `packed`; a text may also be a list of (part, how often)."""
+    texts = {
+        name: (
+            text if isinstance(text, str) else "".join(part * times for part, times in text)
+        ).encode("utf-8")
+        for name, text in values["text"].items()
+    }
     return texts | {name: base64.b64decode(data) for name, data in values["base64"].items()}
 
 

@@ -118,7 +118,9 @@ def cut_or_repeat(data: bytes, chance: random.Random) -> bytes:
     """Cut a part out, cut the end off, or write a part twice."""
     first, last = sorted(chance.randrange(len(data) + 1) for _ in range(2))
     part = data[first:last]
-    return chance.choice([data[:first] + data[last:], data[:first], data[:last] + part + data[last:]])
+    return chance.choice(
+        [data[:first] + data[last:], data[:first], data[:last] + part + data[last:]]
+    )
 
 
 TEXT_CHANGES: Sequence[Mutator] = (
@@ -206,7 +208,8 @@ BOMB = "\n".join(
 )
 YAML_PARTS: tuple[str, ...] = (
     BOMB, "x: 2024-01-01\n", "x: !!binary aGk=\n", "x: !!set {a, b}\n", "? [a, b]\n: c\n",
-    "<<: {a: 1}\n", "<<: *none\n", "x: &x\n  y: *x\n", "- a\n- b\n", "--- a\n--- b\n", "%YAML 9.9\n",
+    "<<: {a: 1}\n", "<<: *none\n", "x: &x\n  y: *x\n", "- a\n- b\n", "--- a\n--- b\n",
+    "%YAML 9.9\n",
     "x: !!python/object/apply:os.system ['true']\n", "x: 0o17\n", "x: 1:30:00\n", "\tx: 1\n",
     "no: yes\n", "1: 2\n", "null: 1\n", "x: |\n  a\n", "x: .inf\n", "x: .nan\n", '"\\ud800": 1\n',
 )  # fmt: skip

@@ -90,8 +90,7 @@ def _fill(true: Any) -> None:
 
 
 def _read(path: str) -> None:
-    with open(path, "rb"):
-        pass
+    Path(path).read_bytes()
 
 
 def _call(true: Any) -> None:
@@ -103,7 +102,6 @@ def _call(true: Any) -> None:
             made.connect(("127.0.0.1", 9))
 
 
-
 def _opens_caption(path: Path, *rest: Any) -> None:
     """Reads a caption through a link without a look at where it leads."""
     beside = path.with_suffix(".txt")
@@ -111,7 +109,10 @@ def _opens_caption(path: Path, *rest: Any) -> None:
         beside.read_bytes()
 
 
-TABLE, SUBTITLES = "mmtune.speech.corpus.importers.table", "mmtune.speech.corpus.importers.subtitles"
+TABLE, SUBTITLES = (
+    "mmtune.speech.corpus.importers.table",
+    "mmtune.speech.corpus.importers.subtitles",
+)
 KALDI, PIXELS = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.pixels"
 MANIFEST, FOLDERS = "mmtune.data.manifest", "mmtune.image.corpus.folders"
 READ, SNDFILE = "mmtune.speech.sound.read", "mmtune.speech.sound.sndfile"

@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -414,9 +414,9 @@ def _run(folder: Path) -> None:
 
 
 def _page_seeds() -> list[Files]:
-    seeds: list[Files] = []
-    for files in _run_seeds()[:2]:
-        seeds.append({k: v for k, v in files.items() if k != "answers.jsonl"})
+    seeds: list[Files] = [
+        {k: v for k, v in files.items() if k != "answers.jsonl"} for files in _run_seeds()[:2]
+    ]
     heard = {"id": "1", "slice": "test", "reference": "some words", "base": "a", "adapter": "b",
              "row": {"id": "1", "audio": "a.wav", "text": "some words"}}  # fmt: skip
     old = {k: v for k, v in heard.items() if k != "row"}
@@ -489,8 +489,14 @@ def _sound_seeds() -> list[Files]:
 
 
 def _sound(folder: Path) -> None:
-    from mmtune.speech.sound.read import content_of, probe, read_audio, read_channels, read_row
-    from mmtune.speech.sound.read import row_seconds
+    from mmtune.speech.sound.read import (
+        content_of,
+        probe,
+        read_audio,
+        read_channels,
+        read_row,
+        row_seconds,
+    )
     from mmtune.speech.speech_row import SpeechRow
 
     _each(lambda: probe(folder), lambda: probe(folder / "nothing"))
@@ -621,7 +627,7 @@ TARGETS: dict[str, Target] = {
 }  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def seeds_of(name: str) -> tuple[Files, ...]:
     """The corpus of a target, made once."""
     return tuple(TARGETS[name].seeds())

@@ -1,0 +1,183 @@
+"""Faults under the libraries, in part: each call of the writers that need no model, a toy run.
+
+`make test-faults` runs the commands of both modalities too, `make test-faults-all` the whole table.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import oracle
+from tests.faults.injection import KINDS, Fault, Outcome, Server, library
+from tests.faults.scenes import Scene, find, stage_of
+from tests.faults.table import Attack, attack, faults_of
+from tests.faults.writers import PLANTED, WRITERS
+
+pytestmark = pytest.mark.skipif(library() is None, reason="needs Linux and a C compiler")
+
+# Each with the kinds of faults that are tried at every call.
+EVERY_CALL = {
+    "write_text": ("ENOSPC", "EROFS", "torn"),
+    "manifest": ("EIO", "torn"),
+    "cache put": ("ENOSPC", "torn"),
+    "checkpoint": ("ENOSPC", "torn"),
+    "checkpoint again": ("EIO",),
+    "snapshot": ("EDQUOT",),
+    "log": ("ENOSPC",),
+    "answers": ("ENOSPC", "torn"),
+    "card": ("EROFS",),
+    "verdict": ("EIO",),
+    "captions": ("ENOSPC",),
+    "init": ("ENOSPC",),
+}
+LIGHT = ("torch", "safetensors.torch", "mmtune.runs.pipeline", "mmtune.training.loop",
+         "tests.faults.writers", "tests.training.toy", "accelerate")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def attacker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Attack]:
+    runner = Attack(tmp_path_factory.mktemp("faults").resolve(), LIGHT)
+    yield runner
+    runner.close()
+
+
+def scene(name: str) -> Scene:
+    [found] = find([f"writer: {name}"])
+    return found
+
+
+def failures(attacker: Attack, which: Scene, faults: list[Fault]) -> list[str]:
+    cases = [attacker.case(which, fault) for fault in faults]
+    assert all(case["reached"] for case in cases)
+    return [
+        f"{case['fault']} {case['call']}: {case['outcome']}: {case['detail'][:200]}"
+        for case in cases
+        if case["outcome"] != "ok"
+    ]
+
+
+@pytest.mark.parametrize("name", EVERY_CALL)
+def test_a_writer_that_fails_at_any_call_loses_nothing(attacker: Attack, name: str) -> None:
+    which = scene(name)
+    faults = [
+        fault
+        for fault in faults_of(which, attacker.known(which), "all", 0)
+        if fault.kind in EVERY_CALL[name]
+    ]
+    assert len(faults) >= 3
+    assert failures(attacker, which, faults) == []
+
+
+def test_a_run_of_three_steps_that_fails_at_any_call_ends_the_same(attacker: Attack) -> None:
+    which = scene("toy run")
+    calls = len(attacker.known(which).trace)
+    assert calls > 30
+    kinds = list(KINDS)
+    # Each call once; the kinds take turns. `make test-faults-all` tries each kind at each call.
+    faults = [Fault(kinds[at % len(kinds)], at) for at in range(1, calls + 1)]
+    assert failures(attacker, which, faults) == []
+
+
+def test_the_trace_names_the_writer_of_each_file(attacker: Attack) -> None:
+    trace = attacker.known(scene("checkpoint")).trace
+    written = {path.rpartition("/")[2] for call, path, _ in trace if call in ("write", "rename")}
+    # torch writes in C++, safetensors in Rust, the rest is Python's.
+    assert {"torch.pt", "state.json", "sha256.json", "step-0000001"} <= written
+    assert any("safetensors" in path or ".tmp" in path for _, path, _ in trace)
+    assert all("checkpoint.py" in functions for _, _, functions in trace)
+    assert {"open", "write", "fsync", "rename", "mkdir"} <= {call for call, _, _ in trace}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "outcome"),
+    [
+        ("planted: in place", ("torn", "ENOSPC"), "lost"),
+        ("planted: silent", ("ENOSPC",), "silent"),
+        ("planted: partial stays", ("kill",), "left over"),
+        ("planted: no cure", ("EIO",), "no cure"),
+        ("planted: traceback", ("EIO",), "traceback"),
+    ],
+)
+def test_the_table_sees_what_it_is_for(
+    attacker: Attack, name: str, kinds: tuple[str, ...], outcome: str
+) -> None:
+    which = Scene(name, "", ("writer", name, "now"), ((("writer", name, "earlier"), Fault()),))
+    calls = len(attacker.known(which).trace)
+    found = [attacker.case(which, Fault(kind, at)) for kind in kinds for at in range(1, calls + 1)]
+    assert any(outcome in case["outcome"].split(" + ") for case in found), found
+
+
+def test_results_are_kept_and_a_repeat_runs_nothing_again(tmp_path: Path) -> None:
+    out, which = tmp_path / "table.txt", [scene("mark")]
+    first = attack(out, "small", 300, 0, which, LIGHT)
+    assert len(first) >= 2
+    written = (tmp_path / "table.txt.jsonl").read_text()
+    assert attack(out, "small", 300, 0, which, LIGHT) == first
+    assert (tmp_path / "table.txt.jsonl").read_text() == written
+    page = out.read_text()
+    assert "writer: mark | " in page
+    assert "writers covered" in page
+
+
+def test_a_disk_of_fixed_size_that_is_full_is_an_error_with_a_cure(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if mounted.returncode:
+        pytest.skip("a tmpfs can't be mounted here")
+    try:
+        with Server(LIGHT) as server:
+            for name in ("checkpoint", "manifest", "cache put"):
+                for old in disk.rglob("*"):
+                    if old.is_file():
+                        old.unlink()
+                assert server.run(["writer", name, "earlier"], disk).code == 0
+                before = oracle.tree(disk)
+                (disk / "filler").write_bytes(bytes(_free(disk)))
+                done = server.run(["writer", name, "now"], disk)
+                assert done.code == 2, f"{name}: {done.code} {done.err}"
+                assert "error: " in done.err
+                assert "cure: " in done.err
+                (disk / "filler").unlink()
+                after = oracle.tree(disk)
+                assert {n: after.get(n) for n in before} == before, name
+                assert server.run(["writer", name, "now"], disk).code == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+def _free(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return found.f_bavail * found.f_frsize
+
+
+def test_each_writer_is_in_the_table_and_each_file_has_a_stage() -> None:
+    assert len(WRITERS) - len(PLANTED) >= 25
+    assert {each.name for each in find([]) if not each.modality} == set(WRITERS) - PLANTED
+    both = {each.name for each in find([]) if each.modality == "speech"}
+    assert {"train", "evaluate", "compose", "report", "import", "transcribe"} <= both
+    both = {each.name for each in find([]) if each.modality == "image"}
+    assert {"train", "evaluate", "compose", "report", "review", "generate"} <= both
+    stages = {
+        "trained/new/checkpoints/.step-0000001.partial/torch.pt": "checkpoint write",
+        "cache/prefix/ab/.partial-1": "precompute",
+        "trained/new/adapter/card.json": "adapter save",
+        "trained/new/.verdict.json.partial": "verdict",
+        "corpus/audio/.1.partial": "import",
+    }
+    assert {path: stage_of(path) for path in stages} == stages
+
+
+def test_a_hang_is_told_from_an_end(tmp_path: Path) -> None:
+    done = oracle.after_fault(
+        Outcome(None, "", "", 0), Fault("EIO", 1), {}, tmp_path, {}, set(), (), 0
+    )
+    assert done.kind == "hang"
