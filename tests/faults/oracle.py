@@ -16,6 +16,8 @@ from tests.faults.injection import KINDS, Fault, Outcome
 TIMES = {"seconds", "speed", "time", "created", "rows_per_second"}
 # Locks and pins of ended processes mean nothing, and a name under which nothing is lost.
 IGNORED = re.compile(r"(^|/)(lock|pins|[^/]*\.lock)(/|$)")
+# A page says when it was written, and how fast the machine was.
+CLOCK = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC|Speed: .{0,400}? real time", re.DOTALL)
 APPENDED = ("answers.jsonl", "log.jsonl")  # a cut line at the end is skipped by their readers
 TEMPORARY = re.compile(r"partial|(^|/)\.[^/]+\.[a-z0-9_]{8}(/|$)|\.tmp")
 
@@ -53,6 +55,8 @@ def _meaning(path: Path) -> str:
             return _hash(json.dumps(_timeless(_lines(data))).encode())
         if path.suffix == ".json":
             return _hash(json.dumps(_timeless(json.loads(data)), sort_keys=True).encode())
+        if path.suffix == ".html":
+            return _hash(CLOCK.sub(b"", data))
         if path.suffix == ".safetensors":
             return _hash(_tensors(data))
     except (ValueError, KeyError, TypeError):
@@ -147,7 +151,7 @@ def _lost(
     lost = []
     for name, content in before.items():
         path = place / name
-        if any(fnmatch.fnmatch(name, f"*{pattern}") for pattern in gone) and not path.exists():
+        if any(fnmatch.fnmatch(name, f"*{pattern}") for pattern in gone):
             continue
         if not path.exists():
             if name in reference:

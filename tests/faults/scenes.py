@@ -35,7 +35,8 @@ class Scene:
         earlier: commands that run before, each with the fault that ends it ("" in `Fault.kind`
             and no event: none).
         prepare: changes the folder by hand after `earlier`.
-        gone: names of files whose absence is no loss: what the command itself replaces.
+        gone: patterns of files that the command itself deletes and makes again, so that they may
+            be missing or begun after a fault.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Faults under the libraries, in part: each call of the writers that need no model, a toy run.
+"""Faults under the libraries, in part: each call of some writers and of a run of three steps.
 
 `make test-faults` runs the commands of both modalities too, `make test-faults-all` the whole table.
 """
@@ -20,21 +20,11 @@ from tests.faults.writers import PLANTED, WRITERS
 
 pytestmark = pytest.mark.skipif(library() is None, reason="needs Linux and a C compiler")
 
-# Each with the kinds of faults that are tried at every call.
-EVERY_CALL = {
-    "write_text": ("ENOSPC", "EROFS", "torn"),
-    "manifest": ("EIO", "torn"),
-    "cache put": ("ENOSPC", "torn"),
-    "checkpoint": ("ENOSPC", "torn"),
-    "checkpoint again": ("EIO",),
-    "snapshot": ("EDQUOT",),
-    "log": ("ENOSPC",),
-    "answers": ("ENOSPC", "torn"),
-    "card": ("EROFS",),
-    "verdict": ("EIO",),
-    "captions": ("ENOSPC",),
-    "init": ("ENOSPC",),
-}
+# The kinds of faults take turns at the calls of these; `make test-faults-all` tries all at each.
+IN_TURN = (
+    "write_text", "manifest", "cache put", "checkpoint", "checkpoint again", "snapshot", "log",
+    "answers", "card", "verdict", "captions", "init", "toy run",
+)  # fmt: skip
 LIGHT = ("torch", "safetensors.torch", "mmtune.runs.pipeline", "mmtune.training.loop",
          "tests.faults.writers", "tests.training.toy", "accelerate")  # fmt: skip
 
@@ -61,25 +51,12 @@ def failures(attacker: Attack, which: Scene, faults: list[Fault]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", EVERY_CALL)
-def test_a_writer_that_fails_at_any_call_loses_nothing(attacker: Attack, name: str) -> None:
-    which = scene(name)
-    faults = [
-        fault
-        for fault in faults_of(which, attacker.known(which), "all", 0)
-        if fault.kind in EVERY_CALL[name]
-    ]
-    assert len(faults) >= 3
-    assert failures(attacker, which, faults) == []
-
-
-def test_a_run_of_three_steps_that_fails_at_any_call_ends_the_same(attacker: Attack) -> None:
-    which = scene("toy run")
-    calls = len(attacker.known(which).trace)
-    assert calls > 30
-    kinds = list(KINDS)
-    # Each call once; the kinds take turns. `make test-faults-all` tries each kind at each call.
-    faults = [Fault(kinds[at % len(kinds)], at) for at in range(1, calls + 1)]
+@pytest.mark.parametrize("name", IN_TURN)
+def test_a_fault_at_any_call_is_an_error_and_loses_nothing(attacker: Attack, name: str) -> None:
+    which, kinds = scene(name), list(KINDS)
+    calls = sorted({fault.at for fault in faults_of(which, attacker.known(which), "small", 0)})
+    assert len(calls) >= (30 if name == "toy run" else 3)
+    faults = [Fault(kinds[(at + len(name)) % len(kinds)], at) for at in calls]
     assert failures(attacker, which, faults) == []
 
 

@@ -577,8 +577,9 @@ TARGETS: dict[str, Target] = {
             ("config.py:read_yaml", "runs/recipes.py", "runs/build.py", "settings/reading.py"),
             _recipe_seeds,
             _recipe,
+            0.5,
         ),
-        Target("suite", ("evaluation/suite.py",), _suite_seeds, _suite),
+        Target("suite", ("evaluation/suite.py",), _suite_seeds, _suite, 0.5),
         Target(
             "route",
             ("adapters/routing.py:read_route_file,read_route,is_route,Route.of_label",),
@@ -620,7 +621,7 @@ TARGETS: dict[str, Target] = {
             ("speech/sound/read.py", "speech/sound/sndfile.py", "speech/sound/pyav.py"),
             _sound_seeds,
             _sound,
-            3,
+            2,
         ),
         Target("picture", ("image/pictures/pixels.py",), _picture_seeds, _picture, 2),
     )
