@@ -158,11 +158,15 @@ def faults_of(scene: Scene, known: Known, part: str, seed: int) -> Iterator[Faul
             if not functions.startswith("cli/__init__"):
                 yield from (Fault(kind, at) for kind in EVERY[part])
         return
+    chance = random.Random(f"{seed} {scene.key}")
+    found: dict[str, Fault] = {}
+    kinds = [*FAILING, "kill", "torn"]
+    for i in range(PER_COMMAND[part] if calls else 0):
+        fault = Fault(kinds[i % len(kinds)], chance.randint(1, calls))
+        found.setdefault(str(fault), fault)
     stages: dict[str, list[int]] = defaultdict(list)
     for number, (_, path, _) in enumerate(known.trace, start=1):
         stages[stage_of(path)].append(number)
-    chance = random.Random(f"{seed} {scene.key}")
-    found: dict[str, Fault] = {}
     for numbers in stages.values():
         for i in range(min(PER_STAGE[part], len(numbers))):
             fault = Fault("torn" if i % 2 else "kill", chance.choice(numbers))
@@ -172,10 +176,6 @@ def faults_of(scene: Scene, known: Known, part: str, seed: int) -> Iterator[Faul
             for event in events:
                 fault = Fault(at=chance.randint(1, 2), event=event)
                 found.setdefault(str(fault), fault)
-    kinds = [*FAILING, "kill", "torn"]
-    for i in range(PER_COMMAND[part] if calls else 0):
-        fault = Fault(kinds[i % len(kinds)], chance.randint(1, calls))
-        found.setdefault(str(fault), fault)
     yield from found.values()
 
 

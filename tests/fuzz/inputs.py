@@ -156,8 +156,8 @@ class Judge:
         elif raised is not None:
             finding = type(raised).__name__
             where = f"{_place(raised)}: {str(raised)[:160]}"
-        if not finding and self._broken:
-            finding, where = self._broken[0], ""
+        if self._broken:
+            finding, where = self._broken[0], where or "-"
         if not finding and self._watch.opened():
             finding, where = "opened a file outside of the folder", SECRET
         return Verdict(finding, where, refused, seconds, peak)
