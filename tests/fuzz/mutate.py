@@ -16,7 +16,8 @@ WORDS: tuple[str, ...] = (
     f"../../{SECRET}", "/etc/passwd", "/dev/zero", "a/../../b", "C:\\x", "%s%n", "{{7*7}}",
     "'", '"', '"""', ",", ";", "\t", "|", ":", "-->", "::", "1:2:3:4", "00:00:-1", "12.5", "[x]",
     "[unseen]", "=", "a=b=c", "# x", "- x", "*a", "&a x", "!!python/object:os.system {}", "<<",
-    "<v x>", "<i>", "{\\an8}", "NOTE", "WEBVTT", "STYLE", "ok.wav", "ok.png", "../ok.wav", "../ok.png", "train", "mix",
+    "<v x>", "<i>", "{\\an8}", "NOTE", "WEBVTT", "STYLE", "ok.wav", "ok.png",
+    "../ok.wav", "../ok.png", "train", "mix",
     "..", ".", "~root", "file:///etc/passwd", "http://127.0.0.1:9/x", "speech", "image",
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
