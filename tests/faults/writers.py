@@ -331,7 +331,7 @@ def _import(here: Path, state: int) -> None:
 
 @writes("captions")
 def _captions(here: Path, state: int) -> None:
-    from mmtune.image.corpus.caption import by_name, propose
+    from mmtune.image.corpus.propose_captions import by_name, propose
 
     folder = here / "pictures"
     folder.mkdir(exist_ok=True)

@@ -244,7 +244,7 @@ def _folder_seeds() -> list[Files]:
 
 
 def _folder(folder: Path) -> None:
-    from mmtune.image.corpus.caption import proposal_from_name
+    from mmtune.image.corpus.propose_captions import proposal_from_name
     from mmtune.image.corpus.folders import scan
 
     for row in scan(folder):
@@ -553,7 +553,13 @@ TARGETS: dict[str, Target] = {
     each.name: each
     for each in (
         Target("manifest", ("data/manifest.py",), _manifest_seeds, _manifest, 2, True),
-        Target("table", (f"{IMPORT}/table.py", f"{IMPORT}/piece.py"), _table_seeds, _imported, 2),
+        Target(
+            "table",
+            (f"{IMPORT}/table.py", f"{IMPORT}/delimited.py", f"{IMPORT}/piece.py"),
+            _table_seeds,
+            _imported,
+            2,
+        ),
         Target("kaldi", (f"{IMPORT}/kaldi.py",), _kaldi_seeds, _imported),
         Target("subtitles", (f"{IMPORT}/subtitles.py",), _subtitle_seeds, _imported, 2, True),
         Target(
