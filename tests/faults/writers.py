@@ -344,9 +344,8 @@ def _captions(here: Path, state: int) -> None:
 
 @writes("mark")
 def _mark(here: Path, state: int) -> None:
-    from PIL import Image
-
     from mmtune.image.pictures.mark import save_png
+    from PIL import Image
 
     save_png(Image.new("RGB", (16, 16), (state, 2, 3)), here / "image.png", {"seed": state})
 

@@ -29,7 +29,7 @@ from tests.fuzz.targets import TARGETS, Target, seeds_of
 ROOT = Path(__file__).parents[2]
 HARD = 20.0  # seconds after which a process that Python can't interrupt is killed
 LEAST = 0.85  # share of a parser's branches
-MOST_PLANTED = 4000  # inputs in which a planted bug must be found
+MOST_PLANTED = 8000  # inputs in which a planted bug must be found
 
 SEEDS = Path(__file__).with_name("seeds")  # inputs that failed once
 

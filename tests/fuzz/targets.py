@@ -244,8 +244,8 @@ def _folder_seeds() -> list[Files]:
 
 
 def _folder(folder: Path) -> None:
-    from mmtune.image.corpus.propose_captions import proposal_from_name
     from mmtune.image.corpus.folders import scan
+    from mmtune.image.corpus.propose_captions import proposal_from_name
 
     for row in scan(folder):
         if isinstance(row, dict):
