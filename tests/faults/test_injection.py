@@ -1,4 +1,4 @@
-"""Faults under the libraries, in part: each call of some writers and of a run of three steps.
+"""Faults under the libraries, in part: calls of some writers and of a run of three steps.
 
 `make test-faults` runs the commands of both modalities too, `make test-faults-all` the whole table.
 """
@@ -56,7 +56,9 @@ def test_a_fault_at_any_call_is_an_error_and_loses_nothing(attacker: Attack, nam
     which, kinds = scene(name), list(KINDS)
     calls = sorted({fault.at for fault in faults_of(which, attacker.known(which), "small", 0)})
     assert len(calls) >= (30 if name == "toy run" else 3)
-    faults = [Fault(kinds[(at + len(name)) % len(kinds)], at) for at in calls]
+    # Every second call of the longer ones: these tests are a part.
+    some = calls if len(calls) < 10 else calls[::2]
+    faults = [Fault(kinds[(i + len(name)) % len(kinds)], at) for i, at in enumerate(some)]
     assert failures(attacker, which, faults) == []
 
 

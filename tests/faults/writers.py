@@ -344,7 +344,7 @@ def _captions(here: Path, state: int) -> None:
 
 @writes("mark")
 def _mark(here: Path, state: int) -> None:
-    from mmtune.image.pictures.mark import save_png
+    from mmtune.image.pictures.generated_metadata import save_png
     from PIL import Image
 
     save_png(Image.new("RGB", (16, 16), (state, 2, 3)), here / "image.png", {"seed": state})
