@@ -344,8 +344,9 @@ def _captions(here: Path, state: int) -> None:
 
 @writes("mark")
 def _mark(here: Path, state: int) -> None:
-    from mmtune.image.pictures.generated_metadata import save_png
     from PIL import Image
+
+    from mmtune.image.pictures.generated_metadata import save_png
 
     save_png(Image.new("RGB", (16, 16), (state, 2, 3)), here / "image.png", {"seed": state})
 
