@@ -1,0 +1,342 @@
+"""Parsers of what users write: manifests, tables, subtitles, folders of images, YAML."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz import corpus
+from tests.fuzz.corpus import Files, lines, stored, table
+
+
+def each(*reads: Callable[[], object]) -> None:
+    """Call all; what one refuses must come with a cure, and doesn't keep the others from it."""
+    from mmtune.errors import MmtuneError
+
+    for read in reads:
+        try:
+            read()
+        except MmtuneError as error:
+            if not error.cure:
+                raise AssertionError(f"an error without a cure: {error}") from None
+
+
+def readers() -> tuple[Any, Any]:
+    from mmtune.runs.modalities import find_modality
+
+    return find_modality("speech"), find_modality("image")
+
+
+# Manifests and folders
+
+
+def manifest_seeds() -> list[Files]:
+    speech = [
+        {"id": "a", "audio": "a.wav", "text": "some words", "split": "train", "start": 0.0,
+         "end": 0.2, "speaker": "x", "terms": ["w"], "group": {"accent": "b"}, "weight": 1.5},
+        {"audio": "b/c.wav", "text": "more", "channel": "mix", "language": "en",
+         "segments": [{"start": 0.0, "end": 0.1, "text": "more"}]},
+    ]  # fmt: skip
+    image = [
+        {"id": "a", "image": "a.png", "caption": "red ball", "split": "test", "mask": "m.png"},
+        {"image": "b.png", "caption": "box", "subject": "s", "group": {}},
+    ]
+    return [
+        {"manifest.jsonl": lines(*speech)},
+        {"manifest.jsonl": lines(*image)},
+        {"train.jsonl": lines(speech[0]), "test.jsonl": lines(speech[1])},
+        {"a.wav": b"x", "a.txt": b"words of a\n", "b.flac": b"x", "sub/c.wav": b"x"},
+        {"rows.ndjson": lines({"file": "a", "transcription": "x"}, {"audio": 3})},
+        {"notes.txt": b"nothing\n"},
+    ]
+
+
+def parse_manifest(folder: Path) -> None:
+    from mmtune.data.manifest import keys_of, lines_of, read_rows, write_manifest
+
+    found: list[Any] = []
+    speech, image = readers()
+    for reader in (speech, image):
+        each(lambda: found.extend(read_rows(folder, reader)[0]))  # noqa: B023
+    for path in sorted(folder.glob("*.*l*")):
+        each(
+            lambda: [keys_of(line) for _, line in lines_of(path, speech.row)],  # noqa: B023
+            lambda: read_rows(path, speech),  # noqa: B023
+        )
+    inside = [row.model_copy(update={row.media: str(folder / "x")}) for row in found[:1]]
+    write_manifest(folder / "written.jsonl", [*found, *inside, {"id": "raw"}])
+
+
+# Speech importers
+
+ROWS = (("audio", "text", "speaker", "start", "end", "language", "split", "terms", "channel"),
+        ("a.wav", "some words", "x", "0:00.5", "1.5", "en-GB", "dev", "some;words", "0"),
+        ("b.mp3", 'more "words"', "y", "", "", "sv", "train", "", "mix"))  # fmt: skip
+
+
+def table_seeds() -> list[Files]:
+    nemo = {"audio_filepath": "a.wav", "duration": 1.5, "offset": 0.5, "text": "some words"}
+    voice = (("client_id", "path", "sentence", "gender", "accents", "locale"),
+             ("c", "a.mp3", '"some" words', "male", "x", "en"))  # fmt: skip
+    nested = {"audio": {"path": "a.wav", "bytes": None}, "text": "w", "terms": ["a", "b"]}
+    return [
+        {"rows.csv": table(",", *ROWS)},
+        {"train.tsv": table("\t", *ROWS), "clips/a.wav": b"x"},
+        {"rows.csv": table(";", *ROWS)},
+        {"rows.jsonl": lines(nemo, nested)},
+        {"validated.tsv": table("\t", *voice)},
+        {"train.tsv": table("\t", *voice), "clips/a.mp3": b"x"},
+        {"train/metadata.csv": table(",", ("file_name", "transcription"), ("a.wav", "words"))},
+        {"metadata.jsonl": lines({"file_name": "a.wav", "text": "words", "id": 3})},
+        {"rows.json": lines(nemo), "wavs/a.wav": b"x"},
+    ]
+
+
+def parse_imported(folder: Path) -> None:
+    from mmtune.speech.corpus.importers import LAYOUTS, recognise
+    from mmtune.speech.corpus.importers.piece import ImportOptions
+
+    name = recognise(folder)
+    for path in sorted(folder.iterdir()):
+        recognise(path)
+        if path.suffix in (".tsv", ".csv", ".jsonl", ".json") and path.is_file():
+            list(LAYOUTS["table"].pieces(path, ImportOptions()))
+            if path.suffix == ".tsv":
+                list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
+    if name is not None:
+        list(LAYOUTS[name].pieces(folder, ImportOptions(language="en")))
+
+
+def kaldi_seeds() -> list[Files]:
+    whole = {
+        "wav.scp": b"r1 a.wav\nr2 sox b.wav -t wav - |\nr3 c.ark:12\nr4 /x/d.wav\n",
+        "text": b"u1 some words\nu2 more\nu3\nr1 whole\n",
+        "segments": b"u1 r1 0.0 1.5\nu2 r1 1.5 -1\nu3 r2 0 1\nu4 r9 0 1\n",
+        "utt2spk": b"u1 s1\nu2 s2\n", "spk2gender": b"s1 m\ns2 f\n", "utt2lang": b"u1 en\n",
+        "reco2file_and_channel": b"r1 a A\nr2 b B\n",
+    }  # fmt: skip
+    plain = {name: whole[name] for name in ("wav.scp", "text")}
+    tabs = {"data/train/" + k: v.replace(b" ", b"\t", 1) for k, v in plain.items()}
+    return [whole, plain, {"train/" + k: v for k, v in whole.items()}, tabs]
+
+
+VTT = """WEBVTT
+
+NOTE made by code
+
+STYLE
+::cue {color: red}
+
+1
+00:00:00.000 --> 00:00:01.500 align:start
+<v Anna>Some <i>words</i> of one.
+
+00:00:01.600 --> 00:00:03.000
+<v Ben>More &amp; more.
+
+00:02:03.000 --> 00:02:04.000
+[music]
+"""
+SRT = """1
+00:00:00,000 --> 00:00:01,500
+Some words.
+
+2
+00:00:01,600 --> 00:00:20,000
+- More of them,
+- and more!
+
+3
+00:00:19,000 --> 00:00:18,000
+{\\an8}backwards
+"""
+
+
+def subtitle_seeds() -> list[Files]:
+    return [
+        {"a.wav": b"x", "a.vtt": VTT.encode()},
+        {"a.wav": b"x", "a.srt": SRT.encode()},
+        {"a.wav": b"x", "a.en.vtt": VTT.encode(), "a.sv.srt": SRT.encode(), "b.vtt": b"WEBVTT\n"},
+    ]
+
+
+def transcript_seeds() -> list[Files]:
+    return [
+        {"a.wav": corpus.sound("WAV", "PCM_16"), "a.txt": b"some words\n"},
+        {"a.wav": b"x", "b.wav": b"x", "b.txt": "\ufeffmore w\u00f6rds".encode()},
+        {"a.txt": " ".join(f"word{i}" for i in range(90)).encode(), "times.txt": b"0 3 0.2 9"},
+        {"a.txt": b"one two - three four five six seven " * 9, "times.txt": b"0.4 0.9 40 7"},
+    ]
+
+
+def parse_alignment(folder: Path) -> None:
+    """Where words of a transcript lie among heard words; both come from the mutated files."""
+    from mmtune.speech.corpus.importers.transcripts import place, stretches
+    from mmtune.speech.whisper.word_times import Word
+
+    for path in sorted(folder.rglob("*.txt")):
+        given = path.read_bytes().decode("utf-8", "replace").split()[:120]
+        # What was heard: most words, some others, with pauses that the text decides.
+        heard, at = [], 0.0
+        for i, word in enumerate(given):
+            spoken = ["x"] * (hash_of(word) % 5) if hash_of(word) % 7 == 0 else [word]
+            for each in spoken if hash_of(word) % 11 else []:
+                heard.append(Word(at, at + 0.3, f" {each}", 1.0))
+                at += 0.3 + (hash_of(word) % 4) * 0.2
+            at += 8.0 if i % 40 == 39 else 0.0
+        for longest in (30.0, 2.0):
+            stretches(place(given, heard), at + 1, longest)
+    parse_imported(folder)
+
+
+def hash_of(word: str) -> int:
+    """A number that is the same in each process."""
+    return zlib.crc32(word.encode("utf-8", "replace"))
+
+
+def parquet_seeds() -> list[Files]:
+    data = corpus.parquet()
+    return [{"train-00000.parquet": data}, {"metadata.parquet": data}] if data else []
+
+
+# Folders of images
+
+
+def folder_seeds() -> list[Files]:
+    rows = ({"file_name": "a.png", "text": "red ball", "weight": 2, "mask": "m.png"},
+            {"file_name": "sub/b.png", "prompt": "box", "split": "test"})  # fmt: skip
+    return [
+        {"a.png": b"x", "a.txt": b"red ball\n", "a.mask.png": b"x", "IMG_01.jpg": b"x"},
+        {"10_acme icon/a.png": b"x", "2_ball/b_01.png": b"x", "01_x/c.heic": b"x"},
+        {"metadata.jsonl": lines(*rows), "a.png": b"x", "train/sub/b.png": b"x"},
+        {"train/metadata.csv": table(",", ("file_name", "caption", "weight"),
+                                     ("a.png", "red", "2"), ("b.png", "", "x")),
+         "train/a.png": b"x", "a.caption": b"c"},
+    ]  # fmt: skip
+
+
+def parse_folder(folder: Path) -> None:
+    from mmtune.image.corpus.folders import scan
+    from mmtune.image.corpus.propose_captions import proposal_from_name
+
+    for row in scan(folder):
+        if isinstance(row, dict):
+            proposal_from_name(str(row["image"]))
+
+
+# Settings in YAML
+
+
+def terms_seeds() -> list[Files]:
+    return [
+        {"terms.txt": b"# drugs\nmetoprolol\nNSTEMI = en stemmy\nbeta-blocker | beta blocker\n"
+                      b"[unseen]\napixaban\n"},
+        {"terms.txt": b"one\ntwo\nONE | three\n"},
+        {"terms.txt": b"[unseen]\none\n[unseen]\n"},
+        {"terms.txt": b"\n"},
+        {"terms.txt": "\ufeffÅngström\n日本 = nihon\n".encode()},
+    ]  # fmt: skip
+
+
+def parse_terms(folder: Path) -> None:
+    from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
+
+    each(lambda: find_terms(Path("medical")), lambda: find_terms(Path("nothing")))
+    each(lambda: read_terms(folder), lambda: read_terms(folder / "nothing.txt"))
+    terms = read_terms(find_terms(folder / "terms.txt"))
+    TermFinder(term.text for term in terms)("some words and metoprolol", ["words"])
+
+
+def recipe_seeds() -> list[Files]:
+    return [
+        {"recipe.yaml": stored("speech", "recipe.yaml"),
+         "suite.yaml": stored("speech", "suite.yaml")},
+        {"recipe.yaml": stored("image", "recipe.yaml")},
+        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\ndata: x\nlora.rank: 4\n"
+                        b"train:\n  learning_rate: 1e-3\n  batch_size: '8'\n"},
+        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nepochs: true\n"
+                        b"targets: a,b\nscales: 0.5\nlr: 1e-3\ntrain: null\n"},
+        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nlora: {rank: 4, r: 5}\n"},
+    ]  # fmt: skip
+
+
+def parse_recipe(folder: Path) -> None:
+    from mmtune.runs.recipes import load_recipe
+
+    each(lambda: load_recipe(str(folder)), lambda: load_recipe("nothing"))
+    config = load_recipe(str(folder / "recipe.yaml"))
+    (folder / "again.yaml").write_text(config.dump(), encoding="utf-8")
+    load_recipe(str(folder / "again.yaml"))
+    words = (folder / "recipe.yaml").read_bytes().decode("utf-8", "replace").split()
+    pairs = dict(zip(words[::2], words[1::2], strict=False))
+    for key, value in [*list(pairs.items())[:5], ("scales", value_of(words)), ("epochs", True)]:
+        given: dict[str, Any] = {key.rstrip(":"): value, "base": "b"}
+        each(lambda: load_recipe("dialect", given))  # noqa: B023
+
+
+def value_of(words: Sequence[str]) -> str:
+    """A list as the command line gives it."""
+    return f"[{','.join(words[:3])}" if len(words) % 2 else ",".join(words[:3])
+
+
+def suite_seeds() -> list[Files]:
+    return [
+        {"suite.yaml": stored("speech", "suite.yaml")},
+        {"suite.yaml": stored("image", "suite.yaml")},
+        {"suite.yaml": b"name: mine\nextends: terminology\ngates: []\n"},
+        {"suite.yaml": b"name: mine\nextends: other.yaml\n",
+         "other.yaml": stored("speech", "suite.yaml")},
+        {"suite.yaml": b"name: mine\nextends: suite.yaml\n"},
+        {"suite.yaml": b"name: m\nmodality: speech\nmain: [{metric: a, slice: b}]\ngates:\n"
+                       b"- {name: a, asks: q, metric: m, slice: s, at_least: 0, needs: base,"
+                       b" items_from: task.x}\n"
+                       b"- {name: b, asks: q, metric: m, slice: s, at_most: 1, optional: true}\n"
+                       b"- {name: c, asks: q, metric: m, slice: s, at_most: 1,"
+                       b" needs: data.path}\n"},
+        {"suite.yaml": b"name: m\nmodality: speech\nmain: [{metric: a, slice: b, x: 1}]\n"},
+        {"suite.yaml": b"name: m\nmodality: speech\ngates: [{name: a, y: 1}]\n"},
+        {"suite.yaml": b"name: m\nmodality: image\nmain: [{metric: a, slice: b}]\ngates:\n"
+                       b"- {name: a, asks: q, metric: m, slice: s, at_most: 1}\n"
+                       b"- {name: a, asks: q, metric: m, slice: s, at_most: 1}\n"},
+    ]  # fmt: skip
+
+
+def parse_suite(folder: Path) -> None:
+    from mmtune.evaluation.suite import load_suite, unmet
+    from mmtune.runs.modalities import setting_names
+    from mmtune.runs.recipes import load_recipe
+
+    path = str(folder / "suite.yaml")
+    each(
+        lambda: load_suite("nothing"),
+        lambda: load_suite(path, "speech", setting_names("speech")),
+        lambda: load_suite(path, "image"),
+    )
+    suite = load_suite(path)
+    list(unmet(suite, load_recipe("dialect", {"base": "b"})))
+    (folder / "again.yaml").write_text(suite.dump(), encoding="utf-8")
+    load_suite(str(folder / "again.yaml"))
+
+
+def route_seeds() -> list[Files]:
+    route = {"modality": "speech", "base": "b", "base_hash": "0", "by": "accent", "parents": [],
+             "labels": {"a": {"one": 0.5}}, "otherwise": {}}  # fmt: skip
+    return [
+        {"route.yaml": b"by: accent\nlabels: {a: runs/x, b: none, c: {runs/x: 0.5}}\n"},
+        {"gate.json": json.dumps(route).encode(), "adapters/one/card.json": b"{}"},
+    ]
+
+
+def parse_route(folder: Path) -> None:
+    from mmtune.adapters.routing import is_route, read_route, read_route_file
+
+    def whole() -> None:
+        is_route(folder)
+        route, _ = read_route(folder)
+        for label in (None, "a", "zzz"):
+            route.of_label(label)
+
+    each(whole, lambda: read_route_file(folder / "route.yaml"))
