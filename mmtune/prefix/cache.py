@@ -26,6 +26,7 @@ from mmtune.errors import ConfigError, MmtuneError
 from mmtune.system.hashing import hash_tensors
 from mmtune.system.locks import held, hold, hold_when_free
 from mmtune.system.resources import cache_root
+from mmtune.system.stored import DAMAGE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -333,9 +334,11 @@ def _header(path: Path) -> dict[str, str]:
         length = int.from_bytes(file.read(8), "little")
         try:
             metadata = json.loads(file.read(min(length, 1_000_000))).get("__metadata__", {})
-        except (ValueError, AttributeError):
+        except DAMAGE:
             return {}
-    return metadata if isinstance(metadata, dict) else {}
+    if not isinstance(metadata, dict):
+        return {}
+    return {name: value for name, value in metadata.items() if isinstance(value, str)}
 
 
 def _read(path: Path) -> dict[str, Tensor] | None:

@@ -19,6 +19,7 @@ from typing import IO, Any, AnyStr, BinaryIO, TextIO
 from mmtune.errors import ConfigError, DataError, MmtuneError, first_line
 
 MAX_TEXT = 64 * 2**20  # bytes of a text file that a user writes: terms, captions, sentences
+PIECE = 2**20  # bytes that are read at once
 # What a reader of damaged content raises. RecursionError: it is nested too deeply.
 DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
 
@@ -66,6 +67,22 @@ def require_regular(path: Path, handle: int | None = None) -> None:
         raise OSError(errno.ESPIPE, "it is a pipe or a device, not a file", str(path))
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; unlike `Path.is_file`, False for a name that is too long.
+
+    Use it for names that users' tables and manifests state.
+
+    Raises:
+        OSError: a folder on the way can't be read.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return False
+
+
 def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:
     """Read a regular file of at most `most` bytes.
 
@@ -73,11 +90,15 @@ def read_bytes(path: Path, most: int = MAX_TEXT) -> bytes:
         OSError: it can't be read.
         DataError: it is larger.
     """
+    pieces, size = [], 0
     with opened(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
+        # Asked for `most` bytes at once, Python takes that much memory, however small the file is.
+        while size <= most and (piece := file.read(min(PIECE, most + 1 - size))):
+            pieces.append(piece)
+            size += len(piece)
+    if size > most:
         raise DataError(f"{path} has more than {most:,} bytes", "check that it is the right file")
-    return data
+    return b"".join(pieces)
 
 
 def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MAX_TEXT) -> str:

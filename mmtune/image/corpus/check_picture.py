@@ -23,6 +23,7 @@ from mmtune.image.pictures.pixels import (
     upright_size,
 )
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import is_file
 
 MAX_UPSCALING = 1.5  # factor of enlargement above which a finding is made
 
@@ -38,7 +39,7 @@ def inspect(row: Row) -> Inspection:
     """
     if not isinstance(row, ImageRow):
         raise TypeError(f"an image row is needed, not {type(row).__name__}")
-    if row.path.suffix.lower() in FOREIGN_SUFFIXES and row.path.is_file():
+    if row.path.suffix.lower() in FOREIGN_SUFFIXES and is_file(row.path):
         found = f"{row.path}: mmtune doesn't read {row.path.suffix} files"
         return Inspection("", [Finding("undecodable", row.id, found, CONVERT)])
     try:

@@ -148,6 +148,9 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Image.Image]:
             kind = "truncated" if "truncated" in str(error) else "undecodable"
             found = f"{path} is damaged or truncated: {error}"
             raise ImageFault(kind, found, COPY_AGAIN) from None
+        if image.mode in ("P", "PA") and image.palette is None:
+            found = f"{path} is damaged: its pixels are indices, but it has no palette"
+            raise ImageFault("undecodable", found, COPY_AGAIN)
         yield image
 
 

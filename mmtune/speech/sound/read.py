@@ -30,6 +30,7 @@ from mmtune.speech.sound.info import (
 )
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import is_file
 
 __all__ = [
     "CONVERT",
@@ -138,7 +139,7 @@ def row_seconds(row: SpeechRow) -> float:
         AudioFault: the file can't be read, or has no such span.
     """
     span, path = span_of(row), row.path
-    info = _probed(path, path.stat().st_mtime_ns if path.exists() else 0)
+    info = _probed(path, path.stat().st_mtime_ns if is_file(path) else 0)
     first, last = locate(path, info, span)
     return (last - first) / info.rate
 

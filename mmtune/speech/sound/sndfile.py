@@ -90,6 +90,12 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
             + str(error).rstrip("."),
             COPY_AGAIN,
         ) from None
+    except ValueError:  # of a negative number of frames, which only a damaged file leads to
+        raise AudioFault(
+            "undecodable",
+            f"{path} is damaged: the length that its header states does not fit its sound",
+            f"{COPY_AGAIN}, or {CONVERT}",
+        ) from None
     if done != last:
         word = "holds only" if done < last else "continues after"
         raise AudioFault(

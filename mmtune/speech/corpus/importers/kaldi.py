@@ -16,7 +16,7 @@ from mmtune.speech.corpus.importers.piece import (
     split_of,
     stated,
 )
-from mmtune.system.stored import opened_text, reason_of, short_lines
+from mmtune.system.stored import is_file, opened_text, reason_of, short_lines
 
 GENDERS = {"m": "male", "f": "female"}
 
@@ -124,7 +124,7 @@ def _refused(path: str) -> tuple[str, str] | None:
 def _beside(folder: Path, path: Path) -> Path:
     # Kaldi recipes write paths relative to the folder they run in, usually two above data/train.
     places = [folder, folder.parent, folder.parent.parent]
-    return next((place / path for place in places if (place / path).is_file()), folder / path)
+    return next((place / path for place in places if is_file(place / path)), folder / path)
 
 
 def _table(path: Path, words: bool = False) -> tuple[dict[str, str], list[str]]:

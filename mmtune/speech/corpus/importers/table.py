@@ -29,7 +29,7 @@ from mmtune.speech.corpus.importers.piece import (
     stated,
 )
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
-from mmtune.system.stored import lines_up_to, opened, reason_of
+from mmtune.system.stored import is_file, lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 # Folders in which a table's files may lie, besides the table's own folder.
@@ -247,7 +247,7 @@ def audio_file(root: Path, name: str) -> Path:
         for folder in FOLDERS:
             for ending in ENDINGS:
                 path = root / folder / (each + ending)
-                if path.is_file():
+                if is_file(path):
                     return path
     return root / name
 
