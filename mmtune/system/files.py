@@ -9,6 +9,7 @@ turns it into one with a cure.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -175,15 +176,20 @@ def folder_aside(folder: Path, *, durable: bool = False) -> Iterator[Path]:
             if durable:
                 for path in (*partial.rglob("*"), partial):
                     _sync(path)
-            # A folder can't be replaced in one step, so the old one is moved out of the way.
-            if folder.is_symlink() or folder.exists():
+            if not (folder.is_symlink() or folder.exists()):
+                partial.rename(folder)
+            elif not _exchange(partial, folder):
                 folder.rename(old)
-            partial.rename(folder)
+                try:
+                    partial.rename(folder)
+                except BaseException:
+                    old.rename(folder)
+                    raise
+                shutil.rmtree(old, ignore_errors=True)
             if durable:
                 _sync(folder.parent)
         finally:
-            for path in (partial, old):
-                shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
@@ -299,6 +305,28 @@ def _naming(path: Path, partial: Path | None = None) -> Iterator[None]:
         if found is None:
             raise
         raise found from error
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step, so that a kill loses neither.
+
+    Returns:
+        False if the system or the file system can't: only Linux can, on most local disks.
+
+    Raises:
+        OSError: it failed for another reason.
+    """
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, TypeError, AttributeError):
+        return False
+    current, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of linux/fcntl.h and linux/fs.h
+    if rename(current, os.fsencode(one), current, os.fsencode(other), exchange) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def _sync(path: Path) -> None:

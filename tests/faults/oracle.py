@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults.injection import KINDS, Fault, Outcome
+from tests.faults.injection import KINDS, REMOVE, Fault, Outcome
 
 TIMES = {"seconds", "speed", "time", "created", "rows_per_second"}
 # Locks and pins of ended processes mean nothing, and a name under which nothing is lost.
@@ -19,6 +19,9 @@ IGNORED = re.compile(r"(^|/)(lock|pins|[^/]*\.lock)(/|$)")
 # A page says when it was written, and how fast the machine was.
 CLOCK = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC|Speed: .{0,400}? real time", re.DOTALL)
 APPENDED = ("answers.jsonl", "log.jsonl")  # a cut line at the end is skipped by their readers
+# Names under which mmtune writes aside. A killed process leaves them; a later run removes them when
+# they are old (`mmtune.system.files.remove_partials`), because another process may still write.
+PARTIAL = re.compile(r"(^|/)\.partial-[0-9a-f]{32}(\.[^/]*)?(/|$)")
 TEMPORARY = re.compile(r"partial|(^|/)\.[^/]+\.[a-z0-9_]{8}(/|$)|\.tmp")
 
 Tree = Mapping[str, str]
@@ -36,13 +39,23 @@ LOSSES = ("lost", "differs", "silent")
 
 
 def tree(folder: Path) -> dict[str, str]:
-    """A hash of the meaning of each file below a folder."""
+    """A hash of the meaning of each file below a folder, without those that are written aside."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and not path.is_symlink() and not IGNORED.search(name):
+        if path.is_file() and not path.is_symlink() and not _passed_over(name):
             found[name] = _meaning(path)
     return found
+
+
+def partials(folder: Path) -> set[str]:
+    """The files below a folder that are written aside."""
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in names if PARTIAL.search(name)}
+
+
+def _passed_over(name: str) -> bool:
+    return bool(IGNORED.search(name) or PARTIAL.search(name))
 
 
 def _meaning(path: Path) -> str:
@@ -133,6 +146,8 @@ def after_fault(
     lost = _lost(before, place, reference, set(volatile), list(gone))
     if lost:
         return Judgement("lost", ", ".join(sorted(lost)[:4]))
+    if not deadly and not KINDS[fault.kind].failing & REMOVE and (left := partials(place)):
+        return Judgement("left over", ", ".join(sorted(left)[:4]))
     if outcome.code == good and not deadly and outcome.code == 0 and "error: " not in outcome.err:
         now = tree(place)
         wrong = {
@@ -168,9 +183,18 @@ def _lost(
 
 
 def after_repeat(
-    outcome: Outcome, place: Path, reference: Tree, volatile: set[str], good: int
+    outcome: Outcome,
+    place: Path,
+    reference: Tree,
+    volatile: set[str],
+    good: int,
+    killed: Iterable[str] = (),
 ) -> Judgement:
-    """Judge the same command, repeated without a fault."""
+    """Judge the same command, repeated without a fault.
+
+    Args:
+        killed: files aside that the process with the fault left.
+    """
     if outcome.code is None:
         return Judgement("hang", "the repeated command")
     if outcome.code != good:
@@ -180,6 +204,7 @@ def after_repeat(
     wrong = {name for name in names if name in reference}
     if wrong:
         return Judgement("differs", ", ".join(sorted(wrong)[:4]))
+    names |= partials(place) - set(killed)
     if names:
         return Judgement("left over", ", ".join(sorted(names)[:4]))
     return Judgement("ok")
@@ -190,7 +215,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not IGNORED.search(path.relative_to(folder).as_posix())
+        if path.is_file() and not _passed_over(path.relative_to(folder).as_posix())
     }
 
 

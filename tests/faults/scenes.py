@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.injection import Fault
+from tests.faults.oracle import PARTIAL
 from tests.faults.writers import PLANTED, STORED, WRITERS
 
 SHORT = {
@@ -165,7 +166,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "log": ("log.jsonl",),
     "checkpoint write": ("checkpoints/",),
     "kept weights": ("validated/",),
-    "adapter save": ("/.adapter.partial", "/adapter/", "/adapter"),
+    "adapter save": ("/adapter/", "/adapter"),
     "comparison": ("answers", "comparison.json", "predictions", "samples/", "grid.png"),
     "verdict": ("verdict.json",),
     "report": ("report.html",),
@@ -181,6 +182,22 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "checkpoint": ("call:torch.save",),
     "tensors": ("call:safetensors.torch.save_file",),
 }
+
+
+def targets(trace: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The path of each call of a trace; for what is written aside, the path that it will have.
+
+    Its own name doesn't tell: it is the next one in its folder that gets its last name.
+    """
+    found: list[str] = []
+    waiting: dict[str, str] = {}  # the last name of what is renamed next, by folder
+    for call, path, _ in reversed(trace):
+        aside = PARTIAL.search(path)
+        if aside is None and call in ("rename", "link"):
+            waiting[path.rpartition("/")[0]] = path
+        folder = path[: aside.start()] if aside else ""
+        found.append(waiting.get(folder, path) if aside else path)
+    return found[::-1]
 
 
 def stage_of(path: str) -> str:

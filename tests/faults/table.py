@@ -23,7 +23,7 @@ from typing import Any
 
 from tests.faults import oracle
 from tests.faults.injection import KINDS, Fault, Outcome, Server, library
-from tests.faults.scenes import EVENTS, Scene, commands, stage_of, writers
+from tests.faults.scenes import EVENTS, Scene, commands, stage_of, targets, writers
 
 FAILING = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 PER_COMMAND = {"small": 0, "sample": 6, "all": 30}  # seeded faults of each command
@@ -106,6 +106,8 @@ class Attack:
             first = first or done
             if done.code not in (0, 1) or "Traceback" in done.err:
                 raise RuntimeError(f"{scene.key}: without a fault {done.code}: {done.err}")
+            if left := oracle.partials(self.place):
+                raise RuntimeError(f"{scene.key}: without a fault {left} is left over")
             trees.append(oracle.tree(self.place))
         assert first is not None
         assert first.code is not None
@@ -130,14 +132,14 @@ class Attack:
             done, fault, known.before, self.place, known.after, known.volatile, scene.gone,
             known.code,
         )  # fmt: skip
-        found = [judgement]
+        found, killed = [judgement], oracle.partials(self.place)
         again = self.run(scene.words)
         # A command that refuses to replace what it wrote before the fault is repeated elsewhere.
         finished = again.code == 2 and "exists already" in again.err
         if finished:
             again = Outcome(known.code, again.out, again.err, again.calls)
         found.append(
-            oracle.after_repeat(again, self.place, known.after, known.volatile, known.code)
+            oracle.after_repeat(again, self.place, known.after, known.volatile, known.code, killed)
         )
         kinds = [each.kind for each in found if each.kind != "ok"] or ["ok"]
         call = known.trace[fault.at - 1] if not fault.event and fault.at <= len(known.trace) else ()
@@ -165,7 +167,7 @@ def faults_of(scene: Scene, known: Known, part: str, seed: int) -> Iterator[Faul
         fault = Fault(kinds[i % len(kinds)], chance.randint(1, calls))
         found.setdefault(str(fault), fault)
     stages: dict[str, list[int]] = defaultdict(list)
-    for number, (_, path, _) in enumerate(known.trace, start=1):
+    for number, path in enumerate(targets(known.trace), start=1):
         stages[stage_of(path)].append(number)
     for numbers in stages.values():
         for i in range(min(PER_STAGE[part], len(numbers))):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmtune.metrics.text import normalize as module
 from mmtune.metrics.text.normalize import normalize
 
 SAME = [
@@ -62,3 +64,19 @@ def test_invisible_characters_anywhere_change_nothing(text: str, data: st.DataOb
     )
     place = data.draw(st.integers(0, len(text)))
     assert normalize(text[:place] + hidden + text[place:], "en") == normalize(text, "en")
+
+
+@pytest.mark.parametrize("language", ["en", "sv"])
+@pytest.mark.parametrize("text", ["(" * 60_000, "[)]" + "(" * 60_000, " " * 60_000 + "'"])
+def test_a_long_row_of_brackets_or_spaces_takes_no_long_time(text: str, language: str) -> None:
+    begun = time.process_time()
+    assert normalize(f"{text} a", language) == "a"
+    assert time.process_time() - begun < 2  # 8 s before
+
+
+@given(st.text(alphabet="[]()<> a'5.", max_size=14), st.sampled_from(["en", "sv"]))
+def test_brackets_that_nothing_closes_give_the_same_words(text: str, language: str) -> None:
+    expected = normalize.__wrapped__(text, language)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MANY", 0)
+        assert normalize.__wrapped__(text, language) == expected

@@ -114,6 +114,45 @@ def test_a_missing_folder_is_named(writer: str, tmp_path: Path) -> None:
         WRITERS[writer](path)
 
 
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_that_cannot_be_renamed_keeps_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    folder = tmp_path / "state"
+    write_folder(folder)
+    (folder / "b.txt").write_text("b")
+    real = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if not exchange and (self / "new.txt").exists():
+            raise OSError(errno.EIO, "damaged", str(self), None, str(target))
+        return real(self, target)
+
+    def fails(one: Path, other: Path) -> bool:
+        raise OSError(errno.EIO, "damaged", str(one), None, str(other))
+
+    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(files, "_exchange", fails if exchange else lambda *_: False)
+    with pytest.raises(OSError, match=str(folder)), files.folder_aside(folder) as partial:
+        (partial / "new.txt").write_text("new")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.txt", "b.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_folder_is_replaced_with_and_without_an_exchange(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "b.txt").write_text("b")
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda *_: False)
+    write_folder(folder)
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_a_folder_replaces_the_old_one_only_when_it_is_whole(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     write_folder(folder)

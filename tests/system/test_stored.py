@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from mmtune.system.files import append_text, write_json, write_text
 from mmtune.system.stored import (
     damaged,
     intact_json_lines,
+    is_file,
     lines_up_to,
     opened,
     read_json,
@@ -140,3 +142,20 @@ def test_half_surrogates_are_read_back_equal(tmp_path: Path) -> None:
 def test_line_ends_of_a_text_become_one_kind(end: str, tmp_path: Path) -> None:
     write_text(tmp_path / "a", f"\ufeffone{end}two")
     assert read_text(tmp_path / "a") == "one\ntwo"
+
+
+def test_a_name_that_is_too_long_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    names = ["a", "b", "a" * 300, "b/" * 3000, "a\0b"]
+    assert [is_file(tmp_path / name) for name in names] == [True, False, False, False, False]
+
+
+def test_reading_a_small_file_reserves_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_json(path, "") == {}
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()

@@ -111,8 +111,9 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
 
 
 def _is_term(text: str, language: str) -> bool:
-    named = plain_words(text) and normalize(text, language)
-    return bool(named) and len(text) <= MAX_TERM_LENGTH and text.isprintable()
+    if len(text) > MAX_TERM_LENGTH or not text.isprintable():
+        return False
+    return bool(plain_words(text) and normalize(text, language))
 
 
 class TermFinder:
