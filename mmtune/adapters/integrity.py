@@ -14,6 +14,7 @@ from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import AdapterError, first_line
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json
+from mmtune.system.stored import require_regular
 from mmtune.system.tensors import make_reproducible, read_metadata, tensors_hash
 
 MAX_WEIGHTS, MAX_JSON = 16 * 2**30, 64 * 2**20  # bytes; an adapter may come from somebody else
@@ -37,7 +38,13 @@ def content_hash(path: Path) -> str:
             finite.
     """
     most = MAX_WEIGHTS if path.suffix == ".safetensors" else MAX_JSON
-    if path.is_file() and path.stat().st_size > most:
+    try:
+        require_regular(path)  # a pipe would be read for ever
+    except FileNotFoundError:
+        raise AdapterError(f"{path} is missing", "restore the file") from None
+    except OSError as error:
+        raise AdapterError(f"{path}: {error.strerror}", "restore the file") from None
+    if path.stat().st_size > most:
         raise AdapterError(
             f"{path} has {path.stat().st_size:,} bytes; an adapter has at most {most:,}",
             "restore the file",

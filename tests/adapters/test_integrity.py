@@ -124,7 +124,7 @@ def test_a_weight_that_is_not_finite_is_refused(
 ) -> None:
     run = place("image")
     assert main(["generate", "--adapter", f"{run}={weight}", "--prompt", "x"]) == ERROR
-    assert f"{run}={weight}: the weight is not a finite number" in capsys.readouterr().err
+    assert f"{run}={weight}: the weight {float(weight)} is not finite" in capsys.readouterr().err
     mmtune.compose(route=Path(route_file(run)[2]), out=run.parent / "routed")
     gate = run.parent / "routed" / "gate.json"
     text = gate.read_text(encoding="utf-8")
@@ -215,7 +215,7 @@ def test_a_file_that_is_no_adapter_is_not_read(place: Callable[[str], Path]) -> 
         check_adapter(folder)
     path.unlink()
     os.mkfifo(path)  # reading it would wait for ever
-    with pytest.raises(AdapterError, match="is missing"):
+    with pytest.raises(AdapterError, match="a pipe or a device"):
         check_adapter(folder)
 
 
