@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import damages, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, MmtuneError
+from mmtune.system.files import copy_file, folder_aside
 
 if TYPE_CHECKING:
     from mmtune.training.loop import FitResult
@@ -55,7 +55,7 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
     from mmtune.training.kept_weights import read_snapshots
     from mmtune.training.strength import put, scaled
 
-    final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
+    final = config.folder / "adapter"
     cure = f"train again: mmtune train with --name {config.name}-2, or delete {config.folder}"
     if card.best_step != result.best_step:  # another checkpoint was chosen than validation's best
         try:
@@ -68,9 +68,7 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
                 cure,
             )
         put(task.module, kept[0].weights)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with folder_aside(final) as partial:
         with nullcontext() if card.scale == 1.0 else scaled(task.module, card.scale):
             task.save(partial)
         files = seal_adapter(partial)
@@ -81,8 +79,4 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
             )
         for name in (CARD_FILE, "README.md"):
             if (final / name).is_file():
-                shutil.copyfile(final / name, partial / name)
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+                copy_file(final / name, partial / name)
