@@ -90,6 +90,11 @@ def import__arguments(parser: Parser) -> None:
     parser.add_argument(
         "--base", help="model that --align uses: starter:NAME, a folder, or a hub id"
     )
+    parser.add_argument(
+        "--recordings",
+        metavar="DIR",
+        help="folder outside SOURCE whose recordings may be read (default: only those in SOURCE)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--all", action="store_true", help="print every item that is left out (default: 5)"
@@ -121,7 +126,7 @@ def import_(options: argparse.Namespace) -> int:
             f"give --modality {'|'.join(modality_names())} or another --format; "
             "`mmtune import --help` lists the formats",
         )
-    names = ["language", "channel", "align", "base"]
+    names = ["language", "channel", "align", "base", "recordings"]
     given = {name: value for name in names if (value := getattr(options, name))}
     with counted("importing") as count:
         result = fitting[0].import_data(

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.hashing import hash_json
+from mmtune.system.inside import inside
 from mmtune.system.version import VERSION
 
 ANSWERS_FILE = "answers.jsonl"
@@ -152,15 +153,17 @@ class StoredPredictor(Generic[P]):
 
     def _has(self, key: str) -> bool:
         kept = self._known.get(key)
-        return kept is not None and (not kept.image or (self.folder / kept.value).is_file())
+        if kept is None or not kept.image:
+            return kept is not None
+        return inside(self.folder, self.folder / kept.value) is not None
 
     def _value(self, key: str) -> Any:
         kept = self._known[key]
         if not kept.image:
             return kept.value
-        from PIL import Image
+        from mmtune.system.pictures import opened_picture
 
-        with Image.open(self.folder / kept.value) as image:
+        with opened_picture(self.folder / kept.value) as image:
             image.load()
             return image.copy()
 

@@ -23,6 +23,7 @@ from mmtune.evaluation.parallel import agreed
 from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
+from mmtune.pages.sources import require_own_files
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
@@ -335,7 +336,8 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
         The path of the page.
 
     Raises:
-        ConfigError: a run isn't finished, or there are several runs and no `out`.
+        ConfigError: a run isn't finished, there are several runs and no `out`, or a file of a run
+            folder is a link that leads out of it.
         Locked: the page belongs into a run folder, and another command works there.
     """
     lock: AbstractContextManager[None] = nullcontext()
@@ -346,6 +348,8 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
             )
         out = runs[0] / (REDACTED if redacted else PAGE)
         lock = locked(runs[0])
+    for run in runs:
+        require_own_files(run)
     with lock:
         found = [read_comparison(run) for run in runs]
         write_report(out, found, runs, redacted=redacted, play=play)
