@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.routing import Route, is_route, read_route
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
@@ -51,6 +52,7 @@ def resolve_adapters(
         ConfigError: no model is named, an adapter is named twice, the route doesn't know the
             label, or a label is given without a route.
         AdapterError: an adapter is missing, or has another modality or base.
+        BaseModelError: only a card names the base, and it would have to be downloaded.
     """
     routes = [path for path in adapters if is_route(path)]
     if routes:
@@ -88,7 +90,10 @@ def resolve_adapters(
             )
         name = f"adapter{len(found)}"
         found[name], cards[name], weights[name] = folder, card, weight
-    named = base or next((card.base for card in cards.values()), None)
+    named = base
+    if named is None and cards:
+        [folder, card] = next(zip(found.values(), cards.values(), strict=True))
+        named = base_of(card.base, folder)
     if named is None:
         raise ConfigError("no model is given", "give --adapter runs/NAME or --base BASE")
     return ResolvedAdapters(named, found, cards, lambda _: weights)
@@ -113,7 +118,7 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
         if label is not None
         else f"without --label, {_default_of(route)} for inputs without the label {route.by!r}"
     )
-    return ResolvedAdapters(base or route.base, adapters, cards, choose, note)
+    return ResolvedAdapters(base or base_of(route.base, folder), adapters, cards, choose, note)
 
 
 def _default_of(route: Route) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmtune.adapters.card import Card
+from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
@@ -186,6 +187,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
+        BaseModelError: the run's base would have to be downloaded.
         Locked: another command works in the run folder.
     """
     if not (config.folder / "adapter").is_dir():
@@ -208,6 +210,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         )  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
+    base_of(config.base, config.folder, option=False)
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:

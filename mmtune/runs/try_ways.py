@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.combinations import TestSet, Ways, constant
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.members import Member, Mixing, read_members
 from mmtune.adapters.routing import Router, is_route, read_route
 from mmtune.config import RunConfig
@@ -34,7 +35,8 @@ def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch
         settings |= {name: constant({name: 1.0}) for name in adapters}
         settings["routed"] = route.choose
         parts = read_members(dict.fromkeys(adapters.values(), 1.0))
-        return Ways(route.modality, route.base, adapters, settings, parts)
+        base = base_of(route.base, composed, option=False)
+        return Ways(route.modality, base, adapters, settings, parts)
     parts, card = read_members(given), read_card(composed)
     names = [f"{place + 1} {part.card.name}" for place, part in enumerate(parts)]
     folders = {name: part.folder for name, part in zip(names, parts, strict=True)}

@@ -102,7 +102,8 @@ def import_speech(
 
     Raises:
         ConfigError: a layout or setting is unknown, or `to` can't be used.
-        DataError: the source can't be read at all, or a link leads out of it. Single bad rows are left out and listed.
+        DataError: the source can't be read at all, or a link leads out of it. Single bad rows are
+            left out and listed.
     """
     try:
         options = ImportOptions.model_validate(dict(settings or {}))
