@@ -13,6 +13,7 @@ from types import ModuleType
 from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
+from mmtune.system.output import say
 from mmtune.system.version import VERSION
 
 # For each command: the module that holds its function and its `…_arguments`, and a description.
@@ -89,16 +90,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with guarded(" ".join(["mmtune", *arguments[:1]]), list):
             return _run(arguments)
     except MmtuneError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return ERROR
     except Interrupted as stop:
         import shlex
 
-        print(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}", file=sys.stderr)
+        say(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}", error=True)
         return stop.exit_code
     except KeyboardInterrupt:
         again = "; repeat the command to resume" if arguments[:1] == ["train"] else ""
-        print(f"stopped{again}", file=sys.stderr)
+        say(f"stopped{again}", error=True)
         return INTERRUPTED
     except BrokenPipeError:
         # The program that reads the output (`head`) has ended. Without this line, Python would
