@@ -51,8 +51,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             size = os.fstat(file.fileno()).st_size
         if header > MAX_HEADER or 8 + header > size:
             raise AdapterError(
-                f"{path} claims a header of {header:,} bytes; the file has {size:,}, and the limit "
-                f"is {MAX_HEADER:,}",
+                f"{path} can't be read: it claims a header of {header:,} bytes; the file has "
+                f"{size:,}, and the limit is {MAX_HEADER:,}",
                 "copy the adapter again from its source",
             )
         shapes = {}
@@ -142,6 +142,14 @@ def lora_settings(shapes: Shapes, given: Mapping[str, Any] | None, path: Path) -
         for key, shape in shapes.items()
         if key.endswith(PARTS[0]) and shape
     }
+    halves = {key.removesuffix(part) for part in PARTS[:2] for key in shapes if key.endswith(part)}
+    lost = [f"{name}{part}" for name in sorted(halves) for part in PARTS[:2]
+            if f"{name}{part}" not in shapes]  # fmt: skip
+    if lost:
+        raise AdapterError(
+            f"{path.parent}: {len(lost)} keys are missing (first: {lost[0]})",
+            "restore the folder, or train the adapter again",
+        )
     if not ranks:
         raise AdapterError(f"{path.parent} holds no LoRA pair", "load a LoRA adapter")
     alphas: dict[str, float] = dict(ranks)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
+from mmtune.system.files import opened_private
 from mmtune.system.inside import leads_out
 
 MAX_LINE = 1_000_000  # bytes in one row
@@ -91,11 +92,11 @@ def require_own_manifests(folder: Path) -> None:
 
 
 def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
-    """Write rows as JSONL, atomically; paths inside the manifest's folder become relative."""
+    """Write rows as JSONL, atomically and private; paths inside its folder become relative."""
     root = path.parent.resolve()
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf-8") as file:
+    with opened_private(partial) as file:
         for row in rows:
             values = row
             if isinstance(row, Row):

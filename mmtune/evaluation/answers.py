@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
+from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import inside
 from mmtune.system.version import VERSION
@@ -194,6 +195,7 @@ class StoredPredictor(Generic[P]):
             # A line that a kill cut off must not be joined with the next one.
             if file.tell() and not _ends_with_newline(path):
                 file.write(b"\n")
+            make_private(path)
             file.write("".join(lines).encode())
 
     def _save_image(self, key: str, image: Any) -> str:
@@ -202,6 +204,7 @@ class StoredPredictor(Generic[P]):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         image.save(partial, format="PNG", compress_level=1)
+        make_private(partial)
         partial.replace(path)
         return name
 

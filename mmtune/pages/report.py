@@ -159,7 +159,7 @@ def write_report(
         frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, html)
+    write_text(path, html, private=True)
 
 
 def content_policy(folder: Path | None) -> Content:

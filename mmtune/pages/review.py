@@ -170,8 +170,8 @@ def _write(path: Path, key: Key, shown: Sequence[Mapping[str, Any]]) -> Page:
             f"{beside} is the key of another page and would be overwritten",
             "choose another folder: --out FOLDER/review.html",
         )
-    write_text(beside, key.model_dump_json(indent=2) + "\n")
-    write_text(path, _html(key.review, shown))
+    write_text(beside, key.model_dump_json(indent=2) + "\n", private=True)
+    write_text(path, _html(key.review, shown), private=True)
     return Page(path, beside, len(shown), key.same)
 
 

@@ -78,9 +78,11 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
         return [TestSet(data.stem, config, dataset)]
     found: dict[str, TestSet] = {}
     for part in asked.parts:
-        if _run_of(part) is None and "data" not in part.card.settings:
+        # A card holds no absolute path, so it may name data that isn't found from here.
+        known = (part.card.settings.get("data") or {}).get("path")
+        if _run_of(part) is None and (not known or not Path(str(known)).exists()):
             raise ConfigError(
-                f"the card in {part.folder} doesn't name its training data",
+                f"the card in {part.folder} doesn't say where its training data is",
                 "give data to compare on: --compare MANIFEST",
             )
         config = _config_of(part)
@@ -110,10 +112,9 @@ def _config_of(part: Member) -> RunConfig:
     if run is not None:
         return load_run(run)
     values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
-    values |= {"base": card.base}
     # A merged adapter has no run.
     known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
-    return configure(values | known, str(part.folder), {})
+    return configure(values | known | {"base": card.base}, str(part.folder), {})
 
 
 def try_out(asked: Ways, test_sets: Sequence[TestSet]) -> tuple[tuple[str, ...], ...]:

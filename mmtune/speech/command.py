@@ -9,6 +9,7 @@ from pathlib import Path
 from mmtune.errors import ERROR, ConfigError
 from mmtune.speech import api
 from mmtune.system.arguments import Parser, add_model, positive
+from mmtune.system.files import write_text
 from mmtune.system.output import say
 
 
@@ -74,7 +75,7 @@ def transcribe(options: argparse.Namespace) -> int:
         if out is not None:
             file = out / f"{each.name}.{options.format}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
+            write_text(file, text, private=True)
             say(file, flush=True)
         elif options.format == "json":
             say(json.dumps(each.to_dict(), ensure_ascii=False), flush=True)

@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from mmtune.errors import ConfigError
 from mmtune.system.locks import locked_name
 
+SHARED = "MMTUNE_SHARED"  # environment variable: 1 gives private files the usual permissions
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8: readers see the old or the new file, never a part."""
+
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Write a text file atomically, as UTF-8: readers see the old or the new file, never a part.
+
+    Args:
+        path: the file.
+        text: its content.
+        private: only the owner may read it (see `private_mode`).
+    """
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    with opened_private(partial) if private else partial.open("w", encoding="utf-8") as file:
+        file.write(text)
     partial.replace(path)
+
+
+def private_mode(folder: Path) -> int | None:
+    """The permissions of a private file in `folder`: transcripts, recordings, answers, pages.
+
+    Returns:
+        0600; 0640 in a folder whose setgid bit says that a group shares it; None, the usual
+        permissions, if the environment variable `SHARED` is 1.
+    """
+    if os.environ.get(SHARED, "") not in ("", "0"):
+        return None
+    try:
+        shared = folder.stat().st_mode & stat.S_ISGID
+    except OSError:
+        shared = 0
+    return 0o640 if shared else 0o600
+
+
+def make_private(path: Path) -> None:
+    """Take the rights of others from a private file that a library wrote (see `private_mode`)."""
+    mode = private_mode(path.parent)
+    if mode is not None:
+        with suppress(OSError):  # another member of the group owns it, or there are no permissions
+            path.chmod(mode)
+
+
+def opened_private(path: Path, mode: str = "w") -> IO[str]:
+    """Open a private text file for writing; nobody else could read it at any moment.
+
+    Args:
+        path: the file.
+        mode: "w" or "a".
+    """
+    allowed = private_mode(path.parent)
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if allowed is None else allowed)
+
+    file = open(path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
+    if allowed is not None:
+        with suppress(OSError):  # as in `make_private`
+            path.chmod(allowed)  # it may have existed, or the umask may be stricter
+    return file
 
 
 @contextmanager

@@ -114,9 +114,9 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown layer": (with_tensors(named("base_model.model.x.lora_A.weight")), "match nothing"),
     "an unknown part": (with_tensors(named(LAYER + ".weight")), "match nothing"),
     "integers": (with_tensors(lambda t: t.update({LAYER: t[LAYER].int()})), "has the type I32"),
-    "a header of an exabyte": (header(2**60), "claims a header"),
-    "a header beyond the file": (header(2**22), "claims a header"),
-    "many tensors": (many, "claims a header"),
+    "a header of an exabyte": (header(2**60), "it claims a header"),
+    "a header beyond the file": (header(2**22), "it claims a header"),
+    "many tensors": (many, "it claims a header"),
     "a pickled file": (pickled, "can hold code"),
     "a config of megabytes": (long_config, "more than 1,048,576 bytes"),
 }

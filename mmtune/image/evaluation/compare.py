@@ -53,6 +53,7 @@ from mmtune.metrics.measure import Measure
 from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
+from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_text
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
@@ -293,6 +294,7 @@ def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> P
             "brand": compared.real,
         },
     ).save(grid)
+    make_private(grid)
     return grid
 
 
@@ -352,4 +354,5 @@ def _save_images(folder: Path, row_seeds: RowSeeds, images: Sequence[Image]) -> 
     paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in row_seeds]
     for path, image in zip(paths, images, strict=True):
         image.save(path)
+        make_private(path)
     return paths

@@ -19,6 +19,7 @@ from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.style import StyleDistance, on_scale
+from mmtune.system.files import make_private
 from mmtune.training.selection import Advice, Trial
 
 
@@ -94,6 +95,7 @@ class StyleMonitor:
         grid.parent.mkdir(parents=True, exist_ok=True)
         lines = {trial.name: images for trial, images in by_trial.items()}
         draw_grid(trial_images.prompts, lines).save(grid)
+        make_private(grid)
         return advice
 
     def sample(self, row_seeds: Sequence[tuple[Row, int]]) -> list[Image]:

@@ -30,6 +30,7 @@ from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
+from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json, hash_text
 
 MIX_VERSION = 1  # raised when the same data gives other rows
@@ -254,4 +255,5 @@ def _replayed(config: RunConfig, rows: Sequence[SpeechRow], folder: Path) -> lis
 def _write(audio: NDArray[np.float32], name: str, folder: Path) -> str:
     relative = f"audio/{name}.flac"
     soundfile.write(folder / relative, np.clip(audio, -1, 1), SAMPLE_RATE)
+    make_private(folder / relative)
     return relative

@@ -30,6 +30,7 @@ from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.transcription.vad import windows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
+from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json, hash_text
 
 LONG, PARTS = "long form", "long form, in parts"
@@ -157,6 +158,7 @@ def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     path = (folder / f"{name}.flac").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, np.clip(samples, -1, 1), SAMPLE_RATE)
+    make_private(path)
     text = " ".join(" ".join(row.reference.split()) for row in rows)
     whole = SpeechRow(id=f"long/{name}", audio=str(path), text=text, content=key)
     starts = [place + first_word(row) for place, row in zip(places, rows, strict=True)]

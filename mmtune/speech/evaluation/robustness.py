@@ -22,6 +22,7 @@ from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
+from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json, hash_text
 
 DEGRADED = "degraded"
@@ -113,6 +114,7 @@ def degrade_row(row: SpeechRow, name: str, folder: Path) -> SpeechRow:
         partial = path.with_suffix(".partial")
         samples = CONDITIONS[name](read_row(row), rng)
         soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        make_private(partial)
         partial.replace(path)
     whole = {"audio": str(path), "start": 0.0, "end": None, "channel": None, "segments": ()}
     return row.model_copy(update={**whole, "id": f"{row.id}/{name}", "content": key})

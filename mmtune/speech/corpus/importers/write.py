@@ -21,7 +21,7 @@ from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
-from mmtune.system.files import write_text
+from mmtune.system.files import make_private, write_text
 from mmtune.system.hashing import hash_bytes, hash_json
 from mmtune.system.locks import locked
 
@@ -171,6 +171,7 @@ def _write_piece(
                 raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
             partial = folder / AUDIO / f".{os.getpid()}.partial"
             soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+            make_private(partial)
             partial.replace(folder / name)
     ids.add(row.id)
     with soundfile.SoundFile(folder / name) as written:
@@ -196,6 +197,8 @@ def _on_disk(piece: Piece, folder: Path) -> Iterator[Path]:
         return
     suffix = Path(piece.recording).suffix[:8]
     path = folder / AUDIO / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
+    path.touch()
+    make_private(path)
     path.write_bytes(piece.file)
     try:
         yield path
