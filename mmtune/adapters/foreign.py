@@ -261,7 +261,7 @@ def _number(name: str, given: Mapping[str, Any], default: float, path: Path) -> 
 def _checked(value: Any, name: str, path: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         raise AdapterError(f"{path}: {name} = {str(value)[:80]} is no finite number", "correct it")
-    return value
+    return float(value)
 
 
 def _finite(value: float) -> bool:
