@@ -34,7 +34,7 @@ def _common_voice(source: Path) -> bool:
     if source.is_file():
         return source.suffix.lower() == ".tsv" and _heads(source)
     tables = [source / name for name in (*table.RELEASED, "validated.tsv")]
-    return any(path.is_file() and _heads(path) for path in tables)
+    return any(inside(source, path) is not None and _heads(path) for path in tables)
 
 
 def _heads(path: Path) -> bool:
