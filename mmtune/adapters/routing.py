@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mmtune.adapters.card import CARD_FILE
 from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
@@ -21,8 +22,10 @@ from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import unique_name
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
+from mmtune.system.inside import inside
 
 ROUTE_FILE = "gate.json"  # kept from version 0.1, which called a route a gate
+LOADED = (CARD_FILE, "adapter_config.json")  # files of an adapter besides its tensors
 BASE_ALONE = "none"  # written in place of an adapter, it means the base
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -182,10 +185,20 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
     )
     with new_folder(out) as folder:
         for name, part in zip(names, parts, strict=True):
-            shutil.copytree(part.folder, folder / "adapters" / name)
+            _copy_adapter(part.folder, folder / "adapters" / name)
         text = with_format(route.model_dump_json(indent=2))
         (folder / ROUTE_FILE).write_text(text + "\n", encoding="utf-8")
     return Routed(out, route, parts)
+
+
+def _copy_adapter(folder: Path, to: Path) -> None:
+    """Copy an adapter's own files; a link to another file of this machine isn't followed."""
+    to.mkdir(parents=True)
+    for path in sorted(folder.iterdir()):
+        # The hub's cache links these to files elsewhere. They were read as what they are.
+        loaded = path.name in LOADED or path.suffix == ".safetensors"
+        if path.is_file() and (loaded or inside(folder, path) is not None):
+            shutil.copyfile(path, to / path.name)
 
 
 def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, float]:

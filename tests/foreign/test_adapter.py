@@ -73,6 +73,15 @@ def named(key: str) -> Callable[[dict[str, torch.Tensor]], None]:
     return lambda tensors: tensors.update({key: tensors[LAYER].clone()})
 
 
+def pair(layer: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        for half in ("lora_A", "lora_B"):
+            source = LAYER.replace("lora_A", half)
+            tensors[f"{layer}.{half}.weight"] = tensors[source].clone()
+
+    return add
+
+
 def header(claimed: int) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         data = (folder / WEIGHTS).read_bytes()
@@ -111,7 +120,8 @@ REFUSED: dict[str, tuple[Callable[[Path], None], str]] = {
     "biases": (with_config(bias="all"), "uses bias"),
     "tensors larger than the layer": (oversized, "too large for a layer"),
     "a name that is no layer's": (with_tensors(named("model." + NEVER)), "no name of a layer"),
-    "an unknown layer": (with_tensors(named("base_model.model.x.lora_A.weight")), "match nothing"),
+    "half a pair": (with_tensors(named("base_model.model.x.lora_A.weight")), "1 keys are missing"),
+    "an unknown layer": (with_tensors(pair("base_model.model.x")), "match nothing"),
     "an unknown part": (with_tensors(named(LAYER + ".weight")), "match nothing"),
     "integers": (with_tensors(lambda t: t.update({LAYER: t[LAYER].int()})), "has the type I32"),
     "a header of an exabyte": (header(2**60), "it claims a header"),
@@ -160,8 +170,23 @@ def test_what_an_adapter_s_config_has_no_say_in(name: str, theirs: Path) -> None
         assert torch.equal(one, switch.answer())
 
 
+def test_a_route_copies_no_file_from_elsewhere(theirs: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("SENTINEL-of-a-private-file")
+    (theirs / "notes.md").symlink_to(tmp_path / "secret")
+    (theirs / "more").symlink_to(tmp_path, target_is_directory=True)
+    route = tmp_path / "route.yaml"
+    route.write_text(f"by: accent\nlabels: {{a: {theirs}}}\n")
+    out = tmp_path / "out"
+    assert main(["compose", "--route", str(route), "--out", str(out)]) == 0
+    [adapter] = (out / "adapters").iterdir()
+    copied = {path.name for path in adapter.iterdir()}
+    assert copied == {"README.md", CONFIG, WEIGHTS, "card.json"}
+
+
 def test_names_in_patterns_count_as_peft_means_them() -> None:
-    shapes = {f"a.{name}.lora_A.weight": (rank, 8) for name, rank in (("q", 4), ("k", 4), ("v", 2))}
+    ranks = {"q": 4, "k": 4, "v": 2}
+    shapes = {f"a.{name}.lora_A.weight": (rank, 8) for name, rank in ranks.items()}
+    shapes |= {f"a.{name}.lora_B.weight": (8, rank) for name, rank in ranks.items()}
     patterns = {"rank_pattern": {"v": 2}, "alpha_pattern": {"^a\\.q$": 6, "k": 3}}
     found = lora_settings(shapes, {"r": 4, "lora_alpha": 3, **patterns}, Path("x"))
     assert (found["r"], found["rank_pattern"]) == (4, {"a.v": 2})
