@@ -30,8 +30,10 @@ if TYPE_CHECKING:
         export,
         load_recipe,
         open_predictor,
+        repair,
         report,
         train,
+        verify,
     )
     from mmtune.speech.api import transcribe
 
@@ -49,9 +51,11 @@ __all__ = [
     "generate",
     "load_recipe",
     "open_predictor",
+    "repair",
     "report",
     "train",
     "transcribe",
+    "verify",
 ]
 
 _FUNCTIONS = "mmtune.runs.public_functions"
@@ -70,8 +74,10 @@ _PLACES = {
     "export": _FUNCTIONS,
     "load_recipe": _FUNCTIONS,
     "open_predictor": _FUNCTIONS,
+    "repair": _FUNCTIONS,
     "report": _FUNCTIONS,
     "train": _FUNCTIONS,
+    "verify": _FUNCTIONS,
 }
 # Old public names: what to use instead, and the version that removes the old one (docs/api.md).
 _DEPRECATED: dict[str, tuple[str, str]] = {}

@@ -10,16 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from mmtune.errors import ConfigError
 from mmtune.settings.declare import setting, settings_of
+from mmtune.settings.yaml_text import dump_yaml, load_yaml
 
+MAX_RANK = 8_192  # far above any useful one; a typing error shouldn't fill the memory
+MAX_SEED = 2**32 - 1  # what all generators of random numbers take
+MAX_YAML = 10 * 2**20  # bytes
 Content = Literal["all", "generated", "none"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 
 
 class Section(BaseModel):
-    """Base of all settings: frozen, and an unknown key is an error."""
+    """Base of all settings: frozen; an unknown key, NaN and infinity are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraOptions(Section):
@@ -33,6 +37,7 @@ class LoraOptions(Section):
         why="Customary for small data sets; not tuned.",
         common=True,
         ge=1,
+        le=MAX_RANK,
     )
     alpha: float = setting(
         32.0,
@@ -151,6 +156,8 @@ class TrainOptions(Section):
         "Seed of everything that is drawn at random: order of rows, noise, dropout, augmentation.",
         unit="seed",
         why="Fixed, so that a repeated run gives the same result.",
+        ge=0,
+        le=MAX_SEED,
     )
     precision: Precision = setting(
         "auto",
@@ -340,7 +347,12 @@ class RunConfig(Section):
 
     def dump(self) -> str:
         """The settings as YAML, readable by `load_config`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return as_yaml(self.model_dump(mode="json"))
+
+
+def as_yaml(values: Any, width: int = 80) -> str:
+    """Values as YAML that `read_yaml` reads back equal; keys keep their order."""
+    return dump_yaml(values, width)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -349,17 +361,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, isn't YAML or isn't a mapping.
     """
+    cure = "name a recipe or an existing .yaml file"
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"no such file: {path}", "name a recipe or an existing .yaml file"
-        ) from None
+        if not path.is_file():  # reading a pipe could block for ever
+            missing = not path.exists()
+            raise ConfigError(f"no such file: {path}" if missing else f"{path} is not a file", cure)
+        if path.stat().st_size > MAX_YAML:
+            raise ConfigError(f"{path} has more than {MAX_YAML:,} bytes", cure)
+        value = load_yaml(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", cure) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {error}", "mend the line that it names") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds no settings", "write `key: value` lines")
-    return value
+    return {str(key): each for key, each in value.items()}
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:

@@ -105,6 +105,11 @@ _NOT_DISPLAYABLE = re.compile(f"[{_CONTROLS}]")
 _NOT_PRINTABLE = re.compile(f"[\t\n{_CONTROLS}]")
 
 
+def shortened(text: str, most: int = 120) -> str:
+    """Cut a long text, and escape what can't be printed, for a message that quotes it."""
+    return printable(text if len(text) <= most else text[: most - 1] + "…")
+
+
 def printable(text: str) -> str:
     """Escape control characters in `text`, so that a file's name can't control a terminal."""
     return _NOT_PRINTABLE.sub(_escaped, text)
@@ -122,4 +127,5 @@ def _escaped(found: re.Match[str]) -> str:
 # Exit codes of the commands.
 FINDINGS = 1  # the check has findings, the export differs, or a required gate failed
 ERROR = 2  # the command could not do all of its work
+UNEXPECTED = 70  # a fault of mmtune; its traceback is in a file (EX_SOFTWARE of sysexits.h)
 INTERRUPTED = 130  # stopped by Ctrl-C: the shell's 128 + SIGINT

@@ -56,10 +56,10 @@ def run(text: str) -> dict[str, Any]:
 
 
 def test_the_page_has_an_example_of_each_function() -> None:
-    assert len(EXAMPLES) == 11
+    assert len(EXAMPLES) == 12
     for name in (
         *("load_recipe", "check", "train", "evaluate", "report", "transcribe", "generate"),
-        *("compose", "export", "open_predictor"),
+        *("compose", "export", "open_predictor", "verify", "repair"),
     ):
         assert any(f"mmtune.{name}(" in text for text in EXAMPLES), name
     for text in EXAMPLES:
@@ -79,7 +79,13 @@ def test_the_ten_line_notebook_and_what_follows_from_its_run(
     assert [(each.prompt, each.seed) for each in images] == [("a red apple", 0), ("a red apple", 1)]
     assert images._repr_html_().count("<img ") == 2
     shutil.copytree(desk / "runs" / "brand", desk / "runs" / "poster")
-    for words in ('check("our-brand", modality', "mmtune.evaluate", "mmtune.report", "a teapot"):
+    for words in (
+        'check("our-brand", modality',
+        "mmtune.evaluate",
+        "mmtune.report",
+        "mmtune.verify",
+        "a teapot",
+    ):
         run(example(words))
     drawn = capsys.readouterr().out
     assert "drawn/a-teapot-seed1" in drawn

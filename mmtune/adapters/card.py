@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmtune.errors import AdapterError
 from mmtune.system.files import write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.tensors import tensors_hash
 from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
@@ -36,6 +38,9 @@ class Card(BaseModel):
     modality: str
     base: str
     base_hash: str  # of the base's weights
+    # Hash of the content of each file beside the card (adapters/integrity.py); empty in a card of
+    # an earlier version.
+    files: dict[str, str] = Field(default_factory=dict)
     base_licence: str = ""  # as the base's model card names it
     dataset: str  # fingerprint
     rows: dict[str, int]  # by split
@@ -54,6 +59,14 @@ class Card(BaseModel):
     parents: list[dict[str, Any]] = Field(default_factory=list)
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _undefined(cls, values: Any) -> Any:
+        # JSON has no NaN, so an undefined figure is stored as null.
+        if not isinstance(values, dict):
+            return values
+        return {name: math.nan if value is None else value for name, value in values.items()}
 
     @property
     def trigger(self) -> str:
@@ -155,7 +168,9 @@ def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return shown
 
 
-def _cell(interval: dict[str, float]) -> str:
+def _cell(interval: dict[str, float | None]) -> str:
+    if interval["value"] is None:  # undefined, in a card that was read back
+        return "nan"
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
@@ -196,14 +211,27 @@ def weights_hash(folder: Path) -> str:
     """Hash an adapter's weights: all safetensors files in its folder, by name.
 
     Raises:
-        AdapterError: the folder holds no weights.
+        AdapterError: the folder holds no weights, or a file or the card can't be read.
+    """
+    return hash_json(file_hashes(folder))
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Hash each safetensors file in an adapter folder, by name: its tensors, not its bytes.
+
+    An adapter whose card names no hashes (of an earlier version, or of another program) is hashed
+    by the bytes of its files, as before, so that answers that were stored for it are still found.
+
+    Raises:
+        AdapterError: the folder holds no weights, or a file or the card can't be read.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise AdapterError(
             f"{folder} holds no .safetensors file", "restore the folder, or train the adapter again"
         )
-    return hash_json({path.name: hash_file(path) for path in files})
+    sealed = (folder / CARD_FILE).exists() and bool(read_card(folder).files)
+    return {p.name: tensors_hash(p, AdapterError) if sealed else hash_file(p) for p in files}
 
 
 def read_card(folder: Path) -> Card:
@@ -213,15 +241,12 @@ def read_card(folder: Path) -> Card:
         AdapterError: the card is missing or can't be read.
         ConfigError: a newer mmtune wrote it.
     """
-    path = folder / CARD_FILE
+    path, cure = folder / CARD_FILE, "restore the file, or train the adapter again"
     try:
-        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
-        return Card.model_validate(values)
+        values = without_format(read_json_object(path, cure, AdapterError), path)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {CARD_FILE}", "give a run folder or its adapter/ folder"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise AdapterError(
-            f"{path} can't be read: {error}", "restore the file, or train the adapter again"
-        ) from None
+    with damaged(path, cure, AdapterError):
+        return Card.model_validate(values)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.consent import base_of
+from mmtune.adapters.integrity import seal_adapter
 from mmtune.adapters.members import (
     METHODS,
     Member,
@@ -109,7 +110,8 @@ def compose(
                 f"the merged adapter differs from the sum of its parts by {distance:.1e}",
                 "use --method svd with the sum of all ranks as --rank, which is exact too",
             )
-        card_of(request, distance, out.name).write(folder)
+        card = card_of(request, distance, out.name)
+        card.model_copy(update={"files": seal_adapter(folder)}).write(folder)
     return Composed(out, parts, mixing, distance)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmtune.adapters.card import read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
+from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside
@@ -50,6 +51,7 @@ def export(
         What was written. If it `failed`, nothing is at `out`. The export then lies beside it under
         a name that ends in `.failed`, for inspection, and replaces an earlier failed export.
     """
+    check_adapter(folder)
     card = read_card(folder)
     if format not in formats:
         known = "; ".join(f"{name}: {each.summary}" for name, each in formats.usable())

@@ -13,6 +13,8 @@ from mmtune.adapters.card import Card
 from mmtune.adapters.licence import Licence
 from mmtune.errors import ConfigError, MissingExtra
 from mmtune.system.display import Displayed, Rows
+from mmtune.system.hashing import hash_file
+from mmtune.system.tensors import tensors_hash
 
 FILE_SUFFIXES = {".bin", ".safetensors", ".gguf", ".ggml", ".pt"}  # no folder is called so
 EXTRA = "export"  # the extra that installs what formats need
@@ -131,6 +133,20 @@ class ExportFormat(ABC):
                 f"{request.to.name}: format {self.name} is a folder", f"--out {request.to.stem}"
             )
         return request.precision or self.precisions[0]
+
+
+def hashed_weights(folder: Path) -> dict[str, str]:
+    """Hash the weights in an exported folder, by the file's path in it, for the export's record.
+
+    Of a safetensors file the tensors are hashed, of another file the bytes.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix in FILE_SUFFIXES)
+    return {
+        path.relative_to(folder).as_posix(): tensors_hash(path)
+        if path.suffix == ".safetensors"
+        else hash_file(path)
+        for path in files
+    }
 
 
 def require_packages(purpose: str, *modules: str) -> None:

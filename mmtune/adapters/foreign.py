@@ -45,16 +45,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     from safetensors import SafetensorError, safe_open
 
     require_safetensors(path)
+    require_small_header(path)
     try:
-        with path.open("rb") as file:
-            header = int.from_bytes(file.read(8), "little")
-            size = os.fstat(file.fileno()).st_size
-        if header > MAX_HEADER or 8 + header > size:
-            raise AdapterError(
-                f"{path} can't be read: it claims a header of {header:,} bytes; the file has "
-                f"{size:,}, and the limit is {MAX_HEADER:,}",
-                "copy the adapter again from its source",
-            )
         shapes = {}
         with safe_open(path, "pt") as opened:
             for key in opened.keys():  # noqa: SIM118  (not a mapping)
@@ -77,6 +69,28 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         ) from None
 
 
+def require_small_header(path: Path) -> None:
+    """Refuse a safetensors file whose header is cut off or too large, before a library parses it.
+
+    Raises:
+        AdapterError: so, or the file can't be read.
+    """
+    try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise AdapterError(
+            f"{path} can't be read: {first_line(error)}", "restore the file"
+        ) from None
+    if header > MAX_HEADER or 8 + header > size:
+        raise AdapterError(
+            f"{path} is damaged: it claims a header of {header:,} bytes; the file has {size:,}, "
+            f"and the limit is {MAX_HEADER:,}",
+            "copy the adapter again from its source",
+        )
+
+
 def require_safetensors(path: Path) -> None:
     """Refuse an adapter without its safetensors file, such as one in PyTorch's pickled format.
 
@@ -85,14 +99,27 @@ def require_safetensors(path: Path) -> None:
     """
     if path.is_file():
         return
-    pickled = next((p for p in sorted(path.parent.glob("*")) if p.suffix in PICKLED), None)
+    refuse_pickled(path.parent, path.name)
+    raise AdapterError(f"{path.parent} holds no {path.name}", "restore the folder")
+
+
+def refuse_pickled(folder: Path, wanted: str = "safetensors file") -> None:
+    """Refuse a folder that holds a file in PyTorch's pickled format.
+
+    Args:
+        folder: an adapter folder that lacks what is wanted.
+        wanted: what it lacks, for the message.
+
+    Raises:
+        AdapterError: it holds such a file.
+    """
+    pickled = next((p for p in sorted(folder.glob("*")) if p.suffix in PICKLED), None)
     if pickled is not None:
         raise AdapterError(
-            f"{path.parent} holds {pickled.name} and no {path.name}: a file in PyTorch's pickled "
-            "format can hold code, and mmtune doesn't read it",
+            f"{folder} holds {pickled.name} and no {wanted}: a file in PyTorch's pickled format "
+            "can hold code, and mmtune doesn't read it",
             "ask its author for a safetensors file, or convert it with the library that wrote it",
         )
-    raise AdapterError(f"{path.parent} holds no {path.name}", "restore the folder")
 
 
 def read_config(path: Path) -> dict[str, Any]:

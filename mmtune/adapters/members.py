@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
+from mmtune.adapters.integrity import check_adapter
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.system.plugins import Registry
 
@@ -105,7 +106,7 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Member:
-    """An adapter and its weight in a merge; `digest` is the hash of its weight files."""
+    """An adapter and its weight in a merge; `digest` is its `weights_hash`."""
 
     folder: Path
     weight: float
@@ -158,7 +159,8 @@ def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
 
     Raises:
         ConfigError: a weight is 0 or not finite, or an adapter is given twice.
-        AdapterError: an adapter is missing, or its base differs from the first adapter's.
+        AdapterError: an adapter is missing or damaged, or its base differs from the first
+            adapter's.
     """
     parts: list[Member] = []
     for path, weight in adapters.items():
@@ -170,6 +172,7 @@ def read_members(adapters: Mapping[Path, float]) -> tuple[Member, ...]:
         folder = adapter_folder(path)
         if any(folder.resolve() == part.folder.resolve() for part in parts):
             raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
+        check_adapter(folder)
         part = Member(folder, weight, read_card(folder), weights_hash(folder))
         if parts:
             _require_same(parts[0], part)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.consent import base_of
+from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.routing import Route, is_route, read_route
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
@@ -49,9 +51,9 @@ def resolve_adapters(
         label: the label that selects a route's adapters for all inputs.
 
     Raises:
-        ConfigError: no model is named, an adapter is named twice, the route doesn't know the
-            label, or a label is given without a route.
-        AdapterError: an adapter is missing, or has another modality or base.
+        ConfigError: no model is named, an adapter is named twice, a weight isn't finite, the route
+            doesn't know the label, or a label is given without a route.
+        AdapterError: an adapter is missing or damaged, or has another modality or base.
         BaseModelError: only a card names the base, and it would have to be downloaded.
     """
     routes = [path for path in adapters if is_route(path)]
@@ -77,9 +79,15 @@ def resolve_adapters(
     cards: dict[str, Card] = {}
     weights: dict[str, float] = {}
     for path, weight in adapters.items():
+        if not math.isfinite(weight):
+            raise ConfigError(
+                f"--adapter {path}={weight:g}: the weight is not a finite number",
+                "give a number such as 0.8",
+            )
         folder = adapter_folder(path)
         if folder in found.values():
             raise ConfigError(f"--adapter {path} is given twice", "give it once, as PATH=WEIGHT")
+        check_adapter(folder)
         card = read_card(folder)
         _require(modality, card.modality, folder)
         first = next(iter(cards.values()), card)
@@ -108,6 +116,8 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
             f"{did_you_mean(label, list(route.labels))} (without --label, the route's `otherwise` "
             "is used)",
         )
+    for path in adapters.values():
+        check_adapter(path)
     cards = {name: read_card(path) for name, path in adapters.items()}
 
     def choose(row: Row | None) -> Mapping[str, float]:
@@ -150,7 +160,10 @@ def weighted_path(text: str) -> tuple[Path, float]:
     path, equals, weight = text.rpartition("=")
     if equals and path and not Path(text).exists():
         try:
-            return Path(path), float(weight)
+            value = float(weight)
         except ValueError:
-            pass
+            return Path(text), 1.0
+        if not math.isfinite(value):
+            raise ConfigError(f"{text}: the weight {weight} is not finite", "give a number")
+        return Path(path), value
     return Path(text), 1.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +17,11 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.files import unique_name
+from mmtune.system.files import copy_file, unique_name, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import inside
+from mmtune.system.stored import damaged, read_json_object
 
 ROUTE_FILE = "gate.json"  # kept from version 0.1, which called a route a gate
 LOADED = (CARD_FILE, "adapter_config.json")  # files of an adapter besides its tensors
@@ -56,8 +55,8 @@ class Route(BaseModel):
     base: str
     base_hash: str
     by: str
-    labels: dict[str, dict[str, float]]
-    otherwise: dict[str, float]
+    labels: dict[str, dict[str, Weight]]
+    otherwise: dict[str, Weight]
     parents: list[dict[str, Any]] = Field(default_factory=list)
 
     def choose(self, row: Row) -> Mapping[str, float]:
@@ -187,7 +186,7 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
         for name, part in zip(names, parts, strict=True):
             _copy_adapter(part.folder, folder / "adapters" / name)
         text = with_format(route.model_dump_json(indent=2))
-        (folder / ROUTE_FILE).write_text(text + "\n", encoding="utf-8")
+        write_text(folder / ROUTE_FILE, text + "\n")
     return Routed(out, route, parts)
 
 
@@ -198,7 +197,7 @@ def _copy_adapter(folder: Path, to: Path) -> None:
         # The hub's cache links these to files elsewhere. They were read as what they are.
         loaded = path.name in LOADED or path.suffix == ".safetensors"
         if path.is_file() and (loaded or inside(folder, path) is not None):
-            shutil.copyfile(path, to / path.name)
+            copy_file(path, to / path.name)
 
 
 def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, float]:
@@ -228,18 +227,15 @@ def read_route(folder: Path) -> tuple[Route, dict[str, Path]]:
     Raises:
         AdapterError: the route can't be read, or an adapter is missing.
     """
-    path = folder / ROUTE_FILE
+    path, cure = folder / ROUTE_FILE, "make the route again with mmtune compose --route"
     try:
-        values = without_format(json.loads(path.read_text(encoding="utf-8")), path)
-        route = Route.model_validate(values)
+        values = without_format(read_json_object(path, cure, AdapterError), path)
     except FileNotFoundError:
         raise AdapterError(
             f"{folder} holds no {ROUTE_FILE}", "make the route with mmtune compose --route"
         ) from None
-    except (TypeError, ValueError) as error:
-        raise AdapterError(
-            f"{path} can't be read: {error}", "make the route again with mmtune compose --route"
-        ) from None
+    with damaged(path, cure, AdapterError):
+        route = Route.model_validate(values)
     used = dict.fromkeys(
         name for each in (*route.labels.values(), route.otherwise) for name in each
     )

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.adapters.foreign import lora_settings, read_config, read_shapes, require_bounded
+from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base, cure_of
 from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError
+from mmtune.system.tensors import load_tensors
 
-MARKER = "adapter_config.json"  # tells a PEFT folder, which need not have a card
+MARKER = PEFT_CONFIG  # tells a PEFT folder, which need not have a card
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # of peft's keys, before a layer's name
 
@@ -51,16 +52,9 @@ class AdapterSwitch:
         """
         from peft import LoraConfig, PeftModel
         from peft.utils.save_and_load import set_peft_model_state_dict
-        from safetensors.torch import load_file
 
-        if (folder / CARD_FILE).exists():
-            card = read_card(folder)
-            if card.base_hash and card.base_hash != self.fingerprint:
-                raise AdapterError(
-                    f"{folder} was trained on {card.base!r} ({card.base_hash[:12]}), not on "
-                    f"{self.name!r} ({self.fingerprint[:12]})",
-                    f"use --base {card.base}, or train it again on this base",
-                )
+        check_adapter(folder)
+        check_base(folder, self.name, self.fingerprint)
         inner = f"adapter{len(self.inner)}"
         fit = f"the adapter doesn't fit the base {self.name!r}"
         cure = "load it on the base that it was trained on"
@@ -70,7 +64,7 @@ class AdapterSwitch:
         settings = lora_settings(shapes, given, folder / MARKER)
         require_bounded(shapes, dict(self.base_model.named_modules()), path, self.name)
         config = LoraConfig(**settings, inference_mode=True)
-        weights = load_file(path)
+        weights = load_tensors(path, AdapterError, cure_of(folder))
         try:
             if self.model is None:
                 self.model = PeftModel(self.base_model, config, adapter_name=inner)

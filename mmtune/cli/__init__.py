@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import io
 import keyword
 import os
 import sys
@@ -14,6 +16,7 @@ from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
 from mmtune.system.output import say
+from mmtune.system.storage_errors import translated
 from mmtune.system.version import VERSION
 
 # For each command: the module that holds its function and its `…_arguments`, and a description.
@@ -38,6 +41,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": (
         "mmtune.cli.run_commands",
         "write the report of finished runs again, from stored measurements",
+    ),
+    "verify": (
+        "mmtune.cli.run_commands",
+        "find damaged files of a run; exit with 1 if there are any",
+    ),
+    "repair": (
+        "mmtune.cli.run_commands",
+        "restore a damaged run: its adapter from its checkpoint; remove damaged answers",
     ),
     "review": (
         "mmtune.cli.run_commands",
@@ -77,17 +88,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Returns:
-        0: success. 1: `check` or `cache verify` found problems, an export differs from its
-        adapter, or `evaluate --gate` failed. 2: an error that the user can solve.
-        128 + the signal's number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP,
-        138: SIGUSR1).
+        0: success. 1: `check`, `verify` or `cache verify` found problems, `repair` left some,
+        an export differs from its adapter, or `evaluate --gate` failed. 2: an error that the
+        user can solve. 70: a fault of mmtune, whose traceback is in a file. 128 + the signal's
+        number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
 
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         # Code that knows which settings to lower has a guard of its own inside this one.
-        with guarded(" ".join(["mmtune", *arguments[:1]]), list):
+        _escape_surrogates()
+        with translated(), guarded(" ".join(["mmtune", *arguments[:1]]), list):
             return _run(arguments)
     except MmtuneError as error:
         say(f"error: {error}", error=True)
@@ -102,18 +114,58 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"stopped{again}", error=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The program that reads the output (`head`) has ended. Without this line, Python would
-        # report the broken pipe again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()  # the program that reads the output (`head`) has ended
         return 0
+    except Exception as error:  # a fault of mmtune
+        from mmtune.cli.fault import report_fault
+
+        return report_fault(error, arguments)
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments:
-        _overview().print_help()
-        return 0
-    command, options = parse(arguments)
-    return command(options)
+    try:
+        if not arguments:
+            _overview().print_help()
+            code = 0
+        else:
+            command, options = parse(arguments)
+            code = command(options)
+    except SystemExit:
+        _flush()  # --help was printed
+        raise
+    except (OSError, MmtuneError) as error:
+        # A public function has translated what printing inside it raised.
+        cause = error.__cause__ if isinstance(error, MmtuneError) else error
+        unnamed = isinstance(cause, OSError) and cause.filename is None
+        if unnamed and not isinstance(cause, BrokenPipeError):
+            _flush("\n")  # if the output can't be written, this error names it
+        raise
+    _flush()
+    return code
+
+
+def _flush(end: str = "") -> None:
+    """Write what is left of the output now, because at exit an error would be a traceback."""
+    try:
+        say(end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _give_up_output()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _give_up_output() -> None:
+    """Send the rest of the output nowhere; otherwise Python reports its error again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _escape_surrogates() -> None:
+    """Let the output escape what it can't encode: names of files that aren't UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import FINDINGS
-from mmtune.system.arguments import Parser, in_help, positive
+from mmtune.system.arguments import Parser, finite, in_help, positive, seed
 from mmtune.system.output import say
 
 
@@ -27,7 +27,7 @@ def export_arguments(parser: Parser) -> None:
         "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
     parser.add_argument("--base", help="base model (default: the one that the adapter names)")
-    parser.add_argument("--scale", type=float, default=1.0, help="adapter strength (default: 1)")
+    parser.add_argument("--scale", type=finite, default=1.0, help="adapter strength (default: 1)")
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),
@@ -98,7 +98,7 @@ def compose_arguments(parser: Parser) -> None:
     pruning = ", ".join(name for name, method in METHODS.usable() if method.prunes)
     parser.add_argument(
         "--density",
-        type=float,
+        type=finite,
         help=f"share of the values that {pruning} keep (default: {DENSITY})",
     )
     parser.add_argument(
@@ -106,7 +106,7 @@ def compose_arguments(parser: Parser) -> None:
         type=positive,
         help="rank of the result of svd (default: the largest rank of the adapters)",
     )
-    parser.add_argument("--seed", type=int, help="random seed for DARE (default: 0)")
+    parser.add_argument("--seed", type=seed, help="random seed for DARE (default: 0)")
     parser.add_argument(
         "--route",
         "--gate",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
-from mmtune.system.arguments import Parser, in_help, positive
+from mmtune.system.arguments import Parser, in_help, not_negative, positive
 from mmtune.system.output import say
 
 
@@ -152,13 +152,13 @@ def cache_arguments(parser: Parser) -> None:
     prune = actions.add_parser("prune", help="delete entries that no running command uses")
     prune.add_argument(
         "--older-than",
-        type=float,
+        type=not_negative,
         metavar="DAYS",
         help="delete entries that were not used for this many days",
     )
     prune.add_argument(
         "--max-gb",
-        type=float,
+        type=not_negative,
         metavar="GB",
         help="delete the least recently used entries until this much is left",
     )

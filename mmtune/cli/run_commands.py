@@ -1,4 +1,4 @@
-"""Commands: recipes, init, train, evaluate, report, review."""
+"""Commands: recipes, init, train, evaluate, report, verify, repair, review."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.errors import FINDINGS, ConfigError, did_you_mean
-from mmtune.system.arguments import Parser, positive
+from mmtune.system.arguments import Parser, positive, seed
 from mmtune.system.output import say
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def init_arguments(parser: Parser) -> None:
 
 
 def init(options: argparse.Namespace) -> int:
-    import shutil
-
+    from mmtune.system.files import copy_file, write_text
     from mmtune.system.resources import recipes as names
     from mmtune.system.resources import resource
 
@@ -80,14 +79,18 @@ def init(options: argparse.Namespace) -> int:
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
-    ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-    shutil.copytree(resource("recipes", name), target, ignore=ignore, dirs_exist_ok=True)
+    source = resource("recipes", name)
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            place = target / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(path, place)
     suite, recipe = f"{name}.yaml", target / "recipe.yaml"
     if (resource("eval") / suite).is_file() and recipe.is_file():
-        shutil.copyfile(resource("eval", suite), target / "suite.yaml")
+        copy_file(resource("eval", suite), target / "suite.yaml")
         text = recipe.read_text(encoding="utf-8")
         own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
-        recipe.write_text(own, encoding="utf-8")
+        write_text(recipe, own)
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
         say(path)
     say(f"\nmmtune train {target / 'recipe.yaml'}")
@@ -207,6 +210,42 @@ def report(options: argparse.Namespace) -> int:
     return 0
 
 
+def verify_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "run", type=Path, metavar="RUN_DIR", help="run folder, adapter folder or route folder"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Run `mmtune verify`: find damaged files of a run."""
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
+
+    found = public.verify(options.run)
+    if options.json:
+        import json
+
+        say(json.dumps(found.to_dict()))
+    else:
+        show(found.shown())
+    return FINDINGS if found.damaged else 0
+
+
+def repair_arguments(parser: Parser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+
+
+def repair(options: argparse.Namespace) -> int:
+    """Run `mmtune repair`: restore what can be restored of a damaged run."""
+    from mmtune.cli.console import show
+    from mmtune.runs import public_functions as public
+
+    found = public.repair(options.run)
+    show(found.shown())
+    return FINDINGS if found.left else 0
+
+
 def review_arguments(parser: Parser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
@@ -217,7 +256,7 @@ def review_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--items", type=positive, help="number of pairs on the page (default: 40)")
     parser.add_argument(
-        "--seed", type=int, help="random seed for the order and sides of the pairs (default: 0)"
+        "--seed", type=seed, help="random seed for the order and sides of the pairs (default: 0)"
     )
     parser.add_argument(
         "--answers",

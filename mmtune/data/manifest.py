@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
-from mmtune.system.files import opened_private
+from mmtune.system.files import stream_aside
 from mmtune.system.inside import leads_out
+from mmtune.system.stored import lines_up_to, opened, reason_of
 
 MAX_LINE = 1_000_000  # bytes in one row
 MAX_TEXT = 64_000  # bytes in one .txt
@@ -94,9 +95,8 @@ def require_own_manifests(folder: Path) -> None:
 def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
     """Write rows as JSONL, atomically and private; paths inside its folder become relative."""
     root = path.parent.resolve()
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with opened_private(partial) as file:
+    with stream_aside(path, private=True) as file:
         for row in rows:
             values = row
             if isinstance(row, Row):
@@ -105,8 +105,8 @@ def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
                     place = Path(values[name])
                     if place.is_absolute() and place.is_relative_to(root):
                         values[name] = place.relative_to(root).as_posix()
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
-    partial.replace(path)
+            line = json.dumps(values, ensure_ascii=False) + "\n"
+            file.write(line.encode("utf-8", "backslashreplace"))
 
 
 def example(row: type[Row]) -> str:
@@ -232,8 +232,8 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
             f"give a .jsonl file with one row per line: {example(row)}",
         )
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with opened(path) as file:
+            for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
                 if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise DataError(f"{path} is UTF-16", "save it as UTF-8")
                 if number == 1:
@@ -241,7 +241,7 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
                 if line.strip():
                     yield number, line
     except (OSError, ValueError) as error:
-        what = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        what = "no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise DataError(f"{path}: {what}", "give a .jsonl manifest or a folder") from None
 
 
@@ -262,7 +262,7 @@ def parse_line(line: bytes) -> dict[str, Any]:
         return values
 
     if len(line) > MAX_LINE:
-        raise ValueError(f"it has {len(line):,} bytes; the limit is {MAX_LINE:,}")
+        raise ValueError(f"it has more than {MAX_LINE:,} bytes")
     value = json.loads(line.decode("utf-8"), object_pairs_hook=once)
     if not isinstance(value, dict):
         raise ValueError(f"it holds a JSON {type(value).__name__}, not an object")
@@ -339,6 +339,9 @@ def _explain(
         elif problem["type"] == "missing":
             found = f"{place}: the key {key!r} is missing"
             yield Finding("missing-key", label, found, f"a row needs {example(kind)}")
+        elif problem["type"] == "string_unicode":
+            found = f"{place}: {key} is not UTF-8 text"
+            yield Finding("bad-value", label, found, f"rename the file, or correct {key!r}")
         else:
             value = repr(problem.get("input"))
             shown = value if len(value) <= 60 else value[:57] + "…"

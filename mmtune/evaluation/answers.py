@@ -8,6 +8,7 @@ depends on: the predictor's fingerprint, and the whole request with its row.
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,9 +18,10 @@ from typing import Any, Generic, TypeVar
 
 from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
-from mmtune.system.files import make_private
+from mmtune.system.files import append_text, write_bytes, write_text
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import inside
+from mmtune.system.stored import DAMAGE, MAX_TEXT, intact_json_lines, lines_up_to, opened
 from mmtune.system.version import VERSION
 
 ANSWERS_FILE = "answers.jsonl"
@@ -72,6 +74,7 @@ class StoredPredictor(Generic[P]):
         self._shared = SharedPredictor(opened, variants)
         self._variant = ""
         self._answers: dict[str, _StoredAnswer] | None = None
+        self._decoded: set[str] = set()  # names of the pictures that were found undamaged
 
     @property
     def predictor(self) -> BatchedPredictor:
@@ -154,17 +157,32 @@ class StoredPredictor(Generic[P]):
 
     def _has(self, key: str) -> bool:
         kept = self._known.get(key)
-        if kept is None or not kept.image:
-            return kept is not None
-        return inside(self.folder, self.folder / kept.value) is not None
+        return kept is not None and (not kept.image or self._shows(kept.value))
+
+    def _shows(self, name: str) -> bool:
+        """Whether a stored picture can be decoded; a damaged one counts as missing."""
+        if name not in self._decoded:
+            try:
+                self._picture(name)
+            except Exception:  # each decoder raises its own kinds
+                return False
+            self._decoded.add(name)
+        return True
 
     def _value(self, key: str) -> Any:
         kept = self._known[key]
         if not kept.image:
             return kept.value
+        return self._picture(kept.value)
+
+    def _picture(self, name: str) -> Any:
         from mmtune.system.pictures import opened_picture
 
-        with opened_picture(self.folder / kept.value) as image:
+        path = inside(self.folder, self.folder / name)
+        if path is None:
+            raise FileNotFoundError(f"{self.folder} holds no file {name}")
+
+        with opened_picture(path) as image:
             image.load()
             return image.copy()
 
@@ -191,21 +209,15 @@ class StoredPredictor(Generic[P]):
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         path = self.folder / ANSWERS_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            # A line that a kill cut off must not be joined with the next one.
-            if file.tell() and not _ends_with_newline(path):
-                file.write(b"\n")
-            make_private(path)
-            file.write("".join(lines).encode())
+        append_text(path, "".join(lines), private=True)
 
     def _save_image(self, key: str, image: Any) -> str:
         name = f"{IMAGES}/{key[:32]}.png"
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        image.save(partial, format="PNG", compress_level=1)
-        make_private(partial)
-        partial.replace(path)
+        buffer = io.BytesIO()  # Pillow may write a part of a file without an error
+        image.save(buffer, format="PNG", compress_level=1)
+        write_bytes(path, buffer.getvalue(), private=True)
         return name
 
 
@@ -217,23 +229,91 @@ def forget(folder: Path) -> None:
     shutil.rmtree(folder / IMAGES, ignore_errors=True)
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, 2)
-        return file.read(1) == b"\n"
+def damaged_answers(folder: Path) -> tuple[list[int], list[str]]:
+    """Find stored answers that can't be read.
+
+    Args:
+        folder: holds `answers.jsonl`.
+
+    Returns:
+        Numbers of the lines that hold no answer, and names of images that are missing or damaged.
+    """
+    path, lines, images = folder / ANSWERS_FILE, [], []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(_parsed(line))
+        if found is None:
+            lines.append(number)
+        elif found[1].image and not _readable(inside(folder, folder / found[1].value)):
+            images.append(found[1].value)
+    return lines, images
+
+
+def drop_damaged_answers(folder: Path) -> int:
+    """Remove the answers that `damaged_answers` finds, so that the models are asked again.
+
+    Returns:
+        The number of removed answers.
+    """
+    path = folder / ANSWERS_FILE
+    numbers, images = damaged_answers(folder)
+    kept = []
+    for number, line in enumerate(_lines(path), 1):
+        found = _answer(_parsed(line))
+        if number not in numbers and found is not None and found[1].value not in images:
+            kept.append(line.decode("utf-8") + "\n")
+    for name in images:
+        if (folder / name).resolve().is_relative_to((folder / IMAGES).resolve()):
+            (folder / name).unlink(missing_ok=True)
+    write_text(path, "".join(kept), private=True)
+    return len(numbers) + len(images)
+
+
+def _readable(path: Path | None) -> bool:
+    from PIL import Image
+
+    if path is None:  # missing, or outside the folder
+        return False
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            image.verify()  # the checksum of each chunk; the image can't be read afterwards
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError):
+        return False
+    return True
 
 
 def _read_answers(path: Path) -> Iterator[tuple[str, _StoredAnswer]]:
-    """Read the complete lines of the file; a line that was cut off is skipped."""
+    """Read the undamaged lines of the file; a damaged answer is a missing one."""
+    if path.is_file():
+        for values in intact_json_lines(path):
+            found = _answer(values)
+            if found is not None:
+                yield found
+
+
+def _lines(path: Path) -> list[bytes]:
     if not path.is_file():
-        return
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            values = json.loads(line)
-            image = "file" in values
-            value = str(values["file" if image else "text"])
-            seconds = float(values.get("seconds", 0.0))
-            model, details = str(values["model"]), values["details"]
-            yield str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
-        except (ValueError, KeyError, TypeError):
-            continue
+        return []
+    with opened(path) as file:
+        return [line.rstrip(b"\n") for line in lines_up_to(file, MAX_TEXT) if line.strip()]
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    try:
+        values = json.loads(line)
+    except DAMAGE:
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _answer(values: Mapping[str, Any]) -> tuple[str, _StoredAnswer] | None:
+    """The key and the answer that a line holds; None if it holds none."""
+    try:
+        image = "file" in values
+        value = str(values["file" if image else "text"])
+        seconds = float(values.get("seconds", 0.0))
+        model, details = str(values["model"]), values["details"]
+        return str(values["key"]), _StoredAnswer(model, value, image, details, seconds)
+    except (ValueError, KeyError, TypeError):
+        return None

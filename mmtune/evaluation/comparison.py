@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from mmtune.errors import ConfigError
 from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.formats import without_format
+from mmtune.system.stored import damaged, read_json_object
 
 INTERVALS = ("base", "adapter", "difference", "control")
 
@@ -84,19 +84,16 @@ def read_comparison(run: Path) -> Comparison:
     Raises:
         ConfigError: the comparison is missing or can't be read.
     """
-    path = run / COMPARISON_FILE
+    path, cure = run / COMPARISON_FILE, f"write it again with mmtune evaluate {run}"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return Comparison.from_json(without_format(values, path))
+        values = without_format(read_json_object(path, cure), path)
     except FileNotFoundError:
         raise ConfigError(
             f"{run} holds no {COMPARISON_FILE}: base and adapter were not compared",
             "repeat the run's `mmtune train` command to finish it",
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} can't be read: {error}", f"write it again with mmtune evaluate {run}"
-        ) from None
+    with damaged(path, cure):
+        return Comparison.from_json(values)
 
 
 def _nan_to_null(interval: dict[str, float]) -> dict[str, float | None]:

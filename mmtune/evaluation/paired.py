@@ -9,7 +9,7 @@ from typing import Any
 from mmtune.data.rows import Row
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
-from mmtune.metrics.bootstrap import Interval, paired_bootstrap
+from mmtune.metrics.bootstrap import Interval, paired_bootstrap, pin_of
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.metric import Metric
 from mmtune.metrics.registry import added_metrics, make_metric
@@ -100,6 +100,7 @@ def _measure(
         [metric.observe(row, each) for row, each in zip(rows, adapter, strict=True)],
         metric.reduce,
         clusters=[next(iter(row.leakage_keys), f"row {row.id}") for row in rows],
+        pin=pin_of(metric),
     )
     return Measure(metric.name, TEST, len(rows), *found, metric.higher_is_better)
 

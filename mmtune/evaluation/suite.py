@@ -6,10 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from mmtune.config import RunConfig, Section, read_yaml
+from mmtune.config import RunConfig, Section, as_yaml, read_yaml
 from mmtune.errors import ConfigError, did_you_mean
 from mmtune.system.resources import resource
 
@@ -79,7 +78,7 @@ class Suite(Section):
     def dump(self) -> str:
         """Write the suite as YAML that `load_suite` can read, without `extends`."""
         values = self.model_dump(mode="json", exclude_defaults=True)
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+        return as_yaml(values, width=100)
 
 
 class Extension(Section):

@@ -23,6 +23,7 @@ from mmtune.metrics.measure import Measure
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import write_text
 from mmtune.system.formats import with_format, without_format
+from mmtune.system.stored import damaged, read_json_object
 
 VERDICT_FILE = "verdict.json"
 Status = Literal["passed", "failed", "not enough data"]
@@ -376,12 +377,18 @@ def _format(gate: Gate, figure: Interval) -> str:
 
 
 def read_verdict(folder: Path) -> Verdict | None:
-    """Read the verdict in a run folder; None if there is none."""
+    """Read the verdict in a run folder; None if there is none.
+
+    Raises:
+        ConfigError: the verdict can't be read.
+    """
     path = folder / VERDICT_FILE
     if not path.is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
-    return Verdict.from_json(without_format(values, path))
+    cure = f"write it again with mmtune evaluate {folder}"
+    values = without_format(read_json_object(path, cure), path)
+    with damaged(path, cure):
+        return Verdict.from_json(values)
 
 
 def write_verdict(folder: Path, verdict: Verdict) -> None:

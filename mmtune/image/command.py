@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import ERROR, ConfigError
-from mmtune.system.arguments import Parser, add_base, add_label, integers, positive
+from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds, text
 from mmtune.system.output import say
 
 
@@ -23,7 +23,7 @@ def generate_arguments(parser: Parser) -> None:
     add_base(parser)
     add_label(parser)
     parser.add_argument(
-        "--prompt", action="append", help="what to draw; repeat it for several prompts"
+        "--prompt", type=text, action="append", help="what to draw; repeat it for several prompts"
     )
     parser.add_argument(
         "--rows",
@@ -32,17 +32,17 @@ def generate_arguments(parser: Parser) -> None:
         help="draw the captions of a manifest, each with its row's labels",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="random seed of the first image (default: 0)"
+        "--seed", type=seed, default=0, help="random seed of the first image (default: 0)"
     )
     parser.add_argument(
         "--count", type=positive, default=1, help="images of each prompt (default: 1)"
     )
     parser.add_argument(
-        "--seeds", type=integers, metavar="A,B", help="random seeds, in place of --seed and --count"
+        "--seeds", type=seeds, metavar="A,B", help="random seeds, in place of --seed and --count"
     )
     parser.add_argument(
         "--scale",
-        type=float,
+        type=finite,
         default=1.0,
         help="adapter strength; 0 gives the base model (default: 1)",
     )
@@ -51,7 +51,7 @@ def generate_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--guidance",
-        type=float,
+        type=finite,
         help="classifier-free guidance; 1 is off (default: that of the adapter's training)",
     )
     parser.add_argument(
@@ -108,7 +108,7 @@ def caption_arguments(parser: Parser) -> None:
         metavar="MODEL",
         help="a hub id or folder of an image-to-text model (default: words of the files' names)",
     )
-    parser.add_argument("--prompt", help="instruction for the model of --model")
+    parser.add_argument("--prompt", type=text, help="instruction for the model of --model")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the captions and write nothing"
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from mmtune.errors import BaseModelError, did_you_mean, first_line
 from mmtune.system.resources import resource
+from mmtune.system.stored import read_json_object
 
 STARTERS = {"starter:icons": "starter-icons"}  # folders in assets/, by name
 STARTER_HINT = "use starter:icons, which needs no download"
@@ -63,14 +63,10 @@ def read_json(source: Path | str, file: str) -> dict[str, Any]:
     """
     path = source / file if isinstance(source, Path) else _download(source, file)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json_object(path, "download the model again", BaseModelError)
     except FileNotFoundError:
         raise BaseModelError(f"{path} is missing", f"copy it, or {STARTER_HINT}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BaseModelError(
-            f"{path} is no valid JSON: {error}", "download the model again"
-        ) from None
-    return dict(value)
+    return value
 
 
 def _download(repo: str, file: str) -> Path:

@@ -16,13 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.metrics.metric import Stat
+from mmtune.metrics.metric import Metric, Stat
 
 ENOUGH_CLUSTERS = 20  # with fewer clusters, a sign-flip test is reported beside the interval
 EXACT_FLIPS = 12  # up to this many differences, all 2^12 patterns of signs are tried
 FLIPS = 9_999  # random patterns of signs for more differences
 
 Reduce = Callable[[NDArray[np.float64]], float | None]
+Pin = Callable[[NDArray[np.float64]], Reduce]
+"""Gives the function for resamples of a set of items; it keeps choices that the set makes."""
+
+
+def pin_of(metric: Metric) -> Pin | None:
+    """The metric's `pinned`, if it has one; most metrics make no choices by their items."""
+    pin = getattr(metric, "pinned", None)
+    return pin if callable(pin) else None
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,9 @@ def _interval(value: float | None, samples: list[float], level: float) -> Interv
     if value is None or not samples:
         return Interval(float("nan"), float("nan"), float("nan"))
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    # A resample holds fewer different items than the set, which shifts some metrics (a spread, a
+    # distance between sets). The interval then reaches to the value, so that it always holds it.
+    return Interval(value, min(value, float(low)), max(value, float(high)))
 
 
 def resample_counts(
@@ -87,8 +97,9 @@ def bootstrap(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    pin: Pin | None = None,
 ) -> Interval:
-    """Compute a metric with its bootstrap interval.
+    """Compute a metric with its bootstrap interval, which always holds the value.
 
     Args:
         stats: statistics of each item, [items, k].
@@ -97,11 +108,13 @@ def bootstrap(
         rounds: number of resamples.
         level: confidence level of the interval.
         seed: random seed of the resamples.
+        pin: makes the function for resamples from all items (`GroupGap.pinned`); None: `reduce`.
     """
     matrix = np.asarray(stats, dtype=np.float64)
     if not len(matrix):
         return Interval(float("nan"), float("nan"), float("nan"))
-    draws = (reduce(matrix[i]) for i in _resamples(len(matrix), clusters, rounds, seed))
+    resampled = pin(matrix) if pin is not None else reduce
+    draws = (resampled(matrix[i]) for i in _resamples(len(matrix), clusters, rounds, seed))
     return _interval(reduce(matrix), [d for d in draws if d is not None], level)
 
 
@@ -114,13 +127,15 @@ def paired_bootstrap(
     rounds: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    pin: Pin | None = None,
 ) -> tuple[Interval, Interval, Interval]:
     """Compute the intervals of base, adapter and adapter - base from the same resamples.
 
     Args:
         base: the base's statistics of each item, [items, k].
         adapter: the adapter's statistics of the same items, in the same order.
-        reduce, clusters, rounds, level, seed: as for `bootstrap`.
+        reduce, clusters, rounds, level, seed, pin: as for `bootstrap`; base and adapter each have
+            their own choices.
 
     Raises:
         ValueError: `base` and `adapter` differ in length.
@@ -134,8 +149,9 @@ def paired_bootstrap(
     lows: list[float] = []
     highs: list[float] = []
     differences: list[float] = []
+    first, second = (pin(a), pin(b)) if pin is not None else (reduce, reduce)
     for indices in _resamples(len(a), clusters, rounds, seed):
-        x, y = reduce(a[indices]), reduce(b[indices])
+        x, y = first(a[indices]), second(b[indices])
         if x is not None:
             lows.append(x)
         if y is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmtune.data.rows import Row
+from mmtune.metrics.bootstrap import Reduce
 from mmtune.metrics.metric import Metric, Stat
 from mmtune.predict import Prediction
 
@@ -22,6 +23,12 @@ class GroupGap:
     Noise alone makes a gap positive, and more so in small groups. So compare the gaps of base and
     adapter on the same items instead of reading one gap alone. An item's statistic is the metric's
     statistic followed by the number of its group.
+
+    The interval is that of the two groups that are worst and best on all items (`pinned`). If each
+    resample chose its own two groups, its noise would make nearly every resampled gap larger than
+    the gap itself, and the interval would lie above the value. The lower end may be below 0: then
+    the items don't show that these two groups differ. That the two groups were chosen by the same
+    items isn't part of the interval.
 
     Args:
         metric: the metric to compute for each group; lower or higher may be better.
@@ -45,9 +52,29 @@ class GroupGap:
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """The largest minus the smallest value of a group; None for fewer than two groups."""
         matrix = np.asarray(stats, dtype=np.float64)
+        figures = self._figures(matrix).values()
+        return max(figures) - min(figures) if len(figures) > 1 else None
+
+    def pinned(self, stats: Sequence[Stat] | Stat) -> Reduce:
+        """Return `reduce` with the two groups that `stats` chooses; for resamples of `stats`."""
+        figures = self._figures(np.asarray(stats, dtype=np.float64))
+        if len(figures) < 2:
+            return self.reduce
+        high = max(figures, key=lambda n: figures[n])
+        low = min((n for n in figures if n != high), key=lambda n: figures[n])
+
+        def between(sample: Sequence[Stat] | Stat) -> float | None:
+            found = self._figures(np.asarray(sample, dtype=np.float64), (high, low))
+            return found[high] - found[low] if {high, low} <= found.keys() else None
+
+        return between
+
+    def _figures(self, matrix: Stat, groups: Sequence[float] = ()) -> dict[float, float]:
+        """The metric of each group (or of `groups`) for which it is defined."""
         numbers = matrix[:, -1]
-        figures = [
-            self.metric.reduce(matrix[numbers == n, :-1]) for n in np.unique(numbers[numbers >= 0])
-        ]
-        defined = [figure for figure in figures if figure is not None]
-        return max(defined) - min(defined) if len(defined) > 1 else None
+        found = {}
+        for n in groups or np.unique(numbers[numbers >= 0]):
+            figure = self.metric.reduce(matrix[numbers == n, :-1])
+            if figure is not None:
+                found[float(n)] = figure
+        return found

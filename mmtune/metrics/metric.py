@@ -19,7 +19,9 @@ class Metric(Protocol):
     """A metric that is computed from statistics of items, so that items can be resampled.
 
     A metric of another package may also have `modalities`, the names of the modalities in whose
-    comparisons it takes part; it is then made without arguments.
+    comparisons it takes part; it is then made without arguments. A metric that makes a choice by
+    its items, such as the group that is worst, may have `pinned(stats)`: it returns `reduce` with
+    the choice of `stats`, and resamples are reduced with it.
     """
 
     name: str

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mmtune.adapters.card import weights_hash
-from mmtune.errors import ConfigError, DataError, MmtuneError
+from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import read_comparison
 from mmtune.pages.content import Play, departures, embed, picture
 from mmtune.pages.sources import Sources, require_own_files, sources_of
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
 from mmtune.system.locks import locked
+from mmtune.system.stored import damaged, read_json, read_json_lines
 
 PREDICTIONS = "predictions.jsonl"
 PLACE, KEY = "review", "review_key.json"
@@ -248,8 +248,8 @@ def _predictions(path: Path) -> Iterable[dict[str, Any]]:
     """Yield the predictions of the test slice that name their row; those of older runs don't."""
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
-        values = json.loads(line)
+    cure = f"write it again with mmtune evaluate {path.parent}"
+    for values in read_json_lines(path, cure):
         if values.get("slice") == "test" and values.get("row"):
             yield values
 
@@ -309,16 +309,10 @@ def read_model(path: Path, kind: type[Read]) -> Read:
         ConfigError: the file is missing.
         DataError: the file can't be read, or its content is wrong.
     """
+    cure = "use the file as mmtune or the page wrote it"
     try:
-        return kind.model_validate_json(path.read_text(encoding="utf-8"))
+        values = read_json(path, cure, DataError)
     except FileNotFoundError:
         raise ConfigError(f"no such file: {path}", "correct the path") from None
-    except (ValidationError, UnicodeDecodeError, OSError) as error:
-        found = str(error)
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            found = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        problem: MmtuneError = DataError(
-            f"{path} can't be read: {found}", "use the file as mmtune or the page wrote it"
-        )
-        raise problem from None
+    with damaged(path, cure, DataError):
+        return kind.model_validate(values)

@@ -11,6 +11,7 @@ from mmtune.adapters import export as exporting
 from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
+from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
 from mmtune.adapters.routing import RoutedPredictor, is_route, read_route
 from mmtune.errors import ConfigError
@@ -95,11 +96,14 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
     """
     if is_route(adapter):
         route, adapters = read_route(adapter)
+        for each in adapters.values():
+            check_adapter(each)
         predictor = find_modality(route.modality).predictor(
             base or base_of(route.base, adapter), adapters
         )
         return RoutedPredictor(predictor, route)
     folder = adapter_folder(adapter)
+    check_adapter(folder)
     card = read_card(folder)
     named = base or base_of(card.base, folder)
     return find_modality(card.modality).predictor(named, {"adapter": folder})

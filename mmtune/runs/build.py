@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from mmtune.config import RunConfig, Section, leaves_with
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, shortened
 from mmtune.settings.reading import Given, collect, merge, nest, typed
+
+CORRECT = "correct this value"
 
 
 def build(
@@ -77,8 +79,8 @@ def _explain(
 
 
 def _wrong(name: str, given: Given, source: str, wrong: str) -> ConfigError:
-    where = f"{source}: {name} = {given.value!r}" if source else f"{given} ({name})"
-    return ConfigError(f"{where}: {wrong}", "correct this value")
+    found = shortened(f"{name} = {given.value!r}" if source else f"{given} ({name})")
+    return ConfigError(f"{source}: {found}: {wrong}" if source else f"{found}: {wrong}", CORRECT)
 
 
 def _setting(place: Sequence[str | int], known: Collection[str], prefix: str) -> str:

@@ -20,8 +20,9 @@ from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
-from mmtune.system.files import write_text
+from mmtune.system.files import write_json, write_text
 from mmtune.system.formats import FORMAT, with_format, without_format
+from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -42,7 +43,7 @@ def keep_suite(folder: Path, suite: str | None) -> None:
     if suite is None:
         path.unlink(missing_ok=True)
     elif suite_path(suite).resolve() != path.resolve():
-        path.write_text(load_suite(suite).dump(), encoding="utf-8")
+        write_text(path, load_suite(suite).dump())
 
 
 def claim(config: RunConfig) -> None:
@@ -62,7 +63,7 @@ def claim(config: RunConfig) -> None:
     # Settings that came with a later version have their defaults in the run of an earlier one.
     stored = without_format(read_yaml(path), path)
     before = build(stored, str(path), type(config.task), {})
-    old, new = (_flat(yaml.safe_load(each.dump())) for each in (before, config))
+    old, new = (flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
     if differing and set(differing) <= AFTERWARDS:
         _write_settings(path, config)
@@ -155,7 +156,7 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _write_settings(path: Path, config: RunConfig) -> None:
-    path.write_text(f"format: {FORMAT}\n{config.dump()}", encoding="utf-8")
+    write_text(path, f"format: {FORMAT}\n{config.dump()}")
 
 
 def begun(folder: Path) -> bool:
@@ -164,14 +165,15 @@ def begun(folder: Path) -> bool:
     return (folder / "log.jsonl").exists()
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name the values of nested mappings by dotted keys; an empty mapping is a value."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found
 
 
 def record_data(folder: Path, dataset: Dataset) -> None:
@@ -182,7 +184,9 @@ def record_data(folder: Path, dataset: Dataset) -> None:
     """
     path = folder / "data.json"
     if begun(folder) and path.exists():
-        old = without_format(json.loads(path.read_text(encoding="utf-8")), path)["fingerprint"]
+        cure = f"restore it, or start a new run with --name {folder.name}-2"
+        with damaged(path, cure):
+            old = str(without_format(read_json_object(path, cure), path)["fingerprint"])
         if old != dataset.fingerprint:
             raise ConfigError(
                 f"{dataset.source} has changed since {folder} began "
@@ -198,8 +202,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
         "quarantined": list(dataset.quarantined),
         "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
     }
-    # Its findings quote transcripts and captions.
-    write_text(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n", private=True)
+    write_json(path, facts, private=True)  # its findings quote transcripts and captions
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:

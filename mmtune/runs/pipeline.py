@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +14,7 @@ import yaml
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.consent import base_of
+from mmtune.adapters.integrity import check_adapter, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
@@ -37,7 +37,9 @@ from mmtune.runs.folder import (
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.saved_adapter import saved_before
 from mmtune.system.display import Displayed, Rows, plain_values
+from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
 
@@ -110,6 +112,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """Check the data, train an adapter, compare it with the base, and write the report.
 
     Calling it again with the same settings resumes the run, and takes little time if it is done.
+    An adapter that was damaged since is restored from the run's checkpoint.
 
     Raises:
         MmtuneError: a problem that the user can solve; the error names the cure.
@@ -123,21 +126,52 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         return _train(config, reporter)
 
 
+def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
+    """Check the data, train an adapter and save it, without the comparison; see `train`.
+
+    Of a finished run this restores a damaged adapter. The caller holds the run folder's lock.
+
+    Raises:
+        MmtuneError, Interrupted: see `train`.
+    """
+    from mmtune.prefix.cache import pinning
+
+    with pinning(), together():
+        _trained(config, None, reporter)
+
+
 def _lock(folder: Path) -> AbstractContextManager[None]:
     """Lock a run folder; the processes of one run are one holder, so the main process locks."""
     return locked(folder) if this_process().is_main_process else nullcontext()
 
 
 def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
+    suite = suite_for(config.suite, config.modality) if config.suite else None
+    dataset, task, result = _trained(config, suite, reporter)
+    if this_process().is_main_process:
+        keep_suite(config.folder, config.suite)
+    comparison = _compare(config, dataset, suite, task)
+    folder = config.folder
+    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
+
+
+def _trained(
+    config: RunConfig, suite: Suite | None, reporter: Reporter | None
+) -> tuple[Dataset, Task, FitResult]:
+    """Check the data, train an adapter and save it.
+
+    Args:
+        suite: what the run will be judged by; gates that will have no data are reported.
+    """
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
-    suite = suite_for(config.suite, config.modality) if config.suite else None
     with process.main_process_first():
         if process.is_main_process:
+            remove_partials(folder)
             claim(config)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
@@ -169,9 +203,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-        keep_suite(folder, config.suite)
-    comparison = _compare(config, dataset, suite, task)
-    return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
+    return dataset, task, result
 
 
 def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
@@ -189,6 +221,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
         ConfigError: the run has no adapter yet, or the suite can't be used.
         BaseModelError: the run's base would have to be downloaded.
         Locked: another command works in the run folder.
+        AdapterError: the adapter is damaged.
     """
     if not (config.folder / "adapter").is_dir():
         raise ConfigError(
@@ -211,6 +244,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
     base_of(config.base, config.folder, option=False)
+    check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
@@ -261,10 +295,10 @@ def _save_adapter(
     from mmtune.adapters.licence import licence_of
     from mmtune.training.strength import scaled
 
-    final, partial = config.folder / "adapter", config.folder / ".adapter.partial"
-    if final.exists() and (config.folder / COMPARISON_FILE).exists():
-        return  # the run was finished before
+    final = config.folder / "adapter"
     note = reporter.note if reporter is not None else lambda text: None
+    if final.exists() and saved_before(config, task, result, note):
+        return
     modality = find_modality(config.modality)
 
     def retention() -> Sequence[Row]:
@@ -273,12 +307,8 @@ def _save_adapter(
     checkpoint = choose_checkpoint(config, dataset, task, result, retention, note)
     strength = choose_strength(config, dataset, task, retention, note)
     scale = strength.scale
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    with nullcontext() if scale == 1.0 else scaled(task.module, scale):
-        task.save(partial)
     rows, licence = rows_by_split(dataset), licence_of(config.base)
-    Card(
+    card = Card(
         name=config.name,
         recipe=config.recipe,
         modality=config.modality,
@@ -297,9 +327,12 @@ def _save_adapter(
         sweep=[dataclasses.asdict(point) for point in strength.points],
         advised=strength.advised,
         advice=strength.reason,
-    ).write(partial)
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
+    )
+    with folder_aside(final) as partial:
+        with nullcontext() if scale == 1.0 else scaled(task.module, scale):
+            task.save(partial)
+        card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
+        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 
 def _compare(

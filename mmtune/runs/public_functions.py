@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mmtune.modality import Modality
     from mmtune.predict import Predictor
     from mmtune.runs.pipeline import Evaluation, RunResult
+    from mmtune.runs.repair import Repaired
+    from mmtune.runs.verify import Verified
 
 PathLike = str | Path
 
@@ -201,6 +203,41 @@ def report(
         folders.append(folder.resolve() if folder.name in {"", ".."} else folder)
     page = Path(out) if out is not None else None
     return pipeline.report(folders, page, redacted=redacted)
+
+
+@public_call("verify")
+def verify(run: PathLike) -> Verified:
+    """Check the files of a run: whether each can be read, and holds what was written.
+
+    Nothing is changed, and no model is loaded. `Verified.damaged` has the damaged files.
+
+    Args:
+        run: a run folder, finished or not, an adapter folder, or a route folder.
+
+    Raises:
+        ConfigError: `run` is none of these.
+    """
+    from mmtune.runs import verify as verifying
+
+    return verifying.verify(Path(run))
+
+
+@public_call("repair")
+def repair(run: PathLike) -> Repaired:
+    """Restore a run's damaged adapter from its checkpoint; remove damaged answers and figures.
+
+    The adapter needs the run's data and base to be restored. Nothing is trained and nothing is
+    measured: `evaluate` measures again what was removed.
+
+    Args:
+        run: a run folder.
+
+    Raises:
+        ConfigError: `run` is not a run folder.
+    """
+    from mmtune.runs import repair as repairing
+
+    return repairing.repair(Path(run))
 
 
 @overload

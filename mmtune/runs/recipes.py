@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import RunConfig, read_yaml
-from mmtune.errors import ConfigError, did_you_mean
+from mmtune.errors import ConfigError, did_you_mean, printable
 from mmtune.runs.build import build
 from mmtune.runs.modalities import find_modality
 from mmtune.system.formats import without_format
 from mmtune.system.resources import recipes, resource
+
+MAX_NAME = 200  # bytes; most file systems allow 255, and suffixes are added to the name
 
 
 def load_recipe(name_or_path: str, overrides: Mapping[str, Any] | None = None) -> RunConfig:
@@ -47,7 +49,27 @@ def configure(
         ConfigError: the modality or a setting is unknown, missing or impossible.
     """
     modality = find_modality(str(values.get("modality", "")), source)
-    return build(values, source, modality.options, overrides or {})
+    config = build(values, source, modality.options, overrides or {})
+    _require_name(config.name)
+    return config
+
+
+def _require_name(name: str) -> None:
+    """Refuse a run's name that isn't the name of one folder inside `out`."""
+    if not name.strip():
+        wrong = "it is empty"
+    elif name in {".", ".."} or "/" in name or "\\" in name:
+        wrong = "it is the name of one folder, not a path"
+    elif not name.isprintable():
+        wrong = "it has characters that can't be printed"
+    elif len(name.encode()) > MAX_NAME:
+        wrong = f"it has more than {MAX_NAME} bytes"
+    else:
+        return
+    raise ConfigError(
+        f"--name {printable(name)!r}: {wrong}",
+        "give a short name, such as --name first-try; --out DIR chooses the folder around it",
+    )
 
 
 def load_run(run: Path) -> RunConfig:
@@ -62,4 +84,6 @@ def load_run(run: Path) -> RunConfig:
         raise ConfigError(
             f"{run} is not a run folder: config.yaml is missing", "give a run folder: runs/NAME"
         )
-    return load_recipe(str(settings)).model_copy(update={"out": run.parent, "name": run.name})
+    # The folder may have any name by now, so the stored one isn't checked.
+    loaded = load_recipe(str(settings), {"name": "run"})
+    return loaded.model_copy(update={"out": run.parent, "name": run.name})

@@ -179,10 +179,11 @@ def _range(metadata: Sequence[Any]) -> str:
         for name in ("ge", "gt", "le", "lt")
         if getattr(fact, name, None) is not None
     }
-    low = f"{bounds['ge']:g}" if "ge" in bounds else ""
-    above = f"above {bounds['gt']:g}" if "gt" in bounds else ""
-    high = f"{bounds['le']:g}" if "le" in bounds else ""
-    below = f"below {bounds['lt']:g}" if "lt" in bounds else ""
+    said = {name: str(n) if isinstance(n, int) else f"{n:g}" for name, n in bounds.items()}
+    low = said.get("ge", "")
+    above = f"above {said['gt']}" if "gt" in said else ""
+    high = said.get("le", "")
+    below = f"below {said['lt']}" if "lt" in said else ""
     if low and (high or below):
         return f"{low} to {high or below}"
     if low:

@@ -12,6 +12,7 @@ import yaml
 
 from mmtune.errors import ConfigError
 from mmtune.settings.naming import SHORT_NAMES, resolve, sections, translated
+from mmtune.settings.yaml_text import load_yaml
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _items(text: str, kind: Any) -> Any:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return load_yaml(text)
     except yaml.YAMLError:
         return text  # the type says what is wrong with it
 

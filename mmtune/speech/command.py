@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmtune.errors import ERROR, ConfigError
 from mmtune.speech import api
-from mmtune.system.arguments import Parser, add_model, positive
+from mmtune.system.arguments import Parser, add_model, positive, text
 from mmtune.system.files import write_text
 from mmtune.system.output import say
 
@@ -17,10 +17,11 @@ def transcribe_arguments(parser: Parser) -> None:
     add_model(parser)
     parser.add_argument(
         "--language",
+        type=text,
         help="language of the recordings: a name, code or tag, such as German, de or de-AT "
         "(default: the adapter's, or detected)",
     )
-    parser.add_argument("--prompt", help="text that came before, or words to expect")
+    parser.add_argument("--prompt", type=text, help="text that came before, or words to expect")
     parser.add_argument(
         "--terms",
         type=Path,
@@ -41,7 +42,7 @@ def transcribe_arguments(parser: Parser) -> None:
         "takes their mean (default: auto)",
     )
     parser.add_argument(
-        "--speakers", metavar="A,B", help="names of channels that are transcribed apart"
+        "--speakers", type=text, metavar="A,B", help="names of channels that are transcribed apart"
     )
     parser.add_argument("--format", choices=("txt", "json", "srt", "vtt"), default="txt")
     parser.add_argument(

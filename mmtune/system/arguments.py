@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import NoReturn
 
 from mmtune.errors import ConfigError
+
+MAX_COUNT = 1_000_000  # of items, beams, steps or pixels; more is a typing error
+MAX_SEED = 2**62
 
 
 class Parser(argparse.ArgumentParser):
@@ -36,7 +40,10 @@ def add_model(command: Parser) -> None:
 def add_label(command: Parser) -> None:
     """Add the argument `--label`, which a route uses."""
     command.add_argument(
-        "--label", metavar="VALUE", help="label that selects a route's adapters for all inputs"
+        "--label",
+        type=text,
+        metavar="VALUE",
+        help="label that selects a route's adapters for all inputs",
     )
 
 
@@ -48,16 +55,51 @@ def add_base(command: Parser) -> None:
 
 
 def positive(text: str) -> int:
-    """Parse an integer of at least 1."""
+    """Parse an integer from 1 to `MAX_COUNT`."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    if value > MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MAX_COUNT:,}")
     return value
 
 
-def integers(text: str) -> list[int]:
-    """Parse integers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
+def finite(text: str) -> float:
+    """Parse a number that isn't NaN or infinite."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """Parse a finite number of at least 0."""
+    value = finite(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def seed(text: str) -> int:
+    """Parse a random seed; PyTorch's generators take whole numbers of 64 bits."""
+    value = int(text)
+    if abs(value) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not between -{MAX_SEED} and {MAX_SEED}")
+    return value
+
+
+def text(value: str) -> str:
+    """Refuse words that aren't UTF-8: models and files of text can't hold them."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("it is not UTF-8 text") from None
+    return value
+
+
+def seeds(text: str) -> list[int]:
+    """Parse random seeds that are separated by commas."""
+    return [seed(part) for part in text.split(",")]
 
 
 def in_help(text: str) -> str:

@@ -1,77 +1,196 @@
-"""Atomic writes and unique names."""
+"""The one place that writes files: whole, private where wanted, and with the path in each error.
+
+A file or folder is written under a temporary name beside its target and renamed at the end, so
+that a reader sees the old content or the new, and never a part. If writing fails, the temporary
+one is removed. Every error is an `OSError` that names the target; `mmtune.system.storage_errors`
+turns it into one with a cure.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import os
 import shutil
 import stat
-import tempfile
+import time
+import uuid
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import Any, BinaryIO
 
 from mmtune.errors import ConfigError
 from mmtune.system.locks import locked_name
+from mmtune.system.storage_errors import storage_error
 
+PARTIAL = ".partial-"  # begins the name of what is still being written
+LEFT_BEHIND = 3_600.0  # s; an older temporary file belongs to a process that was killed
 SHARED = "MMTUNE_SHARED"  # environment variable: 1 gives private files the usual permissions
 
 
-def write_text(path: Path, text: str, *, private: bool = False) -> None:
-    """Write a text file atomically, as UTF-8: readers see the old or the new file, never a part.
+def write_bytes(path: Path, data: bytes, *, private: bool = False, durable: bool = False) -> None:
+    """Write a file atomically: readers see the old or the new file, never a part.
+
+    A device or a pipe, such as /dev/stdout, is written directly.
 
     Args:
-        path: the file.
-        text: its content.
-        private: only the owner may read it (see `private_mode`).
+        private: whether only the owner may read the file (`private_mode`).
+        durable: wait until the disk holds the file, so that it survives a loss of power.
+
+    Raises:
+        OSError: the file can't be written; the error names `path`.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    with opened_private(partial) if private else partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-    partial.replace(path)
+    if is_stream(path):
+        with _naming(path), path.open("wb") as file:
+            file.write(data)
+        return
+    with file_aside(path, private=private, durable=durable) as partial, partial.open("wb") as file:
+        file.write(data)
 
 
-def private_mode(folder: Path) -> int | None:
-    """The permissions of a private file in `folder`: transcripts, recordings, answers, pages.
+def write_text(path: Path, text: str, *, private: bool = False, durable: bool = False) -> None:
+    """Write a text file as UTF-8, as `write_bytes` does. Half surrogates are escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), private=private, durable=durable)
+
+
+def write_new_text(path: Path, text: str) -> bool:
+    """Write a text file as UTF-8, unless `path` exists.
 
     Returns:
-        0600; 0640 in a folder whose setgid bit says that a group shares it; None, the usual
-        permissions, if the environment variable `SHARED` is 1.
+        False if it exists; nothing is written then.
+
+    Raises:
+        OSError: the file can't be written; the error names `path`.
     """
-    if os.environ.get(SHARED, "") not in ("", "0"):
-        return None
-    try:
-        shared = folder.stat().st_mode & stat.S_ISGID
-    except OSError:
-        shared = 0
-    return 0o640 if shared else 0o600
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    with _naming(path, partial):
+        try:
+            partial.write_bytes(text.encode("utf-8", "backslashreplace"))
+            os.link(partial, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            return False
+        except (PermissionError, NotImplementedError):  # a file system without hard links
+            if os.path.lexists(path):
+                return False
+            partial.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+    return True
 
 
-def make_private(path: Path) -> None:
-    """Take the rights of others from a private file that a library wrote (see `private_mode`)."""
-    mode = private_mode(path.parent)
-    if mode is not None:
-        with suppress(OSError):  # another member of the group owns it, or there are no permissions
-            path.chmod(mode)
+def write_json(path: Path, value: Any, *, private: bool = False, durable: bool = False) -> None:
+    """Write a JSON file, indented by two, as `write_bytes` does.
+
+    Raises:
+        OSError: the file can't be written.
+        TypeError: `value` isn't made of JSON values.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text, private=private, durable=durable)
 
 
-def opened_private(path: Path, mode: str = "w") -> IO[str]:
-    """Open a private text file for writing; nobody else could read it at any moment.
+def append_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Append text as UTF-8; if it can't be written whole, the file keeps its old content.
+
+    A line that a killed process left without its end is ended first.
 
     Args:
-        path: the file.
-        mode: "w" or "a".
+        private: as for `write_bytes`; an older file loses the rights of others.
+
+    Raises:
+        OSError: the file can't be written; the error names `path`.
     """
-    allowed = private_mode(path.parent)
+    mode = private_mode(path.parent) if private else 0o666
+    data = text.encode("utf-8", "backslashreplace")
+    with _naming(path):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+        try:
+            found = os.fstat(handle)
+            size = found.st_size
+            if private and found.st_mode & 0o777 & ~mode:
+                with contextlib.suppress(OSError):  # another member of the group owns it
+                    os.fchmod(handle, found.st_mode & mode)
+            if size and os.pread(handle, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            try:
+                left = memoryview(data)
+                while left:
+                    left = left[os.write(handle, left) :]
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags, 0o666 if allowed is None else allowed)
 
-    file = open(path, mode, encoding="utf-8", opener=opener)  # noqa: SIM115
-    if allowed is not None:
-        with suppress(OSError):  # as in `make_private`
-            path.chmod(allowed)  # it may have existed, or the umask may be stricter
-    return file
+@contextmanager
+def file_aside(path: Path, *, private: bool = False, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path` for a library to write to; at the end it is renamed.
+
+    The temporary name ends like `path`, for libraries that choose a format by it.
+
+    Args:
+        private, durable: as for `write_bytes`.
+
+    Raises:
+        OSError: writing or renaming failed, or a library's own error says so (`storage_error`).
+    """
+    partial = path.with_name(f"{PARTIAL}{uuid.uuid4().hex}{path.suffix[:16]}")
+    with _naming(path, partial):
+        try:
+            # Created first, so that nobody can read a private file while it is written.
+            mode = private_mode(path.parent) if private else 0o666
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+            yield partial
+            if durable:
+                _sync(partial)
+            partial.replace(path)
+            if durable:
+                _sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def stream_aside(path: Path, *, private: bool = False) -> Iterator[BinaryIO]:
+    """Yield a binary stream whose content becomes `path` at the end, as `file_aside` does."""
+    with file_aside(path, private=private) as partial, partial.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def folder_aside(folder: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield an empty temporary folder that becomes `folder` at the end, in place of an older one.
+
+    Args:
+        durable: wait until the disk holds all its files.
+
+    Raises:
+        OSError: writing or renaming failed; the older folder is then still there.
+    """
+    partial = folder.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    old = folder.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    with _naming(folder, partial):
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            if durable:
+                for path in (*partial.rglob("*"), partial):
+                    _sync(path)
+            # A folder can't be replaced in one step, so the old one is moved out of the way.
+            if folder.is_symlink() or folder.exists():
+                folder.rename(old)
+            partial.rename(folder)
+            if durable:
+                _sync(folder.parent)
+        finally:
+            for path in (partial, old):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -84,25 +203,84 @@ def aside(out: Path) -> Iterator[Path]:
     Raises:
         ConfigError: `out` exists, or is no name for a file or folder.
         Locked: another command writes `out`.
+        OSError: writing failed; the error names `out`.
     """
     _require_new(out)
     if not out.name:
         raise ConfigError(f"{out} is no name for a file or folder", "give a name: --out PATH")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with locked_name(out):
-        _require_new(out)  # the last holder of the lock may have written it
-        # Only its owner may open mkdtemp's folder, so the content is written one level below it and
-        # keeps the usual permissions when it is renamed.
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            yield folder / out.name
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    folder = out.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
+    with _naming(out, folder):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with locked_name(out):
+            _require_new(out)  # the last holder of the lock may have written it
+            try:
+                folder.mkdir()
+                yield folder / out.name
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_new(out: Path) -> None:
-    if out.exists() or out.is_symlink():
+    if os.path.lexists(out):
         raise ConfigError(f"{out} exists already", "choose another path: --out PATH")
+
+
+def copy_file(source: Path, path: Path) -> None:
+    """Copy a file's content atomically."""
+    with file_aside(path) as partial:
+        shutil.copyfile(source, partial)
+
+
+def copy_folder(source: Path, folder: Path) -> None:
+    """Copy a folder with all its files into a new folder.
+
+    Raises:
+        OSError: a file can't be read or written.
+    """
+    try:
+        shutil.copytree(source, folder)
+    except shutil.Error as error:  # it holds the errors of all files, as text
+        read, written, reason = error.args[0][0]
+        number = next((n for n in errno.errorcode if f"[Errno {n}]" in reason), errno.EIO)
+        raise OSError(number, os.strerror(number), read, None, written) from None
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove the temporary files that killed processes left below a folder.
+
+    Younger ones than `LEFT_BEHIND` stay, because a process may still write them.
+    """
+    for path in folder.rglob(f"{PARTIAL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.lstat().st_mtime < LEFT_BEHIND:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def private_mode(folder: Path) -> int:
+    """The mode to create a private file with: transcripts, recordings, answers, pages.
+
+    The umask applies as always.
+
+    Returns:
+        0600; 0660 in a folder whose setgid bit says that a group shares it; 0666, the usual
+        permissions, if the environment variable `SHARED` is set to anything but 0.
+    """
+    if os.environ.get(SHARED, "") not in {"", "0"}:
+        return 0o666
+    return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
+
+
+def is_stream(path: Path) -> bool:
+    """Whether `path` is a device or a pipe, which can't be replaced by a file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def unique_name(name: str, taken: Collection[str]) -> str:
@@ -112,3 +290,30 @@ def unique_name(name: str, taken: Collection[str]) -> str:
         number += 1
         unique = f"{name}-{number}"
     return unique
+
+
+@contextmanager
+def _naming(path: Path, partial: Path | None = None) -> Iterator[None]:
+    """Let each error of storage inside the context be an `OSError` that names `path`.
+
+    An error that names another file passes unchanged, because a context may also read files.
+
+    Args:
+        path: what the user knows.
+        partial: the temporary file or folder, whose name would puzzle the user.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = storage_error(error, path, partial)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -35,10 +35,15 @@ def hash_file(path: Path) -> str:
 
 def hash_tensors(named: Iterable[tuple[str, Tensor]]) -> str:
     """SHA-256 of named tensors, in hexadecimal: names, dtypes, shapes and bytes, sorted by name."""
+    return hash_named(sorted(named, key=lambda pair: pair[0]))
+
+
+def hash_named(named: Iterable[tuple[str, Tensor]]) -> str:
+    """Hash like `hash_tensors`, but take the tensors in the order given: it must be sorted."""
     import torch
 
     digest = hashlib.sha256()
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+    for name, tensor in named:
         value = tensor.detach().to("cpu").contiguous()
         digest.update(f"{name}|{value.dtype}|{tuple(value.shape)}|".encode())
         if value.numel():

@@ -6,7 +6,9 @@ test checks that nothing else in the package prints.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from typing import TextIO
 
 from mmtune.errors import displayable
 
@@ -15,7 +17,8 @@ def say(*values: object, error: bool = False, end: str = "\n", flush: bool = Fal
     """Print values to standard output, or to standard error.
 
     In a terminal, and always on standard error, control characters are escaped (`displayable`).
-    What is piped to a file or a program is the exact text.
+    What is piped to a file or a program is the exact text. If standard error can't be written,
+    nothing is raised, because nobody could be told.
 
     Args:
         values: separated by a space, as by `print`.
@@ -27,10 +30,15 @@ def say(*values: object, error: bool = False, end: str = "\n", flush: bool = Fal
     text = " ".join(map(str, values)) + end
     if error or stream.isatty():
         text = displayable(text)
+    with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+        _write(stream, text)
+        if flush:
+            stream.flush()
+
+
+def _write(stream: TextIO, text: str) -> None:
     try:
         stream.write(text)
     except UnicodeEncodeError:  # half of a surrogate pair, or a name that isn't UTF-8
         encoding = stream.encoding or "ascii"
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    if flush:
-        stream.flush()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mmtune.system.memory import guarded
+from mmtune.system.storage_errors import translated
 
 
 @contextmanager
@@ -44,12 +45,12 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def public_call(name: str) -> Iterator[None]:
-    """What a public function does its work in: the libraries' warnings are silent, and memory that
-    runs out is an `OutOfMemory` error.
+    """What a public function does its work in: the libraries' warnings are silent, memory that runs
+    out is an `OutOfMemory` error, and errors of the operating system become `MmtuneError`s.
 
     Args:
         name: of the function.
     """
-    with warnings.catch_warnings(), guarded(f"mmtune {name}", list):
+    with translated(), warnings.catch_warnings(), guarded(f"mmtune {name}", list):
         quiet_libraries()
         yield

@@ -6,20 +6,21 @@ nor safetensors detects a damaged file. A full disk or a bad sector would then c
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mmtune.errors import TrainingError
+from mmtune.errors import MmtuneError, TrainingError
+from mmtune.system.files import folder_aside, stream_aside, write_json
 from mmtune.system.hashing import hash_file
+from mmtune.system.stored import DAMAGE, read_json_object
+from mmtune.system.tensors import load_tensors, require_finite, save_tensors
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
 TORCH, HASHES = "torch.pt", "sha256.json"
@@ -49,44 +50,41 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     Raises:
         TrainingError: the disk is full or the folder can't be written.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, values in ((WEIGHTS, checkpoint.weights), (BEST, checkpoint.best)):
-            copies = {k: v.detach().cpu().contiguous().clone() for k, v in values.items()}
-            save_file(copies, partial / name)
-        torch.save(dict(checkpoint.tensors), partial / TORCH)
-        (partial / STATE).write_text(json.dumps(dict(checkpoint.state)), encoding="utf-8")
-        hashes = {name: hash_file(partial / name) for name in (WEIGHTS, BEST, TORCH, STATE)}
-        (partial / HASHES).write_text(json.dumps(hashes), encoding="utf-8")
-        for path in partial.iterdir():
-            _sync(path)
-        _sync(partial)
         # The folder exists only if it is damaged, or if this step was saved before a crash.
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-        _sync(folder.parent)
+        with folder_aside(folder, durable=True) as partial:
+            for name, values in ((WEIGHTS, checkpoint.weights), (BEST, checkpoint.best)):
+                save_tensors(partial / name, values)
+            with stream_aside(partial / TORCH) as stream:
+                torch.save(dict(checkpoint.tensors), stream)
+            write_json(partial / STATE, dict(checkpoint.state))
+            hashes = {name: hash_file(partial / name) for name in (WEIGHTS, BEST, TORCH, STATE)}
+            write_json(partial / HASHES, hashes)
     except OSError as error:
         raise TrainingError(
-            f"can't write the checkpoint {folder}: {error}",
+            f"can't write the checkpoint {folder}: {error.strerror or error}",
             "free disk space and repeat the command: the previous checkpoint is intact",
         ) from error
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Read a checkpoint; None if it is missing or damaged (a file or hash doesn't match)."""
+    """Read a checkpoint; None if it is missing or damaged.
+
+    It is damaged if a file can't be read, its hash doesn't match, or a weight isn't finite.
+    """
     try:
-        hashes = json.loads((folder / HASHES).read_text(encoding="utf-8"))
+        hashes = read_json_object(folder / HASHES, "")
         if any(hash_file(folder / name) != value for name, value in hashes.items()):
             return None
+        weights, best = load_tensors(folder / WEIGHTS), load_tensors(folder / BEST)
+        require_finite({**weights, **best}, folder)
         return Checkpoint(
-            weights=load_file(folder / WEIGHTS),
-            best=load_file(folder / BEST),
-            state=json.loads((folder / STATE).read_text(encoding="utf-8")),
+            weights=weights,
+            best=best,
+            state=read_json_object(folder / STATE, ""),
             tensors=torch.load(folder / TORCH, weights_only=True, map_location="cpu"),
         )
-    except (OSError, json.JSONDecodeError, KeyError):
+    except (OSError, MmtuneError, *DAMAGE, RuntimeError, UnpicklingError):
         return None
 
 
@@ -110,11 +108,3 @@ def drop_old(root: Path, keep: int) -> None:
     """Delete all but the newest `keep` step checkpoints."""
     for folder in step_folders(root)[keep:]:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,8 +11,13 @@ from pathlib import Path
 from torch import Tensor
 
 from mmtune.errors import TrainingError
+from mmtune.system.hashing import hash_tensors
+from mmtune.system.stored import damaged
+from mmtune.system.tensors import load_tensors, read_metadata, require_finite, save_tensors
 
 FOLDER = "validated"  # in a run's folder
+HASH = "sha256"  # of the tensors, in the file's metadata
+CURE = "delete this file, and repeat the command: the other checkpoints are compared without it"
 
 
 @dataclass(frozen=True)
@@ -57,19 +62,18 @@ class Snapshots:
         Raises:
             TrainingError: the disk is full or the folder can't be written.
         """
-        from safetensors.torch import save_file
-
         path = self._path(snapshot.step)
-        partial = path.with_name(f".{path.name}.partial")
-        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in snapshot.weights.items()}
-        facts = {"validation": json.dumps(dict(snapshot.values)), "step": str(snapshot.step)}
+        facts = {
+            "validation": json.dumps(dict(snapshot.values)),
+            "step": str(snapshot.step),
+            HASH: hash_tensors(snapshot.weights.items()),
+        }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata=facts)
-            partial.replace(path)
+            save_tensors(path, snapshot.weights, facts)
         except OSError as error:
             raise TrainingError(
-                f"can't write {path}: {error}",
+                f"can't write {path}: {error.strerror or error}",
                 "free disk space and repeat the command, or add --compare_checkpoints 0",
             ) from error
 
@@ -86,13 +90,28 @@ def read_snapshots(folder: Path) -> list[Snapshot]:
 
     Args:
         folder: the run folder.
-    """
-    from safetensors import safe_open
-    from safetensors.torch import load_file
 
-    found = []
-    for path in sorted((folder / FOLDER).glob("step-*.safetensors")):
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-        found.append(Snapshot(int(facts["step"]), load_file(path), json.loads(facts["validation"])))
-    return found
+    Raises:
+        TrainingError: a snapshot is damaged.
+    """
+    return [read_snapshot(path) for path in snapshot_files(folder)]
+
+
+def snapshot_files(folder: Path) -> list[Path]:
+    """List the snapshots of the run in `folder`, in the order of steps."""
+    return sorted((folder / FOLDER).glob("step-*.safetensors"))
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read one snapshot. One of an earlier version has no hash that could be compared.
+
+    Raises:
+        TrainingError: it is damaged: it can't be read, isn't finite, or has another hash.
+    """
+    facts = read_metadata(path, TrainingError, CURE)
+    weights = load_tensors(path, TrainingError, CURE)
+    require_finite(weights, path, TrainingError, CURE)
+    if facts.get(HASH, "") not in ("", hash_tensors(weights.items())):
+        raise TrainingError(f"{path} is damaged: its tensors don't have the stored SHA-256", CURE)
+    with damaged(path, CURE, TrainingError):
+        return Snapshot(int(facts["step"]), weights, json.loads(facts["validation"]))

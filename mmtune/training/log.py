@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmtune.system.files import write_text
+from mmtune.system.files import append_text, write_text
+from mmtune.system.stored import intact_json_lines
 
 
 class RunLog:
@@ -20,8 +21,7 @@ class RunLog:
         """Append one entry and flush it."""
         if self.active:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
+            append_text(self.path, json.dumps(entry) + "\n")
 
     def cut(self, step: int) -> None:
         """Delete entries after `step`, which a resumed run writes again."""
@@ -32,11 +32,5 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the entries of a log; a line that a crash cut off is skipped."""
-    entries = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return entries
+    """Read the entries of a log; a line that a crash cut off or that is damaged is skipped."""
+    return list(intact_json_lines(path))

@@ -8,13 +8,17 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmtune.adapters.card import Card, read_card
 from mmtune.cli import main
 from mmtune.data.manifest import write_manifest
+from mmtune.image.pictures.encode import save_picture
 from mmtune.speech.corpus.importers import import_speech
-from mmtune.system.files import SHARED, make_private, opened_private, write_text
+from mmtune.speech.sound.encode import save_sound
+from mmtune.system.files import SHARED, append_text, stream_aside, write_text
 from tests.data.pieces import write_audio
 from tests.pages.test_review import data_of, speech_run
 
@@ -36,16 +40,24 @@ def text(folder: Path) -> Path:
     return folder / "a.txt"
 
 
-def opened(folder: Path) -> Path:
-    (folder / "a.txt").write_text("readable before")
-    with opened_private(folder / "a.txt") as file:
-        file.write("x")
-    return folder / "a.txt"
+def appended(folder: Path) -> Path:
+    append_text(folder / "b.txt", "x\n", private=True)
+    return folder / "b.txt"
 
 
-def of_a_library(folder: Path) -> Path:
-    (folder / "a.png").write_bytes(b"x")
-    make_private(folder / "a.png")
+def streamed(folder: Path) -> Path:
+    with stream_aside(folder / "a.png", private=True) as file:
+        file.write(b"x")
+    return folder / "a.png"
+
+
+def sound(folder: Path) -> Path:
+    save_sound(folder / "a.flac", np.zeros(160, dtype=np.float32), private=True)
+    return folder / "a.flac"
+
+
+def picture(folder: Path) -> Path:
+    save_picture(Image.new("RGB", (2, 2)), folder / "a.png", private=True)
     return folder / "a.png"
 
 
@@ -54,24 +66,37 @@ def manifest(folder: Path) -> Path:
     return folder / "a.jsonl"
 
 
-WRITERS = (text, opened, of_a_library, manifest)
+WRITERS = (text, appended, streamed, sound, picture, manifest)
 
 
 @pytest.mark.parametrize("write", WRITERS)
 def test_private_files(
     write: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert mode(write(tmp_path)) == 0o600
+    assert written(write, tmp_path) == 0o600
     tmp_path.chmod(0o2770)
-    assert mode(write(tmp_path)) == 0o640, "a group shares the folder"
+    assert written(write, tmp_path) == 0o640, "a group shares the folder"
     os.umask(0o077)
-    assert mode(write(tmp_path)) == 0o640, "the folder says more than the umask"
+    assert written(write, tmp_path) == 0o600, "the umask applies"
     tmp_path.chmod(0o700)
     os.umask(0o022)
     monkeypatch.setenv(SHARED, "1")
-    for path in tmp_path.iterdir():
+    assert written(write, tmp_path) == 0o644
+
+
+def written(write: Callable[[Path], Path], folder: Path) -> int:
+    for path in folder.iterdir():
         path.unlink()
-    assert mode(write(tmp_path)) == 0o644
+    return mode(write(folder))
+
+
+@pytest.mark.parametrize("write", [appended, text])
+def test_a_file_that_others_could_read_becomes_private(
+    write: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("readable before\n")
+    assert mode(write(tmp_path)) == 0o600
 
 
 def private_below(folder: Path, *names: str) -> None:

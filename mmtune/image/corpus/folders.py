@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.manifest import outside, parse_line, scan_files, words_beside
+from mmtune.data.manifest import MAX_LINE, outside, parse_line, scan_files, words_beside
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.image.image_row import ImageRow
 from mmtune.system.inside import leads_out
+from mmtune.system.stored import lines_up_to, opened, opened_text, reason_of, short_lines
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
 # mmtune can't read these. They are listed all the same, so that no image is skipped in silence.
@@ -235,18 +236,18 @@ def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
                 texts = (values.get(key) for key in CAPTION_COLUMNS)
                 caption = next((c for c in texts if isinstance(c, str) and c.strip()), None)
                 yield {"image": file, **row} | ({"caption": caption} if caption else {})
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         yield Finding(
             "not-json",
             path.name,
-            f"{path} can't be read: {error}",
+            f"{path} can't be read: {reason_of(error)}",
             "save it as UTF-8",
         )
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with opened(path) as file:
+        for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             if not line.strip():
                 continue
@@ -257,8 +258,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, values in enumerate(csv.DictReader(file), start=2):
+    with opened_text(path) as file:
+        for number, values in enumerate(csv.DictReader(short_lines(file, MAX_LINE)), start=2):
             row: dict[str, Any] = {k: v for k, v in values.items() if isinstance(k, str)}
             if (weight := row.get("weight")) is not None:
                 try:

@@ -7,7 +7,6 @@ ordinary rows with a weight, in a folder of their own.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,10 @@ from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import MIX, PRIOR, with_trigger
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_row import ImageRow
+from mmtune.image.pictures.encode import save_picture
+from mmtune.system.files import write_json
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import read_text, reason_of, stored_key
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +72,7 @@ def draw_prior(config: RunConfig, dataset: Dataset, draw: DrawImages | None = No
     key = hash_json(facts)
     manifest, record = folder / "manifest.jsonl", folder / "prior.json"
     if record.exists() and manifest.exists():
-        if json.loads(record.read_text(encoding="utf-8"))["key"] == key:
+        if stored_key(record) == key:
             return folder
         shutil.rmtree(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -81,13 +83,13 @@ def draw_prior(config: RunConfig, dataset: Dataset, draw: DrawImages | None = No
         for i, (caption, image) in enumerate(zip(captions, images, strict=True))
     ]
     write_manifest(manifest, rows)
-    record.write_text(json.dumps({"key": key, **facts}, indent=2) + "\n", encoding="utf-8")
+    write_json(record, {"key": key, **facts})
     return folder
 
 
 def _save_row(folder: Path, number: int, caption: str, image: Image, weight: float) -> ImageRow:
     file = Path("images") / f"{number:05}.png"
-    image.save(folder / file)
+    save_picture(image, folder / file)
     return ImageRow(
         id=f"{PRIOR}-{number:05}",
         image=file.as_posix(),
@@ -122,10 +124,11 @@ def captions_to_draw(options: ImageOptions, trained: Sequence[str]) -> list[str]
     lines = list(trained)
     if source is not None:
         try:
-            lines = source.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(source).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
-                f"task.prior_captions: {source} can't be read: {error}", "save it as UTF-8"
+                f"task.prior_captions: {source} can't be read: {reason_of(error)}",
+                "save it as UTF-8",
             ) from None
     distinct = list(dict.fromkeys(words for line in lines if (words := " ".join(line.split()))))
     if not distinct:

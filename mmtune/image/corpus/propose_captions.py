@@ -16,6 +16,7 @@ from mmtune.image.corpus.folders import (
     image_files,
     metadata_of,
 )
+from mmtune.system.files import write_new_text
 from mmtune.system.inside import leads_out
 
 if TYPE_CHECKING:
@@ -218,11 +219,4 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
 
 
 def _write(file: Path, caption: str) -> Outcome:
-    try:
-        with file.open("x", encoding="utf-8") as opened:  # fails if the file was made meanwhile
-            opened.write(caption + "\n")
-    except FileExistsError:
-        return "kept"
-    except OSError as error:
-        raise ConfigError(f"{file} can't be written: {error}", "make the folder writable") from None
-    return "new"
+    return "new" if write_new_text(file, caption + "\n") else "kept"

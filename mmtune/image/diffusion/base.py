@@ -12,8 +12,9 @@ from mmtune.image.diffusion.families import PIPELINES, Family, family_class
 from mmtune.image.diffusion.identity import part_hashes
 from mmtune.image.diffusion.quantize import base_memory_hints, quantize, require_quantizer
 from mmtune.image.image_options import Quantize
-from mmtune.image.source import STARTER_HINT, read_index, resolve_base
+from mmtune.image.source import STARTER_HINT, STARTERS, read_index, resolve_base
 from mmtune.system.hashing import hash_json
+from mmtune.system.installed import intact_asset
 from mmtune.system.memory import guarded
 from mmtune.system.quiet import quiet
 
@@ -87,7 +88,8 @@ def load_base(
     Raises:
         ConfigError, MissingExtra: see `require_quantizer`.
         OutOfMemory: the base needs more memory than the device has.
-        BaseModelError: the base can't be found, is of another class, or lacks a file.
+        BaseModelError: the base can't be found, is of another class, lacks a file, or has weights
+            that are damaged or not finite.
     """
     require_quantizer(quantized, device)
     source = resolve_base(base)
@@ -100,6 +102,8 @@ def load_base(
             f"{base} is a {kind}; these families can be trained: {known}",
             f"choose another base, or {STARTER_HINT}",
         )
+    if base in STARTERS:
+        intact_asset(STARTERS[base], BaseModelError)
     if isinstance(source, Path):
         _require_files(source, index)
     pipeline, folder = _load_pipeline(base, source, index, family, dtype)

@@ -17,10 +17,12 @@ from mmtune.adapters.foreign import (
     require_bounded,
     require_safetensors,
 )
+from mmtune.adapters.integrity import check_adapter, check_base
 from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.system.quiet import quiet
+from mmtune.system.tensors import make_reproducible
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 MAX_SHARE = 2.0  # most numbers of an adapter, as a share of its base's
@@ -77,8 +79,9 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
         The file of the weights.
 
     Raises:
-        AdapterError: the file is missing, some of its keys don't match the base or are missing, or
-            the adapter doesn't change the denoiser's output.
+        AdapterError: the file is missing or damaged, the base has other weights than the card
+            names, keys don't match the base or are missing, or the adapter doesn't change the
+            denoiser's output.
     """
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft import get_peft_model_state_dict
@@ -86,6 +89,8 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
 
     path = folder / WEIGHTS
     require_safetensors(path)
+    check_adapter(folder)
+    check_base(folder, base.name, base.fingerprint, any_name=True)
     pipeline = base.pipeline
     require_small(read_shapes(path), base, path)
     try:
@@ -210,8 +215,14 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
     for part, model in base.adapted.items():
         state = get_peft_model_state_dict(model, adapter_name=name)
         layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
-        layers[f"{part}_lora_adapter_metadata"] = model.peft_config[name].to_dict()
+        layers[f"{part}_lora_adapter_metadata"] = plain_config(model.peft_config[name].to_dict())
     type(base.pipeline).save_lora_weights(folder, **layers)
+    make_reproducible(folder / WEIGHTS)
+
+
+def plain_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the sets in a PEFT configuration, whose order differs from process to process."""
+    return {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
 
 
 @torch.no_grad()

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtune.errors import BaseModelError
 from mmtune.system.hashing import hash_json, hash_tensors
+from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.tensors import require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 # Names that diffusers and transformers load; other files of a part are variants.
 WEIGHT_FILES = ("diffusion_pytorch_model", "model")
+DAMAGED_CURE = "copy or download the base again"
 DTYPE_KEYS = ("dtype", "torch_dtype")  # transformers adds the loaded model's to its config
 
 
@@ -31,6 +35,9 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
 
     Returns:
         Hashes of the denoiser, `vae`, `text` and `scheduler`.
+
+    Raises:
+        BaseModelError: weights in the files aren't finite.
     """
 
     def part(name: str) -> str:
@@ -43,9 +50,10 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
             for key, value in config.items()
             if not key.startswith("_") and "version" not in key and key not in DTYPE_KEYS
         }
-        weights = {
-            key: hash_tensors([(key, value)]) for key, value in stored_tensors(folder / name)
-        }
+        weights = {}
+        for key, value in stored_tensors(folder / name):
+            require_finite({key: value}, folder / name, BaseModelError, DAMAGED_CURE)
+            weights[key] = hash_tensors([(key, value)])
         return hash_json([json.loads(json.dumps(facts, default=str)), weights])
 
     def vocabulary(name: str) -> list[Any]:
@@ -91,8 +99,10 @@ def _files(part: Path) -> list[Path]:
     for name in WEIGHT_FILES:
         index = part / f"{name}.safetensors.index.json"
         if index.is_file():
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            return [part / shard for shard in sorted(set(shards))]
+            cure = "download the model again"
+            with damaged(index, cure, BaseModelError):
+                shards = set(read_json_object(index, cure, BaseModelError)["weight_map"].values())
+                return [part / shard for shard in sorted(shards)]
         if (whole := part / f"{name}.safetensors").is_file():
             return [whole]
     return sorted(part.glob("*.safetensors"))

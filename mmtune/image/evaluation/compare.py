@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import read_card
+from mmtune.adapters.integrity import check_base
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
-from mmtune.errors import AdapterError, ConfigError
+from mmtune.errors import ConfigError
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
 from mmtune.image.corpus.evaluation_rows import MIN_TEST_ROWS, evenly_spaced, held_out_rows
@@ -43,6 +43,7 @@ from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone, load_scorer
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.looks.embedding import Embed
+from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -53,7 +54,6 @@ from mmtune.metrics.measure import Measure
 from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
-from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_text
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
@@ -115,7 +115,7 @@ def compare(
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
     test, train = held_out_rows(dataset), dataset.split("train")
     base, features = _load(config, options, task)
-    _require_same_base(base, folder)
+    check_base(folder / "adapter", base.name, base.fingerprint)
     sampled = ImagePredictor(
         base,
         {LOADED_ADAPTER: folder / "adapter"},
@@ -177,16 +177,6 @@ def _load(
     base = load_base(config.base, device, dtype, options.quantize)
     # Base and adapter need each caption several times: encode it once.
     return base, Features({"text": TextStage(base)}, PrefixCache() if config.cache else None)
-
-
-def _require_same_base(base: DiffusionBase, folder: Path) -> None:
-    trained_on = read_card(folder / "adapter").base_hash
-    if trained_on != base.fingerprint:
-        raise AdapterError(
-            f"{folder / 'adapter'} was trained on other weights of {base.name} "
-            f"({trained_on[:12]}, now {base.fingerprint[:12]}): a comparison would mislead",
-            "restore that base, or train again under another --name",
-        )
 
 
 def _generate_all(
@@ -286,15 +276,15 @@ def _measures(
 
 def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> Path:
     grid = folder / "grid.png"
-    draw_grid(
+    drawn = draw_grid(
         [row.reference for row in test],
         {
             "base": list(compared.base[:: compared.seeds]),
             "adapter": list(compared.adapter[:: compared.seeds]),
             "brand": compared.real,
         },
-    ).save(grid)
-    make_private(grid)
+    )
+    save_picture(drawn, grid, private=True)
     return grid
 
 
@@ -353,6 +343,5 @@ def _save_images(folder: Path, row_seeds: RowSeeds, images: Sequence[Image]) -> 
     # A row's id may hold any character; its hash is a safe file name.
     paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in row_seeds]
     for path, image in zip(paths, images, strict=True):
-        image.save(path)
-        make_private(path)
+        save_picture(image, path, private=True)
     return paths

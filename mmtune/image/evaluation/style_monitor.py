@@ -15,11 +15,11 @@ from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.evaluation.strengths import TrialImages, advise, layout_kept, prompts_kept
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.style import StyleDistance, on_scale
-from mmtune.system.files import make_private
 from mmtune.training.selection import Advice, Trial
 
 
@@ -94,8 +94,7 @@ class StyleMonitor:
             advice = advise(trial_images, self._style_metric(), kept, self.options.keep_content)
         grid.parent.mkdir(parents=True, exist_ok=True)
         lines = {trial.name: images for trial, images in by_trial.items()}
-        draw_grid(trial_images.prompts, lines).save(grid)
-        make_private(grid)
+        save_picture(draw_grid(trial_images.prompts, lines), grid, private=True)
         return advice
 
     def sample(self, row_seeds: Sequence[tuple[Row, int]]) -> list[Image]:

@@ -20,6 +20,7 @@ from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_com
 from mmtune.image.export.parity import EXPORTED, Picture, same_layers, unproved
 from mmtune.image.export.weights import Folded, metadata, save
 from mmtune.system.quiet import quiet
+from mmtune.system.tensors import load_tensors, read_metadata
 
 ORIGINAL = ("lora_unet_input_blocks", "lora_unet_middle_block", "lora_unet_output_blocks")
 ALPHA, DOWN, UP = ".alpha", ".lora_down.weight", ".lora_up.weight"
@@ -172,14 +173,11 @@ def load_strictly(
 def _save_lora(
     base: DiffusionBase, folded: Folded, folder: Path, request: Export, name: str = WEIGHTS
 ) -> None:
-    from safetensors import safe_open
-
     layers = {f"{part}_lora_layers": tensors for part, tensors in folded.tensors.items()}
     configs = {f"{part}_lora_adapter_metadata": c for part, c in folded.configs.items()}
     type(base.pipeline).save_lora_weights(folder, weight_name=name, **layers, **configs)
     # diffusers writes only its own metadata, so the file is written again with both.
-    with safe_open(folder / name, "pt") as file:
-        theirs = file.metadata()
+    theirs = read_metadata(folder / name, AdapterError)
     facts = theirs | metadata(request, base, folded, "diffusers")
     save(_read(folder / name), folder / name, facts)
 
@@ -204,6 +202,4 @@ def _weight(name: str, module: Any) -> Tensor | None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(path))
+    return load_tensors(path, AdapterError, "free disk space, and export again")

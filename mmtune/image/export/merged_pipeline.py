@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from mmtune.adapters.exported import Export
+from mmtune.adapters.exported import Export, hashed_weights
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.parity import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import origin
 from mmtune.image.source import INDEX_FILE, resolve_base
+from mmtune.system.files import copy_folder, write_json
 from mmtune.system.quiet import quiet
 
 FACTS = "export.json"
@@ -50,10 +50,12 @@ def write_fused(
     with quiet():
         pipeline.unload_lora_weights()
         pipeline.save_pretrained(request.to)
+    hashes = hashed_weights(request.to)
     names = _state(base, parts).keys()
     notes = _complete(request)
-    facts = origin(request) | {"modelspec.architecture": base.family.export_kind()[0]}
-    (request.to / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    facts: dict[str, Any] = {**origin(request), "weights": hashes}
+    facts["modelspec.architecture"] = base.family.export_kind()[0]
+    write_json(request.to / FACTS, facts)
     del pipeline, base
     again = load_base(str(request.to), device, dtype)
     found = _state(again, parts)
@@ -104,13 +106,13 @@ def _complete(request: Export) -> tuple[str, ...]:
         if not (theirs.get(name) or [None])[0] or (ours.get(name) or [None])[0]:
             continue
         if (folder / name).is_dir():
-            shutil.copytree(folder / name, request.to / name)
+            copy_folder(folder / name, request.to / name)
             ours[name] = theirs[name]
         else:
             missing.append(name)
     if "requires_safety_checker" in ours and ours.get("safety_checker", [None])[0]:
         ours["requires_safety_checker"] = theirs.get("requires_safety_checker", True)
-    (request.to / INDEX_FILE).write_text(json.dumps(ours, indent=2) + "\n", encoding="utf-8")
+    write_json(request.to / INDEX_FILE, ours)
     return tuple(f"the base's {name} is not on this machine and was left out" for name in missing)
 
 

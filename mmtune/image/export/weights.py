@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmtune.adapters.card import versions
+from mmtune.adapters.card import file_hashes, versions
 from mmtune.adapters.exported import Export
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active
-from mmtune.system.hashing import hash_bytes, hash_file
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active, plain_config
+from mmtune.system.hashing import hash_bytes
+from mmtune.system.tensors import save_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ def fold(base: DiffusionBase, name: str, scale: float) -> Folded:
                 if rest.startswith("B."):
                     tensor = tensor * float(model.get_submodule(module).scaling[name])
                 tensors[part][key] = tensor.cpu().contiguous()
-            config = model.peft_config[name].to_dict()
+            config = plain_config(model.peft_config[name].to_dict())
             ranks = dict(config.get("rank_pattern") or {})
             configs[part] = config | {
                 "lora_alpha": config["r"],
@@ -82,7 +83,7 @@ def origin(request: Export) -> dict[str, str]:
     """Record where an export comes from: adapter, data, base and licence, as strings."""
     card = request.card
     facts = {
-        "mmtune.adapter": f"{card.name}@{hash_file(request.adapter / WEIGHTS)}",
+        "mmtune.adapter": f"{card.name}@{file_hashes(request.adapter)[WEIGHTS]}",
         "mmtune.base": card.base,
         "mmtune.base_hash": card.base_hash,
         "mmtune.dataset": card.dataset,
@@ -139,10 +140,9 @@ def save(tensors: dict[str, Tensor], path: Path, facts: dict[str, str]) -> None:
     the header, which don't depend on the metadata.
     """
     from safetensors.torch import save as to_bytes
-    from safetensors.torch import save_file
 
     tensors = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in tensors.items()}
     whole = to_bytes(tensors)
     digest = hash_bytes(whole[8 + int.from_bytes(whole[:8], "little") :])
     hashes = {"modelspec.hash_sha256": f"0x{digest}", "sshs_model_hash": digest}
-    save_file(tensors, path, metadata={"format": "pt"} | facts | hashes)
+    save_tensors(path, tensors, {"format": "pt"} | facts | hashes)

@@ -19,8 +19,9 @@ from torch import Tensor
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.looks.embedding import Embed, Scorer, Vectors
 from mmtune.metrics.image.clip_score import CLIP_SCORE, PROMPT_MATCH
+from mmtune.system.installed import intact_asset
 from mmtune.system.quiet import quiet
-from mmtune.system.resources import resource
+from mmtune.system.tensors import require_finite
 
 STYLE = "starter:style"
 MATCH = "starter:match"
@@ -64,7 +65,7 @@ class _StyleEncoder:
     def __init__(self, device: torch.device) -> None:
         from mmtune.image.looks.style_net import load_style_net
 
-        self._net = load_style_net(resource("assets", "style-encoder")).to(device)
+        self._net = load_style_net(intact_asset("style-encoder", BaseModelError)).to(device)
         self._device = device
 
     @torch.no_grad()
@@ -83,7 +84,7 @@ class PromptMatchScorer:
     def __init__(self, device: torch.device) -> None:
         from mmtune.image.looks.match_net import load_match_net
 
-        self._net = load_match_net(resource("assets", "prompt-match")).to(device)
+        self._net = load_match_net(intact_asset("prompt-match", BaseModelError)).to(device)
         self._device = device
 
     @torch.no_grad()
@@ -210,6 +211,9 @@ def _load_model(name: str) -> Any:
     kind = getattr(transformers, named) if projected else transformers.AutoModel
     # Safetensors only: a pickled checkpoint can run code.
     model = kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    require_finite(
+        model.state_dict(), f"the encoder {name}", BaseModelError, "download or copy it again"
+    )
     if "pixel_values" not in (model.main_input_name, *_inputs(model)):
         raise BaseModelError(
             f"{name} is a {type(model).__name__}, which reads no images",

@@ -19,6 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtune.errors import BaseModelError
+from mmtune.system.tensors import load_tensors
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -91,11 +94,14 @@ def load_match_net(folder: Path) -> MatchNet:
 
     Args:
         folder: holds `model.safetensors`.
-    """
-    from safetensors.torch import load_file
 
+    Raises:
+        BaseModelError: the file is missing or damaged.
+    """
     net = MatchNet()
-    net.load_state_dict(load_file(folder / WEIGHTS_FILE))  # stored in half precision
+    net.load_state_dict(
+        load_tensors(folder / WEIGHTS_FILE, BaseModelError)
+    )  # stored in half precision
     return net.requires_grad_(False).eval()
 
 

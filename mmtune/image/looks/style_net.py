@@ -14,6 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmtune.errors import BaseModelError
+from mmtune.system.tensors import load_tensors
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,10 +59,11 @@ def load_style_net(folder: Path) -> StyleNet:
 
     Args:
         folder: holds `model.safetensors`.
-    """
-    from safetensors.torch import load_file
 
-    state = load_file(folder / WEIGHTS_FILE)
+    Raises:
+        BaseModelError: the file is missing or damaged.
+    """
+    state = load_tensors(folder / WEIGHTS_FILE, BaseModelError)
     features, width = state["projection"].shape
     net = StyleNet(features, width)
     net.load_state_dict(state)  # stored in half precision

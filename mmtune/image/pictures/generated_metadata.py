@@ -8,6 +8,7 @@ from xml.sax.saxutils import quoteattr
 
 from PIL.Image import Image
 
+from mmtune.image.pictures.encode import save_picture
 from mmtune.system.version import VERSION
 
 XMP = "XML:com.adobe.xmp"  # the keyword under which PNG holds XMP (XMP Specification, part 3)
@@ -45,4 +46,4 @@ def save_png(image: Image, path: Path, facts: Mapping[str, object]) -> None:
     for name, value in facts.items():
         info.add_itxt(name, str(value))
     info.add_itxt(XMP, xmp())
-    image.save(path, format="PNG", pnginfo=info)
+    save_picture(image, path, pnginfo=info)

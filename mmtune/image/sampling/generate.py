@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.card import CARD_FILE, file_hashes, read_card
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import with_triggers
 from mmtune.image.diffusion.base import DiffusionBase, load_base
@@ -21,7 +21,6 @@ from mmtune.image.pictures.generated_metadata import save_png
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
-from mmtune.system.hashing import hash_file
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 
@@ -227,7 +226,7 @@ def _sampling_facts(
     """
     on = {adapters[name]: weight for name, weight in weights.items()}
     versions = [
-        f"{adapter_label(path)}@{hash_file(path / WEIGHTS)[:16]}*{weight:g}"
+        f"{adapter_label(path)}@{file_hashes(path)[WEIGHTS][:16]}*{weight:g}"
         for path, weight in on.items()
     ]
     quantized = {} if base.quantized == "none" else {"quantize": base.quantized}

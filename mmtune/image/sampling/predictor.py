@@ -9,12 +9,13 @@ from typing import Any
 
 from PIL.Image import Image
 
+from mmtune.adapters.card import file_hashes
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
-from mmtune.image.diffusion.denoiser_lora import active, load_adapter
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active, load_adapter
 from mmtune.image.sampling.sampler import SAMPLE_BATCH, Sampler
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
-from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.hashing import hash_json
 from mmtune.system.memory import guarded
 
 
@@ -50,7 +51,9 @@ class ImagePredictor:
     ) -> None:
         self.base = base
         self.adapters = dict(adapters)
-        self.files = {n: hash_file(load_adapter(base, path, n)) for n, path in adapters.items()}
+        for name, path in adapters.items():
+            load_adapter(base, path, name)
+        self.files = {name: file_hashes(path)[WEIGHTS] for name, path in adapters.items()}
         if len(base.adapted) > 1:
             features = None  # each adapter gives captions other embeddings
         self.sampler = Sampler(

@@ -7,14 +7,12 @@ listen to them. All choices follow from the data and the seed.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from mmtune.config import RunConfig
@@ -26,12 +24,14 @@ from mmtune.predict import Request
 from mmtune.speech.corpus.join import PAUSE, join_clips
 from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.sound import augment
+from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
-from mmtune.system.files import make_private
+from mmtune.system.files import write_json
 from mmtune.system.hashing import hash_json, hash_text
+from mmtune.system.stored import stored_key
 
 MIX_VERSION = 1  # raised when the same data gives other rows
 SHORTEST_JOIN = 8.0  # seconds; the planned length of a joined window is drawn from this to 30 s
@@ -101,7 +101,7 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
     key = hash_json(facts)
     manifest, record = folder / "manifest.jsonl", folder / "mix.json"
     if record.exists() and manifest.exists():
-        if json.loads(record.read_text(encoding="utf-8"))["key"] == key:
+        if stored_key(record) == key:
             return folder
         shutil.rmtree(folder)
     (folder / "audio").mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
     if not rows:
         return None
     write_manifest(manifest, rows)
-    record.write_text(json.dumps({"key": key, **facts}, indent=2) + "\n", encoding="utf-8")
+    write_json(record, {"key": key, **facts})
     return folder
 
 
@@ -254,6 +254,5 @@ def _replayed(config: RunConfig, rows: Sequence[SpeechRow], folder: Path) -> lis
 
 def _write(audio: NDArray[np.float32], name: str, folder: Path) -> str:
     relative = f"audio/{name}.flac"
-    soundfile.write(folder / relative, np.clip(audio, -1, 1), SAMPLE_RATE)
-    make_private(folder / relative)
+    save_sound(folder / relative, np.clip(audio, -1, 1), private=True)
     return relative

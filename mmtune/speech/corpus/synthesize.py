@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-import soundfile
 import soxr
 from numpy.typing import NDArray
 
@@ -24,11 +23,13 @@ from mmtune.errors import ConfigError
 from mmtune.speech.corpus.term_list import Term, find_terms, read_terms
 from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
 from mmtune.speech.sound.augment import add_noise, set_level, telephone, trim
+from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, plain_words
 from mmtune.system.hashing import hash_text
 from mmtune.system.resources import resource
+from mmtune.system.stored import read_text, reason_of
 
 SYNTHESIS_VERSION = 2  # raised when the same plan gives other sound
 SLOT = "{term}"
@@ -177,9 +178,7 @@ def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:
         relative = Path("audio") / f"{utterance.key}.flac"
         path = folder / relative
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            soundfile.write(partial, render(utterance), SAMPLE_RATE, "PCM_16", format="FLAC")
-            partial.replace(path)
+            save_sound(path, render(utterance))
         kind = "none" if utterance.term is None else "seen" if utterance.term.seen else "unseen"
         rows.append(
             SpeechRow(
@@ -252,9 +251,10 @@ def read_lines(path: Path) -> list[str]:
         ConfigError: the file can't be read as UTF-8 text.
     """
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_text(path).splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"can't read {path}: {error}", "name a UTF-8 text file") from None
+        found = f"can't read {path}: {reason_of(error)}"
+        raise ConfigError(found, "name a UTF-8 text file") from None
     kept = {plain_words(line): line for line in lines if line and not line.startswith("#")}
     return list(kept.values())
 

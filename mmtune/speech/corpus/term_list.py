@@ -22,6 +22,7 @@ from mmtune.errors import ConfigError
 from mmtune.metrics.text.normalize import normalize
 from mmtune.speech.speech_row import plain_words
 from mmtune.system.resources import resource
+from mmtune.system.stored import read_text, reason_of
 
 UNSEEN = "[unseen]"
 MAX_TERM_LENGTH = 100  # characters: a term is a word or a few
@@ -65,9 +66,9 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
         ConfigError: the file is missing, empty or not text, or a line is no term; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
-        raise ConfigError(f"can't read {path}: {error}", "name a text file") from None
+        raise ConfigError(f"can't read {path}: {reason_of(error)}", "name a text file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
     terms: list[Term] = []

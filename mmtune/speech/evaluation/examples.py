@@ -12,7 +12,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.system.files import opened_private
+from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_text
 
 EXAMPLES = 3  # number of examples of each kind
@@ -36,17 +36,16 @@ def _row(item: Item) -> dict[str, Any]:
 
 def write_predictions(path: Path, items: Sequence[Item]) -> None:
     """Write one line of JSON for each item: its row, the reference and each model's transcript."""
-    partial_file = path.with_suffix(".partial")
-    with opened_private(partial_file) as file:
-        for item in items:
-            values: dict[str, Any] = {
-                "id": item.row.id,
-                "slice": item.kind,
-                "terms": sorted(item.terms),
-                "row": _row(item),
-            }
-            file.write(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
-    partial_file.replace(path)
+    lines = []
+    for item in items:
+        values: dict[str, Any] = {
+            "id": item.row.id,
+            "slice": item.kind,
+            "terms": sorted(item.terms),
+            "row": _row(item),
+        }
+        lines.append(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
+    write_text(path, "".join(lines), private=True)
 
 
 def examples(items: Sequence[Item], seen: set[str], options: SpeechOptions) -> list[dict[str, Any]]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.predict import Predictor
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
 from mmtune.speech.sound import augment
+from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE
 from mmtune.speech.speech_options import SpeechOptions, Windows
 from mmtune.speech.speech_row import SOURCE, SpeechRow
@@ -116,7 +116,7 @@ def _silence(count: int, folder: Path, language: str) -> Iterator[SpeechRow]:
         rng = np.random.default_rng([i, 11])
         seconds = float(rng.uniform(*SILENCE_SECONDS))
         path = (folder / f"{i:03}.flac").resolve()
-        soundfile.write(path, augment.silence(int(seconds * SAMPLE_RATE), rng), SAMPLE_RATE)
+        save_sound(path, augment.silence(int(seconds * SAMPLE_RATE), rng))
         yield SpeechRow(
             id=f"silence/{i:03}",
             audio=str(path),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.text.aligned import align_words
@@ -22,6 +21,7 @@ from mmtune.predict import Prediction, Request
 from mmtune.speech.corpus.join import PAUSE, join_clips
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound.augment import sounding
+from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row
@@ -30,7 +30,6 @@ from mmtune.speech.transcription.transcribe import listen
 from mmtune.speech.transcription.transcript import make_transcript
 from mmtune.speech.transcription.vad import windows
 from mmtune.speech.whisper.stages import MAX_WINDOW, seconds_of
-from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json, hash_text
 
 LONG, PARTS = "long form", "long form, in parts"
@@ -157,8 +156,7 @@ def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     samples, _, places = join_clips(rows, pauses, rng)
     path = (folder / f"{name}.flac").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, np.clip(samples, -1, 1), SAMPLE_RATE)
-    make_private(path)
+    save_sound(path, np.clip(samples, -1, 1), private=True)
     text = " ".join(" ".join(row.reference.split()) for row in rows)
     whole = SpeechRow(id=f"long/{name}", audio=str(path), text=text, content=key)
     starts = [place + first_word(row) for place, row in zip(places, rows, strict=True)]

@@ -15,6 +15,7 @@ from mmtune.metrics.bootstrap import (
     by_cluster,
     crossed,
     paired_bootstrap,
+    pin_of,
     sign_flip,
     wider,
 )
@@ -214,8 +215,11 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     if "control" in stats:
         control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
         notes.append(f"beyond the control: {signed(beyond)}")
+    pin = pin_of(metric)
     beside = {
-        model: reduce(wider, [bootstrap(own, metric.reduce, clusters=labels) for labels in ways])
+        model: reduce(
+            wider, [bootstrap(own, metric.reduce, clusters=each, pin=pin) for each in ways]
+        )
         for model, own in stats.items()
         if model not in ("base", "adapter", "control")
     }
@@ -253,7 +257,10 @@ def _paired(
     ways: Sequence[Sequence[Hashable]],
 ) -> tuple[Interval, ...]:
     """Bootstrap two models and their difference; the widest interval of all resamplings counts."""
-    found = [paired_bootstrap(first, second, metric.reduce, clusters=labels) for labels in ways]
+    pin = pin_of(metric)
+    found = [
+        paired_bootstrap(first, second, metric.reduce, clusters=labels, pin=pin) for labels in ways
+    ]
     return tuple(reduce(wider, each) for each in zip(*found, strict=True))
 
 

@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.augment import Samples
-from mmtune.speech.sound.read import SAMPLE_RATE, content_of, read_row
+from mmtune.speech.sound.encode import save_sound
+from mmtune.speech.sound.read import content_of, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
-from mmtune.system.files import make_private
 from mmtune.system.hashing import hash_json, hash_text
 
 DEGRADED = "degraded"
@@ -111,10 +110,6 @@ def degrade_row(row: SpeechRow, name: str, folder: Path) -> SpeechRow:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(int(key[:15], 16))
-        partial = path.with_suffix(".partial")
-        samples = CONDITIONS[name](read_row(row), rng)
-        soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        make_private(partial)
-        partial.replace(path)
+    save_sound(path, CONDITIONS[name](read_row(row), rng), private=True)
     whole = {"audio": str(path), "start": 0.0, "end": None, "channel": None, "segments": ()}
     return row.model_copy(update={**whole, "id": f"{row.id}/{name}", "content": key})

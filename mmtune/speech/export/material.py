@@ -59,7 +59,7 @@ def of_manifest(manifest: Path) -> Material:
 
 def synthetic(folder: Path) -> Material | None:
     """Synthesize a few English sentences to `folder`; None if no voice is installed."""
-    import soundfile
+    from mmtune.speech.sound.encode import save_sound
 
     voice = _voice()
     if voice is None:
@@ -68,7 +68,7 @@ def synthetic(folder: Path) -> Material | None:
     for i, sentence in enumerate(SENTENCES):
         samples, rate = voice(sentence)
         path = folder / f"sentence-{i}.wav"
-        soundfile.write(path, samples, rate)
+        save_sound(path, samples, rate)
         rows.append(SpeechRow(id=path.stem, audio=str(path), text=sentence, language="en"))
     return Material(
         tuple(rows),

@@ -7,7 +7,6 @@ evaluated.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.speech.export.engines import Clip, Engine, Reference
 from mmtune.speech.speech_row import SpeechRow
+from mmtune.system.files import write_json
 
 PARITY_FILE = "PARITY.json"
 SHOWN = 20  # number of differing clips that are stored in full
@@ -218,5 +218,4 @@ def _number(value: float | None) -> str:
 
 def write(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write `PARITY.json` into an export's folder."""
-    text = json.dumps(facts, indent=2, ensure_ascii=False)
-    (folder / PARITY_FILE).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / PARITY_FILE, facts)

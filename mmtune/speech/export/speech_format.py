@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
+from mmtune.adapters.exported import (
+    Export,
+    Exported,
+    ExportFormat,
+    hashed_weights,
+    require_packages,
+)
 from mmtune.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -69,6 +75,7 @@ def _export(request: Export, format: SpeechFormat) -> Exported:
             "adapter": request.card.name,
             "base": request.base,
             "base_hash": merged.fingerprint,
+            "weights": hashed_weights(request.to),
             "versions": versions() | _versions(format.engine_packages),
         }
         if material is None:

@@ -11,6 +11,7 @@ from mmtune.adapters.exported import require_packages
 from mmtune.errors import AdapterError
 from mmtune.speech.export.speech_format import SpeechFormat
 from mmtune.speech.export.to_transformers import write_transformers
+from mmtune.system.files import write_json
 from mmtune.system.quiet import quiet
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _mend_config(path: Path) -> None:
     # A base that forbids no ids has null here, and faster-whisper can't iterate over null.
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     config |= {n: config.get(n) or [] for n in ("suppress_ids", "suppress_ids_begin")}
-    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_json(path, config)
 
 
 def check_vocabulary(folder: Path, base: WhisperBase) -> None:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from mmtune.errors import AdapterError, BaseModelError
 from mmtune.speech.export.speech_format import SpeechFormat
 from mmtune.speech.export.whisper_cpp import MODEL_FILE
+from mmtune.system.files import stream_aside
 
 if TYPE_CHECKING:
     from mmtune.speech.export.engines import Engine
@@ -76,7 +77,7 @@ def write_ggml(base: WhisperBase, path: Path) -> None:
     """
     config = base.model.config
     words = text_tokens(base)
-    with path.open("wb") as file:
+    with stream_aside(path) as file:
         file.write(struct.pack("<I", MAGIC))
         file.write(
             struct.pack(

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.speech.export.speech_format import SpeechFormat
+from mmtune.system.files import write_text
 from mmtune.system.quiet import quiet
+from mmtune.system.tensors import make_reproducible
 
 if TYPE_CHECKING:
     from mmtune.speech.export.engines import Engine
@@ -44,6 +46,8 @@ def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32")
     try:
         with quiet():
             model.save_pretrained(folder)
+        for path in folder.glob("*.safetensors"):
+            make_reproducible(path)
     finally:
         model.generation_config = saved
     base.feature_extractor.save_pretrained(folder)
@@ -51,7 +55,7 @@ def write_transformers(base: WhisperBase, folder: Path, precision: str = "fp32")
     base.tokenizer.backend_tokenizer.model.save(str(folder))  # vocab.json and merges.txt
     spellings = getattr(base.tokenizer, "english_spelling_normalizer", None)
     if spellings:
-        (folder / "normalizer.json").write_text(json.dumps(spellings), encoding="utf-8")
+        write_text(folder / "normalizer.json", json.dumps(spellings))
 
 
 def _in_precision(model: Any, precision: str) -> Any:

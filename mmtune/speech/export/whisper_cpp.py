@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.errors import AdapterError
+from mmtune.system.files import stream_aside, write_json
 
 MODEL_FILE = "ggml-model.bin"  # in an export's folder
 JOB, CLIPS, TEXTS = "job.json", "clips.npz", "texts.json"
@@ -43,9 +44,10 @@ def run(
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        np.savez(folder / CLIPS, *clips)
+        with stream_aside(folder / CLIPS) as stream:
+            np.savez(stream, *clips)
         job = {"model": str(model), "options": dict(options), "each": [dict(o) for o in each]}
-        (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+        write_json(folder / JOB, job)
         done = subprocess.run(
             [sys.executable, "-m", "mmtune.speech.export.whisper_cpp", scratch],
             capture_output=True,
@@ -83,7 +85,7 @@ def main(folder: Path) -> None:
         for i, options in enumerate(job["each"]):
             found = model.transcribe(clips[f"arr_{i}"], **options)
             texts.append(" ".join(segment.text.strip() for segment in found).strip())
-    (folder / TEXTS).write_text(json.dumps(texts), encoding="utf-8")
+    write_json(folder / TEXTS, texts)
 
 
 if __name__ == "__main__":

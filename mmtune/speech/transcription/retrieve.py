@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmtune.errors import ConfigError
 from mmtune.speech.whisper.base import WhisperBase
+from mmtune.system.stored import read_text, reason_of
 
 MAX_TERMS = 100_000  # largest number of terms in a list
 WORDS = 4  # largest number of words of the text that may stand for one term
@@ -51,9 +52,9 @@ def read_list(path: Path) -> Listed:
         ConfigError: the file is missing, empty or not UTF-8, or has more than 100,000 terms.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
-        raise ConfigError(f"can't read {path}: {error}", "name a text file") from None
+        raise ConfigError(f"can't read {path}: {reason_of(error)}", "name a text file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
     spoken: dict[str, str] = {}

@@ -121,6 +121,10 @@ def find_speech(
 def _detector() -> tuple[Any, Any]:
     import torch
 
+    from mmtune.errors import BaseModelError
+    from mmtune.system.installed import require_intact
+
+    require_intact("silero-vad", ".onnx", BaseModelError)
     threads = torch.get_num_threads()
     try:
         # Importing silero_vad sets torch to one thread for the whole process.

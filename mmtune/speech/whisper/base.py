@@ -12,6 +12,8 @@ from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.stored import read_json_object
+from mmtune.system.tensors import require_finite
 
 # Files that a folder needs; a hub repository may also hold other frameworks and precisions.
 NEEDED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer")
@@ -172,9 +174,9 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
         dtype: torch dtype of the weights; None is float32.
 
     Raises:
-        BaseModelError: the base is not found, not a Whisper model, or damaged.
+        BaseModelError: the base is not found, not a Whisper model, or damaged, or has weights that
+            aren't finite.
     """
-    import json
 
     import torch
     from transformers import (
@@ -184,10 +186,7 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     )
 
     folder = resolve_base(base)
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except json.JSONDecodeError as error:
-        raise BaseModelError(f"{folder / 'config.json'} is not JSON: {error}", _cure()) from None
+    kind = read_json_object(folder / "config.json", _cure(), BaseModelError).get("model_type")
     if kind != "whisper":
         raise BaseModelError(f"base {base!r} is a {kind!r} model, not whisper", _cure())
     try:
@@ -201,6 +200,12 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
         Exception
     ) as error:  # a damaged file raises anything: safetensors', tokenizers' own types
         raise BaseModelError(f"base {base!r} in {folder} can't be read: {error}", _cure()) from None
+    require_finite(
+        model.state_dict(),
+        f"base {base!r} in {folder}",
+        BaseModelError,
+        "copy or download it again",
+    )
     model.to(device).eval().requires_grad_(False)
     generation = model.generation_config
     return WhisperBase(

@@ -14,17 +14,21 @@ import struct
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.errors import BaseModelError, MissingExtra
+from mmtune.errors import BaseModelError, MissingExtra, MmtuneError
+from mmtune.system.files import write_bytes, write_text
 from mmtune.system.hashing import hash_tensors
 from mmtune.system.resources import cache_root
+from mmtune.system.tensors import save_tensors, tensors_hash
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX = "starter:"
+WEIGHTS_FILE = "model.safetensors"
 LAYOUT = 1  # raised when the written folder changes
 
 
@@ -66,6 +70,9 @@ STARTERS = {
 def starter_folder(name: str) -> Path:
     """Return the transformers folder of a starter; convert the starter on first use.
 
+    The weights in the folder are compared with the starter's hash; damaged ones are converted
+    again.
+
     Args:
         name: "starter:whisper-tiny.en" or "starter:whisper-base".
 
@@ -80,7 +87,11 @@ def starter_folder(name: str) -> Path:
     starter = STARTERS[short]
     folder = cache_root() / "starter" / f"{short}-{starter.sha256[:12]}-v{LAYOUT}"
     if folder.is_dir():
-        return folder
+        if _intact(folder, starter):
+            return folder
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():
+            raise BaseModelError(f"{folder} is damaged and can't be removed", "delete this folder")
     tensors = convert(read_ctranslate2(_read(starter, name), name))
     found = hash_tensors(tensors.items())
     if found != starter.sha256:
@@ -101,6 +112,22 @@ def starter_folder(name: str) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _intact(folder: Path, starter: Starter) -> bool:
+    path = folder / WEIGHTS_FILE
+    try:
+        stat = path.stat()
+        found = _hash_once(path, (stat.st_ino, stat.st_size, stat.st_mtime_ns))
+        return found == starter.sha256
+    except (OSError, MmtuneError):
+        return False
+
+
+@lru_cache(maxsize=8)
+def _hash_once(path: Path, version: tuple[int, int, int]) -> str:
+    """Hash the tensors of a file; again only if its `version` (inode, size, time) changed."""
+    return tensors_hash(path)
 
 
 def _locate(module: str, file: str, name: str) -> Path:
@@ -234,7 +261,6 @@ def _layers(tensors: dict[str, Tensor], side: str) -> int:
 
 def _write(folder: Path, starter: Starter, tensors: dict[str, Tensor]) -> None:
     import torch
-    from safetensors.torch import save_file
     from transformers import GenerationConfig, WhisperConfig, WhisperFeatureExtractor
 
     module, place = starter.details
@@ -289,7 +315,7 @@ def _write(folder: Path, starter: Starter, tensors: dict[str, Tensor]) -> None:
         **languages,
     ).save_pretrained(folder)
     WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(folder / WEIGHTS_FILE, tensors, {"format": "pt"})
     for path in folder.iterdir():
         path.chmod(0o644)
     folder.chmod(0o755)
@@ -332,8 +358,8 @@ def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
     spellings = files("whisper_normalizer").joinpath("normalizers/english.json").read_bytes()
     with tempfile.TemporaryDirectory() as scratch:
         raw = Path(scratch)
-        (raw / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
-        (raw / "normalizer.json").write_bytes(spellings)
+        write_text(raw / "tokenizer.json", json.dumps(content))
+        write_bytes(raw / "normalizer.json", spellings)
         special = [t for t in ids if t != "<|endoftext|>"]
         tokenizer = WhisperTokenizer.from_pretrained(
             raw,
@@ -342,5 +368,5 @@ def write_tokenizer(source: Path, folder: Path) -> dict[str, int]:
             model_max_length=1024,
         )
         tokenizer.save_pretrained(folder)
-    (folder / "normalizer.json").write_bytes(spellings)
+    write_bytes(folder / "normalizer.json", spellings)
     return ids

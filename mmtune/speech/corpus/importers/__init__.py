@@ -20,6 +20,7 @@ from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table,
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.write import write
 from mmtune.system.inside import inside, links_out
+from mmtune.system.stored import opened
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def _common_voice(source: Path) -> bool:
 
 
 def _heads(path: Path) -> bool:
-    with path.open("rb") as file:
+    with opened(path) as file:
         names = file.readline(10_000).decode("utf-8-sig", "replace").split()
     return set(table.COMMON_VOICE) <= set(names)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
+from mmtune.system.stored import opened, reason_of
 
 SEPARATORS = ",;\t|"
 MAX_JOINED = 200  # lines of one cell; more is an unclosed quotation mark
@@ -107,14 +109,16 @@ def _plain(line: str, separator: str) -> list[str]:
 def _lines(table: Path) -> Iterator[str]:
     csv.field_size_limit(MAX_LINE)
     try:
-        with table.open("rb") as file:
+        with opened(table) as file:
             head = file.read(4)
         encoding = next((name for mark, name in BOMS if head.startswith(mark)), "utf-8")
         # Only these end a line: other separators of Unicode may stand in a cell.
-        with table.open(encoding=encoding, newline="") as text:
+        with io.TextIOWrapper(opened(table), encoding=encoding, newline="") as text:
             while line := text.readline(MAX_LINE + 1):
                 if len(line) > MAX_LINE:
                     raise ValueError(f"a line has more than {MAX_LINE} characters")
                 yield line
     except (OSError, UnicodeError, ValueError) as error:
-        raise DataError(f"{table} can't be read: {error}", "save it as UTF-8 text") from None
+        raise DataError(
+            f"{table} can't be read: {reason_of(error)}", "save it as UTF-8 text"
+        ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.importers.piece import (
     Found,
@@ -15,6 +16,7 @@ from mmtune.speech.corpus.importers.piece import (
     split_of,
     stated,
 )
+from mmtune.system.stored import opened_text, reason_of, short_lines
 
 GENDERS = {"m": "male", "f": "female"}
 
@@ -141,12 +143,14 @@ def _lines(path: Path, words: bool = False) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line in file:
+        with opened_text(path) as file:
+            for line in short_lines(file, MAX_LINE):
                 key, _, rest = line.strip().partition(" ")
                 if "\t" in key:
                     key, _, rest = line.strip().partition("\t")
                 if key and (rest or words):
                     yield key, rest.strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} can't be read: {error}", "save it as UTF-8 text") from None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} can't be read: {reason_of(error)}", "save it as UTF-8 text"
+        ) from None

@@ -15,6 +15,7 @@ from typing import Any
 
 import soundfile
 
+from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.delimited import read_delimited
@@ -28,6 +29,7 @@ from mmtune.speech.corpus.importers.piece import (
     stated,
 )
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
+from mmtune.system.stored import lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 # Folders in which a table's files may lie, besides the table's own folder.
@@ -342,12 +344,14 @@ def _seconds(value: Any) -> float | None:
 
 def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
-        with table.open("rb") as file:
-            for number, line in enumerate(file, start=1):
+        with opened(table) as file:
+            for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
                 where = f"{table.name} line {number}"
                 if not line.strip():
                     continue
                 try:
+                    if len(line) > MAX_LINE:
+                        raise ValueError(f"it has more than {MAX_LINE:,} bytes")
                     values = json.loads(line.decode("utf-8-sig"))
                     if not isinstance(values, dict):
                         raise ValueError(f"a JSON {type(values).__name__}, not an object")
@@ -357,5 +361,5 @@ def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 yield where, values
     except OSError as error:
         raise DataError(
-            f"{table} can't be read: {error}", "check the file, or name another table"
+            f"{table} can't be read: {reason_of(error)}", "check the file, or name another table"
         ) from None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
+import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,11 +18,13 @@ from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
+from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
-from mmtune.system.files import make_private, write_text
+from mmtune.system.files import PARTIAL, write_bytes, write_json
 from mmtune.system.hashing import hash_bytes, hash_json
 from mmtune.system.locks import locked
+from mmtune.system.stored import intact_json_lines
 
 AUDIO = "audio"  # folder of the pieces
 MARK = "import.json"  # marks the folder of an import and records its source
@@ -103,11 +104,8 @@ def _write(
 def _pieces_in(manifest: Path) -> set[str]:
     """The pieces that an earlier import's manifest names; none if it is missing or damaged."""
     names: set[str] = set()
-    try:
-        for line in manifest.read_text(encoding="utf-8").splitlines():
-            names.add(str(json.loads(line)["audio"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return names
+    with contextlib.suppress(OSError):
+        names = {str(row["audio"]) for row in intact_json_lines(manifest) if "audio" in row}
     return names
 
 
@@ -118,7 +116,7 @@ def _remove_pieces(folder: Path, names: set[str], sources: set[Path]) -> None:
     """
     place = folder / AUDIO
     for path in place.iterdir():
-        unfinished = re.fullmatch(r"\.\d+\.partial", path.name)
+        unfinished = path.name.startswith(PARTIAL) or re.fullmatch(r"\.\d+\.partial", path.name)
         if not unfinished and f"{AUDIO}/{path.name}" not in names:
             continue
         if path.is_file() and not path.is_symlink() and path.resolve() not in sources:
@@ -169,10 +167,7 @@ def _write_piece(
             samples = read_row(row, max_seconds=MAX_SECONDS)
             if not len(samples):
                 raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
-            partial = folder / AUDIO / f".{os.getpid()}.partial"
-            soundfile.write(partial, samples, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-            make_private(partial)
-            partial.replace(folder / name)
+            save_sound(folder / name, samples, private=True)
     ids.add(row.id)
     with soundfile.SoundFile(folder / name) as written:
         length = written.frames / SAMPLE_RATE
@@ -197,9 +192,7 @@ def _on_disk(piece: Piece, folder: Path) -> Iterator[Path]:
         return
     suffix = Path(piece.recording).suffix[:8]
     path = folder / AUDIO / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
-    path.touch()
-    make_private(path)
-    path.write_bytes(piece.file)
+    write_bytes(path, piece.file, private=True)
     try:
         yield path
     finally:
@@ -258,4 +251,4 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _mark(folder: Path, facts: dict[str, Any]) -> None:
-    write_text(folder / MARK, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / MARK, facts)
