@@ -164,6 +164,6 @@ def weighted_path(text: str) -> tuple[Path, float]:
         except ValueError:
             return Path(text), 1.0
         if not math.isfinite(value):
-            raise ConfigError(f"{text}: the weight {weight} is not finite", "give a number")
+            raise ConfigError(f"{text}: the weight is not a finite number", "give a number")
         return Path(path), value
     return Path(text), 1.0
