@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 MAX_LISTED = 20  # names that a hint lists in full
@@ -96,6 +97,14 @@ def did_you_mean(key: str, known: Iterable[str], spellings: Mapping[str, str] | 
     return f"known: {', '.join(nearest(0.0))} … ({len(names)} in all)"
 
 
+# Controls of the terminal (C0, DEL, C1), halves of surrogate pairs, separators of lines, and
+# characters that change the order of what follows (Unicode's bidirectional embeddings, overrides
+# and isolates). Joiners of letters and emoji stay: many languages need them.
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_NOT_DISPLAYABLE = re.compile(f"[{_CONTROLS}]")
+_NOT_PRINTABLE = re.compile(f"[\t\n{_CONTROLS}]")
+
+
 def shortened(text: str, most: int = 120) -> str:
     """Cut a long text, and escape what can't be printed, for a message that quotes it."""
     return printable(text if len(text) <= most else text[: most - 1] + "…")
@@ -103,7 +112,16 @@ def shortened(text: str, most: int = 120) -> str:
 
 def printable(text: str) -> str:
     """Escape control characters in `text`, so that a file's name can't control a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return _NOT_PRINTABLE.sub(_escaped, text)
+
+
+def displayable(text: str) -> str:
+    """Escape control characters in `text` other than newlines and tabs, for a terminal."""
+    return _NOT_DISPLAYABLE.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 # Exit codes of the commands.

@@ -6,7 +6,7 @@ import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -85,9 +85,19 @@ class Card(BaseModel):
         return facts
 
     def write(self, folder: Path) -> None:
-        """Write `card.json` and a README.md for people into `folder`, atomically."""
-        write_text(folder / CARD_FILE, with_format(self.model_dump_json(indent=2)) + "\n")
-        write_text(folder / "README.md", self._page())
+        """Write `card.json` and a README.md for people into `folder`, atomically.
+
+        An absolute path in them would tell others of this machine, so its name alone is written.
+        """
+        shared = self.without_paths()
+        write_text(folder / CARD_FILE, with_format(shared.model_dump_json(indent=2)) + "\n")
+        write_text(folder / "README.md", shared._page())
+
+    def without_paths(self) -> Card:
+        """Copy the card with the last part of each absolute path in its settings and notes."""
+        texts = {name: getattr(self, name) for name in ("advice", "checkpoint")}
+        values = {"settings": self.settings, "measures": self.measures, **texts}
+        return self.model_copy(update={name: _named_only(value) for name, value in values.items()})
 
     def _page(self) -> str:
         lines = [
@@ -162,6 +172,17 @@ def _cell(interval: dict[str, float | None]) -> str:
     if interval["value"] is None:  # undefined, in a card that was read back
         return "nan"
     return f"{interval['value']:.3f} [{interval['low']:.3f}, {interval['high']:.3f}]"
+
+
+def _named_only(value: Any) -> Any:
+    """Replace each absolute path in JSON values by its last part."""
+    if isinstance(value, Mapping):
+        return {key: _named_only(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_named_only(each) for each in value]
+    if isinstance(value, str) and (Path(value).is_absolute() or value.startswith("~")):
+        return PurePath(value).name
+    return value
 
 
 def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.card import Card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import seal_adapter
 from mmtune.adapters.members import (
     METHODS,
@@ -92,6 +93,7 @@ def compose(
     Raises:
         ConfigError: the method is unknown, a setting is impossible, or `out` exists.
         AdapterError: the adapters don't fit each other, or this method can't merge them.
+        BaseModelError: only the cards name the base, and it would have to be downloaded.
     """
     check_mixing(mixing)
     if len(parts) < 2:
@@ -99,7 +101,7 @@ def compose(
             f"mmtune compose needs two adapters or more, but got {len(parts)}",
             "name them all: mmtune compose runs/A runs/B=0.5 --out DIR",
         )
-    request_base = base or parts[0].card.base
+    request_base = base or base_of(parts[0].card.base, parts[0].folder)
     with new_folder(out) as folder:
         request = Merge(parts, request_base, mixing, folder)
         distance = merge(request)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmtune.adapters.card import read_card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.licence import Licence, licence_of
@@ -63,7 +64,7 @@ def export(
         raise ConfigError(
             f"--scale {scale:g} leaves nothing of the adapter", "give another scale, such as 0.8"
         )
-    base = base or card.base
+    base = base or base_of(card.base, folder)
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
     notes = _check_licence(licence, base, accept)
     failed = out.with_name(f"{out.name}{FAILED_SUFFIX}")

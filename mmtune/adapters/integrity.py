@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.foreign import refuse_pickled, require_small_header
 from mmtune.errors import AdapterError, first_line
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json
@@ -50,6 +51,8 @@ def content_hash(path: Path) -> str:
             "restore the file",
         )
     if path.suffix == ".safetensors":
+        if path.is_file():
+            require_small_header(path)
         found = tensors_hash(path, AdapterError, finite=True)
         return hash_json([found, read_metadata(path, AdapterError)])
     try:
@@ -128,8 +131,11 @@ def check_adapter(folder: Path) -> None:
     Whatever loads, copies or merges an adapter calls it before it uses the weights.
 
     Raises:
-        AdapterError: a file is missing, damaged or not finite, or the card can't be read.
+        AdapterError: a file is missing, damaged or not finite, the card can't be read, or the
+            weights are in PyTorch's pickled format.
     """
+    if not any(folder.glob("*.safetensors")):
+        refuse_pickled(folder)
     for _, found in damages(folder):
         raise AdapterError(found, cure_of(folder))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.routing import Route, is_route, read_route
 from mmtune.data.rows import Row
@@ -53,6 +54,7 @@ def resolve_adapters(
         ConfigError: no model is named, an adapter is named twice, a weight isn't finite, the route
             doesn't know the label, or a label is given without a route.
         AdapterError: an adapter is missing or damaged, or has another modality or base.
+        BaseModelError: only a card names the base, and it would have to be downloaded.
     """
     routes = [path for path in adapters if is_route(path)]
     if routes:
@@ -96,7 +98,10 @@ def resolve_adapters(
             )
         name = f"adapter{len(found)}"
         found[name], cards[name], weights[name] = folder, card, weight
-    named = base or next((card.base for card in cards.values()), None)
+    named = base
+    if named is None and cards:
+        [folder, card] = next(zip(found.values(), cards.values(), strict=True))
+        named = base_of(card.base, folder)
     if named is None:
         raise ConfigError("no model is given", "give --adapter runs/NAME or --base BASE")
     return ResolvedAdapters(named, found, cards, lambda _: weights)
@@ -123,7 +128,7 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
         if label is not None
         else f"without --label, {_default_of(route)} for inputs without the label {route.by!r}"
     )
-    return ResolvedAdapters(base or route.base, adapters, cards, choose, note)
+    return ResolvedAdapters(base or base_of(route.base, folder), adapters, cards, choose, note)
 
 
 def _default_of(route: Route) -> str:
@@ -159,6 +164,6 @@ def weighted_path(text: str) -> tuple[Path, float]:
         except ValueError:
             return Path(text), 1.0
         if not math.isfinite(value):
-            raise ConfigError(f"{text}: the weight {weight} is not finite", "give a number")
+            raise ConfigError(f"{text}: the weight is not a finite number", "give a number")
         return Path(path), value
     return Path(text), 1.0

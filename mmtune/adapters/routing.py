@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mmtune.adapters.card import CARD_FILE
 from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
 from mmtune.config import read_yaml
@@ -16,12 +17,14 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.files import copy_folder, unique_name, write_text
+from mmtune.system.files import copy_file, unique_name, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
+from mmtune.system.inside import inside
 from mmtune.system.stored import damaged, read_json_object
 
 ROUTE_FILE = "gate.json"  # kept from version 0.1, which called a route a gate
+LOADED = (CARD_FILE, "adapter_config.json")  # files of an adapter besides its tensors
 BASE_ALONE = "none"  # written in place of an adapter, it means the base
 Weight = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -181,10 +184,20 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
     )
     with new_folder(out) as folder:
         for name, part in zip(names, parts, strict=True):
-            copy_folder(part.folder, folder / "adapters" / name)
+            _copy_adapter(part.folder, folder / "adapters" / name)
         text = with_format(route.model_dump_json(indent=2))
         write_text(folder / ROUTE_FILE, text + "\n")
     return Routed(out, route, parts)
+
+
+def _copy_adapter(folder: Path, to: Path) -> None:
+    """Copy an adapter's own files; a link to another file of this machine isn't followed."""
+    to.mkdir(parents=True)
+    for path in sorted(folder.iterdir()):
+        # The hub's cache links these to files elsewhere. They were read as what they are.
+        loaded = path.name in LOADED or path.suffix == ".safetensors"
+        if path.is_file() and (loaded or inside(folder, path) is not None):
+            copy_file(path, to / path.name)
 
 
 def _weights(value: str | Mapping[str, float] | None, root: Path) -> dict[Path, float]:

@@ -10,11 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base
+from mmtune.adapters.foreign import lora_settings, read_config, read_shapes, require_bounded
+from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base, cure_of
 from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError
+from mmtune.system.tensors import load_tensors
 
 MARKER = PEFT_CONFIG  # tells a PEFT folder, which need not have a card
+WEIGHTS = "adapter_model.safetensors"
+PREFIX = "base_model.model."  # of peft's keys, before a layer's name
 
 
 class AdapterSwitch:
@@ -43,22 +47,24 @@ class AdapterSwitch:
             folder: a PEFT folder, with mmtune's card or without.
 
         Raises:
-            AdapterError: damaged, made for another base, or without effect.
+            AdapterError: damaged, too large for the base, made for another base, without effect,
+                or with a regular expression or a feature that mmtune doesn't load.
         """
-        from peft import PeftConfig, PeftModel
-        from peft.utils.save_and_load import load_peft_weights, set_peft_model_state_dict
+        from peft import LoraConfig, PeftModel
+        from peft.utils.save_and_load import set_peft_model_state_dict
 
         check_adapter(folder)
         check_base(folder, self.name, self.fingerprint)
         inner = f"adapter{len(self.inner)}"
         fit = f"the adapter doesn't fit the base {self.name!r}"
         cure = "load it on the base that it was trained on"
-        try:
-            config = PeftConfig.from_pretrained(str(folder))
-            config.inference_mode = True
-            weights = load_peft_weights(str(folder), device="cpu")
-        except Exception as error:  # json, safetensors and peft raise types of their own
-            raise AdapterError(f"{folder} can't be read: {error}", "restore the folder") from None
+        path = folder / WEIGHTS
+        given = read_config(folder / MARKER)
+        shapes = {key.removeprefix(PREFIX): shape for key, shape in read_shapes(path).items()}
+        settings = lora_settings(shapes, given, folder / MARKER)
+        require_bounded(shapes, dict(self.base_model.named_modules()), path, self.name)
+        config = LoraConfig(**settings, inference_mode=True)
+        weights = load_tensors(path, AdapterError, cure_of(folder))
         try:
             if self.model is None:
                 self.model = PeftModel(self.base_model, config, adapter_name=inner)

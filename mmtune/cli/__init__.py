@@ -15,6 +15,7 @@ from types import ModuleType
 from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
+from mmtune.system.output import say
 from mmtune.system.storage_errors import translated
 from mmtune.system.version import VERSION
 
@@ -101,16 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         with translated(), guarded(" ".join(["mmtune", *arguments[:1]]), list):
             return _run(arguments)
     except MmtuneError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}", error=True)
         return ERROR
     except Interrupted as stop:
         import shlex
 
-        _say(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}")
+        say(f"{stop}\n  resume: {shlex.join(['mmtune', *arguments])}", error=True)
         return stop.exit_code
     except KeyboardInterrupt:
         again = "; repeat the command to resume" if arguments[:1] == ["train"] else ""
-        _say(f"stopped{again}")
+        say(f"stopped{again}", error=True)
         return INTERRUPTED
     except BrokenPipeError:
         _give_up_output()  # the program that reads the output (`head`) has ended
@@ -146,7 +147,7 @@ def _run(arguments: list[str]) -> int:
 def _flush(end: str = "") -> None:
     """Write what is left of the output now, because at exit an error would be a traceback."""
     try:
-        print(end=end, flush=True)
+        say(end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -165,12 +166,6 @@ def _escape_surrogates() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _say(text: str) -> None:
-    """Print a line to standard error, if that can be written."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:

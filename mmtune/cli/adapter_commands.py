@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import FINDINGS
 from mmtune.system.arguments import Parser, finite, in_help, positive, seed
+from mmtune.system.output import say
 
 
 def export_arguments(parser: Parser) -> None:
@@ -52,7 +53,6 @@ def export_arguments(parser: Parser) -> None:
 def export(options: argparse.Namespace) -> int:
     """Run `mmtune export`: write an adapter for other programs."""
     import json
-    import sys
 
     from mmtune.cli.console import show
     from mmtune.runs import public_functions as public
@@ -68,16 +68,16 @@ def export(options: argparse.Namespace) -> int:
         accept_licence=options.accept_licence,
     )
     if options.json:
-        print(json.dumps(done.to_dict(), indent=2))
+        say(json.dumps(done.to_dict(), indent=2))
         return FINDINGS if done.failed else 0
     parts = list(done.shown())
     failure = parts.pop() if done.failed else ""
     show(parts)
     if failure:
-        print(failure, file=sys.stderr)
-        print(
+        say(failure, error=True)
+        say(
             f"  cure: don't use this export; it is kept in {done.path} for inspection",
-            file=sys.stderr,
+            error=True,
         )
         return FINDINGS
     return 0
@@ -149,7 +149,7 @@ def compose(options: argparse.Namespace) -> int:
         compare=options.compare or False,
     )
     if options.json:
-        print(json.dumps(done.to_dict(), indent=2))
+        say(json.dumps(done.to_dict(), indent=2))
         return 0
     show(done.shown())
     return 0

@@ -8,6 +8,9 @@ from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from mmtune.errors import displayable
+from mmtune.system.progress import SafeConsole
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -18,8 +21,8 @@ NUMBERS = ("items",)  # columns that are aligned to the right
 
 def output() -> Console:
     """Make a console for standard output; without a terminal, lines are 160 columns wide."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    console = SafeConsole()
+    return console if console.is_terminal else SafeConsole(width=160)
 
 
 def show(parts: Iterable[str | Rows]) -> None:
@@ -44,5 +47,6 @@ def plain_table(rows: Rows) -> Table:
         justify: JustifyMethod = "right" if name in NUMBERS else "left"
         table.add_column(Text(name), overflow="fold", justify=justify)
     for row in rows[1:]:
-        table.add_row(*(Text(cell) for cell in row))
+        # Escaped before the layout, which would cut what gets longer afterwards.
+        table.add_row(*(Text(displayable(cell)) for cell in row))
     return table

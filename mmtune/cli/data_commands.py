@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, in_help, not_negative, positive
+from mmtune.system.output import say
 
 
 def _modalities() -> str:
@@ -55,10 +56,10 @@ def check(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(dataset.to_dict(), indent=2))
+        say(json.dumps(dataset.to_dict(), indent=2))
     else:
         most = len(dataset.findings) if options.all else 5
-        print("\n".join(describe(dataset, most)))
+        say("\n".join(describe(dataset, most)))
     bad = any(finding.severity == "error" for finding in dataset.findings)
     return FINDINGS if bad else 0
 
@@ -89,6 +90,11 @@ def import__arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--base", help="model that --align uses: starter:NAME, a folder, or a hub id"
+    )
+    parser.add_argument(
+        "--recordings",
+        metavar="DIR",
+        help="folder outside SOURCE whose recordings may be read (default: only those in SOURCE)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
@@ -121,7 +127,7 @@ def import_(options: argparse.Namespace) -> int:
             f"give --modality {'|'.join(modality_names())} or another --format; "
             "`mmtune import --help` lists the formats",
         )
-    names = ["language", "channel", "align", "base"]
+    names = ["language", "channel", "align", "base", "recordings"]
     given = {name: value for name in names if (value := getattr(options, name))}
     with counted("importing") as count:
         result = fitting[0].import_data(
@@ -131,9 +137,9 @@ def import_(options: argparse.Namespace) -> int:
         import dataclasses
         import json
 
-        print(json.dumps(dataclasses.asdict(result) | {"folder": str(result.folder)}, indent=2))
+        say(json.dumps(dataclasses.asdict(result) | {"folder": str(result.folder)}, indent=2))
     else:
-        print("\n".join(result.describe(len(result.left_out) if options.all else 5)))
+        say("\n".join(result.describe(len(result.left_out) if options.all else 5)))
     return 0 if result.rows else FINDINGS
 
 
@@ -172,8 +178,8 @@ def cache(options: argparse.Namespace) -> int:
         for each in found:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(each.last_used))
             size = f"{each.entries:>8,} entries {each.bytes / mib:>10,.1f} MiB"
-            print(f"{size}  {used}  {each.note[:24]}")
-        print(f"{store.root}: {sum(e.bytes for e in found) / mib:,.1f} MiB")
+            say(f"{size}  {used}  {each.note[:24]}")
+        say(f"{store.root}: {sum(e.bytes for e in found) / mib:,.1f} MiB")
         return 0
     if options.action == "prune":
         if options.older_than is None and options.max_gb is None:
@@ -182,10 +188,10 @@ def cache(options: argparse.Namespace) -> int:
             )
         most = None if options.max_gb is None else round(options.max_gb * 1024 * mib)
         entries, freed = store.prune(options.older_than, most)
-        print(f"removed {entries:,} entries, {freed / mib:,.1f} MiB")
+        say(f"removed {entries:,} entries, {freed / mib:,.1f} MiB")
         return 0
     damaged = store.verify()
     for key in damaged:
-        print(f"removed a damaged entry: {key}")
-    print(f"{sum(each.entries for each in store.ls()):,} entries are undamaged")
+        say(f"removed a damaged entry: {key}")
+    say(f"{sum(each.entries for each in store.ls()):,} entries are undamaged")
     return FINDINGS if damaged else 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import sys
 import tempfile
 import time
 import traceback
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from mmtune.errors import UNEXPECTED, first_line, printable
 from mmtune.system.files import write_text
+from mmtune.system.output import say
 from mmtune.system.resources import cache_root
 from mmtune.system.version import VERSION
 
@@ -39,13 +39,13 @@ def report_fault(error: BaseException, arguments: Sequence[str]) -> int:
         f"command: {shlex.join(['mmtune', *arguments])}\n\n{trace}"
     )
     what = printable(f"{type(error).__name__}: {first_line(error)}")
-    print(f"internal error: {what}", file=sys.stderr)
+    say(f"internal error: {what}", error=True)
     path = _keep(text)
     if path is None:
-        print(trace, file=sys.stderr)
+        say(trace, error=True)
     else:
-        print(f"  This is a fault of mmtune. Its traceback is in {path}", file=sys.stderr)
-    print("  cure: report the fault with its traceback to mmtune's authors", file=sys.stderr)
+        say(f"  This is a fault of mmtune. Its traceback is in {path}", error=True)
+    say("  cure: report the fault with its traceback to mmtune's authors", error=True)
     return UNEXPECTED
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mmtune.errors import FINDINGS, ConfigError, did_you_mean
 from mmtune.system.arguments import Parser, positive, seed
+from mmtune.system.output import say
 
 if TYPE_CHECKING:
     from mmtune.config import RunConfig
@@ -47,7 +48,7 @@ def recipes(options: argparse.Namespace) -> int:
     for name in names():
         values = read_yaml(resource("recipes", name) / "recipe.yaml")
         page = resource("recipes", name) / "README.md"
-        print(f"{name:<16} {values.get('modality', ''):<8} {_first_sentence(page)}")
+        say(f"{name:<16} {values.get('modality', ''):<8} {_first_sentence(page)}")
     return 0
 
 
@@ -91,8 +92,8 @@ def init(options: argparse.Namespace) -> int:
         own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
         write_text(recipe, own)
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
-        print(path)
-    print(f"\nmmtune train {target / 'recipe.yaml'}")
+        say(path)
+    say(f"\nmmtune train {target / 'recipe.yaml'}")
     return 0
 
 
@@ -110,10 +111,10 @@ def train(options: argparse.Namespace) -> int:
     # Before the slow imports, so that a typo is reported at once.
     config = load_recipe(options.recipe, options.settings)
     if options.show == "settings":
-        print(config.dump(), end="")
+        say(config.dump(), end="")
         return 0
     if options.show == "help":
-        print(_settings_help(options.recipe, config))
+        say(_settings_help(options.recipe, config))
         return 0
     from mmtune.cli.console import show
     from mmtune.runs import public_functions as public
@@ -178,7 +179,7 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     show(found.shown())
     if options.redacted:
-        print(f"redacted {public.report(found.folder, redacted=True)}")
+        say(f"redacted {public.report(found.folder, redacted=True)}")
     verdict = found.verdict
     if options.gate and verdict is None:
         raise ConfigError(
@@ -205,7 +206,7 @@ def report_arguments(parser: Parser) -> None:
 def report(options: argparse.Namespace) -> int:
     from mmtune.runs import public_functions as public
 
-    print(public.report(options.runs, options.out, redacted=options.redacted))
+    say(public.report(options.runs, options.out, redacted=options.redacted))
     return 0
 
 
@@ -225,7 +226,7 @@ def verify(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps(found.to_dict()))
+        say(json.dumps(found.to_dict()))
     else:
         show(found.shown())
     return FINDINGS if found.damaged else 0
@@ -291,7 +292,7 @@ def review(options: argparse.Namespace) -> int:
         if (options.run / COMPARISON_FILE).is_file():
             pipeline.report([options.run])
         if options.json:
-            print(found.model_dump_json(indent=2))
+            say(found.model_dump_json(indent=2))
             return 0
         console = output()
         plain(console, found.headline)
@@ -312,13 +313,13 @@ def review(options: argparse.Namespace) -> int:
     if options.json:
         import json
 
-        print(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
+        say(json.dumps({"page": str(page.path), "key": str(page.key), "items": page.items}))
         return 0
-    print(page.path)
+    say(page.path)
     same = f"; {page.same} pairs with equal sides are left out" if page.same else ""
-    print(f"{page.items} pairs{same}")
-    print(f"don't show {page.key} to the reviewers: it tells which side is the adapter")
-    print(f"next: mmtune review {options.run} --answers answers.json")
+    say(f"{page.items} pairs{same}")
+    say(f"don't show {page.key} to the reviewers: it tells which side is the adapter")
+    say(f"next: mmtune review {options.run} --answers answers.json")
     return 0
 
 

@@ -17,6 +17,7 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
 from mmtune.system.files import stream_aside
+from mmtune.system.inside import leads_out
 from mmtune.system.stored import lines_up_to, opened, reason_of
 
 MAX_LINE = 1_000_000  # bytes in one row
@@ -45,9 +46,11 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
         each row that is left out.
 
     Raises:
-        DataError: the source can't be used at all: it is missing, empty or not JSONL.
+        DataError: the source can't be used at all: it is missing, empty, not JSONL, or a manifest
+            of the folder is a link that leads out of it.
     """
     if source.is_dir():
+        require_own_manifests(source)
         if (source / WHOLE).is_file():
             return _read_files({source / WHOLE: None}, modality)
         parts: dict[Path, str | None] = {
@@ -75,11 +78,25 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
     return _read_files({source: None}, modality)
 
 
+def require_own_manifests(folder: Path) -> None:
+    """Refuse a folder whose manifest is a link that leads out of it.
+
+    Raises:
+        DataError: names the manifest.
+    """
+    for name in (WHOLE, *BY_SPLIT):
+        if (folder / name).is_symlink() and leads_out(folder, folder / name):
+            raise DataError(
+                f"{folder / name} is a link that leads out of the folder",
+                "copy the manifest into the folder, in place of the link",
+            )
+
+
 def write_manifest(path: Path, rows: Sequence[Row | dict[str, Any]]) -> None:
-    """Write rows as JSONL, atomically; paths inside the manifest's folder become relative."""
+    """Write rows as JSONL, atomically and private; paths inside its folder become relative."""
     root = path.parent.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with stream_aside(path) as file:
+    with stream_aside(path, private=True) as file:
         for row in rows:
             values = row
             if isinstance(row, Row):
@@ -124,10 +141,25 @@ def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Pat
             yield row, relative
 
 
-def words_beside(path: Path, suffix: str = ".txt") -> str | bytes | None:
-    """Read the .txt of a media file's name: its text, None if missing, bytes if not UTF-8."""
+def words_beside(
+    path: Path, folder: Path, row: str, suffix: str = ".txt"
+) -> str | bytes | Finding | None:
+    """Read the .txt of a media file's name.
+
+    Args:
+        path: the media file.
+        folder: the dataset's folder; a link that leads out of it isn't followed.
+        row: id of the row, for the finding.
+        suffix: ends the name of the text file.
+
+    Returns:
+        Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
+        a link that leads out of the folder.
+    """
     beside = path.with_suffix(suffix)
     try:
+        if beside.is_symlink() and leads_out(folder, beside):
+            return outside(beside, row)
         if not beside.is_file():
             return None
         with beside.open("rb") as file:
@@ -140,6 +172,16 @@ def words_beside(path: Path, suffix: str = ".txt") -> str | bytes | None:
         return " ".join(data.decode("utf-8-sig").split())
     except UnicodeDecodeError:
         return data
+
+
+def outside(path: Path, row: str) -> Finding:
+    """The finding for a file of words that is a link out of the dataset's folder."""
+    return Finding(
+        "outside",
+        row,
+        f"{path} is a link that leads out of the folder, or to no file",
+        "copy the file into the folder, in place of the link",
+    )
 
 
 Raw = tuple[str, str, Any]  # place in the source, split that the file's name gives, value

@@ -20,6 +20,7 @@ from mmtune.evaluation.parallel import SharedPredictor, Wrap
 from mmtune.predict import BatchedPredictor, Prediction, Request
 from mmtune.system.files import append_text, write_bytes, write_text
 from mmtune.system.hashing import hash_json
+from mmtune.system.inside import inside
 from mmtune.system.stored import DAMAGE, MAX_TEXT, intact_json_lines, lines_up_to, opened
 from mmtune.system.version import VERSION
 
@@ -175,9 +176,13 @@ class StoredPredictor(Generic[P]):
         return self._picture(kept.value)
 
     def _picture(self, name: str) -> Any:
-        from PIL import Image
+        from mmtune.system.pictures import opened_picture
 
-        with Image.open(self.folder / name) as image:
+        path = inside(self.folder, self.folder / name)
+        if path is None:
+            raise FileNotFoundError(f"{self.folder} holds no file {name}")
+
+        with opened_picture(path) as image:
             image.load()
             return image.copy()
 
@@ -204,7 +209,7 @@ class StoredPredictor(Generic[P]):
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
         path = self.folder / ANSWERS_FILE
         self.folder.mkdir(parents=True, exist_ok=True)
-        append_text(path, "".join(lines))
+        append_text(path, "".join(lines), private=True)
 
     def _save_image(self, key: str, image: Any) -> str:
         name = f"{IMAGES}/{key[:32]}.png"
@@ -212,7 +217,7 @@ class StoredPredictor(Generic[P]):
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()  # Pillow may write a part of a file without an error
         image.save(buffer, format="PNG", compress_level=1)
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue(), private=True)
         return name
 
 
@@ -238,7 +243,7 @@ def damaged_answers(folder: Path) -> tuple[list[int], list[str]]:
         found = _answer(_parsed(line))
         if found is None:
             lines.append(number)
-        elif found[1].image and not _readable(folder / found[1].value):
+        elif found[1].image and not _readable(inside(folder, folder / found[1].value)):
             images.append(found[1].value)
     return lines, images
 
@@ -259,13 +264,15 @@ def drop_damaged_answers(folder: Path) -> int:
     for name in images:
         if (folder / name).resolve().is_relative_to((folder / IMAGES).resolve()):
             (folder / name).unlink(missing_ok=True)
-    write_text(path, "".join(kept))
+    write_text(path, "".join(kept), private=True)
     return len(numbers) + len(images)
 
 
-def _readable(path: Path) -> bool:
+def _readable(path: Path | None) -> bool:
     from PIL import Image
 
+    if path is None:  # missing, or outside the folder
+        return False
     try:
         with Image.open(path, formats=["PNG"]) as image:
             image.verify()  # the checksum of each chunk; the image can't be read afterwards

@@ -43,9 +43,9 @@ class GeneratedImage(Displayed):
     @property
     def image(self) -> Image:
         """Its pixels, read from the file."""
-        from PIL import Image
+        from mmtune.system.pictures import opened_picture
 
-        with Image.open(self.path) as image:
+        with opened_picture(self.path) as image:
             return image.copy()
 
     def shown(self) -> Iterable[str | Rows]:

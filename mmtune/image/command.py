@@ -9,6 +9,7 @@ from pathlib import Path
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import ERROR, ConfigError
 from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds, text
+from mmtune.system.output import say
 
 
 def generate_arguments(parser: Parser) -> None:
@@ -72,8 +73,6 @@ def generate_arguments(parser: Parser) -> None:
 
 
 def generate(options: argparse.Namespace) -> int:
-    import sys
-
     from mmtune.image import api
 
     if options.seeds and options.count > 1:
@@ -95,10 +94,10 @@ def generate(options: argparse.Namespace) -> int:
         out=options.out,
     )
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", error=True)
     for problem in found.unusable:
-        print(f"error: {problem}", file=sys.stderr)
-    print(found)
+        say(f"error: {problem}", error=True)
+    say(found)
     return ERROR if found.unusable else 0
 
 
@@ -116,9 +115,6 @@ def caption_arguments(parser: Parser) -> None:
 
 
 def caption(options: argparse.Namespace) -> int:
-    import sys
-
-    from mmtune.errors import printable
     from mmtune.image.corpus import propose_captions as image
 
     if options.prompt is not None and options.model is None:
@@ -133,16 +129,16 @@ def caption(options: argparse.Namespace) -> int:
     for each in image.propose(options.folder, captioner, write=not options.dry_run):
         counts[each.outcome] += 1
         if each.outcome == "new":
-            print(printable(f"{each.file}: {each.caption}"), flush=True)
+            say(f"{each.file}: {each.caption}", flush=True)
         elif each.outcome == "nothing":
-            print(printable(f"{each.image}: nothing to say"), flush=True)
+            say(f"{each.image}: nothing to say", flush=True)
         elif each.outcome == "failed":
-            print(f"error: {each.caption}", file=sys.stderr, flush=True)
+            say(f"error: {each.caption}", error=True, flush=True)
     done = "would be written" if options.dry_run else "written"
-    print(
+    say(
         f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
         + (f", {counts['failed']} can't be read" if counts["failed"] else "")
     )
     if counts["new"]:
-        print(f"next: read them, and mmtune check {options.folder}")
+        say(f"next: read them, and mmtune check {options.folder}")
     return ERROR if counts["failed"] else 0

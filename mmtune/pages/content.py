@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from mmtune.config import Content
 from mmtune.errors import MmtuneError
+from mmtune.pages.sources import Sources
+from mmtune.system.pictures import opened_picture
 
 MAX_FILE_BYTES = 8 * 2**20  # a larger file is not embedded
 LARGEST_SIDE = 1024  # pixels; larger images are reduced to this side
@@ -59,16 +61,19 @@ class Examples:
     more: list[list[Cell]] = field(default_factory=list)  # rows beyond `MAX_OPEN`
 
 
-Play = Callable[[str, Mapping[str, Any]], tuple[str, bytes]]
+Find = Callable[[str], Path | None]
+"""A function that gives the file of a name without links; None if a page may not show it."""
+
+Play = Callable[[str, Mapping[str, Any], Find], tuple[str, bytes]]
 """A function that gives a row's item in a format that browsers play, with its media type.
 
-Its arguments are the modality's name and the row's values."""
+Its arguments are the modality's name, the row's values, and a function that finds its files."""
 
 
 def show(
     examples: Sequence[Mapping[str, Any]],
     modality: str,
-    folder: Path | None,
+    sources: Sources,
     content: Content,
     play: Play | None = None,
 ) -> list[Examples]:
@@ -77,7 +82,7 @@ def show(
     Args:
         examples: the examples of a comparison.
         modality: the modality's name.
-        folder: the run folder, in which files are looked for.
+        sources: the folders whose files the page may show.
         content: the policy.
         play: reads the items of rows; None: recordings are left out.
     """
@@ -85,7 +90,7 @@ def show(
     for kind, some in groupby(
         examples[:MAX_EXAMPLES], key=lambda example: str(example.get(KIND, ""))
     ):
-        rows = [cells for e in some if (cells := list(_cells(e, modality, folder, content, play)))]
+        rows = [cells for e in some if (cells := list(_cells(e, modality, sources, content, play)))]
         if rows:
             texts = any(c.name in HYPOTHESES and c.words for cells in rows for c in cells)
             found.append(Examples(kind, rows[:MAX_OPEN], texts, rows[MAX_OPEN:]))
@@ -95,7 +100,7 @@ def show(
 def _cells(
     example: Mapping[str, Any],
     modality: str,
-    folder: Path | None,
+    sources: Sources,
     content: Content,
     play: Play | None,
 ) -> Iterator[Cell]:
@@ -106,30 +111,32 @@ def _cells(
             continue
         if name == ROW:
             if play is not None:
-                yield _recording(value, modality, play)
+                yield _recording(value, modality, sources, play)
         elif value is not None:
-            yield _cell(name, value, example, folder)
+            yield _cell(name, value, example, sources)
 
 
-def _recording(row: Mapping[str, Any], modality: str, play: Play) -> Cell:
+def _recording(row: Mapping[str, Any], modality: str, sources: Sources, play: Play) -> Cell:
     """Embed only the row's part of its recording, because a row may be part of a long call."""
     try:
-        media, data = play(modality, row)
+        media, data = play(modality, row, sources.find)
     except (MmtuneError, OSError, ValueError):
-        return Cell("recording", "text", [("the file can no longer be read", "same")])
+        return Cell("recording", "text", [("the file can no longer be read here", "same")])
     if len(data) > MAX_FILE_BYTES:
         return Cell("recording", "text", [("too large to include in this page", "same")])
     kind: Literal["picture", "sound"] = "picture" if media.startswith("image/") else "sound"
     return Cell("recording", kind, data=_uri(media, data))
 
 
-def _cell(name: str, value: Any, example: Mapping[str, Any], folder: Path | None) -> Cell:
-    file = _file(name, value, folder)
-    if file is not None:
-        data = embed(file, SMALL_SIDE)
-        if data:
+def _cell(name: str, value: Any, example: Mapping[str, Any], sources: Sources) -> Cell:
+    if _names_file(value):
+        # Texts of models and transcripts can't be trusted, so they name files of the run alone.
+        find = sources.in_run if name in TEXT_COLUMNS else sources.find
+        file = find(value)
+        if file is not None and (data := embed(file, SMALL_SIDE)):
             return Cell(name, "picture" if data.startswith("data:image/") else "sound", data=data)
-        return Cell(name, "text", [(file.name, "same")])
+        if file is not None or isinstance(value, Path):
+            return Cell(name, "text", [(Path(value).name, "same")])
     if isinstance(value, float):
         value = f"{value:.3f}"
     elif isinstance(value, list | tuple):
@@ -140,55 +147,47 @@ def _cell(name: str, value: Any, example: Mapping[str, Any], folder: Path | None
     return Cell(name, "text", [(str(value), "same")])
 
 
-def _file(name: str, value: Any, folder: Path | None) -> Path | None:
-    """Find the file that an example's value names: a path, or a path's text read from JSON.
-
-    Texts of models and transcripts can't be trusted, so they may name only files in the run folder.
-    """
+def _names_file(value: Any) -> bool:
+    """Whether an example's value may name a file: a path, or a path's text read from JSON."""
     if isinstance(value, Path):
-        return value
-    if not isinstance(value, str) or not mimetypes.guess_type(value)[0]:
-        return None
-    try:
-        if folder is not None and (found := inside(folder, value)) is not None:
-            return found
-        path = Path(value)
-        return path if name not in TEXT_COLUMNS and path.is_file() else None
-    except (OSError, ValueError):  # too long for a path, or with a zero byte
-        return None
-
-
-def inside(run: Path, text: str | Path) -> Path | None:
-    """Find the file in a run folder that a comparison names, even if the run was moved."""
-    path = Path(text)
-    places = [path]
-    if run.name in path.parts:
-        places.append(run.joinpath(*path.parts[path.parts.index(run.name) + 1 :]))
-    for each in places:
-        if each.is_file() and each.resolve().is_relative_to(run.resolve()):
-            return each
-    return None
+        return True
+    return isinstance(value, str) and mimetypes.guess_type(value)[0] is not None
 
 
 def embed(file: Path, side: int = LARGEST_SIDE, *, lossless: bool = False) -> str:
     """Encode a file as a data URI; empty if it is missing, too large, or no image or sound.
 
-    Images are encoded again, because their metadata may hold places, names and prompts.
+    The content decides what a file is. Images are encoded again, because their metadata may hold
+    places, names and prompts.
 
     Args:
-        file: the file.
+        file: the file, from `Sources`.
         side: largest length of an image's longer side, in pixels.
         lossless: encode an image without loss, whatever its size.
     """
-    kind = mimetypes.guess_type(file.name)[0] or ""
-    # An SVG may hold scripts. They don't run in an <img>, but the image may be opened by itself.
-    if not kind.startswith(("image/", "audio/")) or kind == "image/svg+xml":
+    try:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as opened:
+            kind = _sound_type(opened.read(12))
+        if not kind:
+            return picture(file, side, lossless=lossless)
+        return "" if file.stat().st_size > MAX_FILE_BYTES else _uri(kind, file.read_bytes())
+    except OSError:
         return ""
-    if not file.is_file():
-        return ""
-    if kind.startswith("image/"):
-        return picture(file, side, lossless=lossless)
-    return "" if file.stat().st_size > MAX_FILE_BYTES else _uri(kind, file.read_bytes())
+
+
+def _sound_type(head: bytes) -> str:
+    """The media type of a sound that browsers play, by the file's first bytes; "" for others."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        return "audio/wav"
+    if head[4:8] == b"ftyp":
+        # Pictures in AVIF begin in the same way; their brand tells them apart.
+        return "" if head[8:12] in (b"avif", b"avis", b"mif1", b"msf1") else "audio/mp4"
+    if head[:3] == b"ID3" or (head[:1] == b"\xff" and head[1:2] in (b"\xfb", b"\xf3", b"\xf2")):
+        return "audio/mpeg"
+    known = {b"fLaC": "audio/flac", b"OggS": "audio/ogg", b"\x1a\x45\xdf\xa3": "audio/webm"}
+    return known.get(head[:4], "")
 
 
 def picture(file: Path, side: int = LARGEST_SIDE, *, lossless: bool = False) -> str:
@@ -196,12 +195,12 @@ def picture(file: Path, side: int = LARGEST_SIDE, *, lossless: bool = False) -> 
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        with opened_picture(file) as opened:
             turned = ImageOps.exif_transpose(opened)  # the rotation is lost with the metadata
             clear = turned.convert("RGBA")
             image = Image.new("RGB", clear.size, "white")
             image.paste(clear, mask=clear.getchannel("A"))
-    except (OSError, ValueError, Image.DecompressionBombError):
+    except Exception:  # each format's decoder raises its own kinds for a damaged file
         return ""
     image.thumbnail((side, side))
     buffer = io.BytesIO()

@@ -158,7 +158,7 @@ def read_review(run: Path, answers: Sequence[Path], key: Path | None = None) -> 
         by_item=count(_majority(people.values())),
     )
     with locked(run):
-        write_text(run / RESULT_FILE, result.model_dump_json(indent=2) + "\n")
+        write_text(run / RESULT_FILE, result.model_dump_json(indent=2) + "\n", private=True)
     return result
 
 

@@ -24,7 +24,7 @@ from mmtune.evaluation.verdict import ANSWERS, GateResult, Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Measure, Table
-from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, inside, show
+from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show
 from mmtune.pages.plots import (
     HEIGHT,
     RIGHT,
@@ -46,6 +46,7 @@ from mmtune.pages.redact import (
     redact_settings,
     redact_verdict,
 )
+from mmtune.pages.sources import Sources, require_own_files, sources_of
 from mmtune.system.files import write_text
 from mmtune.system.formats import without_format
 from mmtune.training.log import read_log
@@ -135,7 +136,8 @@ def write_report(
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
-        ConfigError: `report.content` of a run is wrong.
+        ConfigError: `report.content` of a run is wrong, or a file of a run folder is a link that
+            leads out of it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -157,7 +159,7 @@ def write_report(
         frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, html)
+    write_text(path, html, private=True)
 
 
 def content_policy(folder: Path | None) -> Content:
@@ -181,6 +183,9 @@ def content_policy(folder: Path | None) -> Content:
 def _view(
     comparison: Comparison, folder: Path | None, redacted: bool, play: Play | None
 ) -> RunView:
+    if folder is not None:
+        require_own_files(folder)
+    sources = sources_of(folder)
     content: Content = "none" if redacted else content_policy(folder)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
     verdict = read_verdict(folder) if folder else None
@@ -204,9 +209,9 @@ def _view(
         images=[
             (name, data)
             for name, file in shown.files.items()
-            if (data := _grid(file, folder)).startswith("data:image/")
+            if (data := _grid(file, sources)).startswith("data:image/")
         ],
-        examples=show(comparison.examples, comparison.modality, folder, content, play),
+        examples=show(comparison.examples, comparison.modality, sources, content, play),
         left_out=max(0, len(comparison.examples) - MAX_EXAMPLES) if content == "all" else 0,
         facts=_facts(card, content),
         settings=_settings(folder, content),
@@ -219,9 +224,9 @@ def _view(
     )
 
 
-def _grid(file: Path, folder: Path | None) -> str:
-    found = inside(folder, file) if folder else None
-    return embed(found or file, GRID_SIDE, lossless=True)
+def _grid(file: Path, sources: Sources) -> str:
+    found = sources.find(file)
+    return embed(found, GRID_SIDE, lossless=True) if found else ""
 
 
 def _has_card(folder: Path) -> bool:

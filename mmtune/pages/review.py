@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict
 from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import read_comparison
-from mmtune.pages.content import Play, departures, embed, inside, picture
+from mmtune.pages.content import Play, departures, embed, picture
+from mmtune.pages.sources import Sources, require_own_files, sources_of
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
 from mmtune.system.locks import locked
@@ -109,11 +110,14 @@ def write_review(
         play: reads the recording of a row; None: pairs are shown without sound.
 
     Raises:
-        ConfigError: there is no comparison, or the key of another page would be overwritten.
+        ConfigError: there is no comparison, the key of another page would be overwritten, or a
+            file of the run folder is a link that leads out of it.
         Locked: another command writes into the page's folder.
         DataError: base and adapter gave the same everywhere, or there is nothing to show.
     """
     run = run.resolve() if run.name in {"", ".."} else run
+    require_own_files(run)
+    sources = sources_of(run)
     path = out or run / PLACE / "review.html"
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", "give a file: --out review.html")
@@ -121,7 +125,7 @@ def write_review(
     different = [each for each in drawn if each.base != each.adapter]
     same, pairs = len(drawn) - len(different), []
     for each in different:
-        pair = _load(each, run, play)
+        pair = _load(each, run, sources, play)
         if pair.base == pair.adapter:  # two files with the same image
             same += 1
             continue
@@ -166,8 +170,8 @@ def _write(path: Path, key: Key, shown: Sequence[Mapping[str, Any]]) -> Page:
             f"{beside} is the key of another page and would be overwritten",
             "choose another folder: --out FOLDER/review.html",
         )
-    write_text(beside, key.model_dump_json(indent=2) + "\n")
-    write_text(path, _html(key.review, shown))
+    write_text(beside, key.model_dump_json(indent=2) + "\n", private=True)
+    write_text(path, _html(key.review, shown), private=True)
     return Page(path, beside, len(shown), key.same)
 
 
@@ -250,7 +254,7 @@ def _predictions(path: Path) -> Iterable[dict[str, Any]]:
             yield values
 
 
-def _load(each: _Candidate, run: Path, play: Play | None) -> ReviewItem:
+def _load(each: _Candidate, run: Path, sources: Sources, play: Play | None) -> ReviewItem:
     """Read a pair's images and sound as data URIs.
 
     Raises:
@@ -258,7 +262,7 @@ def _load(each: _Candidate, run: Path, play: Play | None) -> ReviewItem:
     """
     if each.picture:
         # Both are encoded again in the same way, because metadata or format could tell the adapter.
-        files = [_picture_of(run, value) for value in (each.base, each.adapter)]
+        files = [_picture_of(sources, value) for value in (each.base, each.adapter)]
         base, adapter = (picture(file, lossless=True) for file in files)
         if not (base and adapter):
             raise DataError(
@@ -268,25 +272,27 @@ def _load(each: _Candidate, run: Path, play: Play | None) -> ReviewItem:
         return ReviewItem(each.row, "picture", base, adapter, each.reference)
     sound = ""
     if each.item and play is not None:
-        kind, content = play(each.modality, each.item)
+        kind, content = play(each.modality, each.item, sources.find)
         sound = f"data:{kind};base64,{base64.b64encode(content).decode()}"
     elif each.sound:
-        sound = embed(Path(each.sound))
+        found = sources.find(each.sound)
+        sound = embed(found) if found else ""
     return ReviewItem(each.row, "text", each.base, each.adapter, each.reference, sound)
 
 
-def _picture_of(run: Path, text: str) -> Path:
+def _picture_of(sources: Sources, text: str) -> Path:
     """Find the image in the run folder that an example names.
 
     Raises:
         DataError: the image is missing.
     """
-    found = inside(run, text)
+    found = sources.in_run(text)
     if found is not None:
         return found
     # The page must not show the path instead, because its folder's name tells which side it is.
     raise DataError(
-        f"{run}: the image {text} is missing", f"generate it again: mmtune evaluate {run}"
+        f"{sources.run}: the image {text} is missing",
+        f"generate it again: mmtune evaluate {sources.run}",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
 from mmtune.adapters.card import adapter_folder, read_card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
@@ -91,14 +92,18 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
 
     Raises:
         AdapterError: there is no adapter, it doesn't fit the base, or it has no effect.
+        BaseModelError: only the card names the base, and it would have to be downloaded.
     """
     if is_route(adapter):
         route, adapters = read_route(adapter)
         for each in adapters.values():
             check_adapter(each)
-        predictor = find_modality(route.modality).predictor(base or route.base, adapters)
+        predictor = find_modality(route.modality).predictor(
+            base or base_of(route.base, adapter), adapters
+        )
         return RoutedPredictor(predictor, route)
     folder = adapter_folder(adapter)
     check_adapter(folder)
     card = read_card(folder)
-    return find_modality(card.modality).predictor(base or card.base, {"adapter": folder})
+    named = base or base_of(card.base, folder)
+    return find_modality(card.modality).predictor(named, {"adapter": folder})

@@ -202,7 +202,7 @@ def record_data(folder: Path, dataset: Dataset) -> None:
         "quarantined": list(dataset.quarantined),
         "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
     }
-    write_json(path, facts)
+    write_json(path, facts, private=True)  # its findings quote transcripts and captions
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:
@@ -213,7 +213,7 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
     """Write the comparison, and its measures into the adapter's card."""
     text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n")
+    write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
     card.model_copy(update={"measures": measures}).write(config.folder / "adapter")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmtune.config import leaves
-from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of
+from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, require_own_manifests
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError
 from mmtune.modality import Modality
@@ -41,7 +41,8 @@ def guess_modality(source: Path) -> Modality:
     """Recognise the modality of a manifest by its keys, or of a folder by its files.
 
     Raises:
-        DataError: no modality fits, or several fit.
+        DataError: no modality fits, several fit, or a manifest of the folder is a link that leads
+            out of it.
     """
     if not source.exists():
         raise DataError(f"{source}: no such file or folder", "give a .jsonl manifest or a folder")
@@ -49,6 +50,8 @@ def guess_modality(source: Path) -> Modality:
     for _, modality in MODALITIES.usable():
         manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
         manifests = [path for path in manifests if path.is_file()]
+        if source.is_dir():
+            require_own_manifests(source)
         lines = (line for path in manifests for _, line in lines_of(path, modality.row))
         if manifests:
             fits = any(_fits(keys_of(line), modality.row) for line in islice(lines, 100))
@@ -88,15 +91,28 @@ def setting_names(modality: str, source: str = "") -> list[str]:
     return [f"task.{name}" for name in leaves(find_modality(modality, source).options)]
 
 
-def play(modality: str, values: Mapping[str, Any]) -> tuple[str, bytes]:
+def play(
+    modality: str, values: Mapping[str, Any], find: Callable[[str], Path | None]
+) -> tuple[str, bytes]:
     """A row's item as a browser can show or play it: media type and content.
 
     Args:
         values: of the row, as a comparison keeps them.
+        find: gives the file of a name that the row holds; None: a page may not show it.
 
     Raises:
-        DataError: it can't be read.
+        DataError: it can't be read, or a page may not show it.
         ValueError: the values are no row of the modality.
     """
     known = find_modality(modality)
-    return known.playable(known.row.model_validate(values))
+    row = known.row.model_validate(values)
+    found = {}
+    for name, written in row.files.items():
+        file = find(written)
+        if file is None:
+            raise DataError(
+                f"{row.id}: {written} is missing, or lies outside the run's folder and data folder",
+                "copy it into the data folder that the run's config.yaml names (data.path)",
+            )
+        found[name] = str(file)
+    return known.playable(row.model_copy(update=found))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmtune.adapters.card import Card
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import check_adapter, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -23,6 +24,7 @@ from mmtune.evaluation.parallel import agreed
 from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
+from mmtune.pages.sources import require_own_files
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
@@ -217,6 +219,7 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
+        BaseModelError: the run's base would have to be downloaded.
         Locked: another command works in the run folder.
         AdapterError: the adapter is damaged.
     """
@@ -240,6 +243,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         )  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
+    base_of(config.base, config.folder, option=False)
     check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
@@ -368,7 +372,8 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
         The path of the page.
 
     Raises:
-        ConfigError: a run isn't finished, or there are several runs and no `out`.
+        ConfigError: a run isn't finished, there are several runs and no `out`, or a file of a run
+            folder is a link that leads out of it.
         Locked: the page belongs into a run folder, and another command works there.
     """
     lock: AbstractContextManager[None] = nullcontext()
@@ -379,6 +384,8 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
             )
         out = runs[0] / (REDACTED if redacted else PAGE)
         lock = locked(runs[0])
+    for run in runs:
+        require_own_files(run)
     with lock:
         found = [read_comparison(run) for run in runs]
         write_report(out, found, runs, redacted=redacted, play=play)

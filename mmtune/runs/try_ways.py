@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.combinations import TestSet, Ways, constant
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.members import Member, Mixing, read_members
 from mmtune.adapters.routing import Router, is_route, read_route
 from mmtune.config import RunConfig
@@ -34,7 +35,8 @@ def ways_of(composed: Path, given: Mapping[Path, float], mixing: Mixing, scratch
         settings |= {name: constant({name: 1.0}) for name in adapters}
         settings["routed"] = route.choose
         parts = read_members(dict.fromkeys(adapters.values(), 1.0))
-        return Ways(route.modality, route.base, adapters, settings, parts)
+        base = base_of(route.base, composed, option=False)
+        return Ways(route.modality, base, adapters, settings, parts)
     parts, card = read_members(given), read_card(composed)
     names = [f"{place + 1} {part.card.name}" for place, part in enumerate(parts)]
     folders = {name: part.folder for name, part in zip(names, parts, strict=True)}
@@ -76,9 +78,11 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
         return [TestSet(data.stem, config, dataset)]
     found: dict[str, TestSet] = {}
     for part in asked.parts:
-        if _run_of(part) is None and "data" not in part.card.settings:
+        # A card holds no absolute path, so it may name data that isn't found from here.
+        known = (part.card.settings.get("data") or {}).get("path")
+        if _run_of(part) is None and (not known or not Path(str(known)).exists()):
             raise ConfigError(
-                f"the card in {part.folder} doesn't name its training data",
+                f"the card in {part.folder} doesn't say where its training data is",
                 "give data to compare on: --compare MANIFEST",
             )
         config = _config_of(part)
@@ -108,10 +112,9 @@ def _config_of(part: Member) -> RunConfig:
     if run is not None:
         return load_run(run)
     values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
-    values |= {"base": card.base}
     # A merged adapter has no run.
     known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
-    return configure(values | known, str(part.folder), {})
+    return configure(values | known | {"base": card.base}, str(part.folder), {})
 
 
 def try_out(asked: Ways, test_sets: Sequence[TestSet]) -> tuple[tuple[str, ...], ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from mmtune.errors import ERROR, ConfigError
 from mmtune.speech import api
 from mmtune.system.arguments import Parser, add_model, positive, text
 from mmtune.system.files import write_text
+from mmtune.system.output import say
 
 
 def transcribe_arguments(parser: Parser) -> None:
@@ -70,19 +70,19 @@ def transcribe(options: argparse.Namespace) -> int:
 
     def show(each: api.TranscribedFile, total: int) -> None:
         if each.transcript is None:
-            print(f"error: {each.error}", file=sys.stderr, flush=True)
+            say(f"error: {each.error}", error=True, flush=True)
             return
         text = write(each.transcript)
         if out is not None:
             file = out / f"{each.name}.{options.format}"
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, text)
-            print(file, flush=True)
+            write_text(file, text, private=True)
+            say(file, flush=True)
         elif options.format == "json":
-            print(json.dumps(each.to_dict(), ensure_ascii=False), flush=True)
+            say(json.dumps(each.to_dict(), ensure_ascii=False), flush=True)
         else:
             name = f"{each.label}: " if total > 1 and options.format == "txt" else ""
-            print(name + text, end="", flush=True)
+            say(name + text, end="", flush=True)
 
     found = api.transcribe(
         options.files,
@@ -100,5 +100,5 @@ def transcribe(options: argparse.Namespace) -> int:
         on_each=show,
     )
     for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", error=True)
     return ERROR if any(each.error for each in found) else 0

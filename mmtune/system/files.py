@@ -28,7 +28,7 @@ from mmtune.system.storage_errors import storage_error
 
 PARTIAL = ".partial-"  # begins the name of what is still being written
 LEFT_BEHIND = 3_600.0  # s; an older temporary file belongs to a process that was killed
-SHARED = "MMTUNE_SHARED"  # if this variable is set, private files are readable by their group
+SHARED = "MMTUNE_SHARED"  # environment variable: 1 gives private files the usual permissions
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False, durable: bool = False) -> None:
@@ -98,6 +98,9 @@ def append_text(path: Path, text: str, *, private: bool = False) -> None:
 
     A line that a killed process left without its end is ended first.
 
+    Args:
+        private: as for `write_bytes`; an older file loses the rights of others.
+
     Raises:
         OSError: the file can't be written; the error names `path`.
     """
@@ -106,7 +109,11 @@ def append_text(path: Path, text: str, *, private: bool = False) -> None:
     with _naming(path):
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
         try:
-            size = os.fstat(handle).st_size
+            found = os.fstat(handle)
+            size = found.st_size
+            if private and found.st_mode & 0o777 & ~mode:
+                with contextlib.suppress(OSError):  # another member of the group owns it
+                    os.fchmod(handle, found.st_mode & mode)
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 data = b"\n" + data
             try:
@@ -260,13 +267,16 @@ def remove_partials(folder: Path) -> None:
 
 
 def private_mode(folder: Path) -> int:
-    """The mode of a private file in a folder: 0600, or 0660 where a group shares the folder.
+    """The mode to create a private file with: transcripts, recordings, answers, pages.
 
-    A group shares it if the folder has the setgid bit, or if `MMTUNE_SHARED` is set to anything but
-    0. The umask applies as always.
+    The umask applies as always.
+
+    Returns:
+        0600; 0660 in a folder whose setgid bit says that a group shares it; 0666, the usual
+        permissions, if the environment variable `SHARED` is set to anything but 0.
     """
-    if os.environ.get(SHARED, "0") not in {"", "0"}:
-        return 0o660
+    if os.environ.get(SHARED, "") not in {"", "0"}:
+        return 0o666
     return 0o660 if folder.stat().st_mode & stat.S_ISGID else 0o600
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import runpy
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -232,6 +233,13 @@ def test_models_that_are_asked_again_answer_the_same(place: Place) -> None:
     place.mmtune("evaluate", "trained/finished", "--fresh")
     found = answers(place.run)
     assert len(found) == len(stored)
+    # What a run writes of its data is the owner's alone; an adapter is not.
+    private = [place.run / name for name in ("answers.jsonl", "comparison.json", "report.html")]
+    private += [*place.run.glob("predictions.jsonl"), *place.run.glob("grid.png")]
+    private += [*place.run.glob("answers/*"), *place.run.glob("samples/*/*")]
+    assert {f"{stat.S_IMODE(path.stat().st_mode):o}" for path in private} == {"600"}
+    weights = place.run / "adapter" / WEIGHTS[place.modality]
+    assert weights.stat().st_mode & stat.S_IROTH
     texts = 0
     for one, other in zip(stored, found, strict=True):
         names = ("row", "adapters", "seed")

@@ -45,13 +45,14 @@ def measure(name: str, adapter: float, **over: Any) -> Measure:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "calls"
-    for inner in ("adapter", "samples", "data"):
-        (folder / inner).mkdir(parents=True)
+    data = tmp_path / "zqfolder"
+    for inner in (folder / "adapter", folder / "samples", folder / "data", data):
+        inner.mkdir(parents=True)
     call, synthetic = (folder / "data" / f"zqfile{i}.wav" for i in range(2))
     time = np.arange(8000) / 8000
     for file in (call, synthetic):
         soundfile.write(file, np.sin(2 * np.pi * SOUND * time) / 3, 8000)
-    drawn, trained = folder / "samples" / "a.png", tmp_path / "zqfile.png"
+    drawn, trained = folder / "samples" / "a.png", data / "zqfile.png"
     Image.new("RGB", (8, 8), DRAWN).save(drawn)
     Image.new("RGB", (8, 8), TRAINED).save(trained)
 
@@ -100,7 +101,7 @@ def run(tmp_path: Path) -> Path:
     both = people["zqrater"] | {"share": 0.75, "low": 0.3, "high": 0.95}
     (folder / "review.json").write_text(json.dumps(review | {"answers": both, "by_item": both}))
     settings = {
-        "data": {"path": "/zqfolder"},
+        "data": {"path": str(data)},
         "task": {"trigger": "zqtrigger"},
         "train": {"lr": 0.5},
     }

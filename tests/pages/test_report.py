@@ -72,7 +72,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_self_contained_and_escaped(run: Path, tmp_path: Path) -> None:
-    image = tmp_path / "grid.png"
+    image = run / "grid.png"
     Image.new("RGB", (8, 8), "red").save(image)
     comparison = Comparison(
         "speech",

@@ -328,7 +328,7 @@ def test_the_command_compares_alone_together_and_merged(
     merged = [{f"merged, {method}": 1.0} for method in ("cat", "linear", "ties", "dare_linear")]
     assert asked[:8] == [{}, *together, *merged]
     assert main(["compose", *pair, "--out", str(tmp_path / "o"), "--compare"]) == 2
-    assert "doesn't name its training data" in capsys.readouterr().err
+    assert "doesn't say where its training data is" in capsys.readouterr().err
     for wrong in (["--density", "0.5"], ["--seed", "1"], ["--method", "x"], ["--gate", "g.yaml"]):
         assert main(["compose", *pair, "--out", str(tmp_path / "n"), *wrong]) == 2
         assert "cure:" in capsys.readouterr().err

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.manifest import MAX_LINE, parse_line, scan_files, words_beside
+from mmtune.data.manifest import MAX_LINE, outside, parse_line, scan_files, words_beside
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.image.image_row import ImageRow
+from mmtune.system.inside import leads_out
 from mmtune.system.stored import lines_up_to, opened, opened_text, reason_of, short_lines
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -93,7 +94,10 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
             row |= {**_split(relative), **known}
         if relative in masks:
             row.setdefault("mask", masks[relative].as_posix())
-        caption = row.get("caption") or caption_beside(folder / relative)
+        caption = row.get("caption") or caption_beside(folder / relative, folder, name)
+        if isinstance(caption, Finding):
+            yield caption
+            continue
         if caption is None:
             caption = caption_from_name(relative.stem) or (group.words if group else "")
         yield {**row, "caption": caption} if caption else row
@@ -135,6 +139,9 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]
     rows: dict[str, dict[str, Any]] = {}
     findings = []
     for path in _metadata_files(folder):
+        if path.is_symlink() and leads_out(folder, path):
+            findings.append(outside(path, path.name))
+            continue
         for item in read_metadata(path):
             if isinstance(item, Finding):
                 findings.append(item)
@@ -151,13 +158,19 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]
     return rows, findings
 
 
-def caption_beside(path: Path) -> str | bytes | None:
+def caption_beside(path: Path, folder: Path, row: str) -> str | bytes | Finding | None:
     """Read the .txt or .caption file that has an image's name.
 
+    Args:
+        path: the image.
+        folder: the dataset's folder; a link that leads out of it isn't followed.
+        row: id of the image's row, for the finding.
+
     Returns:
-        Its text, its bytes if they aren't UTF-8, or None if there is no such file.
+        Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
+        a link that leads out of the folder.
     """
-    words = (words_beside(path, suffix) for suffix in CAPTION_SUFFIXES)
+    words = (words_beside(path, folder, row, suffix) for suffix in CAPTION_SUFFIXES)
     return next((each for each in words if each is not None), None)
 
 

@@ -17,6 +17,7 @@ from mmtune.image.corpus.folders import (
     metadata_of,
 )
 from mmtune.system.files import write_new_text
+from mmtune.system.inside import leads_out
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -199,8 +200,11 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
         image = folder / relative
         file = image.with_suffix(".txt")
         known = str(relative) in in_metadata or file in planned or file.exists()
-        if known or caption_beside(image) is not None:
+        if known or caption_beside(image, folder, str(relative)) is not None:
             yield Proposal(image, file, "kept")
+            continue
+        if leads_out(folder, image):
+            yield Proposal(image, file, "failed", f"{image} is a link that leads out of {folder}")
             continue
         try:
             caption = captioner(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,13 @@ from typing import Any
 
 import torch
 
+from mmtune.adapters.foreign import (
+    Shapes,
+    lora_settings,
+    read_shapes,
+    require_bounded,
+    require_safetensors,
+)
 from mmtune.adapters.integrity import check_adapter, check_base
 from mmtune.adapters.lora import require_effect, require_match
 from mmtune.errors import AdapterError, first_line
@@ -17,6 +25,7 @@ from mmtune.system.quiet import quiet
 from mmtune.system.tensors import make_reproducible
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+MAX_SHARE = 2.0  # most numbers of an adapter, as a share of its base's
 
 
 @contextmanager
@@ -79,18 +88,14 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     from safetensors import SafetensorError
 
     path = folder / WEIGHTS
-    if not path.is_file():
-        raise AdapterError(
-            f"{folder} holds no {WEIGHTS}",
-            "give a run's adapter/ folder, or a folder that diffusers' save_lora_weights wrote",
-        )
+    require_safetensors(path)
     check_adapter(folder)
     check_base(folder, base.name, base.fingerprint, any_name=True)
     pipeline = base.pipeline
+    require_small(read_shapes(path), base, path)
     try:
-        state = pipeline.lora_state_dict(folder, weight_name=WEIGHTS)
-        state = state[0] if isinstance(state, tuple) else state  # some classes add alphas
-        with quiet():  # it warns of text encoders without LoRA; keys are compared below
+        # It warns of text encoders without LoRA; keys are compared below.
+        with quiet(), checked_config(base, path) as state:
             pipeline.load_lora_weights(folder, weight_name=WEIGHTS, adapter_name=name)
     except (ValueError, RuntimeError, KeyError, OSError, SafetensorError) as error:
         raise AdapterError(
@@ -117,6 +122,79 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     with active(base, {name: 1.0}, {name: path}):
         require_effect(without, probe_output(base), path)
     return path
+
+
+def require_small(shapes: Shapes, base: DiffusionBase, path: Path) -> None:
+    """Refuse a file with more numbers than the base's adaptable parts, before it is loaded.
+
+    Raises:
+        AdapterError: it holds more numbers.
+    """
+    parts = (base.denoiser, *base.family.text_encoders.values())
+    most = sum(weight.numel() for part in parts for weight in part.parameters())
+    numbers = sum(math.prod(shape) for shape in shapes.values())
+    if numbers > MAX_SHARE * most:
+        raise AdapterError(
+            f"{path} holds {numbers:,} numbers, more than its base {base.name} ({most:,})",
+            "load the adapter on the base that it was trained on",
+        )
+
+
+@contextmanager
+def checked_config(base: DiffusionBase, path: Path) -> Iterator[dict[str, Any]]:
+    """Make diffusers derive an adapter's config from its tensors while it loads the file.
+
+    The file's metadata holds a peft config, which could hold a regular expression or any rank. In
+    the context, `lora_state_dict` of the pipeline gives a config made of the tensors instead.
+
+    Args:
+        base: the base.
+        path: the adapter's file, for messages.
+
+    Yields:
+        The tensors by diffusers' names; filled when diffusers has read the file.
+
+    Raises:
+        AdapterError: see `lora_settings` and `require_bounded`.
+    """
+    from diffusers.utils import convert_unet_state_dict_to_peft
+
+    pipeline, found = base.pipeline, {}
+    original = pipeline.lora_state_dict
+    parts = {base.family.denoiser_name: base.denoiser, **base.family.text_encoders}
+
+    def read(source: Any, **given: Any) -> tuple[Any, ...]:
+        # Without this flag diffusers reads a damaged file again in PyTorch's pickled format.
+        state, *alphas, metadata = original(source, **given, use_safetensors=True)
+        found.update(state)
+        settings: dict[str, Any] = {}
+        for part, model in parts.items():
+            tensors = state
+            if part == "unet":
+                tensors = convert_unet_state_dict_to_peft(state)
+            shapes = {
+                key.removeprefix(f"{part}."): tuple(tensor.shape)
+                for key, tensor in tensors.items()
+                if key.startswith(f"{part}.")
+            }
+            if not shapes:
+                continue
+            require_bounded(shapes, dict(model.named_modules()), path, base.name)
+            if metadata is not None:
+                own = {
+                    key.removeprefix(f"{part}."): value
+                    for key, value in metadata.items()
+                    if key.startswith(f"{part}.")
+                }
+                checked = lora_settings(shapes, own or None, path)
+                settings |= {f"{part}.{key}": value for key, value in checked.items()}
+        return (state, *alphas, None if metadata is None else settings)
+
+    pipeline.lora_state_dict = read
+    try:
+        yield found
+    finally:
+        del pipeline.lora_state_dict
 
 
 def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:

@@ -284,7 +284,7 @@ def _save_grid(folder: Path, test: Sequence[Row], compared: ComparedImages) -> P
             "brand": compared.real,
         },
     )
-    save_picture(drawn, grid)
+    save_picture(drawn, grid, private=True)
     return grid
 
 
@@ -343,5 +343,5 @@ def _save_images(folder: Path, row_seeds: RowSeeds, images: Sequence[Image]) -> 
     # A row's id may hold any character; its hash is a safe file name.
     paths = [folder / f"{hash_text(row.id)[:16]}-{seed}.png" for row, seed in row_seeds]
     for path, image in zip(paths, images, strict=True):
-        save_picture(image, path)
+        save_picture(image, path, private=True)
     return paths

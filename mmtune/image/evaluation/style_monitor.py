@@ -94,7 +94,7 @@ class StyleMonitor:
             advice = advise(trial_images, self._style_metric(), kept, self.options.keep_content)
         grid.parent.mkdir(parents=True, exist_ok=True)
         lines = {trial.name: images for trial, images in by_trial.items()}
-        save_picture(draw_grid(trial_images.prompts, lines), grid)
+        save_picture(draw_grid(trial_images.prompts, lines), grid, private=True)
         return advice
 
     def sample(self, row_seeds: Sequence[tuple[Row, int]]) -> list[Image]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def save_picture(image: Image, path: Path, **options: Any) -> None:
+def save_picture(image: Image, path: Path, *, private: bool = False, **options: Any) -> None:
     """Write an image as PNG.
 
     Pillow itself writes a part of a JPEG to a full disk without any error.
@@ -20,6 +20,7 @@ def save_picture(image: Image, path: Path, **options: Any) -> None:
     Args:
         image: the image.
         path: the file; its folder exists.
+        private: whether only the owner may read the file.
         options: of Pillow's PNG writer.
 
     Raises:
@@ -27,4 +28,4 @@ def save_picture(image: Image, path: Path, **options: Any) -> None:
     """
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", **options)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), private=private)

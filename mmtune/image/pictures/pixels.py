@@ -11,10 +11,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from mmtune.errors import DataError
+from mmtune.system.pictures import FORMATS, MAX_PIXELS
 
-MAX_PIXELS = 64_000_000  # 183 MiB as RGB; enough for cameras of 50 megapixels
-# Only formats that Pillow decodes itself: it would start Ghostscript for an EPS.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 CONVERT = "save it as PNG or JPEG"
 COPY_AGAIN = "copy the file again from its source"
 

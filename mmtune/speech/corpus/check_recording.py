@@ -35,12 +35,15 @@ RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 
 MAX_SECONDS = 30.0  # Whisper's window; it never hears what is beyond
 
 
-def scan(folder: Path) -> Iterator[dict[str, Any]]:
+def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
     """Yield a row for each recording of a folder, with the transcript in the .txt of its name."""
     for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
-        words = words_beside(folder / relative)
-        yield row if words is None else {**row, "text": words}
+        words = words_beside(folder / relative, folder, name)
+        if isinstance(words, Finding):
+            yield words
+        else:
+            yield row if words is None else {**row, "text": words}
 
 
 def inspect(row: Row) -> Inspection:

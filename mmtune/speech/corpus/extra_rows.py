@@ -254,5 +254,5 @@ def _replayed(config: RunConfig, rows: Sequence[SpeechRow], folder: Path) -> lis
 
 def _write(audio: NDArray[np.float32], name: str, folder: Path) -> str:
     relative = f"audio/{name}.flac"
-    save_sound(folder / relative, np.clip(audio, -1, 1))
+    save_sound(folder / relative, np.clip(audio, -1, 1), private=True)
     return relative

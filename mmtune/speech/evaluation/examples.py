@@ -45,7 +45,7 @@ def write_predictions(path: Path, items: Sequence[Item]) -> None:
             "row": _row(item),
         }
         lines.append(json.dumps(values | _words(item), ensure_ascii=False) + "\n")
-    write_text(path, "".join(lines))
+    write_text(path, "".join(lines), private=True)
 
 
 def examples(items: Sequence[Item], seen: set[str], options: SpeechOptions) -> list[dict[str, Any]]:

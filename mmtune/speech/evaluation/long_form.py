@@ -156,7 +156,7 @@ def _join(items: Sequence[Item], name: str, folder: Path) -> Recording:
     samples, _, places = join_clips(rows, pauses, rng)
     path = (folder / f"{name}.flac").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    save_sound(path, np.clip(samples, -1, 1))
+    save_sound(path, np.clip(samples, -1, 1), private=True)
     text = " ".join(" ".join(row.reference.split()) for row in rows)
     whole = SpeechRow(id=f"long/{name}", audio=str(path), text=text, content=key)
     starts = [place + first_word(row) for place, row in zip(places, rows, strict=True)]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
+from mmtune.adapters.consent import base_of
 from mmtune.adapters.switch import MARKER
 from mmtune.errors import ConfigError
 from mmtune.metrics.text.language_code import known_language
@@ -286,7 +287,7 @@ def _base_name(base: str | None, adapter: Path | None) -> str:
     if adapter is not None:
         folder = adapter_folder(adapter, MARKER)
         if (folder / CARD_FILE).exists():
-            return read_card(folder).base
+            return base_of(read_card(folder).base, folder)
     raise ConfigError(
         "no base model is named, and no adapter card names one",
         "add --base, for example starter:whisper-base",

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from mmtune.adapters.card import adapter_folder
+from mmtune.adapters.foreign import read_shapes
 from mmtune.adapters.lora import attach_lora
-from mmtune.adapters.switch import MARKER, AdapterSwitch
+from mmtune.adapters.switch import MARKER, WEIGHTS, AdapterSwitch
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.speech.whisper.base import WhisperBase
@@ -58,14 +59,7 @@ def adapted_from(folder: Path) -> int | None:
     Raises:
         AdapterError: the folder can't be read, or the adapter changes modules below all layers.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = folder / "adapter_model.safetensors"
-    try:
-        with safe_open(path, "pt") as file:
-            names = list(file.keys())
-    except (OSError, SafetensorError) as error:
-        raise AdapterError(f"{folder} can't be read: {error}", "restore the folder") from None
+    names = list(read_shapes(folder / WEIGHTS))
     found = [re.search(r"\.encoder\.layers\.(\d+)\.", name) for name in names]
     for name, layer in zip(names, found, strict=True):
         if layer is None and ".encoder." in name:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from mmtune.cli import parse
 from mmtune.data.rows import Row
@@ -72,6 +73,7 @@ def test_generate_takes_it_from_the_card(
 ) -> None:
     from mmtune.adapters.card import Card
     from mmtune.image.sampling import generate
+    from mmtune.system.tensors import save_tensors
 
     config = tiny.config(tmp_path, tmp_path, tmp_path, trigger="acme icon")
     Card(
@@ -79,6 +81,7 @@ def test_generate_takes_it_from_the_card(
         rows={}, settings=config.model_dump(mode="json"),
     ).write(tmp_path)  # fmt: skip
     assert "trigger phrase" in (tmp_path / "README.md").read_text()
+    save_tensors(tmp_path / "pytorch_lora_weights.safetensors", {"a": torch.ones(1)})
     given: dict[str, dict[Path, str]] = {}
     monkeypatch.setattr(generate, "generate", lambda *a, **more: given.update(more) or [])
     command, options = parse(["generate", "--adapter", str(tmp_path), "--prompt", "x", *extra])

@@ -144,7 +144,8 @@ def test_each_layout_trains_an_adapter(
 ) -> None:
     source, to = SAMPLES[name](tmp_path / "source"), tmp_path / "to"
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
-    assert main(["import", str(source), "--to", str(to), "--language", "en"]) == 0
+    beside = ["--recordings", str(source.parent)] if name == "kaldi" else []
+    assert main(["import", str(source), "--to", str(to), "--language", "en", *beside]) == 0
     settings_ = {
         "data": to,
         "base": TINY,

@@ -5,7 +5,7 @@ Each layout has a file with a function (source, options) -> pieces; `write` writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.write import write
+from mmtune.system.inside import inside, links_out
 from mmtune.system.stored import opened
 
 
@@ -34,7 +35,7 @@ def _common_voice(source: Path) -> bool:
     if source.is_file():
         return source.suffix.lower() == ".tsv" and _heads(source)
     tables = [source / name for name in (*table.RELEASED, "validated.tsv")]
-    return any(path.is_file() and _heads(path) for path in tables)
+    return any(inside(source, path) is not None and _heads(path) for path in tables)
 
 
 def _heads(path: Path) -> bool:
@@ -102,7 +103,8 @@ def import_speech(
 
     Raises:
         ConfigError: a layout or setting is unknown, or `to` can't be used.
-        DataError: the source can't be read at all. Single bad rows are left out and listed.
+        DataError: the source can't be read at all, or a link leads out of it. Single bad rows are
+            left out and listed.
     """
     try:
         options = ImportOptions.model_validate(dict(settings or {}))
@@ -131,8 +133,35 @@ def import_speech(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
         )
+    folders = [source if source.is_dir() else source.parent]
+    folders += [Path(options.recordings)] if options.recordings else []
+    for link in links_out(source, folders[1:]) if source.is_dir() else ():
+        raise DataError(
+            f"{link} is a link that leads out of {source}",
+            f"copy the data with its files (cp -rL {source} COPY), or allow the folder that the "
+            "link leads to: --recordings DIR",
+        )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
-    return write(LAYOUTS[name].pieces(source, options), to, facts, options, progress)
+    found = _bounded(LAYOUTS[name].pieces(source, options), folders)
+    return write(found, to, facts, options, progress)
+
+
+def _bounded(found: Found, folders: Sequence[Path]) -> Found:
+    """Leave out the pieces whose recording lies outside of all `folders`."""
+    for item in found:
+        file = item.file if isinstance(item, Piece) else None
+        if (
+            isinstance(file, Path)
+            and file.exists()
+            and not any(inside(folder, file) for folder in folders)
+        ):
+            yield LeftOut(
+                item.where,
+                f"{file} lies outside of {folders[0]}",
+                f"allow the folder of the recordings: --recordings {file.parent}",
+            )
+        else:
+            yield item
 
 
 __all__ = ["LAYOUTS", "ImportOptions", "LeftOut", "import_speech", "recognise"]

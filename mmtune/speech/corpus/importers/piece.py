@@ -49,6 +49,7 @@ class ImportOptions(Section):
     )
     align: bool = False  # cut long recordings by the word times that `base` finds
     base: str | None = None  # the model for `align`, as for `load_base`
+    recordings: str | None = None  # folder outside the source whose recordings may be read
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mmtune.speech.corpus.importers.piece import (
 )
 
 SUFFIXES = (".vtt", ".srt")
+MAX_BYTES = 16_000_000  # size of one subtitle file: some weeks of speech
 GAP = 1.0  # seconds of silence that end a piece
 ENOUGH = 15.0  # seconds after which the end of a sentence ends a piece
 OVERLAP = 0.3  # seconds by which the cues of two voices may overlap
@@ -136,6 +137,13 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
     from webvtt.errors import MalformedCaptionError, MalformedFileError
 
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            yield LeftOut(
+                path.name,
+                f"{size:,} bytes are too many for subtitles; the limit is {MAX_BYTES:,}",
+                "check the file",
+            )
+            return
         cues = list(_read(path))
     except (OSError, UnicodeDecodeError, MalformedCaptionError, MalformedFileError) as error:
         cure = "save it as UTF-8, in the format that its suffix names"

@@ -167,7 +167,7 @@ def _write_piece(
             samples = read_row(row, max_seconds=MAX_SECONDS)
             if not len(samples):
                 raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
-            save_sound(folder / name, samples)
+            save_sound(folder / name, samples, private=True)
     ids.add(row.id)
     with soundfile.SoundFile(folder / name) as written:
         length = written.frames / SAMPLE_RATE
@@ -192,7 +192,7 @@ def _on_disk(piece: Piece, folder: Path) -> Iterator[Path]:
         return
     suffix = Path(piece.recording).suffix[:8]
     path = folder / AUDIO / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
-    write_bytes(path, piece.file)
+    write_bytes(path, piece.file, private=True)
     try:
         yield path
     finally:

@@ -1,0 +1,152 @@
+"""The files that a page may show: regular files inside the run folder or the run's data folders.
+
+A run folder may come from somebody else, and its files name pictures and recordings. Without this
+rule a page could hold any file of the reader's machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmtune.config import read_yaml
+from mmtune.data.manifest import root_of
+from mmtune.errors import ConfigError
+from mmtune.system.inside import inside, leads_out
+
+CONFIG = "config.yaml"
+MANIFESTS = (".jsonl", ".ndjson")
+# Everything that pages read of a run folder, apart from pictures and recordings.
+READ = (
+    *(CONFIG, "suite.yaml", "data.json", "log.jsonl", "predictions.jsonl", "comparison.json"),
+    *("verdict.json", "review.json", "adapter/card.json", "adapter"),
+)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The folders whose files a page may show.
+
+    Attributes:
+        run: the run folder; None: only `data`.
+        data: folders of the run's data. A file below a hidden folder of them isn't shown.
+    """
+
+    run: Path | None = None
+    data: tuple[Path, ...] = field(default=())
+
+    def in_run(self, named: str | Path) -> Path | None:
+        """Find a file of the run folder, even if the run was moved since it was named.
+
+        Returns:
+            The path without links; None if the file isn't there or lies elsewhere.
+        """
+        if self.run is None:
+            return None
+        for place in _places(named, self.run):
+            if (found := inside(self.run, place)) is not None:
+                return found
+        return None
+
+    def find(self, named: str | Path) -> Path | None:
+        """Find a file of the run folder or of a data folder.
+
+        Returns:
+            The path without links; None if the file isn't there or lies elsewhere.
+        """
+        if (found := self.in_run(named)) is not None:
+            return found
+        for folder in self.data:
+            found = inside(folder, Path(named))
+            if found is not None and not _hidden(found.relative_to(folder.resolve())):
+                return found
+        return None
+
+
+def sources_of(run: Path | None) -> Sources:
+    """List the folders that a page of a run may show files of.
+
+    The run's data folders are those of `data.path`, and of each setting in `task` that names a
+    manifest. A relative path counts from the current folder, and from the folder in which the run
+    was started. The file system's root and the folders above the home folder are never among them.
+    """
+    if run is None:
+        return Sources()
+    if not (run / CONFIG).is_file():
+        return Sources(run)
+    values = read_yaml(run / CONFIG)
+    starts = [Path(), *_started_in(run, values)]
+    found = []
+    for named in _data_named(values):
+        for start in starts:
+            try:
+                place = (start / named).expanduser()
+                if place.exists() and not _too_wide(folder := root_of(place)):
+                    found.append(folder)
+            except (OSError, ValueError, RuntimeError):
+                continue
+    return Sources(run, tuple(dict.fromkeys(found)))
+
+
+def require_own_files(run: Path) -> None:
+    """Refuse a run folder whose files are links that lead out of it, or no regular files.
+
+    Raises:
+        ConfigError: names the first such file.
+    """
+    for name in READ:
+        path = run / name
+        if path.is_dir():
+            if not path.resolve().is_relative_to(run.resolve()):
+                raise ConfigError(
+                    f"{path} is a link that leads out of the run folder",
+                    "copy the folder that it names into the run folder",
+                )
+        elif leads_out(run, path):
+            raise ConfigError(
+                f"{path} is no regular file of the run folder: a page would show a file from "
+                "elsewhere",
+                "copy the file that it names into the run folder, or remove the link",
+            )
+
+
+def _places(named: str | Path, run: Path) -> Iterator[Path]:
+    path = Path(named)
+    yield path
+    if run.name in path.parts:
+        yield run.joinpath(*path.parts[path.parts.index(run.name) + 1 :])
+
+
+def _data_named(values: Mapping[str, Any]) -> Iterator[str]:
+    data, task = values.get("data"), values.get("task")
+    if isinstance(data, Mapping) and isinstance(data.get("path"), str):
+        yield data["path"]
+    pending = [task]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, str) and value.endswith(MANIFESTS):
+            yield value
+
+
+def _started_in(run: Path, values: Mapping[str, Any]) -> Iterator[Path]:
+    """The folder that a run's relative paths count from: the run is `out`/`name` in it."""
+    out, folder = values.get("out"), run.resolve().parent
+    if isinstance(out, str) and not Path(out).is_absolute():
+        parts = Path(out).parts
+        if not parts:
+            yield folder
+        elif folder.parts[-len(parts) :] == parts:
+            yield folder.parents[len(parts) - 1]
+
+
+def _too_wide(folder: Path) -> bool:
+    home = Path.home().resolve()
+    return folder == Path(folder.anchor) or (folder != home and home.is_relative_to(folder))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
