@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,9 +70,8 @@ def init_arguments(parser: Parser) -> None:
 
 
 def init(options: argparse.Namespace) -> int:
-    from mmtune.system.files import copy_file, write_text
+    from mmtune.system.files import folder_aside
     from mmtune.system.resources import recipes as names
-    from mmtune.system.resources import resource
 
     name: str = options.recipe
     if name not in names():
@@ -79,22 +79,31 @@ def init(options: argparse.Namespace) -> int:
     target: Path = options.to or Path(name)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already", "choose another folder: --to DIR")
-    source = resource("recipes", name)
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and "__pycache__" not in path.parts:
-            place = target / path.relative_to(source)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            copy_file(path, place)
-    suite, recipe = f"{name}.yaml", target / "recipe.yaml"
-    if (resource("eval") / suite).is_file() and recipe.is_file():
-        copy_file(resource("eval", suite), target / "suite.yaml")
-        text = recipe.read_text(encoding="utf-8")
-        own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
-        write_text(recipe, own)
+    # An empty folder that exists may be the current one, which can't be replaced.
+    with nullcontext(target) if target.exists() else folder_aside(target) as folder:
+        _copy_recipe(name, folder)
     for path in sorted(p for p in target.rglob("*") if p.is_file()):
         say(path)
     say(f"\nmmtune train {target / 'recipe.yaml'}")
     return 0
+
+
+def _copy_recipe(name: str, folder: Path) -> None:
+    from mmtune.system.files import copy_file, write_text
+    from mmtune.system.resources import resource
+
+    source = resource("recipes", name)
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            place = folder / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            copy_file(path, place)
+    suite, recipe = f"{name}.yaml", folder / "recipe.yaml"
+    if (resource("eval") / suite).is_file() and recipe.is_file():
+        copy_file(resource("eval", suite), folder / "suite.yaml")
+        text = recipe.read_text(encoding="utf-8")
+        own = text.replace(f"\nsuite: {name}\n", "\nsuite: suite.yaml\n")
+        write_text(recipe, own)
 
 
 def train_arguments(parser: Parser) -> None:

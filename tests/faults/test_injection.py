@@ -25,8 +25,6 @@ IN_TURN = (
     "write_text", "manifest", "cache put", "checkpoint", "checkpoint again", "snapshot", "log",
     "answers", "card", "verdict", "captions", "init", "toy run",
 )  # fmt: skip
-# `mmtune init` copies file by file, so that a failure leaves a part, which a repeat refuses.
-UNFINISHED_INIT = pytest.mark.xfail(strict=True, reason="mmtune init leaves a part of its folder")
 MOST = 12  # calls of a writer that are tried
 LIGHT = ("torch", "safetensors.torch", "mmtune.runs.pipeline", "mmtune.training.loop",
          "tests.faults.writers", "tests.training.toy", "accelerate")  # fmt: skip
@@ -54,10 +52,7 @@ def failures(attacker: Attack, which: Scene, faults: list[Fault]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=UNFINISHED_INIT if name == "init" else ()) for name in IN_TURN],
-)
+@pytest.mark.parametrize("name", IN_TURN)
 def test_a_fault_at_any_call_is_an_error_and_loses_nothing(attacker: Attack, name: str) -> None:
     which, kinds = scene(name), list(KINDS)
     calls = sorted({fault.at for fault in faults_of(which, attacker.known(which), "small", 0)})

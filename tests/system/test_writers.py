@@ -37,7 +37,6 @@ REASONS: dict[tuple[str, str], str] = {
     ("training/checkpoint.py", "torch.save"): ASIDE,
     ("runs/pipeline.py", "task.save"): ASIDE,
     ("runs/saved_adapter.py", "task.save"): ASIDE,
-    ("system/tensors.py", "path.open"): "it sorts a header of the same length in an ASIDE file",
     ("speech/speech_task.py", "self.model.save_pretrained"): ASIDE,
     ("speech/whisper/merge_adapters.py", "switch.model.save_pretrained"): ASIDE,
     ("speech/whisper/starter.py", "config.save_pretrained"): RENAMED,
