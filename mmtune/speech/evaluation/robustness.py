@@ -110,6 +110,6 @@ def degrade_row(row: SpeechRow, name: str, folder: Path) -> SpeechRow:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(int(key[:15], 16))
-    save_sound(path, CONDITIONS[name](read_row(row), rng), private=True)
+        save_sound(path, CONDITIONS[name](read_row(row), rng), private=True)
     whole = {"audio": str(path), "start": 0.0, "end": None, "channel": None, "segments": ()}
     return row.model_copy(update={**whole, "id": f"{row.id}/{name}", "content": key})
