@@ -118,8 +118,8 @@ def test_a_setting_of_several_types_is_named_by_its_name(key: str, value: str, w
 @example("[a, b")
 @example("no")
 def test_paths_and_words_are_taken_as_they_stand(text: str) -> None:
-    config = configure(RECIPE, "x", {"data": text, "name": text, "tracker": text})
-    assert (config.data.path, config.name, config.train.tracker) == (Path(text), text, text)
+    config = configure(RECIPE, "x", {"data": text, "tracker": text})
+    assert (config.data.path, config.train.tracker) == (Path(text), text)
 
 
 def test_a_colour_and_a_phrase_can_be_given() -> None:

@@ -177,7 +177,7 @@ def parse_alignment(folder: Path) -> None:
     from mmtune.speech.corpus.importers.transcripts import place, stretches
     from mmtune.speech.whisper.word_times import Word
 
-    for path in sorted(folder.rglob("*.txt")):
+    for path in sorted(p for p in folder.rglob("*.txt") if not p.is_symlink()):
         given = path.read_bytes().decode("utf-8", "replace").split()[:120]
         # What was heard: most words, some others, with pauses that the text decides.
         heard, at = [], 0.0

@@ -23,6 +23,7 @@ from mmtune.speech.corpus.importers.piece import (
     Piece,
     filled,
 )
+from mmtune.system.inside import leads_out
 
 SUFFIXES = (".vtt", ".srt")
 MAX_BYTES = 16_000_000  # size of one subtitle file: some weeks of speech
@@ -136,6 +137,9 @@ def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
 def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
     from webvtt.errors import MalformedCaptionError, MalformedFileError
 
+    if leads_out(path.parent, path):
+        yield LeftOut(path.name, "it is a link out of its folder", "put the file itself there")
+        return
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             yield LeftOut(

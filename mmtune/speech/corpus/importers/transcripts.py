@@ -20,6 +20,7 @@ from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, filled
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, probe, read_audio
 from mmtune.speech.speech_row import plain_words
+from mmtune.system.inside import leads_out
 
 if TYPE_CHECKING:
     from mmtune.speech.whisper.word_times import Word
@@ -214,6 +215,8 @@ def _cut(
 
 
 def _text(path: Path) -> str | LeftOut:
+    if leads_out(path.parent, path):
+        return LeftOut(path.name, "it is a link out of its folder", "put the file itself there")
     if not path.is_file():
         return LeftOut(path.name, "the recording has no transcript", f"write {path.name}")
     with path.open("rb") as file:
