@@ -93,7 +93,10 @@ def test_a_harmless_setting_may_change(name: str, tmp_path: Path) -> None:
     config = settings_of("dialect", tmp_path)
     claim(config)
     (config.folder / "log.jsonl").touch()
-    claim(changed(config, name))
+    other = changed(config, name)
+    claim(other)
+    written = (config.folder / "config.yaml").read_text(encoding="utf-8")
+    assert written.endswith(other.dump())  # the run has the new setting from now on
 
 
 def test_each_setting_is_in_the_comparison_or_has_a_reason() -> None:

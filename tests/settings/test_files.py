@@ -98,10 +98,14 @@ def test_a_run_that_has_not_begun_takes_the_new_contents(tmp_path: Path) -> None
     terms.write_text("metformin\n")
     run = config(tmp_path, "speech", terms=str(terms))
     claim(run)
+    first = (run.folder / "files.json").read_bytes()
     terms.write_text("ramipril\n")
     claim(run)
+    second = (run.folder / "files.json").read_bytes()
+    assert second != first
     (run.folder / "log.jsonl").touch()
     claim(run)
+    assert (run.folder / "files.json").read_bytes() == second
 
 
 def test_a_run_of_an_earlier_version_resumes(tmp_path: Path) -> None:
