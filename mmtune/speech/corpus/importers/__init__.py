@@ -116,8 +116,7 @@ def import_speech(
         raise ConfigError("--align needs a model", "add --base, such as starter:whisper-base")
     if not source.exists():
         raise DataError(f"no such file or folder: {source}", "name the data to import")
-    inside = source.is_dir() and to.resolve().is_relative_to(source.resolve())
-    if inside:
+    if source.is_dir() and to.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"{to} is inside {source}", "choose a folder outside of it: --to DIR")
     if source.resolve().is_relative_to(to.resolve()):
         raise ConfigError(
