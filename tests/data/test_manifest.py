@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmtune.data.manifest import example, read_rows, write_manifest
 from mmtune.errors import DataError
-from mmtune.image.corpus.folders import caption_from_name
+from mmtune.image.corpus.caption_sources import caption_from_name
 from mmtune.image.image_row import ImageRow
 from mmtune.runs.modalities import guess_modality
 from mmtune.speech.speech_row import SpeechRow, plain_words

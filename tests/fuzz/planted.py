@@ -114,7 +114,8 @@ TABLE, SUBTITLES = (
     "mmtune.speech.corpus.importers.subtitles",
 )
 KALDI, PIXELS = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.pixels"
-MANIFEST, FOLDERS = "mmtune.data.manifest", "mmtune.image.corpus.folders"
+MANIFEST, CAPTIONS = "mmtune.data.manifest", "mmtune.image.corpus.caption_sources"
+METADATA = "mmtune.image.corpus.caption_metadata"
 READ, SNDFILE = "mmtune.speech.sound.read", "mmtune.speech.sound.sndfile"
 TERMS = "mmtune.speech.corpus.term_list"
 
@@ -162,10 +163,10 @@ BUGS: dict[str, Bug] = {
         "subtitles", SUBTITLES, "join", first(lambda cues, *rest: _when(len(cues) > 4)), "Planted",
     ),
     "captions: a link is followed": Bug(
-        "image folder", FOLDERS, "caption_beside", first(_opens_caption), "opened",
+        "image folder", CAPTIONS, "caption_beside", first(_opens_caption), "opened",
     ),
     "metadata: a file name without a suffix": Bug(
-        "image folder", FOLDERS, "PurePosixPath", first(lambda file: _when("." not in file)),
+        "image folder", METADATA, "PurePosixPath", first(lambda file: _when("." not in file)),
         "Planted",
     ),
     "term list: a line longer than a term": Bug(

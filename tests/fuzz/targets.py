@@ -78,7 +78,11 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "image folder",
-            ("image/corpus/folders.py",),
+            (
+                "image/corpus/folders.py",
+                "image/corpus/caption_sources.py",
+                "image/corpus/caption_metadata.py",
+            ),
             user_files.folder_seeds,
             user_files.parse_folder,
             2,

@@ -10,7 +10,6 @@ from PIL import Image
 
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.image.corpus.check_caption import check_captions
-from mmtune.image.corpus.folders import FOREIGN_SUFFIXES
 from mmtune.image.corpus.limits import read_limits
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.alike import near_copies, visual_fingerprint
@@ -22,6 +21,7 @@ from mmtune.image.pictures.pixels import (
     stored_size,
     upright_size,
 )
+from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import is_file
 

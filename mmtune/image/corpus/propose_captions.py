@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmtune.data.manifest import BY_SPLIT, WHOLE
 from mmtune.errors import BaseModelError, ConfigError, DataError, first_line
-from mmtune.image.corpus.folders import (
-    caption_beside,
-    caption_from_name,
-    image_files,
-    metadata_of,
-)
+from mmtune.image.corpus.caption_metadata import metadata_of
+from mmtune.image.corpus.caption_sources import caption_beside, caption_from_name
+from mmtune.image.corpus.folders import image_files
 from mmtune.system.files import write_new_text
 from mmtune.system.inside import leads_out
 
@@ -57,8 +54,8 @@ class Proposal:
 def proposal_from_name(stem: str) -> str:
     """Propose a caption from a file's name: its words without numbers, sizes, versions and hashes.
 
-    A proposal is reviewed, so every part that may be no word is left out. `caption_from_name` of
-    `mmtune.image.corpus.folders` reads the name of an image that has no caption file and keeps
+    A proposal is reviewed, so every part that may be no word is left out. For an
+    image without a caption file, `mmtune.image.corpus.caption_sources.caption_from_name` keeps
     more: only a counter at the end is removed.
 
     Args:

@@ -11,7 +11,6 @@ from PIL.Image import Image
 from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.image.corpus.evaluation_rows import evenly_spaced
-from mmtune.image.corpus.folders import IMAGE_SUFFIXES
 from mmtune.image.evaluation.compared_images import (
     HELD_OUT_CAPTIONS,
     UNDEFINED,
@@ -21,6 +20,7 @@ from mmtune.image.evaluation.compared_images import (
 )
 from mmtune.image.looks.embedding import Embed, Vectors
 from mmtune.image.pictures.pixels import open_image
+from mmtune.image.pictures.suffixes import IMAGE_SUFFIXES
 from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.image.diversity import DIVERSITY, mean_spread, spread_by_prompt
 from mmtune.metrics.image.mmd import CMMD, KID, KernelDistance, gaussian, polynomial

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmtune.data.check import check
 from mmtune.data.manifest import read_rows
-from mmtune.image.corpus.folders import Repeats, caption_from_name, parse_repeats
+from mmtune.image.corpus.caption_sources import Repeats, caption_from_name, parse_repeats
 from mmtune.image.corpus.propose_captions import proposal_from_name
 from mmtune.runs.modalities import guess_modality
 from tests.data.pieces import IMAGE, write_audio, write_image

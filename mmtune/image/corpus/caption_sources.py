@@ -1,0 +1,107 @@
+"""Sources of a caption, best first: metadata, text file, name of the image, name of the folder."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.data.manifest import words_beside
+from mmtune.data.rows import Finding
+
+CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
+
+# A counter at the end numbers images of one thing: "_01", " (2)", "-003". "route-66" has none.
+_COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d+\)|-0\d+|[_ -]copy)$", re.IGNORECASE)
+# Names that cameras and programs give say nothing about the content.
+_NO_NAME = re.compile(
+    r"(?:img|dsc[nf]?|pxl|p|image|photo|picture|pic|screen ?shot|scan|untitled|download|file)?"
+    r"[\d\W_]*|[0-9a-f]{8}[0-9a-f-]*",
+    re.IGNORECASE,
+)
+# "10_acme icon", but neither a leading zero, as in ordered folders ("01_icons"), nor a year.
+_REPEATS = re.compile(r"([1-9]\d{0,2})_+([^_\s].*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Repeats:
+    """A folder's name in kohya's layout, "10_acme icon".
+
+    Attributes:
+        times: how often an epoch repeats each image of the folder.
+        words: caption of images that have none of their own.
+    """
+
+    times: int
+    words: str
+
+
+def choose_caption(
+    stated: str | None, path: Path, folder: Path, row: str, group: Repeats | None
+) -> str | bytes | Finding | None:
+    """Take an image's caption from the first of the four sources that has one.
+
+    Args:
+        stated: caption that a metadata file gives, or None.
+        path: the image.
+        folder: the dataset's folder.
+        row: id of the image's row, for a finding.
+        group: what the name of the image's folder holds, in kohya's layout; or None.
+
+    Returns:
+        The caption; bytes if a text file isn't UTF-8; None if no source has a caption; a finding
+        if the text file is a link that leads out of the folder.
+    """
+    caption = stated or caption_beside(path, folder, row)
+    if caption is None:
+        caption = caption_from_name(path.stem) or (group.words if group else None)
+    return caption
+
+
+def caption_beside(path: Path, folder: Path, row: str) -> str | bytes | Finding | None:
+    """Read the .txt or .caption file that has an image's name.
+
+    Args:
+        path: the image.
+        folder: the dataset's folder; a link that leads out of it isn't followed.
+        row: id of the image's row, for the finding.
+
+    Returns:
+        Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
+        a link that leads out of the folder.
+    """
+    words = (words_beside(path, folder, row, suffix) for suffix in CAPTION_SUFFIXES)
+    return next((each for each in words if each is not None), None)
+
+
+def caption_from_name(stem: str) -> str:
+    """Read the caption that a file's name holds: "red-apple_01" gives "red apple".
+
+    The result is used for training without review, so all words are kept and only a counter at
+    the end is removed. `mmtune caption` (`mmtune.image.corpus.propose_captions.proposal_from_name`)
+    also leaves out numbers, sizes, versions and hashes inside the name.
+
+    Args:
+        stem: the file's name without suffix.
+
+    Returns:
+        The caption; "" for names that say nothing, such as "IMG_2041", "00017", "3f9ac04e77d1".
+    """
+    if _NO_NAME.fullmatch(stem):
+        return ""
+    while (shorter := _COUNTER.sub("", stem)) != stem:
+        stem = shorter
+    return " ".join(re.split(r"[-_\s]+", stem)).strip()
+
+
+def parse_repeats(name: str) -> Repeats | None:
+    """Parse a folder's name as kohya's sd-scripts do: "10_acme icon" repeats its images 10 times.
+
+    Returns:
+        None for other names, and for names that just start with a number: "01_icons",
+        "2024_summer".
+    """
+    match = _REPEATS.fullmatch(name.strip())
+    if match is None or not (words := " ".join(match[2].replace("_", " ").split())):
+        return None
+    return Repeats(int(match[1]), words)
