@@ -54,7 +54,8 @@ from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import configure
 from mmtune.system.precision import DTYPES
 from mmtune.system.processes import pick_device
-from mmtune.training.loop import Reporter, fit
+from mmtune.training.loop import fit
+from mmtune.training.reporter import Reporter
 
 OURS, THEIRS, TEXT_ONCE = "mmtune", "diffusers", "diffusers, captions encoded once"
 LORA = ["to_k", "to_q", "to_v", "to_out.0"]  # diffusers' scripts

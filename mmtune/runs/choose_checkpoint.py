@@ -15,7 +15,7 @@ from mmtune.system.memory import guarded
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
-    from mmtune.training.loop import FitResult
+    from mmtune.training.reporter import FitResult
     from mmtune.training.selection import Advice, Point, Trial
     from mmtune.training.task import Task
 

@@ -45,7 +45,7 @@ from mmtune.system.processes import this_process, together
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
-    from mmtune.training.loop import FitResult, Reporter
+    from mmtune.training.reporter import FitResult, Reporter
     from mmtune.training.task import Task
 
 

@@ -19,7 +19,7 @@ from mmtune.system.display import Displayed, Rows
 from mmtune.system.locks import locked
 
 if TYPE_CHECKING:
-    from mmtune.training.loop import Reporter
+    from mmtune.training.reporter import Reporter
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mmtune.training.loop import Reporter
+from mmtune.training.reporter import Reporter
 
 if TYPE_CHECKING:
     from mmtune.training.preflight import Preflight

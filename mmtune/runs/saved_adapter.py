@@ -13,7 +13,7 @@ from mmtune.errors import AdapterError, MmtuneError
 from mmtune.system.files import copy_file, folder_aside
 
 if TYPE_CHECKING:
-    from mmtune.training.loop import FitResult
+    from mmtune.training.reporter import FitResult
     from mmtune.training.task import Task
 
 

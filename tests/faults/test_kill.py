@@ -23,7 +23,7 @@ SCRIPT = """
 import os, sys
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import load_recipe
-from mmtune.training.loop import Reporter
+from mmtune.training.reporter import Reporter
 
 class Die(Reporter):
     def step(self, step, total, loss, lr):

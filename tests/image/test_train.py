@@ -17,7 +17,7 @@ from mmtune.errors import AdapterError
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.runs.pipeline import evaluate, train
 from mmtune.training.interrupt import Interrupted
-from mmtune.training.loop import Reporter
+from mmtune.training.reporter import Reporter
 from tests.image import tiny
 
 

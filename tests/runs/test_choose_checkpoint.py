@@ -15,7 +15,8 @@ from mmtune.data.rows import Row
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.recipes import configure
 from mmtune.training.kept_weights import read_snapshots
-from mmtune.training.loop import FitResult, fit
+from mmtune.training.loop import fit
+from mmtune.training.reporter import FitResult
 from tests.training.test_loop import final
 from tests.training.toy import ToyTask, rows
 

@@ -10,7 +10,7 @@ from mmtune.adapters.card import read_card
 from mmtune.errors import BaseModelError, ConfigError
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import load_recipe
-from mmtune.training.loop import Reporter
+from mmtune.training.reporter import Reporter
 from tests.faults.test_kill import pictures, recordings
 from tests.speech.real import TINY, needs
 

@@ -17,8 +17,9 @@ from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import MIB, MemoryNeed, guarded, is_out_of_memory, measure_need
 from mmtune.training import loop
-from mmtune.training.loop import Reporter, fit
+from mmtune.training.loop import fit
 from mmtune.training.preflight import preflight
+from mmtune.training.reporter import Reporter
 from tests.training.toy import ToyTask, rows
 
 TOO_MUCH = 1 << 50  # bytes: more than any address space gives

@@ -17,8 +17,9 @@ from mmtune.errors import TrainingError
 from mmtune.prefix.cache import PrefixCache
 from mmtune.training.interrupt import Interrupted
 from mmtune.training.log import read_log
-from mmtune.training.loop import Reporter, fit
+from mmtune.training.loop import fit
 from mmtune.training.preflight import Preflight
+from mmtune.training.reporter import Reporter
 from tests.training.toy import ToyTask, rows
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +109,8 @@ import os, sys
 from pathlib import Path
 from tests.training.test_loop import options
 from tests.training.toy import ToyTask, rows
-from mmtune.training.loop import Reporter, fit
+from mmtune.training.loop import fit
+from mmtune.training.reporter import Reporter
 
 class Die(Reporter):
     def step(self, step, total, loss, lr):

@@ -21,7 +21,7 @@ from mmtune.metrics.image.style import StyleDistance
 from mmtune.pages.report import write_report
 from mmtune.runs.pipeline import train
 from mmtune.training.kept_weights import read_snapshots
-from mmtune.training.loop import Reporter
+from mmtune.training.reporter import Reporter
 from mmtune.training.selection import Trial, strengths
 from tests.image import tiny
 from tests.image.test_task import make
