@@ -88,6 +88,7 @@ class Card(BaseModel):
         """Write `card.json` and a README.md for people into `folder`, atomically.
 
         An absolute path in them would tell others of this machine, so its name alone is written.
+        The base's path stays whole, because the adapter can't be loaded without it.
         """
         shared = self.without_paths()
         write_text(folder / CARD_FILE, with_format(shared.model_dump_json(indent=2)) + "\n")

@@ -1,8 +1,8 @@
-"""Ask before the hub is asked: a base that only an adapter's or a run's own files name.
+"""Ask before the hub is asked: a model that only an adapter's or a run's own files name.
 
-An adapter from somebody else could make this machine download any model. A base that the user
-names is downloaded, as is any base after the user has allowed it by `ALLOW`. A starter, a local
-folder, and a base that is on this machine already need no consent, so adapters that were trained
+An adapter from somebody else could make this machine download any model. A model that the user
+names is downloaded, as is any model after the user has allowed it by `ALLOW`. A starter, a local
+folder, and a model that is on this machine already need no consent, so adapters that were trained
 here work without a question.
 """
 
@@ -14,26 +14,26 @@ from pathlib import Path
 
 from mmtune.errors import BaseModelError
 
-ALLOW = "MMTUNE_ALLOW_DOWNLOAD"  # environment variable: 1 allows downloads of any named base
+ALLOW = "MMTUNE_ALLOW_DOWNLOAD"  # environment variable: 1 allows downloads of any named model
 _ENTRIES = ("config.json", "model_index.json")
 
 
 def base_of(named: str, place: Path, *, option: bool = True) -> str:
-    """Return the base that an adapter's or run's own files name, if no download is needed.
+    """Return the model that an adapter's or run's own files name, if no download is needed.
 
     Args:
-        named: the base, as the files name it.
+        named: the model, as the files name it.
         place: the adapter folder or run folder, for the message.
         option: whether the command has an option --base, for the message.
 
     Raises:
-        BaseModelError: the base is a hub id, isn't on this machine, and no download is allowed.
+        BaseModelError: the model is a hub id, isn't on this machine, and no download is allowed.
     """
     if not _is_hub_id(named) or os.environ.get(ALLOW, "") not in ("", "0") or _is_here(named):
         return named
     allow = f"{ALLOW}=1 in the environment"
     raise BaseModelError(
-        f"{place} names the base {named!r}, which is not on this machine; mmtune downloads no "
+        f"{place} names the model {named!r}, which is not on this machine; mmtune downloads no "
         "model that only a file names",
         f"if you trust it, add --base {shlex.quote(named)}, or set {allow}"
         if option

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
@@ -89,9 +90,27 @@ def files_of(config: RunConfig) -> dict[str, str]:
             value = attrgetter(each.name)(config)
             # A card is written again whenever its run is measured again.
             skip = (CARD_FILE, "README.md")
-            if value is not None and (contents := hash_contents(Path(value), skip)):
+            if value is not None and (contents := hash_contents(_used_of(Path(value)), skip)):
                 found[each.name] = contents
     return found
+
+
+def require_consent(config: RunConfig) -> None:
+    """Check that no model which the run folder's settings name would have to be downloaded.
+
+    Raises:
+        BaseModelError: one would, and no download is allowed.
+    """
+    named = [e.name for e in settings_of(type(config.task), "task.") if e.file]
+    for value in (config.base, *(attrgetter(name)(config) for name in named)):
+        if isinstance(value, str):
+            base_of(value, config.folder, option=False)
+
+
+def _used_of(path: Path) -> Path:
+    # Of another run, its adapter alone: measuring or repeating that run writes beside it.
+    adapter = path / "adapter"
+    return adapter if (adapter / CARD_FILE).is_file() else path
 
 
 def check_files(config: RunConfig, *, missing: bool = False) -> None:

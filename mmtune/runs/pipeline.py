@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from mmtune.adapters.card import Card
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import check_adapter, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -34,6 +33,7 @@ from mmtune.runs.folder import (
     keep_suite,
     record_base,
     record_data,
+    require_consent,
     rows_by_split,
 )
 from mmtune.runs.modalities import find_modality, play, setting_names
@@ -243,7 +243,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         )  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
-    base_of(config.base, config.folder, option=False)
+    require_consent(config)
     check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():

@@ -13,6 +13,7 @@ from mmtune.errors import MmtuneError
 from mmtune.evaluation.answers import ANSWERS_FILE, drop_damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE
 from mmtune.evaluation.verdict import VERDICT_FILE
+from mmtune.runs.folder import require_consent
 from mmtune.runs.recipes import load_run
 from mmtune.runs.verify import CHECKPOINTS, CheckedFile, Verified, verify
 from mmtune.system.display import Displayed, Rows
@@ -129,7 +130,9 @@ def _adapter(found: Verified, reporter: Reporter | None, done: list[str], left: 
 def _save_again(run: Path, reporter: Reporter | None) -> None:
     from mmtune.runs.pipeline import train_adapter
 
-    train_adapter(load_run(run), reporter=reporter)
+    config = load_run(run)
+    require_consent(config)
+    train_adapter(config, reporter=reporter)
 
 
 def _measured(found: Verified, done: list[str]) -> None:

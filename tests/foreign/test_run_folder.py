@@ -16,10 +16,12 @@ import pytest
 import soundfile
 from PIL import Image
 
+from mmtune.adapters.consent import ALLOW
 from mmtune.cli import main
 from mmtune.evaluation.comparison import Comparison
 from mmtune.pages.content import embed
 from mmtune.pages.sources import READ, sources_of
+from mmtune.runs.recipes import load_recipe
 from tests.foreign.opened import watch
 
 SECRET = "SENTINEL-of-a-private-file"
@@ -256,3 +258,21 @@ def test_a_huge_picture_is_not_decoded(tmp_path: Path) -> None:
 
     png_bomb(tmp_path / "bomb.png")
     assert embed(tmp_path / "bomb.png") == ""
+
+
+def test_no_model_that_only_a_run_folder_names_is_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("backbone", "clip_model"):
+        config = load_recipe("brand_style", {"data": str(tmp_path), "out": str(tmp_path)})
+        config = config.model_copy(update={"name": name})
+        (config.folder / "adapter").mkdir(parents=True)
+        config = config.model_copy(
+            update={"task": config.task.model_copy(update={name: "some/judge"})}
+        )
+        (config.folder / "config.yaml").write_text(config.dump())
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+        assert main(["evaluate", str(config.folder)]) == 2
+        told = capsys.readouterr().err
+        assert "names the model 'some/judge', which is not on this machine" in told
+        assert ALLOW in told

@@ -173,3 +173,18 @@ def test_a_link_or_a_pipe_in_a_folder_is_not_read(tmp_path: Path) -> None:
     assert hash_contents(folder) == before
     (folder / "b").write_text("a")
     assert hash_contents(folder) != before
+
+
+def test_of_another_run_the_adapter_alone_counts(tmp_path: Path) -> None:
+    control = tmp_path / "control"
+    (control / "adapter").mkdir(parents=True)
+    for name in ("card.json", "adapter_model.safetensors"):
+        (control / "adapter" / name).write_bytes(b"one")
+    run = config(tmp_path, "speech", control=str(control))
+    claim(run)
+    (run.folder / "log.jsonl").touch()
+    (control / "report.html").write_text("that run was reported again")
+    check_files(run)
+    (control / "adapter" / "adapter_model.safetensors").write_bytes(b"two")
+    with pytest.raises(ConfigError, match=r"task\.control: .* has changed"):
+        check_files(run)

@@ -95,9 +95,9 @@ class ModelCaptioner:
         self.dtype = DTYPES[choose_precision("auto", self.device)]
         try:
             with quiet():
-                self.processor = AutoProcessor.from_pretrained(model)
+                self.processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
                 loaded = AutoModelForImageTextToText.from_pretrained(
-                    model, dtype=self.dtype, use_safetensors=True
+                    model, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
                 )
         except Exception as error:  # transformers and the hub raise many kinds
             raise BaseModelError(

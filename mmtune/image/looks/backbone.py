@@ -124,7 +124,7 @@ class _HubEncoder:
         self._device = device
         with _loading(name):
             self.model = _load_model(name).to(device)
-            self._processor = AutoImageProcessor.from_pretrained(name)
+            self._processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Image]) -> Vectors:
@@ -175,7 +175,7 @@ class ClipScorer:
                 "openai/clip-vit-base-patch32",
             )
         with _loading(name):
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
+            self._tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         settings = self.model.config.text_config
         self._length = int(settings.max_position_embeddings)
         # SigLIP was trained on texts padded to full length; without padding its vectors differ.
@@ -204,13 +204,15 @@ class ClipScorer:
 def _load_model(name: str) -> Any:
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(name)
+    config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
     named = (getattr(config, "architectures", None) or [""])[0]
     # AutoModel would drop the projection, which makes the vectors that training compared.
     projected = named.endswith("VisionModelWithProjection")
     kind = getattr(transformers, named) if projected else transformers.AutoModel
     # Safetensors only: a pickled checkpoint can run code.
-    model = kind.from_pretrained(name, use_safetensors=True, dtype=torch.float32)
+    model = kind.from_pretrained(
+        name, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+    )
     require_finite(
         model.state_dict(), f"the encoder {name}", BaseModelError, "download or copy it again"
     )
