@@ -410,6 +410,8 @@ class _Loop:
         if found is None:
             self.log.cut(-1)
             return
+        if self.main and not damaged:  # the last save may have failed before it dropped old ones
+            drop_old(self.checkpoints, self.options.keep)
         self.state = _State(**found.state)
         self._load_weights(found.weights)
         device = self.accelerator.device

@@ -129,7 +129,8 @@ def run(
             yield now, Verdict(f"the process died: exit code {process.exitcode}")
             done += 1
         finally:
-            process.join(timeout=10)
+            # Only a process that said "done" still has its coverage to write.
+            process.join(timeout=0 if jobs else 10)
             if process.is_alive():
                 process.kill()
             ours.close()

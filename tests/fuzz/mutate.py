@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 SECRET = "secret.txt"  # a file beside each input folder, which no parser may open
@@ -24,6 +25,8 @@ VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1e308, float("nan"), float("inf"), 10**30, "", [], {}, [[]], [None],
     {"a": None}, {"": ""}, [1, "x", None], "\ud800", *WORDS,
 )  # fmt: skip
+
+MAX_PLACES = 10_000  # of a tree: aliases in YAML make trees of billions
 
 Mutator = Callable[[bytes, random.Random], bytes]
 
@@ -132,7 +135,7 @@ TEXT_CHANGES: Sequence[Mutator] = (
 
 def change_tree(value: Any, chance: random.Random) -> Any:
     """Replace, remove, rename or nest one value somewhere in a tree of JSON values."""
-    places = list(_places(value))
+    places = list(islice(_places(value), MAX_PLACES))
     if not places:
         return chance.choice(VALUES)
     holder, key = chance.choice(places)
@@ -154,17 +157,12 @@ def change_tree(value: Any, chance: random.Random) -> Any:
     return value
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
-    found: list[tuple[Any, Any]] = []
-    keys = value.keys() if isinstance(value, dict) else range(len(value)) if _is_list(value) else ()
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    is_list = isinstance(value, list)
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if is_list else ()
     for key in keys:
-        found.append((value, key))
-        found += _places(value[key])
-    return found
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
+        yield value, key
+        yield from _places(value[key])
 
 
 def json_file(data: bytes, chance: random.Random) -> bytes:

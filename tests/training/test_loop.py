@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,6 +238,27 @@ def test_only_the_newest_checkpoints_stay(tmp_path: Path) -> None:
     fit(ToyTask(), rows(21), [], options(keep=2), tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-0000008", "step-0000009"]
+
+
+def test_an_old_checkpoint_that_a_failed_save_left_goes_with_the_next_run(tmp_path: Path) -> None:
+    settings, checkpoints = options(keep=2), tmp_path / "checkpoints"
+    fit(ToyTask(), rows(16), [], settings, tmp_path)
+    kept = sorted(checkpoints.iterdir())
+    left = shutil.copytree(kept[0], checkpoints / "step-0000001")
+    fit(ToyTask(), rows(16), [], settings, tmp_path)
+    assert sorted(checkpoints.iterdir()) == kept
+
+    # Nothing goes while the newest is damaged: the older ones are needed.
+    shutil.copytree(kept[0], left)
+    (kept[1] / "weights.safetensors").write_bytes(b"damaged")
+
+    class Dies(Reporter):
+        def preflight(self, facts: Preflight) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(ToyTask(), rows(16), [], settings, tmp_path, Dies())
+    assert left.exists()
 
 
 def test_preflight_counts_and_the_cache_is_filled_once(tmp_path: Path) -> None:
