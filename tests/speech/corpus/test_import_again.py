@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from mmtune.errors import ConfigError, DataError
+from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.system.locks import Locked, locked
 from tests.speech.corpus.test_import import fingerprint, transcripts
@@ -114,3 +115,25 @@ def test_two_imports_into_one_folder_are_refused(tmp_path: Path) -> None:
         import_speech(transcripts(source), to)
     assert fingerprint(to) == before
     assert json.loads((to / "import.json").read_text())["rows"] == 4
+
+
+def test_an_import_that_failed_beside_its_new_manifest_removes_the_old_pieces_when_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to = tmp_path / "to"
+    import_speech(transcripts(tmp_path / "first"), to)
+    source = transcripts(tmp_path / "second")
+    for path in source.glob("call [0-2].*"):
+        path.unlink()
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("mmtune.speech.corpus.importers.write"), "_remove_pieces", full)
+        with pytest.raises((OSError, MmtuneError)):
+            import_speech(source, to)
+    assert len(names(to)) == 4
+    assert import_speech(source, to).rows == 1
+    assert len(names(to)) == 1
+    assert "replaced" not in json.loads((to / "import.json").read_text())

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
 from mmtune.data.manifest import WHOLE, write_manifest
-from mmtune.errors import ConfigError, DataError, printable
+from mmtune.errors import ConfigError, DataError, MmtuneError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
 from mmtune.speech.sound.encode import save_sound
@@ -24,11 +24,12 @@ from mmtune.speech.speech_row import SOURCE, SpeechRow
 from mmtune.system.files import PARTIAL, write_bytes, write_json
 from mmtune.system.hashing import hash_bytes, hash_json
 from mmtune.system.locks import locked
-from mmtune.system.stored import intact_json_lines
+from mmtune.system.stored import intact_json_lines, read_json_object
 
 AUDIO = "audio"  # folder of the pieces
 MARK = "import.json"  # marks the folder of an import and records its source
 LEFT_OUT = "left_out.jsonl"
+REPLACED = "replaced"  # in import.json: pieces that the import under way will remove
 PIECE_VERSION = 1  # raised when a piece is written differently
 
 
@@ -93,9 +94,12 @@ def _write(
                 progress(len(rows))
     if earlier and not rows:
         raise _nothing_found(folder, facts, len(earlier), left_out)
+    replaced = (earlier | _replaced_in(folder)) - {str(row["audio"]) for row in rows}
+    if replaced:  # once the new manifest is there, nothing else names them
+        _mark(folder, facts | {REPLACED: sorted(replaced)})
     write_manifest(folder / WHOLE, rows)
     write_manifest(folder / LEFT_OUT, [asdict(each) for each in left_out])
-    _remove_pieces(folder, earlier - {str(row["audio"]) for row in rows}, sources)
+    _remove_pieces(folder, replaced, sources)
     counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
     _mark(folder, facts | counts)
     return Imported(folder, str(facts.get("format", "")), len(rows), tuple(left_out), seconds)
@@ -107,6 +111,15 @@ def _pieces_in(manifest: Path) -> set[str]:
     with contextlib.suppress(OSError):
         names = {str(row["audio"]) for row in intact_json_lines(manifest) if "audio" in row}
     return names
+
+
+def _replaced_in(folder: Path) -> set[str]:
+    """The pieces that an interrupted import would have removed."""
+    try:
+        names = read_json_object(folder / MARK, "").get(REPLACED)
+    except (OSError, MmtuneError):
+        return set()
+    return {str(name) for name in names} if isinstance(names, list) else set()
 
 
 def _remove_pieces(folder: Path, names: set[str], sources: set[Path]) -> None:
