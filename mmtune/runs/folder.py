@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -59,7 +60,11 @@ def claim(config: RunConfig) -> None:
     if not begun(config.folder) or not path.exists():
         config.folder.mkdir(parents=True, exist_ok=True)
         _write_settings(path, config)
-        _write_files(config.folder, files_of(config))
+        # The base's hash stays until `record_base` replaces it, so that a failure loses nothing.
+        base = {}
+        with contextlib.suppress(ConfigError):  # a damaged record is replaced
+            base = {k: v for k, v in _read_files(config.folder).items() if k == BASE}
+        _write_files(config.folder, files_of(config) | base)
         return
     # Settings that came with a later version have their defaults in the run of an earlier one.
     stored = without_format(read_yaml(path), path)

@@ -137,3 +137,19 @@ def test_an_import_that_failed_beside_its_new_manifest_removes_the_old_pieces_wh
     assert import_speech(source, to).rows == 1
     assert len(names(to)) == 1
     assert "replaced" not in json.loads((to / "import.json").read_text())
+
+
+def test_an_import_that_failed_at_its_start_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, to = transcripts(tmp_path / "source"), tmp_path / "to"
+
+    def full(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("mmtune.speech.corpus.importers.write"), "_mark", full)
+        with pytest.raises((OSError, MmtuneError)):
+            import_speech(source, to)
+    (to / ".partial-0123.json").write_text("{")  # of a process that was killed
+    assert import_speech(source, to).rows == 4

@@ -253,14 +253,20 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
     if (
         folder.exists()
         and not (folder / MARK).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
+        and (not folder.is_dir() or _holds_files(folder))
     ):
         raise ConfigError(
             f"{folder} exists already and holds no import", "choose another folder: --to DIR"
         )
-    (folder / AUDIO).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MARK).is_file():
-        _mark(folder, facts)  # lets an interrupted import be repeated
+        _mark(folder, facts)  # first, because it lets an interrupted import be repeated
+    (folder / AUDIO).mkdir(exist_ok=True)
+
+
+def _holds_files(folder: Path) -> bool:
+    # A kill may have left what was written aside.
+    return any(not path.name.startswith(PARTIAL) for path in folder.iterdir())
 
 
 def _mark(folder: Path, facts: dict[str, Any]) -> None:
