@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 MAX_LISTED = 20  # names that a hint lists in full
+MAX_COMPARED = 80  # characters of an unknown name: comparing takes their number squared
 NEAR = 0.6  # likeness (difflib's ratio) from which a name is taken for a typing error
 
 
@@ -82,7 +83,7 @@ def did_you_mean(key: str, known: Iterable[str], spellings: Mapping[str, str] | 
 
     def nearest(cutoff: float) -> list[str]:
         likeness = dict.fromkeys(names, 0.0)
-        for part in {key, key.rpartition(".")[2]}:
+        for part in {key[:MAX_COMPARED], key.rpartition(".")[2][:MAX_COMPARED]}:
             for spelling, name in spelled.items():
                 ratio = difflib.SequenceMatcher(None, spelling, part).ratio()
                 likeness[name] = max(ratio, likeness[name])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
 
 MAX_DEPTH = 60  # nested lists and mappings
+MAX_OPEN = 300  # brackets that are open at one place
 MAX_NODES = 100_000  # values, with those that an alias repeats
 
 
@@ -72,10 +74,21 @@ def load_yaml(text: str) -> Any:
     Raises:
         YAMLError: it isn't YAML, it is nested too deeply, or its aliases repeat too much.
     """
+    _require_closed(text)
     try:
         return yaml.load(text, _Loader)
     except (ValueError, TypeError, RecursionError) as error:  # such as a number of 5,000 digits
         raise yaml.YAMLError(str(error)) from None
+
+
+def _require_closed(text: str) -> None:
+    # PyYAML takes time squared for brackets inside brackets before it composes the first. Brackets
+    # in comments and texts count here too, so this limit is wider.
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_OPEN:
+            raise yaml.YAMLError(f"it has more than {MAX_OPEN} open brackets")
 
 
 def _size(node: Any, known: dict[int, int]) -> int:

@@ -218,6 +218,8 @@ def yaml_file(data: bytes, chance: random.Random) -> bytes:
     """Change one value of a YAML file, add what YAML alone has, or change its text."""
     import yaml
 
+    from mmtune.settings.yaml_text import load_yaml
+
     what = chance.random()
     if what < 0.2:
         return text(data, chance)
@@ -228,7 +230,7 @@ def yaml_file(data: bytes, chance: random.Random) -> bytes:
         depth = chance.choice([50, 2000])
         return data + b"\nx: " + b"[" * depth + b"]" * depth
     try:
-        value = yaml.safe_load(data)
+        value = load_yaml(data.decode("utf-8", "replace"))
         changed = change_tree(value, chance)
         return yaml.safe_dump(changed, allow_unicode=True).encode("utf-8", "surrogatepass")
     except (yaml.YAMLError, ValueError, RecursionError, TypeError):
