@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mmtune.errors import AdapterError
-from mmtune.system.files import write_text
+from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import damaged, read_json_object
@@ -226,7 +226,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     Raises:
         AdapterError: the folder holds no weights, or a file or the card can't be read.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = finished_files(folder.glob("*.safetensors"))
     if not files:
         raise AdapterError(
             f"{folder} holds no .safetensors file", "restore the folder, or train the adapter again"

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.adapters.foreign import refuse_pickled, require_small_header
 from mmtune.errors import AdapterError, first_line
-from mmtune.system.files import write_text
+from mmtune.system.files import finished_files, write_text
 from mmtune.system.hashing import hash_json
 from mmtune.system.stored import require_regular
 from mmtune.system.tensors import make_reproducible, read_metadata, tensors_hash
@@ -25,7 +25,8 @@ SETS = ("target_modules", "exclude_modules")  # PEFT writes these sets in no fix
 
 def adapter_files(folder: Path) -> list[Path]:
     """List the files of an adapter that decide what it does: weights and their configuration."""
-    names = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
+    kinds = (".safetensors", ".json")
+    names = (path for path in finished_files(folder.iterdir()) if path.suffix in kinds)
     return [path for path in names if path.name != CARD_FILE and path.is_file()]
 
 
@@ -80,7 +81,7 @@ def seal_adapter(folder: Path) -> dict[str, str]:
         values = json.loads(config.read_text(encoding="utf-8"))
         lists = {k: sorted(v) for k in SETS if isinstance(v := values.get(k), list)}
         write_text(config, json.dumps(values | lists, indent=2, sort_keys=True))
-    weights = sorted(folder.glob("*.safetensors"))
+    weights = finished_files(folder.glob("*.safetensors"))
     if not weights:
         raise AdapterError(f"{folder} holds no .safetensors file", "repeat the command")
     for path in weights:

@@ -17,7 +17,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.files import copy_file, unique_name, write_text
+from mmtune.system.files import copy_file, finished_files, unique_name, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import inside
@@ -193,7 +193,7 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
 def _copy_adapter(folder: Path, to: Path) -> None:
     """Copy an adapter's own files; a link to another file of this machine isn't followed."""
     to.mkdir(parents=True)
-    for path in sorted(folder.iterdir()):
+    for path in finished_files(folder.iterdir()):
         # The hub's cache links these to files elsewhere. They were read as what they are.
         loaded = path.name in LOADED or path.suffix == ".safetensors"
         if path.is_file() and (loaded or inside(folder, path) is not None):

@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -249,6 +249,11 @@ def copy_folder(source: Path, folder: Path) -> None:
         read, written, reason = error.args[0][0]
         number = next((n for n in errno.errorcode if f"[Errno {n}]" in reason), errno.EIO)
         raise OSError(number, os.strerror(number), read, None, written) from None
+
+
+def finished_files(paths: Iterable[Path]) -> list[Path]:
+    """Sort files, and leave out those that a process writes or that a killed one left."""
+    return sorted(path for path in paths if not path.name.startswith(PARTIAL))
 
 
 def remove_partials(folder: Path) -> None:

@@ -247,3 +247,16 @@ def test_a_sealed_adapter_has_files_that_do_not_depend_on_the_order_of_sets(
     not_a_number(folder / WEIGHTS["speech"])
     with pytest.raises(AdapterError, match="hold NaN"):
         seal_adapter(folder)
+
+
+def test_what_a_killed_process_left_beside_the_adapter_does_not_count(
+    place: Callable[[str], Path], tmp_path: Path
+) -> None:
+    run = place("speech")
+    before = weights_hash(run / "adapter")
+    for suffix in (".json", ".md", ".safetensors"):
+        (run / "adapter" / f".partial-{'0' * 32}{suffix}").write_bytes(b"")
+    check_adapter(run / "adapter")
+    assert weights_hash(run / "adapter") == before
+    mmtune.compose(route=Path(route_file(run)[2]), out=tmp_path / "routed")
+    assert not list((tmp_path / "routed").rglob(".partial-*"))
