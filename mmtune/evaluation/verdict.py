@@ -314,6 +314,8 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
     if strictly and status == "passed" and measure.p is not None and measure.p > SIGNIFICANCE:
         # Many sentences of seven speakers still tell little about an eighth speaker.
         status = "not enough data"
+    if gate.end != "point" and status == "passed" and 1 in (measure.units, measure.items):
+        status = "not enough data"  # an interval over one speaker or item covers no other
     if measure.few:
         test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
         what += f"; {measure.few}{test}"

@@ -31,6 +31,7 @@ class Measure:
     # If the intervals rest on too few speakers or terms: a note, and the sign-flip test's p.
     few: str = ""
     p: float | None = None
+    units: int = 0  # number of speakers (or terms, recordings) behind the figures; 0: not counted
     # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
 

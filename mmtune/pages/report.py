@@ -292,11 +292,14 @@ def figure(measure: Measure) -> Figure:
 
 
 def reading(measure: Measure) -> str:
-    """Describe the difference: "better" or "worse" only if its interval excludes zero."""
+    """Describe the difference: "better" or "worse" only if its interval excludes zero.
+
+    The interval of one speaker, or of one item, says nothing about others.
+    """
     gap = measure.difference
     if not math.isfinite(gap.value):
         return "not defined"
-    if gap.low <= 0 <= gap.high:
+    if measure.units == 1 or measure.items == 1 or gap.low <= 0 <= gap.high:
         return "no clear difference"
     return "better" if (gap.low > 0) == measure.higher_is_better else "worse"
 

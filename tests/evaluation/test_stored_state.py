@@ -49,7 +49,8 @@ MEASURE = st.builds(
     metric=NAME, slice=NAME, items=st.integers(0, 99), base=INTERVAL, adapter=INTERVAL,
     difference=INTERVAL, higher_is_better=st.booleans(), note=TEXT,
     control=st.none() | INTERVAL, references=st.dictionaries(NAME, INTERVAL, max_size=2),
-    few=TEXT, p=st.none() | NUMBER, group=st.none() | st.tuples(TEXT, TEXT),
+    few=TEXT, p=st.none() | NUMBER, units=st.integers(0, 1000),
+    group=st.none() | st.tuples(TEXT, TEXT),
 )  # fmt: skip
 COMPARISON = st.builds(
     Comparison,

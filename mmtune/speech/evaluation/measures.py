@@ -229,11 +229,14 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         notes.append(f"{crossing} cross: the interval is the wider one of both resamplings")
     few, p = "", None
     units = [_unit(item) for item in items]
-    if 1 < (count := len(set(units))) < ENOUGH_CLUSTERS:
+    if (count := len(set(units))) < ENOUGH_CLUSTERS:
         p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
         [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
         few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
-        notes.append(few if p is None else f"{few}; a sign-flip test of them gives p = {p:.2g}")
+        if count == 1:
+            notes.append(f"{few}: the interval covers this {kind}'s items, and no other {kind}")
+        else:
+            notes.append(few if p is None else f"{few}; a sign-flip test of them gives p = {p:.2g}")
     return Measure(
         metric.name,
         name,
@@ -247,6 +250,7 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         references=beside,
         few=few,
         p=p,
+        units=count,
     )
 
 
@@ -267,9 +271,12 @@ def _paired(
 def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
     """Return the items' clusters, and a second clustering if speakers and sentences cross.
 
-    The second clustering needs enough clusters: a bootstrap over four voices is meaningless.
+    The second clustering needs enough clusters: a bootstrap over four voices is meaningless. If all
+    items are of one cluster, each is its own: resampling one cluster always gives the same value.
     """
-    own = [item.cluster for item in items]
+    own: list[Hashable] = [item.cluster for item in items]
+    if len(set(own)) < 2:
+        return [list(range(len(items)))]
     others = [_other(item) for item in items]
     enough = len(set(others)) >= FEW_SPEAKERS
     return [own, others] if enough and crossed(own, others) else [own]

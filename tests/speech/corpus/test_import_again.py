@@ -136,7 +136,7 @@ def test_an_import_that_failed_beside_its_new_manifest_removes_the_old_pieces_wh
     assert len(names(to)) == 4
     assert import_speech(source, to).rows == 1
     assert len(names(to)) == 1
-    assert "replaced" not in json.loads((to / "import.json").read_text())
+    assert not (to / ".replaced.json").exists()
 
 
 def test_an_import_that_failed_at_its_start_can_be_repeated(

@@ -29,7 +29,7 @@ from mmtune.system.stored import intact_json_lines, read_json_object
 AUDIO = "audio"  # folder of the pieces
 MARK = "import.json"  # marks the folder of an import and records its source
 LEFT_OUT = "left_out.jsonl"
-REPLACED = "replaced"  # in import.json: pieces that the import under way will remove
+REPLACED = ".replaced.json"  # pieces of the earlier import, until they are removed
 PIECE_VERSION = 1  # raised when a piece is written differently
 
 
@@ -96,10 +96,11 @@ def _write(
         raise _nothing_found(folder, facts, len(earlier), left_out)
     replaced = (earlier | _replaced_in(folder)) - {str(row["audio"]) for row in rows}
     if replaced:  # once the new manifest is there, nothing else names them
-        _mark(folder, facts | {REPLACED: sorted(replaced)})
+        write_json(folder / REPLACED, {"pieces": sorted(replaced)})
     write_manifest(folder / WHOLE, rows)
     write_manifest(folder / LEFT_OUT, [asdict(each) for each in left_out])
     _remove_pieces(folder, replaced, sources)
+    (folder / REPLACED).unlink(missing_ok=True)
     counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
     _mark(folder, facts | counts)
     return Imported(folder, str(facts.get("format", "")), len(rows), tuple(left_out), seconds)
@@ -116,7 +117,7 @@ def _pieces_in(manifest: Path) -> set[str]:
 def _replaced_in(folder: Path) -> set[str]:
     """The pieces that an interrupted import would have removed."""
     try:
-        names = read_json_object(folder / MARK, "").get(REPLACED)
+        names = read_json_object(folder / REPLACED, "").get("pieces")
     except (OSError, MmtuneError):
         return set()
     return {str(name) for name in names} if isinstance(names, list) else set()
