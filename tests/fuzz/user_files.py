@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -260,13 +261,23 @@ def recipe_seeds() -> list[Files]:
         {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nepochs: true\n"
                         b"targets: a,b\nscales: 0.5\nlr: 1e-3\ntrain: null\n"},
         {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nlora: {rank: 4, r: 5}\n"},
+        {"recipe.yaml": b"recipe: dialect\nmodality: speech\n"},  # the base is missing
+        *({"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nname: " + name + b"\n"}
+          for name in (b"''", b"../x", b'"\\x01"', b"x" * 300, b".")),
     ]  # fmt: skip
 
 
 def parse_recipe(folder: Path) -> None:
     from mmtune.runs.recipes import load_recipe
 
-    each(lambda: load_recipe(str(folder)), lambda: load_recipe("nothing"))
+    large = folder / "large.yaml"
+    large.touch()
+    os.truncate(large, 2**24)  # takes no room on the disk
+    each(
+        lambda: load_recipe(str(folder)),
+        lambda: load_recipe("nothing"),
+        lambda: load_recipe(str(large)),
+    )
     config = load_recipe(str(folder / "recipe.yaml"))
     (folder / "again.yaml").write_text(config.dump(), encoding="utf-8")
     load_recipe(str(folder / "again.yaml"))
@@ -327,6 +338,7 @@ def route_seeds() -> list[Files]:
     return [
         {"route.yaml": b"by: accent\nlabels: {a: runs/x, b: none, c: {runs/x: 0.5}}\n"},
         {"gate.json": json.dumps(route).encode(), "adapters/one/card.json": b"{}"},
+        {"gate.json": json.dumps(route).encode()},  # its adapter is missing
     ]
 
 
