@@ -16,7 +16,8 @@ from mmtune.predict import Prediction
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
-from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
+from mmtune.metrics.text.term_finder import TermFinder
+from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 from mmtune.speech.whisper.base import WhisperBase
@@ -118,9 +119,14 @@ class SpeechTask:
         self.module: nn.Module = SpeechModule(base.model, cut)
         self.kept = KeptStage(self.stage, self.features, self.model, self._bare)
         stages[KEPT] = self.kept
-        listed = () if options.terms is None else read_terms(find_terms(options.terms))
+        path = None if options.terms is None else find_terms(options.terms)
+        listed = () if path is None else read_terms(path, options.language)
         self.terms = tuple(sorted(term.text for term in listed if term.seen))
-        self.find_terms = TermFinder(term.text for term in listed)
+        self.find_terms = TermFinder(
+            (term.text for term in listed),
+            options.language,
+            {term.text: term.variants for term in listed},
+        )
         self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
 
     def labels(
@@ -142,7 +148,7 @@ class SpeechTask:
         key = row.id, prompt, speed, timed
         found = self._labels.get(key)
         if found is None:
-            spans = self.find_terms(row.reference, row.terms)
+            spans = self.find_terms(row.reference, row.terms, row.language)
             asked = row.model_copy(update={"prompt": prompt})
             times = spoken_times(row, speed) if timed else ()
             # If some rows teach that nobody speaks, the others must teach that somebody does.
@@ -180,7 +186,7 @@ class SpeechTask:
     def _prompt(self, row: SpeechRow, draw: Draw) -> str | None:
         """Draw a prompt: a list of terms, the text before the row, or none."""
         if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
-            spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference)]
+            spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference, (), row.language)]
             others = 1 + draw.integer("others", MAX_UNSPOKEN)
             order = sorted(self.terms, key=lambda term: draw.key(f"term {term}"))
             # Spoken terms are sometimes missing, so that the model takes the list only as a hint.

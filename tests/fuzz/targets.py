@@ -90,7 +90,7 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "term list",
-            ("speech/corpus/term_list.py",),
+            ("speech/corpus/term_list.py", "metrics/text/term_finder.py"),
             user_files.terms_seeds,
             user_files.parse_terms,
         ),

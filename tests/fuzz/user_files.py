@@ -243,7 +243,8 @@ def terms_seeds() -> list[Files]:
 
 
 def parse_terms(folder: Path) -> None:
-    from mmtune.speech.corpus.term_list import TermFinder, find_terms, read_terms
+    from mmtune.metrics.text.term_finder import TermFinder
+    from mmtune.speech.corpus.term_list import find_terms, read_terms
 
     each(lambda: find_terms(Path("medical")), lambda: find_terms(Path("nothing")))
     each(lambda: read_terms(folder), lambda: read_terms(folder / "nothing.txt"))

@@ -1,13 +1,12 @@
 """Metrics of terms: recall, precision and false insertions.
 
-A term counts only if, after normalization, it is written exactly, as whole words. Read recall
-together with precision and false insertions: a model that writes terms everywhere has perfect
-recall.
+A term counts only if, after normalization, it is written exactly, as whole words (see
+`TermFinder`). Read recall together with precision and false insertions: a model that writes terms
+everywhere has perfect recall.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,35 +14,10 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
-from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_finder import TermFinder
+from mmtune.metrics.text.transcribed_row import row_language
 from mmtune.metrics.text.variants import STRICT, Variants
-from mmtune.metrics.text.wer import scored
 from mmtune.predict import Prediction
-
-
-class TermCounter:
-    """Counts terms in normalized text: whole words, the longest term first, no overlaps.
-
-    Args:
-        terms: the terms in normal spelling; a term may have several words.
-        language: language of the terms.
-        variants: other spellings that count as a term.
-    """
-
-    def __init__(
-        self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
-    ) -> None:
-        self._variants = variants
-        written = {normalize(term, language) for term in terms} - {""}
-        longest_first = sorted(written, key=lambda term: (-len(term), term))
-        # (?!) matches nothing, for the case without terms.
-        inner = "|".join(re.escape(term) for term in longest_first) or "(?!)"
-        self._pattern = re.compile(rf"(?<!\S)(?:{inner})(?!\S)")
-
-    def count(self, normalized: str) -> Counter[str]:
-        """Count how often each term occurs in `normalized`."""
-        text = self._variants(normalized)
-        return Counter(match.group() for match in self._pattern.finditer(text))
 
 
 class _OfTerms:
@@ -59,12 +33,13 @@ class _OfTerms:
         self, terms: Iterable[str], language: str = "en", variants: Variants = STRICT
     ) -> None:
         self.language = language
-        self._terms = TermCounter(terms, language, variants)
+        self._terms = TermFinder(terms, language, variants.table)
 
     def _count(self, row: Row, prediction: Prediction) -> tuple[Counter[str], Counter[str]]:
         """Count each term in the reference, and in the transcript."""
-        reference, hypothesis = scored(row, prediction, self.language)
-        return self._terms.count(reference), self._terms.count(hypothesis)
+        spoken = row_language(row, self.language)
+        written = str(prediction.value)
+        return self._terms.count(row.reference, spoken), self._terms.count(written, spoken)
 
 
 class TermRecall(_OfTerms):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from mmtune.data.rows import Finding
 from mmtune.metrics.text.normalize import INVISIBLE
+from mmtune.metrics.text.term_finder import TermFinder, term_key, text_words
 from mmtune.speech.speech_row import SpeechRow, plain_words
 
 ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
@@ -66,8 +67,8 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
     from rapidfuzz import process
     from rapidfuzz.distance import Levenshtein
 
-    listed = {plain_words(term): term for term in terms}
-    named = {plain_words(term): term for row in rows for term in row.terms}
+    listed = {term_key(term): term for term in terms}
+    named = {term_key(term, row.language): term for row in rows for term in row.terms}
     known = {word: term for word, term in {**named, **listed}.items() if word}
     if not known:
         return []
@@ -79,14 +80,13 @@ def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Fi
     # "met formin" is a misspelling of "metformin": allow one word more or less.
     wanted = sorted({n for size in sizes for n in (size - 1, size, size + 1) if n > 0})
     for row in rows:
-        words = plain_words(row.text).split()
+        words = [word.text for word in text_words(row.text, row.language)]
         for phrase in _phrases(words, wanted):
             counts[phrase] += 1
             first.setdefault(phrase, row.id)
-        padded = f" {' '.join(words)} "
         for term in row.terms:
-            word = plain_words(term)
-            if not word or f" {word} " in padded:
+            word = term_key(term, row.language)
+            if not word or TermFinder([term], row.language).find(row.text):
                 continue
             near = process.extractOne(
                 word,

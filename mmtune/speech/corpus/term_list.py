@@ -13,13 +13,11 @@ spoken in the test only: they show what an adapter does for terms without traini
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.errors import ConfigError
-from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_finder import term_key
 from mmtune.speech.speech_row import plain_words
 from mmtune.system.resources import resource
 from mmtune.system.stored import read_text, reason_of
@@ -96,7 +94,7 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
                 "comments begin with #",
             )
         # Drop variants that are scored as the term itself: "beta-blocker | beta blocker".
-        keys = list(dict.fromkeys(normalize(text, language) for text in spellings))
+        keys = list(dict.fromkeys(term_key(text, language) for text in spellings))
         for key in keys:
             if key in first:
                 raise ConfigError(
@@ -113,28 +111,4 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
 def _is_term(text: str, language: str) -> bool:
     if len(text) > MAX_TERM_LENGTH or not text.isprintable():
         return False
-    return bool(plain_words(text) and normalize(text, language))
-
-
-class TermFinder:
-    """Finds the positions of terms in a transcript: whole words, in any case.
-
-    Args:
-        terms: the terms of the run.
-    """
-
-    def __init__(self, terms: Iterable[str]) -> None:
-        self._terms = frozenset(terms)
-        self._pattern = _any_of(self._terms)
-
-    def __call__(self, text: str, more: Iterable[str] = ()) -> list[tuple[int, int]]:
-        """Return (first, after the last) character of each term; `more` are the row's own terms."""
-        named = set(more) - self._terms
-        pattern = _any_of(self._terms | named) if named else self._pattern
-        return [match.span() for match in pattern.finditer(text)]
-
-
-def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
-    longest_first = sorted(set(terms) - {""}, key=lambda term: (-len(term), term))
-    inner = "|".join(map(re.escape, longest_first)) or "(?!)"  # (?!) matches nothing
-    return re.compile(rf"(?<!\w)(?:{inner})(?!\w)", re.IGNORECASE)
+    return bool(plain_words(text) and term_key(text, language))

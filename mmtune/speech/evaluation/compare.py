@@ -12,7 +12,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.measure import Measure
-from mmtune.metrics.text.term_recall import TermCounter
+from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.speech.corpus.retention import retention_rows
 from mmtune.speech.evaluation.examples import examples, write_predictions
 from mmtune.speech.evaluation.extra_conditions import PROBED, probes
@@ -97,7 +97,7 @@ def _items(
     heard = hear(predictor, active, rows)
     for place, more in enumerate(heard_beside(predictor, options, scored, test)):
         heard[place] |= more
-    terms = TermCounter(scored, options.language, read_variants(options))
+    terms = TermFinder(scored, options.language, read_variants(options).table)
     clusters = [*_clusters(test, terms, options), *_clusters(general, terms, options)]
     return [
         Item(
@@ -182,14 +182,14 @@ def _models(
 
 
 def _clusters(
-    rows: Sequence[SpeechRow], counter: TermCounter, options: SpeechOptions
+    rows: Sequence[SpeechRow], finder: TermFinder, options: SpeechOptions
 ) -> list[Hashable]:
     """Choose what is resampled together: the rows of a term, of a speaker, or of a sentence."""
     speakers = {row.speaker for row in rows} - {None}
     by_speaker = len(speakers) >= FEW_SPEAKERS
 
     def cluster(row: SpeechRow) -> Hashable:
-        terms = sorted(_spoken(counter, row, options))
+        terms = sorted(_spoken(finder, row, options))
         if terms:
             return "term", terms[0]
         speaker = row.speaker if by_speaker else None

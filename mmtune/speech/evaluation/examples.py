@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_finder import term_key
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED
 from mmtune.speech.evaluation.items import GENERAL, Item
@@ -83,7 +83,7 @@ def _by_result(items: Sequence[Item], options: SpeechOptions) -> list[dict[str, 
 
 
 def _by_hash(items: Sequence[Item], seen: set[str], options: SpeechOptions) -> list[dict[str, Any]]:
-    keys = {normalize(term, options.language) for term in seen}
+    keys = {term_key(term, options.language) for term in seen}
     kinds: dict[str, list[Item]] = {}
     for item in sorted(items, key=lambda item: hash_text(f"example {item.row.id}")):
         if item.kind.startswith(GENERAL) and TIMED not in item.kind:

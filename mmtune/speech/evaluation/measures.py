@@ -29,7 +29,7 @@ from mmtune.metrics.text.drift import start_figures
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.hallucination import HallucinatedWords
 from mmtune.metrics.text.language import LanguageAccuracy
-from mmtune.metrics.text.normalize import normalize
+from mmtune.metrics.text.term_finder import term_key
 from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import CharacterErrors, WordErrors
@@ -127,7 +127,7 @@ def measures(
 def _recall(
     name: str, items: Sequence[Item], terms: set[str], language: str, variants: Variants
 ) -> Iterable[Measure]:
-    keys = {normalize(term, language) for term in terms}
+    keys = {term_key(term, language) for term in terms}
     if spoken := [item for item in items if item.terms & keys]:
         yield measure(TermRecall(terms, language, variants), name, spoken)
         if variants:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmtune.data.dataset import Dataset
-from mmtune.metrics.text.normalize import normalize
-from mmtune.metrics.text.term_recall import TermCounter
+from mmtune.metrics.text.term_finder import TermFinder, term_key
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
@@ -22,10 +21,10 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
     if options.terms is not None:
         path = find_terms(options.terms)
         named |= {term.text for term in read_terms(path, options.language)}
-    by_key = {normalize(term, options.language): term for term in sorted(named)}
-    counter = TermCounter(named, options.language, read_variants(options))
+    by_key = {term_key(term, options.language): term for term in sorted(named)}
+    finder = TermFinder(named, options.language, read_variants(options).table)
     train = speech_rows(dataset.split("train"))
-    trained = {by_key[key] for row in train for key in _spoken(counter, row, options)}
+    trained = {by_key[key] for row in train for key in _spoken(finder, row, options)}
     return trained, set(by_key.values()) - trained
 
 
@@ -37,6 +36,5 @@ def read_variants(options: SpeechOptions) -> Variants:
     return Variants({term.text: term.variants for term in terms}, options.language)
 
 
-def _spoken(counter: TermCounter, row: SpeechRow, options: SpeechOptions) -> Iterable[str]:
-    language = row.language or options.language
-    return counter.count(normalize(row.reference, language))
+def _spoken(finder: TermFinder, row: SpeechRow, options: SpeechOptions) -> Iterable[str]:
+    return finder.count(row.reference, row.language or options.language)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmtune.config import LoraOptions, TrainOptions
+from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.prefix.cache import PrefixCache
-from mmtune.speech.corpus.term_list import TermFinder
 from mmtune.speech.speech_options import MixOptions, SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.speech_task import SpeechTask
@@ -21,15 +21,6 @@ from mmtune.speech.whisper.stages import KEPT, NAME
 from mmtune.training.loop import fit
 from mmtune.training.randomness import Draw
 from tests.speech.real import TINY, loaded, needs, real_rows
-
-
-def test_terms_are_found_as_whole_words_in_any_case() -> None:
-    find = TermFinder(["metoprolol", "NSTEMI", "heart failure", "heart", "q.d."])
-    text = "Metoprolol q.d. for heart failure, nstemi; not metoprolols or sweetheart"
-    assert [text[a:b] for a, b in find(text)] == ["Metoprolol", "q.d.", "heart failure", "nstemi"]
-    assert find("apixaban") == []
-    assert find("apixaban", ["Apixaban"]) == [(0, 8)]
-    assert TermFinder([])("anything") == []
 
 
 @needs(TINY)
