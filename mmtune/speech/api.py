@@ -209,7 +209,7 @@ def _term_index(terms: str | Path | Sequence[str] | None) -> TermIndex | None:
         return None
     if isinstance(terms, (str, Path)):
         listed = read_list(Path(terms))
-        return TermIndex(listed.terms, listed.spoken)
+        return TermIndex(listed.terms, listed.spoken, listed.name, listed.lines)
     return TermIndex(terms)
 
 

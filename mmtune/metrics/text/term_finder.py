@@ -212,23 +212,27 @@ def _text_words(text: str, language: str | None, telling: bool) -> tuple[TextWor
 def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:
     """Yield the places of what may be words: runs of letters, marks, digits and apostrophes.
 
-    In languages without spaces each character is one, with its marks.
+    Apostrophes at the ends of a run are quotation marks or a genitive. In languages without spaces
+    each character is a run, with its marks.
     """
     start = None
-    for place, c in enumerate(text):
+    for place, c in enumerate([*text, " "]):
         kind = unicodedata.category(c)
         joins = kind[0] == "M" or kind == "Cf"
-        if not (joins or kind[0] in "LN" or APOSTROPHES.match(c) or c == "'"):
-            if start is not None:
-                yield start, place
+        quote = _is_quote(c)
+        within = joins or kind[0] in "LN" or quote
+        if start is not None and (not within or (language in UNSPACED and not joins)):
+            end = place
+            while end > start + 1 and _is_quote(text[end - 1]):
+                end -= 1
+            yield start, end
             start = None
-        elif start is None:
+        if start is None and within and not quote:
             start = place
-        elif language in UNSPACED and not joins:
-            yield start, place
-            start = place
-    if start is not None:
-        yield start, len(text)
+
+
+def _is_quote(c: str) -> bool:
+    return c == "'" or APOSTROPHES.match(c) is not None
 
 
 def _parts(text: str, start: int, end: int, language: str) -> list[tuple[str, int, int]]:

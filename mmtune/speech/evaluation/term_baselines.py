@@ -5,6 +5,7 @@ Each baseline transcribes the test rows like base and adapter do, so the report 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,6 +17,7 @@ from mmtune.speech.speech_options import Beside, SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row
 from mmtune.speech.transcription.predictor import LOADED_ADAPTER, SpeechPredictor
 from mmtune.speech.transcription.retrieve import LIMIT, TermIndex, prompt_with
+from mmtune.speech.transcription.splice import SPLICE_VERSION, splice, spliced_words
 from mmtune.speech.whisper.fallback import Heard, agrees
 from mmtune.system.hashing import hash_json
 
@@ -89,7 +91,7 @@ class Prompted:
 class Retrieving:
     """A predictor with a second pass, prompted with terms that resemble the first transcript.
 
-    Like in `transcribe`, the first transcript stays if the second one differs too much.
+    As in `transcribe`, the second pass only puts terms into the first transcript (see `splice`).
 
     Args:
         predictor: the models of both passes.
@@ -103,7 +105,7 @@ class Retrieving:
     @property
     def fingerprint(self) -> str:
         """Hash of everything except the request that a transcript depends on."""
-        known = [self.listed.terms, sorted(self.listed.spoken.items()), LIMIT]
+        known = [self.listed.terms, sorted(self.listed.spoken.items()), LIMIT, SPLICE_VERSION]
         return hash_json([self.predictor.fingerprint, "retrieval", known])
 
     def batches(self, requests: Sequence[Request]) -> list[list[int]]:
@@ -119,18 +121,54 @@ class Retrieving:
         return [found[place] for place in range(len(requests))]
 
     def _hear(self, requests: Sequence[Request]) -> list[Prediction]:
+        return [self.join(*each) for each in self.passes(requests)]
+
+    def passes(
+        self, requests: Sequence[Request]
+    ) -> list[tuple[Prediction, Prediction | None, list[str]]]:
+        """Transcribe each request's row once, and again with terms that resemble its transcript.
+
+        Returns:
+            For each request the first pass, the second (None: no term resembles the first), and
+            the terms of its prompt.
+        """
         found = self.predictor.predict(requests)
         again: dict[int, Request] = {}
+        retrieved: list[list[str]] = [[] for _ in requests]
         for i, (request, own) in enumerate(zip(requests, found, strict=True)):
             candidates = self.index.candidates(str(own.value))
+            retrieved[i] = [term for term, _ in candidates]
             before = speech_row(request.row).prompt
             prompt = prompt_with(self.predictor.base, candidates, before)
             if prompt is not None:
                 again[i] = _with(request, prompt)
-        for i, second in zip(again, self.predictor.predict(list(again.values())), strict=True):
-            kept = second if agrees(_heard(found[i]), _heard(second)) else found[i]
-            found[i] = replace(kept, seconds=found[i].seconds + second.seconds)
-        return found
+        second = dict(zip(again, self.predictor.predict(list(again.values())), strict=True))
+        return [(own, second.get(i), retrieved[i]) for i, own in enumerate(found)]
+
+    def join(
+        self, first: Prediction, second: Prediction | None, retrieved: Sequence[str]
+    ) -> Prediction:
+        """Put the terms of a second pass into the first, see `splice`; words count as one answer.
+
+        Args:
+            first: the first pass.
+            second: the second pass; None leaves the first as it is.
+            retrieved: the terms of the second pass's prompt.
+        """
+        if second is None:
+            return first
+        seconds = first.seconds + second.seconds
+        if not agrees(heard_of(first), heard_of(second)):
+            return replace(first, seconds=seconds)
+        language, words = first.details["language"], first.details["words"]
+        text, placed = splice(
+            str(first.value), str(second.value), self.index, retrieved, language, words
+        )
+        if not placed:
+            return replace(first, seconds=seconds)
+        chance = math.exp(float(second.details["log_probability"]))
+        details = first.details | {"words": spliced_words(words, text, placed, round(chance, 4))}
+        return replace(first, value=text, details=details, seconds=seconds)
 
 
 def _with(request: Request, prompt: str | None) -> Request:
@@ -138,7 +176,8 @@ def _with(request: Request, prompt: str | None) -> Request:
     return Request(row, request.adapters, request.seed)
 
 
-def _heard(prediction: Prediction) -> Heard:
+def heard_of(prediction: Prediction) -> Heard:
+    """What `agrees` needs to know of a transcript."""
     told = prediction.details
     return Heard(
         (),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,27 @@ ALIKE = str.maketrans({"B": "P", "V": "F", "D": "T", "0": "T", "G": "K", "Z": "S
 
 @dataclass(frozen=True)
 class Listed:
-    """The terms of a list, and how terms sound that aren't spoken as they are spelled."""
+    """The terms of a list, and how terms sound that aren't spoken as they are spelled.
+
+    Attributes:
+        terms: the terms in their order.
+        spoken: how some of them sound, by term.
+        name: the list's file; None for terms from Python.
+        lines: line of each term in the file.
+    """
 
     terms: tuple[str, ...]
     spoken: Mapping[str, str]
+    name: str | None = None
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TermSource:
+    """Where a term comes from: the list's file, if there is one, and the line, from 1."""
+
+    list: str | None
+    line: int
 
 
 def read_list(path: Path) -> Listed:
@@ -58,12 +75,12 @@ def read_list(path: Path) -> Listed:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text", "save it as UTF-8") from None
     spoken: dict[str, str] = {}
-    terms: dict[str, None] = {}
-    for line in lines:
+    terms: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
         left, _, sound = (part.strip() for part in line.partition("="))
         text = left.partition("|")[0].strip()  # other accepted spellings follow
         if text and not text.startswith(("#", "[")):
-            terms[text] = None
+            terms.setdefault(text, number)
             if sound:
                 spoken[text] = sound
     if not terms:
@@ -73,7 +90,7 @@ def read_list(path: Path) -> Listed:
             f"{path} holds {len(terms):,} terms; the limit is {MAX_TERMS:,}",
             "keep only rare terms",
         )
-    return Listed(tuple(terms), spoken)
+    return Listed(tuple(terms), spoken, str(path), terms)
 
 
 class TermIndex:
@@ -82,12 +99,23 @@ class TermIndex:
     Args:
         terms: the terms, as they should be spelled.
         spoken: how some of them sound, by term.
+        name: the list's file; None for terms from Python.
+        lines: line of each term in the file; by default its place among `terms`, from 1.
     """
 
-    def __init__(self, terms: Iterable[str], spoken: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        terms: Iterable[str],
+        spoken: Mapping[str, str] | None = None,
+        name: str | None = None,
+        lines: Mapping[str, int] | None = None,
+    ) -> None:
         self.terms = list(dict.fromkeys(terms))
+        self.spoken = dict(spoken or {})
+        self.name = name
+        self.lines = lines or {term: i for i, term in enumerate(self.terms, start=1)}
         entries = [(t, i) for i, t in enumerate(self.terms)]
-        entries += [((spoken or {})[t], i) for i, t in enumerate(self.terms) if t in (spoken or {})]
+        entries += [(self.spoken[t], i) for i, t in enumerate(self.terms) if t in self.spoken]
         keyed = [(letters(text), i) for text, i in entries]
         keyed = [(key, i) for key, i in keyed if key]
         self._letters = [key for key, _ in keyed]
@@ -138,8 +166,6 @@ class TermIndex:
             (term, score). The score grows with similarity and length, so a long term that nearly
             matches comes before a short one that matches.
         """
-        from rapidfuzz.distance import Levenshtein
-
         groups = list(dict.fromkeys(_groups(text)))
         if not groups or not self._letters:
             return []
@@ -154,11 +180,7 @@ class TermIndex:
                 places = places[top]
             for place in places.tolist():
                 written, said = self._letters[place], self._sounds[place]
-                spelled = Levenshtein.normalized_similarity(own, written)
-                likeness = spelled
-                if heard and said:
-                    aloud = Levenshtein.normalized_similarity(heard, said)
-                    likeness = (spelled + aloud) / 2
+                likeness = _likeness(own, heard, written, said)
                 if likeness < MIN_SIMILARITY:
                     continue
                 score = (likeness - CHANCE) * min(len(own), len(written), LONG_TERM)
@@ -167,6 +189,36 @@ class TermIndex:
                     best[term] = score
         ranked = sorted(best.items(), key=lambda each: (-each[1], each[0]))[:limit]
         return [(self.terms[term], score) for term, score in ranked]
+
+    def likeness(self, text: str, term: str) -> float:
+        """Return the similarity (0 to 1) of words and a term, in spelling and sound.
+
+        A term of few letters, such as C++, is compared only by how it sounds, if the list says so.
+        """
+        own = letters(text)
+        keys = [letters(each) for each in (term, self.spoken.get(term, "")) if each]
+        return max(
+            (
+                _likeness(own, sound(own), key, sound(key))
+                for key in keys
+                if min(len(own), len(key)) >= SHORT
+            ),
+            default=0.0,
+        )
+
+    def source(self, term: str) -> TermSource:
+        """Return the list and the line of a term."""
+        return TermSource(self.name, self.lines[term])
+
+
+def _likeness(own: str, heard: str, written: str, said: str) -> float:
+    # The mean of both similarities; of the letters alone, where a script has no code of sounds.
+    from rapidfuzz.distance import Levenshtein
+
+    spelled = float(Levenshtein.normalized_similarity(own, written))
+    if not (heard and said):
+        return spelled
+    return (spelled + float(Levenshtein.normalized_similarity(heard, said))) / 2
 
 
 def letters(text: str) -> str:

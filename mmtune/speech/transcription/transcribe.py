@@ -20,17 +20,20 @@ from mmtune.speech.sound.read import SAMPLE_RATE, Span, read_channels, read_row,
 from mmtune.speech.speech_row import speech_row
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.speech.transcription.retrieve import TermIndex, prompt_with
+from mmtune.speech.transcription.splice import splice
 from mmtune.speech.transcription.transcript import (
+    PlacedTerm,
     Transcript,
     TranscriptSegment,
     make_transcript,
     split,
 )
 from mmtune.speech.transcription.vad import Window, windows
+from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.fallback import Heard, agrees, decode_safely, is_silence
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import MAX_WINDOW
-from mmtune.speech.whisper.word_times import Word, align
+from mmtune.speech.whisper.word_times import Word, align, word_confidences
 
 MAX_SECONDS = 24 * 3600.0  # longest file
 ChannelChoice = Literal["auto", "split", "mix"]
@@ -63,7 +66,8 @@ def transcribe(
             do; "split" always does; "mix" transcribes their mean.
         names: names of separate channels; "channel 1", "channel 2" … by default.
         terms: terms to spell correctly; a second pass is prompted with those that resemble the
-            text of the first pass.
+            text of the first pass. What it writes in their places is put into the first text,
+            which otherwise stays as it is (see `splice`).
 
     Raises:
         DataError: the file can't be read.
@@ -170,7 +174,7 @@ def listen(
         language = predictor.languages(hidden[:1], [language])[0]
         with predictor.adapters.on(weights):
             states = predictor.stage.finish(hidden)
-            heard = _decode(predictor, states, clips, language, prompt, terms)
+            heard, placed = _decode(predictor, states, clips, language, prompt, terms)
             spoken = [() if is_silence(each) else each.ids for each in heard]
             seconds = [len(clip) / SAMPLE_RATE for clip in clips]
             languages = [language] * len(some)
@@ -185,6 +189,7 @@ def listen(
                 log_probability=each.log_probability,
                 no_speech=each.no_speech,
                 temperature=each.temperature,
+                terms=placed[place],
             )
             if words:
                 segment = replace(segment, words=_placed(timed[place], window))
@@ -211,17 +216,19 @@ def _decode(
     language: str | None,
     prompt: str | None,
     terms: TermIndex | None,
-) -> list[Heard]:
+) -> tuple[list[Heard], list[tuple[PlacedTerm, ...]]]:
     base, options = predictor.base, predictor.options
     contents = [hashlib.sha256(clip.tobytes()).hexdigest() for clip in clips]
     prefix = prefix_ids(base, language, prompt)
     heard = decode_safely(base, states, [prefix] * len(clips), options, contents)
+    placed: list[tuple[PlacedTerm, ...]] = [()] * len(heard)
     if terms is None:
-        return heard
-    prompts = [prompt_with(base, terms.candidates(each.text), prompt) for each in heard]
+        return heard, placed
+    candidates = [terms.candidates(each.text) for each in heard]
+    prompts = [prompt_with(base, each, prompt) for each in candidates]
     again = [i for i, own in enumerate(prompts) if own is not None]
     if not again:
-        return heard
+        return heard, placed
     prefixes = [prefix_ids(base, language, prompts[i]) for i in again]
     # A failed second pass isn't tried again, because the text of the first pass remains.
     second = decode_safely(
@@ -229,8 +236,18 @@ def _decode(
     )
     for i, each in zip(again, second, strict=True):
         if agrees(heard[i], each):
-            heard[i] = each
-    return heard
+            retrieved = [term for term, _ in candidates[i]]
+            scores = word_confidences(base, heard[i], language)
+            text, placed[i] = splice(heard[i].text, each.text, terms, retrieved, language, scores)
+            if placed[i]:
+                heard[i] = replace(heard[i], ids=_ids(base, heard[i], text), text=text)
+    return heard, placed
+
+
+def _ids(base: WhisperBase, heard: Heard, text: str) -> tuple[int, ...]:
+    """The ids of a text in place of a window's own, from which the times of words are found."""
+    space = " " if base.tokenizer.decode(list(heard.ids)).startswith(" ") else ""
+    return tuple(base.tokenizer.encode(space + text, add_special_tokens=False))
 
 
 def timed_words(

@@ -17,6 +17,28 @@ CUE_SECONDS, CUE_LETTERS = 7.0, 84  # limits of a subtitle: two lines of 42
 
 
 @dataclass(frozen=True)
+class PlacedTerm:
+    """A term of a list that stands in place of words of the first pass.
+
+    Attributes:
+        term: the term as the list spells it.
+        list: the list's file; None for terms from Python.
+        line: the term's line in the list, from 1.
+        original: the words of the first pass.
+        score: similarity of the original words and the term, from 0 to 1.
+        start, end: its first character in the segment's text, and the one after its last.
+    """
+
+    term: str
+    list: str | None
+    line: int
+    original: str
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
 class TranscriptSegment:
     """A part of a transcript: one window, or one sentence if words have times.
 
@@ -28,6 +50,7 @@ class TranscriptSegment:
         log_probability: mean over the window's tokens; a text below -1 is a guess.
         no_speech: the model's probability that the window holds no speech.
         temperature: temperature of the decoding; above 0 the first attempt failed.
+        terms: terms of a list that were put into the text (`--terms`).
     """
 
     start: float
@@ -38,6 +61,7 @@ class TranscriptSegment:
     log_probability: float = 0.0
     no_speech: float = 0.0
     temperature: float = 0.0
+    terms: tuple[PlacedTerm, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,7 +126,19 @@ def split(segment: TranscriptSegment) -> list[TranscriptSegment]:
         if last is None or word.start - last.end >= PAUSE or last.text.endswith(SENTENCE_ENDS):
             groups.append([])
         groups[-1].append(word)
-    return [_of_words(segment, words) for words in groups] or [segment]
+    found: list[TranscriptSegment] = []
+    at = len(_joined(segment.words).lstrip()) - len(_joined(segment.words))  # spaces before it
+    for words in groups:
+        part, joined = _of_words(segment, words), _joined(words)
+        shift = at + len(joined) - len(joined.lstrip())
+        terms = tuple(
+            replace(t, start=t.start - shift, end=min(t.end - shift, len(part.text)))
+            for t in segment.terms
+            if at <= t.start < at + len(joined)
+        )
+        found.append(replace(part, terms=terms))
+        at += len(joined)
+    return found or [segment]
 
 
 def cues(segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
@@ -111,7 +147,7 @@ def cues(segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
     for segment in segments:
         words: list[Word] = []
         for word in segment.words:
-            letters = len("".join(w.text for w in [*words, word]).strip())
+            letters = len(_joined([*words, word]).strip())
             long = words and word.end - words[0].start > CUE_SECONDS
             if words and (long or letters > CUE_LETTERS):
                 result.append(_of_words(segment, words))
@@ -122,8 +158,12 @@ def cues(segments: Sequence[TranscriptSegment]) -> list[TranscriptSegment]:
 
 
 def _of_words(segment: TranscriptSegment, words: Sequence[Word]) -> TranscriptSegment:
-    text = "".join(word.text for word in words).strip()
+    text = _joined(words).strip()
     return replace(segment, start=words[0].start, end=words[-1].end, text=text, words=tuple(words))
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return "".join(word.text for word in words)
 
 
 def as_txt(transcript: Transcript) -> str:

@@ -32,6 +32,7 @@ class Heard:
         text: the text without spaces around it; empty if there is no speech.
         log_probability, no_speech, no_words: see `Spoken`.
         temperature: temperature of the decoding; 0 is greedy or beam search.
+        tokens: the log probability of each id.
     """
 
     ids: tuple[int, ...]
@@ -40,6 +41,7 @@ class Heard:
     no_speech: float
     temperature: float
     no_words: float = 0.0
+    tokens: tuple[float, ...] = ()
 
 
 def compression(text: str) -> float:
@@ -123,6 +125,7 @@ def _read(base: WhisperBase, spoken: Spoken, temperature: float) -> Heard:
         spoken.no_speech,
         temperature,
         spoken.no_words,
+        spoken.tokens,
     )
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from mmtune.metrics.text.normalize import UNSPACED
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import Spoken
+from mmtune.speech.whisper.fallback import Heard
 from mmtune.speech.whisper.labels import prefix_ids
 
 FRAMES = 50  # frames of the encoder's output per second
@@ -178,7 +179,7 @@ def smooth(weights: Tensor) -> Tensor:
 
 
 def word_confidences(
-    base: WhisperBase, spoken: Spoken, language: str | None
+    base: WhisperBase, spoken: Spoken | Heard, language: str | None
 ) -> list[list[str | float]]:
     """Return the words of a text, each with the geometric mean of its tokens' probabilities.
 
