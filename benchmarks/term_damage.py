@@ -28,10 +28,28 @@ if TYPE_CHECKING:
     from mmtune.speech.speech_row import SpeechRow
 
 SIZES = (60, 10_000)
-SURNAMES = ("Al Bern Cald Dorn Esch Fair Gold Hart Ives Kess Lind Marl North Ost Penn Rath Sand "
-            "Thorn Ulm Wick").split()  # fmt: skip
-MIDDLES = "a an be ber e en er i in le o ow u".split()
-ENDS = "bach berg brook dale er feld ford ham hurst ington ley man mann more sen son ton wood".split()
+SURNAMES = ["Al", "Bern", "Cald", "Dorn", "Esch", "Fair", "Gold", "Hart", "Ives", "Kess", "Lind", "Marl", "North", "Ost", "Penn", "Rath", "Sand", "Thorn", "Ulm", "Wick"]  # fmt: skip
+MIDDLES = ["a", "an", "be", "ber", "e", "en", "er", "i", "in", "le", "o", "ow", "u"]
+ENDS = [
+    "bach",
+    "berg",
+    "brook",
+    "dale",
+    "er",
+    "feld",
+    "ford",
+    "ham",
+    "hurst",
+    "ington",
+    "ley",
+    "man",
+    "mann",
+    "more",
+    "sen",
+    "son",
+    "ton",
+    "wood",
+]
 BENDS = ("a", "al", "ex", "ia", "ify", "io", "ix", "o", "ora", "ym")
 
 
@@ -110,10 +128,15 @@ def main() -> None:
     order = np.random.default_rng(options.seed).permutation(len(rows))
     plain = [rows[i] for i in order if not rows[i].terms and rows[i].text]
     predictor = SpeechPredictor(options.base, {}, language="en")
-    print("| terms | text | rows | speakers | words changed in 100 | rows changed | recall | s/row |")
+    print(
+        "| terms | text | rows | speakers | words changed in 100 | rows changed | recall | s/row |"
+    )
     print("|---" * 8 + "|")
     for size in map(int, options.sizes.split(",")):
-        listed = [*sorted(named), *made_up(size - len(named), {*map(term_key, named)}, options.seed)]
+        listed = [
+            *sorted(named),
+            *made_up(size - len(named), {*map(term_key, named)}, options.seed),
+        ]
         finder = TermFinder(listed)
         without = [row for row in plain if not finder.find(row.text)][: options.rows]
         model = Retrieving(predictor, TermList(tuple(listed), {}))

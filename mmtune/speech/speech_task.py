@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from mmtune.config import LoraOptions
 from mmtune.data.rows import Row
+from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
-from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
@@ -186,7 +186,9 @@ class SpeechTask:
     def _prompt(self, row: SpeechRow, draw: Draw) -> str | None:
         """Draw a prompt: a list of terms, the text before the row, or none."""
         if self.terms and draw.uniform("term prompt") < self.options.term_prompts:
-            spoken = [row.reference[a:b] for a, b in self.find_terms(row.reference, (), row.language)]
+            spoken = [
+                row.reference[a:b] for a, b in self.find_terms(row.reference, (), row.language)
+            ]
             others = 1 + draw.integer("others", MAX_UNSPOKEN)
             order = sorted(self.terms, key=lambda term: draw.key(f"term {term}"))
             # Spoken terms are sometimes missing, so that the model takes the list only as a hint.

@@ -44,6 +44,7 @@ FOUND: list[tuple[list[str], str, str, list[str]]] = [
                                                                                 "CAT scan"]),
     (["IT", "WHO"], "en", "IT IS THE ONE WHO CAME", []),  # capitals of the whole text tell nothing
     (["WHO"], "en", "WHO", ["WHO"]),
+    (["HEART FAILURE"], "en", "a heart failure", ["heart failure"]),
     (["who", "WHO"], "en", "who is the WHO", ["who", "WHO"]),
     (["T wave"], "en", "the T WAVE is flat", ["T WAVE"]),  # only a term in capitals needs them
     (["WAR"], "de", "es war die WAR", ["WAR"]),
@@ -123,7 +124,11 @@ def test_terms_that_are_one(term: str, other: str, same: bool) -> None:
 
 
 def test_other_spellings_are_found_as_the_term() -> None:
-    table = {"beta-blocker": ["betablocker"], "esomeprazole": ["es omeprazole"], "C++": ["see plus"]}
+    table = {
+        "beta-blocker": ["betablocker"],
+        "esomeprazole": ["es omeprazole"],
+        "C++": ["see plus"],
+    }
     finder = TermFinder(["beta-blocker", "omeprazole", "C++"], "en", table)
     text = "a Betablocker, es omeprazole, omeprazole, see plus"
     assert [text[a:b] for a, b in finder(text)] == ["Betablocker", "omeprazole", "see plus"]

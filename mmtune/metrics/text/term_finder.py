@@ -172,7 +172,8 @@ def term_key(term: str, language: str | None = "en") -> str:
 
 
 def _key_words(term: str, language: str | None) -> tuple[str, ...]:
-    words = _text_words(term, language, True)
+    # Several words in capitals are a heading, and not an acronym.
+    words = _text_words(term, language, any(map(str.islower, term)) or len(term.split()) < 2)
     return tuple(f".{word.text.lower()}" if word.dotted else word.text for word in words)
 
 
@@ -257,9 +258,7 @@ def _parts(text: str, start: int, end: int, language: str) -> list[tuple[str, in
     return parts
 
 
-def _places(
-    whole: Sequence[str], parts: Sequence[tuple[str, int, int]]
-) -> list[tuple[int, int]]:
+def _places(whole: Sequence[str], parts: Sequence[tuple[str, int, int]]) -> list[tuple[int, int]]:
     """Return the place of each word of the whole normalized text, by the words of its pieces."""
     own = [word for word, _, _ in parts]
     if own == list(whole):
@@ -305,9 +304,7 @@ def everyday_words(language: str) -> frozenset[str]:
     if not path.is_file():
         return frozenset()
     lines = path.read_text(encoding="utf-8").splitlines()
-    return frozenset(
-        word for line in lines if not line.startswith("#") for word in line.split()
-    )
+    return frozenset(word for line in lines if not line.startswith("#") for word in line.split())
 
 
 def _in_capitals(written: str) -> bool:

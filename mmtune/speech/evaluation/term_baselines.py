@@ -167,7 +167,8 @@ class Retrieving:
         if not placed:
             return replace(first, seconds=seconds)
         chance = math.exp(float(second.details["log_probability"]))
-        details = first.details | {"words": spliced_words(words, text, placed, round(chance, 4))}
+        words = spliced_words(words, text, placed, round(chance, 4))
+        details = {**first.details, "words": words}
         return replace(first, value=text, details=details, seconds=seconds)
 
 

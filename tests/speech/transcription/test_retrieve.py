@@ -98,6 +98,9 @@ def test_small_lists_and_other_scripts() -> None:
     assert small.candidates("it was an end stemmy")[0][0] == "NSTEMI"
     assert small.candidates("what a lovely day") == []
     assert TermIndex([]).candidates("anything") == []
+    assert small.likeness("nurofen", "NSTEMI") < 0.5 < small.likeness("an stemmy", "NSTEMI")
+    assert small.likeness("Nurofen", "Нурофен") == 0
+    assert TermIndex(["C++"]).likeness("C", "C++") == 0  # too short to tell
     assert (letters("Ünit 5-Bé"), sound("нет"), sound("dapa")) == ("unit5be", "", "TP")
 
 
@@ -120,6 +123,9 @@ def test_lists(tmp_path: Path) -> None:
     listed = read_list(path)
     assert listed.terms == ("metoprolol", "NSTEMI", "apixaban")
     assert listed.spoken == {"NSTEMI": "en stemmy"}
+    assert (listed.name, listed.lines) == (
+        str(path), {"metoprolol": 2, "NSTEMI": 4, "apixaban": 6},
+    )  # fmt: skip
     path.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="holds no term"):
         read_list(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mmtune.speech.transcription.vad import cut, find_speech
 from mmtune.speech.whisper.base import load_base
 from mmtune.speech.whisper.decode import DecodeOptions, most_ids
 from mmtune.speech.whisper.decoder_lora import attach
+from mmtune.speech.whisper.fallback import Heard, decode_safely
 from mmtune.speech.whisper.labels import prefix_ids
 from mmtune.speech.whisper.stages import seconds_of
 from tests.speech.real import BASE, TINY, loaded, needs, real_rows
@@ -320,11 +322,38 @@ def test_a_term_is_heard_in_a_second_pass(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("mmtune.speech.transcription.transcribe.prefix_ids", spy)
     plain, _ = listen(predictor, [audio])
     terms = TermIndex(["THANK YOU SO MUTCH", "electroencephalography"])
-    found, _ = listen(predictor, [audio], terms=terms)
-    assert prompts == [None, None, "THANK YOU SO MUTCH"]
-    assert found[0][0].text != plain[0][0].text
-    assert found[0][0].text.upper().startswith("THANK YOU SO M")
-    # A second pass that goes wrong leaves the first one's text.
+    texts: list[str] = []
+
+    def second(*arguments: Any) -> list[Heard]:
+        """The real passes; the second one then gets a text of its own."""
+        heard = decode_safely(*arguments)
+        if len(arguments) < 6:
+            return heard
+        texts.append(heard[0].text)
+        return [replace(each, text="thank you so mutch, for bits!") for each in heard]
+
+    monkeypatch.setattr("mmtune.speech.transcription.transcribe.decode_safely", second)
+    monkeypatch.setattr("mmtune.speech.transcription.splice.SURE", 2.0)
+    found, _ = listen(predictor, [audio], terms=terms, words=True)
+    assert prompts[-1] == "THANK YOU SO MUTCH"
+    assert texts[0].upper().startswith("THANK YOU SO M")  # the prompt is heard
+    segments = found[0]
+    (term,) = (term for segment in segments for term in segment.terms)
+    assert (term.term, term.list, term.line) == ("THANK YOU SO MUTCH", None, 1)
+    text = plain[0][0].text
+    assert term.original == text[: len(term.original)] == "Thank you so much"
+    assert segments[0].text[term.start : term.end] == term.term
+    # All other words are the first pass's, and the words with times are the text's.
+    assert " ".join(s.text for s in segments) == text.replace(term.original, term.term)
+    words = [word for segment in segments for word in segment.words]
+    assert (
+        "".join(word.text for word in words).split()
+        == text.replace(term.original, term.term).split()
+    )
+    # Where the first pass is sure, or the second goes wrong, the text stays.
+    monkeypatch.setattr("mmtune.speech.transcription.splice.SURE", 0.0)
+    assert listen(predictor, [audio], terms=terms)[0] == plain
+    monkeypatch.setattr("mmtune.speech.transcription.splice.SURE", 2.0)
     monkeypatch.setattr(
         "mmtune.speech.transcription.transcribe.agrees", lambda first, second: False
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from mmtune.speech.transcription.transcript import (
     CUE_LETTERS,
     CUE_SECONDS,
     WRITERS,
+    PlacedTerm,
     TranscriptSegment,
     as_json,
     as_srt,
@@ -40,6 +42,18 @@ def test_a_segment_ends_with_a_sentence_and_at_a_pause() -> None:
     assert {(s.channel, s.log_probability) for s in found} == {("agent", -0.2)}
     bare = TranscriptSegment(0, 1, "no words")
     assert split(bare) == [bare]
+
+
+def test_a_term_goes_with_its_sentence() -> None:
+    text = "Take it. Then metoprolol, or heart failure again."
+    terms = [PlacedTerm(t, None, 1, "", 1.0, text.index(t), text.index(t) + len(t))
+             for t in ("metoprolol", "heart failure")]  # fmt: skip
+    spoken = words(*text.split())
+    spoken = (*spoken[:6], *(replace(w, start=w.start + 2, end=w.end + 2) for w in spoken[6:]))
+    found = split(TranscriptSegment(0, 9, text, None, spoken, terms=tuple(terms)))
+    assert [s.text for s in found] == ["Take it.", "Then metoprolol, or heart", "failure again."]
+    placed = [[s.text[t.start : t.end] for t in s.terms] for s in found]
+    assert placed == [[], ["metoprolol", "heart"], []]
 
 
 def test_turns_are_lines_in_the_order_of_time() -> None:
@@ -95,7 +109,8 @@ def test_a_cue_can_be_read(texts: list[str]) -> None:
 
 
 def test_json_carries_all() -> None:
-    segment = TranscriptSegment(0.123456, 1, "hé", "agent", words("hé"), -0.25, 0.01, 0.2)
+    term = PlacedTerm("hé", "terms.txt", 3, "hay", 0.75, 0, 2)
+    segment = TranscriptSegment(0.123456, 1, "hé", "agent", words("hé"), -0.25, 0.01, 0.2, (term,))
     line = as_json(make_transcript([segment], "fr", ["agent", "x"], 2.5))
     assert line.count("\n") == 1
     assert re.search("hé", line)
@@ -114,6 +129,17 @@ def test_json_carries_all() -> None:
                 "log_probability": -0.25,
                 "no_speech": 0.01,
                 "temperature": 0.2,
+                "terms": [
+                    {
+                        "term": "hé",
+                        "list": "terms.txt",
+                        "line": 3,
+                        "original": "hay",
+                        "score": 0.75,
+                        "start": 0,
+                        "end": 2,
+                    }
+                ],
             }
         ],
     }
