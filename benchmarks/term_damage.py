@@ -28,35 +28,19 @@ if TYPE_CHECKING:
     from mmtune.speech.speech_row import SpeechRow
 
 SIZES = (60, 10_000)
-SURNAMES = ["Al", "Bern", "Cald", "Dorn", "Esch", "Fair", "Gold", "Hart", "Ives", "Kess", "Lind", "Marl", "North", "Ost", "Penn", "Rath", "Sand", "Thorn", "Ulm", "Wick"]  # fmt: skip
-MIDDLES = ["a", "an", "be", "ber", "e", "en", "er", "i", "in", "le", "o", "ow", "u"]
-ENDS = [
-    "bach",
-    "berg",
-    "brook",
-    "dale",
-    "er",
-    "feld",
-    "ford",
-    "ham",
-    "hurst",
-    "ington",
-    "ley",
-    "man",
-    "mann",
-    "more",
-    "sen",
-    "son",
-    "ton",
-    "wood",
-]
-BENDS = ("a", "al", "ex", "ia", "ify", "io", "ix", "o", "ora", "ym")
+# Beginnings, middles and ends of surnames, and ends of products.
+STARTS = (
+    "Al Bern Cald Dorn Esch Fair Gold Hart Ives Kess Lind Marl North Ost Penn Rath Sand Thorn Ulm"
+)
+MIDDLES = "a an be ber e en er i in le o ow u"
+ENDS = "bach berg brook dale er feld ford ham hurst ington ley man more sen son ton wood"
+BENDS = "a al ex ia ify io ix o ora ym"
 
 
 def surnames(draw: np.random.Generator) -> str:
     """A made-up surname."""
-    middle = draw.choice(MIDDLES) if draw.random() < 0.5 else ""
-    return f"{draw.choice(SURNAMES)}{middle}{draw.choice(ENDS)}"
+    middle = draw.choice(MIDDLES.split()) if draw.random() < 0.5 else ""
+    return f"{draw.choice(STARTS.split())}{middle}{draw.choice(ENDS.split())}"
 
 
 def products(draw: np.random.Generator, words: Sequence[str]) -> str:
@@ -64,7 +48,7 @@ def products(draw: np.random.Generator, words: Sequence[str]) -> str:
     word = str(draw.choice(words))
     place = int(draw.integers(1, len(word)))
     letter = draw.choice(list(string.ascii_lowercase))
-    end = draw.choice(BENDS) if draw.random() < 0.5 else ""
+    end = draw.choice(BENDS.split()) if draw.random() < 0.5 else ""
     return f"{word[:place]}{letter}{word[place + 1 :]}{end}".capitalize()
 
 

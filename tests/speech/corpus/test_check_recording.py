@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Finding
 from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.check_recording import check_rows, inspect
-from mmtune.speech.corpus.check_transcript import check_text, fewest_tokens
+from mmtune.speech.corpus.check_transcript import check_terms, check_text, fewest_tokens
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.speech_row import SpeechRow
 from tests.data.pieces import noise, write_audio
@@ -213,6 +214,25 @@ def test_check_takes_a_term_list(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "warning term-spelling: 1" in capsys.readouterr().out
     assert main(["check", str(folder), "--terms", str(tmp_path / "none.txt")]) == 2
     assert "no such term list" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("term", "text", "missing"),
+    [
+        ("IT", "it was good", True),
+        ("IT", "ask IT about it", False),
+        ("C++", "written in C", True),
+        ("C++", "written in C++", False),
+        ("beta-blocker", "a beta blocker", False),
+        ("O'Neil", "Mrs O\u02bcNeil", False),
+        ("café au lait", unicodedata.normalize("NFD", "un café au lait"), False),
+        ("metoprolol", "metoprolols", True),
+    ],
+)
+def test_check_finds_terms_as_scoring_does(term: str, text: str, missing: bool) -> None:
+    row = SpeechRow(id="a", audio="a", text=text, terms=(term,))
+    found = [finding.kind for finding in check_terms([row], [term])]
+    assert found == ["term-missing"] * missing
 
 
 def test_words_in_a_row_without_speech_are_an_error(tmp_path: Path) -> None:
