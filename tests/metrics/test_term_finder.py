@@ -144,12 +144,20 @@ def test_a_row_has_terms_of_its_own() -> None:
     assert TermFinder([])("anything") == TermFinder(["!", ""])("anything !") == []
 
 
-ORDINARY = ["metoprolol", "atrial fibrillation", "fibrillation", "COVID-19", "HbA1c", "T wave"]
+ORDINARY = [
+    "metoprolol",
+    "atrial fibrillation",
+    "fibrillation",
+    "COVID-19",
+    "HbA1c",
+    "T wave",
+    "mg",
+]
 SAID = st.lists(
     st.sampled_from(
         [*ORDINARY, *(term.upper() for term in ORDINARY), "the", "It's", "twenty", "one", "$5",
          "Dr.", "um,", "(no)", "[noise]", "don't", "colour-blind", "3.5", "covid nineteen", "20%",
-         "atrial", "wave.", "'", "metoprolols", "metoprolol's", "a\u0301"]
+         "atrial", "wave.", "'", "metoprolols", "metoprolol's", "5mg", "a\u0301"]
     ),
     max_size=12,
 ).map(" ".join)  # fmt: skip

@@ -125,7 +125,8 @@ class TermFinder:
         finders = [self]
         if extra := [term for term in more if term_key(term, self.language) not in self._keys]:
             finders.append(TermFinder(extra, self.language))
-        words = text_words(text, language or self.language)
+        code = language or self.language
+        words = text_words(text, code)
         forms = [[each._form(word) for word in words] for each in finders]
         found: list[FoundTerm] = []
         at = 0
@@ -134,7 +135,7 @@ class TermFinder:
                 (last, finder, key, spelling)
                 for finder, own in zip(finders, forms, strict=True)
                 for last, key, spelling in finder._at(own, at)
-                if not _inside(text, words[at].start, words[last - 1].end)
+                if code not in UNSPACED or not _inside(text, words[at].start, words[last - 1].end)
             ]
             if not hits:
                 at += 1
@@ -320,7 +321,7 @@ def _has_dot(text: str, start: int) -> bool:
 
 
 def _inside(text: str, start: int, end: int) -> bool:
-    """Whether a place begins or ends inside a word; languages without spaces have such places."""
+    """Whether a place begins or ends inside a word of a script with spaces: MRI in MRIS."""
     edges = ((start - 1, start), (end - 1, end))
     return any(
         left >= 0
