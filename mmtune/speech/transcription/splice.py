@@ -18,11 +18,11 @@ from mmtune.metrics.text.term_finder import (
     term_key,
     text_words,
 )
-from mmtune.speech.transcription.retrieve import WORDS, TermIndex
+from mmtune.speech.transcription.retrieve import MIN_SIMILARITY, WORDS, TermIndex
 from mmtune.speech.transcription.transcript import PlacedTerm
 
 SPLICE_VERSION = 1  # raised when the same passes give another text
-ALIKE = 0.5  # least similarity (0 to 1) of a term and the words that it replaces
+ALIKE = MIN_SIMILARITY  # least similarity (0 to 1) of a term and the words that it replaces
 SURE = 0.9  # words that the first pass wrote with this probability, or more, stay
 SENTENCE_ENDS = ".?!\u2026"
 
