@@ -17,7 +17,10 @@ from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
+from mmtune.speech.corpus.importers.joint import divided
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
+from mmtune.speech.corpus.importers.stored_transcript import is_transcript
+from mmtune.speech.corpus.importers.subtitle_names import SUFFIXES
 from mmtune.speech.corpus.importers.write import write
 from mmtune.system.inside import inside, links_out
 from mmtune.system.stored import opened
@@ -53,7 +56,13 @@ def _saved(source: Path) -> bool:
 
 
 def _subtitled(source: Path) -> bool:
-    return source.is_dir() and any(scan_files(source, subtitles.SUFFIXES))
+    if source.is_file():
+        suffix = source.suffix.lower()
+        return suffix in (".vtt", ".srt") or (suffix == ".json" and is_transcript(source))
+    return any(
+        path.suffix.lower() != ".json" or is_transcript(source / path)
+        for _, path in scan_files(source, SUFFIXES)
+    )
 
 
 def _transcribed(source: Path) -> bool:
@@ -72,12 +81,20 @@ LAYOUTS: dict[str, Layout] = {
         lambda s: s.is_dir() and bool(table.metadata_in(s)), table.import_audiofolder
     ),
     "table": Layout(
-        lambda s: (s.suffix.lower() in table.TABLES if s.is_file() else bool(table.tables_in(s))),
+        lambda s: (
+            s.suffix.lower() in table.TABLES and not (s.suffix == ".json" and is_transcript(s))
+            if s.is_file()
+            else bool(table.tables_in(s))
+        ),
         table.import_table,
     ),
     "subtitles": Layout(_subtitled, subtitles.import_subtitles),
     "transcripts": Layout(_transcribed, transcripts.import_transcripts),
 }
+
+
+# Layouts whose texts people write: "Agent: …" names a speaker.
+LABELLED = ("audiofolder", "table", "transcripts")
 
 
 def recognise(source: Path) -> str | None:
@@ -142,6 +159,7 @@ def import_speech(
         )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     found = _bounded(LAYOUTS[name].pieces(source, options), folders)
+    found = divided(found, options, labels=name in LABELLED)
     return write(found, to, facts, options, progress)
 
 
