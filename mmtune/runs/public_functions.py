@@ -154,22 +154,40 @@ def train(
 
 
 @public_call("evaluate")
-def evaluate(run: PathLike, suite: str | None = None, fresh: bool = False) -> Evaluation:
+def evaluate(
+    run: PathLike,
+    suite: str | None = None,
+    fresh: bool = False,
+    *,
+    data: PathLike | None = None,
+    speakers: str | None = None,
+) -> Evaluation:
     """Measure a finished run again, apply a suite to it, and write its report.
 
     Args:
         run: a run folder.
         suite: the suite to use from now on, a name or a file; None: the run's own.
         fresh: ignore stored answers and run the models again.
+        data: held-out calls with transcripts, which are heard from beginning to end (the setting
+            `task.calls`); None: the run's own, if it has any.
+        speakers: channels of the calls' speakers: "agent=0,customer=1".
 
     Raises:
-        ConfigError: the run isn't finished, or the suite can't be used.
+        ConfigError: the run isn't finished, the suite can't be used, or the run has no such data.
         DataError: the run's data is missing.
     """
     from mmtune.evaluation.verdict import read_verdict
     from mmtune.runs import pipeline
 
     config = recipes.load_run(Path(run))
+    given: dict[str, Any] = {} if data is None else {"calls": Path(data)}
+    given |= {} if speakers is None else {"call_speakers": speakers}
+    if unknown := sorted(given.keys() - type(config.task).model_fields):
+        raise ConfigError(
+            f"{run} has no setting {unknown[0]}: its data holds no calls", "leave --data out"
+        )
+    task = config.task.model_copy(update=given)
+    config = config.model_copy(update={"task": task})
     comparison = pipeline.evaluate(config, suite, fresh)
     return pipeline.Evaluation(
         folder=config.folder, comparison=comparison, verdict=read_verdict(config.folder)

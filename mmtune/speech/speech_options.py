@@ -143,6 +143,18 @@ class SpeechOptions(Section):
         why="Off, because it needs many test rows and more decoding.",
         ge=0,
     )
+    calls: Path | None = setting(
+        None,
+        "Held-out calls with transcripts, in any layout that mmtune import reads. The comparison "
+        "hears each side of each call from its beginning to its end, as mmtune transcribe does.",
+        why="None: rows of up to 30 s are compared, which need no whole calls.",
+        harmless="It changes nothing that is trained, and answers are stored by content.",
+    )
+    call_speakers: str = setting(
+        "",
+        "Channels of the speakers of the calls, such as agent=0,customer=1.",
+        why="Empty: subtitles usually say the channel of each speaker.",
+    )
     beams: int = setting(
         1,
         "Beams in the comparison; 1 is greedy decoding.",

@@ -149,6 +149,30 @@ def import_speech(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
         )
+    facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
+    return write(read_pieces(source, options, name), to, facts, options, progress)
+
+
+def read_pieces(source: Path, options: ImportOptions, layout: str | None = None) -> Found:
+    """Read the pieces of a file or folder, divided by speaker and channel, without writing them.
+
+    Args:
+        source: a file or folder in one of `LAYOUTS`.
+        options: settings of the import.
+        layout: name of the layout; None recognises it by the content.
+
+    Raises:
+        DataError: the source can't be read at all, its layout is unknown, or a link leads out of
+            it.
+    """
+    name = layout or recognise(source) if source.exists() else None
+    if name is None:
+        raise DataError(
+            f"the format of {source} was not recognised"
+            if source.exists()
+            else f"no such file or folder: {source}",
+            f"name a file or folder in one of these formats: {', '.join(LAYOUTS)}",
+        )
     folders = [source if source.is_dir() else source.parent]
     folders += [Path(options.recordings)] if options.recordings else []
     for link in links_out(source, folders[1:]) if source.is_dir() else ():
@@ -157,10 +181,8 @@ def import_speech(
             f"copy the data with its files (cp -rL {source} COPY), or allow the folder that the "
             "link leads to: --recordings DIR",
         )
-    facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     found = _bounded(LAYOUTS[name].pieces(source, options), folders)
-    found = divided(found, options, labels=name in LABELLED)
-    return write(found, to, facts, options, progress)
+    return divided(found, options, labels=name in LABELLED)
 
 
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:

@@ -59,6 +59,8 @@ class ImportOptions(Section):
     def _read_speakers(cls, value: Any) -> Any:
         if not isinstance(value, str):
             return value
+        if not value.strip():
+            return {}
         found: dict[str, int] = {}
         for part in value.split(","):
             name, equals, number = (each.strip() for each in part.partition("="))
