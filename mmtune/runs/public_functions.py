@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from mmtune.config import RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
-from mmtune.runs.modalities import find_modality, guess_modality
+from mmtune.runs.modalities import MODALITIES, find_modality, guess_modality
 from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.members import Mixing
     from mmtune.adapters.routing import Routed
     from mmtune.data.dataset import Dataset
+    from mmtune.data.importing import Imported
     from mmtune.modality import Modality
     from mmtune.predict import Predictor
     from mmtune.runs.pipeline import Evaluation, RunResult
@@ -115,6 +116,48 @@ def _task_settings(
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{name} = {first['input']!r}: {first['msg']}", "correct it") from None
+
+
+@public_call("import")
+def import_data(
+    source: PathLike,
+    to: PathLike,
+    modality: str | None = None,
+    *,
+    layout: str | None = None,
+    **settings: Any,
+) -> Imported:
+    """Write data of another format as a folder that can be checked and trained on.
+
+    Args:
+        source: the file or folder to import.
+        to: the new folder, or that of an earlier import.
+        modality: the modality's name; None: recognised from the content.
+        layout: the format's name, such as `table`; None: recognised from the content.
+        settings: settings of the import, such as `language="de"`, `speakers="agent=0,customer=1"`,
+            `align=True` and `base=…`.
+
+    Returns:
+        The folder, the number of rows, and the items that were left out, each with its cure.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible, or `to` can't be used.
+        DataError: the source can't be read at all.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise ConfigError(f"no such file or folder: {path}", "give the data to import")
+    if modality is not None:
+        fitting = [find_modality(modality)]
+    else:
+        fitting = [each for _, each in MODALITIES.usable() if each.recognise(path, layout)]
+    if len(fitting) != 1:
+        found = " or ".join(each.name for each in fitting)
+        raise ConfigError(
+            f"{path} may be {found}" if found else f"the format of {path} was not recognised",
+            "name the modality, or another layout",
+        )
+    return fitting[0].import_data(path, Path(to), layout, settings)
 
 
 @public_call("train")

@@ -60,3 +60,6 @@ class NumberRecall:
         """Hits / occurrences over all items; None if no number is spoken."""
         hits, spoken = np.asarray(stats, dtype=np.float64).reshape(-1, 2).sum(axis=0)
         return float(hits / spoken) if spoken else None
+
+
+NUMBERS, LONG_NUMBERS = NumberRecall(), NumberRecall(long=True)
