@@ -164,15 +164,17 @@ class SpeechOptions(Section):
     )
     terms: Path | None = setting(
         None,
-        "The term list: a text file with one term a line, or medical for the demo's list. It is "
-        "spoken where no data is given, and term recall counts it.",
+        "The term list: a text file with one term a line, or mmtune's own medical, legal or "
+        "broadcast. It is spoken where no data is given, and term recall counts it.",
         why="Only you know your terms.",
         common=True,
     )
     carriers: Path | None = setting(
         None,
-        "Sentences for the synthetic voices, one a line, each with {term}. Null: mmtune's own.",
-        why="mmtune has sentences in English; other languages need a file.",
+        "Sentences for the synthetic voices, one a line, each with {term}; legal and broadcast are "
+        "mmtune's own of these fields. Null: mmtune's own for any list.",
+        why="mmtune has sentences in English, German, Spanish and French; other languages need a "
+        "file.",
     )
     utterances: int = setting(
         12,
