@@ -73,7 +73,7 @@ def read_calls(options: SpeechOptions) -> list[Call]:
         )
     if not by_recording:
         raise DataError(f"{options.calls} holds no call", "name a folder of calls with transcripts")
-    return [_call(name, pieces, options) for name, pieces in by_recording.items()]
+    return [_call(name, pieces, settings) for name, pieces in by_recording.items()]
 
 
 def whole_calls(
@@ -152,14 +152,17 @@ def call_metrics(
     return found
 
 
-def _call(name: str, pieces: list[Piece], options: SpeechOptions) -> Call:
+def _call(name: str, pieces: list[Piece], settings: ImportOptions) -> Call:
     pieces = sorted(pieces, key=lambda piece: piece.start)
     sides: list[SpeechRow] = []
     for channel in dict.fromkeys(piece.channel for piece in pieces):
         own = [piece for piece in pieces if piece.channel == channel]
         voice = str(own[0].row.get("speaker") or "")
         role = voice.removeprefix(f"{name}: ")
-        known = role if role != voice else "" if channel is None else f"channel {channel}"
+        number = channel if isinstance(channel, int) else None
+        known = settings.name_of(number) or (role if role != voice else "")
+        if not known and number is not None:
+            known = f"channel {number}"
         row = SpeechRow(
             id=name if channel is None else f"{name}, channel {channel}",
             audio=str(Path(str(own[0].file)).resolve()),

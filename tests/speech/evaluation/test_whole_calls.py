@@ -120,6 +120,14 @@ def test_calls_become_figures(tmp_path: Path) -> None:
     assert "calls (3 of" in figures["WER", "calls"].few
 
 
+def test_sides_have_the_names_of_their_channels(tmp_path: Path) -> None:
+    call(tmp_path / "calls/a.wav", seconds=36.0)
+    (tmp_path / "calls/notes.csv").write_text(f'file;text;agent\na.wav;"{LABELLED}";Ann Lee\n')
+    options = SpeechOptions(calls=tmp_path / "calls", call_speakers="agent=0,customer=1")
+    [found] = read_calls(options)
+    assert [row.group["side"] for row in found.sides] == ["agent", "customer"]
+
+
 def test_a_call_without_channels_is_an_error_with_the_cure(tmp_path: Path) -> None:
     options = calls(tmp_path / "calls", count=1)
     with pytest.raises(DataError, match=r"0\.wav.*have no channel"):
