@@ -89,8 +89,8 @@ def transcribe(options: argparse.Namespace) -> int:
         raise ConfigError(f"{out} is a file", "name a folder: --out DIR")
     if (options.watch is None) == (not options.files):
         raise ConfigError(
-            "name files to transcribe, or a folder to watch, and not both",
-            "write mmtune transcribe FILE …, or mmtune transcribe --watch DIR",
+            "mmtune transcribe needs FILE … or --watch DIR, and not both",
+            "name recordings, or a folder to watch; see `mmtune transcribe --help`",
         )
     if options.watch is not None:
         return _watch(options)
