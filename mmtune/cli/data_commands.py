@@ -92,6 +92,11 @@ def import__arguments(parser: Parser) -> None:
         "--base", help="model that --align uses: starter:NAME, a folder, or a hub id"
     )
     parser.add_argument(
+        "--speakers",
+        metavar="A=0,B=1",
+        help="channels of the speakers of a call, such as agent=0,customer=1",
+    )
+    parser.add_argument(
         "--recordings",
         metavar="DIR",
         help="folder outside SOURCE whose recordings may be read (default: only those in SOURCE)",
@@ -127,7 +132,7 @@ def import_(options: argparse.Namespace) -> int:
             f"give --modality {'|'.join(modality_names())} or another --format; "
             "`mmtune import --help` lists the formats",
         )
-    names = ["language", "channel", "align", "base", "recordings"]
+    names = ["language", "channel", "align", "base", "speakers", "recordings"]
     given = {name: value for name in names if (value := getattr(options, name))}
     with counted("importing") as count:
         result = fitting[0].import_data(

@@ -164,6 +164,17 @@ def evaluate_arguments(parser: Parser) -> None:
         "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
     )
     parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR|TABLE",
+        help="held-out calls with transcripts; each is transcribed from beginning to end",
+    )
+    parser.add_argument(
+        "--speakers",
+        metavar="A=0,B=1",
+        help="channels of the speakers of --data, such as agent=0,customer=1",
+    )
+    parser.add_argument(
         "--gate",
         action="store_true",
         help="exit with 1 unless the adapter beats the base and every required gate passes",
@@ -183,7 +194,9 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
 
-    found = public.evaluate(options.run, options.suite, options.fresh)
+    found = public.evaluate(
+        options.run, options.suite, options.fresh, data=options.data, speakers=options.speakers
+    )
     if not this_process().is_main_process:
         return 0
     show(found.shown())

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from mmtune.config import RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
-from mmtune.runs.modalities import find_modality, guess_modality
+from mmtune.runs.modalities import MODALITIES, find_modality, guess_modality
 from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.members import Mixing
     from mmtune.adapters.routing import Routed
     from mmtune.data.dataset import Dataset
+    from mmtune.data.importing import Imported
     from mmtune.modality import Modality
     from mmtune.predict import Predictor
     from mmtune.runs.pipeline import Evaluation, RunResult
@@ -117,6 +118,48 @@ def _task_settings(
         raise ConfigError(f"{name} = {first['input']!r}: {first['msg']}", "correct it") from None
 
 
+@public_call("import")
+def import_data(
+    source: PathLike,
+    to: PathLike,
+    modality: str | None = None,
+    *,
+    layout: str | None = None,
+    **settings: Any,
+) -> Imported:
+    """Write data of another format as a folder that can be checked and trained on.
+
+    Args:
+        source: the file or folder to import.
+        to: the new folder, or that of an earlier import.
+        modality: the modality's name; None: recognised from the content.
+        layout: the format's name, such as `table`; None: recognised from the content.
+        settings: settings of the import, such as `language="de"`, `speakers="agent=0,customer=1"`,
+            `align=True` and `base=…`.
+
+    Returns:
+        The folder, the number of rows, and the items that were left out, each with its cure.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible, or `to` can't be used.
+        DataError: the source can't be read at all.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise ConfigError(f"no such file or folder: {path}", "give the data to import")
+    if modality is not None:
+        fitting = [find_modality(modality)]
+    else:
+        fitting = [each for _, each in MODALITIES.usable() if each.recognise(path, layout)]
+    if len(fitting) != 1:
+        found = " or ".join(each.name for each in fitting)
+        raise ConfigError(
+            f"{path} may be {found}" if found else f"the format of {path} was not recognised",
+            "name the modality, or another layout",
+        )
+    return fitting[0].import_data(path, Path(to), layout, settings)
+
+
 @public_call("train")
 def train(
     recipe: PathLike | RunConfig, /, *, progress: bool | None = None, **settings: Any
@@ -154,22 +197,40 @@ def train(
 
 
 @public_call("evaluate")
-def evaluate(run: PathLike, suite: str | None = None, fresh: bool = False) -> Evaluation:
+def evaluate(
+    run: PathLike,
+    suite: str | None = None,
+    fresh: bool = False,
+    *,
+    data: PathLike | None = None,
+    speakers: str | None = None,
+) -> Evaluation:
     """Measure a finished run again, apply a suite to it, and write its report.
 
     Args:
         run: a run folder.
         suite: the suite to use from now on, a name or a file; None: the run's own.
         fresh: ignore stored answers and run the models again.
+        data: held-out calls with transcripts, which are heard from beginning to end (the setting
+            `task.calls`); None: the run's own, if it has any.
+        speakers: channels of the calls' speakers: "agent=0,customer=1".
 
     Raises:
-        ConfigError: the run isn't finished, or the suite can't be used.
+        ConfigError: the run isn't finished, the suite can't be used, or the run has no such data.
         DataError: the run's data is missing.
     """
     from mmtune.evaluation.verdict import read_verdict
     from mmtune.runs import pipeline
 
     config = recipes.load_run(Path(run))
+    given: dict[str, Any] = {} if data is None else {"calls": Path(data)}
+    given |= {} if speakers is None else {"call_speakers": speakers}
+    if unknown := sorted(given.keys() - type(config.task).model_fields):
+        raise ConfigError(
+            f"{run} has no setting {unknown[0]}: its data holds no calls", "leave --data out"
+        )
+    task = config.task.model_copy(update=given)
+    config = config.model_copy(update={"task": task})
     comparison = pipeline.evaluate(config, suite, fresh)
     return pipeline.Evaluation(
         folder=config.folder, comparison=comparison, verdict=read_verdict(config.folder)

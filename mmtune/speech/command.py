@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mmtune.errors import ERROR, ConfigError
+from mmtune.errors import ERROR, ConfigError, DataError
 from mmtune.speech import api
-from mmtune.system.arguments import Parser, add_model, positive, text
+from mmtune.system.arguments import Parser, add_model, not_negative, positive, text
 from mmtune.system.files import write_text
 from mmtune.system.output import say
+
+if TYPE_CHECKING:
+    from mmtune.training.interrupt import StopRequest
 
 
 def transcribe_arguments(parser: Parser) -> None:
@@ -42,7 +47,11 @@ def transcribe_arguments(parser: Parser) -> None:
         "takes their mean (default: auto)",
     )
     parser.add_argument(
-        "--speakers", type=text, metavar="A,B", help="names of channels that are transcribed apart"
+        "--speakers",
+        type=text,
+        metavar="A,B",
+        help="names of channels that are transcribed apart, such as agent,customer; or with their "
+        "numbers: agent=0,customer=1",
     )
     parser.add_argument("--format", choices=("txt", "json", "srt", "vtt"), default="txt")
     parser.add_argument(
@@ -52,9 +61,23 @@ def transcribe_arguments(parser: Parser) -> None:
         "--out", type=Path, metavar="DIR", help="write one file for each recording into this folder"
     )
     parser.add_argument(
+        "--watch",
+        type=Path,
+        metavar="DIR",
+        help="transcribe new recordings of this folder as they are complete, until Ctrl-C or "
+        "SIGTERM; transcripts are written beside them, or into --out",
+    )
+    parser.add_argument(
+        "--settle",
+        type=not_negative,
+        default=10.0,
+        metavar="SECONDS",
+        help="time for which a recording of --watch must not change to be complete (default: 10)",
+    )
+    parser.add_argument(
         "files",
         type=Path,
-        nargs="+",
+        nargs="*",
         metavar="FILE|DIR|MANIFEST",
         help="audio files, folders (searched recursively), or manifests (each row is transcribed)",
     )
@@ -64,7 +87,14 @@ def transcribe(options: argparse.Namespace) -> int:
     out: Path | None = options.out
     if out is not None and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file", "name a folder: --out DIR")
-    from mmtune.speech.transcription.transcript import TIMED, WRITERS
+    if (options.watch is None) == (not options.files):
+        raise ConfigError(
+            "mmtune transcribe needs FILE … or --watch DIR, and not both",
+            "name recordings, or a folder to watch; see `mmtune transcribe --help`",
+        )
+    if options.watch is not None:
+        return _watch(options)
+    from mmtune.speech.transcription.transcript import WRITERS
 
     write = WRITERS[options.format]
 
@@ -84,21 +114,96 @@ def transcribe(options: argparse.Namespace) -> int:
             name = f"{each.label}: " if total > 1 and options.format == "txt" else ""
             say(name + text, end="", flush=True)
 
-    found = api.transcribe(
-        options.files,
-        adapter=options.adapter,
-        base=options.base,
-        label=options.label,
-        language=options.language,
-        prompt=options.prompt,
-        terms=options.terms,
-        beams=options.beams,
-        words=options.words or options.format in TIMED,
-        channels=options.channels,
-        speakers=[name.strip() for name in (options.speakers or "").split(",") if name.strip()],
-        progress=False,
-        on_each=show,
-    )
+    found = api.transcribe(options.files, on_each=show, **_settings(options))
     for note in found.notes:
         say(f"note: {note}", error=True)
     return ERROR if any(each.error for each in found) else 0
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    from mmtune.speech.transcription.transcript import TIMED
+
+    return {
+        "adapter": options.adapter,
+        "base": options.base,
+        "label": options.label,
+        "language": options.language,
+        "prompt": options.prompt,
+        "terms": options.terms,
+        "beams": options.beams,
+        "words": options.words or options.format in TIMED,
+        "channels": options.channels,
+        "speakers": _speakers(options.speakers or ""),
+        "progress": False,
+    }
+
+
+def _speakers(given: str) -> list[str]:
+    """The names of the channels in their order, of "agent,customer" or "customer=1,agent=0"."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if "=" not in given:
+        return names
+    numbers: dict[str, str] = {}
+    for part in names:
+        name, _, number = part.partition("=")
+        numbers[number.strip()] = name.strip()
+    wanted = [str(i) for i in range(len(names))]
+    if sorted(numbers) != wanted or not all(numbers.values()):
+        raise ConfigError(
+            f"--speakers {given} doesn't name each channel once",
+            "number the channels from 0: --speakers agent=0,customer=1",
+        )
+    return [numbers[number] for number in wanted]
+
+
+def _watch(options: argparse.Namespace) -> int:
+    """Transcribe new recordings of a folder until a signal comes.
+
+    The first signal ends it after the recording that is being transcribed; the same one again ends
+    it at once.
+    """
+    from mmtune.speech.transcription.transcript import WRITERS
+    from mmtune.speech.transcription.watched_folder import WatchedFolder, recorder_labels
+    from mmtune.system.locks import locked
+    from mmtune.training.interrupt import StopRequest
+
+    folder: Path = options.watch
+    if not folder.is_dir():
+        raise ConfigError(f"no such folder: {folder}", "create it, or name another: --watch DIR")
+    out: Path = options.out or folder
+    out.mkdir(parents=True, exist_ok=True)
+    settings = _settings(options)
+
+    with locked(out), StopRequest() as stop:
+        watched = WatchedFolder(folder, out, options.format, options.settle)
+
+        def one(recording: Path) -> None:
+            try:
+                [found] = api.transcribe(recording, **settings)
+            except DataError as error:
+                watched.failed(recording, str(error))
+                say(f"error: {error}", error=True, flush=True)
+                return
+            assert found.transcript is not None
+            content = WRITERS[options.format](found.transcript)
+            if options.format == "json" and (labels := recorder_labels(recording)):
+                values = found.transcript.to_dict() | {"labels": labels}
+                content = json.dumps(values, ensure_ascii=False) + "\n"
+            place = watched.write(recording, content)
+            kept = f"{recording}: its transcript was changed by hand, and is kept"
+            say(place or kept, error=place is None, flush=True)
+
+        say(f"watching {folder}; Ctrl-C ends", error=True, flush=True)
+        while not stop.number:
+            for recording in watched.complete(time.monotonic()):
+                if not stop.number:
+                    one(recording)
+            _wait(min(options.settle, 5.0), stop)
+    say("stopped", error=True)
+    return 0
+
+
+def _wait(seconds: float, stop: StopRequest) -> None:
+    end = time.monotonic() + seconds
+    while not stop.number and time.monotonic() < end:
+        time.sleep(0.1)

@@ -143,6 +143,18 @@ class SpeechOptions(Section):
         why="Off, because it needs many test rows and more decoding.",
         ge=0,
     )
+    calls: Path | None = setting(
+        None,
+        "Held-out calls with transcripts, in any layout that mmtune import reads. The comparison "
+        "hears each side of each call from its beginning to its end, as mmtune transcribe does.",
+        why="None: rows of up to 30 s are compared, which need no whole calls.",
+        harmless="It changes nothing that is trained, and answers are stored by content.",
+    )
+    call_speakers: str = setting(
+        "",
+        "Channels of the speakers of the calls, such as agent=0,customer=1.",
+        why="Empty: subtitles usually say the channel of each speaker.",
+    )
     beams: int = setting(
         1,
         "Beams in the comparison; 1 is greedy decoding.",
@@ -152,15 +164,17 @@ class SpeechOptions(Section):
     )
     terms: Path | None = setting(
         None,
-        "The term list: a text file with one term a line, or medical for the demo's list. It is "
-        "spoken where no data is given, and term recall counts it.",
+        "The term list: a text file with one term a line, or mmtune's own medical, legal or "
+        "broadcast. It is spoken where no data is given, and term recall counts it.",
         why="Only you know your terms.",
         common=True,
     )
     carriers: Path | None = setting(
         None,
-        "Sentences for the synthetic voices, one a line, each with {term}. Null: mmtune's own.",
-        why="mmtune has sentences in English; other languages need a file.",
+        "Sentences for the synthetic voices, one a line, each with {term}; legal and broadcast are "
+        "mmtune's own of these fields. Null: mmtune's own for any list.",
+        why="mmtune has sentences in English, German, Spanish and French; other languages need a "
+        "file.",
     )
     utterances: int = setting(
         12,

@@ -92,6 +92,31 @@ def test_terminology_trains_a_control_only_where_it_can_speak_one(
     assert "ordinary" not in adapter
 
 
+def test_call_center_imports_checks_and_trains(
+    monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, dict[str, Any]]]
+) -> None:
+    given: list[Any] = []
+
+    def import_data(source: str, to: str, **settings: Any) -> Any:
+        given.append((source, to, settings))
+        return SimpleNamespace(folder=Path(to), describe=lambda: ["12 rows"])
+
+    monkeypatch.setattr(mmtune, "import_data", import_data)
+    monkeypatch.setattr(mmtune, "check", lambda *paths, **more: given.append((*paths, more)))
+    words = ["--notes", "n.csv", "--terms", "t.txt", "--held-out", "h", "--name", "june"]
+    start(monkeypatch, "call_center", *words, "--set", "epochs=5")
+    (source, to, settings), checked = given
+    assert (source, to, settings["align"]) == ("n.csv", "june-corpus", True)
+    assert settings["speakers"] == "agent=0,customer=1"
+    assert checked == (Path("june-corpus"), "speech", {"terms": "t.txt", "strict": True})
+    [(recipe, trained)] = asked
+    assert recipe == "call_center"
+    assert (trained["calls"], trained["call_speakers"]) == ("h", settings["speakers"])
+    assert (trained["terms"], trained["epochs"]) == ("t.txt", "5")
+    config = mmtune.load_recipe(recipe, **trained)
+    assert str(config.task.calls) == "h"
+
+
 def test_brand_style_draws_the_prompts_it_is_given(
     monkeypatch: pytest.MonkeyPatch,
     asked: list[tuple[str, dict[str, Any]]],

@@ -17,6 +17,7 @@ from tests.settings.models import ALL, of_modality
 
 NAMES_NO_FILE = {
     *("recipe", "modality", "name", "train.tracker", "task.language"),
+    "task.call_speakers",
     *("task.background", "task.trigger", "lora.targets", "task.palette", "task.outside_prompts"),
 }
 RECIPES = {"speech": "terminology", "image": "brand_style"}
@@ -32,7 +33,7 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     assert texts - named == NAMES_NO_FILE
     assert {name for name, each in ALL.items() if "Path" in str(each.kind)} <= named
     harmless = {name for name in named if ALL[name].harmless}
-    assert harmless == {"out", "suite", "base", "data.path"}
+    assert harmless == {"out", "suite", "base", "data.path", "task.calls"}
 
 
 @pytest.mark.parametrize("modality", RECORDED)

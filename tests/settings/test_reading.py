@@ -133,4 +133,13 @@ def test_a_section_without_content_sets_nothing() -> None:
 @pytest.mark.parametrize("name", ["dialect", "brand_style"])
 def test_settings_that_an_earlier_version_wrote_are_read(name: str) -> None:
     path = Path(__file__).with_name(f"earlier_{name}.yaml")
-    assert load_recipe(str(path)).dump() == path.read_text()
+    earlier, now = (
+        yaml.safe_load(text) for text in (path.read_text(), load_recipe(str(path)).dump())
+    )
+
+    def kept(before: object, after: object) -> bool:  # later versions have more settings
+        if isinstance(before, dict) and isinstance(after, dict):
+            return all(key in after and kept(before[key], after[key]) for key in before)
+        return before == after
+
+    assert kept(earlier, now)

@@ -20,7 +20,8 @@ from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.predict import Prediction
 
 
-def _reduce(stats: Sequence[Stat] | Stat) -> float | None:
+def reduce_errors(stats: Sequence[Stat] | Stat) -> float | None:
+    """(S + D + I) / N over all items; None if N is 0."""
     matrix = np.asarray(stats, dtype=np.float64).reshape(-1, 4)
     units = matrix[:, 3].sum()
     return float(matrix[:, :3].sum() / units) if units else None
@@ -56,7 +57,7 @@ class WordErrors:
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """(S + D + I) / N over all items; None if no reference has any words."""
-        return _reduce(stats)
+        return reduce_errors(stats)
 
 
 class CharacterErrors(WordErrors):

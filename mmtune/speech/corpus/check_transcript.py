@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mmtune.data.rows import Finding
 from mmtune.metrics.text.normalize import INVISIBLE
 from mmtune.metrics.text.term_finder import TermFinder, term_key, text_words
+from mmtune.speech.corpus.speaker_labels import named_roles
 from mmtune.speech.speech_row import SpeechRow, plain_words
 
 ROOM = 448  # tokens that Whisper's decoder reads (openai/whisper, n_text_ctx)
@@ -177,6 +178,26 @@ def _unspoken(row: SpeechRow) -> Iterator[Finding]:
             row.id,
             f"the transcript has {', '.join(tags[:5])}: the model would learn to write it",
             "replace tags of punctuation (<COMMA>) by the sign, and remove the others",
+            "warning",
+        )
+    roles = named_roles(row.text)
+    if len(roles) > 1:
+        yield Finding(
+            "speaker-names",
+            row.id,
+            f"the transcript holds the words of {' and '.join(roles[:4])}: in one channel nothing "
+            "tells two voices apart, and the model would learn to write the names",
+            "if the recording has a channel for each, divide it: mmtune import … --speakers "
+            "agent=0,customer=1; else remove the names, and record a channel for each",
+            "warning",
+        )
+    elif roles:
+        yield Finding(
+            "speaker-names",
+            row.id,
+            f"the transcript begins with the speaker's name {roles[0]!r}: the model would learn to "
+            "write it",
+            "write the name into the row's speaker, or import the data: mmtune import",
             "warning",
         )
     unseen = list(dict.fromkeys(INVISIBLE.findall(row.text)))

@@ -269,6 +269,8 @@ def _sentences(options: SpeechOptions) -> list[str]:
                 "write a file of sentences, one per line, each with {term}: --carriers FILE",
             )
         path = own[options.language]
+    elif not path.is_file():
+        path = _own(str(path), options.language) or path  # "legal" comes with mmtune
     lines = read_lines(path)
     wrong = [line for line in lines if line.count(SLOT) != 1]
     if wrong or len(lines) < 8:

@@ -22,6 +22,7 @@ from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliabilit
 from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
 from mmtune.speech.evaluation.term_slices import _spoken, divide_terms, read_variants
+from mmtune.speech.evaluation.whole_calls import whole_calls
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
@@ -68,7 +69,8 @@ def compare(
         items += probes(predictor, active, items, options, folder)
         items += degraded(predictor, active, items, options, folder)
         items += long_form(predictor, active, items, options, folder)
-    variants = read_variants(options)
+        variants = read_variants(options)
+        items += whole_calls(predictor, active, seen | unseen, options, variants)
     path = folder / PREDICTIONS
     write_predictions(path, items)
     found = list(measures(items, seen, unseen, options, variants))

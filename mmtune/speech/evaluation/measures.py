@@ -37,6 +37,7 @@ from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED, by_label
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.long_form import LONG, PARTS
 from mmtune.speech.evaluation.robustness import DEGRADED
+from mmtune.speech.evaluation.whole_calls import call_metrics
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.stages import seconds_of
@@ -118,6 +119,8 @@ def measures(
             yield measure(WordErrors(language), kind, some)
             for metric in start_figures() if kind == LONG else ():
                 yield measure(metric, kind, some)
+    for of_calls, name, some in call_metrics(items, seen | unseen, options, variants):
+        yield measure(of_calls, name, some)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
     for added in added_metrics("speech") if test else ():

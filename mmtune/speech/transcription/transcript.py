@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from mmtune.speech.corpus.speaker_labels import read_labels
 from mmtune.speech.whisper.word_times import Word
 from mmtune.system.display import Displayed, Rows
 
@@ -104,7 +106,7 @@ def make_transcript(
     for segment in ordered:
         if not turns or turns[-1][0] != segment.channel:
             turns.append((segment.channel, []))
-        turns[-1][1].append(segment.text)
+        turns[-1][1].append(" ".join(segment.text.split()))  # a line is a turn
     joiner = "" if ordered and _unspaced(language) else " "
     named = bool(channels)
     lines = [(f"{name}: " if named else "") + joiner.join(texts) for name, texts in turns]
@@ -187,25 +189,79 @@ def _rounded(value: Any) -> Any:
 
 
 def as_srt(transcript: Transcript) -> str:
-    """Format as SubRip: numbered cues, with the channel's name before its text."""
-    blocks = []
-    for number, cue in enumerate(cues(transcript.segments), start=1):
-        name = f"{cue.channel}: " if cue.channel else ""
-        times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
-        # Programs would read a line with an arrow as times.
-        text = (name + cue.text).replace("-->", "→")
-        blocks.append(f"{number}\n{times}\n{text}\n")
+    """Format as SubRip: numbered cues, with the channel's name before its text.
+
+    Words that a reader would take for markup, for times or for a speaker's name are written as HTML
+    entities, so that `mmtune import` reads the same words.
+    """
+    shown = cues(transcript.segments)
+    texts = [_plain_markup(cue.text) for cue in shown]
+    names = ["" if cue.channel is None else " ".join(cue.channel.split()) for cue in shown]
+    lines = [f"{name}: {text}" if name else text for name, text in zip(names, texts, strict=True)]
+    if read_labels(lines) != list(zip(names, texts, strict=True)):  # such as a name of five words
+        if any(names):
+            lines = [_voice(name) + text for name, text in zip(names, texts, strict=True)]
+        else:
+            lines = _unlabelled(texts)
+    blocks = [
+        f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n{line}\n"
+        for number, (cue, line) in enumerate(zip(shown, lines, strict=True), start=1)
+    ]
     return "\n".join(blocks)
 
 
 def as_vtt(transcript: Transcript) -> str:
-    """Format as WebVTT; a channel is a voice (https://www.w3.org/TR/webvtt1/)."""
-    blocks = ["WEBVTT\n"]
-    for cue in cues(transcript.segments):
-        voice = f"<v {html.escape(cue.channel, quote=False)}>" if cue.channel else ""
-        times = f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}"
-        blocks.append(f"{times}\n{voice}{html.escape(cue.text, quote=False)}\n")
+    """Format as WebVTT; a channel is a voice (https://www.w3.org/TR/webvtt1/).
+
+    The header has the language and the channels' names, as "Language: en" and "Channel 0: agent".
+    """
+    shown = cues(transcript.segments)
+    texts = [_escaped(cue.text) for cue in shown]
+    if any(cue.channel for cue in shown):
+        texts = [_voice(cue.channel) + text for cue, text in zip(shown, texts, strict=True)]
+    else:
+        texts = _unlabelled(texts)
+    facts = [f"Language: {transcript.language}"] if transcript.language else []
+    facts += [f"Channel {i}: {_escaped(name)}" for i, name in enumerate(transcript.channels)]
+    blocks = ["\n".join(["WEBVTT", *facts]) + "\n"]
+    for cue, text in zip(shown, texts, strict=True):
+        blocks.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n")
     return "\n".join(blocks)
+
+
+def _voice(name: str | None) -> str:
+    return f"<v {_escaped(name)}>" if name else ""
+
+
+def _escaped(text: str) -> str:
+    plain = html.escape(" ".join(text.split()), quote=False)
+    return _unchanged(plain.replace("{\\", "&#123;\\"))
+
+
+def _plain_markup(text: str) -> str:
+    """SubRip has no escapes of its own: only what would be misread is escaped."""
+    text = " ".join(text.split())
+    if html.unescape(text) != text:
+        text = text.replace("&", "&amp;")
+    text = re.sub(r"<(?=/?[a-zA-Z0-9])", "&lt;", text).replace("{\\", "&#123;\\")
+    return _unchanged(text.replace("-->", "--&gt;"))
+
+
+def _unchanged(text: str) -> str:
+    """Escape a beginning that marks another speaker in captions: ">> "."""
+    marks = re.match(r"(?:>|&gt;){2,}", text)
+    return (
+        text
+        if marks is None
+        else marks[0].replace("&gt;", ">").replace(">", "&#62;") + (text[marks.end() :])
+    )
+
+
+def _unlabelled(texts: Sequence[str]) -> list[str]:
+    """Escape the colons that would make first words the names of speakers."""
+    if not any(name for name, _ in read_labels(texts)):
+        return list(texts)
+    return [re.sub(r"[:：]", lambda colon: f"&#{ord(colon[0])};", text, count=1) for text in texts]
 
 
 def _clock(seconds: float, point: str) -> str:

@@ -45,3 +45,26 @@ def test_invisible_characters_are_named(hidden: str) -> None:
 
 def test_a_joiner_that_spells_is_no_finding() -> None:
     assert kinds("می\u200cخواهم بروم") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Agent: Good morning. Customer: My printer is broken.", "Agent and Customer"),
+        ("Speaker 1: yes\nSpeaker 2: no\nSpeaker 1: well", "Speaker 1 and Speaker 2"),
+        ("Doctor: Take this twice a day.", "name 'Doctor'"),
+    ],
+)
+def test_names_of_speakers_are_found(text: str, found: str) -> None:
+    row = SpeechRow(id="a", audio="a.wav", text=text)
+    (finding,) = check_text(row, 5.0)
+    assert (finding.kind, finding.severity) == ("speaker-names", "warning")
+    assert found in finding.message
+    assert ("tells two voices apart" in finding.message) == (" and " in found)
+
+
+@pytest.mark.parametrize(
+    "text", ["The agent: a spy", "Remember: call us", "At 10:30 the guest left"]
+)
+def test_other_colons_are_none(text: str) -> None:
+    assert kinds(text) == []

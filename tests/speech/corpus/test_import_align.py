@@ -14,7 +14,7 @@ from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.importers import import_speech
-from mmtune.speech.corpus.importers.transcripts import MARGIN, Placed, place, stretches
+from mmtune.speech.corpus.importers.alignment import MARGIN, Placed, place, stretches
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.word_times import Word

@@ -23,6 +23,7 @@ from mmtune.speech.corpus.synthesize import (
     divide,
     make_plan,
     prepare,
+    read_lines,
     render,
     synthesize,
     voices_for,
@@ -358,8 +359,8 @@ def test_sentences_of_ones_own(tmp_path: Path) -> None:
     path.write_text("\n".join(f"no slot {i}" for i in range(9)), encoding="utf-8")
     with pytest.raises(ConfigError, match="no slot 0"):
         plan(SpeechOptions(carriers=path))
-    with pytest.raises(ConfigError, match="language 'de'"):
-        plan(SpeechOptions(language="de"))
+    with pytest.raises(ConfigError, match="language 'nl'"):
+        plan(SpeechOptions(language="nl"))
 
 
 # The dataset
@@ -430,3 +431,31 @@ def test_given_recordings_come_first_and_nothing_is_an_error(tmp_path: Path) -> 
 def test_assets_have_what_the_defaults_need() -> None:
     assert resource("assets", "carriers/en.txt").is_file()
     assert resource("assets", "carriers/ordinary.en.txt").is_file()
+
+
+@pytest.mark.parametrize("language", ["en", "de", "es", "fr"])
+def test_terms_are_spoken_in_sentences_of_their_language(tmp_path: Path, language: str) -> None:
+    (tmp_path / "terms.txt").write_text("Acme\nZorbon\n")
+    terms = read_terms(tmp_path / "terms.txt", language)
+    made = plan(SpeechOptions(language=language, utterances=2), terms)
+    lines = read_lines(resource("assets", f"carriers/{language}.txt"))
+    assert len(lines) >= 30
+    possible = {line.replace("{term}", term) for line in lines for term in ("Acme", "Zorbon")}
+    assert {each.text for each in made if "Acme" in each.text or "Zorbon" in each.text} <= possible
+
+
+@pytest.mark.parametrize("field", ["medical", "legal", "broadcast"])
+def test_own_term_lists_have_seen_and_unseen_terms(field: str) -> None:
+    terms = read_terms(find_terms(Path(field)))
+    unseen = sum(not term.seen for term in terms)
+    assert 0.2 < unseen / len(terms) < 0.4
+    assert len({term.text.casefold() for term in terms}) == len(terms)
+
+
+@pytest.mark.parametrize("field", ["legal", "broadcast"])
+def test_fields_have_sentences_of_their_own(field: str) -> None:
+    options = SpeechOptions(carriers=Path(field), utterances=1)
+    made = [each for each in plan(options, read_terms(find_terms(Path(field)))) if each.term]
+    lines = read_lines(resource("assets", f"carriers/{field}.en.txt"))
+    starts = {line.split("{term}")[0] for line in lines}
+    assert all(any(each.text.startswith(start) for start in starts) for each in made)

@@ -79,11 +79,12 @@ def test_subtitles() -> None:
     ]
     transcript = make_transcript(segments, "en")
     assert as_srt(transcript) == (
-        "1\n00:00:00,000 --> 00:00:01,235\nAnn & Bo: a < b & c → d\n\n"
+        "1\n00:00:00,000 --> 00:00:01,235\n<v Ann &amp; Bo>a < b & c --&gt; d\n\n"
         "2\n01:01:02,000 --> 01:01:03,000\nlater\n"
     )
     assert as_vtt(transcript) == (
-        "WEBVTT\n\n00:00:00.000 --> 00:00:01.235\n<v Ann &amp; Bo>a &lt; b &amp; c --&gt; d\n\n"
+        "WEBVTT\nLanguage: en\n\n"
+        "00:00:00.000 --> 00:00:01.235\n<v Ann &amp; Bo>a &lt; b &amp; c --&gt; d\n\n"
         "01:01:02.000 --> 01:01:03.000\nlater\n"
     )
     empty = make_transcript([], None)

@@ -17,7 +17,10 @@ from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
+from mmtune.speech.corpus.importers.joint import divided
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
+from mmtune.speech.corpus.importers.stored_transcript import is_transcript
+from mmtune.speech.corpus.importers.subtitle_names import SUFFIXES
 from mmtune.speech.corpus.importers.write import write
 from mmtune.system.inside import inside, links_out
 from mmtune.system.stored import opened
@@ -53,7 +56,13 @@ def _saved(source: Path) -> bool:
 
 
 def _subtitled(source: Path) -> bool:
-    return source.is_dir() and any(scan_files(source, subtitles.SUFFIXES))
+    if source.is_file():
+        suffix = source.suffix.lower()
+        return suffix in (".vtt", ".srt") or (suffix == ".json" and is_transcript(source))
+    return any(
+        path.suffix.lower() != ".json" or is_transcript(source / path)
+        for _, path in scan_files(source, SUFFIXES)
+    )
 
 
 def _transcribed(source: Path) -> bool:
@@ -72,12 +81,20 @@ LAYOUTS: dict[str, Layout] = {
         lambda s: s.is_dir() and bool(table.metadata_in(s)), table.import_audiofolder
     ),
     "table": Layout(
-        lambda s: (s.suffix.lower() in table.TABLES if s.is_file() else bool(table.tables_in(s))),
+        lambda s: (
+            s.suffix.lower() in table.TABLES and not (s.suffix == ".json" and is_transcript(s))
+            if s.is_file()
+            else bool(table.tables_in(s))
+        ),
         table.import_table,
     ),
     "subtitles": Layout(_subtitled, subtitles.import_subtitles),
     "transcripts": Layout(_transcribed, transcripts.import_transcripts),
 }
+
+
+# Layouts whose texts people write: "Agent: …" names a speaker.
+LABELLED = ("audiofolder", "table", "transcripts")
 
 
 def recognise(source: Path) -> str | None:
@@ -132,6 +149,30 @@ def import_speech(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
         )
+    facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
+    return write(read_pieces(source, options, name), to, facts, options, progress)
+
+
+def read_pieces(source: Path, options: ImportOptions, layout: str | None = None) -> Found:
+    """Read the pieces of a file or folder, divided by speaker and channel, without writing them.
+
+    Args:
+        source: a file or folder in one of `LAYOUTS`.
+        options: settings of the import.
+        layout: name of the layout; None recognises it by the content.
+
+    Raises:
+        DataError: the source can't be read at all, its layout is unknown, or a link leads out of
+            it.
+    """
+    name = layout or recognise(source) if source.exists() else None
+    if name is None:
+        raise DataError(
+            f"the format of {source} was not recognised"
+            if source.exists()
+            else f"no such file or folder: {source}",
+            f"name a file or folder in one of these formats: {', '.join(LAYOUTS)}",
+        )
     folders = [source if source.is_dir() else source.parent]
     folders += [Path(options.recordings)] if options.recordings else []
     for link in links_out(source, folders[1:]) if source.is_dir() else ():
@@ -140,9 +181,8 @@ def import_speech(
             f"copy the data with its files (cp -rL {source} COPY), or allow the folder that the "
             "link leads to: --recordings DIR",
         )
-    facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     found = _bounded(LAYOUTS[name].pieces(source, options), folders)
-    return write(found, to, facts, options, progress)
+    return divided(found, options, labels=name in LABELLED)
 
 
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mmtune.config import Section
 from mmtune.data.importing import LeftOut
 from mmtune.data.rows import Split
 from mmtune.metrics.text.language_code import Language
+from mmtune.speech.sound.info import MAX_CHANNELS
 from mmtune.speech.sound.read import Channel
 
 __all__ = [
@@ -50,6 +51,36 @@ class ImportOptions(Section):
     align: bool = False  # cut long recordings by the word times that `base` finds
     base: str | None = None  # the model for `align`, as for `load_base`
     recordings: str | None = None  # folder outside the source whose recordings may be read
+    # Channels of the speakers of a call by case-folded name; the command has "agent=0,customer=1".
+    speakers: dict[str, Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]] = Field(default_factory=dict)
+
+    @field_validator("speakers", mode="before")
+    @classmethod
+    def _read_speakers(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return {}
+        found: dict[str, int] = {}
+        for part in value.split(","):
+            name, equals, number = (each.strip() for each in part.partition("="))
+            if not (name and equals and number.isascii() and number.isdigit()):
+                raise ValueError(
+                    f"{part!r} names no speaker with a channel; write agent=0,customer=1"
+                )
+            found[name.casefold()] = int(number)
+        if len(set(found.values())) < len(value.split(",")):
+            raise ValueError(f"{value!r} names a speaker or a channel twice")
+        return found
+
+    @property
+    def speaker_names(self) -> frozenset[str]:
+        """The case-folded names of `speakers`."""
+        return frozenset(self.speakers)
+
+    def name_of(self, channel: int | None) -> str:
+        """The name of a channel's speaker; "" if it isn't known."""
+        return next((name for name, number in self.speakers.items() if number == channel), "")
 
 
 @dataclass(frozen=True)
@@ -67,6 +98,7 @@ class Piece:
         id: the source's id; "" makes one from the recording and the start.
         row: other fields of a `SpeechRow`: speaker, language, split, prompt, terms, duration_s …
         group: facts for the row's `group`.
+        people: names of the people behind speakers' names: {"agent": "Ann Lee"}.
     """
 
     file: Path | bytes
@@ -80,6 +112,7 @@ class Piece:
     id: str = ""
     row: Mapping[str, Any] = field(default_factory=dict)
     group: Mapping[str, str] = field(default_factory=dict)
+    people: Mapping[str, str] = field(default_factory=dict)
 
 
 Found = Iterator[Piece | LeftOut]

@@ -1,4 +1,4 @@
-"""Import recordings with SRT or WebVTT subtitles, cut by the times of the cues.
+"""Import recordings with SRT, WebVTT or mmtune's JSON, cut by the times of the cues.
 
 A cue holds what fits on a screen, not a sentence, so neighbouring cues of one voice are joined.
 """
@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
 
 from mmtune.data.manifest import scan_files
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers.captions import (
+    Captions,
+    decoded,
+    read_srt,
+    read_vtt,
+    without_repeats,
+)
 from mmtune.speech.corpus.importers.piece import (
     Found,
     ImportOptions,
@@ -23,51 +29,95 @@ from mmtune.speech.corpus.importers.piece import (
     Piece,
     filled,
 )
+from mmtune.speech.corpus.importers.sides import (
+    channels_by_loudness,
+    loudest,
+    loudness_of,
+    numbered,
+    person,
+)
+from mmtune.speech.corpus.importers.stored_transcript import is_transcript, read_transcript
+from mmtune.speech.corpus.importers.subtitle_names import (
+    MAX_BYTES,
+    SUFFIXES,
+    language_of,
+    subtitles_of,
+)
+from mmtune.speech.corpus.speaker_labels import read_labels
+from mmtune.speech.sound.read import AudioFault, probe
 from mmtune.system.inside import leads_out
+from mmtune.system.stored import read_bytes, reason_of
 
-SUFFIXES = (".vtt", ".srt")
-MAX_BYTES = 16_000_000  # size of one subtitle file: some weeks of speech
+UNREAD = (".ass", ".ssa", ".sbv", ".lrc", ".ttml", ".dfxp", ".stl", ".smi")  # other subtitles
 GAP = 1.0  # seconds of silence that end a piece
 ENOUGH = 15.0  # seconds after which the end of a sentence ends a piece
 OVERLAP = 0.3  # seconds by which the cues of two voices may overlap
 SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
 TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
-# Names of roles don't identify a person: each recording has another one.
-ROLE = re.compile(
-    r"(speaker|spk|voice|agent|operator|customer|client|caller|user|host|guest|interview(er|ee)|"
-    r"doctor|patient|man|woman|unknown)[\s_#-]*\d*",
-    re.IGNORECASE,
-)
-SOUND = re.compile(r"[\[(♪*][^\])]*[\])♪*]?")  # [music], (laughs), ♪ la la ♪
+CHANGE = re.compile(r"^\s*(?:>|&gt;){2,3}\s*")  # ">> ": another person speaks
+DASH = re.compile(r"\s*[-–—]\s*(?=\S)")
+SOUND = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫][^♪♫]*[♪♫]?|\*[^*]*\*")  # [music], (laughs), ♪ la ♪
 
 
 @dataclass(frozen=True)
 class Cue:
-    """One subtitle: start and end in seconds, its words, and the speaker ("" if unknown)."""
+    """One subtitle: start and end in seconds, its words, the speaker ("" if unknown), the channel.
+
+    A channel that is None is the recording's only one.
+    """
 
     start: float
     end: float
     text: str
     voice: str = ""
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class Subtitles:
+    """What a file of subtitles says: cues, the channels of its voices, language and problems.
+
+    Attributes:
+        cues: in the order of the file.
+        channels: number of the channel of each voice by its case-folded name, if the file says so.
+        language: Whisper's code, if the file says so.
+        problems: lines and words that aren't used.
+    """
+
+    cues: tuple[Cue, ...]
+    channels: Mapping[str, int]
+    language: str | None = None
+    problems: tuple[LeftOut, ...] = ()
 
 
 def import_subtitles(source: Path, options: ImportOptions) -> Found:
-    """Read each recording of a folder with the .vtt or .srt of its name (or NAME.LANGUAGE.vtt)."""
+    """Read each recording of a folder with the .vtt, .srt or .json of its name.
+
+    The name may also hold the language and marks: call.de.vtt, call.en.sdh.srt. `source` may be one
+    file of subtitles too.
+    """
+    folder = source if source.is_dir() else source.parent
     used: set[Path] = set()
-    for _, relative in scan_files(source, SPEECH_SUFFIXES):
-        recording = source / relative
+    for _, relative in scan_files(folder, SPEECH_SUFFIXES):
+        recording = folder / relative
         beside = subtitles_of(recording)
+        if source != folder:
+            beside = [path for path in beside if path == source]
+            if not beside:
+                continue
         used.update(beside)
         name = relative.as_posix()
-        wanted = [p for p in beside if options.language in (None, _language(recording, p))]
+        wanted = [p for p in beside if options.language in (None, language_of(recording, p))]
         if options.language is None and any(p.stem == recording.stem for p in beside):
             wanted = [p for p in beside if p.stem == recording.stem]
-        languages = {_language(recording, path) for path in beside}
+        if not wanted:  # their names say no language
+            wanted = [p for p in beside if language_of(recording, p) is None]
+        languages = {language_of(recording, path) for path in beside}
         if not beside:
             cure = f"write {relative.with_suffix('.vtt')}, or remove the recording"
             yield LeftOut(name, "the recording has no subtitles", cure)
-        elif len(languages) > 1 and len({_language(recording, p) for p in wanted}) != 1:
+        elif len(languages) > 1 and len({language_of(recording, p) for p in wanted}) != 1:
             found = ", ".join(path.name for path in beside)
             cure = "name the spoken language: --language CODE; the others are translations"
             yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
@@ -78,38 +128,19 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
                 if path != chosen:
                     found = f"{chosen.name} was used for {name}"
                     yield LeftOut(path.name, found, "no action is needed, or name the language")
-    for _, relative in scan_files(source, SUFFIXES):
-        if source / relative not in used:
+    for _, relative in scan_files(folder, (*SUFFIXES, *UNREAD)):
+        path = folder / relative
+        if path in used or (source != folder and path != source):
+            continue
+        if path.suffix.lower() in UNREAD:
+            cure = "save the subtitles as .srt or .vtt"
+            yield LeftOut(relative.as_posix(), f"{path.suffix} files aren't read", cure)
+        elif path.suffix.lower() != ".json" or is_transcript(path):
             yield LeftOut(
                 relative.as_posix(),
                 "the folder has no recording of this name",
-                "add the recording to the folder",
+                "add the recording to the folder, or give the file the recording's name",
             )
-
-
-def subtitles_of(recording: Path) -> list[Path]:
-    """Return the subtitle files of a recording, in its folder: of its own name first, then WebVTT.
-
-    A file whose name begins with the name of several recordings (call.wav and call.2.wav) belongs
-    to the longest.
-    """
-    files = [path for path in recording.parent.iterdir() if path.is_file()]
-    stems = {path.stem for path in files if path.suffix.lower() in SPEECH_SUFFIXES}
-    start = recording.stem + "."
-    longer = tuple(f"{stem}." for stem in stems if stem.startswith(start))
-    found = [
-        path
-        for path in files
-        if path.suffix.lower() in SUFFIXES
-        and path.name.startswith(start)
-        and path.name.removeprefix(start).count(".") <= 1
-        and not path.name.startswith(longer)
-    ]
-
-    def order(path: Path) -> tuple[bool, int, str]:
-        return path.stem != recording.stem, SUFFIXES.index(path.suffix.lower()), path.name
-
-    return sorted(found, key=order)
 
 
 def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
@@ -134,9 +165,86 @@ def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
     return joined
 
 
-def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
-    from webvtt.errors import MalformedCaptionError, MalformedFileError
+def read_subtitles(path: Path, options: ImportOptions) -> Subtitles:
+    """Read a file of subtitles.
 
+    Raises:
+        OSError: it can't be read.
+        ValueError: it isn't in the format that its suffix names, or neither UTF-8 nor UTF-16.
+    """
+    data = read_bytes(path, most=MAX_BYTES)
+    if path.suffix.lower() == ".json":
+        return _of_transcript(path, data)
+    text = decoded(data)
+    read = read_srt(text) if path.suffix.lower() == ".srt" else read_vtt(text)
+    problems = [
+        LeftOut(
+            f"{path.name} line {number}",
+            f"the line belongs to no cue: {line[:60]!r}",
+            "correct the times above it, or remove the blank line before it",
+        )
+        for number, line in read.unused
+    ]
+    captions, repeated = without_repeats(read.captions)
+    if repeated:
+        found = f"its captions repeat {repeated} words of the captions before them"
+        problems.append(LeftOut(path.name, found, "no action is needed: each word is used once"))
+    channels = {
+        html.unescape(name).casefold(): int(key.removeprefix("channel "))
+        for key, name in read.header.items()
+        if re.fullmatch(r"channel \d{1,2}", key)
+    }
+    language = language_code(read.header.get("language", ""))
+    cues = _cues(replace(read, captions=tuple(captions)), options)
+    return Subtitles(tuple(cues), channels, language, tuple(problems))
+
+
+def _of_transcript(path: Path, data: bytes) -> Subtitles:
+    stored = read_transcript(data)
+    cues = [
+        Cue(each.start, each.end, " ".join(each.text.split()), each.channel or "")
+        for each in stored.segments
+    ]
+    problems = []
+    if stored.changed:
+        problems.append(
+            LeftOut(
+                path.name,
+                "its text has other words than its segments; the segments are used",
+                "correct the texts of the segments",
+            )
+        )
+    channels = {name.casefold(): i for i, name in enumerate(stored.channels)}
+    return Subtitles(tuple(cues), channels, stored.language, tuple(problems))
+
+
+def _cues(read: Captions, options: ImportOptions) -> list[Cue]:
+    marked = [VOICE.findall(line) for each in read.captions for line in each.lines]
+    lines = [
+        CHANGE.sub("", TAG.sub("", line), count=1) for each in read.captions for line in each.lines
+    ]
+    if any(marked):
+        labelled = [("", line) for line in lines]
+    else:
+        labelled = read_labels(lines, options.speaker_names)
+    cues, place = [], 0
+    for each in read.captions:
+        part = slice(place, place + len(each.lines))
+        place += len(each.lines)
+        names = [name for found in marked[part] for name in found]
+        voices = dict.fromkeys(html.unescape(name).strip() for name in names)
+        voices |= dict.fromkeys(name for name, _ in labelled[part])
+        spoken = [text for _, text in labelled[part]]
+        if len(spoken) > 1 and all(DASH.match(line) for line in spoken):
+            spoken = [DASH.sub("", line, count=1) for line in spoken]
+        text = html.unescape(" ".join(spoken))
+        # One cue may hold the lines of two voices. They count as a voice of their own.
+        voice = " + ".join(name for name in voices if name)
+        cues.append(Cue(each.start, each.end, " ".join(text.split()), voice))
+    return cues
+
+
+def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
     if leads_out(path.parent, path):
         yield LeftOut(path.name, "it is a link out of its folder", "put the file itself there")
         return
@@ -148,81 +256,121 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
                 "check the file",
             )
             return
-        cues = list(_read(path))
-    except (OSError, UnicodeDecodeError, MalformedCaptionError, MalformedFileError) as error:
+        read = read_subtitles(path, options)
+    except (OSError, ValueError) as error:
         cure = "save it as UTF-8, in the format that its suffix names"
-        yield LeftOut(path.name, f"it can't be read: {error or type(error).__name__}", cure)
+        yield LeftOut(path.name, f"it can't be read: {reason_of(error)}", cure)
         return
-    if not cues:
-        yield LeftOut(path.name, "it holds no cues", "check that it is the right file")
+    yield from read.problems
+    if not read.cues:
+        if not read.problems:
+            yield LeftOut(path.name, "it holds no cues", "check that it is the right file")
+        return
     spoken: list[Cue] = []
-    for cue in cues:
+    for cue in read.cues:
         where = f"{path.name} at {cue.start:.2f} s"
-        if cue.end <= cue.start:
+        if cue.end < cue.start:
             yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
-        elif not cue.text or SOUND.fullmatch(cue.text):
+        elif SOUND.fullmatch(cue.text):
             yield LeftOut(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
-        else:
+        elif cue.text:
             spoken.append(cue)
     spoken.sort(key=lambda cue: (cue.start, cue.end))
-    together = {
-        index
-        for i, (a, b) in enumerate(pairwise(spoken))
-        if a.voice != b.voice and a.end - b.start > OVERLAP
-        for index in (i, i + 1)
-    }
-    for i in sorted(together):
-        yield LeftOut(
-            f"{path.name} at {spoken[i].start:.2f} s",
-            "another voice speaks at the same time",
-            "no action is needed: a piece must hold one voice",
-        )
-    # A cue that is left out still separates its neighbours.
-    run: list[Cue] = []
-    whole: list[Cue] = []
-    for i, cue in enumerate(spoken):
-        if i in together:
-            whole, run = whole + join(run), []
-        else:
-            run.append(cue)
-    for cue in whole + join(run):
-        language = _language(recording, path) or options.language
+    placed, undecided = _placed(spoken, read, recording, path, options)
+    yield from undecided
+    language = language_of(recording, path) or read.language or options.language
+    for cue in pieces_of(placed):
+        where = f"{path.name} at {cue.start:.2f} s"
+        if isinstance(cue, Together):
+            cure = "no action is needed: a piece must hold one voice"
+            yield LeftOut(where, "another voice speaks at the same time", cure)
+            continue
+        if cue.end <= cue.start:
+            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
+            continue
+        voice = cue.voice or options.name_of(cue.channel)
         yield Piece(
             recording,
             name,
             cue.text,
-            f"{path.name} at {cue.start:.2f} s",
+            where,
             start=cue.start,
             end=cue.end,
-            row=filled(
-                speaker=f"{name}: {cue.voice}" if ROLE.fullmatch(cue.voice) else cue.voice,
-                language=language,
-            ),
+            channel=cue.channel,
+            row=filled(speaker=person(voice, name), language=language),
         )
 
 
-def _language(recording: Path, path: Path) -> str | None:
-    # call.de.srt; other words before the suffix (sdh, cc, forced) name no language.
-    return language_code(path.name.removeprefix(recording.stem + ".").rpartition(".")[0])
-
-
-def _read(path: Path) -> Iterator[Cue]:
-    import webvtt
-
-    read = webvtt.WebVTT.from_srt if path.suffix.lower() == ".srt" else webvtt.WebVTT.read
-    for caption in read(str(path), encoding="utf-8").captions:
-        raw = caption.raw_text
-        # One cue may hold the lines of two voices. They count as a voice of their own.
-        voices = dict.fromkeys(html.unescape(name).strip() for name in VOICE.findall(raw))
-        text = html.unescape(TAG.sub("", raw.replace("\n", " ")))
-        yield Cue(
-            _seconds(caption.start_time),
-            _seconds(caption.end_time),
-            " ".join(text.split()),
-            " + ".join(name for name in voices if name),
+def _placed(
+    cues: Sequence[Cue], read: Subtitles, recording: Path, path: Path, options: ImportOptions
+) -> tuple[list[Cue], list[LeftOut]]:
+    """Give each cue its channel, if the recording is a call with a channel for each side."""
+    known = {**read.channels, **options.speakers}
+    named = [known.get(cue.voice.casefold(), numbered(cue.voice)) for cue in cues]
+    try:
+        if probe(recording).channels == 1 or (
+            options.channel is not None and not any(each is not None for each in named)
+        ):
+            return list(cues), []
+        energy = loudness_of(recording) if None in named else None
+    except AudioFault:
+        return list(cues), []  # reading the pieces gives the error
+    if None in named and energy is None:
+        return [replace(c, channel=n) for c, n in zip(cues, named, strict=True)], []
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for cue, number in zip(cues, named, strict=True):
+        if cue.voice and number is None:
+            spans.setdefault(cue.voice, []).append((cue.start, cue.end))
+    heard = {} if energy is None else channels_by_loudness(spans, energy)
+    placed: list[Cue] = []
+    left_out: list[LeftOut] = []
+    for cue, number in zip(cues, named, strict=True):
+        if number is None and energy is not None:
+            number = heard[cue.voice] if cue.voice else loudest(energy, (cue.start, cue.end))
+        if number is not None:
+            placed.append(replace(cue, channel=number))
+            continue
+        who = f"of {cue.voice!r} " if cue.voice else ""
+        left_out.append(
+            LeftOut(
+                f"{path.name} at {cue.start:.2f} s",
+                f"the channel {who}can't be told by its loudness: {cue.text[:60]!r}",
+                "name the channels of the speakers: --speakers agent=0,customer=1",
+            )
         )
+    return placed, left_out
 
 
-def _seconds(time: Any) -> float:
-    hours, minutes, seconds, milliseconds = time.to_tuple()
-    return float(((hours * 60 + minutes) * 60 + seconds) + milliseconds / 1000)
+class Together(Cue):
+    """A cue during which another voice speaks."""
+
+
+def pieces_of(cues: Sequence[Cue]) -> list[Cue]:
+    """Join the cues of each channel; cues at the same time as another voice's are `Together`.
+
+    Args:
+        cues: in the order of time.
+    """
+    result: list[Cue] = []
+
+    def channel(cue: Cue) -> int:
+        return -1 if cue.channel is None else cue.channel
+
+    for _, group in groupby(sorted(cues, key=channel), key=channel):
+        own = list(group)
+        together = {
+            index
+            for i, (a, b) in enumerate(pairwise(own))
+            if a.voice != b.voice and a.end - b.start > OVERLAP
+            for index in (i, i + 1)
+        }
+        # A cue that is left out still separates its neighbours.
+        run: list[Cue] = []
+        for i, cue in enumerate(own):
+            if i in together:
+                result += [*join(run), Together(**vars(cue))]
+                run = []
+            else:
+                run.append(cue)
+        result += join(run)
+    return sorted(result, key=lambda cue: (cue.start, cue.end))

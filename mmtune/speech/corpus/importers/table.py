@@ -28,6 +28,7 @@ from mmtune.speech.corpus.importers.piece import (
     split_of,
     stated,
 )
+from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
 from mmtune.system.stored import is_file, lines_up_to, opened, reason_of
 
@@ -104,8 +105,17 @@ def import_audiofolder(source: Path, options: ImportOptions) -> Found:
 
 
 def tables_in(folder: Path) -> list[Path]:
-    """Return the table files of a folder, without its subfolders."""
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and p.is_file())
+    """Return the table files of a folder, without its subfolders.
+
+    call.json beside call.wav is about this recording, and no table.
+    """
+    files = [path for path in folder.iterdir() if path.is_file()]
+    stems = {path.stem for path in files if path.suffix.lower() in SPEECH_SUFFIXES}
+    return sorted(
+        path
+        for path in files
+        if path.suffix.lower() in TABLES and not (path.suffix == ".json" and path.stem in stems)
+    )
 
 
 def metadata_in(folder: Path) -> list[Path]:
@@ -299,6 +309,13 @@ def _piece(
         duration_s=length if start is None and end is None else None,
     )
     number = value("channel")
+    people = {  # the columns agent and customer name the people behind "Agent:" and "Customer:"
+        str(column).strip().casefold(): who
+        for column in values
+        if (ROLE.fullmatch(str(column).strip()) or str(column).casefold() in options.speakers)
+        and column not in named.values()
+        and (who := stated(values[column])) is not None
+    }
     return Piece(
         file,
         name,
@@ -310,6 +327,7 @@ def _piece(
         id=_text(value("id")) or "",
         row=row,
         group=group,
+        people=people,
     )
 
 
