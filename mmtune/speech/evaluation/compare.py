@@ -21,7 +21,7 @@ from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
 from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliability, speed_of
 from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
-from mmtune.speech.evaluation.term_slices import _spoken, divide_terms, read_variants
+from mmtune.speech.evaluation.term_slices import divide_terms, read_variants, spoken_terms
 from mmtune.speech.evaluation.whole_calls import whole_calls
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_rows
@@ -106,7 +106,7 @@ def _items(
             row=row,
             heard=heard[place],
             cluster=clusters[place],
-            terms=frozenset(_spoken(terms, row, options)),
+            terms=frozenset(spoken_terms(terms, row, options)),
             kind="test" if place < len(test) else _general_kind(row, options),
         )
         for place, row in enumerate(rows)
@@ -191,7 +191,7 @@ def _clusters(
     by_speaker = len(speakers) >= FEW_SPEAKERS
 
     def cluster(row: SpeechRow) -> Hashable:
-        terms = sorted(_spoken(finder, row, options))
+        terms = sorted(spoken_terms(finder, row, options))
         if terms:
             return "term", terms[0]
         speaker = row.speaker if by_speaker else None

@@ -24,7 +24,7 @@ def divide_terms(options: SpeechOptions, dataset: Dataset) -> tuple[set[str], se
     by_key = {term_key(term, options.language): term for term in sorted(named)}
     finder = TermFinder(named, options.language, read_variants(options).table)
     train = speech_rows(dataset.split("train"))
-    trained = {by_key[key] for row in train for key in _spoken(finder, row, options)}
+    trained = {by_key[key] for row in train for key in spoken_terms(finder, row, options)}
     return trained, set(by_key.values()) - trained
 
 
@@ -36,5 +36,6 @@ def read_variants(options: SpeechOptions) -> Variants:
     return Variants({term.text: term.variants for term in terms}, options.language)
 
 
-def _spoken(finder: TermFinder, row: SpeechRow, options: SpeechOptions) -> Iterable[str]:
+def spoken_terms(finder: TermFinder, row: SpeechRow, options: SpeechOptions) -> Iterable[str]:
+    """The terms of a row's own words, in the row's language."""
     return finder.count(row.reference, row.language or options.language)

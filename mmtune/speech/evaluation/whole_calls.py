@@ -11,7 +11,8 @@ from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.metric import Metric
 from mmtune.metrics.text.number_recall import NumberRecall
 from mmtune.metrics.text.speaker_errors import REFERENCES, STREAMS, SpeakerWordErrors
-from mmtune.metrics.text.term_recall import TermCounter, TermRecall
+from mmtune.metrics.text.term_finder import TermFinder
+from mmtune.metrics.text.term_recall import TermRecall
 from mmtune.metrics.text.variants import Variants
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
@@ -19,7 +20,7 @@ from mmtune.speech.corpus.importers import ImportOptions, LeftOut, read_pieces
 from mmtune.speech.corpus.importers.piece import Piece
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.evaluation.long_form import LONG
-from mmtune.speech.evaluation.term_slices import _spoken
+from mmtune.speech.evaluation.term_slices import spoken_terms
 from mmtune.speech.sound.read import content_of
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SOURCE, SpeechRow
@@ -105,12 +106,12 @@ def whole_calls(
             strict=True,
         )
     )
-    counter = TermCounter(scored, options.language, variants)
+    finder = TermFinder(scored, options.language, variants.table)
     found: list[Item] = []
     for call in calls:
         cluster = ("call", call.name)
         for row in call.sides:
-            terms = frozenset(_spoken(counter, row, options))
+            terms = frozenset(spoken_terms(finder, row, options))
             found.append(Item(row, heard[row.id], cluster, terms, CALLS))
         together: dict[str, Prediction] = {}
         for model in active:
