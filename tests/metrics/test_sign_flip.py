@@ -50,8 +50,11 @@ def test_differences_are_of_whole_clusters() -> None:
     assert found == pytest.approx([-0.2])
 
 
-@pytest.mark.parametrize(("speakers", "few"), [(1, ""), (6, "speakers (6 of 20)"), (24, "")])
-def test_a_measure_says_where_speakers_are_few(speakers: int, few: str) -> None:
+@pytest.mark.parametrize(
+    ("speakers", "few", "p"),
+    [(1, "speakers (1 of 20)", 1.0), (6, "speakers (6 of 20)", 2 / 64), (24, "", None)],
+)
+def test_a_measure_says_where_speakers_are_few(speakers: int, few: str, p: float | None) -> None:
     items = []
     for i in range(48):
         speaker = f"s{i % speakers}"
@@ -61,6 +64,6 @@ def test_a_measure_says_where_speakers_are_few(speakers: int, few: str) -> None:
         items.append(Item(row, heard, cluster))
     found = measure(WordErrors(), "test", items)
     assert found.few == (f"not enough {few}" if few else "")
-    assert found.p == (2 / 64 if few else None)
+    assert found.p == p
     back = Comparison.from_json(Comparison("speech", [found], "").to_json()).measures[0]
     assert (back.few, back.p) == (found.few, found.p)
