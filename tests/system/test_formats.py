@@ -36,7 +36,8 @@ def write_config(folder: Path) -> Path:
 def write_card(folder: Path) -> Path:
     Card(
         name="n", recipe="r", modality="image", base="b", base_hash="h", dataset="d", rows={},
-        settings={}, sweep=[{"value": float("nan")}],
+        settings={},
+        sweep=[{"scale": 1.0, "value": float("nan"), "retained": None, "figures": {}}],
     ).write(folder)  # fmt: skip
     return folder / "card.json"
 
