@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
-from mmtune.data.manifest import read_rows, root_of
+from mmtune.data.ledger import Ledger
+from mmtune.data.manifest import read_rows, root_of, unused_files
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
 from mmtune.data.split import assign, leaks, missing_splits
@@ -46,7 +48,9 @@ def check(
         DataError: the source can't be used at all. With `strict` also: a share of rows above
             `options.max_bad` has errors, or no row is left.
     """
-    rows, findings = read_rows(source, modality)
+    ledger = Ledger([source] if source.is_dir() and modality.row.media else [])
+    rows, findings = read_rows(source, modality, ledger)
+    findings += unused_files(source, modality, ledger, rows)
     lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
     inspected = _inspect_all(rows, root_of(source), modality, progress)
     findings += [f for _, inspection in inspected for f in inspection.findings]
@@ -79,17 +83,28 @@ def check(
         source=source,
         modality=modality.name,
         rows=tuple(kept),
-        findings=tuple(findings),
+        findings=tuple(_placed(each, ledger.places) for each in findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
         facts={row.id: inspection.facts for row, inspection in good if row.id not in bad},
         fingerprint=hash_json(
             sorted((_identity(row) for row in kept), key=lambda values: str(values["id"]))
         ),
+        guesses=tuple(ledger.guesses.values()),
+        files=ledger.counts(),
+        lines={name: (each.found, each.used) for name, each in ledger.items.items()},
         made_by=_BY_CHECK,
     )
     if strict and (dataset.bad > options.max_bad or not dataset.rows):
         raise _refusal(dataset, options.max_bad)
     return dataset
+
+
+def _placed(finding: Finding, places: Mapping[str, tuple[str, int | None]]) -> Finding:
+    """Add the file and line of the finding's row."""
+    if finding.file or finding.row not in places:
+        return finding
+    file, line = places[finding.row]
+    return replace(finding, file=file, line=line)
 
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:

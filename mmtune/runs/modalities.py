@@ -56,7 +56,7 @@ def guess_modality(source: Path) -> Modality:
         if manifests:
             fits = any(_fits(keys_of(line), modality.row) for line in islice(lines, 100))
         else:
-            fits = any(not isinstance(raw, Finding) for raw in modality.scan(source))
+            fits = any(isinstance(raw, dict) for raw in modality.scan(source))
         if fits:
             found.append(modality)
     if len(found) == 1:

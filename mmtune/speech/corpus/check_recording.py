@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.manifest import scan_files, words_beside
+from mmtune.data.ledger import Guess, Used
+from mmtune.data.manifest import scan_files, without_words, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.corpus.check_transcript import check_terms, check_text
 from mmtune.speech.corpus.term_list import find_terms, read_terms
@@ -35,15 +36,19 @@ RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 
 MAX_SECONDS = 30.0  # Whisper's window; it never hears what is beyond
 
 
-def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
+def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
     """Yield a row for each recording of a folder, with the transcript in the .txt of its name."""
     for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
         words = words_beside(folder / relative, folder, name)
         if isinstance(words, Finding):
             yield words
+            yield without_words(folder / relative, name)
+        elif words is None:
+            yield row
         else:
-            yield row if words is None else {**row, "text": words}
+            yield Used((folder / relative).with_suffix(".txt"))
+            yield {**row, "text": words}
 
 
 def inspect(row: Row) -> Inspection:
