@@ -94,6 +94,7 @@ class Modality:
         layout: str | None,
         settings: Mapping[str, Any],
         progress: Callable[[int], None] | None = None,
+        dry: bool = False,
     ) -> Imported:
         """Write the data of another layout as a folder with a manifest.
 

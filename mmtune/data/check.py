@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +48,8 @@ def check(
         DataError: the source can't be used at all. With `strict` also: a share of rows above
             `options.max_bad` has errors, or no row is left.
     """
-    ledger = Ledger([source] if source.is_dir() and modality.row.media else [])
+    inventory = [source] if source.is_dir() and modality.row.media else []
+    ledger = Ledger(inventory, root_of(source))
     rows, findings = read_rows(source, modality, ledger)
     findings += unused_files(source, modality, ledger, rows)
     lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
@@ -83,7 +84,7 @@ def check(
         source=source,
         modality=modality.name,
         rows=tuple(kept),
-        findings=tuple(_placed(each, ledger.places) for each in findings),
+        findings=tuple(_placed(each, ledger) for each in findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
         facts={row.id: inspection.facts for row, inspection in good if row.id not in bad},
         fingerprint=hash_json(
@@ -99,12 +100,12 @@ def check(
     return dataset
 
 
-def _placed(finding: Finding, places: Mapping[str, tuple[str, int | None]]) -> Finding:
-    """Add the file and line of the finding's row."""
-    if finding.file or finding.row not in places:
-        return finding
-    file, line = places[finding.row]
-    return replace(finding, file=file, line=line)
+def _placed(finding: Finding, ledger: Ledger) -> Finding:
+    """Add the file and line of the finding's row; files are named by their place in the folder."""
+    file, line = finding.file, finding.line
+    if not file:
+        file, line = ledger.places.get(finding.row, ("", None))
+    return replace(finding, file=ledger.name_of(file), line=line) if file else finding
 
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:

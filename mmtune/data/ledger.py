@@ -87,9 +87,11 @@ class Ledger:
 
     Args:
         folders: the folders to account for; of a file that lies elsewhere only lines are counted.
+        root: files are named by their place in it.
     """
 
-    def __init__(self, folders: Sequence[Path] = ()) -> None:
+    def __init__(self, folders: Sequence[Path] = (), root: Path | None = None) -> None:
+        self.root = os.path.realpath(root) + os.sep if root else ""
         self.files: dict[str, Path] = {}  # by name: its path
         self.state: dict[str, str] = {}  # by name: "used" or "left out"
         self.items: dict[str, Items] = {}  # by the name of a file with lines
@@ -98,7 +100,11 @@ class Ledger:
         self._names: dict[str, str] = {}  # names by real path
         self._refused: dict[str, Reason] = {}
         for folder in folders:
-            self._walk(folder, prefix="" if folder is folders[0] else f"{folder}/")
+            self.add_folder(folder)
+
+    def add_folder(self, folder: Path) -> None:
+        """Account for the files below another folder, too."""
+        self._walk(folder, prefix=f"{folder}/" if self.files else "")
 
     def use(self, used: Used) -> None:
         """Mark a file as used, and count its lines."""
@@ -131,16 +137,19 @@ class Ledger:
         self.guesses[key] = guess
 
     def name_of(self, path: Path | str) -> str:
-        """The name of a file in the ledger: its place in the folder, or its path."""
-        if isinstance(path, str) and path in self.files:
+        """The name of a file in the ledger: its place in the folder, or else its path."""
+        if isinstance(path, str) and (not path or path in self.files):
             return path
         try:
             real = os.path.realpath(path)
         except (OSError, ValueError):
             return str(path)
         # A link is known by its own place: the folder's links are resolved, its own isn't.
-        own = os.path.join(os.path.realpath(os.path.dirname(path) or "."), os.path.basename(path))
-        return self._names.get(own) or self._names.get(real) or str(path)
+        own = os.path.realpath(Path(path).parent) + os.sep + Path(path).name
+        known = self._names.get(own) or self._names.get(real)
+        if known is None and self.root and own.startswith(self.root):
+            known = Path(own.removeprefix(self.root)).as_posix()
+        return known or str(path)
 
     def findings(
         self, reason_of: Callable[[Path], Reason | None] = lambda path: None
@@ -161,9 +170,7 @@ class Ledger:
         used = states.count("used")
         return {"found": len(self.files), "used": used, "left_out": len(states) - used}
 
-    def _unused(
-        self, reason_of: Callable[[Path], Reason | None]
-    ) -> Iterator[tuple[str, Reason]]:
+    def _unused(self, reason_of: Callable[[Path], Reason | None]) -> Iterator[tuple[str, Reason]]:
         for name in sorted(self.files):
             if name in self.state:
                 continue
@@ -204,7 +211,7 @@ class Ledger:
         name = prefix + path.relative_to(folder).as_posix()
         if refused is not None:
             self._refused[name] = refused
-        real = os.path.join(os.path.realpath(path.parent), path.name)
+        real = os.path.realpath(path.parent) + os.sep + path.name
         if self._names.setdefault(real, name) == name:
             self.files[name] = path
 
@@ -248,7 +255,9 @@ def _special(path: Path) -> Reason | None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        return Reason("unreadable", f"it can't be read: {error.strerror}", "replace it, or remove it")
+        return Reason(
+            "unreadable", f"it can't be read: {error.strerror}", "replace it, or remove it"
+        )
     if stat.S_ISREG(mode):
         return None
     return Reason("not-a-file", "it is a pipe or a device, not a file", "put a file in its place")

@@ -112,7 +112,9 @@ def unused_files(
             found = f"no row of the manifest names it as {media}"
             return Reason("unnamed", found, "add a row for it, or remove it")
         if path.name in (WHOLE, *BY_SPLIT):
-            found = f"this manifest isn't read; {WHOLE} and train.jsonl are read in the first folder"
+            found = (
+                f"this manifest isn't read; {WHOLE} and train.jsonl are read in the first folder"
+            )
             return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
         if path.suffix.lower() == ".txt" and listed:
             return Reason("unused-text", "the manifest holds the texts", "remove it", "note")
@@ -218,14 +220,10 @@ def words_beside(
 
 
 def without_words(path: Path, row: str) -> Finding:
-    """The finding for a media file whose words are a link out of the dataset's folder."""
-    return Finding(
-        "missing-text",
-        row,
-        f"{path} has no text, because its text file is a link out of the folder",
-        "copy the text file into the folder, in place of the link",
-        file=str(path),
-    )
+    """The note for a media file whose words are a link out of the dataset's folder."""
+    found = f"{path} isn't used, because its text file is a link out of the folder"
+    cure = "copy the text file into the folder, in place of the link"
+    return Finding("unused-media", row, found, cure, "note", file=str(path))
 
 
 def outside(path: Path, row: str) -> Finding:
@@ -243,9 +241,7 @@ def outside(path: Path, row: str) -> Finding:
 Raw = tuple[str, str, Any, str, int | None]
 
 
-def _scanned(
-    folder: Path, modality: Reader, told: list[Finding], ledger: Ledger
-) -> Iterator[Raw]:
+def _scanned(folder: Path, modality: Reader, told: list[Finding], ledger: Ledger) -> Iterator[Raw]:
     for raw in modality.scan(folder):
         if isinstance(raw, Finding):
             told.append(raw)

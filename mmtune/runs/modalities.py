@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtune.config import leaves
 from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, require_own_manifests
-from mmtune.data.rows import Finding, Row
+from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.modality import Modality
 from mmtune.system.plugins import Registry

@@ -71,10 +71,10 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
             continue
         beside = caption_files(folder / relative)
         if row.get("caption"):
-            spare |= {path: f"the metadata has a caption for {relative}" for path in beside}
+            spare |= dict.fromkeys(beside, f"the metadata has a caption for {relative}")
         elif beside:
             words.add(beside[0])
-            spare |= {path: f"{beside[0].name} is read for {relative}" for path in beside[1:]}
+            spare |= dict.fromkeys(beside[1:], f"{beside[0].name} is read for {relative}")
         elif isinstance(caption, str) and caption:
             own = caption_from_name(relative.stem)
             source = "the image's name" if own else f"the name of the folder {relative.parent}"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
+from mmtune.data.ledger import Guess, Ledger, Reason
 from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
@@ -91,6 +93,7 @@ def import_speech(
     layout: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    dry: bool = False,
 ) -> Imported:
     """Write the data of another layout as a folder that mmtune checks and trains on.
 
@@ -100,6 +103,7 @@ def import_speech(
         layout: name of the layout; None recognises it by the content.
         settings: fields of `ImportOptions`.
         progress: called with the number of rows so far.
+        dry: write nothing; the result says what would be written.
 
     Raises:
         ConfigError: a layout or setting is unknown, or `to` can't be used.
@@ -133,7 +137,15 @@ def import_speech(
             f"name it with --format; known formats: {known}",
         )
     folders = [source if source.is_dir() else source.parent]
-    folders += [Path(options.recordings)] if options.recordings else []
+    folders += [Path(each) for each in (options.recordings, options.audio_dir) if each]
+    if options.audio_dir and not Path(options.audio_dir).is_dir():
+        raise ConfigError(
+            f"--audio-dir {options.audio_dir}: no such folder", "name the recordings' folder"
+        )
+    if options.audio_dir and to.resolve().is_relative_to(Path(options.audio_dir).resolve()):
+        raise ConfigError(
+            f"{to} is inside {options.audio_dir}", "choose a folder outside of it: --to DIR"
+        )
     for link in links_out(source, folders[1:]) if source.is_dir() else ():
         raise DataError(
             f"{link} is a link that leads out of {source}",
@@ -142,7 +154,37 @@ def import_speech(
         )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
     found = _bounded(LAYOUTS[name].pieces(source, options), folders)
-    return write(found, to, facts, options, progress)
+    ledger = Ledger([source] if source.is_dir() else [], folders[0])
+    if options.audio_dir:
+        ledger.add_folder(Path(options.audio_dir))
+    if layout is None:
+        ledger.guess(Guess("format", name, f"the content of {source.name}", first=source.name))
+    return write(
+        found,
+        to,
+        facts,
+        options,
+        progress,
+        ledger=ledger,
+        reason_of=partial(_reason_of, layout=name),
+        dry=dry,
+    )
+
+
+def _reason_of(path: Path, layout: str) -> Reason | None:
+    """Why a layout doesn't use a file; None for files that no layout reads."""
+    suffix = path.suffix.lower()
+    elsewhere = f"read it alone, if it describes recordings: mmtune import {path} --to DIR"
+    if suffix in SPEECH_SUFFIXES:
+        found = "no row, cue or transcript describes this recording"
+        return Reason("unused-recording", found, "describe it, or remove it")
+    if suffix in (*table.TABLES, ".parquet"):
+        return Reason("unused-table", f"the format {layout} doesn't read it", elsewhere)
+    if suffix in subtitles.SUFFIXES or suffix == ".txt":
+        kind = "unused-text" if suffix == ".txt" else "unused-subtitles"
+        found = f"the format {layout} doesn't read it, or no recording has its name"
+        return Reason(kind, found, "give it the name of its recording, or remove it")
+    return None
 
 
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmtune.data.ledger import Guess
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.system.stored import opened, reason_of
@@ -37,26 +38,28 @@ def read_delimited(
     *,
     separator: str | None = None,
     quoted: bool = True,
+    encoding: str | None = None,
     begins_row: Callable[[Sequence[str]], bool] = lambda cells: False,
 ) -> Iterator[Line]:
     """Yield the rows of a table, each with its place; a line that is no row has the key "" alone.
 
     Args:
-        table: the file: UTF-8, or with a byte order mark UTF-16 or UTF-32.
+        table: the file.
         separator: between cells; None takes the one that is most frequent in the first line.
         quoted: whether quotation marks enclose cells, as in CSV.
+        encoding: of the text; None takes the one of `dialect_of`.
         begins_row: whether the cells of a line are surely a row of their own. Such a line isn't
             taken for the rest of a cell that begins on an earlier line.
 
     Raises:
         DataError: the file can't be read as text.
     """
-    lines = _lines(table)
+    lines = _lines(table, encoding)
     first = next(lines, None)
     if first is None:
         return
     if separator is None:
-        separator = max(SEPARATORS, key=first.count)
+        separator = _separator_of(first)
     header = _cells(first, separator) if quoted else None
     columns = [name.strip() for name in header or first.rstrip("\r\n").split(separator)]
     number = 1
@@ -93,6 +96,43 @@ def read_delimited(
             yield where, dict(zip(columns, cells, strict=True))
 
 
+def dialect_of(
+    table: Path, separator: str | None = None, encoding: str | None = None
+) -> list[Guess]:
+    """Tell what `read_delimited` takes for a table's separator and encoding, if nobody states them.
+
+    UTF-8 isn't guessed: other encodings don't decode as UTF-8, or have a byte order mark.
+
+    Raises:
+        DataError: the file can't be read as text.
+    """
+    guesses = []
+    if encoding is None and (found := _encoding_of(table)).startswith("utf-16-"):
+        source = f"every second byte of {table.name} is zero, and it has no byte order mark"
+        guesses.append(Guess("encoding", found, source, first=table.name))
+    if separator is None and (first := next(_lines(table, encoding), None)) is not None:
+        source = f"the most frequent one in the first line of {table.name}"
+        guesses.append(Guess("separator", _separator_of(first), source, first=table.name))
+    return guesses
+
+
+def _separator_of(first: str) -> str:
+    return max(SEPARATORS, key=first.count)
+
+
+def _encoding_of(table: Path) -> str:
+    with opened(table) as file:
+        head = file.read(200)
+    for mark, name in BOMS:
+        if head.startswith(mark):
+            return name
+    # The first line holds names of columns, and most of their letters are ASCII.
+    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
+        if len(zeros) > 1 and zeros.count(0) > len(zeros) / 2:
+            return name
+    return "utf-8"
+
+
 def _cells(record: str, separator: str) -> list[str] | None:
     """Split a whole record by RFC 4180; None if it isn't well formed or goes on."""
     try:
@@ -106,12 +146,10 @@ def _plain(line: str, separator: str) -> list[str]:
     return line.rstrip("\r\n").split(separator)
 
 
-def _lines(table: Path) -> Iterator[str]:
+def _lines(table: Path, encoding: str | None) -> Iterator[str]:
     csv.field_size_limit(MAX_LINE)
     try:
-        with opened(table) as file:
-            head = file.read(4)
-        encoding = next((name for mark, name in BOMS if head.startswith(mark)), "utf-8")
+        encoding = encoding or _encoding_of(table)
         # Only these end a line: other separators of Unicode may stand in a cell.
         with io.TextIOWrapper(opened(table), encoding=encoding, newline="") as text:
             while line := text.readline(MAX_LINE + 1):
@@ -120,5 +158,6 @@ def _lines(table: Path) -> Iterator[str]:
                 yield line
     except (OSError, UnicodeError, ValueError) as error:
         raise DataError(
-            f"{table} can't be read: {reason_of(error)}", "save it as UTF-8 text"
+            f"{table} can't be read: {reason_of(error)}",
+            "save it as UTF-8 text, or name its encoding, such as --encoding cp1252",
         ) from None

@@ -21,6 +21,7 @@ from mmtune.speech.corpus.importers.piece import (
     ImportOptions,
     LeftOut,
     Piece,
+    Used,
     filled,
 )
 from mmtune.system.inside import leads_out
@@ -50,6 +51,7 @@ class Cue:
     end: float
     text: str
     voice: str = ""
+    count: int = 1  # cues of the file that it joins
 
 
 def import_subtitles(source: Path, options: ImportOptions) -> Found:
@@ -77,7 +79,8 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
             for path in beside:
                 if path != chosen:
                     found = f"{chosen.name} was used for {name}"
-                    yield LeftOut(path.name, found, "no action is needed, or name the language")
+                    cure = "no action is needed, or name the language"
+                    yield LeftOut(path.name, found, cure, file=str(path))
     for _, relative in scan_files(source, SUFFIXES):
         if source / relative not in used:
             yield LeftOut(
@@ -128,7 +131,12 @@ def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
             and max(last.end, cue.end) - last.start <= longest
             and not (last.end - last.start >= ENOUGH and last.text.endswith(SENTENCE_ENDS))
         ):
-            joined[-1] = replace(last, end=max(last.end, cue.end), text=f"{last.text} {cue.text}")
+            joined[-1] = replace(
+                last,
+                end=max(last.end, cue.end),
+                text=f"{last.text} {cue.text}",
+                count=last.count + cue.count,
+            )
         else:
             joined.append(cue)
     return joined
@@ -138,7 +146,8 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
     from webvtt.errors import MalformedCaptionError, MalformedFileError
 
     if leads_out(path.parent, path):
-        yield LeftOut(path.name, "it is a link out of its folder", "put the file itself there")
+        found = "it is a link out of its folder"
+        yield LeftOut(path.name, found, "put the file itself there", file=str(path))
         return
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -146,22 +155,28 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
                 path.name,
                 f"{size:,} bytes are too many for subtitles; the limit is {MAX_BYTES:,}",
                 "check the file",
+                file=str(path),
             )
             return
         cues = list(_read(path))
     except (OSError, UnicodeDecodeError, MalformedCaptionError, MalformedFileError) as error:
         cure = "save it as UTF-8, in the format that its suffix names"
-        yield LeftOut(path.name, f"it can't be read: {error or type(error).__name__}", cure)
+        found = f"it can't be read: {error or type(error).__name__}"
+        yield LeftOut(path.name, found, cure, file=str(path))
         return
     if not cues:
-        yield LeftOut(path.name, "it holds no cues", "check that it is the right file")
+        cure = "check that it is the right file"
+        yield LeftOut(path.name, "it holds no cues", cure, file=str(path))
+    yield Used(path, len(cues))
+    one = {"file": str(path), "items": 1}
     spoken: list[Cue] = []
     for cue in cues:
         where = f"{path.name} at {cue.start:.2f} s"
         if cue.end <= cue.start:
-            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
+            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times", **one)
         elif not cue.text or SOUND.fullmatch(cue.text):
-            yield LeftOut(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
+            found = f"{cue.text!r} is a sound, not speech"
+            yield LeftOut(where, found, "no action is needed", **one)
         else:
             spoken.append(cue)
     spoken.sort(key=lambda cue: (cue.start, cue.end))
@@ -176,6 +191,7 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
             f"{path.name} at {spoken[i].start:.2f} s",
             "another voice speaks at the same time",
             "no action is needed: a piece must hold one voice",
+            **one,
         )
     # A cue that is left out still separates its neighbours.
     run: list[Cue] = []
@@ -186,7 +202,7 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         else:
             run.append(cue)
     for cue in whole + join(run):
-        language = _language(recording, path) or options.language
+        named = _language(recording, path)
         yield Piece(
             recording,
             name,
@@ -196,8 +212,11 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
             end=cue.end,
             row=filled(
                 speaker=f"{name}: {cue.voice}" if ROLE.fullmatch(cue.voice) else cue.voice,
-                language=language,
+                language=named or options.language,
             ),
+            table=str(path),
+            items=cue.count,
+            guessed={"language": f"the name of {path.name}"} if named else {},
         )
 
 

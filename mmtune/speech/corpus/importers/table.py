@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from itertools import chain, islice
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
 
 import soundfile
@@ -18,23 +20,23 @@ import soundfile
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
-from mmtune.speech.corpus.importers.delimited import read_delimited
+from mmtune.speech.corpus.importers.delimited import dialect_of, read_delimited
 from mmtune.speech.corpus.importers.piece import (
     Found,
+    Guess,
     ImportOptions,
     LeftOut,
     Piece,
+    Used,
     filled,
     split_of,
     stated,
 )
+from mmtune.speech.corpus.importers.places import Places, base_name
 from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
-from mmtune.system.stored import is_file, lines_up_to, opened, reason_of
+from mmtune.system.stored import lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-# Folders in which a table's files may lie, besides the table's own folder.
-FOLDERS = ("", "clips", "audio", "wavs", "wav", "data")
-ENDINGS = ("", ".mp3", ".wav", ".flac")  # LJ Speech and old Common Voice omit the suffix
 COMMON_VOICE = ("client_id", "path", "sentence")
 RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
 FIELDS = (
@@ -74,8 +76,10 @@ def import_common_voice(source: Path, options: ImportOptions) -> Found:
     for table in tables:
         split = split_of(table.stem)
         # Common Voice writes without quoting: a sentence may begin with a quotation mark.
-        lines = read_delimited(table, separator="\t", quoted=False)
-        yield from pieces(lines, table, root, options, {"split": split} if split else {})
+        lines = read_delimited(table, separator="\t", quoted=False, encoding=options.encoding)
+        yield from dialect_of(table, "\t", options.encoding)
+        found = pieces(lines, table, root, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of {table.name}")
 
 
 def import_table(source: Path, options: ImportOptions) -> Found:
@@ -83,9 +87,8 @@ def import_table(source: Path, options: ImportOptions) -> Found:
     tables = [source] if source.is_file() else tables_in(source)
     for table in tables:
         split = split_of(table.stem)
-        yield from pieces(
-            read_table(table), table, table.parent, options, {"split": split} if split else {}
-        )
+        found = _pieces_of(table, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of {table.name}")
 
 
 def import_audiofolder(source: Path, options: ImportOptions) -> Found:
@@ -97,10 +100,10 @@ def import_audiofolder(source: Path, options: ImportOptions) -> Found:
             for part in (table.parent, *table.parent.parents)
             if part == source or part.is_relative_to(source)
         ]
-        split = next((found for name in names if (found := split_of(name))), None)
-        yield from pieces(
-            read_table(table), table, table.parent, options, {"split": split} if split else {}
-        )
+        name = next((name for name in names if split_of(name)), "")
+        split = split_of(name)
+        found = _pieces_of(table, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of the folder {name}")
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -114,8 +117,27 @@ def metadata_in(folder: Path) -> list[Path]:
     return sorted(path for name in names for path in folder.rglob(name))
 
 
-def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _pieces_of(table: Path, options: ImportOptions, fixed: Mapping[str, Any]) -> Found:
+    if table.suffix.lower() in TABLES[:2]:
+        yield from dialect_of(table, _separator(table), options.encoding)
+    lines = read_table(table, options.encoding)
+    again = partial(read_table, table, options.encoding) if table.suffix != ".parquet" else None
+    yield from pieces(lines, table, table.parent, options, fixed, again)
+
+
+def named_by(found: Found, source: str) -> Found:
+    """Say for each piece what its split was taken from, where its row doesn't state it."""
+    for item in found:
+        guessed = isinstance(item, Piece) and item.guessed
+        yield replace(item, guessed=dict.fromkeys(guessed, source)) if guessed else item
+
+
+def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a table, each with its place for messages.
+
+    Args:
+        table: CSV, TSV, JSONL or parquet.
+        encoding: of CSV and TSV; None takes that of a byte order mark, or UTF-8.
 
     Raises:
         DataError: the file can't be read as a table.
@@ -128,8 +150,13 @@ def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     elif suffix in (".jsonl", ".ndjson", ".json"):
         yield from _objects(table)
     else:
-        separator = "\t" if suffix == ".tsv" else None
-        yield from read_delimited(table, separator=separator, begins_row=_names_recording)
+        yield from read_delimited(
+            table, separator=_separator(table), encoding=encoding, begins_row=_names_recording
+        )
+
+
+def _separator(table: Path) -> str | None:
+    return "\t" if table.suffix.lower() == ".tsv" else None
 
 
 def pieces(
@@ -138,18 +165,23 @@ def pieces(
     root: Path,
     options: ImportOptions,
     fixed: Mapping[str, Any],
+    again: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None,
 ) -> Found:
     """Yield the pieces that the rows of a table describe.
 
     Args:
         lines: rows by column, each with its place.
-        table: the file, for messages.
+        table: the file that holds them; of a dataset in several files, its folder.
         root: the folder that paths are relative to.
         options: settings of the import.
         fixed: fields for all rows that don't set them.
+        again: reads the rows again, to tell whether a file's name is that of one row alone.
     """
+    places = Places(root, Path(options.audio_dir) if options.audio_dir else None)
+    shared = cache(lambda: shared_names(again() if again else ()))
     lines = iter(lines)
     head = list(islice(lines, HEAD))
+    count = 0
     original = times_of_original(head, root)
     if original:
         yield LeftOut(
@@ -157,25 +189,75 @@ def pieces(
             f"its columns {' and '.join(original)} are times in the recordings that its clips were "
             "cut from, because they lie beyond the clips' ends",
             "no action is needed: whole clips are used",
+            "original-times",
+            "note",
         )
-    for where, values in chain(head, lines):
+    rows = chain(head, lines)
+    for where, values in rows:
+        count += 1
+        line = partial(LeftOut, where, file=str(table), items=1)
         if "" in values and len(values) == 1:
-            yield LeftOut(where, str(values[""]), "correct the line")
+            yield line(str(values[""]), "correct the line", "bad-line")
             continue
         named = {k: v for k, v in columns(values).items() if v not in original}
         missing = [name for name in ("audio", "text") if name not in named]
         if missing:
+            # In CSV and TSV the other lines have the same columns.
+            rest = sum(1 for _ in rows) if table.suffix.lower() in (".csv", ".tsv") else 0
+            count += rest
             yield LeftOut(
                 where,
                 f"{table} has no column for {' and '.join(missing)}; its columns are "
                 + ", ".join(map(str, list(values)[:12])),
                 "name the columns audio and text, or use the names of NeMo, Common Voice or "
                 "Hugging Face",
+                "no-column",
+                file=str(table),
+                items=1 + rest,
             )
-            if table.suffix.lower() in (".csv", ".tsv"):
-                return  # the next line has the same columns
             continue
-        yield _piece(where, values, named, root, options, fixed)
+        item = _piece(where, values, named, places, options, fixed)
+        if isinstance(item, Piece) and isinstance(item.file, Path):
+            found = places.find(item.recording)
+            if not found.path:
+                item = line(*places.missing(item.recording), "missing")
+            elif found.by_name and (others := shared().get(found.path.stem.casefold(), ())):
+                others_named = ", ".join(sorted(others)[:3])
+                item = line(
+                    f"{item.recording} was found only by its name, which other rows name too: "
+                    f"{others_named}",
+                    "keep the files' folders, and name the folder above them: --audio-dir DIR",
+                    "ambiguous",
+                )
+            elif found.how:
+                yield Guess("place", found.how, f"where {table.name}'s files are", first=where)
+        if isinstance(item, LeftOut):
+            item = replace(item, file=str(table), items=1)
+        else:
+            item = replace(item, table=str(table))
+        yield item
+    if count:
+        yield Used(table, count)
+    else:
+        cure = "check that it is the right file"
+        yield LeftOut(table.name, "the table holds no rows", cure, "empty-table", file=str(table))
+
+
+def shared_names(
+    lines: Iterable[tuple[str, Mapping[str, Any]]],
+) -> dict[str, set[str]]:
+    """Return the names without folder and suffix that several paths of a table have.
+
+    Returns:
+        For each such name, case-folded, the paths as they are written.
+    """
+    written: dict[str, set[str]] = {}
+    for _, values in lines:
+        column = columns(values).get("audio")
+        name = values.get(column) if column else None
+        if isinstance(name, str) and name:
+            written.setdefault(PurePath(base_name(name)).stem.casefold(), set()).add(name)
+    return {name: paths for name, paths in written.items() if len(paths) > 1}
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, str]:
@@ -239,17 +321,7 @@ def _length(audio: Any, root: Path) -> float | None:
 
 def audio_file(root: Path, name: str) -> Path:
     """Find the file that a table names, also by a path of Windows; the result need not exist."""
-    names = [name]
-    if "\\" in name:
-        windows = PureWindowsPath(name)
-        names += [windows.as_posix(), windows.name] if not windows.drive else [windows.name]
-    for each in names:
-        for folder in FOLDERS:
-            for ending in ENDINGS:
-                path = root / folder / (each + ending)
-                if is_file(path):
-                    return path
-    return root / name
+    return Places(root).find(name).path or root / name
 
 
 def _names_recording(cells: Sequence[str]) -> bool:
@@ -260,7 +332,7 @@ def _piece(
     where: str,
     values: Mapping[str, Any],
     named: Mapping[str, str],
-    root: Path,
+    places: Places,
     options: ImportOptions,
     fixed: Mapping[str, Any],
 ) -> Piece | LeftOut:
@@ -278,22 +350,23 @@ def _piece(
     if isinstance(audio, Mapping):  # Hugging Face's undecoded audio
         name = str(audio.get("path") or where)
         data = audio.get("bytes")
-        file = data if isinstance(data, bytes) else audio_file(root, name)
+        file = data if isinstance(data, bytes) else places.find(name).path or Path(name)
     elif audio in (None, ""):
         return LeftOut(where, "the row names no file", "name the file, or remove the row")
     else:
         name = str(audio)
-        file = audio_file(root, name)
+        file = places.find(name).path or Path(name)
     group = {
         key: str(values[column])
         for key in DESCRIPTIVE
         for column in (key, f"{key}s")  # Common Voice: accents
         if stated(values.get(column)) is not None and (key != "channel" or not _is_number(values))
     }
+    split = split_of(str(value("split"))) if value("split") else None
     row = dict(fixed) | filled(
         speaker=stated(value("speaker")),
         language=stated(value("language")) or options.language,
-        split=split_of(str(value("split"))) if value("split") else None,
+        split=split,
         prompt=_text(value("prompt")),
         terms=_terms(value("terms")),
         duration_s=length if start is None and end is None else None,
@@ -310,6 +383,7 @@ def _piece(
         id=_text(value("id")) or "",
         row=row,
         group=group,
+        guessed={name: "" for name in fixed if name != "split" or split is None},
     )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.data.manifest import scan_files
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, filled
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, Used, filled
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, probe, read_audio
 from mmtune.speech.speech_row import plain_words
 from mmtune.system.inside import leads_out
@@ -66,8 +66,9 @@ def import_transcripts(source: Path, options: ImportOptions) -> Found:
         recording = relative.as_posix()
         text = _text(file.with_suffix(".txt"))
         if isinstance(text, LeftOut):
-            yield text
+            yield replace(text, file=str(file))
             continue
+        yield Used(file.with_suffix(".txt"))
         try:
             seconds = probe(file).seconds
         except AudioFault as fault:
