@@ -117,8 +117,9 @@ def _made(
             ledger.guess(item)
             continue
         if isinstance(item, LeftOut):
-            ledger.leave(item.file or item.where, item.items)
-            made.left_out.append(replace(item, file=ledger.name_of(item.file)))
+            about = item.file or (item.where if item.where in ledger.files else "")
+            ledger.leave(about, item.items)
+            made.left_out.append(replace(item, file=ledger.name_of(about)))
             continue
         if isinstance(item.file, Path):
             made.sources.add(item.file.resolve())
