@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mmtune.data.ledger import OWN, Guess, Ledger, Reason, Used
+from mmtune.data.ledger import OWN, Guess, Ledger, Used
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
@@ -86,41 +86,6 @@ def read_rows(
             )
         return rows, findings
     return _read_files({source: None}, modality, ledger)
-
-
-def unused_files(
-    source: Path, modality: Reader, ledger: Ledger, rows: Iterable[Row]
-) -> list[Finding]:
-    """Make a finding for each file of a folder that none of its rows uses.
-
-    Args:
-        source: the manifest or folder.
-        modality: the modality of the rows.
-        ledger: of the folder, after `read_rows`.
-        rows: all rows, also those that can't be used.
-    """
-    root = root_of(source)
-    for row in rows:
-        for written in row.files.values():
-            ledger.use(Used(root / written))
-    listed = (source / WHOLE).is_file() or (source / "train.jsonl").is_file()
-    media = modality.row.media
-    suffixes = {Path(str(getattr(row, media))).suffix.lower() for row in rows} if media else set()
-
-    def reason_of(path: Path) -> Reason | None:
-        if path.suffix.lower() in suffixes - {""}:
-            found = f"no row of the manifest names it as {media}"
-            return Reason("unnamed", found, "add a row for it, or remove it")
-        if path.name in (WHOLE, *BY_SPLIT):
-            found = (
-                f"this manifest isn't read; {WHOLE} and train.jsonl are read in the first folder"
-            )
-            return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
-        if path.suffix.lower() == ".txt" and listed:
-            return Reason("unused-text", "the manifest holds the texts", "remove it", "note")
-        return None
-
-    return ledger.findings(reason_of)
 
 
 def require_own_manifests(folder: Path) -> None:

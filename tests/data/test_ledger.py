@@ -156,7 +156,9 @@ def test_check_accounts_for_each_file_and_line(tmp_path: Path, name: str) -> Non
         named = {f.line for f in data.findings if f.file == place and f.line is not None}
         assert found == wanted
         assert found - used == len(named), place
-    manifests = [each for each in everything if Path(each).name.startswith(("manifest", "metadata"))]
+    manifests = [
+        each for each in everything if Path(each).name.startswith(("manifest", "metadata"))
+    ]
     assert data.lines.keys() >= set(manifests)
 
 
@@ -230,9 +232,7 @@ def test_bad_lines_of_each_kind_are_counted(tmp_path: Path) -> None:
     assert result.files == {"found": 4, "used": 3, "left_out": 1}
 
 
-def test_an_unreadable_folder_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words_with_sound(tmp_path)
     (tmp_path / "locked").mkdir()
     scan = os.scandir

@@ -5,9 +5,7 @@ Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
 
 from __future__ import annotations
 
-import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -15,11 +13,15 @@ from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
 
-import soundfile
-
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers.columns import (
+    columns,
+    seconds,
+    shared_names,
+    times_of_original,
+)
 from mmtune.speech.corpus.importers.delimited import dialect_of, read_delimited
 from mmtune.speech.corpus.importers.piece import (
     Found,
@@ -32,31 +34,14 @@ from mmtune.speech.corpus.importers.piece import (
     split_of,
     stated,
 )
-from mmtune.speech.corpus.importers.places import Places, base_name
-from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
+from mmtune.speech.corpus.importers.places import Places
+from mmtune.speech.speech_row import DESCRIPTIVE
 from mmtune.system.stored import lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMMON_VOICE = ("client_id", "path", "sentence")
 RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
-FIELDS = (
-    "audio",
-    "text",
-    "speaker",
-    "language",
-    "duration_s",
-    "start",
-    "end",
-    "id",
-    "split",
-    "channel",
-    "prompt",
-    "terms",
-)
 HEAD = 200  # rows of a table that tell what its times mean
-SLACK = 0.25  # seconds by which stated times and the length of a clip may differ
-BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI give such times
-EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
 
 
 def import_common_voice(source: Path, options: ImportOptions) -> Found:
@@ -182,7 +167,7 @@ def pieces(
     lines = iter(lines)
     head = list(islice(lines, HEAD))
     count = 0
-    original = times_of_original(head, root)
+    original = times_of_original(head, places)
     if original:
         yield LeftOut(
             table.name,
@@ -243,82 +228,6 @@ def pieces(
         yield LeftOut(table.name, "the table holds no rows", cure, "empty-table", file=str(table))
 
 
-def shared_names(
-    lines: Iterable[tuple[str, Mapping[str, Any]]],
-) -> dict[str, set[str]]:
-    """Return the names without folder and suffix that several paths of a table have.
-
-    Returns:
-        For each such name, case-folded, the paths as they are written.
-    """
-    written: dict[str, set[str]] = {}
-    for _, values in lines:
-        column = columns(values).get("audio")
-        name = values.get(column) if column else None
-        if isinstance(name, str) and name:
-            written.setdefault(PurePath(base_name(name)).stem.casefold(), set()).add(name)
-    return {name: paths for name, paths in written.items() if len(paths) > 1}
-
-
-def columns(values: Mapping[str, Any]) -> dict[str, str]:
-    """Map each field of a row to the column that holds it."""
-    lower = {str(key).strip().casefold(): key for key in values}
-    found: dict[str, str] = {}
-    for name in FIELDS:
-        same = next((group for group in SpeechRow.synonyms if name in group), frozenset())
-        for word in [name, *sorted(same | EXTRA.get(name, set()))]:
-            if word in lower and lower[word] not in found.values():
-                found[name] = lower[word]
-                break
-    return found
-
-
-def times_of_original(head: Sequence[tuple[str, Mapping[str, Any]]], root: Path) -> tuple[str, ...]:
-    """Tell whether start and end are places in the recordings that a table's clips were cut from.
-
-    They are if every row has a file of its own, and spans that would fit into the clips lie beyond
-    their ends: in more rows than those whose clip is longer than its span; in at least as many for
-    the columns of corpora that are known to have such times.
-
-    Returns:
-        The names of the two columns; empty if they are places in the clips, or can't be told.
-    """
-    files: Counter[str] = Counter()
-    beyond = inside = 0
-    found: tuple[str, ...] = ()
-    for _, values in head:
-        named = columns(values)
-        if not {"audio", "start", "end"} <= named.keys():
-            continue
-        audio = values.get(named["audio"])
-        name = str(audio.get("path") if isinstance(audio, Mapping) else audio)
-        files[name] += 1
-        try:
-            start, end = (_seconds(values.get(named[each])) for each in ("start", "end"))
-        except ValueError:
-            continue
-        length = _length(audio, root)
-        if start is None or end is None or length is None:
-            continue
-        found = (named["start"], named["end"])
-        beyond += end > length + SLACK and end - start <= length + SLACK
-        inside += end <= length + SLACK and end - start < length - SLACK
-    shared = any(count > 1 for count in files.values())
-    few = inside if set(found) == BOOK_TIMES else 3 * inside
-    return found if beyond and not shared and beyond >= few else ()
-
-
-def _length(audio: Any, root: Path) -> float | None:
-    """The length of a cell's sound in seconds; None if it can't be read."""
-    data = audio.get("bytes") if isinstance(audio, Mapping) else None
-    name = audio.get("path") if isinstance(audio, Mapping) else audio
-    try:
-        source = io.BytesIO(data) if isinstance(data, bytes) else audio_file(root, str(name))
-        return float(soundfile.info(source).duration)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        return None
-
-
 def audio_file(root: Path, name: str) -> Path:
     """Find the file that a table names, also by a path of Windows; the result need not exist."""
     return Places(root).find(name).path or root / name
@@ -340,7 +249,7 @@ def _piece(
         return values.get(named[name]) if name in named else None
 
     try:
-        start, end, length = (_seconds(value(name)) for name in ("start", "end", "duration_s"))
+        start, end, length = (seconds(value(name)) for name in ("start", "end", "duration_s"))
     except ValueError as error:
         return LeftOut(where, str(error), "write seconds, such as 12.5, or 0:12.5")
     if end is None and start is not None and length is not None:
@@ -399,21 +308,6 @@ def _text(value: Any) -> str | None:
 def _terms(value: Any) -> tuple[str, ...]:
     words = value if isinstance(value, list | tuple) else str(value or "").split(";")
     return tuple(word for each in words if (word := str(each).strip()))
-
-
-def _seconds(value: Any) -> float | None:
-    word = str("" if value is None else value).strip()
-    if not word:
-        return None
-    total = 0.0
-    for part in word.replace(",", ".").split(":"):
-        try:
-            total = total * 60 + float(part)
-        except ValueError:
-            raise ValueError(f"{word!r} is not a time") from None
-    if not 0 <= total < 1e7:
-        raise ValueError(f"{word!r} is not a time")
-    return total
 
 
 def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
