@@ -239,8 +239,8 @@ def _read_files(
                 except (ValueError, RecursionError) as error:
                     found = f"{path.name}, line {number}: this line is not a row: {error}"
                     cure = f"write one JSON object on the line: {example(modality.row)}"
-                    at = {"file": str(path), "line": number}
-                    findings.append(Finding("not-json", where, found, cure, **at))
+                    bad = Finding("not-json", where, found, cure, file=str(path), line=number)
+                    findings.append(bad)
                     ledger.leave(path, 1)
 
     rows, more = _validate(lines(), modality.row, None, ledger)

@@ -52,8 +52,8 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding],
             if place in rows:
                 twice = f"{path}, line {number}: {item['image']} is named twice"
                 where = f"{path.name} {place}"
-                at = {"file": str(path), "line": number}
-                findings.append(Finding("duplicate-id", where, twice, "name each file once", **at))
+                again = Finding("duplicate-id", where, twice, "name each file once")
+                findings.append(_at(path, number, again))
                 continue
             if isinstance(item.get("mask"), str):
                 at = os.path.normpath(path.parent.relative_to(folder) / item["mask"])

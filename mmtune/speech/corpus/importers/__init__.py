@@ -190,9 +190,9 @@ def _reason_of(path: Path, layout: str) -> Reason | None:
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:
     """Leave out the pieces whose recording lies outside of all `folders`."""
     for item in found:
-        file = item.file if isinstance(item, Piece) else None
         if (
-            isinstance(file, Path)
+            isinstance(item, Piece)
+            and isinstance(file := item.file, Path)
             and file.exists()
             and not any(inside(folder, file) for folder in folders)
         ):

@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -168,15 +169,15 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         cure = "check that it is the right file"
         yield LeftOut(path.name, "it holds no cues", cure, file=str(path))
     yield Used(path, len(cues))
-    one = {"file": str(path), "items": 1}
+    one = partial(LeftOut, file=str(path), items=1)
     spoken: list[Cue] = []
     for cue in cues:
         where = f"{path.name} at {cue.start:.2f} s"
         if cue.end <= cue.start:
-            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times", **one)
+            yield one(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
         elif not cue.text or SOUND.fullmatch(cue.text):
             found = f"{cue.text!r} is a sound, not speech"
-            yield LeftOut(where, found, "no action is needed", **one)
+            yield one(where, found, "no action is needed")
         else:
             spoken.append(cue)
     spoken.sort(key=lambda cue: (cue.start, cue.end))
@@ -187,11 +188,10 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         for index in (i, i + 1)
     }
     for i in sorted(together):
-        yield LeftOut(
+        yield one(
             f"{path.name} at {spoken[i].start:.2f} s",
             "another voice speaks at the same time",
             "no action is needed: a piece must hold one voice",
-            **one,
         )
     # A cue that is left out still separates its neighbours.
     run: list[Cue] = []

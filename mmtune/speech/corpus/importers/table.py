@@ -113,8 +113,10 @@ def _pieces_of(table: Path, options: ImportOptions, fixed: Mapping[str, Any]) ->
 def named_by(found: Found, source: str) -> Found:
     """Say for each piece what its split was taken from, where its row doesn't state it."""
     for item in found:
-        guessed = isinstance(item, Piece) and item.guessed
-        yield replace(item, guessed=dict.fromkeys(guessed, source)) if guessed else item
+        if isinstance(item, Piece) and item.guessed:
+            yield replace(item, guessed=dict.fromkeys(item.guessed, source))
+        else:
+            yield item
 
 
 def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
