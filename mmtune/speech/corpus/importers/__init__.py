@@ -20,7 +20,7 @@ from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
-from mmtune.speech.corpus.importers.write import write
+from mmtune.speech.corpus.importers.write import layout_in, write
 from mmtune.system.inside import inside, links_out
 from mmtune.system.stored import opened
 
@@ -100,7 +100,8 @@ def import_speech(
     Args:
         source: a file or folder in one of `LAYOUTS`.
         to: the new folder; repeating an import into it is cheap and changes nothing.
-        layout: name of the layout; None recognises it by the content.
+        layout: name of the layout; None takes that of an earlier import of the same source into
+            `to`, or recognises it by the content.
         settings: fields of `ImportOptions`.
         progress: called with the number of rows so far.
         dry: write nothing; the result says what would be written.
@@ -130,7 +131,7 @@ def import_speech(
     known = ", ".join(LAYOUTS)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, list(LAYOUTS)))
-    name = recognise(source) if layout is None else layout
+    name = layout or earlier_layout(source, to) or recognise(source)
     if name is None:
         raise DataError(
             f"the format of {source} was not recognised",
@@ -185,6 +186,15 @@ def _reason_of(path: Path, layout: str) -> Reason | None:
         found = f"the format {layout} doesn't read it, or no recording has its name"
         return Reason(kind, found, "give it the name of its recording, or remove it")
     return None
+
+
+def earlier_layout(source: Path, to: Path) -> str | None:
+    """The layout of an earlier import of a source into a folder, if the source still has it.
+
+    A file that is added to a source may look like another layout, and all rows would change.
+    """
+    name = layout_in(to, source)
+    return name if name in LAYOUTS and LAYOUTS[name].recognises(source) else None
 
 
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:

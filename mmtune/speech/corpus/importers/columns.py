@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path
 from typing import Any
 
 import soundfile
 
-from mmtune.speech.corpus.importers.places import Places, base_name
+from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.speech_row import SpeechRow
 
 FIELDS = (
@@ -32,21 +32,21 @@ BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI gi
 EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
 
 
-def shared_names(
-    lines: Iterable[tuple[str, Mapping[str, Any]]],
-) -> dict[str, set[str]]:
-    """Return the names without folder and suffix that several paths of a table have.
+def names_of_files(
+    lines: Iterable[tuple[str, Mapping[str, Any]]], places: Places
+) -> dict[Path, set[str]]:
+    """Return the names by which the rows of a table name each file.
 
     Returns:
-        For each such name, case-folded, the paths as they are written.
+        The names as they are written, for each file that was found.
     """
-    written: dict[str, set[str]] = {}
+    found: dict[Path, set[str]] = {}
     for _, values in lines:
         column = columns(values).get("audio")
         name = values.get(column) if column else None
-        if isinstance(name, str) and name:
-            written.setdefault(PurePath(base_name(name)).stem.casefold(), set()).add(name)
-    return {name: paths for name, paths in written.items() if len(paths) > 1}
+        if isinstance(name, str) and name and (path := places.find(name).path):
+            found.setdefault(path, set()).add(name)
+    return found
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, str]:

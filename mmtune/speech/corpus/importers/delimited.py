@@ -48,8 +48,8 @@ def read_delimited(
         separator: between cells; None takes the one that is most frequent in the first line.
         quoted: whether quotation marks enclose cells, as in CSV.
         encoding: of the text; None takes the one of `dialect_of`.
-        begins_row: whether the cells of a line are surely a row of their own. Such a line isn't
-            taken for the rest of a cell that begins on an earlier line.
+        begins_row: whether the cells of a line look like a row of their own. Such a line isn't
+            taken for the rest of a cell that begins on an earlier line, if that is a row, too.
 
     Raises:
         DataError: the file can't be read as text.
@@ -62,38 +62,67 @@ def read_delimited(
         separator = _separator_of(first)
     header = _cells(first, separator) if quoted else None
     columns = [name.strip() for name in header or first.rstrip("\r\n").split(separator)]
+
+    def stops(start: str, more: str) -> bool:
+        # A line that is a row of its own doesn't go on an earlier one; but the last line of a cell
+        # may name a recording, too, where its first line is no row and its quotation mark is open.
+        if not begins_row(_plain(more, separator)):
+            return False
+        first = _plain(start, separator)
+        whole = len(first) == len(columns) and begins_row(first)
+        return whole or more.count('"') % 2 == 0
+
     number = 1
     waiting: list[str] = []  # lines read ahead for a cell that turned out not to go on
+    held: Line | None = None  # a row that the next line may show to be cut off
+    short = open_quote = False  # the line before had too few cells; an odd number of marks
     while True:
         line = waiting.pop(0) if waiting else next(lines, None)
         if line is None:
+            if held is not None:
+                yield held
             return
         number += 1
         where = f"{table.name} line {number}"
         if not line.strip():
             continue
-        cells = _cells(line, separator) if quoted else None
+        cells, record = _cells(line, separator) if quoted else None, line
         if cells is None and quoted and line.count('"') % 2:
             joined, count = line, 0
             for count in range(1, MAX_JOINED):
                 if len(waiting) < count and (more := next(lines, None)) is not None:
                     waiting.append(more)
-                if len(waiting) < count or begins_row(_plain(waiting[count - 1], separator)):
+                if len(waiting) < count or stops(line, waiting[count - 1]):
                     break
                 joined += waiting[count - 1]
                 cells = _cells(joined, separator)
                 if cells is not None and len(cells) == len(columns):
+                    record = joined
                     del waiting[:count]
                     number += count
                     break
                 cells = None
-        if cells is None or (len(cells) != len(columns) and '"' in line):
-            plain = _plain(line, separator)
-            cells = plain if cells is None or len(plain) == len(columns) else cells
+        if cells is None:
+            cells = _plain(line, separator)
+        # A cell that lost its first quotation mark goes on in a line that has only the last one;
+        # one whose mark has no partner may go on in any line that is no row.
+        odd = quoted and record.count('"') % 2 == 1
+        at = record.find('"')
+        rest = odd and at > 0 and record[at - 1] != separator
+        cut = len(cells) < len(columns) and (rest or open_quote)
+        if held is not None:
+            yield (
+                (held[0], {"": f"its text may go on in {where}, which is no row"}) if cut else held
+            )
+            held = None
         if len(cells) != len(columns):
-            yield where, {"": f"the line has {len(cells)} columns, the first line {len(columns)}"}
+            found = f"the line has {len(cells)} columns, the first line {len(columns)}"
+            yield where, {"": found}
+        elif short and rest:
+            yield where, {"": "its text may begin in the line before, which is no row"}
         else:
-            yield where, dict(zip(columns, cells, strict=True))
+            held = where, dict(zip(columns, cells, strict=True))
+        short, open_quote = len(cells) < len(columns), odd
 
 
 def dialect_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from mmtune.system.stored import is_file
 
@@ -20,7 +20,7 @@ class Place:
     Attributes:
         path: the file; None if there is none.
         how: what was added to the name as it is written; empty if nothing was.
-        by_name: the folders that the table names aren't there; only the file's own name counts.
+        by_name: the table names more folders than are there: only the end of its path counts.
     """
 
     path: Path | None
@@ -50,7 +50,8 @@ class Places:
                         path = root / folder / (each + ending)
                         if is_file(path):
                             literal = each == name and root == self.root and not folder + ending
-                            how = "" if literal else self._how(root, folder, each, name, ending)
+                            end = "" if by_name is False and each != name else each
+                            how = "" if literal else self._how(root, folder, end, name, ending)
                             return Place(path, how, by_name)
         return Place(None)
 
@@ -69,18 +70,14 @@ class Places:
         yield name, False
         if "\\" in name and not windows.drive:
             yield windows.as_posix(), False
-        alone = base_name(name)
-        if alone and alone != name and ("\\" in name or self.audio_dir):
-            yield alone, True
+        if "\\" in name or self.audio_dir:
+            parts = [part for part in windows.parts[bool(windows.anchor) :] if part != ".."]
+            for first in range(len(parts)):
+                end = "/".join(parts[first:])
+                if end not in (name, windows.as_posix()):
+                    yield end, True
 
-    def _how(self, root: Path, folder: str, each: str, name: str, ending: str) -> str:
+    def _how(self, root: Path, folder: str, kept: str, name: str, ending: str) -> str:
         where = "" if root == self.root else f"{root}/"
-        kept = "NAME" if each == name else "the path with /" if "\\" in name else ""
-        if each == base_name(name) and each != name:
-            kept = "the file's own name"
-        return f"{where}{folder + '/' if folder else ''}{kept}{ending}"
-
-
-def base_name(name: str) -> str:
-    """The last part of a path of any system."""
-    return PureWindowsPath(name).name if "\\" in name else PurePosixPath(name).name
+        what = "NAME" if kept == name else "the end of the path" if kept else "the path with /"
+        return f"{where}{folder + '/' if folder else ''}{what}{ending}"

@@ -18,8 +18,8 @@ from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.columns import (
     columns,
+    names_of_files,
     seconds,
-    shared_names,
     times_of_original,
 )
 from mmtune.speech.corpus.importers.delimited import dialect_of, read_delimited
@@ -165,7 +165,7 @@ def pieces(
         again: reads the rows again, to tell whether a file's name is that of one row alone.
     """
     places = Places(root, Path(options.audio_dir) if options.audio_dir else None)
-    shared = cache(lambda: shared_names(again() if again else ()))
+    names = cache(lambda: names_of_files(again() if again else (), places))
     lines = iter(lines)
     head = list(islice(lines, HEAD))
     count = 0
@@ -208,11 +208,10 @@ def pieces(
             found = places.find(item.recording)
             if not found.path:
                 item = line(*places.missing(item.recording), "missing")
-            elif found.by_name and (others := shared().get(found.path.stem.casefold(), ())):
-                others_named = ", ".join(sorted(others)[:3])
+            elif found.by_name and (others := names().get(found.path, set()) - {item.recording}):
                 item = line(
-                    f"{item.recording} was found only by its name, which other rows name too: "
-                    f"{others_named}",
+                    f"{item.recording} was found only by the end of its path, and other rows "
+                    f"name the same file: {', '.join(sorted(others)[:3])}",
                     "keep the files' folders, and name the folder above them: --audio-dir DIR",
                     "ambiguous",
                 )

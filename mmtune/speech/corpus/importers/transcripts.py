@@ -61,7 +61,7 @@ class Stretch:
 def import_transcripts(source: Path, options: ImportOptions) -> Found:
     """Read each recording of a folder with the .txt of its name."""
     listener: Any = None
-    for name, relative in scan_files(source, SPEECH_SUFFIXES):
+    for _, relative in scan_files(source, SPEECH_SUFFIXES):
         file = source / relative
         recording = relative.as_posix()
         text = _text(file.with_suffix(".txt"))
@@ -76,7 +76,7 @@ def import_transcripts(source: Path, options: ImportOptions) -> Found:
             continue
         row = filled(language=options.language)
         if seconds <= MAX_SECONDS or not options.align:
-            yield Piece(file, recording, text, recording, id=name, row=row)
+            yield Piece(file, recording, text, recording, row=row)
             continue
         if listener is None:
             listener = _listener(options)

@@ -241,6 +241,15 @@ class _Ids:
         return hash_json([str(group.get(name, "")) for name in names])
 
 
+def layout_in(folder: Path, source: Path) -> str | None:
+    """The layout of the import into a folder, if it is one of this source."""
+    try:
+        facts = read_json_object(folder / MARK, "")
+    except (OSError, MmtuneError):
+        return None
+    return str(facts.get("format")) if facts.get("source") == str(source) else None
+
+
 def _replaced_in(folder: Path) -> set[str]:
     """The pieces that an interrupted import would have removed."""
     try:
