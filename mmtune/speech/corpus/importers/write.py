@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, MmtuneError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
+from mmtune.speech.corpus.importers.row_ids import RowIds
 from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
@@ -108,7 +109,7 @@ def _made(
         scratch: for the sound of rows; the folder's own audio/, or one that is removed.
     """
     made = _Made(_rows_in(folder / WHOLE))
-    ids = _Ids(made.earlier)
+    ids = RowIds(made.earlier)
     for item in found:
         if isinstance(item, Used):
             ledger.use(item)
@@ -199,48 +200,6 @@ def _rows_in(manifest: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
-class _Ids:
-    """Gives each piece an id of its own: the one of an earlier import, or else a new one.
-
-    Args:
-        earlier: rows of the earlier import by id.
-    """
-
-    def __init__(self, earlier: dict[str, dict[str, Any]]) -> None:
-        self.taken: set[str] = set()
-        self.earlier: dict[str, list[str]] = {}  # ids by where their piece was cut from
-        self.recordings: dict[str, str] = {}  # by id
-        for name, row in earlier.items():
-            group = row.get("group")
-            if isinstance(group, dict):
-                self.earlier.setdefault(self._key(group), []).append(name)
-                self.recordings[name] = str(group.get(SOURCE))
-
-    def new(self, piece: Piece, group: Mapping[str, str]) -> str:
-        """Return the id of a piece, without taking it.
-
-        Args:
-            piece: the piece.
-            group: where it is cut from, as in the row's `group`.
-        """
-        wanted = _wanted_id(piece)
-        for name in self.earlier.get(self._key(group), ()):
-            if name not in self.taken and re.fullmatch(rf"{re.escape(wanted)}(-\d+)?", name):
-                return name
-        name, number = wanted, 2
-        # A new recording doesn't take the id that another one had, unless the source says so.
-        while name in self.taken or (
-            not piece.id and self.recordings.get(name, piece.recording) != piece.recording
-        ):
-            name, number = f"{wanted}-{number}", number + 1
-        return name
-
-    @staticmethod
-    def _key(group: Mapping[str, str]) -> str:
-        names = (SOURCE, f"{SOURCE}_start", f"{SOURCE}_end", f"{SOURCE}_channel")
-        return hash_json([str(group.get(name, "")) for name in names])
-
-
 def layout_in(folder: Path, source: Path) -> str | None:
     """The layout of the import into a folder, if it is one of this source."""
     try:
@@ -287,7 +246,7 @@ def _nothing_found(
 
 
 def _write_piece(
-    piece: Piece, folder: Path, scratch: Path, ids: _Ids, options: ImportOptions
+    piece: Piece, folder: Path, scratch: Path, ids: RowIds, options: ImportOptions
 ) -> tuple[dict[str, Any], float]:
     words = " ".join(piece.text.split())
     if not words and not piece.nonspeech:
@@ -352,15 +311,6 @@ def _on_disk(piece: Piece, scratch: Path) -> Iterator[Path]:
         yield path
     finally:
         path.unlink()
-
-
-def _wanted_id(piece: Piece) -> str:
-    name = piece.id
-    if not name:
-        name = Path(piece.recording).with_suffix("").as_posix().lstrip("/")
-        if piece.start or piece.end is not None:
-            name += f"-{round(piece.start * 1000):08d}"
-    return name
 
 
 def _slug(name: str) -> str:
