@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.speech.corpus.importers.delimited import read_delimited
+from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.corpus.importers.subtitles import subtitles_of
-from mmtune.speech.corpus.importers.table import audio_file, read_table
+from mmtune.speech.corpus.importers.table import read_table
 from tests.data.pieces import write_audio
 
 CELL = st.text(
@@ -114,7 +115,9 @@ def test_a_line_of_other_columns_is_named_and_costs_no_other(tmp_path: Path) -> 
 def test_paths_of_windows_are_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio/a.wav").touch()
-    assert audio_file(tmp_path, name).resolve() == tmp_path / "audio/a.wav"
+    path = Places(tmp_path).find(name).path
+    assert path is not None
+    assert path.resolve() == tmp_path / "audio/a.wav"
 
 
 @pytest.mark.parametrize(

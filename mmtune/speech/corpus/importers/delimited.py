@@ -118,7 +118,7 @@ def read_delimited(
         if len(cells) != len(columns):
             found = f"the line has {len(cells)} columns, the first line {len(columns)}"
             yield where, {"": found}
-        elif short and rest:
+        elif short and (rest or (open_quote and at >= 0)):
             yield where, {"": "its text may begin in the line before, which is no row"}
         else:
             held = where, dict(zip(columns, cells, strict=True))

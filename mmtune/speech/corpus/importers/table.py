@@ -229,11 +229,6 @@ def pieces(
         yield LeftOut(table.name, "the table holds no rows", cure, "empty-table", file=str(table))
 
 
-def audio_file(root: Path, name: str) -> Path:
-    """Find the file that a table names, also by a path of Windows; the result need not exist."""
-    return Places(root).find(name).path or root / name
-
-
 def _names_recording(cells: Sequence[str]) -> bool:
     return any(PurePath(cell.strip()).suffix.lower() in SPEECH_SUFFIXES for cell in cells)
 
