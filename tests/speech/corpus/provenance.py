@@ -242,8 +242,8 @@ def problems_of(case: Case, to: Path) -> tuple[list[str], Counter[str]]:
         return ([] if error.cure else [f"refused without a cure: {error}"]), counts
     rows = [json.loads(line) for line in (to / "manifest.jsonl").read_text().splitlines()]
     counts.update(rows=len(rows))
-    if case.source.is_file():
-        counts.update(table_rows=len(rows), table_lines=max(case.lines, 0))
+    if case.source.is_file() and case.lines >= 0:
+        counts.update(table_rows=len(rows), table_lines=case.lines)
     for row in rows:
         marks = [tuple(map(int, found)) for found in MARK.findall(row["text"].replace('"', ""))]
         frames = heard(to / row["audio"])

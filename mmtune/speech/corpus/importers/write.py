@@ -110,6 +110,7 @@ def _made(
     """
     made = _Made(_rows_in(folder / WHOLE))
     ids = RowIds(made.earlier)
+    last = ("", "")
     for item in found:
         if isinstance(item, Used):
             ledger.use(item)
@@ -124,12 +125,14 @@ def _made(
             continue
         if isinstance(item.file, Path):
             made.sources.add(item.file.resolve())
+        # A line of which several pieces were made, such as the two sides of a call, counts once.
+        items = item.items if item.table and (item.table, item.where) != last else 0
+        last = (item.table, item.where)
         try:
             row, length = _write_piece(item, folder, scratch, ids, options)
         except (AudioFault, ValueError) as error:
             why = (error.found, _cure(error)) if isinstance(error, AudioFault) else _wrong(error)
             kind = error.kind if isinstance(error, AudioFault) else "left-out"
-            items = item.items if item.table else 0
             ledger.leave(item.table, items)
             about = item.table
             if isinstance(item.file, Path):
@@ -142,7 +145,7 @@ def _made(
         made.seconds += length
         if isinstance(item.file, Path):
             ledger.use(Used(item.file))
-        ledger.use_items(item.table, item.items)
+        ledger.use_items(item.table, items)
         for name, source in item.guessed.items():
             if name in row:
                 ledger.guess(Guess(name, str(row[name]), source, first=row["id"]))
