@@ -48,7 +48,10 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "table",
-            (f"{IMPORT}/table.py", f"{IMPORT}/delimited.py", f"{IMPORT}/piece.py"),
+            tuple(
+                f"{IMPORT}/{name}.py"
+                for name in ("table", "columns", "places", "delimited", "piece")
+            ),
             user_files.table_seeds,
             user_files.parse_imported,
             2,
