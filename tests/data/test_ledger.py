@@ -232,6 +232,19 @@ def test_bad_lines_of_each_kind_are_counted(tmp_path: Path) -> None:
     assert result.files == {"found": 4, "used": 3, "left_out": 1}
 
 
+def test_a_transcript_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_audio(tmp_path / f"set/{name}.wav", seconds=1.0)
+    (tmp_path / "set/a.txt").write_text("hello")
+    (tmp_path / "set/b.txt").write_bytes(b"f\xfcr")
+    result = import_speech(tmp_path / "set", tmp_path / "to")
+    found = {each.file: each.found for each in result.left_out}
+    assert found["b.txt"] == "it is not UTF-8"
+    assert found["c.wav"] == "the recording has no transcript"
+    assert found.keys() == {"b.txt", "b.wav", "c.wav"}
+    assert result.files == {"found": 5, "used": 2, "left_out": 3}
+
+
 def test_an_unreadable_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words_with_sound(tmp_path)
     (tmp_path / "locked").mkdir()
