@@ -59,7 +59,7 @@ TARGETS: dict[str, Target] = {
         Target("kaldi", (f"{IMPORT}/kaldi.py",), user_files.kaldi_seeds, user_files.parse_imported),
         Target(
             "subtitles",
-            (f"{IMPORT}/subtitles.py",),
+            (f"{IMPORT}/subtitles.py", f"{IMPORT}/captions.py"),
             user_files.subtitle_seeds,
             user_files.parse_imported,
             2,
@@ -67,7 +67,10 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "transcripts",
-            (f"{IMPORT}/transcripts.py:_text,place,stretches,_breaks,_chunks",),
+            (
+                f"{IMPORT}/transcripts.py:_text",
+                f"{IMPORT}/alignment.py:place,stretches,_breaks,_chunks",
+            ),
             user_files.transcript_seeds,
             user_files.parse_alignment,
             linked=True,

@@ -175,7 +175,7 @@ def transcript_seeds() -> list[Files]:
 
 def parse_alignment(folder: Path) -> None:
     """Where words of a transcript lie among heard words; both come from the mutated files."""
-    from mmtune.speech.corpus.importers.transcripts import place, stretches
+    from mmtune.speech.corpus.importers.alignment import place, stretches
     from mmtune.speech.whisper.word_times import Word
 
     for path in sorted(p for p in folder.rglob("*.txt") if not p.is_symlink()):
