@@ -7,9 +7,13 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
-from typing import Any
+from typing import (
+    Any,
+    Required,  # pydantic can't read typing's before 3.12
+)
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from typing_extensions import TypedDict
 
 from mmtune.errors import AdapterError
 from mmtune.system.files import finished_files, write_text
@@ -26,6 +30,21 @@ def versions() -> dict[str, str]:
     """Installed versions of mmtune and of the libraries that a result depends on."""
     names = ("torch", "transformers", "diffusers", "peft", "accelerate")
     return {"mmtune": VERSION} | {n: importlib.metadata.version(n) for n in names}
+
+
+class TriedPoint(TypedDict, total=False):
+    """What a step or a strength of the adapter reached; an undefined figure is null.
+
+    `mmtune.training.selection.Point` explains the figures.
+    """
+
+    scale: Required[float]
+    value: Required[float | None]
+    retained: Required[float | None]
+    low: float | None
+    high: float | None
+    figures: Required[dict[str, float | None]]
+    step: int | None
 
 
 class Card(BaseModel):
@@ -49,9 +68,9 @@ class Card(BaseModel):
     best_step: int = 0
     steps: int = 0
     scale: float = 1.0  # strength of the saved adapter; the weights are already scaled by it
-    checkpoints: list[dict[str, Any]] = Field(default_factory=list)  # results of each step
+    checkpoints: list[TriedPoint] = Field(default_factory=list)  # results of each step
     checkpoint: str = ""  # why `best_step` was chosen
-    sweep: list[dict[str, Any]] = Field(default_factory=list)  # results of each scale
+    sweep: list[TriedPoint] = Field(default_factory=list)  # results of each scale
     advised: float | None = None  # recommended strength; the weights are not scaled by it
     advice: str = ""  # why this strength is recommended
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled by the evaluation
@@ -71,7 +90,8 @@ class Card(BaseModel):
     @property
     def trigger(self) -> str:
         """The phrase that training put before every caption; empty if there is none."""
-        return str((self.settings.get("task") or {}).get("trigger") or "")
+        task = self.settings.get("task")
+        return str(task.get("trigger") or "") if isinstance(task, dict) else ""
 
     def facts(self) -> list[tuple[str, str]]:
         """Named facts for the report: trigger, compared checkpoints and compared strengths."""
@@ -158,7 +178,8 @@ def tried(sweep: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
         known = {name: value for name, value in point["figures"].items() if value is not None}
         parts = [f"{name} {value:.2f}" for name, value in known.items()]
         if not known:  # the task reports one figure, and one for rows that must not get worse
-            parts = [f"validation {point['value']:.4f}"]
+            value = point["value"]
+            parts = ["validation not defined" if value is None else f"validation {value:.4f}"]
             if point["retained"] is not None:
                 parts.append(f"retention {point['retained']:.4f}")
         elif point["retained"] is not None:

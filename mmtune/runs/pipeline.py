@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
-from mmtune.adapters.card import Card
+from mmtune.adapters.card import Card, TriedPoint
 from mmtune.adapters.integrity import check_adapter, seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -321,10 +321,10 @@ def _save_adapter(
         validation=dict(checkpoint.values),
         best_step=checkpoint.step,
         steps=result.steps,
-        checkpoints=[dataclasses.asdict(point) for point in checkpoint.points],
+        checkpoints=[cast(TriedPoint, dataclasses.asdict(each)) for each in checkpoint.points],
         checkpoint=checkpoint.reason,
         scale=scale,
-        sweep=[dataclasses.asdict(point) for point in strength.points],
+        sweep=[cast(TriedPoint, dataclasses.asdict(each)) for each in strength.points],
         advised=strength.advised,
         advice=strength.reason,
     )

@@ -24,6 +24,7 @@ from mmtune.system.tensors import load_tensors, require_finite, save_tensors
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.json"
 TORCH, HASHES = "torch.pt", "sha256.json"
+HASHED = (WEIGHTS, BEST, TORCH, STATE)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             with stream_aside(partial / TORCH) as stream:
                 torch.save(dict(checkpoint.tensors), stream)
             write_json(partial / STATE, dict(checkpoint.state))
-            hashes = {name: hash_file(partial / name) for name in (WEIGHTS, BEST, TORCH, STATE)}
+            hashes = {name: hash_file(partial / name) for name in HASHED}
             write_json(partial / HASHES, hashes)
     except OSError as error:
         raise TrainingError(
@@ -74,7 +75,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     """
     try:
         hashes = read_json_object(folder / HASHES, "")
-        if any(hash_file(folder / name) != value for name, value in hashes.items()):
+        if any(hash_file(folder / name) != hashes.get(name) for name in HASHED):
             return None
         weights, best = load_tensors(folder / WEIGHTS), load_tensors(folder / BEST)
         require_finite({**weights, **best}, folder)

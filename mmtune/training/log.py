@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,5 +33,20 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the entries of a log; a line that a crash cut off or that is damaged is skipped."""
-    return list(intact_json_lines(path))
+    """Read the entries of a log; a line that a crash cut off or that is damaged is skipped.
+
+    An entry with a value of another type than `RunLog` gets from the loop is damaged too.
+    """
+    return [entry for entry in intact_json_lines(path) if _is_entry(entry)]
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    validation = entry.get("validation")
+    numbers = [entry.get("step", 0)]
+    if validation is not None:
+        if not isinstance(validation, dict):
+            return False
+        numbers += validation.values()
+    if entry.get("loss") is not None:
+        numbers.append(entry["loss"])
+    return all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers)
