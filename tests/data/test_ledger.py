@@ -335,3 +335,14 @@ def test_json_of_check_has_rows_hours_lines_and_levels(
     facts = json.loads(capsys.readouterr().out)
     (broken,) = (each for each in facts["findings"] if each["row"] == "2")
     assert (broken["file"], broken["line"]) == ("manifest.jsonl", 3)
+
+
+def test_subtitles_in_several_languages_are_named(tmp_path: Path) -> None:
+    write_audio(tmp_path / "set/talk.wav", seconds=2.0)
+    for code in ("en", "de"):
+        text = "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n"
+        (tmp_path / f"set/talk.{code}.vtt").write_text(text)
+    result = import_speech(tmp_path / "set", tmp_path / "to")
+    assert {each.file for each in result.left_out} == {"talk.wav", "talk.de.vtt", "talk.en.vtt"}
+    assert all("several languages" in each.found for each in result.left_out)
+    assert result.files == {"found": 3, "used": 0, "left_out": 3}

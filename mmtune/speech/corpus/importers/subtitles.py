@@ -124,6 +124,9 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
             found = ", ".join(path.name for path in beside)
             cure = "name the spoken language: --language CODE; the others are translations"
             yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
+            for path in beside:
+                found = f"{name} has subtitles in several languages"
+                yield LeftOut(path.name, found, cure, file=str(path))
         else:
             chosen = (wanted or beside)[0]
             yield from _recording(recording, chosen, name, options)
