@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
+from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.system.plugins import Registry
@@ -53,7 +54,7 @@ class Modality:
         group = f"mmtune.export_formats.{self.name}"
         return Registry(f"format for adapters of {self.name}", group, self.export_formats)
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         """See `mmtune/data/reader.py`. Default: a folder needs a manifest."""
         return iter(())
 
@@ -93,6 +94,7 @@ class Modality:
         layout: str | None,
         settings: Mapping[str, Any],
         progress: Callable[[int], None] | None = None,
+        dry: bool = False,
     ) -> Imported:
         """Write the data of another layout as a folder with a manifest.
 

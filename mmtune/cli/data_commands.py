@@ -101,9 +101,28 @@ def import__arguments(parser: Parser) -> None:
         metavar="DIR",
         help="folder outside SOURCE whose recordings may be read (default: only those in SOURCE)",
     )
+    parser.add_argument(
+        "--audio-dir",
+        metavar="DIR",
+        help="folder of the recordings that a table names (default: the table's folder, and clips, "
+        "audio, wavs, wav and data in it)",
+    )
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="encoding of a CSV or TSV, such as cp1252 (default: UTF-8, or what its byte order "
+        "mark says)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="read and decode everything and print what would be written, but write nothing",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
-        "--all", action="store_true", help="print every item that is left out (default: 5)"
+        "--all",
+        action="store_true",
+        help="print every item that is left out (default: 5 of each kind)",
     )
 
 
@@ -132,11 +151,17 @@ def import_(options: argparse.Namespace) -> int:
             f"give --modality {'|'.join(modality_names())} or another --format; "
             "`mmtune import --help` lists the formats",
         )
-    names = ["language", "channel", "align", "base", "speakers", "recordings"]
+    names = ["language", "channel", "align", "base", "speakers"]
+    names += ["recordings", "audio_dir", "encoding"]
     given = {name: value for name in names if (value := getattr(options, name))}
     with counted("importing") as count:
         result = fitting[0].import_data(
-            source, options.to, options.format, given, lambda done: count(done, None)
+            source,
+            options.to,
+            options.format,
+            given,
+            lambda done: count(done, None),
+            options.dry_run,
         )
     if options.json:
         import dataclasses

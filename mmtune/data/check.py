@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
-from mmtune.data.manifest import read_rows, root_of
+from mmtune.data.ledger import Ledger, Reason, Used
+from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
 from mmtune.data.split import assign, leaks, missing_splits
@@ -46,7 +48,10 @@ def check(
         DataError: the source can't be used at all. With `strict` also: a share of rows above
             `options.max_bad` has errors, or no row is left.
     """
-    rows, findings = read_rows(source, modality)
+    inventory = [source] if source.is_dir() and modality.row.media else []
+    ledger = Ledger(inventory, root_of(source))
+    rows, findings = read_rows(source, modality, ledger)
+    findings += _unused_files(source, modality, ledger, rows)
     lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
     inspected = _inspect_all(rows, root_of(source), modality, progress)
     findings += [f for _, inspection in inspected for f in inspection.findings]
@@ -79,17 +84,63 @@ def check(
         source=source,
         modality=modality.name,
         rows=tuple(kept),
-        findings=tuple(findings),
+        findings=tuple(_placed(each, ledger) for each in findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
         facts={row.id: inspection.facts for row, inspection in good if row.id not in bad},
         fingerprint=hash_json(
             sorted((_identity(row) for row in kept), key=lambda values: str(values["id"]))
         ),
+        guesses=tuple(ledger.guesses.values()),
+        files=ledger.counts(),
+        lines={name: (each.found, each.used) for name, each in ledger.items.items()},
         made_by=_BY_CHECK,
     )
     if strict and (dataset.bad > options.max_bad or not dataset.rows):
         raise _refusal(dataset, options.max_bad)
     return dataset
+
+
+def _unused_files(
+    source: Path, modality: Reader, ledger: Ledger, rows: Iterable[Row]
+) -> list[Finding]:
+    """Make a finding for each file of a folder that none of its rows uses.
+
+    Args:
+        source: the manifest or folder.
+        modality: the modality of the rows.
+        ledger: of the folder, after `read_rows`.
+        rows: all rows, also those that can't be used.
+    """
+    root = root_of(source)
+    for row in rows:
+        for written in row.files.values():
+            ledger.use(Used(root / written))
+    listed = (source / WHOLE).is_file() or (source / "train.jsonl").is_file()
+    media = modality.row.media
+    suffixes = {Path(str(getattr(row, media))).suffix.lower() for row in rows} if media else set()
+
+    def reason_of(path: Path) -> Reason | None:
+        if path.suffix.lower() in suffixes - {""}:
+            found = f"no row of the manifest names it as {media}"
+            return Reason("unnamed", found, "add a row for it, or remove it")
+        if path.name in (WHOLE, *BY_SPLIT):
+            found = (
+                f"this manifest isn't read; {WHOLE} and train.jsonl are read in the first folder"
+            )
+            return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
+        if path.suffix.lower() == ".txt" and listed:
+            return Reason("unused-text", "the manifest holds the texts", "remove it", "note")
+        return None
+
+    return ledger.findings(reason_of)
+
+
+def _placed(finding: Finding, ledger: Ledger) -> Finding:
+    """Add the file and line of the finding's row; files are named by their place in the folder."""
+    file, line = finding.file, finding.line
+    if not file:
+        file, line = ledger.places.get(finding.row, ("", None))
+    return replace(finding, file=ledger.name_of(file), line=line) if file else finding
 
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
-from mmtune.data.rows import Finding, Row, Split
+from mmtune.data.ledger import Guess, guessed_lines
+from mmtune.data.rows import Finding, Row, Severity, Split
 from mmtune.errors import printable
 from mmtune.system.display import Displayed, Rows, plain_values
 
@@ -29,6 +30,11 @@ class Dataset(Displayed):
         facts: measured properties of each row's file, by row id (duration_s; width, height).
         fingerprint: hash of all rows' contents and fields; it doesn't depend on their order or on
             where the files lie.
+        guesses: values that the source doesn't state, each with what it was taken from.
+        files: how many files the source's folder holds ("found"), "used" and "left_out"; empty if
+            the source is one manifest.
+        lines: for each manifest or metadata file, how many lines it holds, and how many of them
+            are rows; the others have findings.
         made_by: a private marker that `check` sets.
     """
 
@@ -39,6 +45,9 @@ class Dataset(Displayed):
     quarantined: tuple[str, ...]
     facts: Mapping[str, Mapping[str, float]]
     fingerprint: str
+    guesses: tuple[Guess, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     made_by: object = None
 
     def __post_init__(self) -> None:
@@ -55,14 +64,28 @@ class Dataset(Displayed):
             "modality": self.modality,
             "source": str(self.source),
             "fingerprint": self.fingerprint,
+            "rows": len(self.rows) + len(self.quarantined),
             "usable": {name: len(self.split(name)) for name in get_args(Split)},
+            "hours": self.hours,
             "quarantined": list(self.quarantined),
+            "files": dict(self.files),
+            "lines": {
+                name: {"found": found, "rows": used, "left_out": found - used}
+                for name, (found, used) in self.lines.items()
+            },
+            "guesses": plain_values(self.guesses),
             "findings": plain_values(self.findings),
         }
 
     def shown(self) -> Iterable[str | Rows]:
         """Show the lines that `mmtune check` prints."""
         return describe(self)
+
+    @property
+    def hours(self) -> float | None:
+        """Duration of the usable rows in hours; None if the rows have none."""
+        seconds = [facts["duration_s"] for facts in self.facts.values() if "duration_s" in facts]
+        return sum(seconds) / 3600 if seconds else None
 
     @property
     def bad(self) -> float:
@@ -92,7 +115,11 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
             f"{name:<12} {min(values):g} to {max(values):g}, "
             f"median {statistics.median(values):g}{total_s}"
         )
+    if dataset.files:
+        unused = dataset.files["left_out"]
+        lines.append(f"files        {dataset.files['found']}: {unused} not used")
     lines.append(f"fingerprint  {dataset.fingerprint}")
+    lines += guessed_lines(dataset.guesses, examples)
     for (severity, kind), group in _by_kind(dataset):
         lines.append(f"{severity} {kind}: {len(group)}")
         lines += (f"  {line}" for line in _in_full(group[:examples]))
@@ -107,6 +134,7 @@ def remarks(dataset: Dataset) -> list[str]:
         f"{severity} {kind}{f', {len(group)} times' if len(group) > 1 else ''}: "
         f"{next(iter(_in_full(group)))}"
         for (severity, kind), group in _by_kind(dataset)
+        if severity != "note"
     ]
     if dataset.quarantined:
         lines.append(
@@ -120,7 +148,8 @@ def _by_kind(dataset: Dataset) -> list[tuple[tuple[str, str], list[Finding]]]:
     groups: dict[tuple[str, str], list[Finding]] = defaultdict(list)
     for finding in dataset.findings:
         groups[finding.severity, finding.kind].append(finding)
-    return sorted(groups.items())
+    order = get_args(Severity)
+    return sorted(groups.items(), key=lambda pair: (order.index(pair[0][0]), pair[0][1]))
 
 
 def _in_full(findings: Iterable[Finding]) -> Iterable[str]:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from mmtune.data.ledger import Guess, guessed_lines
+from mmtune.data.rows import Severity
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An item of the source that isn't imported: where it is, the reason, and the cure."""
+    """An item of the source that isn't imported.
+
+    Attributes:
+        where: its place in the source.
+        found: the reason.
+        cure: what helps.
+        kind: a short stable name.
+        level: "note" if no action is needed.
+        file: the file that it is about, or whose lines it counts.
+        items: lines, rows or cues of the file that it counts; 0: the file itself, or no line.
+    """
 
     where: str
     found: str
     cure: str
+    kind: str = "left-out"
+    level: Severity = "warning"
+    file: str = ""
+    items: int = 0
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,13 @@ class Imported:
         rows: number of rows written.
         left_out: the items that weren't imported, in the order of the source.
         seconds: duration of all sound in s; None for data without sound.
+        guesses: values that the source doesn't state, each with what it was taken from.
+        files: how many files the source holds ("found"), "used" and "left_out".
+        lines: for each file with rows, cues or lines: how many of them it holds, were used, and
+            are left out.
+        new: ids of the rows that an earlier import into the folder doesn't have.
+        removed: ids of the rows that only the earlier import has; they are no longer there.
+        dry: nothing was written: the folder is as it was.
     """
 
     folder: Path
@@ -32,23 +57,55 @@ class Imported:
     rows: int
     left_out: tuple[LeftOut, ...]
     seconds: float | None = None
+    guesses: tuple[Guess, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
+    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    new: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    dry: bool = False
 
     def describe(self, examples: int = 5) -> list[str]:
-        """Format the result as the lines that `mmtune import` prints."""
+        """Format the result as the lines that `mmtune import` prints.
+
+        Args:
+            examples: number of items of each kind to show in full.
+        """
         from mmtune.errors import printable
 
         length = "" if self.seconds is None else f", {self.seconds / 3600:.2f} h"
-        lines = [f"{self.folder}  {self.rows} rows{length} (format: {self.layout})"]
-        if self.left_out:
+        dry = " would be written" if self.dry else ""
+        lines = [f"{self.folder}  {self.rows} rows{length}{dry} (format: {self.layout})"]
+        if 0 < len(self.new) < self.rows:
+            lines.append(f"{len(self.new)} rows are new; the others are as they were")
+        if self.removed:
+            gone = "would be removed" if self.dry else "were removed"
             lines.append(
-                f"{len(self.left_out)} items left out; see {self.folder / 'left_out.jsonl'}"
+                f"{len(self.removed)} rows of the earlier import are no longer in the source and "
+                f"{gone}: {_some(self.removed, examples)}"
             )
-        lines += [
-            printable(f"  {each.where}: {each.found}. Cure: {each.cure}")
-            for each in self.left_out[:examples]
-        ]
-        if len(self.left_out) > examples:
-            lines.append(f"  … and {len(self.left_out) - examples} more")
-        if self.rows:
+        if self.files.get("found"):
+            unused = self.files["left_out"]
+            lines.append(f"{self.files['found']} files found, {unused} not used")
+        lines += [printable(line) for line in guessed_lines(self.guesses, examples)]
+        if self.left_out:
+            place = "" if self.dry else f"; see {self.folder / 'left_out.jsonl'}"
+            lines.append(f"{len(self.left_out)} items left out{place}")
+        kinds: dict[str, list[LeftOut]] = {}
+        for each in self.left_out:
+            kinds.setdefault(each.kind, []).append(each)
+        for group in kinds.values():
+            lines += [
+                printable(f"  {each.where}: {each.found}. Cure: {each.cure}")
+                for each in group[:examples]
+            ]
+            if len(group) > examples:
+                lines.append(f"  … and {len(group) - examples} more ({group[0].kind})")
+        if self.rows and not self.dry:
             lines.append(f"next: mmtune check {self.folder}")
         return lines
+
+
+def _some(names: Iterable[str], most: int) -> str:
+    known = list(names)
+    rest = f" and {len(known) - most} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + rest

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from mmtune.data.ledger import OWN, Guess, Ledger, Used
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
@@ -33,13 +35,17 @@ def root_of(source: Path) -> Path:
     return (source if source.is_dir() else source.parent).resolve()
 
 
-def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]:
+def read_rows(
+    source: Path, modality: Reader, ledger: Ledger | None = None
+) -> tuple[list[Row], list[Finding]]:
     """Read the rows of a manifest or folder, with a finding for each row that is wrong.
 
     Args:
         source: a .jsonl file; or a folder with manifest.jsonl, with {train,validation,test}.jsonl,
             or with media files (see the modality's `scan`).
         modality: the modality of the rows.
+        ledger: learns which files and lines were used, where each row comes from, and what was
+            guessed.
 
     Returns:
         The rows, with unique ids and with paths as written; and the findings, at least one for
@@ -49,19 +55,23 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
         DataError: the source can't be used at all: it is missing, empty, not JSONL, or a manifest
             of the folder is a link that leads out of it.
     """
+    ledger = Ledger() if ledger is None else ledger
     if source.is_dir():
         require_own_manifests(source)
         if (source / WHOLE).is_file():
-            return _read_files({source / WHOLE: None}, modality)
+            for name in OWN:
+                ledger.use(Used(source / name))
+            return _read_files({source / WHOLE: None}, modality, ledger)
         parts: dict[Path, str | None] = {
             source / name: split for name, split in BY_SPLIT.items() if (source / name).is_file()
         }
         if source / "train.jsonl" in parts:
             if source / "validation.jsonl" not in parts:
                 parts[source / "train.jsonl"] = None  # some of its rows may become validation
-            return _read_files(parts, modality)
+            return _read_files(parts, modality, ledger)
         told: list[Finding] = []
-        rows, findings = _validate(_scanned(source, modality, told), modality.row, source)
+        scanned = _scanned(source, modality, told, ledger)
+        rows, findings = _validate(scanned, modality.row, source, ledger)
         findings += told
         if not rows and not findings and not modality.row.media:
             raise DataError(
@@ -75,7 +85,7 @@ def read_rows(source: Path, modality: Reader) -> tuple[list[Row], list[Finding]]
                 f"{source}/NAME.jsonl with lines like {example(modality.row)}",
             )
         return rows, findings
-    return _read_files({source: None}, modality)
+    return _read_files({source: None}, modality, ledger)
 
 
 def require_own_manifests(folder: Path) -> None:
@@ -174,6 +184,13 @@ def words_beside(
         return data
 
 
+def without_words(path: Path, row: str) -> Finding:
+    """The note for a media file whose words are a link out of the dataset's folder."""
+    found = f"{path} isn't used, because its text file is a link out of the folder"
+    cure = "copy the text file into the folder, in place of the link"
+    return Finding("unused-media", row, found, cure, "note", file=str(path))
+
+
 def outside(path: Path, row: str) -> Finding:
     """The finding for a file of words that is a link out of the dataset's folder."""
     return Finding(
@@ -181,36 +198,52 @@ def outside(path: Path, row: str) -> Finding:
         row,
         f"{path} is a link that leads out of the folder, or to no file",
         "copy the file into the folder, in place of the link",
+        file=str(path),
     )
 
 
-Raw = tuple[str, str, Any]  # place in the source, split that the file's name gives, value
+# Place in the source, split that the file's name gives, value, file, and line of the file
+Raw = tuple[str, str, Any, str, int | None]
 
 
-def _scanned(folder: Path, modality: Reader, told: list[Finding]) -> Iterator[Raw]:
+def _scanned(folder: Path, modality: Reader, told: list[Finding], ledger: Ledger) -> Iterator[Raw]:
     for raw in modality.scan(folder):
         if isinstance(raw, Finding):
             told.append(raw)
+            if raw.file:
+                ledger.leave(raw.file, 0 if raw.line is None else 1)
+        elif isinstance(raw, Used):
+            ledger.use(raw)
+        elif isinstance(raw, Guess):
+            ledger.guess(raw)
         else:
-            yield str(raw.get("id")), "", raw
+            media = raw.get(modality.row.media)
+            file = str(folder / media) if isinstance(media, str) else ""
+            yield str(raw.get("id")), "", raw, file, None
 
 
-def _read_files(files: dict[Path, str | None], modality: Reader) -> tuple[list[Row], list[Finding]]:
+def _read_files(
+    files: dict[Path, str | None], modality: Reader, ledger: Ledger
+) -> tuple[list[Row], list[Finding]]:
     findings: list[Finding] = []
 
     def lines() -> Iterator[Raw]:
         for path, split in files.items():
             prefix = f"{path.name} " if len(files) > 1 else ""
+            ledger.use(Used(path))
             for number, line in lines_of(path, modality.row):
                 where = f"{prefix}line {number}"
+                ledger.use(Used(path, 1))
                 try:
-                    yield where, split or "", parse_line(line)
+                    yield where, split or "", parse_line(line), str(path), number
                 except (ValueError, RecursionError) as error:
                     found = f"{path.name}, line {number}: this line is not a row: {error}"
                     cure = f"write one JSON object on the line: {example(modality.row)}"
-                    findings.append(Finding("not-json", where, found, cure))
+                    bad = Finding("not-json", where, found, cure, file=str(path), line=number)
+                    findings.append(bad)
+                    ledger.leave(path, 1)
 
-    rows, more = _validate(lines(), modality.row, None)
+    rows, more = _validate(lines(), modality.row, None, ledger)
     findings += more
     if not rows and not findings:
         raise DataError(
@@ -280,34 +313,45 @@ def keys_of(line: bytes) -> set[str]:
 
 
 def _validate(
-    raws: Iterable[Raw], kind: type[Row], folder: Path | None
+    raws: Iterable[Raw], kind: type[Row], folder: Path | None, ledger: Ledger
 ) -> tuple[list[Row], list[Finding]]:
     rows: list[Row] = []
     findings: list[Finding] = []
     first: dict[str, str] = {}  # place where each id occurs first
-    for where, split, raw in raws:
+    for where, split, raw, file, line in raws:
+        lines = 0 if line is None else 1
         if "id" not in raw:
             raw = {"id": _id_from(raw.get(kind.media)) or where, **raw}
         if split:
+            if "split" not in raw:
+                ledger.guess(Guess("split", split, f"the name of {Path(file).name}", first=where))
             raw = {"split": split, **raw}
         name = raw.get("id")
         label = name if isinstance(name, str) and name and name not in first else where
         place = where if label == where else f"{where}, row {label!r}"
         if "content" in raw:
             found = f"{place}: the key 'content' is reserved for mmtune"
-            findings.append(Finding("unknown-key", label, found, "remove the key"))
+            cure = "remove the key"
+            findings.append(Finding("unknown-key", label, found, cure, file=file, line=line))
+            ledger.leave(file, lines)
             continue
         try:
             row = kind.model_validate(raw)
         except ValidationError as error:
-            findings += _explain(error, label, place, kind, folder, raw)
+            explained = _explain(error, label, place, kind, folder, raw)
+            findings += [replace(each, file=file, line=line) for each in explained]
+            ledger.leave(file, lines)
             if isinstance(name, str):
                 first.setdefault(name, where)
             continue
         if row.id in first:
             found = f"{place}: the id {row.id!r} is already used in {first[row.id]}"
-            findings.append(Finding("duplicate-id", where, found, "give each row its own id"))
+            cure = "give each row its own id"
+            findings.append(Finding("duplicate-id", where, found, cure, file=file, line=line))
+            ledger.leave(file, lines)
             continue
+        ledger.use_items(file, lines)
+        ledger.places[row.id] = (file, line)
         first[row.id] = where
         rows.append(row)
     return rows, findings

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmtune.config import Section
+from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
 
 
@@ -23,10 +24,12 @@ class Reader(Protocol):
         """The modality's class of rows."""
         ...
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         """Yield raw rows of a folder without a manifest (audio with .txt; images with captions).
 
-        Problems met on the way (a line that can't be read) are yielded as findings.
+        Problems met on the way (a line that can't be read) are yielded as findings. The rows' own
+        files count as used; other files that were read are yielded as `Used`, values that the
+        folder doesn't state as `Guess`. A file that nobody accounts for gets a finding.
         """
         ...
 

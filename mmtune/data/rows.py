@@ -83,12 +83,15 @@ class Row(BaseModel):
         return ()
 
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A problem that `check` found. An error leaves its row out; a warning keeps it."""
+    """What `check` found. An error leaves its row out; a warning or a note keeps it.
+
+    A note needs no action: it says what is skipped by rule, or isn't part of the data.
+    """
 
     kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …
     row: str  # the row's id, or "line 12" if it has none
@@ -96,6 +99,8 @@ class Finding:
     cure: str
     severity: Severity = "error"
     other: str = ""  # id of a nearly identical row; both rows go to the same split
+    file: str = ""  # the file that it is about: the row's manifest, or a file that isn't used
+    line: int | None = None  # the line of the file, counted from 1
 
 
 @dataclass(frozen=True)

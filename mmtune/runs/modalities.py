@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtune.config import leaves
 from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, require_own_manifests
-from mmtune.data.rows import Finding, Row
+from mmtune.data.rows import Row
 from mmtune.errors import DataError
 from mmtune.modality import Modality
 from mmtune.system.plugins import Registry
@@ -56,7 +56,7 @@ def guess_modality(source: Path) -> Modality:
         if manifests:
             fits = any(_fits(keys_of(line), modality.row) for line in islice(lines, 100))
         else:
-            fits = any(not isinstance(raw, Finding) for raw in modality.scan(source))
+            fits = any(isinstance(raw, dict) for raw in modality.scan(source))
         if fits:
             found.append(modality)
     if len(found) == 1:

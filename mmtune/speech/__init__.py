@@ -46,11 +46,12 @@ class SpeechModality(SpeechReader, Modality):
         layout: str | None,
         settings: Mapping[str, Any],
         progress: Callable[[int], None] | None = None,
+        dry: bool = False,
     ) -> Imported:
         """Import recordings as 16 kHz FLAC files with a manifest."""
         from mmtune.speech.corpus import importers
 
-        return importers.import_speech(source, to, layout, settings, progress)
+        return importers.import_speech(source, to, layout, settings, progress, dry)
 
     def prepare(self, config: RunConfig) -> Path:
         """Return the user's recordings, or synthesize speech of the term list."""

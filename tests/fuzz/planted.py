@@ -110,6 +110,7 @@ def _opens_caption(path: Path, *rest: Any) -> None:
         beside.read_bytes()
 
 
+PLACES = "mmtune.speech.corpus.importers.places"
 TABLE, SUBTITLES = (
     "mmtune.speech.corpus.importers.table",
     "mmtune.speech.corpus.importers.subtitles",
@@ -134,19 +135,19 @@ BUGS: dict[str, Bug] = {
         "manifest", MANIFEST, "parse_line", first(lambda line: _spin(len(line) > 25_000)), "no end",
     ),
     "table: a time of four parts": Bug(
-        "table", TABLE, "_seconds", first(lambda value: _when(str(value).count(":") > 2)),
+        "table", TABLE, "seconds", first(lambda value: _when(str(value).count(":") > 2)),
         "Planted",
     ),
     "table: a field that is a list": Bug(
         "table", TABLE, "_text", first(lambda value: _when(isinstance(value, list))), "Planted",
     ),
     "table: an address in a cell is fetched": Bug(
-        "table", TABLE, "audio_file", first(lambda root, name: _call(name.startswith("http"))),
+        "table", PLACES, "Places.find", first(lambda self, name: _call(name.startswith("http"))),
         "network",
     ),
     "table: a path outside of the folder is opened": Bug(
-        "table", TABLE, "audio_file",
-        first(lambda root, name: _read("/etc/passwd") if "passwd" in name else None), "opened",
+        "table", PLACES, "Places.find",
+        first(lambda self, name: _read("/etc/passwd") if "passwd" in name else None), "opened",
     ),
     "kaldi: a command of wav.scp is run": Bug(
         "kaldi", KALDI, "_refused",

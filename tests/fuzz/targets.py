@@ -48,7 +48,10 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "table",
-            (f"{IMPORT}/table.py", f"{IMPORT}/delimited.py", f"{IMPORT}/piece.py"),
+            tuple(
+                f"{IMPORT}/{name}.py"
+                for name in ("table", "columns", "places", "delimited", "piece")
+            ),
             user_files.table_seeds,
             user_files.parse_imported,
             2,
@@ -56,7 +59,7 @@ TARGETS: dict[str, Target] = {
         Target("kaldi", (f"{IMPORT}/kaldi.py",), user_files.kaldi_seeds, user_files.parse_imported),
         Target(
             "subtitles",
-            (f"{IMPORT}/subtitles.py",),
+            (f"{IMPORT}/subtitles.py", f"{IMPORT}/captions.py"),
             user_files.subtitle_seeds,
             user_files.parse_imported,
             2,
@@ -64,7 +67,10 @@ TARGETS: dict[str, Target] = {
         ),
         Target(
             "transcripts",
-            (f"{IMPORT}/transcripts.py:_text,place,stretches,_breaks,_chunks",),
+            (
+                f"{IMPORT}/transcripts.py:_text",
+                f"{IMPORT}/alignment.py:place,stretches,_breaks,_chunks",
+            ),
             user_files.transcript_seeds,
             user_files.parse_alignment,
             linked=True,

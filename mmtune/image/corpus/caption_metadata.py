@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mmtune.data.ledger import Used
 from mmtune.data.manifest import MAX_LINE, outside, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.image.image_row import ImageRow
@@ -26,43 +28,52 @@ CAPTION_COLUMNS = (
 )
 
 
-def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding], list[Used]]:
     """Read all metadata files of a folder and its subfolders.
 
     Returns:
-        Rows by the image's path, relative to `folder`; and findings.
+        Rows by the image's path, relative to `folder`; findings, one for each line that gives no
+        row; and the files that were read, with their lines.
     """
     rows: dict[str, dict[str, Any]] = {}
     findings = []
+    read = []
     for path in _metadata_files(folder):
         if path.is_symlink() and leads_out(folder, path):
             findings.append(outside(path, path.name))
             continue
-        for item in read_metadata(path):
+        found = used = 0
+        for number, item in read_metadata(path):
+            found += number > 0
             if isinstance(item, Finding):
                 findings.append(item)
                 continue
             place = os.path.normpath(path.parent.relative_to(folder) / item["image"])
             if place in rows:
-                found = f"{path}: {item['image']} is named twice"
+                twice = f"{path}, line {number}: {item['image']} is named twice"
                 where = f"{path.name} {place}"
-                findings.append(Finding("duplicate-id", where, found, "name each file once"))
+                again = Finding("duplicate-id", where, twice, "name each file once")
+                findings.append(_at(path, number, again))
+                continue
             if isinstance(item.get("mask"), str):
                 at = os.path.normpath(path.parent.relative_to(folder) / item["mask"])
                 item = {**item, "mask": Path(at).as_posix()}
-            rows.setdefault(place, {**item, "image": Path(place).as_posix()})
-    return rows, findings
+            rows[place] = {**item, "image": Path(place).as_posix()}
+            used += 1
+        if found:
+            read.append(Used(path, found, used))
+    return rows, findings, read
 
 
-def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
+def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding]]:
     """Read a metadata.jsonl or metadata.csv file.
 
     Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
     `CAPTION_COLUMNS` that has text is the caption. All other columns are left out.
 
     Yields:
-        Rows, with `image` relative to the file's folder, and a finding for each line that can't
-        be read. Lines that name no image file are skipped.
+        The number of a line with its row, whose `image` is relative to the file's folder, or with
+        a finding. The number is 0 if the whole file can't be read.
     """
     reader = _csv_lines if path.suffix == ".csv" else _json_lines
     own = set(ImageRow.model_fields) - {"content", "id", "image", "caption"}
@@ -71,25 +82,30 @@ def read_metadata(path: Path) -> Iterator[dict[str, Any] | Finding]:
             where = f"{path.name} line {number}"
             if isinstance(values, str):
                 cure = 'write one JSON object on the line: {"file_name": "a.png", "text": "…"}'
-                yield Finding("not-json", where, f"{path}, line {number}: {values}", cure)
+                found = f"{path}, line {number}: {values}"
+                yield number, _at(path, number, Finding("not-json", where, found, cure))
                 continue
             file = values.get(FILE_COLUMN)
             if not isinstance(file, str) or not file:
                 found = f"{path}, line {number}: the key {FILE_COLUMN!r} is missing"
                 cure = f"give the image's file name under the key {FILE_COLUMN!r}"
-                yield Finding("missing-key", where, found, cure)
+                yield number, _at(path, number, Finding("missing-key", where, found, cure))
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}
                 texts = (values.get(key) for key in CAPTION_COLUMNS)
                 caption = next((c for c in texts if isinstance(c, str) and c.strip()), None)
-                yield {"image": file, **row} | ({"caption": caption} if caption else {})
+                yield number, {"image": file, **row} | ({"caption": caption} if caption else {})
+            else:
+                found = f"{path}, line {number}: {file!r} is no image"
+                other = Finding("no-image", where, found, "no action is needed", "note")
+                yield number, _at(path, number, other)
     except (OSError, ValueError, csv.Error) as error:
-        yield Finding(
-            "not-json",
-            path.name,
-            f"{path} can't be read: {reason_of(error)}",
-            "save it as UTF-8",
-        )
+        found = f"{path} can't be read: {reason_of(error)}"
+        yield 0, Finding("not-json", path.name, found, "save it as UTF-8", file=str(path))
+
+
+def _at(path: Path, line: int, finding: Finding) -> Finding:
+    return replace(finding, file=str(path), line=line)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:

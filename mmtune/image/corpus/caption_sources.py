@@ -74,6 +74,12 @@ def caption_beside(path: Path, folder: Path, row: str) -> str | bytes | Finding 
     return next((each for each in words if each is not None), None)
 
 
+def caption_files(path: Path) -> list[Path]:
+    """Return the .txt and .caption files that have an image's name; the first is read."""
+    files = [path.with_suffix(suffix) for suffix in CAPTION_SUFFIXES]
+    return [file for file in files if file.is_file()]
+
+
 def caption_from_name(stem: str) -> str:
     """Read the caption that a file's name holds: "red-apple_01" gives "red apple".
 

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.manifest import scan_files
+from mmtune.data.ledger import Guess, Used
+from mmtune.data.manifest import scan_files, without_words
 from mmtune.data.rows import Finding
 from mmtune.image.corpus.caption_metadata import metadata_of
-from mmtune.image.corpus.caption_sources import Repeats, choose_caption, parse_repeats
+from mmtune.image.corpus.caption_sources import (
+    Repeats,
+    caption_files,
+    caption_from_name,
+    choose_caption,
+    parse_repeats,
+)
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 
 MASK = ".mask"  # "apple.mask.png" belongs to "apple.jpg"
@@ -25,7 +32,7 @@ SPLITS = {
 }
 
 
-def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
+def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
     """List the images of a folder as rows.
 
     The first of these places that has a caption gives it: the metadata.jsonl or metadata.csv of a
@@ -34,10 +41,14 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
     them, is the row's weight.
 
     Yields:
-        Rows as mappings, and a finding for each part of the metadata that can't be read.
+        Rows as mappings; a finding for each part of the metadata that can't be read, and for each
+        caption file that isn't used; the other files that are used, and what is guessed.
     """
-    metadata, findings = metadata_of(folder)
+    metadata, findings, read = metadata_of(folder)
     yield from findings
+    yield from read
+    words: set[Path] = set()  # caption files that are used
+    spare: dict[Path, str] = {}  # caption files of images that have another caption
     files, masks = image_files(folder)
     repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in files}}
     times = {1 if each is None else each.times for each in repeats.values()}
@@ -49,19 +60,39 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
         if group is not None and group.times != min(times):
             row["weight"] = round(group.times / min(times), 4)
         if (known := metadata.pop(str(relative), None)) is not None:
+            yield from _guessed_split(relative, known, name)
             row |= {**_split(relative), **known}
         if relative in masks:
             row.setdefault("mask", masks[relative].as_posix())
         caption = choose_caption(row.get("caption"), folder / relative, folder, name, group)
         if isinstance(caption, Finding):
             yield caption
+            yield without_words(folder / relative, name)
             continue
+        beside = caption_files(folder / relative)
+        if row.get("caption"):
+            spare |= dict.fromkeys(beside, f"the metadata has a caption for {relative}")
+        elif beside:
+            words.add(beside[0])
+            spare |= dict.fromkeys(beside[1:], f"{beside[0].name} is read for {relative}")
+        elif isinstance(caption, str) and caption:
+            own = caption_from_name(relative.stem)
+            source = "the image's name" if own else f"the name of the folder {relative.parent}"
+            yield Guess("caption", caption, source, first=name)
         yield {**row, "caption": caption} if caption else row
+    for path in sorted(words):
+        yield Used(path)
+    for path, reason in spare.items():
+        if path not in words:
+            cure = "remove the caption that is wrong"
+            row_id = path.relative_to(folder).as_posix()
+            yield Finding("unused-text", row_id, reason, cure, "warning", file=str(path))
     taken = {name for name, _ in files}
     # Files that metadata names and that don't exist: opening them gives the finding.
     for place, known in metadata.items():
         stem = Path(place).with_suffix("").as_posix()
         name = known["image"] if stem in taken else stem
+        yield from _guessed_split(Path(place), known, name)
         yield {"id": name, **_split(Path(place)), **known}
 
 
@@ -90,6 +121,11 @@ def _split(path: Path) -> dict[str, str]:
     # As Hugging Face's loader does, only for folders with metadata: elsewhere "test" is a name.
     named = SPLITS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
     return {"split": named} if named else {}
+
+
+def _guessed_split(path: Path, known: dict[str, Any], row: str) -> Iterator[Guess]:
+    for split in () if "split" in known else _split(path).values():
+        yield Guess("split", split, f"the name of the folder {path.parts[0]}", first=row)
 
 
 def _repeats(parent: Path) -> Repeats | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import Section
+from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.errors import ConfigError
 from mmtune.image.image_options import ImageOptions
@@ -19,7 +20,7 @@ class ImageReader:
     name = "image"
     row: type[Row] = ImageRow
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         """List the images of a folder as rows, see `mmtune.image.corpus.folders.scan`."""
         from mmtune.image.corpus import folders
 

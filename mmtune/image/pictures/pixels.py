@@ -177,7 +177,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _reduce_cure(path: Path) -> str:
-    return f"reduce it: ffmpeg -i {path.name} -vf scale=2048:-1 smaller.png; or remove it"
+    # Under its old name, because the name may be its caption.
+    small = f"smaller{path.suffix}"
+    reduce = f"ffmpeg -i {path.name} -vf scale=2048:-1 {small} && mv {small} {path.name}"
+    return f"reduce it: {reduce}; or remove it"
 
 
 def _require_file(path: Path) -> None:

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.manifest import scan_files, words_beside
+from mmtune.data.ledger import Guess, Used
+from mmtune.data.manifest import scan_files, without_words, words_beside
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.corpus.check_transcript import check_terms, check_text
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.sound.channels import QUIET, ChannelMeter, Channels
 from mmtune.speech.sound.read import (
+    SAMPLE_RATE,
     AudioFault,
     AudioInfo,
     choose_channel,
@@ -23,7 +25,7 @@ from mmtune.speech.sound.read import (
     span_of,
 )
 from mmtune.speech.sound.signal import Signal, SignalMeter
-from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
+from mmtune.speech.speech_row import SOURCE, SpeechRow, speech_row, speech_rows
 
 SPEECH_SUFFIXES = (
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
@@ -35,15 +37,19 @@ RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 
 MAX_SECONDS = 30.0  # Whisper's window; it never hears what is beyond
 
 
-def scan(folder: Path) -> Iterator[dict[str, Any] | Finding]:
+def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
     """Yield a row for each recording of a folder, with the transcript in the .txt of its name."""
     for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
         words = words_beside(folder / relative, folder, name)
         if isinstance(words, Finding):
             yield words
+            yield without_words(folder / relative, name)
+        elif words is None:
+            yield row
         else:
-            yield row if words is None else {**row, "text": words}
+            yield Used((folder / relative).with_suffix(".txt"))
+            yield {**row, "text": words}
 
 
 def inspect(row: Row) -> Inspection:
@@ -86,7 +92,11 @@ def inspect(row: Row) -> Inspection:
         "channels": float(info.channels),
         "peak": round(heard.peak, 5),
     }
-    findings = [*_judge(row, seconds, heard.peak), *_judge_signal(row, info, seconds, heard)]
+    used = channels.wanted if span.channel is None else span.channel
+    # The meter of a row with a channel has measured that channel alone.
+    levels = heard.levels or (0.0,)
+    level = levels[used if span.channel is None and isinstance(used, int) else -1]
+    findings = [*_judge(row, seconds, level), *_judge_signal(row, info, seconds, heard)]
     findings += check_text(row, seconds)
     if info.note:
         findings.append(
@@ -140,7 +150,8 @@ def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
             "silent",
             row.id,
             f"{row.path} is silent (peak {peak:.1e}), but its transcript is {row.text[:60]!r}",
-            "record it again, or remove the row: it would teach the model to invent words",
+            "record it again, or remove the row: it would teach the model to invent words"
+            + ("; if its channels cancel each other, choose one" if row.channel == "mix" else ""),
         )
     if peak > QUIET and not said and not row.nonspeech:
         yield Finding(
@@ -162,8 +173,11 @@ def _judge_signal(
             "record it again with less gain; ignore this if all recordings are like that",
             "warning",
         )
-    # A row that is labelled as a telephone call needs no warning.
-    if heard.narrow and not TELEPHONE & {value.lower() for value in row.group.values()}:
+    # A row that is labelled as a telephone call needs no warning. An import writes calls of 8 kHz
+    # at 16 kHz, and doesn't claim more.
+    imported = SOURCE in row.group and info.rate == SAMPLE_RATE
+    telephone = TELEPHONE & {value.lower() for value in row.group.values()}
+    if heard.narrow and not imported and not telephone:
         yield Finding(
             "narrowband",
             row.id,

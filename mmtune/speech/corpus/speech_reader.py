@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import Section
+from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.speech.speech_row import SpeechRow
 
@@ -17,7 +18,7 @@ class SpeechReader:
     name = "speech"
     row: type[Row] = SpeechRow
 
-    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding]:
+    def scan(self, folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         """Find recordings, with their transcripts in .txt files of the same names."""
         from mmtune.speech.corpus import check_recording
 

@@ -61,9 +61,9 @@ def read_calls(options: SpeechOptions) -> list[Call]:
     by_recording: dict[str, list[Piece]] = {}
     unusable: list[LeftOut] = []
     for item in read_pieces(options.calls, settings):
-        if not isinstance(item, LeftOut):
+        if isinstance(item, Piece):
             by_recording.setdefault(item.recording, []).append(item)
-        elif not item.cure.startswith(SETTLED):
+        elif isinstance(item, LeftOut) and not item.cure.startswith(SETTLED):
             unusable.append(item)
     if unusable:
         first = unusable[0]

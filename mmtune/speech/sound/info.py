@@ -11,8 +11,11 @@ from mmtune.errors import DataError
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
 MAX_RATE = 192_000  # Hz; more is no recording of speech
 MAX_CHANNELS = 8
-CONVERT = "convert it: ffmpeg -i IN -ac 1 -ar 16000 OUT.flac"
+# Without -ac 1, which would mix the two sides of a call.
+CONVERT = "convert it: ffmpeg -i IN OUT.flac"
 COPY_AGAIN = "copy the file again from its source"
+# Converting a file that was cut off would hide that some of its words are missing.
+CUT_TEXT = f"{COPY_AGAIN}; if its end is lost, cut its text to the words that are left"
 
 
 class AudioFault(DataError):

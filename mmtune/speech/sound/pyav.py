@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmtune.speech.sound.info import (
     CONVERT,
     COPY_AGAIN,
+    CUT_TEXT,
     AudioFault,
     AudioInfo,
     first_bytes,
@@ -171,7 +172,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         raise AudioFault(
             "truncated",
             f"{path} claims {info.seconds:.2f} s but holds only {at / info.rate:.2f} s",
-            f"{COPY_AGAIN}, or {CONVERT}",
+            CUT_TEXT,
         )
 
 

@@ -20,7 +20,7 @@ from mmtune.speech.sound import sndfile as audio_sndfile
 from mmtune.speech.sound.channels import Channels, measure
 from mmtune.speech.sound.info import (
     CONVERT,
-    COPY_AGAIN,
+    CUT_TEXT,
     MAX_CHANNELS,
     MAX_RATE,
     SAMPLE_RATE,
@@ -214,7 +214,7 @@ def _probe_mp3(path: Path, info: AudioInfo | None) -> AudioInfo:
         raise AudioFault(
             "truncated",
             f"{path} claims {stated:.2f} s but holds only {counted.seconds:.2f} s",
-            f"{COPY_AGAIN}, or {CONVERT}",
+            CUT_TEXT,
         )
     if counted.seconds > stated + SLACK:
         return replace(counted, note=_too_short(stated, counted))

@@ -24,12 +24,15 @@ class Signal:
     Attributes:
         peak: full scale = 1.
         clipped: share of samples that lie in runs at full scale.
+        levels: the peak of each channel without its mean, and last that of their mean: what is
+            heard if the channels are mixed.
         narrow: whether there is nothing above 4 kHz although the sample rate allows it.
     """
 
     peak: float
     clipped: float
     narrow: bool
+    levels: tuple[float, ...] = ()
 
 
 class SignalMeter:
@@ -38,6 +41,10 @@ class SignalMeter:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.peak, self.frames, self.runs = 0.0, 0, 0
+        self.least: NDArray[np.float64] | None = None  # of each channel, and of their mean
+        self.most: NDArray[np.float64] | None = None
+        self.total: NDArray[np.float64] | None = None
+        self.length = 0  # frames of a channel
         self.size = int(WINDOW * rate)
         self.power = np.zeros(self.size // 2 + 1)
         self.taper = np.hanning(self.size).astype(np.float32)
@@ -48,6 +55,7 @@ class SignalMeter:
         if not len(level):
             return
         self.peak = max(self.peak, float(level.max()))
+        self._add_levels(block if block.ndim == 2 else block[:, None])
         self.frames += level.size
         full = level >= FULL
         if full.any():
@@ -63,10 +71,25 @@ class SignalMeter:
             framed = mono[: len(mono) // self.size * self.size].reshape(-1, self.size)
             self.power += np.square(np.abs(np.fft.rfft(framed * self.taper, axis=1))).sum(axis=0)
 
+    def _add_levels(self, block: NDArray[np.float32]) -> None:
+        channels = np.concatenate([block, block.mean(axis=1, keepdims=True)], axis=1)
+        least, most = (np.asarray(f(channels, axis=0), np.float64) for f in (np.min, np.max))
+        total = channels.sum(axis=0, dtype=np.float64)
+        self.least = least if self.least is None else np.minimum(self.least, least)
+        self.most = most if self.most is None else np.maximum(self.most, most)
+        self.total = total if self.total is None else self.total + total
+        self.length += len(block)
+
+    def _levels(self) -> tuple[float, ...]:
+        if self.least is None or self.most is None or self.total is None:
+            return ()
+        mean = self.total / self.length
+        return tuple(np.maximum(self.most - mean, mean - self.least).tolist())
+
     def result(self) -> Signal:
         """The measures of all blocks so far."""
         clipped = self.runs / self.frames if self.frames else 0.0
-        return Signal(self.peak, clipped, self._narrow())
+        return Signal(self.peak, clipped, self._narrow(), self._levels())
 
     def _narrow(self) -> bool:
         total = float(self.power.sum())

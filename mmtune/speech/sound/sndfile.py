@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from mmtune.speech.sound.info import (
     CONVERT,
     COPY_AGAIN,
+    CUT_TEXT,
     AudioFault,
     AudioInfo,
     first_bytes,
@@ -101,7 +102,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         raise AudioFault(
             "truncated" if done < last else "size-bomb",
             f"{path} claims {info.seconds:.2f} s but {word} {done / info.rate:.2f} s",
-            f"{COPY_AGAIN}, or {CONVERT}",
+            CUT_TEXT if done < last else f"{COPY_AGAIN}, or {CONVERT}",
         )
 
 

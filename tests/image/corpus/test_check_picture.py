@@ -252,3 +252,23 @@ def test_check_command_with_a_base(tmp_path: Path, capsys: pytest.CaptureFixture
     assert {f["kind"] for f in facts["findings"]} & {"long-caption", "upscaled"} == set()
     assert main(["check", str(tmp_path), "--base", "starter:nothing"]) == 2
     assert "did you mean starter:icons?" in capsys.readouterr().err
+
+
+def test_a_picture_that_is_reduced_keeps_its_name_and_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmtune.image.pictures import pixels
+
+    path = tmp_path / "red-apple.png"
+    scene(1, 300).save(path)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 64 * 64)
+    (finding,) = (f for f in check(tmp_path, IMAGE, strict=False).findings if f.row == "red-apple")
+    assert finding.kind == "size-bomb"
+    command = (
+        "ffmpeg -i red-apple.png -vf scale=2048:-1 smaller.png && mv smaller.png red-apple.png"
+    )
+    assert command in finding.cure
+    Image.open(path).resize((60, 60)).save(path)  # what the command does
+    data = check(tmp_path, IMAGE, strict=False)
+    assert [row.reference for row in data.rows] == ["red apple"]
+    assert not any(f.severity == "error" for f in data.findings)

@@ -226,4 +226,4 @@ def test_files_that_are_not_used_are_listed(tmp_path: Path) -> None:
 
 def test_sides_of_a_call_may_speak_at_once() -> None:
     cues = [Cue(0, 4, "a", "A", 0), Cue(1, 3, "mhm", "B", 1), Cue(4.2, 6, "b", "A", 0)]
-    assert pieces_of(cues) == [Cue(0, 6, "a b", "A", 0), Cue(1, 3, "mhm", "B", 1)]
+    assert pieces_of(cues) == [Cue(0, 6, "a b", "A", 0, 2), Cue(1, 3, "mhm", "B", 1)]

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.speech.corpus.importers.delimited import read_delimited
-from mmtune.speech.corpus.importers.subtitles import subtitles_of
-from mmtune.speech.corpus.importers.table import audio_file, read_table
+from mmtune.speech.corpus.importers.places import Places
+from mmtune.speech.corpus.importers.subtitle_names import subtitles_of
+from mmtune.speech.corpus.importers.table import read_table
 from tests.data.pieces import write_audio
 
 CELL = st.text(
@@ -73,6 +74,14 @@ def test_unquoted_sentences_stay_in_their_own_rows(
         ("t.csv", 'path,text\na.wav,"open\nb.wav,two\nc.wav,"three"\n', ['"open', "two", "three"]),
         ("t.csv", 'path,text\na.wav,"open\nb.wav,two"\n', ['"open', 'two"']),
         ("t.csv", 'path,text\na.wav,5" pipe\nb.wav,x\n', ['5" pipe', "x"]),
+        ("t.csv", 'text,path\n"one,\ntwo",a.wav\nx,b.wav\n', ["one,\ntwo", "x"]),
+        # A cell in two lines that lost a quotation mark: the row isn't cut off, it is left out.
+        ("t.csv", 'path,text\na.wav,one\ntwo"\nb.wav,x\n', ["x"]),
+        ("t.csv", 'text,path\none\ntwo",a.wav\nx,b.wav\n', ["x"]),
+        ("t.csv", 'path,text\na.wav,"one\ntwo\nb.wav,x\n', ["x"]),
+        ("t.csv", "path,text\na.wav,one\ntotal: 2\nb.wav,x\n", ["one", "x"]),
+        # A row without its last cell isn't cut elsewhere.
+        ("t.csv", 'path,text,who\na.wav,"one, two"\nb.wav,x,s\n', ["x"]),
         ("t.csv", 'path,text\na.wav,"No," she said.\nb.wav,x\n', ["x"]),  # 3 cells: left out
         ("t.tsv", 'path\ttext\na.wav\t"No," she said.\nb.wav\tx\n', ['"No," she said.', "x"]),
         ("t.tsv", 'path\ttext\na.wav\t"Yes.\nb.wav\tNo."\n', ['"Yes.', 'No."']),
@@ -80,6 +89,9 @@ def test_unquoted_sentences_stay_in_their_own_rows(
         ("t.csv", "\ufeffpath,text\na.wav,ö\n", ["ö"]),
         ("t.csv", "path,text\na.wav,ö\n".encode("utf-16"), ["ö"]),
         ("t.csv", "\ufeffpath,text\na.wav,ö\n".encode("utf-16-be"), ["ö"]),
+        ("t.csv", "path,text\na.wav,ö\n".encode("utf-16-be"), ["ö"]),
+        ("t.csv", "path,text\na.wav,漢\n".encode("utf-16-le"), ["漢"]),
+        ("t.csv", "path,text\na.wav,ö\n".encode("utf-32"), ["ö"]),
         ("t.csv", "path,text\na.wav,line\u2028break\n", ["line\u2028break"]),
     ],
 )
@@ -103,7 +115,9 @@ def test_a_line_of_other_columns_is_named_and_costs_no_other(tmp_path: Path) -> 
 def test_paths_of_windows_are_found(tmp_path: Path, name: str) -> None:
     (tmp_path / "audio").mkdir()
     (tmp_path / "audio/a.wav").touch()
-    assert audio_file(tmp_path, name).resolve() == tmp_path / "audio/a.wav"
+    path = Places(tmp_path).find(name).path
+    assert path is not None
+    assert path.resolve() == tmp_path / "audio/a.wav"
 
 
 @pytest.mark.parametrize(

@@ -200,3 +200,47 @@ def test_times_before_lines_are_no_words() -> None:
         ("hi", "Customer"),
         ("there", "Customer"),
     ]
+
+
+def test_a_divided_row_counts_once(tmp_path: Path, model: list[int]) -> None:
+    """One row gives four pieces, one gives none, one a piece and words without a channel."""
+    folder = call(tmp_path / "calls/0.wav").parent
+    call(folder / "1.wav", seed=1)
+    some = f"{LABELLED}Customer: seven words that the model never heard at all today\n"
+    rows = [{"audio": "0.wav", "text": LABELLED}, {"audio": "1.wav", "text": "nobody said this"}]
+    rows.append({"audio": "0.wav", "text": some})
+    (folder / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = {"align": True, "base": "x", "speakers": "agent=0,customer=1"}
+    result = import_speech(folder, tmp_path / "to", None, options)
+    assert result.rows > 4
+    assert result.lines == {"list.jsonl": {"found": 3, "used": 2, "left_out": 1}}
+    assert sum(each.items for each in result.left_out) == 1
+    assert {each.file for each in result.left_out} <= {"list.jsonl", "1.wav"}
+    assert result.files == {"found": 3, "used": 2, "left_out": 1}
+
+
+def test_each_cue_of_a_call_is_counted(tmp_path: Path) -> None:
+    folder = call(tmp_path / "calls/one.wav").parent
+    cues = [
+        ("0.500", "4.000", "<v Agent>good morning"),
+        ("0.500", "4.000", "<v Customer>mhm"),
+        ("4.200", "5.000", "<v Agent>this is ann"),
+        ("4.200", "5.000", "<v Agent>this is ann"),  # repeated
+        ("6.000", "7.000", "<v Agent>[music]"),
+        ("8.000", "9.000", "<v Agent></v>"),
+        ("12.000", "11.000", "<v Agent>backwards"),
+        ("14.000", "18.000", "<v Customer>my printer is broken"),
+    ]
+    blocks = [f"00:{a:0>6} --> 00:{b:0>6}\n{text}\n" for a, b, text in cues]
+    (folder / "one.vtt").write_text("WEBVTT\n\n" + "\n".join(blocks))
+    (folder / "two.vtt").write_text("WEBVTT\n")
+    call(folder / "two.wav", seconds=2.0)
+    options = {"speakers": "agent=0,customer=1"}
+    result = import_speech(folder, tmp_path / "to", None, options)
+    assert result.rows == 3
+    assert result.lines == {"one.vtt": {"found": 8, "used": 4, "left_out": 4}}
+    assert sum(each.items for each in result.left_out) == 4
+    assert {each.file for each in result.left_out} == {"one.vtt", "two.vtt", "two.wav"}
+    again = import_speech(folder, tmp_path / "to", None, options)
+    assert not again.new
+    assert not again.removed

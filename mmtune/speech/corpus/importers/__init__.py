@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
+from mmtune.data.ledger import Guess, Ledger, Reason
 from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
@@ -21,7 +23,7 @@ from mmtune.speech.corpus.importers.joint import divided
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.stored_transcript import is_transcript
 from mmtune.speech.corpus.importers.subtitle_names import SUFFIXES
-from mmtune.speech.corpus.importers.write import write
+from mmtune.speech.corpus.importers.write import layout_in, write
 from mmtune.system.inside import inside, links_out
 from mmtune.system.stored import opened
 
@@ -108,15 +110,18 @@ def import_speech(
     layout: str | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int], None] | None = None,
+    dry: bool = False,
 ) -> Imported:
     """Write the data of another layout as a folder that mmtune checks and trains on.
 
     Args:
         source: a file or folder in one of `LAYOUTS`.
         to: the new folder; repeating an import into it is cheap and changes nothing.
-        layout: name of the layout; None recognises it by the content.
+        layout: name of the layout; None takes that of an earlier import of the same source into
+            `to`, or recognises it by the content.
         settings: fields of `ImportOptions`.
         progress: called with the number of rows so far.
+        dry: write nothing; the result says what would be written.
 
     Raises:
         ConfigError: a layout or setting is unknown, or `to` can't be used.
@@ -143,14 +148,37 @@ def import_speech(
     known = ", ".join(LAYOUTS)
     if layout is not None and layout not in LAYOUTS:
         raise ConfigError(f"unknown format {layout!r}", did_you_mean(layout, list(LAYOUTS)))
-    name = recognise(source) if layout is None else layout
+    name = layout or earlier_layout(source, to) or recognise(source)
     if name is None:
         raise DataError(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
         )
+    if options.audio_dir and not Path(options.audio_dir).is_dir():
+        raise ConfigError(
+            f"--audio-dir {options.audio_dir}: no such folder", "name the recordings' folder"
+        )
+    if options.audio_dir and to.resolve().is_relative_to(Path(options.audio_dir).resolve()):
+        raise ConfigError(
+            f"{to} is inside {options.audio_dir}", "choose a folder outside of it: --to DIR"
+        )
     facts = {"source": str(source), "format": name, **options.model_dump(exclude_defaults=True)}
-    return write(read_pieces(source, options, name), to, facts, options, progress)
+    folder = source if source.is_dir() else source.parent
+    ledger = Ledger([source] if source.is_dir() else [], folder)
+    if options.audio_dir:
+        ledger.add_folder(Path(options.audio_dir))
+    if layout is None:
+        ledger.guess(Guess("format", name, f"the content of {source.name}", first=source.name))
+    return write(
+        read_pieces(source, options, name),
+        to,
+        facts,
+        options,
+        progress,
+        ledger=ledger,
+        reason_of=partial(_reason_of, layout=name),
+        dry=dry,
+    )
 
 
 def read_pieces(source: Path, options: ImportOptions, layout: str | None = None) -> Found:
@@ -174,7 +202,7 @@ def read_pieces(source: Path, options: ImportOptions, layout: str | None = None)
             f"name a file or folder in one of these formats: {', '.join(LAYOUTS)}",
         )
     folders = [source if source.is_dir() else source.parent]
-    folders += [Path(options.recordings)] if options.recordings else []
+    folders += [Path(each) for each in (options.recordings, options.audio_dir) if each]
     for link in links_out(source, folders[1:]) if source.is_dir() else ():
         raise DataError(
             f"{link} is a link that leads out of {source}",
@@ -185,12 +213,37 @@ def read_pieces(source: Path, options: ImportOptions, layout: str | None = None)
     return divided(found, options, labels=name in LABELLED)
 
 
+def _reason_of(path: Path, layout: str) -> Reason | None:
+    """Why a layout doesn't use a file; None for files that no layout reads."""
+    suffix = path.suffix.lower()
+    elsewhere = f"read it alone, if it describes recordings: mmtune import {path} --to DIR"
+    if suffix in SPEECH_SUFFIXES:
+        found = "no row, cue or transcript that is used describes this recording"
+        return Reason("unused-recording", found, "describe it, or remove it")
+    if suffix in (*table.TABLES, ".parquet"):
+        return Reason("unused-table", f"the format {layout} doesn't read it", elsewhere)
+    if suffix in SUFFIXES or suffix == ".txt":
+        kind = "unused-text" if suffix == ".txt" else "unused-subtitles"
+        found = f"the format {layout} doesn't read it, or no recording has its name"
+        return Reason(kind, found, "give it the name of its recording, or remove it")
+    return None
+
+
+def earlier_layout(source: Path, to: Path) -> str | None:
+    """The layout of an earlier import of a source into a folder, if the source still has it.
+
+    A file that is added to a source may look like another layout, and all rows would change.
+    """
+    name = layout_in(to, source)
+    return name if name in LAYOUTS and LAYOUTS[name].recognises(source) else None
+
+
 def _bounded(found: Found, folders: Sequence[Path]) -> Found:
     """Leave out the pieces whose recording lies outside of all `folders`."""
     for item in found:
-        file = item.file if isinstance(item, Piece) else None
         if (
-            isinstance(file, Path)
+            isinstance(item, Piece)
+            and isinstance(file := item.file, Path)
             and file.exists()
             and not any(inside(folder, file) for folder in folders)
         ):
@@ -198,6 +251,8 @@ def _bounded(found: Found, folders: Sequence[Path]) -> Found:
                 item.where,
                 f"{file} lies outside of {folders[0]}",
                 f"allow the folder of the recordings: --recordings {file.parent}",
+                file=item.table or str(file),
+                items=item.items if item.table else 0,
             )
         else:
             yield item

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from mmtune.errors import DataError
 from mmtune.speech.corpus.importers.parquet import _datasets, _rows, read_parquet
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, split_of
-from mmtune.speech.corpus.importers.table import pieces
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, Used, split_of
+from mmtune.speech.corpus.importers.table import named_by, pieces
 
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 
@@ -43,9 +43,16 @@ def import_huggingface(source: Path, options: ImportOptions) -> Found:
             split = split_of(name)
             fixed = {"split": split} if split else {}
             label = name or source.name
-            yield from pieces(_rows(dataset, label), source, source, options, fixed)
+            lines = pieces(_rows(dataset, label), source / name, source, options, fixed)
+            yield from named_by(lines, f"the name of the split {name}")
+            for each in (source / name, source):
+                yield from (Used(each / file) for file in SAVED if (each / file).is_file())
+            for file in dataset.cache_files:
+                yield Used(Path(file["filename"]))
         return
     for path in parquet_in(source):
-        split = split_of(path.stem) or split_of(path.parent.name)
+        named = path.name if split_of(path.stem) else path.parent.name
+        split = split_of(named)
         fixed = {"split": split} if split else {}
-        yield from pieces(read_parquet(path), path, path.parent, options, fixed)
+        lines = pieces(read_parquet(path), path, path.parent, options, fixed)
+        yield from named_by(lines, f"the name of {named}")

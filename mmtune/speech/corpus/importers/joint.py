@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Track = NDArray[np.float32]
 Listener = Callable[[Sequence[Track]], list[list["Word"]]]
+Parts = Iterator[Piece | LeftOut]
 
 HEARD = 0.6  # least share of a piece's words that the model heard as they are written
 SILENCE = 2.0  # seconds of pause that end a piece of one side of a call: the other side speaks
@@ -70,7 +71,7 @@ def divided(found: Found, options: ImportOptions, *, labels: bool) -> Found:
         return opened[0](tracks)
 
     for item in found:
-        if isinstance(item, LeftOut) or item.nonspeech:
+        if not isinstance(item, Piece) or item.nonspeech:
             yield item
             continue
         try:
@@ -78,7 +79,19 @@ def divided(found: Found, options: ImportOptions, *, labels: bool) -> Found:
                 parts = list(_divide(item, file, options, listen, labels))
         except AudioFault:
             parts = [item]  # writing it gives the error
-        yield from parts
+        yield from _counted_once(item, parts)
+
+
+def _counted_once(piece: Piece, parts: Sequence[Piece | LeftOut]) -> Found:
+    """Count the lines of a divided piece with its first part; without parts, as left out."""
+    counted = next((i for i, part in enumerate(parts) if isinstance(part, Piece)), 0)
+    about = piece.table or ("" if isinstance(piece.file, bytes) else str(piece.file))
+    for i, part in enumerate(parts):
+        items = piece.items if i == counted and piece.table else 0
+        if isinstance(part, Piece):
+            yield replace(part, items=items)
+        else:
+            yield replace(part, file=about, items=items)
 
 
 def open_listener(options: ImportOptions) -> Listener:
@@ -128,7 +141,7 @@ def _said(turns: Sequence[tuple[str, str]]) -> list[Said]:
 
 def _divide(
     piece: Piece, file: Path, options: ImportOptions, listen: Listener, labels: bool
-) -> Iterator[Piece | LeftOut]:
+) -> Parts:
     said = words_of(piece.text, options, labels=labels)
     speakers = list(dict.fromkeys(word.speaker for word in said if word.speaker))
     info = probe(file)
@@ -172,7 +185,7 @@ def _of_one_track(
     file: Path,
     options: ImportOptions,
     listen: Listener | None,
-) -> Found:
+) -> Parts:
     """Pieces of a recording without sides; with `listen` it is too long."""
     speakers = list(dict.fromkeys(word.speaker for word in said if word.speaker))
     if len(speakers) > 1:
@@ -203,7 +216,7 @@ def _by_channel(
     heard: Sequence[Sequence[Word]],
     seconds: float,
     options: ImportOptions,
-) -> Found:
+) -> Parts:
     pairs = list(zip(said, channels, strict=True))
     for channel, group in groupby(pairs, key=lambda pair: pair[1]):
         if channel is None:
@@ -299,7 +312,7 @@ def _cut(
     channel: Any,
     options: ImportOptions,
     silence: float | None,
-) -> Found:
+) -> Parts:
     placed: list[Placed] = place([word.text for word in said], heard)
     first = 0
     for found in stretches(placed, seconds, silence=silence):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mmtune.data.manifest import MAX_LINE
@@ -12,6 +14,7 @@ from mmtune.speech.corpus.importers.piece import (
     ImportOptions,
     LeftOut,
     Piece,
+    Used,
     filled,
     split_of,
     stated,
@@ -38,59 +41,51 @@ def import_kaldi(source: Path, options: ImportOptions) -> Found:
 
 
 def _folder(folder: Path, options: ImportOptions) -> Found:
-    twice: list[LeftOut] = []
-
-    def read(name: str, words: bool = False) -> dict[str, str]:
-        found, repeated = _table(folder / name, words)
-        twice.extend(
-            LeftOut(f"{folder.name}/{name} {key}", "the key has several lines", "keep one of them")
-            for key in repeated
-        )
-        return found
-
-    recordings = read("wav.scp")
     if not (folder / "text").is_file():
         raise DataError(f"{folder} has no file 'text'", "add it: it holds the transcripts")
-    texts = read("text", words=True)
-    speakers, genders, languages = (read(name) for name in ("utt2spk", "spk2gender", "utt2lang"))
-    sides = {key: line.split()[-1:] for key, line in read("reco2file_and_channel").items()}
+    recordings, texts = KaldiFile(folder / "wav.scp"), KaldiFile(folder / "text", words=True)
+    names = ("utt2spk", "spk2gender", "utt2lang", "reco2file_and_channel")
+    speakers, genders, languages, sides = (KaldiFile(folder / name) for name in names)
     split = split_of(folder.name)
-    segments = folder / "segments"
-    spans = read("segments") if segments.is_file() else {key: key for key in recordings}
-    yield from twice
-    for key in sorted(texts.keys() - spans.keys()):
-        where = f"{folder.name}/text {key}"
-        source = "segments" if segments.is_file() else "wav.scp"
-        yield LeftOut(where, f"{source} has no such entry", "add it, or remove the line")
-    for key, span in spans.items():
-        where = f"{folder.name}/{'segments' if segments.is_file() else 'wav.scp'} {key}"
-        words = span.split()
+    segmented = (folder / "segments").is_file()
+    spans = KaldiFile(folder / "segments") if segmented else recordings
+    files = [texts, recordings, speakers, genders, languages, sides]
+    files += [spans] if segmented else []
+    for each in files:
+        yield from each.problems
+    for key in sorted(texts.values.keys() - spans.values.keys()):
+        yield texts.left_out(key, f"{spans.name} has no such entry", "add it, or remove the line")
+    for key, span in spans.values.items():
+        where = f"{folder.name}/{spans.name} {key}"
+        words = span.split() if segmented else [key]
         recording = words[0] if words else ""
-        if key not in texts:
-            yield LeftOut(where, f"'text' has no line for {key!r}", "add it, or remove the entry")
+        if key not in texts.values:
+            found = f"'text' has no line for {key!r}"
+            yield spans.left_out(key, found, "add it, or remove the entry")
             continue
+        spans.asked.add(key)
         path = recordings.get(recording)
         if path is None:
-            yield LeftOut(where, f"wav.scp has no recording {recording!r}", "add it to wav.scp")
+            found = f"wav.scp has no recording {recording!r}"
+            yield texts.left_out(key, found, "add it to wav.scp", where)
             continue
         if (reason := _refused(path)) is not None:
-            yield LeftOut(where, *reason)
+            yield texts.left_out(key, *reason, where)
             continue
         try:
             start, end = (float(words[1]), float(words[2])) if len(words) >= 3 else (0.0, -1.0)
         except ValueError:
-            yield LeftOut(
-                where, f"{span!r} has no times", "write 'utterance recording start end' there"
-            )
+            cure = "write 'utterance recording start end' there"
+            yield texts.left_out(key, f"{span!r} has no times", cure, where)
             continue
         file = Path(path)
-        side = "".join(sides.get(recording, []))
+        side = "".join((sides.get(recording) or "").split()[-1:])
         speaker = stated(speakers.get(key))
-        gender = genders.get(speaker or "")
+        gender = genders.get(speaker) if speaker else None
         yield Piece(
             file if file.is_absolute() else _beside(folder, file),
             recording,
-            texts[key],
+            texts.values[key],
             where,
             start=start,
             end=None if end < 0 else end,  # -1: to the recording's end
@@ -102,7 +97,68 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
                 split=split,
             ),
             group=filled(gender=GENDERS.get(gender or "", gender)),
+            table=str(texts.path),
+            items=texts.count[key],
+            guessed={"split": f"the name of the folder {folder.name}"},
         )
+    for each in files:
+        yield from each.unused() if each is not texts else ()
+        # Of `text` the pieces say which lines they use.
+        used = None if each is texts else sum(each.count[key] for key in each.asked)
+        if each.lines:
+            yield Used(each.path, each.lines, used)
+
+
+class KaldiFile:
+    """A file of Kaldi, whose lines begin with a key; it knows which of its lines were used.
+
+    Args:
+        path: the file; a missing one is empty.
+        words: whether a key may stand alone, as in `text`.
+    """
+
+    def __init__(self, path: Path, words: bool = False) -> None:
+        self.path, self.name = path, path.name
+        self.values: dict[str, str] = {}
+        self.count: Counter[str] = Counter()  # lines by key
+        self.asked: set[str] = set()  # keys that were used, or have a finding
+        self.problems: list[LeftOut] = []
+        self.lines = 0
+        repeated: dict[str, None] = {}
+        for key, value in _lines(path):
+            self.lines += 1
+            if not (value or words):
+                self.problems.append(self._line(key, "the line has no value", "complete it"))
+                continue
+            self.count[key] += 1
+            if self.values.setdefault(key, value) != value:
+                repeated[key] = None
+        for key in repeated:
+            del self.values[key]
+            lines = self.count.pop(key)
+            cure = "keep one of them"
+            self.problems.append(self._line(key, "the key has several lines", cure, lines))
+
+    def get(self, key: str) -> str | None:
+        """Return the value of a key; its line counts as used."""
+        if key in self.values:
+            self.asked.add(key)
+        return self.values.get(key)
+
+    def left_out(self, key: str, found: str, cure: str, where: str = "") -> LeftOut:
+        """Leave out the line of a key."""
+        lines = self.count.pop(key, 0)
+        return self._line(key, found, cure, lines, where)
+
+    def unused(self) -> Iterator[LeftOut]:
+        """Yield the lines that no utterance uses."""
+        for key in [key for key in self.count if key not in self.asked]:
+            found = "no utterance that is imported uses this line"
+            yield replace(self.left_out(key, found, "no action is needed"), level="note")
+
+    def _line(self, key: str, found: str, cure: str, lines: int = 1, where: str = "") -> LeftOut:
+        where = where or f"{self.path.parent.name}/{self.name} {key}"
+        return LeftOut(where, found, cure, file=str(self.path), items=lines)
 
 
 def _refused(path: str) -> tuple[str, str] | None:
@@ -127,19 +183,7 @@ def _beside(folder: Path, path: Path) -> Path:
     return next((place / path for place in places if is_file(place / path)), folder / path)
 
 
-def _table(path: Path, words: bool = False) -> tuple[dict[str, str], list[str]]:
-    """Read the lines of a file by key; also return the keys with several lines that differ."""
-    found: dict[str, str] = {}
-    repeated: dict[str, None] = {}
-    for key, value in _lines(path, words):
-        if found.setdefault(key, value) != value:
-            repeated[key] = None
-    for key in repeated:
-        del found[key]
-    return found, list(repeated)
-
-
-def _lines(path: Path, words: bool = False) -> Iterator[tuple[str, str]]:
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
     try:
@@ -148,7 +192,7 @@ def _lines(path: Path, words: bool = False) -> Iterator[tuple[str, str]]:
                 key, _, rest = line.strip().partition(" ")
                 if "\t" in key:
                     key, _, rest = line.strip().partition("\t")
-                if key and (rest or words):
+                if key:
                     yield key, rest.strip()
     except (OSError, ValueError) as error:
         raise DataError(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from mmtune.config import Section
 from mmtune.data.importing import LeftOut
+from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Split
 from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.info import MAX_CHANNELS
@@ -19,9 +21,11 @@ from mmtune.speech.sound.read import Channel
 
 __all__ = [
     "Found",
+    "Guess",
     "ImportOptions",
     "LeftOut",
     "Piece",
+    "Used",
     "filled",
     "split_of",
     "stated",
@@ -41,6 +45,13 @@ UNSTATED = frozenset(
 )
 
 
+def _known_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"unknown encoding {name!r}; known are utf-8, cp1252, latin-1 …") from None
+
+
 class ImportOptions(Section):
     """Settings of `mmtune import` for speech."""
 
@@ -51,6 +62,8 @@ class ImportOptions(Section):
     align: bool = False  # cut long recordings by the word times that `base` finds
     base: str | None = None  # the model for `align`, as for `load_base`
     recordings: str | None = None  # folder outside the source whose recordings may be read
+    audio_dir: str | None = None  # folder of the recordings that a table names
+    encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None  # of a table's text
     # Channels of the speakers of a call by case-folded name; the command has "agent=0,customer=1".
     speakers: dict[str, Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]] = Field(default_factory=dict)
 
@@ -99,6 +112,9 @@ class Piece:
         row: other fields of a `SpeechRow`: speaker, language, split, prompt, terms, duration_s …
         group: facts for the row's `group`.
         people: names of the people behind speakers' names: {"agent": "Ann Lee"}.
+        table: the file whose lines describe the piece; empty if there is none.
+        items: how many lines, rows or cues of it the piece uses; 0 if another piece counts them.
+        guessed: fields of `row` that the source doesn't state, each with what it was taken from.
     """
 
     file: Path | bytes
@@ -113,9 +129,12 @@ class Piece:
     row: Mapping[str, Any] = field(default_factory=dict)
     group: Mapping[str, str] = field(default_factory=dict)
     people: Mapping[str, str] = field(default_factory=dict)
+    table: str = ""
+    items: int = 1
+    guessed: Mapping[str, str] = field(default_factory=dict)
 
 
-Found = Iterator[Piece | LeftOut]
+Found = Iterator[Piece | LeftOut | Used | Guess]
 
 
 def split_of(name: str) -> Split | None:

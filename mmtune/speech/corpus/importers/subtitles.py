@@ -9,6 +9,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from mmtune.speech.corpus.importers.piece import (
     ImportOptions,
     LeftOut,
     Piece,
+    Used,
     filled,
 )
 from mmtune.speech.corpus.importers.sides import (
@@ -72,6 +74,7 @@ class Cue:
     text: str
     voice: str = ""
     channel: int | None = None
+    count: int = 1  # cues of the file that it joins
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,17 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
             found = ", ".join(path.name for path in beside)
             cure = "name the spoken language: --language CODE; the others are translations"
             yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
+            for path in beside:
+                found = f"{name} has subtitles in several languages"
+                yield LeftOut(path.name, found, cure, file=str(path))
         else:
             chosen = (wanted or beside)[0]
             yield from _recording(recording, chosen, name, options)
             for path in beside:
                 if path != chosen:
                     found = f"{chosen.name} was used for {name}"
-                    yield LeftOut(path.name, found, "no action is needed, or name the language")
+                    cure = "no action is needed, or name the language"
+                    yield LeftOut(path.name, found, cure, file=str(path))
     for _, relative in scan_files(folder, (*SUFFIXES, *UNREAD)):
         path = folder / relative
         if path in used or (source != folder and path != source):
@@ -159,7 +166,12 @@ def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
             and max(last.end, cue.end) - last.start <= longest
             and not (last.end - last.start >= ENOUGH and last.text.endswith(SENTENCE_ENDS))
         ):
-            joined[-1] = replace(last, end=max(last.end, cue.end), text=f"{last.text} {cue.text}")
+            joined[-1] = replace(
+                last,
+                end=max(last.end, cue.end),
+                text=f"{last.text} {cue.text}",
+                count=last.count + cue.count,
+            )
         else:
             joined.append(cue)
     return joined
@@ -182,13 +194,16 @@ def read_subtitles(path: Path, options: ImportOptions) -> Subtitles:
             f"{path.name} line {number}",
             f"the line belongs to no cue: {line[:60]!r}",
             "correct the times above it, or remove the blank line before it",
+            file=str(path),
         )
         for number, line in read.unused
     ]
     captions, repeated = without_repeats(read.captions)
     if repeated:
         found = f"its captions repeat {repeated} words of the captions before them"
-        problems.append(LeftOut(path.name, found, "no action is needed: each word is used once"))
+        cure = "no action is needed: each word is used once"
+        whole = len(read.captions) - len(captions)
+        problems.append(LeftOut(path.name, found, cure, file=str(path), items=whole))
     channels = {
         html.unescape(name).casefold(): int(key.removeprefix("channel "))
         for key, name in read.header.items()
@@ -212,6 +227,7 @@ def _of_transcript(path: Path, data: bytes) -> Subtitles:
                 path.name,
                 "its text has other words than its segments; the segments are used",
                 "correct the texts of the segments",
+                file=str(path),
             )
         )
     channels = {name.casefold(): i for i, name in enumerate(stored.channels)}
@@ -246,7 +262,8 @@ def _cues(read: Captions, options: ImportOptions) -> list[Cue]:
 
 def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
     if leads_out(path.parent, path):
-        yield LeftOut(path.name, "it is a link out of its folder", "put the file itself there")
+        found = "it is a link out of its folder"
+        yield LeftOut(path.name, found, "put the file itself there", file=str(path))
         return
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -254,39 +271,48 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
                 path.name,
                 f"{size:,} bytes are too many for subtitles; the limit is {MAX_BYTES:,}",
                 "check the file",
+                file=str(path),
             )
             return
         read = read_subtitles(path, options)
     except (OSError, ValueError) as error:
         cure = "save it as UTF-8, in the format that its suffix names"
-        yield LeftOut(path.name, f"it can't be read: {reason_of(error)}", cure)
+        found = f"it can't be read: {reason_of(error)}"
+        yield LeftOut(path.name, found, cure, file=str(path))
         return
     yield from read.problems
     if not read.cues:
         if not read.problems:
-            yield LeftOut(path.name, "it holds no cues", "check that it is the right file")
+            cure = "check that it is the right file"
+            yield LeftOut(path.name, "it holds no cues", cure, file=str(path))
         return
+    yield Used(path, len(read.cues) + sum(problem.items for problem in read.problems))
+    one = partial(LeftOut, file=str(path), items=1)
     spoken: list[Cue] = []
     for cue in read.cues:
         where = f"{path.name} at {cue.start:.2f} s"
         if cue.end < cue.start:
-            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
+            yield one(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
         elif SOUND.fullmatch(cue.text):
-            yield LeftOut(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
+            yield one(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
         elif cue.text:
             spoken.append(cue)
+        else:
+            yield one(where, "the cue holds no words", "no action is needed")
     spoken.sort(key=lambda cue: (cue.start, cue.end))
     placed, undecided = _placed(spoken, read, recording, path, options)
     yield from undecided
-    language = language_of(recording, path) or read.language or options.language
+    named = language_of(recording, path)
+    language = named or read.language or options.language
     for cue in pieces_of(placed):
         where = f"{path.name} at {cue.start:.2f} s"
         if isinstance(cue, Together):
             cure = "no action is needed: a piece must hold one voice"
-            yield LeftOut(where, "another voice speaks at the same time", cure)
+            yield one(where, "another voice speaks at the same time", cure)
             continue
         if cue.end <= cue.start:
-            yield LeftOut(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
+            found = f"the cue ends at {cue.end:.2f} s"
+            yield one(where, found, "correct its times", items=cue.count)
             continue
         voice = cue.voice or options.name_of(cue.channel)
         yield Piece(
@@ -298,6 +324,9 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
             end=cue.end,
             channel=cue.channel,
             row=filled(speaker=person(voice, name), language=language),
+            table=str(path),
+            items=cue.count,
+            guessed={"language": f"the name of {path.name}"} if named else {},
         )
 
 
@@ -336,6 +365,8 @@ def _placed(
                 f"{path.name} at {cue.start:.2f} s",
                 f"the channel {who}can't be told by its loudness: {cue.text[:60]!r}",
                 "name the channels of the speakers: --speakers agent=0,customer=1",
+                file=str(path),
+                items=1,
             )
         )
     return placed, left_out

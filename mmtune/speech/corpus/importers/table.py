@@ -5,57 +5,44 @@ Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
 
 from __future__ import annotations
 
-import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from itertools import chain, islice
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
-
-import soundfile
 
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
-from mmtune.speech.corpus.importers.delimited import read_delimited
+from mmtune.speech.corpus.importers.columns import (
+    columns,
+    names_of_files,
+    seconds,
+    times_of_original,
+)
+from mmtune.speech.corpus.importers.delimited import dialect_of, read_delimited
 from mmtune.speech.corpus.importers.piece import (
     Found,
+    Guess,
     ImportOptions,
     LeftOut,
     Piece,
+    Used,
     filled,
     split_of,
     stated,
 )
+from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.corpus.speaker_labels import ROLE
-from mmtune.speech.speech_row import DESCRIPTIVE, SpeechRow
-from mmtune.system.stored import is_file, lines_up_to, opened, reason_of
+from mmtune.speech.speech_row import DESCRIPTIVE
+from mmtune.system.stored import lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-# Folders in which a table's files may lie, besides the table's own folder.
-FOLDERS = ("", "clips", "audio", "wavs", "wav", "data")
-ENDINGS = ("", ".mp3", ".wav", ".flac")  # LJ Speech and old Common Voice omit the suffix
 COMMON_VOICE = ("client_id", "path", "sentence")
 RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
-FIELDS = (
-    "audio",
-    "text",
-    "speaker",
-    "language",
-    "duration_s",
-    "start",
-    "end",
-    "id",
-    "split",
-    "channel",
-    "prompt",
-    "terms",
-)
 HEAD = 200  # rows of a table that tell what its times mean
-SLACK = 0.25  # seconds by which stated times and the length of a clip may differ
-BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI give such times
-EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
 
 
 def import_common_voice(source: Path, options: ImportOptions) -> Found:
@@ -75,8 +62,10 @@ def import_common_voice(source: Path, options: ImportOptions) -> Found:
     for table in tables:
         split = split_of(table.stem)
         # Common Voice writes without quoting: a sentence may begin with a quotation mark.
-        lines = read_delimited(table, separator="\t", quoted=False)
-        yield from pieces(lines, table, root, options, {"split": split} if split else {})
+        lines = read_delimited(table, separator="\t", quoted=False, encoding=options.encoding)
+        yield from dialect_of(table, "\t", options.encoding)
+        found = pieces(lines, table, root, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of {table.name}")
 
 
 def import_table(source: Path, options: ImportOptions) -> Found:
@@ -84,9 +73,8 @@ def import_table(source: Path, options: ImportOptions) -> Found:
     tables = [source] if source.is_file() else tables_in(source)
     for table in tables:
         split = split_of(table.stem)
-        yield from pieces(
-            read_table(table), table, table.parent, options, {"split": split} if split else {}
-        )
+        found = _pieces_of(table, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of {table.name}")
 
 
 def import_audiofolder(source: Path, options: ImportOptions) -> Found:
@@ -98,10 +86,10 @@ def import_audiofolder(source: Path, options: ImportOptions) -> Found:
             for part in (table.parent, *table.parent.parents)
             if part == source or part.is_relative_to(source)
         ]
-        split = next((found for name in names if (found := split_of(name))), None)
-        yield from pieces(
-            read_table(table), table, table.parent, options, {"split": split} if split else {}
-        )
+        name = next((name for name in names if split_of(name)), "")
+        split = split_of(name)
+        found = _pieces_of(table, options, {"split": split} if split else {})
+        yield from named_by(found, f"the name of the folder {name}")
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -124,8 +112,29 @@ def metadata_in(folder: Path) -> list[Path]:
     return sorted(path for name in names for path in folder.rglob(name))
 
 
-def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _pieces_of(table: Path, options: ImportOptions, fixed: Mapping[str, Any]) -> Found:
+    if table.suffix.lower() in TABLES[:2]:
+        yield from dialect_of(table, _separator(table), options.encoding)
+    lines = read_table(table, options.encoding)
+    again = partial(read_table, table, options.encoding) if table.suffix != ".parquet" else None
+    yield from pieces(lines, table, table.parent, options, fixed, again)
+
+
+def named_by(found: Found, source: str) -> Found:
+    """Say for each piece what its split was taken from, where its row doesn't state it."""
+    for item in found:
+        if isinstance(item, Piece) and item.guessed:
+            yield replace(item, guessed=dict.fromkeys(item.guessed, source))
+        else:
+            yield item
+
+
+def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a table, each with its place for messages.
+
+    Args:
+        table: CSV, TSV, JSONL or parquet.
+        encoding: of CSV and TSV; None takes that of a byte order mark, or UTF-8.
 
     Raises:
         DataError: the file can't be read as a table.
@@ -138,8 +147,13 @@ def read_table(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     elif suffix in (".jsonl", ".ndjson", ".json"):
         yield from _objects(table)
     else:
-        separator = "\t" if suffix == ".tsv" else None
-        yield from read_delimited(table, separator=separator, begins_row=_names_recording)
+        yield from read_delimited(
+            table, separator=_separator(table), encoding=encoding, begins_row=_names_recording
+        )
+
+
+def _separator(table: Path) -> str | None:
+    return "\t" if table.suffix.lower() == ".tsv" else None
 
 
 def pieces(
@@ -148,118 +162,81 @@ def pieces(
     root: Path,
     options: ImportOptions,
     fixed: Mapping[str, Any],
+    again: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None,
 ) -> Found:
     """Yield the pieces that the rows of a table describe.
 
     Args:
         lines: rows by column, each with its place.
-        table: the file, for messages.
+        table: the file that holds them; of a dataset in several files, its folder.
         root: the folder that paths are relative to.
         options: settings of the import.
         fixed: fields for all rows that don't set them.
+        again: reads the rows again, to tell whether a file's name is that of one row alone.
     """
+    places = Places(root, Path(options.audio_dir) if options.audio_dir else None)
+    names = cache(lambda: names_of_files(again() if again else (), places))
     lines = iter(lines)
     head = list(islice(lines, HEAD))
-    original = times_of_original(head, root)
+    count = 0
+    original = times_of_original(head, places)
     if original:
         yield LeftOut(
             table.name,
             f"its columns {' and '.join(original)} are times in the recordings that its clips were "
             "cut from, because they lie beyond the clips' ends",
             "no action is needed: whole clips are used",
+            "original-times",
+            "note",
         )
-    for where, values in chain(head, lines):
+    rows = chain(head, lines)
+    for where, values in rows:
+        count += 1
+        line = partial(LeftOut, where, file=str(table), items=1)
         if "" in values and len(values) == 1:
-            yield LeftOut(where, str(values[""]), "correct the line")
+            yield line(str(values[""]), "correct the line", "bad-line")
             continue
         named = {k: v for k, v in columns(values).items() if v not in original}
         missing = [name for name in ("audio", "text") if name not in named]
         if missing:
+            # In CSV and TSV the other lines have the same columns.
+            rest = sum(1 for _ in rows) if table.suffix.lower() in (".csv", ".tsv") else 0
+            count += rest
             yield LeftOut(
                 where,
                 f"{table} has no column for {' and '.join(missing)}; its columns are "
                 + ", ".join(map(str, list(values)[:12])),
                 "name the columns audio and text, or use the names of NeMo, Common Voice or "
                 "Hugging Face",
+                "no-column",
+                file=str(table),
+                items=1 + rest,
             )
-            if table.suffix.lower() in (".csv", ".tsv"):
-                return  # the next line has the same columns
             continue
-        yield _piece(where, values, named, root, options, fixed)
-
-
-def columns(values: Mapping[str, Any]) -> dict[str, str]:
-    """Map each field of a row to the column that holds it."""
-    lower = {str(key).strip().casefold(): key for key in values}
-    found: dict[str, str] = {}
-    for name in FIELDS:
-        same = next((group for group in SpeechRow.synonyms if name in group), frozenset())
-        for word in [name, *sorted(same | EXTRA.get(name, set()))]:
-            if word in lower and lower[word] not in found.values():
-                found[name] = lower[word]
-                break
-    return found
-
-
-def times_of_original(head: Sequence[tuple[str, Mapping[str, Any]]], root: Path) -> tuple[str, ...]:
-    """Tell whether start and end are places in the recordings that a table's clips were cut from.
-
-    They are if every row has a file of its own, and spans that would fit into the clips lie beyond
-    their ends: in more rows than those whose clip is longer than its span; in at least as many for
-    the columns of corpora that are known to have such times.
-
-    Returns:
-        The names of the two columns; empty if they are places in the clips, or can't be told.
-    """
-    files: Counter[str] = Counter()
-    beyond = inside = 0
-    found: tuple[str, ...] = ()
-    for _, values in head:
-        named = columns(values)
-        if not {"audio", "start", "end"} <= named.keys():
-            continue
-        audio = values.get(named["audio"])
-        name = str(audio.get("path") if isinstance(audio, Mapping) else audio)
-        files[name] += 1
-        try:
-            start, end = (_seconds(values.get(named[each])) for each in ("start", "end"))
-        except ValueError:
-            continue
-        length = _length(audio, root)
-        if start is None or end is None or length is None:
-            continue
-        found = (named["start"], named["end"])
-        beyond += end > length + SLACK and end - start <= length + SLACK
-        inside += end <= length + SLACK and end - start < length - SLACK
-    shared = any(count > 1 for count in files.values())
-    few = inside if set(found) == BOOK_TIMES else 3 * inside
-    return found if beyond and not shared and beyond >= few else ()
-
-
-def _length(audio: Any, root: Path) -> float | None:
-    """The length of a cell's sound in seconds; None if it can't be read."""
-    data = audio.get("bytes") if isinstance(audio, Mapping) else None
-    name = audio.get("path") if isinstance(audio, Mapping) else audio
-    try:
-        source = io.BytesIO(data) if isinstance(data, bytes) else audio_file(root, str(name))
-        return float(soundfile.info(source).duration)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        return None
-
-
-def audio_file(root: Path, name: str) -> Path:
-    """Find the file that a table names, also by a path of Windows; the result need not exist."""
-    names = [name]
-    if "\\" in name:
-        windows = PureWindowsPath(name)
-        names += [windows.as_posix(), windows.name] if not windows.drive else [windows.name]
-    for each in names:
-        for folder in FOLDERS:
-            for ending in ENDINGS:
-                path = root / folder / (each + ending)
-                if is_file(path):
-                    return path
-    return root / name
+        item = _piece(where, values, named, places, options, fixed)
+        if isinstance(item, Piece) and isinstance(item.file, Path):
+            found = places.find(item.recording)
+            if not found.path:
+                item = line(*places.missing(item.recording), "missing")
+            elif found.by_name and (others := names().get(found.path, set()) - {item.recording}):
+                item = line(
+                    f"{item.recording} was found only by the end of its path, and other rows "
+                    f"name the same file: {', '.join(sorted(others)[:3])}",
+                    "keep the files' folders, and name the folder above them: --audio-dir DIR",
+                    "ambiguous",
+                )
+            elif found.how:
+                yield Guess("place", found.how, f"where {table.name}'s files are", first=where)
+        if isinstance(item, LeftOut):
+            item = replace(item, file=str(table), items=1)
+        else:
+            item = replace(item, table=str(table))
+        yield item
+    if count:
+        yield Used(table, count)
+    else:
+        cure = "check that it is the right file"
+        yield LeftOut(table.name, "the table holds no rows", cure, "empty-table", file=str(table))
 
 
 def _names_recording(cells: Sequence[str]) -> bool:
@@ -270,7 +247,7 @@ def _piece(
     where: str,
     values: Mapping[str, Any],
     named: Mapping[str, str],
-    root: Path,
+    places: Places,
     options: ImportOptions,
     fixed: Mapping[str, Any],
 ) -> Piece | LeftOut:
@@ -278,7 +255,7 @@ def _piece(
         return values.get(named[name]) if name in named else None
 
     try:
-        start, end, length = (_seconds(value(name)) for name in ("start", "end", "duration_s"))
+        start, end, length = (seconds(value(name)) for name in ("start", "end", "duration_s"))
     except ValueError as error:
         return LeftOut(where, str(error), "write seconds, such as 12.5, or 0:12.5")
     if end is None and start is not None and length is not None:
@@ -288,22 +265,23 @@ def _piece(
     if isinstance(audio, Mapping):  # Hugging Face's undecoded audio
         name = str(audio.get("path") or where)
         data = audio.get("bytes")
-        file = data if isinstance(data, bytes) else audio_file(root, name)
+        file = data if isinstance(data, bytes) else places.find(name).path or Path(name)
     elif audio in (None, ""):
         return LeftOut(where, "the row names no file", "name the file, or remove the row")
     else:
         name = str(audio)
-        file = audio_file(root, name)
+        file = places.find(name).path or Path(name)
     group = {
         key: str(values[column])
         for key in DESCRIPTIVE
         for column in (key, f"{key}s")  # Common Voice: accents
         if stated(values.get(column)) is not None and (key != "channel" or not _is_number(values))
     }
+    split = split_of(str(value("split"))) if value("split") else None
     row = dict(fixed) | filled(
         speaker=stated(value("speaker")),
         language=stated(value("language")) or options.language,
-        split=split_of(str(value("split"))) if value("split") else None,
+        split=split,
         prompt=_text(value("prompt")),
         terms=_terms(value("terms")),
         duration_s=length if start is None and end is None else None,
@@ -328,6 +306,7 @@ def _piece(
         row=row,
         group=group,
         people=people,
+        guessed={name: "" for name in fixed if name != "split" or split is None},
     )
 
 
@@ -343,21 +322,6 @@ def _text(value: Any) -> str | None:
 def _terms(value: Any) -> tuple[str, ...]:
     words = value if isinstance(value, list | tuple) else str(value or "").split(";")
     return tuple(word for each in words if (word := str(each).strip()))
-
-
-def _seconds(value: Any) -> float | None:
-    word = str("" if value is None else value).strip()
-    if not word:
-        return None
-    total = 0.0
-    for part in word.replace(",", ".").split(":"):
-        try:
-            total = total * 60 + float(part)
-        except ValueError:
-            raise ValueError(f"{word!r} is not a time") from None
-    if not 0 <= total < 1e7:
-        raise ValueError(f"{word!r} is not a time")
-    return total
 
 
 def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

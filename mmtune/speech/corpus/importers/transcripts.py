@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 from mmtune.data.manifest import scan_files
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, filled
+from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, Used, filled
 from mmtune.system.inside import leads_out
 
 MAX_BYTES = 2_000_000  # size of one transcript: some days of speech
@@ -16,16 +18,17 @@ MAX_BYTES = 2_000_000  # size of one transcript: some days of speech
 def import_transcripts(source: Path, options: ImportOptions) -> Found:
     """Read each recording of a folder with the .txt of its name."""
     used: set[Path] = set()
-    for name, relative in scan_files(source, SPEECH_SUFFIXES):
+    for _, relative in scan_files(source, SPEECH_SUFFIXES):
         file = source / relative
         recording = relative.as_posix()
-        used.add(file.with_suffix(".txt"))
-        text = _text(file.with_suffix(".txt"))
+        transcript = file.with_suffix(".txt")
+        used.add(transcript)
+        text = _text(transcript)
         if isinstance(text, LeftOut):
-            yield text
-        else:
-            row = filled(language=options.language)
-            yield Piece(file, recording, text, recording, id=name, row=row)
+            yield replace(text, file=str(transcript if os.path.lexists(transcript) else file))
+            continue
+        yield Used(transcript)
+        yield Piece(file, recording, text, recording, row=filled(language=options.language))
     for _, relative in scan_files(source, (".txt",)):
         if source / relative not in used:
             yield LeftOut(

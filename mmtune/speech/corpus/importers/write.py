@@ -6,18 +6,21 @@ import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import soundfile
 from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
+from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, MmtuneError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
+from mmtune.speech.corpus.importers.row_ids import RowIds
 from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
@@ -34,16 +37,20 @@ PIECE_VERSION = 1  # raised when a piece is written differently
 
 
 def write(
-    found: Iterable[Piece | LeftOut],
+    found: Iterable[Piece | LeftOut | Used | Guess],
     folder: Path,
     facts: dict[str, Any],
     options: ImportOptions,
     progress: Callable[[int], None] | None = None,
+    *,
+    ledger: Ledger,
+    reason_of: Callable[[Path], Reason | None],
+    dry: bool = False,
 ) -> Imported:
     """Write pieces into `folder`: manifest.jsonl, audio/, left_out.jsonl and import.json.
 
     A piece's file name is a hash of what the piece depends on, so a repeated import decodes
-    nothing twice. One piece is in memory at a time.
+    nothing twice, and rows of the earlier import keep their ids. One piece is in memory at a time.
 
     Args:
         found: pieces from an importer.
@@ -51,47 +58,124 @@ def write(
         facts: facts for import.json.
         options: settings of the import.
         progress: called with the number of rows so far.
+        ledger: of the source; what it finds unused is left out with its reason.
+        reason_of: the layout's reason why a file isn't used; None takes that of the file's kind.
+        dry: write nothing, but read and decode all that would be written.
 
     Raises:
         ConfigError: the folder holds other files, or its audio/ is a link.
         DataError: the source gives no row, and the folder holds an earlier import.
         Locked: another import writes into the folder.
     """
+    _require_own(folder)
+    if dry:
+        with TemporaryDirectory() as scratch:
+            made = _made(found, folder, Path(scratch), options, progress, ledger, reason_of)
+        return _result(made, folder, facts, ledger, dry=True)
     _claim(folder, facts)
     with locked(folder):
-        return _write(found, folder, facts, options, progress)
+        made = _made(found, folder, folder / AUDIO, options, progress, ledger, reason_of)
+        return _store(made, folder, facts, ledger)
 
 
-def _write(
-    found: Iterable[Piece | LeftOut],
+@dataclass
+class _Made:
+    """Rows and items of an import before its manifest is written."""
+
+    earlier: dict[str, dict[str, Any]]  # rows of the earlier import by id
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    sources: set[Path] = field(default_factory=set)
+    seconds: float = 0.0
+
+    @property
+    def pieces(self) -> set[str]:
+        """The pieces of the earlier import."""
+        return {str(row["audio"]) for row in self.earlier.values()}
+
+
+def _made(
+    found: Iterable[Piece | LeftOut | Used | Guess],
     folder: Path,
-    facts: dict[str, Any],
+    scratch: Path,
     options: ImportOptions,
     progress: Callable[[int], None] | None,
-) -> Imported:
-    earlier = _pieces_in(folder / WHOLE)
-    sources: set[Path] = set()
-    rows: list[dict[str, Any]] = []
-    left_out: list[LeftOut] = []
-    ids: set[str] = set()
-    seconds = 0.0
+    ledger: Ledger,
+    reason_of: Callable[[Path], Reason | None],
+) -> _Made:
+    """Make the rows of the pieces found, with their sound, and account for all else.
+
+    Args:
+        scratch: for the sound of rows; the folder's own audio/, or one that is removed.
+    """
+    made = _Made(_rows_in(folder / WHOLE))
+    ids = RowIds(made.earlier)
     for item in found:
+        if isinstance(item, Used):
+            ledger.use(item)
+            continue
+        if isinstance(item, Guess):
+            ledger.guess(item)
+            continue
         if isinstance(item, LeftOut):
-            left_out.append(item)
+            about = item.file or (item.where if item.where in ledger.files else "")
+            ledger.leave(about, item.items)
+            made.left_out.append(replace(item, file=ledger.name_of(about)))
             continue
         if isinstance(item.file, Path):
-            sources.add(item.file.resolve())
+            made.sources.add(item.file.resolve())
+        items = item.items if item.table else 0
         try:
-            row, length = _write_piece(item, folder, ids, options)
-        except AudioFault as fault:
-            left_out.append(LeftOut(item.where, fault.found, _cure(fault)))
-        except (ValidationError, ValueError) as error:
-            left_out.append(LeftOut(item.where, *_wrong(error)))
-        else:
-            rows.append(row)
-            seconds += length
-            if progress is not None:
-                progress(len(rows))
+            row, length = _write_piece(item, folder, scratch, ids, options)
+        except (AudioFault, ValueError) as error:
+            why = (error.found, _cure(error)) if isinstance(error, AudioFault) else _wrong(error)
+            kind = error.kind if isinstance(error, AudioFault) else "left-out"
+            ledger.leave(item.table, items)
+            about = item.table
+            if isinstance(item.file, Path):
+                ledger.leave(item.file)
+                about = about or str(item.file)
+            about = ledger.name_of(about)
+            made.left_out.append(LeftOut(item.where, *why, kind, file=about, items=items))
+            continue
+        made.rows.append(row)
+        made.seconds += length
+        if isinstance(item.file, Path):
+            ledger.use(Used(item.file))
+        ledger.use_items(item.table, items)
+        for name, source in item.guessed.items():
+            if name in row:
+                ledger.guess(Guess(name, str(row[name]), source, first=row["id"]))
+        if progress is not None:
+            progress(len(made.rows))
+    for finding in ledger.findings(reason_of):
+        place = (finding.row, finding.message, finding.cure, finding.kind, finding.severity)
+        made.left_out.append(LeftOut(*place, file=finding.file))
+    return made
+
+
+def _result(
+    made: _Made, folder: Path, facts: dict[str, Any], ledger: Ledger, dry: bool = False
+) -> Imported:
+    ids = [row["id"] for row in made.rows]
+    return Imported(
+        folder,
+        str(facts.get("format", "")),
+        len(ids),
+        tuple(made.left_out),
+        made.seconds,
+        guesses=tuple(ledger.guesses.values()),
+        files=ledger.counts(),
+        lines={name: asdict(items) for name, items in ledger.items.items()},
+        new=tuple(name for name in ids if name not in made.earlier),
+        removed=tuple(sorted(made.earlier.keys() - set(ids))),
+        dry=dry,
+    )
+
+
+def _store(made: _Made, folder: Path, facts: dict[str, Any], ledger: Ledger) -> Imported:
+    rows, left_out, sources, seconds = made.rows, made.left_out, made.sources, made.seconds
+    earlier = made.pieces
     if earlier and not rows:
         raise _nothing_found(folder, facts, len(earlier), left_out)
     replaced = (earlier | _replaced_in(folder)) - {str(row["audio"]) for row in rows}
@@ -103,15 +187,26 @@ def _write(
     (folder / REPLACED).unlink(missing_ok=True)
     counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
     _mark(folder, facts | counts)
-    return Imported(folder, str(facts.get("format", "")), len(rows), tuple(left_out), seconds)
+    return _result(made, folder, facts, ledger)
 
 
-def _pieces_in(manifest: Path) -> set[str]:
-    """The pieces that an earlier import's manifest names; none if it is missing or damaged."""
-    names: set[str] = set()
+def _rows_in(manifest: Path) -> dict[str, dict[str, Any]]:
+    """The rows of an earlier import's manifest by id; none if it is missing or damaged."""
+    rows: dict[str, dict[str, Any]] = {}
     with contextlib.suppress(OSError):
-        names = {str(row["audio"]) for row in intact_json_lines(manifest) if "audio" in row}
-    return names
+        for row in intact_json_lines(manifest):
+            if "audio" in row:
+                rows.setdefault(str(row.get("id")), row)
+    return rows
+
+
+def layout_in(folder: Path, source: Path) -> str | None:
+    """The layout of the import into a folder, if it is one of this source."""
+    try:
+        facts = read_json_object(folder / MARK, "")
+    except (OSError, MmtuneError):
+        return None
+    return str(facts.get("format")) if facts.get("source") == str(source) else None
 
 
 def _replaced_in(folder: Path) -> set[str]:
@@ -151,25 +246,26 @@ def _nothing_found(
 
 
 def _write_piece(
-    piece: Piece, folder: Path, ids: set[str], options: ImportOptions
+    piece: Piece, folder: Path, scratch: Path, ids: RowIds, options: ImportOptions
 ) -> tuple[dict[str, Any], float]:
     words = " ".join(piece.text.split())
     if not words and not piece.nonspeech:
         raise ValueError("the transcript is empty")
     channel = options.channel if piece.channel is None else piece.channel
-    with _on_disk(piece, folder) as file:
+    lineage = _lineage(piece, channel)
+    with _on_disk(piece, scratch) as file:
         values = dict(piece.row)
         row = SpeechRow.model_validate(
             values
             | {
-                "id": _new_id(piece, ids),
+                "id": ids.new(piece, lineage),
                 "audio": str(file),
                 "text": words,
                 "start": piece.start,
                 "end": piece.end,
                 "channel": channel,
                 "nonspeech": piece.nonspeech,
-                "group": dict(piece.group) | _lineage(piece, channel),
+                "group": dict(piece.group) | lineage,
             }
         )
         try:
@@ -177,14 +273,18 @@ def _write_piece(
         except OSError:
             content = ""  # reading it gives the error
         name = f"{AUDIO}/{_slug(row.id)}-{hash_json([PIECE_VERSION, content])[:12]}.flac"
-        if not content or not (folder / name).is_file():
+        own = folder / name
+        if not content or not own.is_file():
+            own = scratch / Path(name).name
             samples = read_row(row, max_seconds=MAX_SECONDS)
             if not len(samples):
                 raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
-            save_sound(folder / name, samples, private=True)
-    ids.add(row.id)
-    with soundfile.SoundFile(folder / name) as written:
+            save_sound(own, samples, private=True)
+    ids.taken.add(row.id)
+    with soundfile.SoundFile(own) as written:
         length = written.frames / SAMPLE_RATE
+    if scratch != folder / AUDIO and own.parent == scratch:
+        own.unlink()
     made = row.model_copy(update={"audio": name, "start": 0.0, "end": None, "channel": None})
     return made.model_dump(mode="json", exclude_defaults=True), length
 
@@ -200,29 +300,17 @@ def _lineage(piece: Piece, channel: Any) -> dict[str, str]:
 
 
 @contextmanager
-def _on_disk(piece: Piece, folder: Path) -> Iterator[Path]:
+def _on_disk(piece: Piece, scratch: Path) -> Iterator[Path]:
     if isinstance(piece.file, Path):
         yield piece.file
         return
     suffix = Path(piece.recording).suffix[:8]
-    path = folder / AUDIO / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
+    path = scratch / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
     write_bytes(path, piece.file, private=True)
     try:
         yield path
     finally:
         path.unlink()
-
-
-def _new_id(piece: Piece, ids: set[str]) -> str:
-    name = piece.id
-    if not name:
-        name = Path(piece.recording).with_suffix("").as_posix().lstrip("/")
-        if piece.start or piece.end is not None:
-            name += f"-{round(piece.start * 1000):08d}"
-    wanted, number = name, 2
-    while wanted in ids:
-        wanted, number = f"{name}-{number}", number + 1
-    return wanted
 
 
 def _slug(name: str) -> str:
@@ -245,7 +333,7 @@ def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
     return str(error), "write the transcript, or remove the row"
 
 
-def _claim(folder: Path, facts: dict[str, Any]) -> None:
+def _require_own(folder: Path) -> None:
     if (folder / AUDIO).is_symlink():
         raise ConfigError(
             f"{folder / AUDIO} is a link, and an import replaces files there",
@@ -259,6 +347,9 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
         raise ConfigError(
             f"{folder} exists already and holds no import", "choose another folder: --to DIR"
         )
+
+
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / MARK).is_file():
         _mark(folder, facts)  # first, because it lets an interrupted import be repeated

@@ -1,0 +1,277 @@
+"""The ledger of an intake: each file and line that a source holds is used, or has a finding.
+
+Readers say what they read (`Used`) and what they guessed (`Guess`). What nobody accounts for gets a
+finding by its kind, so nothing is ignored in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.data.rows import Finding, Severity
+
+OWN = ("import.json", "left_out.jsonl")  # what `mmtune import` writes beside a manifest
+# Files and folders that programs leave behind. Nothing in such a folder is looked at.
+LITTER = ("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "@eaDir")
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather")
+SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
+TEXTS = (".txt", ".caption", ".lab", ".stm", ".ctm", ".trn")
+CUES = (".srt", ".vtt", ".ass", ".ssa", ".sub", ".sbv", ".ttml", ".dfxp", ".textgrid", ".eaf")
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".ark")
+
+
+@dataclass(frozen=True)
+class Used:
+    """A file that was read.
+
+    Attributes:
+        path: the file.
+        items: rows, cues or lines that it holds; 0 for a file that is used as a whole.
+        used: how many of them were used, if the rows that are made of it don't tell.
+    """
+
+    path: Path
+    items: int = 0
+    used: int | None = None
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A value that the source doesn't state.
+
+    Attributes:
+        what: the row's field, or a property of a file: "split", "caption", "separator" …
+        value: what was taken.
+        source: what it was taken from.
+        rows: for how many rows.
+        first: the first of them.
+    """
+
+    what: str
+    value: str
+    source: str
+    rows: int = 1
+    first: str = ""
+
+    def describe(self) -> str:
+        """One line for a summary."""
+        rows = f" ({self.rows:,} rows, first {self.first})" if self.rows > 1 else ""
+        return f"guessed {self.what} {self.value!r}: {self.source}{rows}"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a file isn't used."""
+
+    kind: str
+    found: str
+    cure: str
+    severity: Severity = "warning"
+
+
+@dataclass
+class Items:
+    """The lines of a file: all of them are used or left out."""
+
+    found: int = 0
+    used: int = 0
+    left_out: int = 0
+
+
+class Ledger:
+    """Accounts for the files below folders, and for the lines of the files that were read.
+
+    Args:
+        folders: the folders to account for; of a file that lies elsewhere only lines are counted.
+        root: files are named by their place in it.
+    """
+
+    def __init__(self, folders: Sequence[Path] = (), root: Path | None = None) -> None:
+        self.root = os.path.realpath(root) + os.sep if root else ""
+        self.files: dict[str, Path] = {}  # by name: its path
+        self.state: dict[str, str] = {}  # by name: "used" or "left out"
+        self.items: dict[str, Items] = {}  # by the name of a file with lines
+        self.guesses: dict[tuple[str, str, str], Guess] = {}
+        self.places: dict[str, tuple[str, int | None]] = {}  # file and line of each row, by its id
+        self._names: dict[str, str] = {}  # names by real path
+        self._refused: dict[str, Reason] = {}
+        for folder in folders:
+            self.add_folder(folder)
+
+    def add_folder(self, folder: Path) -> None:
+        """Account for the files below another folder, too."""
+        self._walk(folder, prefix=f"{folder}/" if self.files else "")
+
+    def use(self, used: Used) -> None:
+        """Mark a file as used, and count its lines."""
+        name = self.name_of(used.path)
+        if name in self.files:
+            self.state[name] = "used"
+        if used.items:
+            items = self.items.setdefault(name, Items())
+            items.found += used.items
+            items.used += used.used or 0
+
+    def use_items(self, path: Path | str, count: int) -> None:
+        """Count lines of a file that became rows."""
+        if count and str(path):
+            self.items.setdefault(self.name_of(path), Items()).used += count
+
+    def leave(self, path: Path | str, count: int = 0) -> None:
+        """Count lines of a file that have a finding; without a count, the file itself has one."""
+        name = self.name_of(path)
+        if count:
+            self.items.setdefault(name, Items()).left_out += count
+        elif name in self.files:
+            self.state.setdefault(name, "left out")
+
+    def guess(self, guess: Guess) -> None:
+        """Note a guessed value; equal ones are counted together."""
+        key = (guess.what, guess.value, guess.source)
+        if (known := self.guesses.get(key)) is not None:
+            guess = Guess(*key, known.rows + guess.rows, known.first)
+        self.guesses[key] = guess
+
+    def name_of(self, path: Path | str) -> str:
+        """The name of a file in the ledger: its place in the folder, or else its path."""
+        if isinstance(path, str) and (not path or path in self.files):
+            return path
+        try:
+            real = os.path.realpath(path)
+        except (OSError, ValueError):
+            return str(path)
+        # A link is known by its own place: the folder's links are resolved, its own isn't.
+        own = os.path.realpath(Path(path).parent) + os.sep + Path(path).name
+        known = self._names.get(own) or self._names.get(real)
+        if known is None and self.root and own.startswith(self.root):
+            known = Path(own.removeprefix(self.root)).as_posix()
+        return known or str(path)
+
+    def findings(
+        self, reason_of: Callable[[Path], Reason | None] = lambda path: None
+    ) -> list[Finding]:
+        """Make a finding for each file that nobody accounted for, and mark it as left out.
+
+        Args:
+            reason_of: gives the reader's reason for a file; None takes that of the file's kind.
+        """
+        return [
+            Finding(why.kind, name, why.found, why.cure, why.severity, file=name)
+            for name, why in self._unused(reason_of)
+        ]
+
+    def counts(self) -> dict[str, int]:
+        """How many files were found, used and left out."""
+        states = list(self.state.values())
+        used = states.count("used")
+        return {"found": len(self.files), "used": used, "left_out": len(states) - used}
+
+    def _unused(self, reason_of: Callable[[Path], Reason | None]) -> Iterator[tuple[str, Reason]]:
+        for name in sorted(self.files):
+            if name in self.state:
+                continue
+            path = self.files[name]
+            self.state[name] = "left out"
+            yield name, self._refused.get(name) or reason_of(path) or reason_by_kind(path)
+
+    def _walk(self, folder: Path, prefix: str) -> None:
+        def unreadable(error: OSError) -> None:
+            path = Path(error.filename or folder)
+            self._add(
+                path,
+                folder,
+                prefix,
+                Reason(
+                    "unreadable-folder",
+                    f"the folder can't be read: {error.strerror or error}",
+                    "allow reading it, or move it elsewhere",
+                    "error",
+                ),
+            )
+
+        for parent, folders, names in os.walk(folder, onerror=unreadable):
+            for name in sorted(folders):
+                path = Path(parent, name)
+                if is_litter(name):
+                    self._add(path, folder, prefix, HIDDEN)
+                elif path.is_symlink():
+                    self._add(path, folder, prefix, LINK)
+            folders[:] = sorted(
+                n for n in folders if not is_litter(n) and not Path(parent, n).is_symlink()
+            )
+            for name in sorted(names):
+                path = Path(parent, name)
+                self._add(path, folder, prefix, HIDDEN if is_litter(name) else _special(path))
+
+    def _add(self, path: Path, folder: Path, prefix: str, refused: Reason | None) -> None:
+        name = prefix + path.relative_to(folder).as_posix()
+        if refused is not None:
+            self._refused[name] = refused
+        real = os.path.realpath(path.parent) + os.sep + path.name
+        if self._names.setdefault(real, name) == name:
+            self.files[name] = path
+
+
+HIDDEN = Reason(
+    "hidden",
+    "hidden files and files of the operating system are skipped",
+    "no action is needed; rename it if it belongs to the data",
+    "note",
+)
+LINK = Reason(
+    "link", "it is a link to a folder, which isn't followed", "copy the folder in its place"
+)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is skipped by its name: hidden, or left behind by a program."""
+    return name.startswith(".") or name in LITTER
+
+
+def reason_by_kind(path: Path) -> Reason:
+    """Why a file that no reader took isn't used, by its suffix."""
+    suffix = path.suffix.lower()
+    describe = "if it describes these files, write its lines into manifest.jsonl"
+    if suffix in TABLES:
+        return Reason("unused-table", "this table isn't read", describe)
+    if suffix in SHEETS:
+        return Reason("unused-table", f"{suffix} files aren't read", "save it as CSV")
+    if suffix in TEXTS:
+        found = "no file that is read has its name"
+        return Reason("unused-text", found, "name it after its file, or remove it")
+    if suffix in CUES:
+        return Reason("unused-subtitles", "these subtitles aren't read", describe)
+    if suffix in ARCHIVES:
+        return Reason("unused-archive", "archives aren't opened", "unpack it")
+    found = f"{suffix} files aren't read" if suffix else "files without a suffix aren't read"
+    return Reason("unused-file", found, "no action is needed", "note")
+
+
+def _special(path: Path) -> Reason | None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return Reason(
+            "unreadable", f"it can't be read: {error.strerror}", "replace it, or remove it"
+        )
+    if stat.S_ISREG(mode):
+        return None
+    return Reason("not-a-file", "it is a pipe or a device, not a file", "put a file in its place")
+
+
+def guessed_lines(guesses: Iterable[Guess], examples: int) -> list[str]:
+    """Format guesses: `examples` of each field and source of its values."""
+    shown: dict[tuple[str, str], list[Guess]] = {}
+    for guess in guesses:
+        shown.setdefault((guess.what, guess.source), []).append(guess)
+    lines = []
+    for group in shown.values():
+        lines += [guess.describe() for guess in group[:examples]]
+        if len(group) > examples:
+            rows = sum(guess.rows for guess in group[examples:])
+            lines.append(f"guessed {group[0].what}: {rows:,} more rows, {group[0].source}")
+    return lines
