@@ -90,7 +90,7 @@ def settings(data: Path, out: Path, extra: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("modality", CASES)
+@pytest.mark.parametrize("modality", [pytest.param("speech", marks=pytest.mark.slow), "image"])
 def test_kill_9_in_mid_epoch_ends_with_the_same_adapter(tmp_path: Path, modality: str) -> None:
     recipe, make, weights, extra = CASES[modality]
     data = make(tmp_path / "data")

@@ -36,7 +36,8 @@ def figures(run: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("modality", [pytest.param("speech", marks=pytest.mark.slow), "image"])
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["speech", "image"])
 def test_two_processes_train_and_compare_as_one(tmp_path: Path, modality: str) -> None:
     recipe, make, weights, extra = CASES[modality]
     data = make(tmp_path / "data")

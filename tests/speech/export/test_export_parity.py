@@ -155,6 +155,7 @@ def test_faster_whisper_hears_the_same(
     assert found.identical_raw == 1.0
 
 
+@pytest.mark.slow
 def test_whisper_cpp_hears_the_same_and_a_permuted_tensor_fails(
     material: Material, reference: Reference, merged: WhisperBase, tmp_path: Path
 ) -> None:

@@ -76,7 +76,14 @@ def test_gradients_are_those_of_the_whole_model() -> None:
 
 
 @needs(TINY)
-@pytest.mark.parametrize("kind", [{}, {"dora": True}, {"rslora": True, "alpha": 16}])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        pytest.param({"dora": True}, marks=pytest.mark.slow),
+        pytest.param({"rslora": True, "alpha": 16}, marks=pytest.mark.slow),
+    ],
+)
 def test_trained_saved_and_heard_again(kind: dict[str, Any], tmp_path: Path) -> None:
     options = SpeechOptions(encoder_layers=1, keep_base=0.2)
     cache = PrefixCache(tmp_path / "cache")

@@ -76,6 +76,7 @@ def test_the_base_is_kept_but_for_the_terms(tmp_path: Path) -> None:
     assert mixed[0] > plain[0] / 4
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_it_holds_the_adapter_near_the_base(tmp_path: Path) -> None:
     """Trained on wrong transcripts, an adapter that keeps the base believes them less."""
