@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmtune.errors import ConfigError
 from mmtune.metrics.text.language import LanguageAccuracy
 from mmtune.metrics.text.language_code import LANGUAGES, language_code
+from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
 from mmtune.runs.recipes import load_recipe
@@ -88,3 +89,9 @@ def test_nobody_is_no_speaker(cell: object) -> None:
 @pytest.mark.parametrize("cell", ["Na", "Ann", "0", 7, "n", "Norma"])
 def test_a_name_is_a_speaker(cell: object) -> None:
     assert stated(cell) == str(cell)
+
+
+@pytest.mark.parametrize("language", ["English", "EN", "<|en|>", "eng"])
+def test_a_text_is_normalized_by_any_name_of_its_language(language: str) -> None:
+    text = "I'm here, Mr. Smith, for twenty dollars"
+    assert normalize(text, language) == normalize(text, "en") == "i am here mister smith for $20"

@@ -12,6 +12,8 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache
 
+from mmtune.metrics.text.language_code import language_code
+
 # Languages written without spaces between words. A word error rate has no meaning for them, so
 # each written character (with its marks) counts as one word, as in Whisper's paper.
 UNSPACED = frozenset({"zh", "yue", "ja", "th", "lo", "my", "km"})
@@ -59,9 +61,9 @@ def normalize(text: str, language: str | None = None) -> str:
 
     Args:
         text: a transcript or reference.
-        language: Whisper's code; None means English, the language of English-only bases.
+        language: a code, name or tag; None means English, the language of English-only bases.
     """
-    code = language or "en"
+    code = (language_code(language) or language.casefold()) if language else "en"
     return normalizer(code)(_written(text, code)).strip()
 
 
