@@ -23,14 +23,12 @@ if TYPE_CHECKING:
     from mmtune.evaluation.comparison import Comparison
     from mmtune.evaluation.verdict import Verdict
     from mmtune.image.api import generate
+    from mmtune.runs.public_adapters import compose, export, open_predictor
     from mmtune.runs.public_functions import (
         check,
-        compose,
         evaluate,
-        export,
         import_data,
         load_recipe,
-        open_predictor,
         repair,
         report,
         train,
@@ -61,6 +59,7 @@ __all__ = [
 ]
 
 _FUNCTIONS = "mmtune.runs.public_functions"
+_ADAPTERS = "mmtune.runs.public_adapters"
 # Which module holds each public name.
 _PLACES = {
     "Comparison": "mmtune.evaluation.comparison",
@@ -71,12 +70,12 @@ _PLACES = {
     "generate": "mmtune.image.api",
     "transcribe": "mmtune.speech.api",
     "check": _FUNCTIONS,
-    "compose": _FUNCTIONS,
+    "compose": _ADAPTERS,
     "evaluate": _FUNCTIONS,
-    "export": _FUNCTIONS,
+    "export": _ADAPTERS,
     "import_data": _FUNCTIONS,
     "load_recipe": _FUNCTIONS,
-    "open_predictor": _FUNCTIONS,
+    "open_predictor": _ADAPTERS,
     "repair": _FUNCTIONS,
     "report": _FUNCTIONS,
     "train": _FUNCTIONS,

@@ -55,7 +55,7 @@ def export(options: argparse.Namespace) -> int:
     import json
 
     from mmtune.cli.console import show
-    from mmtune.runs import public_functions as public
+    from mmtune.runs import public_adapters as public
 
     done = public.export(
         options.run,
@@ -134,7 +134,7 @@ def compose(options: argparse.Namespace) -> int:
     import json
 
     from mmtune.cli.console import show
-    from mmtune.runs import public_functions as public
+    from mmtune.runs import public_adapters as public
 
     weighted: Any = all_weighted(options.adapters)
     done = public.compose(

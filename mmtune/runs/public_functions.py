@@ -6,12 +6,10 @@ are `str` or `Path`. Slow libraries are imported only when they are needed.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -23,14 +21,9 @@ from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
 
 if TYPE_CHECKING:
-    from mmtune.adapters.compose import Composed
-    from mmtune.adapters.exported import Exported
-    from mmtune.adapters.members import Mixing
-    from mmtune.adapters.routing import Routed
     from mmtune.data.dataset import Dataset
     from mmtune.data.importing import Imported
     from mmtune.modality import Modality
-    from mmtune.predict import Predictor
     from mmtune.runs.pipeline import Evaluation, RunResult
     from mmtune.runs.repair import Repaired
     from mmtune.runs.verify import Verified
@@ -299,173 +292,3 @@ def repair(run: PathLike) -> Repaired:
     from mmtune.runs import repair as repairing
 
     return repairing.repair(Path(run))
-
-
-@overload
-def compose(
-    adapters: Mapping[str, float] | Mapping[Path, float],
-    *,
-    out: PathLike,
-    method: str | None = None,
-    density: float | None = None,
-    rank: int | None = None,
-    seed: int | None = None,
-    route: None = None,
-    base: str | None = None,
-    compare: bool | PathLike = False,
-) -> Composed: ...
-@overload
-def compose(
-    adapters: None = None,
-    *,
-    out: PathLike,
-    route: PathLike,
-    base: str | None = None,
-    compare: bool | PathLike = False,
-) -> Routed: ...
-@public_call("compose")
-def compose(
-    adapters: Mapping[str, float] | Mapping[Path, float] | None = None,
-    *,
-    out: PathLike,
-    method: str | None = None,
-    density: float | None = None,
-    rank: int | None = None,
-    seed: int | None = None,
-    route: PathLike | None = None,
-    base: str | None = None,
-    compare: bool | PathLike = False,
-) -> Composed | Routed:
-    """Merge adapters of one base into one, or write a route that selects adapters by label.
-
-    Args:
-        adapters: run folders or adapter folders with their weights; a negative weight subtracts.
-        out: a folder that doesn't exist yet.
-        method: "cat" (the default; exact), "svd", "linear", "ties", "dare_linear", "dare_ties" or
-            "magnitude_prune".
-        density: share of the values that "ties", DARE and "magnitude_prune" keep (default: 0.5).
-        rank: rank of the result of "svd"; None: the largest rank of the adapters.
-        seed: random seed for the values that DARE drops (default: 0).
-        route: instead of `adapters`, a YAML file that names an adapter for each label.
-        base: the base model; None: the base that the adapters name.
-        compare: measure each adapter alone, all together and merged. True: on each run's own test
-            items; a path: on that manifest.
-
-    Raises:
-        ConfigError: the method is unknown, a setting is impossible, or `out` exists.
-        AdapterError: the adapters don't fit each other, or this method can't merge them.
-    """
-    from mmtune.adapters.routing import write_route
-    from mmtune.runs.adapters import compose as merge
-
-    place, weights = Path(out), {Path(path): float(w) for path, w in (adapters or {}).items()}
-    data = None if isinstance(compare, bool) else Path(compare)
-    if data is not None and not data.exists():
-        raise ConfigError(f"--compare: no such file or folder: {data}", "give a manifest.jsonl")
-    mixing = _mixing(method, density, rank, seed)
-    done: Composed | Routed
-    if route is not None:
-        if weights or method or rank is not None:
-            raise ConfigError(
-                "--route can't be combined with adapters, --method or --rank: the route's file "
-                "names the adapters, and nothing is merged",
-                "leave out the adapters, --method and --rank",
-            )
-        done = write_route(Path(route), place, base=base)
-    else:
-        done = merge(weights, mixing, place, base=base)
-    if compare is False:
-        return done
-    from mmtune.runs.try_ways import test_sets_of, try_out, ways_of
-
-    with tempfile.TemporaryDirectory() as scratch:
-        asked = ways_of(place, weights, mixing, Path(scratch))
-        table = try_out(asked, test_sets_of(asked, data))
-    return replace(done, comparison=table, notes=tuple(asked.notes))
-
-
-def _mixing(
-    method: str | None, density: float | None, rank: int | None, seed: int | None
-) -> Mixing:
-    """Check how adapters are merged; a setting that the method doesn't use is an error."""
-    from mmtune.adapters.members import DENSITY, METHODS, Mixing, check_mixing
-
-    chosen = method or "cat"
-    pruning = [name for name, each in METHODS.usable() if each.prunes]
-    drawing = [name for name, each in METHODS.usable() if each.random]
-    for name, value, methods in (("density", density, pruning), ("seed", seed, drawing)):
-        if value is not None and chosen not in methods:
-            raise ConfigError(
-                f"--{name} has no effect with --method {chosen}",
-                f"leave it out, or use --method {' or '.join(methods)}",
-            )
-    mixing = Mixing(chosen, DENSITY if density is None else density, rank, seed or 0)
-    check_mixing(mixing)
-    return mixing
-
-
-@public_call("export")
-def export(
-    run: PathLike,
-    format: str,
-    out: PathLike,
-    *,
-    base: str | None = None,
-    scale: float = 1.0,
-    precision: str = "",
-    check: PathLike | None = None,
-    accept_licence: str = "",
-) -> Exported:
-    """Export a run's adapter for other programs, and check that it gives the same results.
-
-    Args:
-        run: a run folder, or its adapter/ folder.
-        format: for speech "transformers", "ctranslate2" or "ggml"; for images "diffusers", "kohya"
-            or "fused".
-        out: a file or folder that doesn't exist yet.
-        base: the base model; None: the base that the adapter names.
-        scale: factor on the adapter's strength.
-        precision: "fp32", "bf16", "fp16" or "int8"; "": the format's default.
-        check: speech on which export and adapter must score the same.
-        accept_licence: accept a base's licence that restricts its use, by the licence's name.
-
-    Returns:
-        The path of the export, and the comparison with the adapter. If `failed` isn't empty,
-        nothing is at `out`; the export then lies beside it under a name that ends in `.failed`.
-
-    Raises:
-        ConfigError: the format is unknown, the scale is wrong, or `out` exists.
-        AdapterError: there is no adapter, the format can't hold it, or the licence forbids it.
-    """
-    from mmtune.runs import adapters
-
-    spoken = Path(check) if check is not None else None
-    if spoken is not None and not spoken.exists():
-        raise ConfigError(f"--check: no such file or folder: {spoken}", "give a manifest.jsonl")
-    return adapters.export(
-        Path(run),
-        format,
-        Path(out),
-        base=base,
-        scale=scale,
-        precision=precision,
-        check=spoken,
-        accept=accept_licence,
-    )
-
-
-@public_call("open_predictor")
-def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
-    """Load an adapter on its base, to answer requests (`mmtune.predict.Request`).
-
-    Args:
-        adapter: a run folder, its adapter/ folder, or a folder that `compose(route=…)` wrote. A
-            single adapter has the name "adapter"; requests give its weight.
-        base: the base model; None: the base that the adapter names.
-
-    Raises:
-        AdapterError: there is no adapter, it doesn't fit the base, or it has no effect.
-    """
-    from mmtune.runs import adapters
-
-    return adapters.open_predictor(Path(adapter), base=base)
