@@ -21,6 +21,8 @@ from mmtune.system.progress import counted
 from mmtune.system.quiet import public_call
 
 if TYPE_CHECKING:
+    from mmtune.adapters.resolve import ResolvedAdapters
+    from mmtune.speech.transcription.predictor import SpeechPredictor
     from mmtune.speech.transcription.retrieve import TermIndex
     from mmtune.speech.transcription.transcribe import ChannelChoice
     from mmtune.speech.transcription.transcript import Transcript
@@ -149,15 +151,20 @@ def transcribe(
         AdapterError: the adapter doesn't fit the base, or changes nothing.
         DataError: the only recording can't be read, or a manifest can't be used.
     """
-    given = {Path(adapter): 1.0} if adapter is not None else {}
-    model = resolve_adapters("speech", given, base=base, label=label)
     paths = [files] if isinstance(files, (str, Path)) else files
     inputs, unusable = _inputs([Path(path) for path in paths])
-    from mmtune.speech.transcription import predictor as models
-    from mmtune.speech.transcription import transcribe as speech
-
-    index = _term_index(terms)
-    predictor = models.open_predictor(model.base, model.adapters, language=language, beams=beams)
+    model = open_transcriber(
+        adapter=adapter,
+        base=base,
+        label=label,
+        language=language,
+        prompt=prompt,
+        terms=terms,
+        beams=beams,
+        words=words,
+        channels=channels,
+        speakers=speakers,
+    )
     done: list[TranscribedFile] = []
 
     def add(each: TranscribedFile) -> None:
@@ -169,37 +176,93 @@ def transcribe(
         add(each)
     with counted("transcribing", progress if len(inputs) > 1 else False) as count:
         for place, item in enumerate(inputs, start=1):
-            row = item.row
             transcript, error = None, ""
             try:
-                transcript = speech.transcribe(
-                    item.path if row is None else row,
-                    predictor,
-                    weights=model.choose(row),
-                    prompt=prompt,
-                    words=words,
-                    channels=channels,
-                    names=list(speakers),
-                    terms=index,
-                )
+                transcript = model.hear(item.path if item.row is None else item.row)
             except DataError as problem:
                 if len(inputs) == 1:
                     raise
                 error = str(problem)  # one bad file of a folder doesn't stop the others
-            add(
-                TranscribedFile(
-                    item.path, item.name, row.id if row is not None else None, transcript, error
-                )
-            )
+            row = item.row.id if item.row is not None else None
+            add(TranscribedFile(item.path, item.name, row, transcript, error))
             count(place, len(inputs))
-    unlabelled = any(item.row is None for item in inputs)
-    notes = [model.note] if model.note and unlabelled else []
-    rows = [speech_row(item.row) for item in inputs if item.row is not None]
-    named = {row.language for row in rows} | {predictor.language if language else None}
-    ignored = sorted(code for code in named if code is not None and code != "en")
-    if ignored and not predictor.base.multilingual:
-        notes.append(f"{predictor.base.name} knows English only: it ignores {', '.join(ignored)}")
-    return Transcripts(tuple(done), tuple(notes))
+    return Transcripts(tuple(done), tuple(model.notes([item.row for item in inputs])))
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """A loaded model that transcribes one recording after another.
+
+    Attributes:
+        predictor: the model.
+        model: the adapters, and which of them a row gets.
+        language: Whisper's code of the language that was asked for.
+        prompt, words, channels, speakers: as for `transcribe`.
+        terms: the terms to spell correctly.
+    """
+
+    predictor: SpeechPredictor
+    model: ResolvedAdapters
+    language: str | None
+    prompt: str | None
+    words: bool
+    channels: ChannelChoice
+    speakers: Sequence[str]
+    terms: TermIndex | None
+
+    def hear(self, item: Path | Row) -> Transcript:
+        """Transcribe a file, or what a row of a manifest names.
+
+        Raises:
+            DataError: it can't be read.
+        """
+        from mmtune.speech.transcription import transcribe as speech
+
+        return speech.transcribe(
+            item,
+            self.predictor,
+            weights=self.model.choose(None if isinstance(item, Path) else item),
+            prompt=self.prompt,
+            words=self.words,
+            channels=self.channels,
+            names=list(self.speakers),
+            terms=self.terms,
+        )
+
+    def notes(self, rows: Sequence[Row | None]) -> list[str]:
+        """What the user should know; a file has None for its row."""
+        notes = [self.model.note] if self.model.note and None in rows else []
+        named = {speech_row(row).language for row in rows if row is not None}
+        named.add(self.language)
+        ignored = sorted(code for code in named if code is not None and code != "en")
+        if ignored and not self.predictor.base.multilingual:
+            name = self.predictor.base.name
+            notes.append(f"{name} knows English only: it ignores {', '.join(ignored)}")
+        return notes
+
+
+def open_transcriber(
+    *,
+    adapter: str | Path | None = None,
+    base: str | None = None,
+    label: str | None = None,
+    language: str | None = None,
+    prompt: str | None = None,
+    terms: str | Path | Sequence[str] | None = None,
+    beams: int = 1,
+    words: bool = False,
+    channels: ChannelChoice = "auto",
+    speakers: Sequence[str] = (),
+) -> Transcriber:
+    """Load a model for several calls; arguments and errors are those of `transcribe`."""
+    from mmtune.speech.transcription import predictor as models
+
+    given = {Path(adapter): 1.0} if adapter is not None else {}
+    model = resolve_adapters("speech", given, base=base, label=label)
+    index = _term_index(terms)
+    predictor = models.open_predictor(model.base, model.adapters, language=language, beams=beams)
+    asked = predictor.language if language else None
+    return Transcriber(predictor, model, asked, prompt, words, channels, speakers, index)
 
 
 def _term_index(terms: str | Path | Sequence[str] | None) -> TermIndex | None:

@@ -173,21 +173,22 @@ def _watch(options: argparse.Namespace) -> int:
     out: Path = options.out or folder
     out.mkdir(parents=True, exist_ok=True)
     settings = _settings(options)
+    del settings["progress"]
+    model = api.open_transcriber(**settings)
 
     with locked(out), StopRequest() as stop:
         watched = WatchedFolder(folder, out, options.format, options.settle)
 
         def one(recording: Path) -> None:
             try:
-                [found] = api.transcribe(recording, **settings)
+                found = model.hear(recording)
             except DataError as error:
                 watched.failed(recording, str(error))
                 say(f"error: {error}", error=True, flush=True)
                 return
-            assert found.transcript is not None
-            content = WRITERS[options.format](found.transcript)
+            content = WRITERS[options.format](found)
             if options.format == "json" and (labels := recorder_labels(recording)):
-                values = found.transcript.to_dict() | {"labels": labels}
+                values = found.to_dict() | {"labels": labels}
                 content = json.dumps(values, ensure_ascii=False) + "\n"
             place = watched.write(recording, content)
             kept = f"{recording}: its transcript was changed by hand, and is kept"

@@ -137,9 +137,14 @@ def watch(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Watch:
 
 
 def test_a_watched_folder_is_transcribed_once(
-    folder: Path, said: list[dict[str, object]], watch: Watch
+    folder: Path, said: list[dict[str, object]], watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(
+        "mmtune.speech.transcription.predictor.open_predictor", lambda *_, **__: opened.append(1)
+    )
     watch("--format", "srt")
+    assert len(opened) == 1
     assert (folder / "a.srt").read_text().endswith("a\n")
     assert (folder / "may/b.srt").exists()
     assert len(said) == 2
