@@ -223,6 +223,7 @@ def test_adapters_open_as_predictors(run: Path) -> None:
     assert base.details["loss"] > adapted.details["loss"]
 
 
+@pytest.mark.slow
 def test_mistakes_are_told(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for flags, said in (
         (["--base", "nowhere/none"], "can't be loaded"),

@@ -124,6 +124,7 @@ def test_the_installed_package_is_the_wheel(
     assert str(ROOT) not in out[1:]
 
 
+@pytest.mark.slow
 def test_a_copied_recipe_trains(installed: Path, elsewhere: tuple[Path, dict[str, str]]) -> None:
     folder, _ = elsewhere
     pictures = folder / "our-brand"

@@ -102,6 +102,7 @@ def shares(asked: Path) -> Counter[str]:
     return counts
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_report_of_one(wholes: list[Whole]) -> None:
     assert watched(-1, [whole.run for whole in wholes], TWO) == 0
     for whole in wholes:

@@ -110,6 +110,7 @@ def test_generate_follows_a_gate(pair: tuple[Path, Path], tmp_path: Path) -> Non
     assert drawn(*use, "--rows", str(data / "manifest.jsonl")) == [*base, *shoes]
 
 
+@pytest.mark.slow
 def test_each_way_is_measured_on_each_runs_own_captions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -113,6 +113,7 @@ def test_cat_is_the_weighted_sum_and_peft_reads_it(
     assert got.shape == wanted.shape
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_methods_say_how_far_they_are(folders: dict[str, Path], tmp_path: Path) -> None:
     pair = {folders["a"]: 1.0, folders["b"]: 0.5}

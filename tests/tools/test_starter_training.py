@@ -117,6 +117,7 @@ def test_a_resumed_run_does_what_an_unbroken_one_does(recipe, tmp_path, monkeypa
     assert "samples/s" in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_carried_run_goes_on_with_nearly_the_same_weights(recipe, tmp_path, monkeypatch):
     train, state = recipe("train"), recipe("state")
     monkeypatch.setattr(train, "load_pack", lambda path: pack(recipe))
@@ -137,6 +138,7 @@ def test_a_carried_run_goes_on_with_nearly_the_same_weights(recipe, tmp_path, mo
     assert torch.load(tmp_path / "cooled.pt")["samples"] == 20
 
 
+@pytest.mark.slow
 def test_a_bare_machine_trains_from_a_pack_and_writes_parts(recipe, tmp_path):
     """The path of --gpu, on the processor: no diffusers, no transformers, a pack and torch."""
     writer, small = recipe("pack"), pack(recipe)

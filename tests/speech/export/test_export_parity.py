@@ -212,6 +212,7 @@ def export(adapter: Path, out: Path, *more: str) -> int:
     return cli.main(["export", str(adapter), "--out", str(out), *more])
 
 
+@pytest.mark.slow
 def test_the_command_writes_checks_and_tells(
     adapter: Path,
     material: Material,
