@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -59,6 +59,24 @@ def probe(path: Path) -> AudioInfo | None:
     return info
 
 
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Discard what C libraries write to standard error inside the context."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
 def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArray[np.float32]]:
     """Decode frames `first` to `last` of a probed file, holding one block at a time.
 
@@ -73,9 +91,17 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
     wanted = last + 1 if last == info.frames else last
     try:
         with _opened(path) as file:
-            if first:
-                file.seek(first)
-            while len(block := file.read(min(BLOCK, wanted - done), "float32", True)):
+
+            def read() -> NDArray[np.float32]:
+                return np.asarray(file.read(min(BLOCK, wanted - done), "float32", True))
+
+            # After a seek, libmpg123 decodes some frames before the place, of which the first lack
+            # data. It throws them away, but writes an error to the terminal for each.
+            with _silent_stderr() if first and file.format == "MP3" else nullcontext():
+                if first:
+                    file.seek(first)
+                block = read()
+            while len(block):
                 finite = np.isfinite(block).all(axis=1)
                 if not finite.all():
                     raise not_finite(path, (done + int(finite.argmin())) / info.rate)
@@ -83,6 +109,7 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
                 if done > last:
                     break
                 yield block
+                block = read()
     except (soundfile.SoundFileError, OSError) as error:
         kind = "truncated" if done < info.frames else "undecodable"
         raise AudioFault(

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 from mmtune.data.check import check
 from mmtune.data.manifest import write_manifest
 from mmtune.speech.corpus.check_recording import inspect
+from mmtune.speech.sound import sndfile
 from mmtune.speech.sound.read import AudioFault, content_of, read_audio, read_channels, read_row
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.stages import seconds_of
@@ -191,3 +193,28 @@ def test_rows_of_one_recording_stay_in_one_split(tmp_path: Path) -> None:
     assert len(data.split("test")) > 0
     for name in range(6):
         assert len({r.split for r in data.rows if r.path.stem == str(name)}) == 1
+
+
+def test_a_part_of_an_mp3_is_that_of_the_whole_and_nothing_is_written(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path, rate = tmp_path / "call.mp3", 8_000
+    noise = np.random.default_rng(0).normal(0, 0.1, (12 * rate, 2)).astype(np.float32)
+    noise[::2] *= np.linspace(0, 1, 6 * rate, dtype=np.float32)[:, None]
+    soundfile.write(path, noise, rate, format="MP3")
+    whole = read_audio(path, channel=0)
+    for start in (1.3, 4.0, 7.27, 11.0):
+        part = read_audio(path, channel=0, start=start, end=start + 0.9)
+        inner = slice(800, -800)  # the resampler has no neighbours at the ends of a part
+        same = whole[round(start * 16_000) :][: len(part)]
+        np.testing.assert_allclose(part[inner], same[inner], atol=2e-3)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_c_library_writes_is_discarded_and_no_more(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with sndfile._silent_stderr():
+        os.write(2, b"part2_3_length too large")
+    os.write(2, b"kept")
+    assert capfd.readouterr().err == "kept"
