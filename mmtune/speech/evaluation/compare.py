@@ -22,7 +22,7 @@ from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliabilit
 from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
 from mmtune.speech.evaluation.term_slices import divide_terms, read_variants, spoken_terms
-from mmtune.speech.evaluation.whole_calls import whole_calls
+from mmtune.speech.evaluation.whole_calls import CALLS, whole_calls
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.transcription.predictor import SpeechPredictor
@@ -58,7 +58,7 @@ def compare(
     options = config.task
     assert isinstance(options, SpeechOptions)
     test = speech_rows(dataset.split("test"))
-    if not test:
+    if not test and options.calls is None:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
     predictor, active = _models(config, options, folder, seen | unseen, max_ids)
@@ -126,6 +126,8 @@ def headline(name: str, measures: Sequence[Measure]) -> str:
         (("term recall", "seen terms"), "term recall"),
         (("WER", "test"), "WER"),
         (("term recall", "unseen terms"), "unseen terms"),
+        (("cpWER", CALLS), "cpWER of calls"),
+        (("term recall", CALLS), "term recall in calls"),
         (("WER", GENERAL), f"{GENERAL} WER"),
     ):
         measure = found.get(key)

@@ -66,7 +66,7 @@ def measures(
     test = [item for item in items if item.kind == "test"]
     general = [item for item in items if item.kind == GENERAL]
     synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
-    slices = {"": test}
+    slices = {"": test} if test else {}
     if len(synthesizers) > 1:
         for name in synthesizers:
             slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
@@ -76,12 +76,13 @@ def measures(
         yield measure(WordErrors(language, variants), f"test{suffix}", some)
         if variants:
             yield _strictly(WordErrors(language), f"test{suffix}", some)
-    yield measure(CharacterErrors(language), "test", test)
+    if test:
+        yield measure(CharacterErrors(language), "test", test)
     for name, some in (("test", test), (GENERAL, general)):
         yield from _as_read(name, some, language)
         yield from _confidence(name, some, language)
     insertions = FalseInsertions(seen | unseen, language, variants)
-    if seen or unseen:
+    if test and (seen or unseen):
         yield measure(insertions, "test", test)
         yield from _precision(test, seen | unseen, language, variants)
     if general:

@@ -93,15 +93,14 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
         with _opened(path) as file:
 
             def read() -> NDArray[np.float32]:
-                return np.asarray(file.read(min(BLOCK, wanted - done), "float32", True))
+                # libmpg123 writes errors to the terminal also about frames that it decodes to the
+                # samples that FFmpeg gives, and about those that it skips after a seek.
+                with _silent_stderr() if file.format == "MP3" else nullcontext():
+                    return np.asarray(file.read(min(BLOCK, wanted - done), "float32", True))
 
-            # After a seek, libmpg123 decodes some frames before the place, of which the first lack
-            # data. It throws them away, but writes an error to the terminal for each.
-            with _silent_stderr() if first and file.format == "MP3" else nullcontext():
-                if first:
-                    file.seek(first)
-                block = read()
-            while len(block):
+            if first:
+                file.seek(first)
+            while len(block := read()):
                 finite = np.isfinite(block).all(axis=1)
                 if not finite.all():
                     raise not_finite(path, (done + int(finite.argmin())) / info.rate)
@@ -109,7 +108,6 @@ def decode(path: Path, info: AudioInfo, first: int, last: int) -> Iterator[NDArr
                 if done > last:
                     break
                 yield block
-                block = read()
     except (soundfile.SoundFileError, OSError) as error:
         kind = "truncated" if done < info.frames else "undecodable"
         raise AudioFault(
