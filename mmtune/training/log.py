@@ -42,7 +42,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def _is_entry(entry: Mapping[str, Any]) -> bool:
     validation = entry.get("validation")
-    numbers = [entry.get("step", 0)]
+    measured = validation is not None or entry.get("loss") is not None
+    numbers = [entry.get("step", None if measured else 0)]  # what is measured has a step
     if validation is not None:
         if not isinstance(validation, dict):
             return False

@@ -201,6 +201,24 @@ def parquet() -> bytes:
     return buffer.getvalue()
 
 
+@lru_cache(maxsize=1)
+def typed_parquet() -> bytes:
+    """The same with the features of Hugging Face: sound and a language by its number."""
+    try:
+        import datasets
+    except ImportError:
+        return b""
+    languages = datasets.ClassLabel(names=["en", "de"])
+    features = datasets.Features(
+        {"audio": datasets.Audio(), "text": datasets.Value("string"), "language": languages}
+    )
+    cell = {"bytes": sound("WAV", "PCM_16"), "path": "a.wav"}
+    columns = {"audio": [cell] * 2, "text": ["some words", "more"], "language": [0, 1]}
+    buffer = io.BytesIO()
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(buffer)
+    return buffer.getvalue()
+
+
 @cache
 def tensors(layer: str) -> bytes:
     import torch

@@ -156,11 +156,49 @@ Some words.
 """
 
 
+CALL = """1
+00:00:00,010 --> 00:00:00,100
+agent: good morning
+
+2
+00:00:00,110 --> 00:00:00,200
+customer: hello
+
+3
+00:00:00,210 --> 00:00:00,240
+nobody's words
+"""
+CALL_VTT = """WEBVTT
+Language: en
+Channel 0: agent
+Channel 1: customer
+
+00:00.010 --> 00:00.100
+<v agent>good morning
+
+00:00.110 --> 00:00.200
+<v customer>hello
+"""
+
+
 def subtitle_seeds() -> list[Files]:
+    call = corpus.sound("WAV", "PCM_16", 2)
+    said = {
+        "text": "good morning hello", "language": "en", "channels": ["agent", "customer"],
+        "segments": [
+            {"start": 0.01, "end": 0.1, "text": "good morning", "channel": "agent"},
+            {"start": 0.11, "end": 0.2, "text": "hello", "channel": "customer"},
+        ],
+    }  # fmt: skip
     return [
         {"a.wav": b"x", "a.vtt": VTT.encode()},
         {"a.wav": b"x", "a.srt": SRT.encode()},
         {"a.wav": b"x", "a.en.vtt": VTT.encode(), "a.sv.srt": SRT.encode(), "b.vtt": b"WEBVTT\n"},
+        {"a.wav": call, "a.srt": CALL.encode()},
+        {"a.wav": call, "a.vtt": CALL_VTT.encode()},
+        {"a.wav": call, "a.json": json.dumps(said).encode()},
+        {"a.wav": call, "a.json": json.dumps(said | {"text": "other words"}).encode()},
+        {"a.wav": b"x", "a.json": b"{}", "c.srt": b""},
     ]
 
 
@@ -200,7 +238,9 @@ def hash_of(word: str) -> int:
 
 def parquet_seeds() -> list[Files]:
     data = corpus.parquet()
-    return [{"train-00000.parquet": data}, {"metadata.parquet": data}] if data else []
+    typed = corpus.typed_parquet()
+    some = [{"train-00000.parquet": data}, {"metadata.parquet": data}] if data else []
+    return [*some, {"train-00000.parquet": typed}] if typed else some
 
 
 # Folders of images
