@@ -205,17 +205,20 @@ def parquet() -> bytes:
 def typed_parquet() -> bytes:
     """The same with the features of Hugging Face: sound and a language by its number."""
     try:
-        import datasets
+        import pyarrow
+        import pyarrow.parquet
     except ImportError:
         return b""
-    languages = datasets.ClassLabel(names=["en", "de"])
-    features = datasets.Features(
-        {"audio": datasets.Audio(), "text": datasets.Value("string"), "language": languages}
-    )
     cell = {"bytes": sound("WAV", "PCM_16"), "path": "a.wav"}
-    columns = {"audio": [cell] * 2, "text": ["some words", "more"], "language": [0, 1]}
+    rows = [{"audio": cell, "text": text, "language": i} for i, text in enumerate(("one", "two"))]
+    features = {
+        "audio": {"_type": "Audio"}, "text": {"dtype": "string", "_type": "Value"},
+        "language": {"names": ["en", "de"], "_type": "ClassLabel"},
+    }  # fmt: skip
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
+    table = pyarrow.Table.from_pylist(rows).replace_schema_metadata(about)
     buffer = io.BytesIO()
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(buffer)
+    pyarrow.parquet.write_table(table, buffer)
     return buffer.getvalue()
 
 
