@@ -43,14 +43,16 @@ class Watched:
         return [path for path in self.opened if path.is_relative_to(folder.resolve())]
 
 
-def watch(arguments: Sequence[str], record: Path, timeout: float = 60) -> Watched:
+def watch(
+    arguments: Sequence[str], record: Path, timeout: float = 60, offline: str = "1"
+) -> Watched:
     """Run `mmtune` with these arguments, and record what it opens and starts."""
     ran = subprocess.run(
         [sys.executable, "-c", RECORD, str(record), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "HF_HUB_OFFLINE": offline, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert record.is_file(), ran.stderr

@@ -14,6 +14,7 @@ from mmtune.errors import DataError
 from mmtune.speech.corpus.importers import import_speech
 from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image
 from tests.foreign.opened import watch
+from tests.fuzz import corpus
 
 SECRET = "SENTINEL-of-a-private-file"
 ROW = {"id": "r", "audio": "a.wav", "text": "x"}
@@ -228,3 +229,12 @@ def test_a_huge_sidecar_is_not_read_whole(tmp_path: Path) -> None:
         result = import_speech(tmp_path, tmp_path.parent / f"to-{layout}", layout)
         assert result.rows == 0
         assert "too many" in result.left_out[0].found
+
+
+def test_a_parquet_file_is_imported_without_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "train-00000.parquet").write_bytes(corpus.typed_parquet())
+    command = ["import", str(tmp_path / "train-00000.parquet"), "--to", str(tmp_path / "to")]
+    watched = watch(command, tmp_path / "record.json", offline="0")
+    assert watched.ran == []
+    assert (tmp_path / "to" / "manifest.jsonl").read_text().count("\n") == 2

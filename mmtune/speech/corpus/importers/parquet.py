@@ -49,4 +49,6 @@ def _datasets() -> Any:
     except ImportError:
         raise MissingExtra("datasets", "datasets", "reading a Hugging Face dataset") from None
     datasets.disable_progress_bars()
+    # It would tell Hugging Face of each file that is read, also of a local one.
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
     return datasets
