@@ -151,12 +151,11 @@ def transcribe(
         AdapterError: the adapter doesn't fit the base, or changes nothing.
         DataError: the only recording can't be read, or a manifest can't be used.
     """
+    adapters = _resolve(adapter, base, label)
     paths = [files] if isinstance(files, (str, Path)) else files
     inputs, unusable = _inputs([Path(path) for path in paths])
-    model = open_transcriber(
-        adapter=adapter,
-        base=base,
-        label=label,
+    model = _open(
+        adapters,
         language=language,
         prompt=prompt,
         terms=terms,
@@ -255,10 +254,36 @@ def open_transcriber(
     speakers: Sequence[str] = (),
 ) -> Transcriber:
     """Load a model for several calls; arguments and errors are those of `transcribe`."""
+    return _open(
+        _resolve(adapter, base, label),
+        language=language,
+        prompt=prompt,
+        terms=terms,
+        beams=beams,
+        words=words,
+        channels=channels,
+        speakers=speakers,
+    )
+
+
+def _resolve(adapter: str | Path | None, base: str | None, label: str | None) -> ResolvedAdapters:
+    given = {Path(adapter): 1.0} if adapter is not None else {}
+    return resolve_adapters("speech", given, base=base, label=label)
+
+
+def _open(
+    model: ResolvedAdapters,
+    *,
+    language: str | None,
+    prompt: str | None,
+    terms: str | Path | Sequence[str] | None,
+    beams: int,
+    words: bool,
+    channels: ChannelChoice,
+    speakers: Sequence[str],
+) -> Transcriber:
     from mmtune.speech.transcription import predictor as models
 
-    given = {Path(adapter): 1.0} if adapter is not None else {}
-    model = resolve_adapters("speech", given, base=base, label=label)
     index = _term_index(terms)
     predictor = models.open_predictor(model.base, model.adapters, language=language, beams=beams)
     asked = predictor.language if language else None
