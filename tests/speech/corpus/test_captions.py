@@ -15,7 +15,7 @@ from mmtune.speech.corpus.importers.subtitle_names import language_of, subtitles
 from mmtune.speech.corpus.importers.subtitles import Cue, pieces_of, read_subtitles
 from mmtune.speech.corpus.speaker_labels import read_labels
 from tests.data.pieces import write_audio
-from tests.speech.corpus.test_import import left_out
+from tests.speech.corpus.layouts import left_out
 
 T = "00:00:0{}{p}000 --> 00:00:0{}{p}000\n"
 

@@ -14,7 +14,7 @@ from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.system.locks import Locked, locked
 from tests.data.pieces import write_audio
-from tests.speech.corpus.test_import import SAMPLES, fingerprint, transcripts
+from tests.speech.corpus.layouts import SAMPLES, fingerprint, transcripts
 
 
 def names(folder: Path) -> set[str]:

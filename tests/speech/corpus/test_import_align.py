@@ -18,7 +18,7 @@ from mmtune.speech.corpus.importers.alignment import MARGIN, Placed, place, stre
 from mmtune.speech.sound.read import read_audio
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.word_times import Word
-from tests.speech.corpus.test_import import SAMPLES, left_out
+from tests.speech.corpus.layouts import SAMPLES, left_out
 from tests.speech.real import TINY, needs, real_rows
 
 SPEECH = find_modality("speech")
