@@ -21,7 +21,6 @@ from mmtune.system.progress import counted
 from mmtune.system.quiet import public_call
 
 if TYPE_CHECKING:
-    from mmtune.adapters.resolve import ResolvedAdapters
     from mmtune.speech.transcription.predictor import SpeechPredictor
     from mmtune.speech.transcription.retrieve import TermIndex
     from mmtune.speech.transcription.transcribe import ChannelChoice
@@ -151,19 +150,13 @@ def transcribe(
         AdapterError: the adapter doesn't fit the base, or changes nothing.
         DataError: the only recording can't be read, or a manifest can't be used.
     """
-    adapters = _resolve(adapter, base, label)
+    model = Transcriber(
+        adapter, base, label, language, prompt, terms, beams, words, channels, speakers
+    )
     paths = [files] if isinstance(files, (str, Path)) else files
     inputs, unusable = _inputs([Path(path) for path in paths])
-    model = _open(
-        adapters,
-        language=language,
-        prompt=prompt,
-        terms=terms,
-        beams=beams,
-        words=words,
-        channels=channels,
-        speakers=speakers,
-    )
+    if inputs:
+        model.load()
     done: list[TranscribedFile] = []
 
     def add(each: TranscribedFile) -> None:
@@ -188,26 +181,43 @@ def transcribe(
     return Transcripts(tuple(done), tuple(model.notes([item.row for item in inputs])))
 
 
-@dataclass(frozen=True)
 class Transcriber:
-    """A loaded model that transcribes one recording after another.
+    """A model that transcribes one recording after another.
 
-    Attributes:
-        predictor: the model.
-        model: the adapters, and which of them a row gets.
-        language: Whisper's code of the language that was asked for.
-        prompt, words, channels, speakers: as for `transcribe`.
-        terms: the terms to spell correctly.
+    Arguments and errors are those of `transcribe`; the model is loaded when it is first needed.
     """
 
-    predictor: SpeechPredictor
-    model: ResolvedAdapters
-    language: str | None
-    prompt: str | None
-    words: bool
-    channels: ChannelChoice
-    speakers: Sequence[str]
-    terms: TermIndex | None
+    def __init__(
+        self,
+        adapter: str | Path | None = None,
+        base: str | None = None,
+        label: str | None = None,
+        language: str | None = None,
+        prompt: str | None = None,
+        terms: str | Path | Sequence[str] | None = None,
+        beams: int = 1,
+        words: bool = False,
+        channels: ChannelChoice = "auto",
+        speakers: Sequence[str] = (),
+    ) -> None:
+        given = {Path(adapter): 1.0} if adapter is not None else {}
+        self.model = resolve_adapters("speech", given, base=base, label=label)
+        self.language, self.beams = language, beams
+        self.prompt, self.words = prompt, words
+        self.channels, self.speakers, self._terms = channels, list(speakers), terms
+        self._loaded: tuple[SpeechPredictor, TermIndex | None] | None = None
+
+    def load(self) -> tuple[SpeechPredictor, TermIndex | None]:
+        """Load the model and the term list, unless they are loaded already."""
+        from mmtune.speech.transcription import predictor as models
+
+        if self._loaded is None:
+            index = _term_index(self._terms)
+            predictor = models.open_predictor(
+                self.model.base, self.model.adapters, language=self.language, beams=self.beams
+            )
+            self._loaded = predictor, index
+        return self._loaded
 
     def hear(self, item: Path | Row) -> Transcript:
         """Transcribe a file, or what a row of a manifest names.
@@ -217,77 +227,28 @@ class Transcriber:
         """
         from mmtune.speech.transcription import transcribe as speech
 
+        predictor, index = self.load()
         return speech.transcribe(
             item,
-            self.predictor,
+            predictor,
             weights=self.model.choose(None if isinstance(item, Path) else item),
             prompt=self.prompt,
             words=self.words,
             channels=self.channels,
-            names=list(self.speakers),
-            terms=self.terms,
+            names=self.speakers,
+            terms=index,
         )
 
     def notes(self, rows: Sequence[Row | None]) -> list[str]:
         """What the user should know; a file has None for its row."""
         notes = [self.model.note] if self.model.note and None in rows else []
         named = {speech_row(row).language for row in rows if row is not None}
-        named.add(self.language)
+        if self.language:
+            named.add(self.load()[0].language)
         ignored = sorted(code for code in named if code is not None and code != "en")
-        if ignored and not self.predictor.base.multilingual:
-            name = self.predictor.base.name
-            notes.append(f"{name} knows English only: it ignores {', '.join(ignored)}")
+        if ignored and not (base := self.load()[0].base).multilingual:
+            notes.append(f"{base.name} knows English only: it ignores {', '.join(ignored)}")
         return notes
-
-
-def open_transcriber(
-    *,
-    adapter: str | Path | None = None,
-    base: str | None = None,
-    label: str | None = None,
-    language: str | None = None,
-    prompt: str | None = None,
-    terms: str | Path | Sequence[str] | None = None,
-    beams: int = 1,
-    words: bool = False,
-    channels: ChannelChoice = "auto",
-    speakers: Sequence[str] = (),
-) -> Transcriber:
-    """Load a model for several calls; arguments and errors are those of `transcribe`."""
-    return _open(
-        _resolve(adapter, base, label),
-        language=language,
-        prompt=prompt,
-        terms=terms,
-        beams=beams,
-        words=words,
-        channels=channels,
-        speakers=speakers,
-    )
-
-
-def _resolve(adapter: str | Path | None, base: str | None, label: str | None) -> ResolvedAdapters:
-    given = {Path(adapter): 1.0} if adapter is not None else {}
-    return resolve_adapters("speech", given, base=base, label=label)
-
-
-def _open(
-    model: ResolvedAdapters,
-    *,
-    language: str | None,
-    prompt: str | None,
-    terms: str | Path | Sequence[str] | None,
-    beams: int,
-    words: bool,
-    channels: ChannelChoice,
-    speakers: Sequence[str],
-) -> Transcriber:
-    from mmtune.speech.transcription import predictor as models
-
-    index = _term_index(terms)
-    predictor = models.open_predictor(model.base, model.adapters, language=language, beams=beams)
-    asked = predictor.language if language else None
-    return Transcriber(predictor, model, asked, prompt, words, channels, speakers, index)
 
 
 def _term_index(terms: str | Path | Sequence[str] | None) -> TermIndex | None:

@@ -174,7 +174,8 @@ def _watch(options: argparse.Namespace) -> int:
     out.mkdir(parents=True, exist_ok=True)
     settings = _settings(options)
     del settings["progress"]
-    model = api.open_transcriber(**settings)
+    model = api.Transcriber(**settings)
+    model.load()  # a wrong base is told before the first recording comes
 
     with locked(out), StopRequest() as stop:
         watched = WatchedFolder(folder, out, options.format, options.settle)
