@@ -26,7 +26,8 @@ def check_arguments(parser: Parser) -> None:
         "--terms",
         type=Path,
         metavar="FILE",
-        help="term list; reports transcripts that spell a term differently",
+        help="term list: a file, or medical, legal or broadcast; reports transcripts that spell a "
+        "term differently",
     )
     parser.add_argument(
         "--base",
@@ -67,7 +68,13 @@ def check(options: argparse.Namespace) -> int:
 def import__arguments(parser: Parser) -> None:
     """Add the arguments of `mmtune import`."""
     parser.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to import")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to create")
+    parser.add_argument(
+        "--to",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to create, or that of an earlier import",
+    )
     parser.add_argument(
         "--format",
         help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
@@ -77,7 +84,8 @@ def import__arguments(parser: Parser) -> None:
         "--modality", help=f"{_modalities()} (default: recognised from the content)"
     )
     parser.add_argument(
-        "--language", help="language code, such as en, for rows that name no language"
+        "--language",
+        help="language of rows that name none: a name, code or tag, such as German, de or de-AT",
     )
     parser.add_argument(
         "--channel", help="channel to use of multi-channel recordings: 0, 1 … or mix"
@@ -99,7 +107,8 @@ def import__arguments(parser: Parser) -> None:
     parser.add_argument(
         "--recordings",
         metavar="DIR",
-        help="folder outside SOURCE whose recordings may be read (default: only those in SOURCE)",
+        help="folder outside SOURCE from which recordings may be read, for links and paths that "
+        "lead there (default: none); to look for files by name, use --audio-dir",
     )
     parser.add_argument(
         "--audio-dir",
@@ -110,8 +119,8 @@ def import__arguments(parser: Parser) -> None:
     parser.add_argument(
         "--encoding",
         metavar="NAME",
-        help="encoding of a CSV or TSV, such as cp1252 (default: UTF-8, or what its byte order "
-        "mark says)",
+        help="encoding of a CSV or TSV, such as cp1252 (default: from its byte order mark; without "
+        "one UTF-8, or UTF-16 if it looks like it)",
     )
     parser.add_argument(
         "--dry-run",

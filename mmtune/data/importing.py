@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmtune.data.ledger import Guess, guessed_lines
 from mmtune.data.rows import Severity
+from mmtune.system.display import Displayed, Rows
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True)
-class Imported:
+class Imported(Displayed):
     """The result of an import.
 
     Attributes:
@@ -63,6 +64,10 @@ class Imported:
     new: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     dry: bool = False
+
+    def shown(self) -> Iterable[str | Rows]:
+        """The lines that `mmtune import` prints."""
+        return self.describe()
 
     def describe(self, examples: int = 5) -> list[str]:
         """Format the result as the lines that `mmtune import` prints.

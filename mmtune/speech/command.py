@@ -64,15 +64,16 @@ def transcribe_arguments(parser: Parser) -> None:
         "--watch",
         type=Path,
         metavar="DIR",
-        help="transcribe new recordings of this folder as they are complete, until Ctrl-C or "
-        "SIGTERM; transcripts are written beside them, or into --out",
+        help="transcribe each recording in this folder once it is complete, until Ctrl-C or "
+        "SIGTERM; transcripts are written beside the recordings, or into --out",
     )
     parser.add_argument(
         "--settle",
         type=not_negative,
         default=10.0,
         metavar="SECONDS",
-        help="time for which a recording of --watch must not change to be complete (default: 10)",
+        help="with --watch: a recording is complete if it has not changed for this long "
+        "(default: 10)",
     )
     parser.add_argument(
         "files",

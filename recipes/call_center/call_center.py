@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument("--held-out", metavar="PATH", help="other calls, to measure with")
     parser.add_argument("--speakers", default="agent=0,customer=1", help="channels of the speakers")
     parser.add_argument("--language", default="en", help="language of the calls")
-    parser.add_argument("--base", default="starter:whisper-tiny.en", help="Whisper to adapt")
-    parser.add_argument("--name", default="call_center", help="of the run's folder below runs/")
+    parser.add_argument("--base", default="starter:whisper-tiny.en", help="Whisper model to adapt")
+    parser.add_argument("--name", default="call_center", help="name of the run folder below runs/")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="other settings, such as epochs=5"
     )
@@ -38,7 +38,7 @@ def main() -> None:
         align=True,
         base=options.base,
     )
-    print("\n".join(corpus.describe()))
+    print(corpus)
     mmtune.check(corpus.folder, "speech", terms=options.terms, strict=True)
 
     settings = {"data": corpus.folder, "terms": options.terms, "base": options.base}
