@@ -220,9 +220,14 @@ def evaluate(
     given |= {} if speakers is None else {"call_speakers": speakers}
     if unknown := sorted(given.keys() - type(config.task).model_fields):
         raise ConfigError(
-            f"{run} has no setting {unknown[0]}: its data holds no calls", "leave --data out"
+            f"{run} has no setting {unknown[0]}: its data holds no calls",
+            "leave --data and --speakers out",
         )
     task = config.task.model_copy(update=given)
+    if speakers is not None and getattr(task, "calls", None) is None:
+        raise ConfigError(
+            "--speakers names the channels of calls, but there are no calls", "add --data CALLS"
+        )
     config = config.model_copy(update={"task": task})
     comparison = pipeline.evaluate(config, suite, fresh)
     return pipeline.Evaluation(

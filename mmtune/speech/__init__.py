@@ -57,6 +57,11 @@ class SpeechModality(SpeechReader, Modality):
         """Return the user's recordings, or synthesize speech of the term list."""
         from mmtune.speech.corpus.synthesize import prepare
 
+        assert isinstance(config.task, SpeechOptions)
+        if config.task.calls is not None and config.task.calls.exists():
+            from mmtune.speech.evaluation.whole_calls import read_calls
+
+            read_calls(config.task)  # a fault in them is told before training and measuring
         return prepare(config)
 
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:

@@ -163,10 +163,7 @@ def _watch(options: argparse.Namespace) -> int:
     The first signal ends it after the recording that is being transcribed; the same one again ends
     it at once.
     """
-    from mmtune.speech.transcription.transcript import WRITERS
-    from mmtune.speech.transcription.watched_folder import WatchedFolder, recorder_labels
     from mmtune.system.locks import locked
-    from mmtune.training.interrupt import StopRequest
 
     folder: Path = options.watch
     if not folder.is_dir():
@@ -176,34 +173,42 @@ def _watch(options: argparse.Namespace) -> int:
     settings = _settings(options)
     del settings["progress"]
     model = api.Transcriber(**settings)
-    model.load()  # a wrong base is told before the first recording comes
+    with locked(out):
+        model.load()  # a wrong base is told before the first recording comes
+        _transcribe_new(model, options, out)
+    say("stopped", error=True)
+    return 0
 
-    with locked(out), StopRequest() as stop:
-        watched = WatchedFolder(folder, out, options.format, options.settle)
 
-        def one(recording: Path) -> None:
-            try:
-                found = model.hear(recording)
-            except DataError as error:
-                watched.failed(recording, str(error))
-                say(f"error: {error}", error=True, flush=True)
-                return
-            content = WRITERS[options.format](found)
-            if options.format == "json" and (labels := recorder_labels(recording)):
-                values = found.to_dict() | {"labels": labels}
-                content = json.dumps(values, ensure_ascii=False) + "\n"
-            place = watched.write(recording, content)
-            kept = f"{recording}: its transcript was changed by hand, and is kept"
-            say(place or kept, error=place is None, flush=True)
+def _transcribe_new(model: api.Transcriber, options: argparse.Namespace, out: Path) -> None:
+    from mmtune.speech.transcription.transcript import WRITERS
+    from mmtune.speech.transcription.watched_folder import WatchedFolder, recorder_labels
+    from mmtune.training.interrupt import StopRequest
 
-        say(f"watching {folder}; Ctrl-C ends", error=True, flush=True)
+    watched = WatchedFolder(options.watch, out, options.format, options.settle)
+
+    def one(recording: Path) -> None:
+        try:
+            found = model.hear(recording)
+        except DataError as error:
+            watched.failed(recording, str(error))
+            say(f"error: {error}", error=True, flush=True)
+            return
+        content = WRITERS[options.format](found)
+        if options.format == "json" and (labels := recorder_labels(recording)):
+            values = found.to_dict() | {"labels": labels}
+            content = json.dumps(values, ensure_ascii=False) + "\n"
+        place = watched.write(recording, content)
+        kept = f"{recording}: its transcript was changed by hand, and is kept"
+        say(place or kept, error=place is None, flush=True)
+
+    with StopRequest() as stop:
+        say(f"watching {options.watch}; Ctrl-C ends", error=True, flush=True)
         while not stop.number:
             for recording in watched.complete(time.monotonic()):
                 if not stop.number:
                     one(recording)
-            _wait(min(options.settle, 5.0), stop)
-    say("stopped", error=True)
-    return 0
+            _wait(min(max(options.settle, 0.2), 5.0), stop)
 
 
 def _wait(seconds: float, stop: StopRequest) -> None:

@@ -1,7 +1,7 @@
 """Metrics of numbers: the share of spoken numbers, and of long ones, that is written right.
 
 Long numbers are those of accounts, orders and telephones. People say and write them in groups, so
-neighbouring groups of digits are one number.
+neighbouring groups with `LONG_DIGITS` digits or more together are one number.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ DIGITS = re.compile(r"(?<!\S)\d+(?:[ ./-]+\d+)*(?!\S)")
 
 
 def numbers(normalized: str) -> Counter[str]:
-    """Count the words of a normalized text that hold a digit."""
-    return Counter(NUMBER.findall(normalized))
+    """Count the words of a normalized text that hold a digit; a long number is one word."""
+    return Counter(NUMBER.findall(DIGITS.sub(_joined, normalized)))
 
 
 def long_numbers(normalized: str) -> Counter[str]:
     """Count the numbers of `LONG_DIGITS` or more digits, without what stands between groups."""
-    joined = (re.sub(r"\D", "", found) for found in DIGITS.findall(normalized))
-    return Counter(number for number in joined if len(number) >= LONG_DIGITS)
+    joined = map(_joined, DIGITS.finditer(normalized))
+    return Counter(n for n in joined if len(n) >= LONG_DIGITS and n.isdigit())
+
+
+def _joined(found: re.Match[str]) -> str:
+    digits = re.sub(r"\D", "", found[0])
+    return digits if len(digits) >= LONG_DIGITS else found[0]
 
 
 class NumberRecall:

@@ -17,6 +17,7 @@ from mmtune.data.rows import Row
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.normalize import normalize
 from mmtune.metrics.text.transcribed_row import row_language
+from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import reduce_errors
 from mmtune.predict import Prediction
 
@@ -29,6 +30,7 @@ class SpeakerWordErrors:
 
     Args:
         language: language of rows that don't name theirs.
+        variants: spellings that count as right, in reference and transcript.
     """
 
     name = "cpWER"
@@ -38,14 +40,14 @@ class SpeakerWordErrors:
     )
     higher_is_better = False
 
-    def __init__(self, language: str = "en") -> None:
-        self.language = language
+    def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:
+        self.language, self.variants = language, variants
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """(S, D, I, N) of one recording, with the best assignment of streams to speakers."""
         language = row_language(row, self.language)
         spoken, heard = (
-            [normalize(str(text), language) for text in prediction.details[key]]
+            [self.variants(normalize(str(text), language)) for text in prediction.details[key]]
             for key in (REFERENCES, STREAMS)
         )
         size = max(len(spoken), len(heard))

@@ -163,7 +163,6 @@ class TermFinder:
                 yield at + size, *hit
 
 
-@lru_cache(maxsize=65_536)
 def term_key(term: str, language: str | None = "en") -> str:
     """Return what two spellings of one term share: normalized words, signs, telling capitals.
 
@@ -172,6 +171,7 @@ def term_key(term: str, language: str | None = "en") -> str:
     return " ".join(_key_words(term, language))
 
 
+@lru_cache(maxsize=65_536)
 def _key_words(term: str, language: str | None) -> tuple[str, ...]:
     # Several words in capitals are a heading, and not an acronym.
     words = _text_words(term, language, any(map(str.islower, term)) or len(term.split()) < 2)

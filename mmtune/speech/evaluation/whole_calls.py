@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.metric import Metric
@@ -54,9 +56,10 @@ def read_calls(options: SpeechOptions) -> list[Call]:
         settings = ImportOptions.model_validate(
             {"language": options.language, "speakers": options.call_speakers}
         )
-    except ValueError as error:
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]["msg"]
         raise ConfigError(
-            f"call_speakers = {options.call_speakers!r}: {error}", "write agent=0,customer=1"
+            f"call_speakers = {options.call_speakers!r}: {found}", "write agent=0,customer=1"
         ) from None
     by_recording: dict[str, list[Piece]] = {}
     unusable: list[LeftOut] = []
@@ -98,14 +101,11 @@ def whole_calls(
         call. A call is a cluster.
     """
     calls = read_calls(options)
+    if not calls:
+        return []
     rows = [row for call in calls for row in call.sides]
-    heard = dict(
-        zip(
-            (row.id for row in rows),
-            hear(predictor.variant(LONG), active, rows) if rows else [],
-            strict=True,
-        )
-    )
+    answers = hear(predictor.variant(LONG), active, rows)
+    heard = {row.id: answer for row, answer in zip(rows, answers, strict=True)}
     finder = TermFinder(scored, options.language, variants.table)
     found: list[Item] = []
     for call in calls:
@@ -136,7 +136,7 @@ def call_metrics(
     language = options.language
     words = WordErrors(language, variants)
     found: list[tuple[Metric, str, list[Item]]] = [
-        (SpeakerWordErrors(language), CALLS, whole),
+        (SpeakerWordErrors(language, variants), CALLS, whole),
         (words, CALLS, calls),
     ]
     sides = sorted({item.row.group[SIDE] for item in calls})
@@ -147,9 +147,14 @@ def call_metrics(
     if terms:
         others.insert(0, TermRecall(terms, language, variants))
     for metric in others:
-        stats = [metric.observe(item.row, item.heard["base"]) for item in calls]
-        if metric.reduce(stats) is not None:  # some are spoken
-            found.append((metric, CALLS, calls))
+        # A side in which none is spoken tells nothing, and must not count as an item.
+        spoken = [
+            item
+            for item in calls
+            if metric.reduce([metric.observe(item.row, item.heard["base"])]) is not None
+        ]
+        if spoken:
+            found.append((metric, CALLS, spoken))
     return found
 
 

@@ -22,7 +22,6 @@ from mmtune.speech.transcription.retrieve import MIN_SIMILARITY, WORDS, TermInde
 from mmtune.speech.transcription.transcript import PlacedTerm
 
 SPLICE_VERSION = 1  # raised when the same passes give another text
-ALIKE = MIN_SIMILARITY  # least similarity (0 to 1) of a term and the words that it replaces
 SURE = 0.9  # words that the first pass wrote with this probability, or more, stay
 SENTENCE_ENDS = ".?!\u2026"
 
@@ -79,7 +78,7 @@ def splice(
                 and not _is_everyday(own[a:b], term, language)
             ]
             score, _, place, last = max(spans, default=(0.0, 0, 0, 0))
-            if score < ALIKE:
+            if score < MIN_SIMILARITY:
                 continue
             start, end = own[place].start, own[last - 1].end
             if start < done or start == end:

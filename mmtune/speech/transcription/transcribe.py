@@ -240,7 +240,7 @@ def _decode(
             scores = word_confidences(base, heard[i], language)
             text, placed[i] = splice(heard[i].text, each.text, terms, retrieved, language, scores)
             if placed[i]:
-                heard[i] = replace(heard[i], ids=_ids(base, heard[i], text), text=text)
+                heard[i] = replace(heard[i], ids=_ids(base, heard[i], text), text=text, tokens=())
     return heard, placed
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from mmtune.data.manifest import scan_files
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
+from mmtune.speech.corpus.importers.delimited import separator_of
 from mmtune.speech.corpus.importers.stored_transcript import is_transcript
 from mmtune.system.files import write_json, write_text
 from mmtune.system.hashing import hash_file
@@ -66,7 +67,10 @@ class WatchedFolder:
             except OSError:
                 continue  # the recorder has just moved it
             known = self._state.get(relative.as_posix(), {})
-            if (known.get("size"), known.get("changed")) == (stamp.size, stamp.changed):
+            if known.get("format") == self.suffix and (known.get("size"), known.get("changed")) == (
+                stamp.size,
+                stamp.changed,
+            ):
                 continue
             before = self._seen.get(path)
             if before is None or before[0] != stamp:
@@ -109,7 +113,9 @@ class WatchedFolder:
         # What was transcribed is what was seen: if it has changed since, it comes again.
         stamp = self._seen[recording][0]
         name = recording.relative_to(self.folder).as_posix()
-        self._state[name] = facts | {"size": stamp.size, "changed": stamp.changed}
+        self._state[name] = facts | {
+            "size": stamp.size, "changed": stamp.changed, "format": self.suffix,
+        }  # fmt: skip
         write_json(self.out / STATE, self._state, private=True)
 
 
@@ -136,8 +142,7 @@ def recorder_labels(recording: Path) -> dict[str, str]:
 
 
 def _only_row(text: str) -> dict[str, str]:
-    head = text.splitlines()[0]
-    separator = max(",;\t|", key=head.count)
+    separator = separator_of(text.splitlines()[0])
     [row] = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
     return {key: value for key, value in row.items() if key and isinstance(value, str)}
 

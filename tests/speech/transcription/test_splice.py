@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmtune.metrics.text.term_finder import TermFinder
-from mmtune.speech.transcription.retrieve import TermIndex
-from mmtune.speech.transcription.splice import ALIKE, SURE, splice, spliced_words
+from mmtune.speech.transcription.retrieve import MIN_SIMILARITY, TermIndex
+from mmtune.speech.transcription.splice import SURE, splice, spliced_words
 from mmtune.speech.transcription.transcript import PlacedTerm
 
 SPOKEN = {"NSTEMI": "en stemmy", "C++": "see plus plus"}
@@ -118,7 +118,7 @@ def test_all_but_the_placed_terms_is_the_first_pass(
         assert each.start >= done
         assert text[each.start : each.end].lower() == each.term.lower()
         assert each.term in LISTED
-        assert each.score >= ALIKE
+        assert each.score >= MIN_SIMILARITY
         assert each.term in second or TermFinder([each.term], language).find(second)
         back += text[done : each.start] + each.original
         done = each.end

@@ -59,7 +59,7 @@ def read_delimited(
     if first is None:
         return
     if separator is None:
-        separator = _separator_of(first)
+        separator = separator_of(first)
     header = _cells(first, separator) if quoted else None
     columns = [name.strip() for name in header or first.rstrip("\r\n").split(separator)]
 
@@ -141,11 +141,12 @@ def dialect_of(
         guesses.append(Guess("encoding", found, source, first=table.name))
     if separator is None and (first := next(_lines(table, encoding), None)) is not None:
         source = f"the most frequent one in the first line of {table.name}"
-        guesses.append(Guess("separator", _separator_of(first), source, first=table.name))
+        guesses.append(Guess("separator", separator_of(first), source, first=table.name))
     return guesses
 
 
-def _separator_of(first: str) -> str:
+def separator_of(first: str) -> str:
+    """The most frequent separator in the first line of a table."""
     return max(SEPARATORS, key=first.count)
 
 
