@@ -89,8 +89,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0: success. 1: `check`, `verify` or `cache verify` found problems, `repair` left some,
-        an export differs from its adapter, or `evaluate --gate` failed. 2: an error that the
-        user can solve. 70: a fault of mmtune, whose traceback is in a file. 128 + the signal's
+        an export differs from its adapter, or `evaluate --gate` says to keep the base. 2: an error
+        that the user can solve. 3, 4: `evaluate --gate` says "not known yet", or "ship with
+        conditions". 70: a fault of mmtune, whose traceback is in a file. 128 + the signal's
         number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
@@ -193,7 +194,13 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         recipe, settings = found.split_settings(rest)
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
-    return command, _parser_of(found, name, function, text).parse_args(rest)
+    parser = _parser_of(found, name, function, text)
+    settings: dict[str, str] = {}
+    if name == "evaluate":  # its settings depend on the run
+        rest, settings = found.take_settings(rest, parser.option_strings())
+    options = parser.parse_args(rest)
+    options.settings = settings
+    return command, options
 
 
 def _parser_of(module: ModuleType, name: str, function: str, text: str) -> Parser:

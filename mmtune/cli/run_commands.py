@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,11 @@ examples:
 
 Names from transformers, PEFT, diffusers and kohya (learning_rate, network_dim ...) are understood.
 Repeating a command resumes its run.
+"""
+EVALUATE_HELP = """\
+Settings of the comparison can be changed too, for this and later evaluations of the run:
+  --retention PATH --retention_rows N --probes N --robustness N ...
+docs/settings.md marks them with "evaluate".
 """
 TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
@@ -177,7 +182,8 @@ def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--gate",
         action="store_true",
-        help="exit with 1 unless the adapter beats the base and every required gate passes",
+        help="tell the verdict by the exit code: 0 ship, 1 keep the base, 3 not known yet, 4 ship "
+        "with conditions",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="ignore stored answers and run the models again"
@@ -187,6 +193,7 @@ def evaluate_arguments(parser: Parser) -> None:
         action="store_true",
         help="also write report-redacted.html, which has figures and no content of the data",
     )
+    parser.epilog = EVALUATE_HELP
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -195,7 +202,12 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune.system.processes import this_process
 
     found = public.evaluate(
-        options.run, options.suite, options.fresh, data=options.data, speakers=options.speakers
+        options.run,
+        options.suite,
+        options.fresh,
+        data=options.data,
+        speakers=options.speakers,
+        settings=options.settings,
     )
     if not this_process().is_main_process:
         return 0
@@ -207,7 +219,7 @@ def evaluate(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--gate needs a suite, but {options.run} has none", "choose one: --suite NAME"
         )
-    return FINDINGS if options.gate and verdict is not None and verdict.open else 0
+    return verdict.exit_code if options.gate and verdict is not None else 0
 
 
 def report_arguments(parser: Parser) -> None:
@@ -354,12 +366,34 @@ def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
     Raises:
         ConfigError: no recipe or two, a setting without a value or given twice.
     """
-    recipes: list[str] = []
+    recipes, settings = take_settings([word for word in arguments if word not in TRAIN_FLAGS])
+    if len(recipes) != 1:
+        found = ", ".join(recipes) or "none"
+        raise ConfigError(
+            f"mmtune train needs exactly one recipe, but got: {found}",
+            "write mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
+        )
+    return recipes[0], settings
+
+
+def take_settings(
+    arguments: Sequence[str], options: Collection[str] = ()
+) -> tuple[list[str], dict[str, str]]:
+    """Take the settings, `--key value` or `--key=value`, out of a command's arguments.
+
+    Args:
+        arguments: of the command line.
+        options: the command's own options, which stay.
+
+    Raises:
+        ConfigError: a setting has no value or is given twice.
+    """
+    left: list[str] = []
     settings: dict[str, str] = {}
-    rest = iter([word for word in arguments if word not in TRAIN_FLAGS])
+    rest = iter(arguments)
     for word in rest:
-        if not word.startswith("--"):
-            recipes.append(word)
+        if not word.startswith("--") or word.partition("=")[0] in options:
+            left.append(word)
             continue
         key, equals, value = word[2:].partition("=")
         if not equals:
@@ -369,10 +403,4 @@ def split_settings(arguments: Sequence[str]) -> tuple[str, dict[str, str]]:
         if key in settings:
             raise ConfigError(f"--{key} is given twice", "give it once")
         settings[key] = value
-    if len(recipes) != 1:
-        found = ", ".join(recipes) or "none"
-        raise ConfigError(
-            f"mmtune train needs exactly one recipe, but got: {found}",
-            "write mmtune train RECIPE --key value …; `mmtune recipes` lists the recipes",
-        )
-    return recipes[0], settings
+    return left, settings

@@ -34,6 +34,8 @@ class Comparison(Displayed):
         speed: seconds of sound that a model transcribes in a second, by model. It isn't compared,
             because it depends on the machine and its load.
         calibration: confidence bins by model, in ascending order.
+        seconds: computing time of one item with base and adapter; None: it wasn't measured. It
+            isn't compared either.
     """
 
     modality: str
@@ -44,6 +46,7 @@ class Comparison(Displayed):
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict, compare=False)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
+    seconds: float | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as None."""

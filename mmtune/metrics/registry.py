@@ -17,6 +17,7 @@ METRICS: Registry[type[Metric] | Metric | Quantity] = Registry(
         "loss": "mmtune.metrics.mean_loss:MeanLoss",
         "WER": "mmtune.metrics.text.wer:WordErrors",
         "CER": "mmtune.metrics.text.wer:CharacterErrors",
+        "repeating rows": "mmtune.metrics.text.repeats:Repeats",
         "formatted WER": "mmtune.metrics.text.formatted:FormattedWordErrors",
         "term recall": "mmtune.metrics.text.term_recall:TermRecall",
         "term precision": "mmtune.metrics.text.term_recall:TermPrecision",

@@ -20,7 +20,8 @@ from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.verdict import ANSWERS, GateResult, Verdict, read_verdict
+from mmtune.evaluation.gate_result import ANSWERS, GateResult
+from mmtune.evaluation.verdict import Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Measure, Table

@@ -71,8 +71,13 @@ def claim(config: RunConfig) -> None:
     before = build(stored, str(path), type(config.task), {})
     old, new = (flat(yaml.safe_load(each.dump())) for each in (before, config))
     differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-    if differing and set(differing) <= AFTERWARDS:
+    # The strength was chosen on the retention rows, so the run depends on which file has them.
+    task = settings_of(type(config.task), "task.")
+    measuring = {each.name for each in task if each.measuring and not each.file}
+    if differing and set(differing) <= AFTERWARDS | measuring:
         _write_settings(path, config)
+        if measuring & set(differing):
+            (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # measure again
     elif differing:
         key = differing[0]
         raise ConfigError(

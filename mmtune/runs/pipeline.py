@@ -36,6 +36,7 @@ from mmtune.runs.folder import (
     require_consent,
     rows_by_split,
 )
+from mmtune.runs.measuring import with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.system.display import Displayed, Rows, plain_values
@@ -73,6 +74,13 @@ class Evaluation(Displayed):
         """The path of the report."""
         return self.folder / PAGE
 
+    @property
+    def steps(self) -> list[str]:
+        """Commands that give the verdict the data that it lacks."""
+        if self.verdict is None:
+            return []
+        return self.verdict.steps(str(self.folder), self.comparison.seconds)
+
     def to_dict(self) -> dict[str, Any]:
         """Convert to JSON values: paths, comparison, and verdict (None if there is none)."""
         return {
@@ -90,6 +98,7 @@ class Evaluation(Displayed):
             f"adapter  {self.adapter}",
             f"report   {self.report}",
             *(self.verdict.shown() if self.verdict is not None else ()),
+            *(f"next     {step}" for step in self.steps),
         ]
 
 
@@ -341,7 +350,8 @@ def _compare(
     """Read the run's comparison, or make it: all processes answer, the main process writes."""
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(not path.exists()):
-        found = find_modality(config.modality).compare(config, dataset, config.folder, task)
+        measured = with_measuring(config)
+        found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, found)
     if process.is_main_process:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mmtune.config import RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
+from mmtune.runs.measuring import set_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality, guess_modality
 from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
@@ -197,6 +198,7 @@ def evaluate(
     *,
     data: PathLike | None = None,
     speakers: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Measure a finished run again, apply a suite to it, and write its report.
 
@@ -207,6 +209,8 @@ def evaluate(
         data: held-out calls with transcripts, which are heard from beginning to end (the setting
             `task.calls`); None: the run's own, if it has any.
         speakers: channels of the calls' speakers: "agent=0,customer=1".
+        settings: settings of the comparison to use from now on, by name: `{"retention": "general",
+            "retention_rows": 300}`.
 
     Raises:
         ConfigError: the run isn't finished, the suite can't be used, or the run has no such data.
@@ -215,7 +219,7 @@ def evaluate(
     from mmtune.evaluation.verdict import read_verdict
     from mmtune.runs import pipeline
 
-    config = recipes.load_run(Path(run))
+    config = set_measuring(recipes.load_run(Path(run)), settings or {})
     given: dict[str, Any] = {} if data is None else {"calls": Path(data)}
     given |= {} if speakers is None else {"call_speakers": speakers}
     if unknown := sorted(given.keys() - type(config.task).model_fields):

@@ -22,6 +22,7 @@ def setting(
     common: bool = False,
     file: bool = False,
     harmless: str = "",
+    measuring: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of a settings model that explains itself.
@@ -36,10 +37,11 @@ def setting(
         harmless: why a run isn't mixed if the contents of the named file change while it is
             interrupted. Without a reason the run folder records the contents' hash, and a run
             with other contents is refused.
+        measuring: whether only the comparison needs it, so that `mmtune evaluate` may set it.
         limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
     """
     facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
-    facts |= {"file": file, "harmless": harmless}
+    facts |= {"file": file, "harmless": harmless, "measuring": measuring}
     return Field(default, description=about, json_schema_extra=facts, **limits)
 
 
@@ -54,6 +56,7 @@ class Setting:
         limits: its range or choices in words; may be empty.
         file: whether its value may name a file or folder.
         harmless: why a change of the file's contents doesn't matter to a run; may be empty.
+        measuring: whether only the comparison of base and adapter needs it.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Setting:
     limits: str
     file: bool
     harmless: str
+    measuring: bool
 
     @property
     def section(self) -> str:
@@ -131,6 +135,7 @@ def _described(name: str, field: FieldInfo) -> Setting:
         common=bool(facts.get("common", False)),
         file=bool(facts.get("file", False)) or Path in _plain(field.annotation),
         harmless=str(facts.get("harmless", "")),
+        measuring=bool(facts.get("measuring", False)),
         limits=_limits(field.annotation, field.metadata),
     )
 

@@ -14,6 +14,7 @@ from mmtune.settings.declare import Setting
 from mmtune.settings.foreign_names import NAMES
 from mmtune.settings.naming import SHORT_NAMES, resolve
 
+_AFTERWARDS = "`mmtune evaluate` may set it too."
 Sections = Sequence[tuple[str, str, list[Setting]]]
 """Name of a section, what it holds, and its settings; see `sections_of`."""
 ORDER = ("data", "", "train", "lora", "report")  # of the sections; others follow
@@ -131,7 +132,8 @@ def _table(title: str, settings: Sequence[Setting]) -> list[str]:
     for each in settings:
         default = "must be set" if each.required else f"`{shown(each.default)}`"
         facts = "; ".join(part for part in (each.unit, each.limits) if part)
-        cells = (f"`{each.name}`", default, facts, each.about, each.why)
+        about = f"{each.about} {_AFTERWARDS}" if each.measuring else each.about
+        cells = (f"`{each.name}`", default, facts, about, each.why)
         lines.append(f"| {' | '.join(map(_cell, cells))} |")
     return lines
 

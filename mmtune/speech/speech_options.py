@@ -68,6 +68,7 @@ class SpeechOptions(Section):
         "padded",
         "Windows in the comparison of base and adapter: padded to 30 s, or trimmed to the clip.",
         why="Whisper itself always reads 30 s.",
+        measuring=True,
     )
     encoder_layers: Annotated[int, Field(ge=0)] | Literal["all"] = setting(
         0,
@@ -126,6 +127,7 @@ class SpeechOptions(Section):
         unit="rows of each kind",
         why="Not tuned: enough to notice lost abilities, and little extra decoding.",
         ge=0,
+        measuring=True,
     )
     robustness: int = setting(
         0,
@@ -134,6 +136,7 @@ class SpeechOptions(Section):
         unit="rows",
         why="Off: it takes eight times the decoding of so many rows.",
         ge=0,
+        measuring=True,
     )
     long_form: int = setting(
         0,
@@ -142,6 +145,7 @@ class SpeechOptions(Section):
         unit="recordings",
         why="Off, because it needs many test rows and more decoding.",
         ge=0,
+        measuring=True,
     )
     calls: Path | None = setting(
         None,
@@ -149,11 +153,13 @@ class SpeechOptions(Section):
         "hears each side of each call from its beginning to its end, as mmtune transcribe does.",
         why="None: rows of up to 30 s are compared, which need no whole calls.",
         harmless="It changes nothing that is trained, and answers are stored by content.",
+        measuring=True,
     )
     call_speakers: str = setting(
         "",
         "Channels of the speakers of the calls, such as agent=0,customer=1.",
         why="Empty: subtitles usually say the channel of each speaker.",
+        measuring=True,
     )
     beams: int = setting(
         1,
@@ -161,6 +167,7 @@ class SpeechOptions(Section):
         unit="beams",
         why="Greedy is the fastest, and base and adapter are decoded alike.",
         ge=1,
+        measuring=True,
     )
     terms: Path | None = setting(
         None,
@@ -192,22 +199,35 @@ class SpeechOptions(Section):
         (),
         "Other ways to get terms right that the comparison also measures.",
         why="None: each way decodes the test rows again.",
+        measuring=True,
     )
     control: Path | None = setting(
         None,
         "The adapter folder of a control run, measured beside the adapter.",
         why="None: a control must be trained first.",
+        measuring=True,
     )
     retention: Path | None = setting(
         None,
         "Other speech that must not get worse, as a manifest or folder with transcripts.",
         why="None: mmtune brings no speech along. Without it, general speech is not measured.",
         common=True,
+        measuring=True,
     )
     retention_rows: int = setting(
         40,
-        "Retention rows of each language in the comparison; as many others choose the strength.",
+        "Retention rows of each language in the comparison.",
         unit="rows",
-        why="Not tuned: it bounds the decoding.",
+        why="It bounds the decoding. The recipes set 300: if no model repeats itself in so many "
+        "rows, their repeats differ by one point at most.",
+        ge=1,
+        measuring=True,
+    )
+    choose_rows: int = setting(
+        40,
+        "Other retention rows of each language, on which the strength is chosen. Of few rows, at "
+        "most a quarter.",
+        unit="rows",
+        why="Not tuned: it bounds the decoding, which each strength needs.",
         ge=1,
     )

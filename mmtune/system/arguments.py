@@ -24,6 +24,10 @@ class Parser(argparse.ArgumentParser):
         """
         raise ConfigError(message, f"see `{self.prog} --help`")
 
+    def option_strings(self) -> set[str]:
+        """The names of all options: "--json"."""
+        return set(self._option_string_actions)
+
 
 def add_model(command: Parser) -> None:
     """Add the arguments that choose a model: `--adapter`, `--label` and `--base`."""

@@ -22,8 +22,9 @@ from mmtune.data.manifest import read_rows, write_manifest
 from mmtune.errors import MmtuneError
 from mmtune.evaluation.answers import ANSWERS_FILE, StoredPredictor
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
+from mmtune.evaluation.gate_result import GateResult
 from mmtune.evaluation.suite import Gate, Selector, Suite, load_suite
-from mmtune.evaluation.verdict import VERDICT_FILE, GateResult, Verdict, read_verdict, write_verdict
+from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, read_verdict, write_verdict
 from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure, Table
@@ -75,7 +76,7 @@ RESULT = st.builds(
 )  # fmt: skip
 VERDICT = st.builds(
     Verdict,
-    decision=st.sampled_from(["ship", "ship with conditions", "keep the base"]),
+    decision=st.sampled_from(["ship", "ship with conditions", "not known yet", "keep the base"]),
     suite=TEXT, reasons=st.lists(TEXT), conditions=st.lists(TEXT), main=RESULT,
     gates=st.lists(RESULT, max_size=2),
 )  # fmt: skip

@@ -17,13 +17,12 @@ from mmtune.cli import main
 from mmtune.config import ReportOptions, RunConfig, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.gate_result import GateResult, more_items
 from mmtune.evaluation.suite import Gate, Suite, load_suite, suites, unmet
 from mmtune.evaluation.verdict import (
     VERDICT_FILE,
-    GateResult,
     Verdict,
     judge,
-    more_items,
     read_verdict,
     write_verdict,
 )
@@ -37,6 +36,7 @@ from mmtune.runs.recipes import configure, load_recipe
 from mmtune.system.resources import recipes, resource
 
 NAN = Interval(math.nan, math.nan, math.nan)
+GENERAL, REAL = "general speech without repeats", "seen terms, real recordings"
 GOOD_STYLE = Interval(0.38, 0.28, 0.55)
 
 
@@ -62,9 +62,13 @@ def helpful(**over: Measure) -> Comparison:
     """A terminology adapter that learned its terms and forgot nothing; measures may be replaced."""
     measures = {
         "recall": measure("term recall", "seen terms", (0.6, 0.5, 0.7), 72, higher=True, base=0.05),
-        "test": measure("WER", "test", (-0.2, -0.3, -0.1), 125),
+        "real": measure("term recall", REAL, (0.6, 0.5, 0.7), 72, higher=True, base=0.05),
+        "test": measure("WER", "test without repeats", (-0.2, -0.3, -0.1), 125),
+        "repeats": measure("repeating rows", "test", (0.0, 0.0, 0.0), 150, base=0.0),
         "insertions": measure("false insertions", "test", (0.0, 0.0, 0.0), 125, base=0.0),
-        "general": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
+        "general": measure("WER", GENERAL, (0.005, -0.02, 0.03), 200),
+        "general repeats": measure("repeating rows", "general speech", (0.0, 0.0, 0.0), 200),
+        "general with": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
         "general insertions": measure("false insertions", "general speech", (0, 0, 0), 200),
         "silence": measure("hallucinated words/min", "non-speech", (-3.0, -5.0, -1.0), 40),
         "times": measure("WER", "test with times", (-0.2, -0.3, -0.1), 40),
@@ -102,12 +106,12 @@ def test_an_adapter_that_helps_and_forgets_nothing_is_shipped(terminology: Suite
 
 
 def test_one_that_forgets_is_not_however_well_it_learned(terminology: Suite) -> None:
-    forgot = measure("WER", "general speech", (0.3, 0.2, 0.45), 40)
+    forgot = measure("WER", GENERAL, (0.3, 0.2, 0.45), 40)
     verdict = judge(terminology, helpful(general=forgot))
     assert verdict.decision == "keep the base"
     assert verdict.open
     assert verdict.reasons == [
-        "Does it still transcribe other speech? No: WER on general speech, adapter - base: "
+        f"Does it still transcribe other speech? No: WER on {GENERAL}, adapter - base: "
         "+0.300 [+0.200, +0.450]; the upper end must be at most +0.05."
     ]
     assert verdict.conditions[0].startswith(
@@ -124,12 +128,12 @@ def test_one_that_forgets_is_not_however_well_it_learned(terminology: Suite) -> 
         ((0.0, 0.0, 0.0), "No: "),
     ],
 )
-def test_without_a_clear_gain_the_base_stays(
+def test_without_a_clear_gain_it_is_not_shipped(
     terminology: Suite, difference: tuple[float, float, float], said: str
 ) -> None:
     recall = measure("term recall", "seen terms", difference, 72, higher=True)
     verdict = judge(terminology, helpful(recall=recall))
-    assert verdict.decision == "keep the base"
+    assert verdict.decision == ("keep the base" if said == "No: " else "not known yet")
     assert verdict.reasons == [verdict.main.sentence]
     assert verdict.main.answer.startswith(said)
 
@@ -138,18 +142,75 @@ def test_word_errors_count_where_no_term_was_spoken(terminology: Suite) -> None:
     verdict = judge(terminology, without(helpful(), "seen terms"))
     assert (verdict.main.metric, verdict.decision) == ("WER", "ship")
     none = judge(terminology, Comparison("speech", [], "nothing"))
-    assert none.decision == "keep the base"
+    assert none.decision == "not known yet"
     assert none.main.answer == "Not known: term recall on seen terms was not measured."
 
 
-def test_what_was_not_measured_is_a_condition_and_no_pass(terminology: Suite) -> None:
-    verdict = judge(terminology, without(helpful(), "general speech"))
-    assert verdict.decision == "ship with conditions"
+@pytest.mark.parametrize(
+    ("gone", "steps"),
+    [
+        (GENERAL, ["mmtune evaluate runs/x --retention PATH"]),
+        (REAL, ["mmtune evaluate runs/x --data RECORDINGS"]),
+        ("non-speech", ["mmtune evaluate runs/x --probes 40"]),
+    ],
+)
+def test_what_was_not_measured_is_not_known(
+    terminology: Suite, gone: str, steps: list[str]
+) -> None:
+    verdict = judge(terminology, without(helpful(), gone))
+    assert verdict.decision == "not known yet"
     assert verdict.open, "a must-gate that nobody measured stops a pipeline"
-    assert verdict.conditions[0] == (
-        "Measure this before shipping. Does it still transcribe other speech? "
-        "Not known: WER on general speech was not measured; set task.retention."
-    )
+    assert verdict.steps("runs/x") == steps
+    assert len(verdict.reasons) == 1
+    assert "Not known: " in verdict.reasons[0]
+    assert verdict.reasons[0].count("was not measured") == 1
+    assert "1 of 8 required checks without enough data" in verdict.summary
+
+
+def test_nothing_measured_but_a_gain_is_not_known(terminology: Suite) -> None:
+    only = [m for m in helpful().measures if m.slice == "seen terms"]
+    verdict = judge(terminology, Comparison("speech", only, "headline"))
+    assert verdict.decision == "not known yet"
+    assert not any(gate.status == "failed" for gate in verdict.gates)
+
+
+def test_a_failed_check_and_one_without_data_are_not_added_up(terminology: Suite) -> None:
+    forgot = measure("WER", GENERAL, (0.3, 0.2, 0.45), 40)
+    verdict = judge(terminology, without(helpful(general=forgot), "non-speech"))
+    assert verdict.decision == "keep the base"
+    assert len(verdict.reasons) == 1, "what lacks data decides nothing here"
+    assert "1 of 8 required checks failed (general speech)" in verdict.summary
+    assert verdict.conditions[-1].startswith("Measure this before shipping. Does it stay silent")
+
+
+@pytest.mark.parametrize(
+    ("over", "decision", "code"),
+    [
+        ({}, "ship", 0),
+        ({"general": (0.3, 0.2, 0.45)}, "keep the base", 1),
+        ({"general": (0.01, -0.06, 0.09)}, "not known yet", 3),
+        ({"windows": (0.2, 0.1, 0.3)}, "ship with conditions", 4),
+        ({"general": (0.01, -0.06, 0.09), "windows": (0.2, 0.1, 0.3)}, "not known yet", 3),
+    ],
+)
+def test_a_pipeline_learns_the_verdict_from_the_exit_code(
+    terminology: Suite, over: dict[str, tuple[float, float, float]], decision: str, code: int
+) -> None:
+    names = {"general": GENERAL, "windows": "test, trimmed windows"}
+    measures = {name: measure("WER", names[name], gap, 40) for name, gap in over.items()}
+    verdict = judge(terminology, helpful(**measures))
+    assert (verdict.decision, verdict.exit_code) == (decision, code)
+    assert verdict.open == (code in {1, 3})
+
+
+def test_a_step_says_how_many_and_how_long(terminology: Suite) -> None:
+    wide = measure("WER", GENERAL, (0.01, -0.06, 0.09), 40)
+    verdict = judge(terminology, helpful(general=wide))
+    [step] = verdict.steps("runs/x", seconds=1.5)
+    assert step == "mmtune evaluate runs/x --retention_rows 160   (about 4 min on this machine)"
+    few = measure("WER", "test without repeats", (0.0, -0.04, 0.04), 100)
+    [step] = judge(terminology, helpful(test=few)).steps("runs/x")
+    assert step == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
 
 
 def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
@@ -158,10 +219,11 @@ def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
     assert verdict.decision == "ship with conditions"
     assert not verdict.open
     assert gate(verdict, "other windows: test, trimmed windows").status == "failed"
+    assert "1 of 5 recommended checks failed (other windows" in verdict.summary
 
 
 def test_too_wide_an_interval_says_how_many_more(terminology: Suite) -> None:
-    wide = measure("WER", "general speech", (0.01, -0.06, 0.09), 40)
+    wide = measure("WER", GENERAL, (0.01, -0.06, 0.09), 40)
     verdict = judge(terminology, helpful(general=wide))
     found = gate(verdict, "general speech")
     assert found.status == "not enough data"
@@ -170,12 +232,12 @@ def test_too_wide_an_interval_says_how_many_more(terminology: Suite) -> None:
 
 
 def test_few_items_decide_nothing(terminology: Suite) -> None:
-    few = measure("WER", "general speech", (0.0, 0.0, 0.0), 3)
+    few = measure("WER", GENERAL, (0.0, 0.0, 0.0), 3)
     found = gate(judge(terminology, helpful(general=few)), "general speech")
     assert (found.status, found.more) == ("not enough data", 7)
 
 
-@pytest.mark.parametrize(("p", "decision"), [(0.25, "keep the base"), (0.03, "ship")])
+@pytest.mark.parametrize(("p", "decision"), [(0.25, "not known yet"), (0.03, "ship")])
 def test_few_speakers_need_the_sign_flip_test_too(
     terminology: Suite, p: float, decision: str
 ) -> None:
@@ -227,7 +289,7 @@ def test_images_pass_by_the_same_machinery() -> None:
 
 def test_a_style_that_is_not_measurable_is_not_known() -> None:
     verdict = judge(load_suite("brand_style"), brand(NAN))
-    assert verdict.decision == "keep the base"
+    assert verdict.decision == "not known yet"
     assert verdict.main.status == "not enough data"
     assert "(not measurable: as near as real images)" in verdict.main.answer
 
@@ -294,20 +356,20 @@ def test_the_estimate_of_items_holds_for_a_real_bootstrap() -> None:
 
 
 def test_a_verdict_is_read_back_as_it_was_written(terminology: Suite, tmp_path: Path) -> None:
-    verdict = judge(terminology, without(helpful(), "general speech", "non-speech"))
+    verdict = judge(terminology, without(helpful(), GENERAL, "non-speech"))
     write_verdict(tmp_path, verdict)
     assert read_verdict(tmp_path) == verdict
-    assert json.loads((tmp_path / VERDICT_FILE).read_text())["decision"] == "ship with conditions"
+    assert json.loads((tmp_path / VERDICT_FILE).read_text())["decision"] == "not known yet"
     assert read_verdict(tmp_path / "nowhere") is None
 
 
 def test_the_page_begins_with_the_verdict(terminology: Suite, tmp_path: Path) -> None:
-    comparison = without(helpful(), "general speech")
+    comparison = without(helpful(), GENERAL)
     write_verdict(tmp_path, judge(terminology, comparison))
     write_report(tmp_path / "report.html", [comparison], [tmp_path])
     page = (tmp_path / "report.html").read_text()
     body = page[page.index("<body>") :]
-    shown = ("Ship with conditions", "Does it help?", ">Not known<", ">Yes<", "headline")
+    shown = ("Not known yet", "Does it help?", ">Not known<", ">Yes<", "headline")
     places = [body.index(text) for text in shown]
     assert places == sorted(places)
     assert body.count(">Not known<") == 2
@@ -348,7 +410,8 @@ def test_every_recipe_has_a_suite_of_its_modality() -> None:
 def test_what_will_lack_data_is_said_beforehand(terminology: Suite) -> None:
     config = load_recipe("terminology", {})
     assert [g.name for g in unmet(terminology, config)] == [
-        "general speech", "general speech, closely",
+        "general speech", "repeats in general speech", "general speech, closely",
+        "general speech with repeats",
     ]  # fmt: skip
     full = load_recipe("terminology", {"retention": "other.jsonl", "probes": "0"})
     assert {g.name for g in unmet(terminology, full)} == {"silence", "times", "other windows"}
@@ -388,7 +451,7 @@ def test_a_suite_extends_another(tmp_path: Path) -> None:
     (tmp_path / "stricter.yaml").write_text("name: stricter\nextends: ours.yaml\n")
     ours, speech = load_suite(str(tmp_path / "stricter.yaml")), load_suite("speech")
     assert (ours.name, ours.modality) == ("stricter", "speech")
-    assert [one.metric for one in ours.main] == ["CER", "WER"]
+    assert [one.metric for one in ours.main] == ["CER", "WER", "WER"]
     assert sorted(g.name for g in ours.gates) == sorted(g.name for g in speech.gates)
     assert next(g for g in ours.gates if g.name == "silence").metric == "WER"
     assert [g for g in ours.gates if g.name != "silence"] == [
@@ -419,7 +482,7 @@ def test_a_gate_may_be_a_share_of_the_base() -> None:
 
 
 @pytest.mark.parametrize(
-    ("missing", "code"), [((), 0), (("general speech",), 1), (("test, trimmed windows",), 0)]
+    ("missing", "code"), [((), 0), ((GENERAL,), 3), (("test, trimmed windows",), 4)]
 )
 def test_evaluate_ends_with_the_verdict_and_its_exit_code(
     terminology: Suite,
@@ -443,7 +506,9 @@ def test_evaluate_ends_with_the_verdict_and_its_exit_code(
     words = ["evaluate", str(config.folder), "--suite", "dialect", "--fresh"]
     assert main([*words, "--gate"]) == code
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-len(verdict.lines()) :] == verdict.lines()
+    steps = [f"next     {step}" for step in verdict.steps(str(config.folder))]
+    assert printed[-len([*verdict.lines(), *steps]) :] == [*verdict.lines(), *steps]
+    assert len(steps) == (code == 3)
     assert main(words) == 0, "without --gate it only says so"
     comparison = json.dumps(helpful().to_json())
     (config.folder / "comparison.json").write_text(comparison)

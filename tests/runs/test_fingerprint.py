@@ -13,6 +13,7 @@ from mmtune.errors import ConfigError
 from mmtune.runs.folder import AFTERWARDS, claim
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import load_recipe
+from mmtune.settings.declare import settings_of as declared
 
 # Settings that may change between two calls of one run, and why.
 HARMLESS = {
@@ -23,11 +24,17 @@ HARMLESS = {
     "modality": "a modality has its own recipes and settings; a run can't change it",
 }
 RECIPES = {"dialect": "speech", "brand_style": "image"}
+MEASURING = {  # only the comparison needs them, and it is made again
+    each.name
+    for modality in RECIPES.values()
+    for each in declared(find_modality(modality).options, "task.")
+    if each.measuring and not each.file
+}
 CASES = [
     (recipe, name)
     for recipe, modality in RECIPES.items()
     for name in leaves_with(find_modality(modality).options)
-    if name not in HARMLESS
+    if name not in HARMLESS and name not in MEASURING
 ]
 
 
@@ -101,3 +108,18 @@ def test_a_harmless_setting_may_change(name: str, tmp_path: Path) -> None:
 
 def test_each_setting_is_in_the_comparison_or_has_a_reason() -> None:
     assert HARMLESS.keys() - {"out", "name", "modality"} == AFTERWARDS
+
+
+@pytest.mark.parametrize(
+    "name", sorted(MEASURING & set(leaves_with(find_modality("speech").options)))
+)
+def test_a_setting_of_the_comparison_has_it_made_again(name: str, tmp_path: Path) -> None:
+    config = settings_of("dialect", tmp_path)
+    claim(config)
+    (config.folder / "log.jsonl").touch()
+    comparison = config.folder / "comparison.json"
+    comparison.write_text("{}")
+    claim(config)
+    assert comparison.exists()
+    claim(changed(config, name))
+    assert not comparison.exists()

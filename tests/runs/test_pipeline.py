@@ -72,7 +72,7 @@ def test_made_rows_and_strengths_are_in_the_card(
     assert {name.split("-")[0] for name in made} == {"joined", "nonspeech"}
     [lacking] = [line for line in told.lines if line.startswith("suite  ")]
     assert "task.retention is not set" in lacking
-    assert lacking.endswith("general speech, general speech, closely")
+    assert lacking.endswith("general speech, closely, general speech with repeats")
     assert any(line.startswith("added      ") and "1 nonspeech" in line for line in told.lines)
     assert [point["scale"] for point in card.sweep] == [0.0, 0.5, 1.0]
     assert card.scale in (0.5, 1.0)

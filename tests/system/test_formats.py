@@ -16,7 +16,8 @@ from mmtune.adapters.routing import Route, read_route
 from mmtune.data.dataset import Dataset
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison, read_comparison
-from mmtune.evaluation.verdict import GateResult, Verdict, read_verdict, write_verdict
+from mmtune.evaluation.gate_result import GateResult
+from mmtune.evaluation.verdict import Verdict, read_verdict, write_verdict
 from mmtune.runs.folder import claim, record_data
 from mmtune.runs.recipes import configure, load_run
 from mmtune.system.display import Displayed, Rows, plain_values

@@ -14,9 +14,11 @@ from mmtune.system.hashing import hash_text
 def retention_rows(
     options: SpeechOptions, part: Literal["test", "validation"] = "test"
 ) -> list[SpeechRow]:
-    """Return up to `task.retention_rows` rows of each language of the retention manifest.
+    """Return the rows of each language of the retention manifest that measure, or that choose.
 
-    The choice is by hash, so it is always the same.
+    There are up to `task.retention_rows` for the comparison and up to `task.choose_rows` for the
+    choice of the strength, which has at most a quarter of all. The choice is by hash, so it is
+    always the same.
 
     Args:
         options: with `retention`, the manifest; without it there are no rows.
@@ -31,6 +33,9 @@ def retention_rows(
     languages: dict[str, list[SpeechRow]] = {}
     for row in sorted(found, key=lambda row: hash_text(row.id)):
         languages.setdefault(row.language or options.language, []).append(row)
-    most = options.retention_rows
-    start = 0 if part == "test" else most
-    return [row for rows in languages.values() for row in rows[start : start + most]]
+    chosen: list[SpeechRow] = []
+    for rows in languages.values():
+        choose = min(options.choose_rows, len(rows) // 4)
+        measure = min(options.retention_rows, len(rows) - choose)
+        chosen += rows[:measure] if part == "test" else rows[measure : measure + choose]
+    return chosen

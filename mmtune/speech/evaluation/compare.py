@@ -18,7 +18,13 @@ from mmtune.speech.evaluation.examples import examples, write_predictions
 from mmtune.speech.evaluation.extra_conditions import PROBED, probes
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
 from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
-from mmtune.speech.evaluation.measures import FEW_SPEAKERS, measures, reliability, speed_of
+from mmtune.speech.evaluation.measures import (
+    FEW_SPEAKERS,
+    measures,
+    reliability,
+    seconds_of_item,
+    speed_of,
+)
 from mmtune.speech.evaluation.robustness import degraded
 from mmtune.speech.evaluation.term_baselines import beside, heard_beside
 from mmtune.speech.evaluation.term_slices import divide_terms, read_variants, spoken_terms
@@ -82,6 +88,7 @@ def compare(
         files={"predictions": path},
         tables=variants.tables(),
         speed=speed_of(items),
+        seconds=seconds_of_item(items),
         calibration=reliability(items, options.language),
     )
 

@@ -22,6 +22,8 @@ from mmtune.system.hashing import hash_text
 TIMED, NONSPEECH = "with times", "non-speech"
 SILENCE_SECONDS = (5.0, 30.0)
 NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # labels of how a row was made
+RECORDING_LABELS = ("terms", "channel", "side", "device", "source")  # of a row, not of its speaker
+SPEAKER_LABELS = ("accent", "age", "dialect", "gender", "native_language", "region", "sex")
 MAX_VALUES = 8  # a label with more values is an identity, or a number that needs bands
 BAND = 10  # width of a band of numbers
 # Variants of the models: a comparison also uses other search options and windows than its own.
@@ -86,6 +88,23 @@ def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
             members = list(zip(items, values, strict=True))
             found[label] = {v: [item for item, own in members if own == v] for v in distinct}
     return found
+
+
+def tells_speakers(label: str, items: Sequence[Item]) -> bool:
+    """Whether a label groups speakers, such as an accent: each speaker has one value.
+
+    Labels of recordings, such as the channel or the terms of a row, don't. Without names of
+    speakers, only the labels in `SPEAKER_LABELS` do.
+    """
+    if label in RECORDING_LABELS:
+        return False
+    values: dict[str, set[str]] = {}
+    for item in items:
+        if item.row.speaker:
+            values.setdefault(item.row.speaker, set()).add(item.row.group.get(label, ""))
+    if not values:
+        return label in SPEAKER_LABELS
+    return all(len(each) == 1 for each in values.values())
 
 
 def _band(value: str) -> str:

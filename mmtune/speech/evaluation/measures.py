@@ -29,11 +29,19 @@ from mmtune.metrics.text.drift import start_figures
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.hallucination import HallucinatedWords
 from mmtune.metrics.text.language import LanguageAccuracy
+from mmtune.metrics.text.repeats import Repeats, repeats
 from mmtune.metrics.text.term_finder import term_key
 from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import CharacterErrors, WordErrors
-from mmtune.speech.evaluation.extra_conditions import NONSPEECH, TIMED, by_label, other_windows
+from mmtune.speech.evaluation.examples import SYNTHESIZER
+from mmtune.speech.evaluation.extra_conditions import (
+    NONSPEECH,
+    TIMED,
+    by_label,
+    other_windows,
+    tells_speakers,
+)
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.long_form import LONG, PARTS
 from mmtune.speech.evaluation.robustness import DEGRADED
@@ -43,6 +51,8 @@ from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.stages import seconds_of
 
 FEW_SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers
+REAL = "real recordings"  # in the name of a slice: its rows aren't synthetic
+WITHOUT_REPEATS = "without repeats"  # in the name of a slice: no model repeats itself in its rows
 FEW_OF_GROUP = 10  # a smaller group is too noisy to be part of a gap between groups
 
 
@@ -65,18 +75,22 @@ def measures(
     language = options.language
     test = [item for item in items if item.kind == "test"]
     general = [item for item in items if item.kind == GENERAL]
-    synthesizers = sorted({item.row.group.get("synthesizer", "") for item in test} - {""})
+    synthesizers = sorted({item.row.group.get(SYNTHESIZER, "") for item in test} - {""})
     slices = {"": test} if test else {}
     if len(synthesizers) > 1:
         for name in synthesizers:
-            slices[f", {name}"] = [i for i in test if i.row.group.get("synthesizer") == name]
+            slices[f", {name}"] = [i for i in test if i.row.group.get(SYNTHESIZER) == name]
     for suffix, some in slices.items():
         for name, terms in (("seen terms", seen), ("unseen terms", unseen)):
             yield from _recall(f"{name}{suffix}", some, terms, language, variants)
         yield measure(WordErrors(language, variants), f"test{suffix}", some)
         if variants:
             yield _strictly(WordErrors(language), f"test{suffix}", some)
+    real = [item for item in test if SYNTHESIZER not in item.row.group]
+    if real:
+        yield from _recall(f"seen terms, {REAL}", real, seen, language, variants)
     if test:
+        yield from _repeats("test", test, WordErrors(language, variants))
         yield measure(CharacterErrors(language), "test", test)
     for name, some in (("test", test), (GENERAL, general)):
         yield from _as_read(name, some, language)
@@ -87,11 +101,13 @@ def measures(
         yield from _precision(test, seen | unseen, language, variants)
     if general:
         yield measure(WordErrors(language), GENERAL, general)
+        yield from _repeats(GENERAL, general, WordErrors(language))
         if seen or unseen:
             yield measure(insertions, GENERAL, general)
     for kind in sorted({item.kind for item in items if item.kind.startswith(f"{GENERAL}, ")}):
         others = [item for item in items if item.kind == kind]
         yield measure(WordErrors(language), kind, others)
+        yield from _repeats(kind, others, WordErrors(language))
     for kind in dict.fromkeys(item.kind for item in items):
         some = [item for item in items if item.kind == kind]
         if (kind == "test" or kind.split(",")[0] == GENERAL) and _tell(some, "heard"):
@@ -101,7 +117,7 @@ def measures(
             of_group = measure(WordErrors(language), f"test, {label} {value}", some)
             yield replace(of_group, group=(label, value))
         large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
-        if len(large) > 1:
+        if len(large) > 1 and tells_speakers(label, test):
             numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
             gap = GroupGap(WordErrors(language), numbers)
             members = [item for some in large for item in some]
@@ -126,6 +142,25 @@ def measures(
         yield measure(HallucinatedWords(language), NONSPEECH, some)
     for added in added_metrics("speech") if test else ():
         yield measure(added, "test", test)
+
+
+def _repeats(name: str, items: Sequence[Item], words: WordErrors) -> Iterable[Measure]:
+    """Measure how often a model repeats itself, and the word errors of the other rows.
+
+    One row that repeats itself can have more errors than a hundred others, so an interval of WER
+    over few such rows says little.
+    """
+    yield measure(Repeats(), name, items)
+    left = [
+        item
+        for item in items
+        if not any(repeats(str(each.value), item.row.reference) for each in item.heard.values())
+    ]
+    if left:
+        found = measure(words, f"{name} {WITHOUT_REPEATS}", left)
+        out = len(items) - len(left)
+        note = f"{out} rows are left out, in which a model repeats itself" if out else ""
+        yield replace(found, note="; ".join(filter(None, (note, found.note))))
 
 
 def _recall(
@@ -195,6 +230,17 @@ def speed_of(items: Sequence[Item]) -> dict[str, float]:
             sound = sum(seconds_of(item.row) for item in timed)
             found[model] = sound / sum(item.heard[model].seconds for item in timed)
     return found
+
+
+def seconds_of_item(items: Sequence[Item]) -> float | None:
+    """Mean computing time of a row with base and adapter; None if no row was timed."""
+    timed = [
+        sum(item.heard[model].seconds or 0.0 for model in ("base", "adapter"))
+        for item in items
+        if item.kind in ("test", GENERAL)
+    ]
+    timed = [seconds for seconds in timed if seconds]
+    return sum(timed) / len(timed) if timed else None
 
 
 def _as_read(name: str, items: Sequence[Item], language: str) -> Iterable[Measure]:

@@ -7,17 +7,16 @@ section 4.5).
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from mmtune.metrics.text.repeats import COMPRESSION, compression
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import DecodeOptions, Sampling, Spoken, decode_scored
 
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-COMPRESSION = 2.4  # a text with a higher zlib compression ratio repeats itself
 LOG_PROBABILITY = -1.0  # a text with a lower mean log probability is a guess
 NO_SPEECH = 0.6  # a window with a higher probability of no speech may be silent
 NO_WORDS = 0.5  # a silent window has a higher probability of an empty text
@@ -42,12 +41,6 @@ class Heard:
     temperature: float
     no_words: float = 0.0
     tokens: tuple[float, ...] = ()
-
-
-def compression(text: str) -> float:
-    """Return the compression ratio of a text with zlib; 0 for an empty one."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data)) if data else 0.0
 
 
 def is_silence(heard: Heard | Spoken) -> bool:

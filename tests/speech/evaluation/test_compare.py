@@ -97,8 +97,8 @@ def test_every_measure_of_the_recipe_is_there(
         ("WER", "test"): len(test),
         ("CER", "test"): len(test),
         ("false insertions", "test"): len(test),
-        ("WER", "general speech"): len(dataset.rows),
-        ("false insertions", "general speech"): len(dataset.rows),
+        ("WER", "general speech"): len(dataset.rows) - len(dataset.rows) // 4,
+        ("false insertions", "general speech"): len(dataset.rows) - len(dataset.rows) // 4,
         ("WER", "test with times"): 2,
         ("WER", "general speech with times"): 2,
         ("WER", "test, padded windows"): 2,
@@ -107,7 +107,7 @@ def test_every_measure_of_the_recipe_is_there(
         assert found[key].items == count > 0
     for measure in found.values():
         assert measure.control is not None
-        assert measure.note.startswith("beyond the control: ")
+        assert "beyond the control: " in measure.note
         assert measure.difference.value == pytest.approx(measure.adapter.value - measure.base.value)
         assert measure.difference.low <= measure.difference.value <= measure.difference.high
 

@@ -1,0 +1,299 @@
+"""Apply a suite's gates to a comparison: what passed, what failed, and what is not known.
+
+A gate passes only on evidence: the end of the interval that the suite names must lie within the
+threshold. It fails if the value itself doesn't. In between there is not enough data.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import Gate, Level, Selector, Suite
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure
+
+Status = Literal["passed", "failed", "not enough data"]
+ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
+MAIN_ITEMS = 10  # least number of items for the main measure
+# Hanley and Lippman-Hand, JAMA 1983: with no event in n items, the 95 % upper end is 3 / n.
+NO_EVENT_END = 3.0
+SIGNIFICANCE = 0.05  # level of the sign-flip test, which is used with few clusters
+MAX_NEEDED = 1_000_000  # items; a larger estimate is not reported
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The result of one gate.
+
+    Attributes:
+        name, level, asks, metric, slice, of, end: as in the gate; `slice` is the measured one.
+        status: whether the gate passed.
+        finding: the figures that decide, in words.
+        figure: value and interval; None if it wasn't measured.
+        bound: the threshold in the metric's units; None if it isn't defined.
+        items: number of items measured.
+        more: estimated number of further items for a decision; None if it can't be estimated.
+        upward: whether the threshold is an upper limit.
+        closing: options of `mmtune evaluate` that give the gate its data; None: its items are the
+            test rows.
+    """
+
+    name: str
+    level: Level
+    status: Status
+    asks: str
+    finding: str
+    metric: str
+    slice: str
+    of: str
+    end: str
+    figure: Interval | None = None
+    bound: float | None = None
+    items: int = 0
+    more: int | None = None
+    upward: bool | None = None
+    closing: str | None = None
+
+    @property
+    def allowed(self) -> str:
+        """The threshold in words; empty if it isn't defined."""
+        if self.bound is None:
+            return ""
+        upward = self.end != "lower" if self.upward is None else self.upward
+        sign = "+" if self.of == "difference" and self.bound else ""
+        what = "the value itself" if self.end == "point" else f"the {self.end} end"
+        return f"{what} {'at most' if upward else 'at least'} {self.bound:{sign}.3g}"
+
+    @property
+    def answer(self) -> str:
+        """The answer (yes, no or not known) with its reason."""
+        return f"{ANSWERS[self.status].capitalize()}: {self.finding}."
+
+    @property
+    def sentence(self) -> str:
+        """The question with its answer."""
+        return f"{self.asks} {self.answer}"
+
+    def step(self, run: str, seconds: float | None = None) -> str:
+        """How to get the data that the gate lacks: a command; empty if it lacks none.
+
+        Args:
+            run: the run folder, as in a command.
+            seconds: computing time of one item with all models; None: unknown.
+        """
+        if self.status != "not enough data":
+            return ""
+        command = f"mmtune evaluate {run}"
+        if self.closing:
+            items = self.items + (self.more or 0) or None
+            name, _, value = self.closing.partition(" ")
+            counted = value.isdecimal() and items is not None
+            return f"{command} {name} {items if counted else value}{_time(items, seconds)}"
+        if self.more:
+            return (
+                f"add about {self.more:,} test rows to the data, then: {command}"
+                f"{_time(self.items + self.more, seconds)}"
+            )
+        return f"add other test rows to the data, then: {command}"
+
+
+def _time(items: int | None, seconds: float | None) -> str:
+    if not items or not seconds:
+        return ""
+    minutes = items * seconds / 60
+    shown = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
+    return f"   (about {shown} on this machine)"
+
+
+def more_items(items: int, value: float, end: float, bound: float) -> int | None:
+    """Estimate how many more items would move `end` to `bound` if the value stayed the same.
+
+    The half-width h = |end - value| of an interval shrinks with 1 / sqrt(n). The number needed is
+
+        n_needed = n * (h / room)^2,    room = |bound - value|
+
+    This assumes that new items resemble these, are clustered alike, and don't change the value. The
+    value will change, so the estimate is only an order of magnitude.
+
+    Args:
+        items: number of items measured.
+        value: the value.
+        end: the end of its interval that must reach `bound`.
+        bound: the threshold.
+
+    Returns:
+        The number of further items; None if the value equals the threshold, or if more than
+        `MAX_NEEDED` items are needed.
+    """
+    room = abs(bound - value)
+    if room == 0 or not math.isfinite(room):
+        return None
+    needed = items * (abs(end - value) / room) ** 2
+    return max(1, math.ceil(needed) - items) if needed <= MAX_NEEDED else None
+
+
+def matching(selector: Selector, comparison: Comparison) -> Iterator[Measure]:
+    for measure in comparison.measures:
+        if measure.metric == selector.metric and (
+            measure.slice == selector.slice
+            or ("*" in selector.slice and fnmatch.fnmatchcase(measure.slice, selector.slice))
+        ):
+            yield measure
+
+
+def main_result(suite: Suite, comparison: Comparison) -> GateResult:
+    found = [m for selector in suite.main for m in matching(selector, comparison)]
+    if not found:
+        first = suite.main[0]
+        gate = Gate(**dict(first), name="it helps", asks="Does it help?", at_least=0)
+        return _unknown(gate, None, f"{first.metric} on {first.slice} was not measured")
+    measure = found[0]
+    higher = measure.higher_is_better
+    gate = Gate(
+        name="it helps",
+        asks="Does it help?",
+        metric=measure.metric,
+        slice=measure.slice,
+        end="lower" if higher else "upper",
+        at_least=0 if higher else None,
+        at_most=None if higher else 0,
+        min_items=MAIN_ITEMS,
+    )
+    return _apply(gate, measure, strictly=True)
+
+
+def gate_results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
+    found = list(matching(gate, comparison))
+    if not found and not gate.optional:
+        yield _unknown(gate, None, f"{gate.metric} on {gate.slice} was not measured")
+    for measure in found:
+        yield _apply(gate, measure)
+
+
+def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
+    """Apply one gate to one measure.
+
+    With `strictly`, a value equal to the threshold isn't within it, and the sign-flip test must
+    agree if the clusters are too few for an interval.
+    """
+    figure: Interval = getattr(measure, gate.of)
+    if not math.isfinite(figure.value):
+        note = measure.note.rstrip(".")
+        return _unknown(
+            gate, measure, f"{measure.metric} can't be measured" + (f" ({note})" if note else "")
+        )
+    if gate.events and figure.value == figure.low == figure.high == 0 and measure.items:
+        reach = NO_EVENT_END / measure.items
+        figure = Interval(0.0, -reach if gate.of == "difference" else 0.0, reach)
+    bound = _bound(gate, measure)
+    what = f"{_title(gate, measure)}: {_format(gate, figure)}"
+    if bound is None:
+        return _unknown(
+            gate, measure, f"{what}; the threshold, a multiple of {gate.times!r}, isn't defined"
+        )
+    upward = gate.at_most is not None
+    end = {"lower": figure.low, "point": figure.value, "upper": figure.high}[gate.end]
+
+    def within(value: float) -> bool:
+        if value == bound:
+            return not strictly
+        return value < bound if upward else value > bound
+
+    sign = "+" if gate.of == "difference" else ""
+    if strictly:
+        what += f"; {'below' if upward else 'above'} 0 is better"
+    else:
+        limit = f"{'at most' if upward else 'at least'} {bound:{sign}.3g}"
+        what += f"; the {'value' if gate.end == 'point' else f'{gate.end} end'} must be {limit}"
+    more: int | None = None
+    status: Status = "passed"
+    if measure.items < gate.min_items:
+        status, more = "not enough data", gate.min_items - measure.items
+        what += f". {measure.items} items are too few to decide"
+    elif not within(end):
+        # If only the end lies beyond the threshold, more items may decide.
+        status = "not enough data" if within(figure.value) else "failed"
+        more = more_items(measure.items, figure.value, end, bound)
+        if gate.events and figure.value == 0 and upward:
+            more = math.ceil(NO_EVENT_END / bound) - measure.items if bound > 0 else None
+        if status == "failed":
+            more = None
+    if strictly and status == "passed" and measure.p is not None and measure.p > SIGNIFICANCE:
+        # Many sentences of seven speakers still tell little about an eighth speaker.
+        status = "not enough data"
+    if gate.end != "point" and status == "passed" and 1 in (measure.units, measure.items):
+        status = "not enough data"  # an interval over one speaker or item covers no other
+    if measure.few:
+        test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
+        what += f"; {measure.few}{test}"
+    if status == "not enough data" and more is not None:
+        what += f". About {more:,} more items are needed ({measure.items} were measured"
+        what += f"; {gate.items_from} sets the number)" if gate.items_from else ")"
+    return GateResult(
+        name=gate.name if "*" not in gate.slice else f"{gate.name}: {measure.slice}",
+        level=gate.level,
+        status=status,
+        asks=gate.asks,
+        finding=what,
+        metric=measure.metric,
+        slice=measure.slice,
+        of=gate.of,
+        end=gate.end,
+        figure=figure,
+        bound=bound,
+        items=measure.items,
+        more=more,
+        upward=upward,
+        closing=_closing(gate, measured=True),
+    )
+
+
+def _bound(gate: Gate, measure: Measure) -> float | None:
+    """The threshold in the metric's units; None if it is a multiple of an undefined value."""
+    threshold = gate.at_most if gate.at_most is not None else gate.at_least
+    assert threshold is not None
+    if gate.times is None:
+        return threshold
+    unit = measure.base if gate.times == "base" else measure.references.get(gate.times)
+    if unit is None or not math.isfinite(unit.value) or unit.low <= 0:
+        return None
+    return threshold * unit.value
+
+
+def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
+    cure = f"; set {gate.needs}" if gate.needs is not None and measure is None else ""
+    return GateResult(
+        name=gate.name,
+        level=gate.level,
+        status="not enough data",
+        asks=gate.asks,
+        finding=f"{why}{cure}",
+        metric=gate.metric,
+        slice=measure.slice if measure else gate.slice,
+        of=gate.of,
+        end=gate.end,
+        items=measure.items if measure else 0,
+        closing=_closing(gate, measured=measure is not None),
+    )
+
+
+def _closing(gate: Gate, *, measured: bool) -> str | None:
+    # What isn't measured needs its setting; what is measured needs more items.
+    if measured and gate.items_from:
+        return f"--{gate.items_from.rpartition('.')[2]} 0"
+    return None if measured else gate.closing
+
+
+def _title(gate: Gate, measure: Measure) -> str:
+    name = f"{measure.metric} on {measure.slice}"
+    return f"{name}, adapter - base" if gate.of == "difference" else name
+
+
+def _format(gate: Gate, figure: Interval) -> str:
+    sign = "+" if gate.of == "difference" else ""
+    return f"{figure.value:{sign}.3f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]"
