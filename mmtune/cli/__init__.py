@@ -195,12 +195,11 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     parser = _parser_of(found, name, function, text)
-    settings: dict[str, str] = {}
-    if name == "evaluate":  # its settings depend on the run
-        rest, settings = found.take_settings(rest, parser.option_strings())
-    options = parser.parse_args(rest)
-    options.settings = settings
-    return command, options
+    if name != "evaluate":
+        return command, parser.parse_args(rest)
+    # The settings depend on the run.
+    rest, given = found.take_settings(rest, parser.option_strings())
+    return command, parser.parse_args(rest, argparse.Namespace(settings=given))
 
 
 def _parser_of(module: ModuleType, name: str, function: str, text: str) -> Parser:

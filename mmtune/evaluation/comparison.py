@@ -17,6 +17,7 @@ from mmtune.system.formats import without_format
 from mmtune.system.stored import damaged, read_json_object
 
 INTERVALS = ("base", "adapter", "difference", "control")
+NAMED = ("references", "gained", "beyond")  # intervals by name
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Comparison(Displayed):
         speed: seconds of sound that a model transcribes in a second, by model. It isn't compared,
             because it depends on the machine and its load.
         calibration: confidence bins by model, in ascending order.
+        measured_on: a sentence: how many items of what kind the main measures rest on.
+        alternatives: ways without an adapter that were measured too: their names in
+            `Measure.references`, and the command that uses each.
         seconds: computing time of one item with base and adapter; None: it wasn't measured. It
             isn't compared either.
     """
@@ -46,6 +50,8 @@ class Comparison(Displayed):
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict, compare=False)
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
+    measured_on: str = ""
+    alternatives: dict[str, str] = field(default_factory=dict)
     seconds: float | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,7 +69,8 @@ class Comparison(Displayed):
             for name in INTERVALS:
                 if measure[name] is not None:
                     measure[name] = _nan_to_null(measure[name])
-            measure["references"] = {n: _nan_to_null(i) for n, i in measure["references"].items()}
+            for name in NAMED:
+                measure[name] = {n: _nan_to_null(i) for n, i in measure[name].items()}
         return values
 
     @staticmethod
@@ -72,9 +79,9 @@ class Comparison(Displayed):
         measures = []
         for measure in values["measures"]:
             intervals = {n: measure[n] for n in INTERVALS if measure.get(n) is not None}
-            named = measure.get("references", {})  # missing in comparisons of older versions
-            references = _null_to_nan(named)
-            measures.append({**measure, **_null_to_nan(intervals), "references": references})
+            # They are missing in comparisons of older versions.
+            named = {name: _null_to_nan(measure.get(name, {})) for name in NAMED}
+            measures.append({**measure, **_null_to_nan(intervals), **named})
         return _ADAPTER.validate_python({**values, "measures": measures})
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mmtune.evaluation.comparison import Comparison
@@ -146,13 +146,18 @@ def matching(selector: Selector, comparison: Comparison) -> Iterator[Measure]:
             yield measure
 
 
-def main_result(suite: Suite, comparison: Comparison) -> GateResult:
-    found = [m for selector in suite.main for m in matching(selector, comparison)]
-    if not found:
+def main_measure(suite: Suite, comparison: Comparison) -> Measure | None:
+    """The suite's main measure: the first of its choices that was measured."""
+    found = (m for selector in suite.main for m in matching(selector, comparison))
+    return next(found, None)
+
+
+def main_result(suite: Suite, measure: Measure | None) -> GateResult:
+    """Whether the main measure shows that the adapter helps."""
+    if measure is None:
         first = suite.main[0]
         gate = Gate(**dict(first), name="it helps", asks="Does it help?", at_least=0)
         return _unknown(gate, None, f"{first.metric} on {first.slice} was not measured")
-    measure = found[0]
     higher = measure.higher_is_better
     gate = Gate(
         name="it helps",
@@ -165,6 +170,58 @@ def main_result(suite: Suite, comparison: Comparison) -> GateResult:
         min_items=MAIN_ITEMS,
     )
     return _apply(gate, measure, strictly=True)
+
+
+def rival(suite: Suite, comparison: Comparison, measure: Measure) -> str | None:
+    """The best way without an adapter that helps too; None if there is none.
+
+    It must be better than the base by the main measure, and no required gate may fail with it.
+    """
+
+    def helps(name: str) -> bool:
+        gain = measure.gained[name]
+        return gain.low > 0 if measure.higher_is_better else gain.high < 0
+
+    def harmless(name: str) -> bool:
+        return all(
+            _within(gate, other, other.gained[name].value)
+            for gate in suite.gates
+            if gate.level == "must" and gate.of == "difference"
+            for other in matching(gate, comparison)
+            if name in other.gained
+        )
+
+    found = [n for n in comparison.alternatives if n in measure.gained and helps(n) and harmless(n)]
+    sign = 1 if measure.higher_is_better else -1
+    return max(found, key=lambda name: sign * measure.references[name].value, default=None)
+
+
+def against(main: GateResult, measure: Measure, name: str) -> GateResult:
+    """Hold the main result also to a way without an adapter.
+
+    Returns:
+        The result: it fails if the adapter is no better than that way, and lacks data if it seems
+        better and its interval doesn't exclude 0.
+    """
+    gap, higher = measure.beyond[name], measure.higher_is_better
+    sign = 1 if higher else -1
+    finding = (
+        f"{main.finding}; adapter - {name}: {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    )
+    end = gap.low if higher else gap.high
+    if sign * gap.value <= 0:
+        return replace(main, status="failed", finding=finding, more=None)
+    if main.status == "passed" and sign * end <= 0:
+        more = more_items(measure.items, gap.value, end, 0.0)
+        return replace(main, status="not enough data", finding=finding, more=more)
+    return replace(main, finding=finding)
+
+
+def _within(gate: Gate, measure: Measure, value: float) -> bool:
+    bound = _bound(gate, measure)
+    if bound is None or not math.isfinite(value):
+        return True
+    return value <= bound if gate.at_most is not None else value >= bound
 
 
 def gate_results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:

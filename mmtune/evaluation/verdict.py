@@ -11,7 +11,16 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.gate_result import ANSWERS, GateResult, gate_results, main_result
+from mmtune.evaluation.first_sentence import first_sentence, with_alternative
+from mmtune.evaluation.gate_result import (
+    ANSWERS,
+    GateResult,
+    against,
+    gate_results,
+    main_measure,
+    main_result,
+    rival,
+)
 from mmtune.evaluation.suite import Suite
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import write_text
@@ -19,14 +28,18 @@ from mmtune.system.formats import with_format, without_format
 from mmtune.system.stored import damaged, read_json_object
 
 VERDICT_FILE = "verdict.json"
-Decision = Literal["ship", "ship with conditions", "not known yet", "keep the base"]
+Decision = Literal[
+    "ship", "ship with conditions", "not known yet", "no adapter needed", "keep the base"
+]
 # Exit codes of `mmtune evaluate --gate`; 2 is an error.
 EXIT_CODES: dict[Decision, int] = {
     "ship": 0,
     "keep the base": 1,
+    "no adapter needed": 1,
     "not known yet": 3,
     "ship with conditions": 4,
 }
+LACKING = "without enough data"
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,9 @@ class Verdict(Displayed):
         conditions: sentences on checks that failed or lack data without stopping the adapter.
         main: result of the suite's main measure: whether the adapter helps.
         gates: results of all gates.
+        first: the main result in words and counts, and on what it was measured.
+        instead: the way without an adapter that the adapter was held to too; empty: none.
+        use: the command that uses it.
     """
 
     decision: Decision
@@ -48,11 +64,14 @@ class Verdict(Displayed):
     conditions: list[str]
     main: GateResult
     gates: list[GateResult]
+    first: str = ""
+    instead: str = ""
+    use: str = ""
 
     @property
     def open(self) -> bool:
         """Whether any required gate didn't pass; a gate without data didn't pass."""
-        return self.decision in ("keep the base", "not known yet")
+        return self.decision in ("keep the base", "no adapter needed", "not known yet")
 
     @property
     def exit_code(self) -> int:
@@ -65,6 +84,8 @@ class Verdict(Displayed):
         musts = [gate for gate in self.gates if gate.level == "must"]
         failed = [gate.name for gate in musts if gate.status == "failed"]
         unknown = [gate.name for gate in musts if gate.status == "not enough data"]
+        if self.decision == "no adapter needed":
+            return f"{self.instead} is as good as the adapter, or better"
         helps = "the adapter is better than the base"
         if self.main.status == "failed":
             return "the adapter isn't better than the base"
@@ -73,8 +94,7 @@ class Verdict(Displayed):
         if failed:
             return f"{helps}; {_count(failed, musts, 'failed')}"
         if unknown or self.main.status != "passed":
-            lacking = f"; {_count(unknown, musts, 'without enough data')}" if unknown else ""
-            return helps + lacking
+            return helps + (f"; {_count(unknown, musts, LACKING)}" if unknown else "")
         if not self.conditions:
             return f"{helps}, and all {len(self.gates)} checks passed"
         shoulds = [gate for gate in self.gates if gate.level == "should"]
@@ -82,18 +102,20 @@ class Verdict(Displayed):
         lacking = [gate.name for gate in shoulds if gate.status == "not enough data"]
         counts = [
             _count(names, shoulds, what, "recommended")
-            for names, what in ((missed, "failed"), (lacking, "without enough data"))
+            for names, what in ((missed, "failed"), (lacking, LACKING))
             if names
         ]
         return f"{helps}, and all {len(musts)} required checks passed; {'; '.join(counts)}"
 
     def steps(self, run: str, seconds: float | None = None) -> list[str]:
-        """How to get the data that required checks and the main measure lack: commands.
+        """How to get the data that required checks and the main measure lack, or what to use.
 
         Args:
             run: the run folder, as in a command.
             seconds: computing time of one item with all models; None: unknown.
         """
+        if self.decision == "no adapter needed":
+            return [self.use]
         gates = [self.main, *(gate for gate in self.gates if gate.level == "must")]
         return list(dict.fromkeys(filter(None, (gate.step(run, seconds) for gate in gates))))
 
@@ -102,6 +124,7 @@ class Verdict(Displayed):
         width = max(len(answer) for answer in ANSWERS.values())
         return [
             f"verdict  {self.decision}   (suite {self.suite})",
+            *([f"  {self.first}"] if self.first else []),
             *(
                 f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} {gate.finding}"
                 for gate in (self.main, *self.gates)
@@ -133,21 +156,31 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
     Returns:
         "ship" if every gate passes, and the main measure improves with an interval that excludes 0.
         "ship with conditions" if it improves like that and every required gate passes.
+        "no adapter needed" if a way without an adapter is as good by the main measure.
         "keep the base" if the main measure or a required gate fails.
         "not known yet" otherwise: nothing required fails, but some of it lacks data.
     """
-    main = main_result(suite, comparison)
+    measure = main_measure(suite, comparison)
+    main = main_result(suite, measure)
+    other = rival(suite, comparison, measure) if measure is not None else None
+    if measure is not None and other is not None:
+        main = against(main, measure, other)
     gates = [result for gate in suite.gates for result in gate_results(gate, comparison)]
     required = [main, *(gate for gate in gates if gate.level == "must")]
     failed = [gate for gate in required if gate.status == "failed"]
     unknown = [gate for gate in required if gate.status == "not enough data"]
     decision: Decision = "ship"
-    if failed:
+    if main.status == "failed" and other is not None:
+        decision = "no adapter needed"
+    elif failed:
         decision = "keep the base"
     elif unknown:
         decision = "not known yet"
     elif any(gate.status != "passed" for gate in gates):
         decision = "ship with conditions"
+    first = first_sentence(comparison, measure)
+    if measure is not None and decision == "no adapter needed" and other is not None:
+        first = " ".join((with_alternative(measure, other), comparison.measured_on)).strip()
     decided = failed or unknown or required
     return Verdict(
         decision=decision,
@@ -158,6 +191,9 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
         ],
         main=main,
         gates=gates,
+        first=first,
+        instead=other or "",
+        use=comparison.alternatives[other] if other else "",
     )
 
 

@@ -16,6 +16,7 @@ class Explained(NamedTuple):
 
     unit: str
     meaning: str
+    says: str = ""
 
 
 def _find(metric: str) -> Explained | None:
@@ -30,7 +31,7 @@ def _find(metric: str) -> Explained | None:
         return None
     try:
         known = METRICS.find(name)
-        return Explained(known.unit, known.meaning)
+        return Explained(known.unit, known.meaning, getattr(known, "says", ""))
     except (MmtuneError, AttributeError):  # a broken plugin must not keep a report from its reader
         return None
 
@@ -45,3 +46,9 @@ def unit_of(metric: str) -> str:
     """The label of a metric's axis: its unit, else its name."""
     found = _find(metric)
     return found.unit if found else metric
+
+
+def sentence_of(metric: str) -> str:
+    """The sentence that says a metric's result in words (`Metric.says`); empty if it has none."""
+    found = _find(metric)
+    return found.says if found else ""

@@ -34,6 +34,11 @@ class Measure:
     units: int = 0  # number of speakers (or terms, recordings) behind the figures; 0: not counted
     # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
+    # Of a metric that counts (`Metric.says`): by model, the events and all that could be one.
+    counts: dict[str, tuple[float, float]] = field(default_factory=dict)
+    # Of each system in `references` that answered the same items: system - base, adapter - system.
+    gained: dict[str, Interval] = field(default_factory=dict)
+    beyond: dict[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

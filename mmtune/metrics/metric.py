@@ -22,6 +22,10 @@ class Metric(Protocol):
     comparisons it takes part; it is then made without arguments. A metric that makes a choice by
     its items, such as the group that is worst, may have `pinned(stats)`: it returns `reduce` with
     the choice of `stats`, and resamples are reduced with it.
+
+    A metric of a share may have `says`, a sentence with {adapter}, {base} and {total}, its counts:
+    "Terms right: {adapter} of {total}, before {base}." Its statistics are then (count, total), or
+    (S, D, I, N) of errors.
     """
 
     name: str
@@ -46,9 +50,19 @@ class Quantity:
 
     Attributes:
         name, unit, meaning, higher_is_better: see `Metric`.
+        says: a sentence with {adapter} and {base}, the values.
     """
 
     name: str
     unit: str
     meaning: str
     higher_is_better: bool
+    says: str = ""
+
+
+def counts_of(metric: Metric, stats: Sequence[Stat] | Stat) -> tuple[float, float] | None:
+    """The counts of a metric that has `says`: of events, and of all that could be one."""
+    if not getattr(metric, "says", "") or not len(stats):
+        return None
+    *events, total = np.asarray(stats, dtype=np.float64).sum(axis=0)
+    return float(sum(events)), float(total)

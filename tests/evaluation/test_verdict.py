@@ -102,7 +102,7 @@ def test_an_adapter_that_helps_and_forgets_nothing_is_shipped(terminology: Suite
         "Does it help? Yes: term recall on seen terms, adapter - base: +0.600 [+0.500, +0.700]; "
         "above 0 is better."
     )
-    assert len(verdict.lines()) == 2 + len(verdict.gates)
+    assert len(verdict.lines()) == 3 + len(verdict.gates)
 
 
 def test_one_that_forgets_is_not_however_well_it_learned(terminology: Suite) -> None:

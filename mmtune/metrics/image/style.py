@@ -24,6 +24,7 @@ STYLE_QUANTITY = Quantity(
     "style (0 = base, 1 = brand)",
     "How far the look is on the way from the base's to the brand's own new images.",
     higher_is_better=True,
+    says="Its pictures are {adapter} of the way from the base's look to the brand's.",
 )
 
 

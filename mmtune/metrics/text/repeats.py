@@ -30,6 +30,7 @@ class Repeats:
     name = "repeating rows"
     unit = "share of rows"
     meaning = "The share of recordings in whose transcript the model repeats a phrase in a loop."
+    says = "Recordings in which the model repeats itself: {adapter} of {total}, before {base}."
     higher_is_better = False
     rare = True
 

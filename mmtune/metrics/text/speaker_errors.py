@@ -38,6 +38,7 @@ class SpeakerWordErrors:
     meaning = (
         "Words that are wrong, left out, made up or given to another speaker, per word spoken."
     )
+    says = "Words wrong or given to another speaker: {adapter} of {total}, before {base}."
     higher_is_better = False
 
     def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:

@@ -48,6 +48,7 @@ class TermRecall(_OfTerms):
     name = "term recall"
     unit = "share of spoken terms"
     meaning = "The share of the spoken terms that was written right."
+    says = "Terms right: {adapter} of {total}, before {base}."
     higher_is_better = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

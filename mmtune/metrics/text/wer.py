@@ -38,6 +38,7 @@ class WordErrors:
     name = "WER"
     unit = "WER, wrong words per word spoken"
     meaning = "Words that are written wrongly, left out or made up, per word that was spoken."
+    says = "Wrong words: {adapter} of {total}, before {base}."
     higher_is_better = False
 
     def __init__(self, language: str = "en", variants: Variants = STRICT) -> None:
@@ -66,6 +67,7 @@ class CharacterErrors(WordErrors):
     name = "CER"
     unit = "CER, wrong characters per character"
     meaning = "Characters that are wrong, left out or made up, per character of the true text."
+    says = "Wrong characters: {adapter} of {total}, before {base}."
 
     def _align(self, reference: str, hypothesis: str) -> Any:
         return jiwer.process_characters([reference], [hypothesis])

@@ -20,13 +20,14 @@ from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
 from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
 from mmtune.speech.evaluation.measures import (
     FEW_SPEAKERS,
+    measured_on,
     measures,
     reliability,
     seconds_of_item,
     speed_of,
 )
 from mmtune.speech.evaluation.robustness import degraded
-from mmtune.speech.evaluation.term_baselines import beside, heard_beside
+from mmtune.speech.evaluation.term_baselines import alternatives, beside, heard_beside
 from mmtune.speech.evaluation.term_slices import divide_terms, read_variants, spoken_terms
 from mmtune.speech.evaluation.whole_calls import CALLS, whole_calls
 from mmtune.speech.speech_options import SpeechOptions
@@ -89,6 +90,8 @@ def compare(
         tables=variants.tables(),
         speed=speed_of(items),
         seconds=seconds_of_item(items),
+        measured_on=measured_on(items),
+        alternatives=alternatives(config.base, options),
         calibration=reliability(items, options.language),
     )
 

@@ -11,7 +11,6 @@ from functools import reduce
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
     Interval,
-    bootstrap,
     by_cluster,
     crossed,
     paired_bootstrap,
@@ -21,7 +20,7 @@ from mmtune.metrics.bootstrap import (
 )
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.measure import Bin, Measure
-from mmtune.metrics.metric import Metric, Stat
+from mmtune.metrics.metric import Metric, Stat, counts_of
 from mmtune.metrics.registry import added_metrics
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
@@ -216,6 +215,24 @@ def reliability(items: Sequence[Item], language: str) -> dict[str, list[Bin]]:
     }
 
 
+def measured_on(items: Sequence[Item]) -> str:
+    """Say on what the main measures rest: how many recordings, of whom."""
+    test = [item for item in items if item.kind == "test"]
+    if not test:
+        return ""
+    made = sum(SYNTHESIZER in item.row.group for item in test)
+    if made == len(test):
+        return "Measured on synthetic voices only."
+    if made:
+        return f"Measured on {len(test)} recordings, {made} of them of synthetic voices."
+    speakers = len({item.row.speaker for item in test} - {None})
+    whose = (
+        "" if not speakers else " of one speaker" if speakers == 1 else f" of {speakers} speakers"
+    )
+    one = "one real recording" if len(test) == 1 else f"{len(test):,} real recordings"
+    return f"Measured on {one}{whose}."
+
+
 def speed_of(items: Sequence[Item]) -> dict[str, float]:
     """Compute seconds of audio per second of computing on the test items, by model.
 
@@ -265,14 +282,12 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     if "control" in stats:
         control, _, beyond = _paired(stats["control"], stats["adapter"], metric, ways)
         notes.append(f"beyond the control: {signed(beyond)}")
-    pin = pin_of(metric)
-    beside = {
-        model: reduce(
-            wider, [bootstrap(own, metric.reduce, clusters=each, pin=pin) for each in ways]
-        )
-        for model, own in stats.items()
-        if model not in ("base", "adapter", "control")
-    }
+    beside: dict[str, Interval] = {}
+    gained: dict[str, Interval] = {}
+    beyond_it: dict[str, Interval] = {}
+    for model in sorted(stats.keys() - {"base", "adapter", "control"}):
+        _, beside[model], gained[model] = _paired(stats["base"], stats[model], metric, ways)
+        _, _, beyond_it[model] = _paired(stats[model], stats["adapter"], metric, ways)
     if len(ways) > 1:
         kinds = sorted({label[0] for way in ways for label in way if isinstance(label, tuple)})
         crossing = " and ".join(f"{kind}s" for kind in kinds)
@@ -301,6 +316,9 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         few=few,
         p=p,
         units=count,
+        counts={m: found for m, own in stats.items() if (found := counts_of(metric, own))},
+        gained=gained,
+        beyond=beyond_it,
     )
 
 

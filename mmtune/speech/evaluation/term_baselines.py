@@ -6,6 +6,7 @@ Each baseline transcribes the test rows like base and adapter do, so the report 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -232,6 +233,17 @@ def heard_beside(
         for each, answer in zip(found, answers, strict=True):
             each[system.name] = answer
     return found
+
+
+def alternatives(base: str, options: SpeechOptions) -> dict[str, str]:
+    """The command that uses each way of `task.beside` without an adapter, by the way's name."""
+    listed = shlex.quote(str(options.terms)) if options.terms else "TERMS.txt"
+    use = {"prompt": '--prompt "TERM, TERM, …"', "retrieval": f"--terms {listed}"}
+    return {
+        system.name: f"mmtune transcribe --base {base} {use[system.way]} RECORDINGS"
+        for system in (SYSTEMS[name] for name in options.beside)
+        if not system.adapters
+    }
 
 
 def _name(way: Way, listed: TermList) -> str:
