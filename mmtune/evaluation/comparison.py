@@ -38,6 +38,7 @@ class Comparison(Displayed):
         measured_on: a sentence: how many items of what kind the main measures rest on.
         alternatives: ways without an adapter that were measured too: their names in
             `Measure.references`, and the command that uses each.
+        use: what can be done with the adapter: a verb, and a command with {run}.
         seconds: computing time of one item with base and adapter; None: it wasn't measured. It
             isn't compared either.
     """
@@ -52,6 +53,7 @@ class Comparison(Displayed):
     calibration: dict[str, list[Bin]] = field(default_factory=dict)
     measured_on: str = ""
     alternatives: dict[str, str] = field(default_factory=dict)
+    use: dict[str, str] = field(default_factory=dict)
     seconds: float | None = field(default=None, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

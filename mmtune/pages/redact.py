@@ -66,7 +66,8 @@ def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
             return {key: cleared(each) for key, each in value.items()}
         return value
 
-    return Verdict.from_json(cleared(verdict.to_json()))
+    found = Verdict.from_json(cleared(verdict.to_json()))
+    return replace(found, use="")  # it names the term list
 
 
 def redact_review(review: Result) -> Result:

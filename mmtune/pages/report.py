@@ -89,6 +89,7 @@ class Check:
     answer: str
     symbol: str
     gauge: ThresholdGauge | None
+    step: str = ""  # the command that gives it the data that it lacks
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class RunView:
     main: Figure | None = None  # the suite's main measure: does the adapter help?
     checks: dict[str, list[Check]] = field(default_factory=dict)  # by level
     review: Result | None = None
+    now: list[tuple[str, str]] = field(default_factory=list)  # what to do next, and the command
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
 
@@ -197,6 +199,7 @@ def _view(
         shown = redact_comparison(comparison)
     else:
         shown = comparison
+    place = str(folder) if folder and content == "all" else "RUN"
     groups = group_plots(shown.measures)
     training, others = _training(folder, card), _others(shown, card)
     return RunView(
@@ -218,7 +221,8 @@ def _view(
         settings=_settings(folder, content),
         verdict=verdict,
         main=_main_figure(verdict, shown),
-        checks=_checks(verdict),
+        checks=_checks(verdict, place),
+        now=_now(verdict, shown, place),
         review=review,
         tables=shown.tables,
         speed=shown.speed,
@@ -248,7 +252,20 @@ def _main_figure(verdict: Verdict | None, comparison: Comparison) -> Figure | No
     return figure(found[0]) if found else None
 
 
-def _checks(verdict: Verdict | None) -> dict[str, list[Check]]:
+def _now(verdict: Verdict | None, comparison: Comparison, run: str) -> list[tuple[str, str]]:
+    """What to do after this verdict, each with its command."""
+    if verdict is None:
+        return []
+    if verdict.decision == "no adapter needed":
+        return [(f"Use {verdict.instead}:", verdict.use)]
+    steps = [("Collect this:", step) for step in verdict.steps(run, comparison.seconds)]
+    if verdict.decision in ("ship", "ship with conditions"):
+        use = [(f"{what}:", command.format(run=run)) for what, command in comparison.use.items()]
+        return [*use, *((condition, "") for condition in verdict.conditions)]
+    return steps if verdict.decision == "not known yet" else []
+
+
+def _checks(verdict: Verdict | None, run: str) -> dict[str, list[Check]]:
     found: dict[str, list[Check]] = {}
     for gate in sorted(verdict.gates if verdict else (), key=lambda g: ORDER.index(g.status)):
         drawn = None
@@ -256,7 +273,9 @@ def _checks(verdict: Verdict | None) -> dict[str, list[Check]]:
             upward = gate.end != "lower" if gate.upward is None else gate.upward
             drawn = gauge(gate.figure, gate.bound, upward)
         answer = ANSWERS[gate.status].capitalize()
-        found.setdefault(gate.level, []).append(Check(gate, answer, SYMBOLS[gate.status], drawn))
+        found.setdefault(gate.level, []).append(
+            Check(gate, answer, SYMBOLS[gate.status], drawn, gate.step(run))
+        )
     return {level: found[level] for level in ("must", "should") if level in found}
 
 

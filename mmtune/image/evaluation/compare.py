@@ -163,6 +163,11 @@ def compare(
         ],
         files={"grid": grid}
         | {name: p for name in COMPARED if (p := folder / f"{name}.png").is_file()},
+        measured_on=f"Measured on {len(test)} captions of pictures that it wasn't trained on.",
+        use={
+            "Use it": 'mmtune generate --adapter {run} --prompt "TEXT"',
+            "Export it": "mmtune export {run} --format kohya --out brand.safetensors",
+        },
     )
 
 

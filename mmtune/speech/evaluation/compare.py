@@ -92,6 +92,10 @@ def compare(
         seconds=seconds_of_item(items),
         measured_on=measured_on(items),
         alternatives=alternatives(config.base, options),
+        use={
+            "Use it": "mmtune transcribe --adapter {run} RECORDINGS",
+            "Export it": "mmtune export {run} --format ctranslate2 --out model",
+        },
         calibration=reliability(items, options.language),
     )
 
