@@ -25,7 +25,8 @@ class Metric(Protocol):
 
     A metric of a share may have `says`, a sentence with {adapter}, {base} and {total}, its counts:
     "Terms right: {adapter} of {total}, before {base}." Its statistics are then (count, total), or
-    (S, D, I, N) of errors.
+    (S, D, I, N) of errors. A metric of (events, items) may have `rare = True`: its differences then
+    also have the limits of rare events (`mmtune.metrics.rare`).
     """
 
     name: str

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_mmd
 
-from mmtune.metrics.bootstrap import bootstrap, resample_counts
+from mmtune.metrics.bootstrap import resample_counts
 from mmtune.metrics.image.mmd import KernelDistance, gaussian, polynomial
 
 
@@ -77,10 +77,14 @@ def test_pairs_are_resampled_together() -> None:
         KernelDistance(gaussian, x[:1])
 
 
-def test_counts_are_the_resamples_of_the_bootstrap() -> None:
-    values = np.random.default_rng(0).normal(size=(30, 1))
+def test_counts_are_of_whole_clusters_drawn_anew() -> None:
     clusters = [i // 3 for i in range(30)]
-    counts = resample_counts(30, clusters)
-    means = (counts @ values)[:, 0] / counts.sum(1)
-    interval = bootstrap(list(values), lambda m: float(m.mean()), clusters=clusters)
-    assert np.quantile(means, [0.025, 0.975]) == pytest.approx([interval.low, interval.high])
+    counts = resample_counts(30, clusters, rounds=400)
+    assert counts.shape == (400, 30)
+    assert (counts.sum(axis=1) == 30).all()
+    assert (counts.reshape(400, 10, 3) == counts.reshape(400, 10, 3)[:, :, :1]).all()
+    drawn = np.random.default_rng(0)
+    first = np.bincount(drawn.integers(10, size=10), minlength=10)
+    assert (counts[0].reshape(10, 3)[:, 0] == first).all()
+    # Each cluster is drawn as often as each other: 400 times, give or take chance.
+    assert counts[:, ::3].sum(axis=0) == pytest.approx(np.full(10, 400), abs=80)

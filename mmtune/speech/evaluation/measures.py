@@ -21,6 +21,7 @@ from mmtune.metrics.bootstrap import (
 from mmtune.metrics.gap import GroupGap
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat, counts_of
+from mmtune.metrics.rare import rare_difference
 from mmtune.metrics.registry import added_metrics
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
@@ -333,7 +334,11 @@ def _paired(
     found = [
         paired_bootstrap(first, second, metric.reduce, clusters=labels, pin=pin) for labels in ways
     ]
-    return tuple(reduce(wider, each) for each in zip(*found, strict=True))
+    widest = [reduce(wider, each) for each in zip(*found, strict=True)]
+    if getattr(metric, "rare", False):
+        rare = [rare_difference(first, second, labels) for labels in ways]
+        widest[2] = reduce(wider, filter(None, rare), widest[2])
+    return tuple(widest)
 
 
 def _clusterings(items: Sequence[Item]) -> list[list[Hashable]]:
