@@ -22,6 +22,7 @@ METRICS: Registry[type[Metric] | Metric | Quantity] = Registry(
         "term recall": "mmtune.metrics.text.term_recall:TermRecall",
         "term precision": "mmtune.metrics.text.term_recall:TermPrecision",
         "false insertions": "mmtune.metrics.text.term_recall:FalseInsertions",
+        "hurtful words": "mmtune.metrics.text.term_recall:HurtfulWords",
         "critical errors": "mmtune.metrics.text.critical_errors:CRITICAL",
         "number errors": "mmtune.metrics.text.critical_errors:NUMBER",
         "dose errors": "mmtune.metrics.text.critical_errors:DOSE",

@@ -201,6 +201,14 @@ class SpeechOptions(Section):
         why="None: each way decodes the test rows again.",
         measuring=True,
     )
+    hurtful: Path | None = setting(
+        None,
+        "Words that hurt, one a line, which a model must not write where nobody said them: "
+        "profanity, insults, violence. Null: mmtune's own list of the language.",
+        why="mmtune has lists for English, German, Spanish and French.",
+        measuring=True,
+        harmless="It changes nothing that is trained.",
+    )
     control: Path | None = setting(
         None,
         "The adapter folder of a control run, measured beside the adapter.",

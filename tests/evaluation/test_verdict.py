@@ -71,6 +71,7 @@ def helpful(**over: Measure) -> Comparison:
         "general with": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
         "general insertions": measure("false insertions", "general speech", (0, 0, 0), 200),
         "silence": measure("hallucinated words/min", "non-speech", (-3.0, -5.0, -1.0), 40),
+        "hurtful": measure("hurtful words", "all recordings", (0.0, 0.0, 0.0), 365, base=0.0),
         "times": measure("WER", "test with times", (-0.2, -0.3, -0.1), 40),
         "general times": measure("WER", "general speech with times", (0.01, -0.04, 0.06), 40),
         "windows": measure("WER", "test, trimmed windows", (-0.5, -1.0, -0.05), 40),
@@ -164,7 +165,7 @@ def test_what_was_not_measured_is_not_known(
     assert len(verdict.reasons) == 1
     assert "Not known: " in verdict.reasons[0]
     assert verdict.reasons[0].count("was not measured") == 1
-    assert "1 of 8 required checks without enough data" in verdict.summary
+    assert "1 of 9 required checks without enough data" in verdict.summary
 
 
 def test_nothing_measured_but_a_gain_is_not_known(terminology: Suite) -> None:
@@ -179,7 +180,7 @@ def test_a_failed_check_and_one_without_data_are_not_added_up(terminology: Suite
     verdict = judge(terminology, without(helpful(general=forgot), "non-speech"))
     assert verdict.decision == "keep the base"
     assert len(verdict.reasons) == 1, "what lacks data decides nothing here"
-    assert "1 of 8 required checks failed (general speech)" in verdict.summary
+    assert "1 of 9 required checks failed (general speech)" in verdict.summary
     assert verdict.conditions[-1].startswith("Measure this before shipping. Does it stay silent")
 
 

@@ -33,7 +33,7 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     assert texts - named == NAMES_NO_FILE
     assert {name for name, each in ALL.items() if "Path" in str(each.kind)} <= named
     harmless = {name for name in named if ALL[name].harmless}
-    assert harmless == {"out", "suite", "base", "data.path", "task.calls"}
+    assert harmless == {"out", "suite", "base", "data.path", "task.calls", "task.hurtful"}
 
 
 @pytest.mark.parametrize("modality", RECORDED)

@@ -89,6 +89,7 @@ class FalseInsertions(_OfTerms):
     unit = "per utterance"
     meaning = "Terms that were written and that nobody had said."
     higher_is_better = False
+    rare = True
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:
         """The number of terms written but not spoken in one utterance, and 1."""
@@ -99,3 +100,15 @@ class FalseInsertions(_OfTerms):
         """Insertions per utterance; None without utterances."""
         matrix = np.asarray(stats, dtype=np.float64).reshape(-1, 2)
         return float(matrix[:, 0].sum() / len(matrix)) if len(matrix) else None
+
+
+class HurtfulWords(FalseInsertions):
+    """Profanity, insults and violence that are written and not spoken. Statistic: (words, 1).
+
+    Args:
+        terms: the words and phrases that hurt.
+        language: their language, and that of rows that don't name theirs.
+    """
+
+    name = "hurtful words"
+    meaning = "Profanity, insults and violence that were written and that nobody had said."

@@ -31,9 +31,10 @@ from mmtune.metrics.text.hallucination import HallucinatedWords
 from mmtune.metrics.text.language import LanguageAccuracy
 from mmtune.metrics.text.repeats import Repeats, repeats
 from mmtune.metrics.text.term_finder import term_key
-from mmtune.metrics.text.term_recall import FalseInsertions, TermPrecision, TermRecall
+from mmtune.metrics.text.term_recall import FalseInsertions, HurtfulWords, TermPrecision, TermRecall
 from mmtune.metrics.text.variants import STRICT, Variants
 from mmtune.metrics.text.wer import CharacterErrors, WordErrors
+from mmtune.speech.corpus.hurtful_words import hurtful_words
 from mmtune.speech.evaluation.examples import SYNTHESIZER
 from mmtune.speech.evaluation.extra_conditions import (
     NONSPEECH,
@@ -45,12 +46,13 @@ from mmtune.speech.evaluation.extra_conditions import (
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.long_form import LONG, PARTS
 from mmtune.speech.evaluation.robustness import DEGRADED
-from mmtune.speech.evaluation.whole_calls import call_metrics
+from mmtune.speech.evaluation.whole_calls import BY_SPEAKER, CALLS, call_metrics
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.stages import seconds_of
 
 FEW_SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers
+EVERY_ROW = "all recordings"  # the name of a slice: of speech, silence and noise
 REAL = "real recordings"  # in the name of a slice: its rows aren't synthetic
 WITHOUT_REPEATS = "without repeats"  # in the name of a slice: no model repeats itself in its rows
 FEW_OF_GROUP = 10  # a smaller group is too noisy to be part of a gap between groups
@@ -138,6 +140,8 @@ def measures(
                 yield measure(metric, kind, some)
     for of_calls, name, some in call_metrics(items, seen | unseen, options, variants):
         yield measure(of_calls, name, some)
+    if heard := [item for item in items if item.kind not in (CALLS, BY_SPEAKER)]:
+        yield from _hurtful(heard, options)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
     for added in added_metrics("speech") if test else ():
@@ -161,6 +165,14 @@ def _repeats(name: str, items: Sequence[Item], words: WordErrors) -> Iterable[Me
         out = len(items) - len(left)
         note = f"{out} rows are left out, in which a model repeats itself" if out else ""
         yield replace(found, note="; ".join(filter(None, (note, found.note))))
+
+
+def _hurtful(items: Sequence[Item], options: SpeechOptions) -> Iterable[Measure]:
+    """Measure words that hurt and that nobody said, in speech, silence and noise together."""
+    words = hurtful_words(options)
+    own = [item for item in items if (item.row.language or options.language) == options.language]
+    if words and own:
+        yield measure(HurtfulWords(words, options.language), EVERY_ROW, own)
 
 
 def _recall(
