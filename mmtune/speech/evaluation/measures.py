@@ -288,6 +288,7 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     stats = {
         model: [metric.observe(item.row, item.heard[model]) for item in items]
         for model in items[0].heard
+        if all(model in item.heard for item in items)  # other ways answer the test rows alone
     }
     ways = _clusterings(items)
     base, adapter, gap = _paired(stats["base"], stats["adapter"], metric, ways)
