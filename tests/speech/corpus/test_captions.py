@@ -10,9 +10,10 @@ import webvtt
 
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.speech.corpus.importers.captions import read_srt, read_vtt, without_repeats
+from mmtune.speech.corpus.importers.cues import Cue, pieces_of
 from mmtune.speech.corpus.importers.piece import ImportOptions
-from mmtune.speech.corpus.importers.subtitle_names import language_of, subtitles_of
-from mmtune.speech.corpus.importers.subtitles import Cue, pieces_of, read_subtitles
+from mmtune.speech.corpus.importers.subtitle_names import SubtitleFiles, language_of
+from mmtune.speech.corpus.importers.subtitles import read_subtitles
 from mmtune.speech.corpus.speaker_labels import read_labels
 from tests.data.pieces import write_audio
 from tests.speech.corpus.layouts import left_out
@@ -192,7 +193,7 @@ def test_languages_of_names(tmp_path: Path, name: str, text: str, language: str 
     recording = tmp_path / "talk.wav"
     recording.touch()
     (tmp_path / name).write_text("1\n" + times(1, 2) + text)
-    assert subtitles_of(recording) == [tmp_path / name]
+    assert SubtitleFiles().of(recording) == [tmp_path / name]
     assert language_of(recording, tmp_path / name) == language
 
 
@@ -206,10 +207,10 @@ def test_names_that_are_of_another_recording(tmp_path: Path) -> None:
         "call.part.b.srt",
     ):
         (tmp_path / name).touch()
-    assert subtitles_of(tmp_path / "call.wav") == []
+    assert SubtitleFiles().of(tmp_path / "call.wav") == []
     for name in ("call.forced.srt", "call.en.srt", "call.en.sdh.vtt", "call.srt", "call.vtt"):
         (tmp_path / name).touch()
-    order = [path.name for path in subtitles_of(tmp_path / "call.wav")]
+    order = [path.name for path in SubtitleFiles().of(tmp_path / "call.wav")]
     assert order == ["call.vtt", "call.srt", "call.en.srt", "call.en.sdh.vtt", "call.forced.srt"]
 
 
