@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from mmtune.data.importing import Imported
 from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.check_transcript import describes_sound
 from mmtune.speech.corpus.importers import import_speech
+from mmtune.speech.corpus.importers.captions import VOICE, Caption, without_repeats
 from mmtune.speech.corpus.importers.cues import Cue, Together, pieces_of
+from mmtune.speech.corpus.importers.sides import person
 from tests.data.pieces import write_audio
 from tests.speech.corpus.test_joint import call
 
@@ -74,6 +77,32 @@ def test_sides_of_a_call_may_speak_at_once() -> None:
 )  # fmt: skip
 def test_texts_that_describe_sounds(text: str, sound: bool) -> None:
     assert describes_sound(text) == sound
+
+
+@pytest.mark.parametrize(
+    ("voice", "role"),
+    [
+        *((name, True) for name in (
+            "Agent", "speaker 2", "Agent + Customer", "Agent/Customer", "AGENT & CLIENT",
+            "Doctor and patient", "Kundin und Berater", "Speaker 1, Speaker 2",
+        )),
+        *((name, False) for name in (
+            "Ann Lee", "Ann & Bo", "Agent Smith", "Agent & Bo", "Andy", "Hyde", "",
+        )),
+    ],
+)  # fmt: skip
+def test_roles_are_other_people_in_each_recording(voice: str, role: bool) -> None:
+    assert person(voice, "a.wav") == (f"a.wav: {voice}" if role else voice)
+
+
+@pytest.mark.parametrize("tag", ["<a", "<v ", "{\\an8", "[music", "♪ "])
+def test_tags_that_never_end_take_no_time_squared(tag: str) -> None:
+    began = time.process_time()
+    lines = (tag * 20_000,)
+    without_repeats([Caption(0, 1, lines), Caption(0, 1, lines)])
+    VOICE.split(lines[0])
+    describes_sound(lines[0])
+    assert time.process_time() - began < 2
 
 
 TWO = "00:00.500 --> 00:04.000\n<v Agent>hello {0}\n<v Customer>hi {0}\n"

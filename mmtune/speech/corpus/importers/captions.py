@@ -16,8 +16,9 @@ TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 TIMES = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 ARROW = re.compile(r"\s*[\d:.,\s]*-->")  # a line that is meant as times, right or wrong
 LINES = re.compile(r"\r\n|\r|\n")
-VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
-TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
+# Tags have a greatest length, because many that never end would take time squared.
+VOICE = re.compile(r"<v(?:\.[^\s>]{0,300})?\s([^>]{0,300})>")  # WebVTT's voice span
+TAG = re.compile(r"</?[a-zA-Z0-9][^>]{0,300}>|\{\\[^}]{0,300}\}")  # <i>, <00:01.000>, {\an8}
 
 
 @dataclass(frozen=True)

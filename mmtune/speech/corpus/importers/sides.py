@@ -15,6 +15,7 @@ from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.sound.channels import FRAME, ChannelMeter
 from mmtune.speech.sound.read import decode, probe, require_file
 
+AND = re.compile(r"[&+/,;]|\b(?:and|und|et|y)\b", re.IGNORECASE)
 LOUDER = 4.0  # times the energy of the other channels: 6 dB
 FAINT = 0.1  # times the mean energy of a frame; nobody talks in a fainter one
 MOST = 0.6  # least share of a speaker's time in which the speaker's channel is the loudest
@@ -22,8 +23,12 @@ Span = tuple[float, float]  # seconds
 
 
 def person(voice: str, recording: str) -> str:
-    """Return what identifies a speaker: the name, or for a role the role in this recording."""
-    return f"{recording}: {voice}" if ROLE.fullmatch(voice) else voice
+    """Return what identifies a speaker: the name, or for a role the role in this recording.
+
+    "Agent & customer" are roles, too.
+    """
+    roles = all(ROLE.fullmatch(each.strip()) for each in AND.split(voice))
+    return f"{recording}: {voice}" if roles else voice
 
 
 def numbered(voice: str) -> int | None:
