@@ -163,7 +163,7 @@ BUGS: dict[str, Bug] = {
         first(lambda start, end, *rest, **more: _when(end < start)), "Planted",
     ),
     "subtitles: more cues than two voices take turns": Bug(
-        "subtitles", CUES, "join", first(lambda cues, *rest: _when(len(cues) > 4)), "Planted",
+        "subtitles", CUES, "join", first(lambda cues, *rest: _when(len(cues) > 3)), "Planted",
     ),
     "captions: a link is followed": Bug(
         "image folder", CAPTIONS, "caption_beside", first(_opens_caption), "opened",
