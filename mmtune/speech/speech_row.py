@@ -16,6 +16,7 @@ from mmtune.speech.sound.info import MAX_CHANNELS
 if TYPE_CHECKING:
     from mmtune.metrics.text.transcribed_row import TranscribedRow
 
+SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 SOURCE = "recording"  # key in `group`: the recording that an imported piece was cut from
 
 # Keys that corpora use to describe a recording. Results are sliced by them. They may stand in the

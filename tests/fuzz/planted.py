@@ -115,6 +115,7 @@ TABLE, SUBTITLES = (
     "mmtune.speech.corpus.importers.table",
     "mmtune.speech.corpus.importers.subtitles",
 )
+CUES = "mmtune.speech.corpus.importers.cues"
 KALDI, PIXELS = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.pixels"
 MANIFEST, CAPTIONS = "mmtune.data.manifest", "mmtune.image.corpus.caption_sources"
 METADATA = "mmtune.image.corpus.caption_metadata"
@@ -159,10 +160,10 @@ BUGS: dict[str, Bug] = {
     ),
     "subtitles: a cue that ends before it starts": Bug(
         "subtitles", SUBTITLES, "Cue",
-        first(lambda start, end, *rest: _when(end < start)), "Planted",
+        first(lambda start, end, *rest, **more: _when(end < start)), "Planted",
     ),
     "subtitles: more cues than two voices take turns": Bug(
-        "subtitles", SUBTITLES, "join", first(lambda cues, *rest: _when(len(cues) > 4)), "Planted",
+        "subtitles", CUES, "join", first(lambda cues, *rest: _when(len(cues) > 3)), "Planted",
     ),
     "captions: a link is followed": Bug(
         "image folder", CAPTIONS, "caption_beside", first(_opens_caption), "opened",

@@ -59,7 +59,7 @@ TARGETS: dict[str, Target] = {
         Target("kaldi", (f"{IMPORT}/kaldi.py",), user_files.kaldi_seeds, user_files.parse_imported),
         Target(
             "subtitles",
-            (f"{IMPORT}/subtitles.py", f"{IMPORT}/captions.py"),
+            (f"{IMPORT}/subtitles.py", f"{IMPORT}/captions.py", f"{IMPORT}/cues.py"),
             user_files.subtitle_seeds,
             user_files.parse_imported,
             2,

@@ -181,6 +181,17 @@ Channel 1: customer
 """
 
 
+# Captions that grow, and captions that scroll.
+GROWING = ["<v Ann>one two three", "<v Ann>one two three four</v>", "<v Ann>one two three</v> four "
+           "five", "<v Ann>one two three <v Ben>four five six"]  # fmt: skip
+SCROLLING = ["<v Ann>one two\nthree", "<v Ann>three\nfour", "four\n<v Ben>- five", "- five\n- six"]
+
+
+def moving(texts: Sequence[str]) -> bytes:
+    blocks = [f"00:0{i}.000 --> 00:0{i + 1}.000\n{text}\n" for i, text in enumerate(texts)]
+    return ("WEBVTT\n\n" + "\n".join(blocks)).encode()
+
+
 def subtitle_seeds() -> list[Files]:
     call = corpus.sound("WAV", "PCM_16", 2)
     said = {
@@ -199,6 +210,8 @@ def subtitle_seeds() -> list[Files]:
         {"a.wav": call, "a.json": json.dumps(said).encode()},
         {"a.wav": call, "a.json": json.dumps(said | {"text": "other words"}).encode()},
         {"a.wav": b"x", "a.json": b"{}", "c.srt": b""},
+        {"a.wav": b"x", "a.wav.vtt": moving(GROWING), "a.vtt": moving(SCROLLING)},
+        {"a.wav": b"x", "a.vtt": moving(SCROLLING)},
     ]
 
 

@@ -33,7 +33,9 @@ DENSITY = 3.0  # number of letters that such a character counts for
 # <COMMA>, <sil>, [NOISE]: what corpora write in angle brackets, or in capitals in square ones
 TAG = re.compile(r"<(?!\|)/?[A-Za-z][\w .-]{0,20}>|\[[A-Z][A-Z_ -]{1,20}\]")
 INVISIBLE_SHOWN = 3  # names of invisible characters that a finding lists
-SOUND = re.compile(r"\s*[\[(<♪*][^\])>♪*]*[\])>♪*]\s*")  # [noise], (laughs), ♪ … ♪
+# [noise], (laughs), 【拍手】, ♪ la ♪ and *beep*, alone or several; a tune may have no end: ♪ la
+CLOSED = r"\[[^\]]*\]|\([^)]*\)|<[^>]*>|【[^】]*】|（[^）]*）|［[^］]*］|[♪♫][^♪♫]*[♪♫]|\*[^*]*\*"
+SOUND = re.compile(rf"(?=.)(?:(?:{CLOSED})[\s.,;!?…–—-]*)*(?:[♪♫][^♪♫]*)?", re.DOTALL)
 # Least similarity of a misspelt term; the second is for rows that name the term.
 NEAR, OWN = 0.78, 0.65
 SHORTEST = 5  # letters; shorter terms resemble too many other words
@@ -44,7 +46,7 @@ def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
     yield from _ratio(row, seconds)
     yield from _tokens(row)
     yield from _unspoken(row)
-    if SOUND.fullmatch(row.text):
+    if describes_sound(row.text):
         yield Finding(
             "sound-text",
             row.id,
@@ -52,6 +54,11 @@ def check_text(row: SpeechRow, seconds: float) -> Iterator[Finding]:
             'if nobody speaks, set an empty text and "nonspeech": true',
             "warning",
         )
+
+
+def describes_sound(text: str) -> bool:
+    """Whether a text describes sounds and holds no words: "[music] (laughs)"."""
+    return SOUND.fullmatch(text.strip()) is not None
 
 
 def check_terms(rows: Sequence[SpeechRow], terms: Iterable[str] = ()) -> list[Finding]:
@@ -172,7 +179,7 @@ def _tokens(row: SpeechRow) -> Iterator[Finding]:
 
 def _unspoken(row: SpeechRow) -> Iterator[Finding]:
     tags = list(dict.fromkeys(TAG.findall(row.text)))
-    if tags and not SOUND.fullmatch(row.text):
+    if tags and not describes_sound(row.text):
         yield Finding(
             "tags",
             row.id,

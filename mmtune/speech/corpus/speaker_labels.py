@@ -18,6 +18,8 @@ ROLE = re.compile(
     r"conseill(er|ère)|locuteur|locutrice|appelant)[\s_#-]*\d*",
     re.IGNORECASE,
 )
+LABELLED = "the label at the beginning of its text"  # what a guessed speaker was taken from
+SIDES = frozenset({"left", "right"})  # names of speakers only if each has a channel
 LETTERS, WORDS = 40, 4  # the longest name
 MANY = 8  # people in a text of which every line begins with a name
 # "Agent: yes", "[Agent]: yes", "- AGENT: yes". A name begins with a letter, and a space follows the
@@ -44,16 +46,21 @@ def named_roles(text: str) -> list[str]:
     return list(found.values())
 
 
-def read_labels(lines: Sequence[str], known: Collection[str] = ()) -> list[tuple[str, str]]:
+def read_labels(
+    lines: Sequence[str], known: Collection[str] = (), *, sides: bool = True
+) -> list[tuple[str, str]]:
     """Return the speaker and the words of each line; the speaker is "" if nobody is named.
 
-    A line without a name belongs to the speaker of the line before it. A name counts if it is a
-    role (`ROLE`) or in `known`; all names count if every line has one, or if the first line has one
-    and two names stand twice or more.
+    A line without a name belongs to the speaker of the line before it. A name in `known` counts. A
+    role (`ROLE`) counts if it stands in the first line or twice, or if other roles are named; all
+    names count if every line has one, or if the first line has one and two names stand twice or
+    more.
 
     Args:
         lines: in the order in which they were spoken.
         known: names of speakers, case-folded.
+        sides: whether the recording may have a channel for each speaker. Otherwise "Left: …" names
+            nobody, and names in every line count only if one of them stands twice.
 
     Example:
         >>> read_labels(["Agent: Good morning.", "Remember: call us."])
@@ -64,14 +71,18 @@ def read_labels(lines: Sequence[str], known: Collection[str] = ()) -> list[tuple
     counts = Counter(name for name in filled if name)
     repeated = [name for name, count in counts.items() if count > 1]
     everywhere = len(filled) > 1 and "" not in filled and 2 * len(counts) <= max(4, len(filled))
+    everywhere = everywhere and len(counts) <= MANY and (sides or bool(repeated))
     several = bool(filled) and filled[0] in repeated and len(repeated) > 1
+    usable = {name for name in counts if sides or name.casefold() not in SIDES}
+    roles = {name for name in usable if ROLE.fullmatch(name)}
+    if len(roles) == 1 and not roles & {filled[0], *repeated}:
+        roles = set()  # "Patient: 45 years old" within a talk
     accepted = {
         name
         for name in counts
-        if ROLE.fullmatch(name)
-        or name.casefold() in known
-        or (everywhere and len(counts) <= MANY)
-        or (several and name in repeated)
+        if name.casefold() in known
+        or name in roles
+        or (name in usable and (everywhere or (several and name in repeated)))
     }
     result: list[tuple[str, str]] = []
     speaker = ""

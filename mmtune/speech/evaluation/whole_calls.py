@@ -31,7 +31,6 @@ from mmtune.speech.transcription.predictor import SpeechPredictor
 CALLS = "calls"  # one item for each side of a call
 BY_SPEAKER = "calls, by speaker"  # one item for each call
 SIDE = "side"  # label of a row: the role, or the channel's number
-SETTLED = "no action is needed"  # how the cure of a part begins that needs no transcript
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def read_calls(options: SpeechOptions) -> list[Call]:
     for item in read_pieces(options.calls, settings):
         if isinstance(item, Piece):
             by_recording.setdefault(item.recording, []).append(item)
-        elif isinstance(item, LeftOut) and not item.cure.startswith(SETTLED):
+        elif isinstance(item, LeftOut) and item.level != "note":
             unusable.append(item)
     if unusable:
         first = unusable[0]

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mmtune.speech.corpus.speaker_labels import read_labels
+from mmtune.speech.speech_row import SENTENCE_ENDS
 from mmtune.speech.whisper.word_times import Word
 from mmtune.system.display import Displayed, Rows
 
 PAUSE = 0.6  # seconds of pause between two words that end a segment
-SENTENCE_ENDS = (".", "?", "!", "。", "？", "！", "…")
 CUE_SECONDS, CUE_LETTERS = 7.0, 84  # limits of a subtitle: two lines of 42
 
 

@@ -1,7 +1,7 @@
 """Find the new and complete recordings of a folder that a recorder writes into.
 
-A recording is complete if its size and its time of change stay the same for a while. The state of
-the folder is kept in a file, so that a restart repeats nothing.
+A recording is complete if its size and its time of change stay the same for a while. What is done
+is kept in a file, a line for each recording, so that a restart repeats nothing.
 """
 
 from __future__ import annotations
@@ -9,20 +9,29 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmtune.data.manifest import scan_files
+from mmtune.errors import MmtuneError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
 from mmtune.speech.corpus.importers.delimited import separator_of
 from mmtune.speech.corpus.importers.stored_transcript import is_transcript
-from mmtune.system.files import write_json, write_text
+from mmtune.system.files import append_text, write_text
 from mmtune.system.hashing import hash_file
-from mmtune.system.stored import DAMAGE, read_bytes, read_json_object
+from mmtune.system.stored import (
+    DAMAGE,
+    damaged,
+    intact_json_lines,
+    read_bytes,
+    read_json_object,
+)
 
-STATE = ".mmtune-watch.json"
+STATE = ".mmtune-watch.jsonl"
+EARLIER_STATE = ".mmtune-watch.json"  # one object with all recordings, by earlier versions
 CURE = "delete it: all recordings are then transcribed again"
 MAX_METADATA = 1_000_000  # bytes of a recorder's file of metadata
 
@@ -48,9 +57,10 @@ class WatchedFolder:
     def __init__(self, folder: Path, out: Path, suffix: str, settle: float) -> None:
         self.folder, self.out, self.suffix, self.settle = folder, out, suffix, settle
         self._seen: dict[Path, tuple[Stamp, float]] = {}
-        self._state: dict[str, dict[str, Any]] = {}
-        if (path := out / STATE).exists():
-            self._state = read_json_object(path, CURE)
+        self._state = _state_in(out)
+        # Of the last scan: the names of the recordings, and how many have a name without suffix.
+        self._names: set[Path] = set()
+        self._stems: Counter[Path] = Counter()
 
     def complete(self, now: float) -> list[Path]:
         """Return the recordings that are complete and not yet transcribed.
@@ -60,7 +70,10 @@ class WatchedFolder:
         """
         found: list[Path] = []
         seen: dict[Path, tuple[Stamp, float]] = {}
-        for _, relative in scan_files(self.folder, SPEECH_SUFFIXES):
+        recordings = [relative for _, relative in scan_files(self.folder, SPEECH_SUFFIXES)]
+        self._names = set(recordings)
+        self._stems = Counter(relative.with_suffix("") for relative in recordings)
+        for relative in recordings:
             path = self.folder / relative
             try:
                 stamp = _stamp(path)
@@ -88,13 +101,12 @@ class WatchedFolder:
         A person may have corrected an earlier transcript: such a file is never replaced.
         """
         relative = recording.relative_to(self.folder)
-        place = (self.out / relative).with_suffix(f".{self.suffix}")
-        if any(
-            other.stem == recording.stem and other != recording
-            for other in recording.parent.iterdir()
-            if other.suffix.lower() in SPEECH_SUFFIXES
-        ):
-            place = place.with_name(f"{recording.name}.{self.suffix}")
+        stem = relative.with_suffix("")
+        # Beside call.wav, the transcript of call.wav.mp3 is no call.wav.vtt.
+        whole = self._stems[stem] > 1 or stem in self._names
+        place = self.out / relative.with_name(
+            f"{recording.name if whole else recording.stem}.{self.suffix}"
+        )
         known = self._state.get(relative.as_posix(), {})
         if place.exists() and place.suffix == ".json" and not is_transcript(place):
             place = place.with_suffix(".transcript.json")  # beside the recorder's metadata
@@ -116,7 +128,33 @@ class WatchedFolder:
         self._state[name] = facts | {
             "size": stamp.size, "changed": stamp.changed, "format": self.suffix,
         }  # fmt: skip
-        write_json(self.out / STATE, self._state, private=True)
+        line = json.dumps({"recording": name, **self._state[name]}, ensure_ascii=False)
+        append_text(self.out / STATE, f"{line}\n", private=True)
+
+
+def _state_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is kept of each recording, by its place; a line that a kill cut off is left out.
+
+    Raises:
+        ConfigError: a file of the state is damaged.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    if (path := folder / EARLIER_STATE).exists():
+        kept = read_json_object(path, CURE)
+        with damaged(path, CURE):
+            found = {name: _facts(value) for name, value in kept.items()}
+    if (path := folder / STATE).exists():
+        for line in intact_json_lines(path):
+            with damaged(path, CURE):
+                facts = _facts(line)
+                found[facts.pop("recording")] = facts
+    return found
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    if not (isinstance(value, dict) and isinstance(value["size"], int)):
+        raise TypeError(f"{value!r} says nothing of a recording")
+    return value
 
 
 def recorder_labels(recording: Path) -> dict[str, str]:
@@ -136,7 +174,7 @@ def recorder_labels(recording: Path) -> dict[str, str]:
                 for key, value in values.items()
                 if isinstance(value, (str, int, float)) and str(value).strip()
             }
-        except (OSError, csv.Error, *DAMAGE):
+        except (OSError, csv.Error, MmtuneError, *DAMAGE):
             continue
     return {}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mmtune.speech.corpus.importers import import_speech
 from mmtune.speech.corpus.importers.delimited import read_delimited
 from mmtune.speech.corpus.importers.places import Places
-from mmtune.speech.corpus.importers.subtitle_names import subtitles_of
+from mmtune.speech.corpus.importers.subtitle_names import SubtitleFiles
 from mmtune.speech.corpus.importers.table import read_table
 from tests.data.pieces import write_audio
 
@@ -136,7 +136,7 @@ def test_subtitles_are_those_of_the_longest_name(
              "call.2.srt", "call.2.b.en.srt", "talking.srt", "talk.a.b.srt"]  # fmt: skip
     for name in names:
         (tmp_path / name).touch()
-    assert [path.name for path in subtitles_of(tmp_path / recording)] == wanted
+    assert [path.name for path in SubtitleFiles().of(tmp_path / recording)] == wanted
 
 
 def test_the_exact_name_is_used_and_the_others_are_listed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.speech.corpus.importers import LAYOUTS, import_speech, recognise
-from mmtune.speech.corpus.importers.subtitles import ENOUGH, GAP, Cue, join
+from mmtune.speech.corpus.importers.cues import ENOUGH, GAP, Cue, join
 from mmtune.speech.sound.read import read_audio
 from tests.data.pieces import noise, write_audio
 from tests.speech.corpus.layouts import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import soundfile
 from mmtune.data.check import check
 from mmtune.errors import ConfigError
 from mmtune.runs.modalities import find_modality
-from mmtune.speech.corpus.importers import import_speech, joint
+from mmtune.speech.corpus.importers import import_speech, joint, sides
 from mmtune.speech.corpus.importers.joint import by_hearing, words_of
-from mmtune.speech.corpus.importers.piece import ImportOptions
+from mmtune.speech.corpus.importers.on_disk import on_disk
+from mmtune.speech.corpus.importers.piece import ImportOptions, Piece
 from mmtune.speech.whisper.word_times import Word
+from mmtune.system.files import PARTIAL
+from tests.data.pieces import write_audio
 
 SPEECH = find_modality("speech")
 AGENT = "good morning this is ann how can i help you"
@@ -200,6 +204,158 @@ def test_times_before_lines_are_no_words() -> None:
         ("hi", "Customer"),
         ("there", "Customer"),
     ]
+
+
+# The speaker of each run of words, in a recording without sides and in a call; "" is nobody.
+LABELS: dict[str, tuple[str, list[tuple[str, str]], list[tuple[str, str]] | None]] = {
+    "dictated": (
+        "Patient: 45 years old, no fever.",
+        [("", "Patient: 45 years old, no fever.")],
+        [("Patient", "45 years old, no fever.")],
+    ),
+    "dictated in lines": (
+        "Patient: 45 years old,\nno fever.",
+        [("", "Patient: 45 years old, no fever.")],
+        [("Patient", "45 years old, no fever.")],
+    ),
+    "sides of a body": (
+        "Left: clear. Right: small effusion.",
+        [("", "Left: clear. Right: small effusion.")],
+        [("Left", "clear. Right: small effusion.")],
+    ),
+    "sides in lines": (
+        "Left: clear.\nRight: small effusion.",
+        [("", "Left: clear. Right: small effusion.")],
+        [("Left", "clear."), ("Right", "small effusion.")],
+    ),
+    "headings": (
+        "Findings: clear.\nImpression: normal.",
+        [("", "Findings: clear. Impression: normal.")],
+        [("Findings", "clear."), ("Impression", "normal.")],
+    ),
+    "a heading and sides": (
+        "Indication: cough.\nLeft: clear.\nRight: clear.",
+        [("", "Indication: cough. Left: clear. Right: clear.")],
+        [("", "Indication: cough."), ("Left", "clear."), ("Right", "clear.")],
+    ),
+    "two in a line": (
+        "Agent: Good morning. Customer: Hello.",
+        [("Agent", "Good morning."), ("Customer", "Hello.")],
+        None,
+    ),
+    "one that speaks twice": (
+        "Agent: Good morning. Agent: Bye.",
+        [("Agent", "Good morning. Bye.")],
+        None,
+    ),
+    "two in lines": ("Doctor: a\nPatient: b", [("Doctor", "a"), ("Patient", "b")], None),
+    "numbered": ("Speaker 1: hello you", [("Speaker 1", "hello you")], None),
+    "a channel": ("channel 2: hello you", [("channel 2", "hello you")], None),
+    "named by the user": ("Ann Lee: hello", [("Ann Lee", "hello")], None),
+    "within": ("We heard.\nHost: none came.", [("", "We heard. Host: none came.")], None),
+    "a sentence": ("Remember: call us", [("", "Remember: call us")], None),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_single_label_needs_a_second_one_or_a_known_name(kind: str) -> None:
+    text, alone, call_ = LABELS[kind]
+    options = ImportOptions.model_validate({"speakers": "ann lee=0"})
+    for is_call, expected in ((False, alone), (True, call_ or alone)):
+        runs = [
+            (name, " ".join(word.text for word in run))
+            for name, run in groupby(words_of(text, options, sides=is_call), lambda w: w.speaker)
+        ]
+        assert runs == expected, is_call
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "speakers", "expected", "guessed"),
+    [
+        ("Patient: no fever.", {"speaker": "Dr Ann Lee"}, "", "Dr Ann Lee", ""),
+        ("Agent: hello. Agent: bye.", {"speaker": "Ann Lee"}, "", "Ann Lee", ""),
+        ("Agent: hello. Agent: bye.", {"speaker": "N/A"}, "", "0.wav: Agent", "speaker"),
+        ("Agent: hello. Agent: bye.", {}, "", "0.wav: Agent", "speaker"),
+        ("Agent: hello. Agent: bye.", {}, "agent=0,customer=1", "0.wav: Agent", ""),
+        ("Agent: hello", {}, "agent=0,customer=1", "0.wav: Agent", ""),
+        ("Agent: hello. Agent: bye.", {"agent": "Bo Ek"}, "", "Bo Ek", ""),
+        ("Agent: hello. Agent: bye.", {"agent": "Bo", "speaker": "Ann"}, "", "Bo", ""),
+        ("Agent: hello. Customer: bye.", {"speaker": "Ann Lee"}, "", "Ann Lee", ""),
+        ("Agent: hello. Customer: bye.", {}, "", None, ""),
+        ("Agent: hello", {}, "", None, ""),
+    ],
+)
+def test_a_stated_speaker_is_kept_and_a_label_is_a_guess(
+    tmp_path: Path,
+    text: str,
+    columns: dict[str, str],
+    speakers: str,
+    expected: str | None,
+    guessed: str,
+) -> None:
+    write_audio(tmp_path / "a/0.wav", seconds=2.0)
+    row = {"audio": "0.wav", "text": text, **columns}
+    (tmp_path / "a/list.jsonl").write_text(json.dumps(row))
+    options = {"speakers": speakers} if speakers else {}
+    result = import_speech(tmp_path / "a/list.jsonl", tmp_path / "to", None, options)
+    [found] = check(tmp_path / "to", SPEECH).rows
+    assert found.speaker == expected
+    sources = {each.what: each.source for each in result.guesses if each.what != "format"}
+    assert set(sources) == ({guessed} if guessed else set())
+    assert all("label" in source for source in sources.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "source"), [(LABELLED, "words of its speaker"), (BARE, "its words were heard")]
+)
+def test_the_channel_in_which_words_were_heard_is_a_guess(
+    tmp_path: Path, model: list[int], text: str, source: str
+) -> None:
+    folder = call(tmp_path / "calls/one.wav").parent
+    (folder / "one.txt").write_text(text)
+    options = {"align": True, "base": "x"}
+    result = import_speech(folder, tmp_path / "to", None, options)
+    channels = {each.value: each for each in result.guesses if each.what == "channel"}
+    assert set(channels) == {"0", "1"}
+    assert all(source in each.source for each in channels.values())
+    assert sum(each.rows for each in channels.values()) == result.rows
+    options["speakers"] = "agent=0,customer=1"
+    stated = import_speech(folder, tmp_path / "two", None, options)
+    assert ("channel" in {each.what for each in stated.guesses}) == (text == BARE)
+
+
+def test_a_call_is_decoded_once_to_compare_its_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = call(tmp_path / "calls/one.wav")
+    decoded: list[Path] = []
+    real = sides.decode
+    monkeypatch.setattr(
+        sides, "decode", lambda path, info: decoded.append(path) or real(path, info)
+    )
+    lines = [f"one.wav,Agent: words {i},{i},{i + 1}\n" for i in range(5)]
+    (recording.parent / "list.csv").write_text("audio,text,start,end\n" + "".join(lines))
+    options = {"speakers": "agent=0,customer=1"}
+    assert import_speech(recording.parent, tmp_path / "to", None, options).rows == 5
+    assert decoded == [recording]
+    call(recording, seed=7)  # a file that has changed is decoded again
+    import_speech(recording.parent, tmp_path / "to", None, options)
+    assert decoded == [recording, recording]
+
+
+def test_bytes_of_a_table_are_a_file_for_a_while(tmp_path: Path) -> None:
+    for folder in (None, tmp_path):
+        for name, suffix in (("a.wav", ".wav"), ("b", ""), ("c.m4a", ".m4a"), ("d.x/y", "")):
+            with on_disk(Piece(b"sound", name, "text", "row 1"), folder) as path:
+                assert path.read_bytes() == b"sound"
+                assert path.suffix == suffix
+                # What a killed import leaves behind is removed by its name.
+                assert path.name.startswith(PARTIAL)
+                assert folder in (None, path.parent)
+            assert not path.exists()
+    whole = tmp_path / "whole.wav"
+    with on_disk(Piece(whole, "whole.wav", "text", "row 1")) as path:
+        assert path == whole
 
 
 def test_a_divided_row_counts_once(tmp_path: Path, model: list[int]) -> None:

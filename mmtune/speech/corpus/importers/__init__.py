@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
-from mmtune.data.ledger import Guess, Ledger, Reason
+from mmtune.data.ledger import Guess, Ledger, Reason, is_litter
 from mmtune.data.manifest import scan_files
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
@@ -57,6 +57,16 @@ def _saved(source: Path) -> bool:
     )
 
 
+def _tabled(source: Path) -> bool:
+    tables = [source] if source.is_file() else table.tables_in(source)
+    return any(
+        path.suffix.lower() in table.TABLES
+        and (path == source or not is_litter(path.name))
+        and not (path.suffix.lower() == ".json" and is_transcript(path))
+        for path in tables
+    )
+
+
 def _subtitled(source: Path) -> bool:
     if source.is_file():
         suffix = source.suffix.lower()
@@ -82,14 +92,7 @@ LAYOUTS: dict[str, Layout] = {
     "audiofolder": Layout(
         lambda s: s.is_dir() and bool(table.metadata_in(s)), table.import_audiofolder
     ),
-    "table": Layout(
-        lambda s: (
-            s.suffix.lower() in table.TABLES and not (s.suffix == ".json" and is_transcript(s))
-            if s.is_file()
-            else bool(table.tables_in(s))
-        ),
-        table.import_table,
-    ),
+    "table": Layout(_tabled, table.import_table),
     "subtitles": Layout(_subtitled, subtitles.import_subtitles),
     "transcripts": Layout(_transcribed, transcripts.import_transcripts),
 }

@@ -16,6 +16,9 @@ TIME = r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2})(?:[.,](\d{1,3}))?"
 TIMES = re.compile(rf"\s*{TIME}\s*-->\s*{TIME}(?:\s.*)?")
 ARROW = re.compile(r"\s*[\d:.,\s]*-->")  # a line that is meant as times, right or wrong
 LINES = re.compile(r"\r\n|\r|\n")
+# Tags have a greatest length, because many that never end would take time squared.
+VOICE = re.compile(r"<v(?:\.[^\s>]{0,300})?\s([^>]{0,300})>")  # WebVTT's voice span
+TAG = re.compile(r"</?[a-zA-Z0-9][^>]{0,300}>|\{\\[^}]{0,300}\}")  # <i>, <00:01.000>, {\an8}
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,8 @@ def without_repeats(captions: Sequence[Caption]) -> tuple[list[Caption], int]:
 
     Live captions scroll: each caption shows the last line of the one before it again. Others grow
     word by word. A file counts as such only if many of its captions do so, because people repeat
-    themselves too. The same words at the same time are always left out.
+    themselves too. The same words at the same time are always left out. The words that remain keep
+    their voice (<v Name>).
 
     Returns:
         The captions, and the number of words that were left out.
@@ -142,13 +146,11 @@ def without_repeats(captions: Sequence[Caption]) -> tuple[list[Caption], int]:
             result.append(each)
             continue
         again = _carried(before.lines, each.lines)
-        rest = each.lines[again:]
-        left_out += sum(len(line.split()) for line in each.lines[:again])
+        words = len(_words(each.lines[:again]))
         if not again and _grows(before.lines, each.lines):
-            words = len(" ".join(before.lines).split())
-            rest = (" ".join(" ".join(each.lines).split()[words:]),)
-            left_out += words
-        if rest:
+            words = len(_words(before.lines))
+        left_out += words
+        if rest := _after(each.lines, words) if words else each.lines:
             result.append(Caption(each.start, each.end, rest))
     return result, left_out
 
@@ -162,12 +164,39 @@ def _carried(before: Sequence[str], lines: Sequence[str]) -> int:
 
 
 def _grows(before: Sequence[str], lines: Sequence[str]) -> bool:
-    old, new = (" ".join(map(_plain, each)).split() for each in (before, lines))
+    old, new = _words(before), _words(lines)
     return 3 <= len(old) < len(new) and new[: len(old)] == old
 
 
+def _after(lines: Sequence[str], words: int) -> tuple[str, ...]:
+    """The lines without their first words, and with the voice that says the rest."""
+    voice = ""
+    for i, line in enumerate(lines):
+        inside = False  # a word: a tag may stand within one
+        place = 0
+        while place < len(line):
+            if tag := TAG.match(line, place):
+                place = tag.end()
+                if VOICE.fullmatch(tag[0]):
+                    voice = tag[0]
+                elif tag[0] == "</v>":
+                    voice = ""
+                continue
+            if not inside and not line[place].isspace():
+                if not words:
+                    return (voice + line[place:], *lines[i + 1 :])
+                words -= 1
+            inside = not line[place].isspace()
+            place += 1
+    return ()
+
+
+def _words(lines: Sequence[str]) -> list[str]:
+    return " ".join(map(_plain, lines)).split()
+
+
 def _plain(line: str) -> str:
-    return " ".join(re.sub(r"<[^>]*>", "", line).split())
+    return " ".join(TAG.sub("", line).split())
 
 
 def _blocks(lines: Sequence[str], first: int) -> Iterator[tuple[int, list[str]]]:

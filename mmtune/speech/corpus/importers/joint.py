@@ -8,9 +8,7 @@ each channel, and the words are given to the channel in which it heard them.
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -22,18 +20,19 @@ from numpy.typing import NDArray
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
 from mmtune.speech.corpus.importers.alignment import Placed, place, stretches
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece
+from mmtune.speech.corpus.importers.on_disk import on_disk
+from mmtune.speech.corpus.importers.piece import Found, Guess, ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.sides import assign, loudness_of, numbered, person
-from mmtune.speech.corpus.speaker_labels import read_labels
+from mmtune.speech.corpus.speaker_labels import LABELLED, read_labels
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, probe, read_audio, read_channels
-from mmtune.system.files import write_bytes
+from mmtune.speech.speech_row import SENTENCE_ENDS
 
 if TYPE_CHECKING:
     from mmtune.speech.whisper.word_times import Word
 
 Track = NDArray[np.float32]
 Listener = Callable[[Sequence[Track]], list[list["Word"]]]
-Parts = Iterator[Piece | LeftOut]
+Parts = Iterator[Piece | LeftOut | Guess]
 
 HEARD = 0.6  # least share of a piece's words that the model heard as they are written
 SILENCE = 2.0  # seconds of pause that end a piece of one side of a call: the other side speaks
@@ -41,9 +40,10 @@ LONGEST_SPAN = 4 * 3600.0
 # Prices of giving a word to another channel than the word before it, and to a channel in which it
 # wasn't heard, though it was in another.
 CHANGE, CHANGE_AFTER_SENTENCE, ELSEWHERE = 2.0, 0.5, 1.0
-SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
 STAMP = re.compile(r"\s*[\[(]\s*\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?\s*[\])]\s*")  # [00:12]
+NUMBER = re.compile(r"\d")
 NAME_THEM = "name the channels of the speakers: --speakers agent=0,customer=1"
+LET_HEAR = "let a model hear: --align --base BASE"
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ def divided(found: Found, options: ImportOptions, *, labels: bool) -> Found:
             yield item
             continue
         try:
-            with _file_of(item) as file:
+            with on_disk(item) as file:
                 parts = list(_divide(item, file, options, listen, labels))
         except AudioFault:
             parts = [item]  # writing it gives the error
         yield from _counted_once(item, parts)
 
 
-def _counted_once(piece: Piece, parts: Sequence[Piece | LeftOut]) -> Found:
+def _counted_once(piece: Piece, parts: Sequence[Piece | LeftOut | Guess]) -> Found:
     """Count the lines of a divided piece with its first part; without parts, as left out."""
     counted = next((i for i, part in enumerate(parts) if isinstance(part, Piece)), 0)
     about = piece.table or ("" if isinstance(piece.file, bytes) else str(piece.file))
@@ -90,8 +90,10 @@ def _counted_once(piece: Piece, parts: Sequence[Piece | LeftOut]) -> Found:
         items = piece.items if i == counted and piece.table else 0
         if isinstance(part, Piece):
             yield replace(part, items=items)
-        else:
+        elif isinstance(part, LeftOut):
             yield replace(part, file=about, items=items)
+        else:
+            yield part
 
 
 def open_listener(options: ImportOptions) -> Listener:
@@ -110,11 +112,20 @@ def open_listener(options: ImportOptions) -> Listener:
     return hear
 
 
-def words_of(text: str, options: ImportOptions, *, labels: bool = True) -> list[Said]:
+def words_of(
+    text: str, options: ImportOptions, *, labels: bool = True, sides: bool = False
+) -> list[Said]:
     """Return the words of a transcript with their speakers.
 
     Each line may begin with a speaker's name. Speakers of one line are told apart if it begins with
     one of `options.speakers`, or with a role.
+
+    Args:
+        text: the transcript.
+        options: settings of the import.
+        labels: whether names at the beginning of lines are speakers.
+        sides: whether the recording has a channel for each speaker. Otherwise a single name counts
+            only if `options` knows it, or if it has a number: "Patient: no fever" is dictated.
     """
     lines = [line for line in text.splitlines() if line.strip()]
     if not labels:
@@ -122,13 +133,18 @@ def words_of(text: str, options: ImportOptions, *, labels: bool = True) -> list[
     if 2 * sum(bool(STAMP.match(line)) for line in lines) > len(lines):
         lines = [STAMP.sub("", line, count=1) for line in lines]
     known = options.speaker_names
-    names = {name for name, _ in read_labels(lines, known) if name}
-    if names:
-        # "Agent: Good morning. Customer: Hello." in one cell of a table.
-        some = "|".join(re.escape(name) for name in sorted({*names, *known}, key=len, reverse=True))
-        inner = re.compile(rf"(?<=\s)(?=(?:{some}|agent|customer|caller)\s*:\s)", re.IGNORECASE)
-        lines = [part for line in lines for part in inner.split(line) if part.strip()]
-    return _said(read_labels(lines, {*known, *(name.casefold() for name in names)}))
+    names = {name for name, _ in read_labels(lines, known, sides=sides) if name}
+    if not names:
+        return _said([("", line) for line in lines])
+    # "Agent: Good morning. Customer: Hello." in one cell of a table.
+    some = "|".join(re.escape(name) for name in sorted({*names, *known}, key=len, reverse=True))
+    inner = re.compile(rf"(?<=\s)(?=(?:{some}|agent|customer|caller)\s*:\s)", re.IGNORECASE)
+    parts = [part for line in lines for part in inner.split(line) if part.strip()]
+    turns = read_labels(parts, {*known, *(name.casefold() for name in names)}, sides=sides)
+    named = [name for (name, said), part in zip(turns, parts, strict=True) if said != part.strip()]
+    if len(named) == 1 and not (sides or named[0].casefold() in known or NUMBER.search(named[0])):
+        return _said([("", line) for line in lines])
+    return _said(turns)
 
 
 def _said(turns: Sequence[tuple[str, str]]) -> list[Said]:
@@ -142,16 +158,17 @@ def _said(turns: Sequence[tuple[str, str]]) -> list[Said]:
 def _divide(
     piece: Piece, file: Path, options: ImportOptions, listen: Listener, labels: bool
 ) -> Parts:
-    said = words_of(piece.text, options, labels=labels)
-    speakers = list(dict.fromkeys(word.speaker for word in said if word.speaker))
     info = probe(file)
     seconds = (info.seconds if piece.end is None else piece.end) - piece.start
     long = seconds > MAX_SECONDS
     several = info.channels > 1 and piece.channel is None and options.channel is None
+    said = words_of(piece.text, options, labels=labels, sides=several)
+    speakers = list(dict.fromkeys(word.speaker for word in said if word.speaker))
     if not said or not (speakers or long or (labels and several and options.speakers)):
         yield piece
         return
     if not several or loudness_of(file) is None:
+        said = words_of(piece.text, options, labels=labels)
         yield from _of_one_track(piece, said, file, options, listen if long else None)
         return
     numbers = {name: options.speakers.get(name.casefold(), numbered(name)) for name in speakers}
@@ -159,24 +176,30 @@ def _divide(
     if not decided and not options.align:
         if speakers:
             found = f"its channels differ, and the speakers {', '.join(speakers)} have no channel"
-            yield LeftOut(piece.where, found, f"{NAME_THEM}, or let a model hear: --align --base B")
+            yield LeftOut(piece.where, found, f"{NAME_THEM}, or {LET_HEAR}")
         else:
             found = "its channels differ, and nothing says which words belong to which"
             cure = "begin each line with its speaker (Agent: …) and add --speakers agent=0,"
-            cure += "customer=1; or let a model hear: --align --base BASE; or add --channel mix"
+            cure += f"customer=1; or {LET_HEAR}; or add --channel mix"
             yield LeftOut(piece.where, found, cure)
         return
     heard: list[list[Word]] = []
     if options.align and (long or not decided):
         tracks = read_channels(file, start=piece.start, end=piece.end, max_seconds=LONGEST_SPAN)
         heard = listen(list(tracks))
+    guessed = ""
     if decided:
         channels = [numbers[word.speaker] if word.speaker else None for word in said]
     elif speakers:
         channels = _by_speaker(said, heard)
+        guessed = "the channel in which most words of its speaker were heard"
     else:
         channels = by_hearing(said, heard)
-    yield from _by_channel(piece, said, channels, heard if long else [], seconds, options)
+        guessed = "the channel in which its words were heard"
+    for part in _by_channel(piece, said, channels, heard if long else [], seconds, options):
+        if guessed and isinstance(part, Piece):
+            yield Guess("channel", str(part.channel), guessed, first=part.where)
+        yield part
 
 
 def _of_one_track(
@@ -195,11 +218,11 @@ def _of_one_track(
             "apart: rows with the words of several name no speaker",
             "no action is needed for the words; to keep the speakers, record each in a channel of "
             "its own, or give subtitles whose cues name them",
+            level="note",
         )
     if listen is None or not options.align:
-        yield replace(
-            piece, text=" ".join(w.text for w in said), row=_row(piece, said, None, options)
-        )
+        text = " ".join(word.text for word in said)
+        yield replace(_spoken_by(piece, said, None, options), text=text)
         return
     channel = options.channel if piece.channel is None else piece.channel
     audio = read_audio(
@@ -234,11 +257,10 @@ def _by_channel(
             yield from _cut(piece, own, heard[channel], seconds, channel, options, SILENCE)
         else:
             yield replace(
-                piece,
+                _spoken_by(piece, own, channel, options),
                 text=" ".join(word.text for word in own),
                 channel=channel,
                 id=f"{piece.id}-{channel}" if piece.id else "",
-                row=_row(piece, own, channel, options),
             )
 
 
@@ -335,38 +357,28 @@ def _cut(
                 "cut the recording by hand, with the words of each piece",
             )
         else:
+            part = _spoken_by(piece, own, channel, options)
             yield replace(
-                piece,
+                part,
                 text=found.text,
                 where=where,
                 start=start,
                 end=end,
                 channel=channel,
                 id="",
-                row=_row(piece, own, channel, options),
+                row={key: value for key, value in part.row.items() if key != "duration_s"},
             )
 
 
-def _row(
-    piece: Piece, said: Sequence[Said], channel: Any, options: ImportOptions
-) -> Mapping[str, Any]:
-    """The piece's fields with the speaker of its words, if they have one."""
-    row = {key: value for key, value in piece.row.items() if key not in ("duration_s",)}
+def _spoken_by(piece: Piece, said: Sequence[Said], channel: Any, options: ImportOptions) -> Piece:
+    """The piece with the speaker of its words: a stated one, or else the label before them."""
     names = {word.speaker for word in said if word.speaker}
-    name = names.pop() if len(names) == 1 else ""
-    if not name and isinstance(channel, int):
-        name = options.name_of(channel)
-    if not name:
-        return row
-    return row | {"speaker": piece.people.get(name.casefold()) or person(name, piece.recording)}
-
-
-@contextmanager
-def _file_of(piece: Piece) -> Iterator[Path]:
-    if isinstance(piece.file, Path):
-        yield piece.file
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"sound{Path(piece.recording).suffix[:8]}"
-        write_bytes(path, piece.file, private=True)
-        yield path
+    label = names.pop() if len(names) == 1 else ""
+    name = label or (options.name_of(channel) if isinstance(channel, int) else "")
+    guessed = dict(piece.guessed)
+    who = piece.people.get(name.casefold()) or piece.row.get("speaker")
+    if who is None and name:
+        who = person(name, piece.recording)
+        if label and label.casefold() not in options.speakers:
+            guessed["speaker"] = LABELLED
+    return replace(piece, row={**piece.row, "speaker": who}, guessed=guessed) if who else piece

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import permutations
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.sound.channels import FRAME, ChannelMeter
-from mmtune.speech.sound.read import decode, probe
+from mmtune.speech.sound.read import decode, probe, require_file
 
+AND = re.compile(r"[&+/,;]|\b(?:and|und|et|y)\b", re.IGNORECASE)
 LOUDER = 4.0  # times the energy of the other channels: 6 dB
 FAINT = 0.1  # times the mean energy of a frame; nobody talks in a fainter one
 MOST = 0.6  # least share of a speaker's time in which the speaker's channel is the loudest
@@ -21,8 +23,12 @@ Span = tuple[float, float]  # seconds
 
 
 def person(voice: str, recording: str) -> str:
-    """Return what identifies a speaker: the name, or for a role the role in this recording."""
-    return f"{recording}: {voice}" if ROLE.fullmatch(voice) else voice
+    """Return what identifies a speaker: the name, or for a role the role in this recording.
+
+    "Agent & customer" are roles, too.
+    """
+    roles = all(ROLE.fullmatch(each.strip()) for each in AND.split(voice))
+    return f"{recording}: {voice}" if roles else voice
 
 
 def numbered(voice: str) -> int | None:
@@ -34,18 +40,28 @@ def numbered(voice: str) -> int | None:
 def loudness_of(path: Path) -> NDArray[np.float64] | None:
     """Return the energy of each channel over time, [frames of `FRAME` seconds, channels].
 
-    None if the channels don't hold different recordings.
+    None if the channels don't hold different recordings. The last few files are remembered, because
+    each row of a long call asks.
 
     Raises:
         AudioFault: the file can't be read.
     """
+    require_file(path)
+    status = path.stat()
+    return _loudness_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=8)
+def _loudness_of(path: Path, changed: int, size: int) -> NDArray[np.float64] | None:
     info = probe(path)
     meter = ChannelMeter(info.rate)
     for block in decode(path, info):
         meter.add(block)
     if meter.verdict().wanted is not None or not meter.loudness:
         return None
-    return np.square(np.concatenate(meter.loudness))
+    energy = np.square(np.concatenate(meter.loudness))
+    energy.flags.writeable = False  # it is shared
+    return energy
 
 
 def loudest(energy: NDArray[np.float64], span: Span) -> int | None:

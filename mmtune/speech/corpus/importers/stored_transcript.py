@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.errors import MmtuneError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.speech_row import plain_words
 from mmtune.system.stored import DAMAGE, read_bytes
 
-MAX_BYTES = 64_000_000  # size of one file, with the times of its words: some days of speech
+MAX_BYTES = 64_000_000  # size of one transcript or subtitle file: some days of speech with times
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def is_transcript(path: Path) -> bool:
     """Tell whether a JSON file holds a transcript: an object with timed segments."""
     try:
         read_transcript(read_bytes(path, most=MAX_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, MmtuneError):
         return False
     return True
 

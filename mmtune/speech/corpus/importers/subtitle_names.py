@@ -6,14 +6,14 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmtune.errors import MmtuneError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
-from mmtune.speech.corpus.importers.stored_transcript import is_transcript
+from mmtune.speech.corpus.importers.stored_transcript import MAX_BYTES, is_transcript
 from mmtune.system.stored import read_bytes
 
 SUFFIXES = (".vtt", ".srt", ".json")
-MAX_BYTES = 16_000_000  # size of one subtitle file: some weeks of speech
 # Words of a file's name that say how subtitles were made, and no language.
 FORCED = "forced"  # only what is said in another language
 MARKS = frozenset({
@@ -23,32 +23,65 @@ MARKS = frozenset({
 })  # fmt: skip
 
 
-def subtitles_of(recording: Path) -> list[Path]:
-    """Return the subtitle files of a recording, in its folder: of its own name first, then WebVTT.
+class SubtitleFiles:
+    """The subtitle files of recordings, told by their names. Each folder is listed once.
 
-    A file whose name begins with the name of several recordings (call.wav and call.2.wav) belongs
-    to the longest. A number after the recording's name names another recording.
+    A file belongs to the recording whose name is the longest beginning of its own, with or without
+    the recording's suffix: call.2.srt to call.2.wav, and call.flac.vtt to call.flac. A number after
+    the recording's name names another recording.
     """
-    files = [path for path in recording.parent.iterdir() if path.is_file()]
-    stems = {path.stem for path in files if path.suffix.lower() in SPEECH_SUFFIXES}
-    start = recording.stem + "."
-    longer = tuple(f"{stem}." for stem in stems if stem.startswith(start))
-    found = [
-        path
-        for path in files
-        if path.suffix.lower() in SUFFIXES
-        and path.name.startswith(start)
-        and _of_this(_words(recording, path))
-        and not path.name.startswith(longer)
-        and (path.suffix.lower() != ".json" or is_transcript(path))
-    ]
 
-    def order(path: Path) -> tuple[bool, bool, int, int, str]:
-        words = _words(recording, path)
-        kind = SUFFIXES.index(path.suffix.lower())
-        return bool(words), FORCED in words, len(words), kind, path.name
+    def __init__(self) -> None:
+        self._folders: dict[Path, dict[str, list[Path]]] = {}
 
-    return sorted(found, key=order)
+    def of(self, recording: Path) -> list[Path]:
+        """Return the subtitle files beside a recording: of its own name first, then WebVTT."""
+        folder = recording.parent
+        if folder not in self._folders:
+            self._folders[folder] = _by_recording(folder)
+
+        def order(path: Path) -> tuple[bool, bool, bool, int, int, str]:
+            words = marks_of(recording, path)
+            whole = path.name.startswith(f"{recording.name}.")
+            kind = SUFFIXES.index(path.suffix.lower())
+            return bool(words), FORCED in words, not whole, len(words), kind, path.name
+
+        return sorted(self._folders[folder].get(recording.name, ()), key=order)
+
+
+def _by_recording(folder: Path) -> dict[str, list[Path]]:
+    files = [path for path in folder.iterdir() if path.is_file()]
+    # The names of the recordings that a beginning of a file's name means.
+    meant: dict[str, list[str]] = {}
+    recordings = [path for path in files if path.suffix.lower() in SPEECH_SUFFIXES]
+    for path in recordings:
+        meant.setdefault(path.stem, []).append(path.name)
+    meant |= {path.name: [path.name] for path in recordings}
+    found: dict[str, list[Path]] = {}
+    for path in files:
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            continue
+        parts = path.name.split(".")
+        owners: list[str] = []
+        for count in range(len(parts) - 1, 0, -1):
+            if owners := meant.get(".".join(parts[:count]), []):
+                break
+        if (
+            owners
+            and _of_this([part.casefold() for part in parts[count:-1]])
+            and (suffix != ".json" or is_transcript(path))
+        ):
+            for name in owners:
+                found.setdefault(name, []).append(path)
+    return found
+
+
+def marks_of(recording: Path, path: Path) -> list[str]:
+    """Return the words between the recording's name and the suffix: "de" of call.de.srt."""
+    whole = path.name.startswith(f"{recording.name}.")
+    begin = recording.name if whole else recording.stem
+    return path.name.removeprefix(f"{begin}.").casefold().split(".")[:-1]
 
 
 def language_of(recording: Path, path: Path) -> str | None:
@@ -57,20 +90,15 @@ def language_of(recording: Path, path: Path) -> str | None:
     `.hi` marks subtitles for the hearing impaired, as `.sdh` does. It is Hindi only if no other
     word names a language and the text is written in Devanagari.
     """
-    words = _words(recording, path)
+    words = marks_of(recording, path)
     codes = [code for word in words if word not in MARKS and (code := language_code(word))]
     if codes:
         return codes[0]
     return "hi" if "hi" in words and _devanagari(path) else None
 
 
-def _words(recording: Path, path: Path) -> list[str]:
-    # call.de.srt; the words between the recording's name and the suffix.
-    return path.name.removeprefix(recording.stem + ".").casefold().split(".")[:-1]
-
-
 def _of_this(words: Sequence[str]) -> bool:
-    # One word may be anything but a number; several must all say something.
+    # One word may be anything but a number; two or more must each be a mark or a language.
     if len(words) == 1:
         return not words[0].isdigit()
     return all(word in MARKS or language_code(word) is not None for word in words)
@@ -79,7 +107,7 @@ def _of_this(words: Sequence[str]) -> bool:
 def _devanagari(path: Path) -> bool:
     try:
         text = decoded(read_bytes(path, most=MAX_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, MmtuneError):
         return False
     letters = [char for char in text[:20_000] if char.isalpha()]
     own = sum("DEVANAGARI" in unicodedata.name(char, "") for char in letters)

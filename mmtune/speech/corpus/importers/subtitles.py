@@ -1,30 +1,32 @@
-"""Import recordings with SRT, WebVTT or mmtune's JSON, cut by the times of the cues.
-
-A cue holds what fits on a screen, not a sentence, so neighbouring cues of one voice are joined.
-"""
+"""Import recordings with SRT, WebVTT or mmtune's JSON, cut by the times of the cues."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, pairwise
 from pathlib import Path
 
 from mmtune.data.manifest import scan_files
+from mmtune.errors import MmtuneError
 from mmtune.metrics.text.language_code import language_code
-from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
+from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+from mmtune.speech.corpus.check_transcript import describes_sound
 from mmtune.speech.corpus.importers.captions import (
-    Captions,
+    TAG,
+    VOICE,
+    Caption,
     decoded,
     read_srt,
     read_vtt,
     without_repeats,
 )
+from mmtune.speech.corpus.importers.cues import Cue, Together, pieces_of
 from mmtune.speech.corpus.importers.piece import (
     Found,
+    Guess,
     ImportOptions,
     LeftOut,
     Piece,
@@ -38,43 +40,25 @@ from mmtune.speech.corpus.importers.sides import (
     numbered,
     person,
 )
-from mmtune.speech.corpus.importers.stored_transcript import is_transcript, read_transcript
-from mmtune.speech.corpus.importers.subtitle_names import (
+from mmtune.speech.corpus.importers.stored_transcript import (
     MAX_BYTES,
-    SUFFIXES,
-    language_of,
-    subtitles_of,
+    is_transcript,
+    read_transcript,
 )
-from mmtune.speech.corpus.speaker_labels import read_labels
+from mmtune.speech.corpus.importers.subtitle_names import (
+    SUFFIXES,
+    SubtitleFiles,
+    language_of,
+    marks_of,
+)
+from mmtune.speech.corpus.speaker_labels import LABELLED, read_labels
 from mmtune.speech.sound.read import AudioFault, probe
 from mmtune.system.inside import leads_out
 from mmtune.system.stored import read_bytes, reason_of
 
 UNREAD = (".ass", ".ssa", ".sbv", ".lrc", ".ttml", ".dfxp", ".stl", ".smi")  # other subtitles
-GAP = 1.0  # seconds of silence that end a piece
-ENOUGH = 15.0  # seconds after which the end of a sentence ends a piece
-OVERLAP = 0.3  # seconds by which the cues of two voices may overlap
-SENTENCE_ENDS = (".", "!", "?", "…", "。", "！", "？")
-VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]*)>")  # WebVTT's voice span
-TAG = re.compile(r"</?[a-zA-Z0-9][^>]*>|\{\\[^}]*\}")  # <i>, <00:01.000>, {\an8}
 CHANGE = re.compile(r"^\s*(?:>|&gt;){2,3}\s*")  # ">> ": another person speaks
 DASH = re.compile(r"\s*[-–—]\s*(?=\S)")
-SOUND = re.compile(r"\[[^\]]*\]|\([^)]*\)|[♪♫][^♪♫]*[♪♫]?|\*[^*]*\*")  # [music], (laughs), ♪ la ♪
-
-
-@dataclass(frozen=True)
-class Cue:
-    """One subtitle: start and end in seconds, its words, the speaker ("" if unknown), the channel.
-
-    A channel that is None is the recording's only one.
-    """
-
-    start: float
-    end: float
-    text: str
-    voice: str = ""
-    channel: int | None = None
-    count: int = 1  # cues of the file that it joins
 
 
 @dataclass(frozen=True)
@@ -86,12 +70,14 @@ class Subtitles:
         channels: number of the channel of each voice by its case-folded name, if the file says so.
         language: Whisper's code, if the file says so.
         problems: lines and words that aren't used.
+        labelled: the voices are read from labels in the text ("Agent: …"), not stated.
     """
 
     cues: tuple[Cue, ...]
     channels: Mapping[str, int]
     language: str | None = None
     problems: tuple[LeftOut, ...] = ()
+    labelled: bool = False
 
 
 def import_subtitles(source: Path, options: ImportOptions) -> Found:
@@ -101,40 +87,49 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
     file of subtitles too.
     """
     folder = source if source.is_dir() else source.parent
+    files = SubtitleFiles()
     used: set[Path] = set()
     for _, relative in scan_files(folder, SPEECH_SUFFIXES):
         recording = folder / relative
-        beside = subtitles_of(recording)
+        beside = files.of(recording)
         if source != folder:
             beside = [path for path in beside if path == source]
             if not beside:
                 continue
         used.update(beside)
         name = relative.as_posix()
-        wanted = [p for p in beside if options.language in (None, language_of(recording, p))]
-        if options.language is None and any(p.stem == recording.stem for p in beside):
-            wanted = [p for p in beside if p.stem == recording.stem]
-        if not wanted:  # their names say no language
-            wanted = [p for p in beside if language_of(recording, p) is None]
-        languages = {language_of(recording, path) for path in beside}
+        says = {path: language_of(recording, path) for path in beside}
+        if options.language is None:
+            wanted = [path for path in beside if not marks_of(recording, path)] or beside
+        else:
+            wanted = [path for path in beside if says[path] == options.language]
+            wanted = wanted or [path for path in beside if says[path] is None]
+        names = ", ".join(path.name for path in beside)
         if not beside:
             cure = f"write {relative.with_suffix('.vtt')}, or remove the recording"
             yield LeftOut(name, "the recording has no subtitles", cure)
-        elif len(languages) > 1 and len({language_of(recording, p) for p in wanted}) != 1:
-            found = ", ".join(path.name for path in beside)
+        elif not wanted:
+            others = " or ".join(sorted({str(language) for language in says.values()}))
+            cure = f"add subtitles in {options.language}; or, if {others} is spoken in {name}, "
+            cure += f"name it: --language {says[beside[0]]}"
+            found = f"the recording has subtitles only in other languages than {options.language}"
+            yield LeftOut(name, f"{found}: {names}", cure)
+            for path in beside:
+                found = f"its name says {says[path]}, so for --language {options.language} it is "
+                yield LeftOut(path.name, f"{found}a translation", cure, file=str(path))
+        elif len({says[path] for path in wanted}) > 1:
             cure = "name the spoken language: --language CODE; the others are translations"
-            yield LeftOut(name, f"the recording has subtitles in several languages: {found}", cure)
+            yield LeftOut(name, f"the recording has subtitles in several languages: {names}", cure)
             for path in beside:
                 found = f"{name} has subtitles in several languages"
                 yield LeftOut(path.name, found, cure, file=str(path))
         else:
-            chosen = (wanted or beside)[0]
-            yield from _recording(recording, chosen, name, options)
+            yield from _recording(recording, wanted[0], name, options)
             for path in beside:
-                if path != chosen:
-                    found = f"{chosen.name} was used for {name}"
+                if path != wanted[0]:
+                    found = f"{wanted[0].name} was used for {name}"
                     cure = "no action is needed, or name the language"
-                    yield LeftOut(path.name, found, cure, file=str(path))
+                    yield LeftOut(path.name, found, cure, level="note", file=str(path))
     for _, relative in scan_files(folder, (*SUFFIXES, *UNREAD)):
         path = folder / relative
         if path in used or (source != folder and path != source):
@@ -150,38 +145,12 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
             )
 
 
-def join(cues: Sequence[Cue], longest: float = MAX_SECONDS) -> list[Cue]:
-    """Join neighbouring cues of one voice, up to `longest` seconds each.
-
-    A piece ends if the voice changes, at a gap of more than `GAP`, or at the end of a sentence
-    once the piece is `ENOUGH` long.
-    """
-    joined: list[Cue] = []
-    for cue in cues:
-        last = joined[-1] if joined else None
-        if (
-            last is not None
-            and last.voice == cue.voice
-            and cue.start - last.end <= GAP
-            and max(last.end, cue.end) - last.start <= longest
-            and not (last.end - last.start >= ENOUGH and last.text.endswith(SENTENCE_ENDS))
-        ):
-            joined[-1] = replace(
-                last,
-                end=max(last.end, cue.end),
-                text=f"{last.text} {cue.text}",
-                count=last.count + cue.count,
-            )
-        else:
-            joined.append(cue)
-    return joined
-
-
 def read_subtitles(path: Path, options: ImportOptions) -> Subtitles:
     """Read a file of subtitles.
 
     Raises:
         OSError: it can't be read.
+        DataError: it has more than `MAX_BYTES`.
         ValueError: it isn't in the format that its suffix names, or neither UTF-8 nor UTF-16.
     """
     data = read_bytes(path, most=MAX_BYTES)
@@ -203,15 +172,16 @@ def read_subtitles(path: Path, options: ImportOptions) -> Subtitles:
         found = f"its captions repeat {repeated} words of the captions before them"
         cure = "no action is needed: each word is used once"
         whole = len(read.captions) - len(captions)
-        problems.append(LeftOut(path.name, found, cure, file=str(path), items=whole))
+        problems.append(LeftOut(path.name, found, cure, level="note", file=str(path), items=whole))
     channels = {
         html.unescape(name).casefold(): int(key.removeprefix("channel "))
         for key, name in read.header.items()
         if re.fullmatch(r"channel \d{1,2}", key)
     }
     language = language_code(read.header.get("language", ""))
-    cues = _cues(replace(read, captions=tuple(captions)), options)
-    return Subtitles(tuple(cues), channels, language, tuple(problems))
+    marked = any(VOICE.search(line) for each in captions for line in each.lines)
+    cues = _cues(captions, None if marked else options.speaker_names)
+    return Subtitles(tuple(cues), channels, language, tuple(problems), labelled=not marked)
 
 
 def _of_transcript(path: Path, data: bytes) -> Subtitles:
@@ -234,30 +204,49 @@ def _of_transcript(path: Path, data: bytes) -> Subtitles:
     return Subtitles(tuple(cues), channels, stored.language, tuple(problems))
 
 
-def _cues(read: Captions, options: ImportOptions) -> list[Cue]:
-    marked = [VOICE.findall(line) for each in read.captions for line in each.lines]
-    lines = [
-        CHANGE.sub("", TAG.sub("", line), count=1) for each in read.captions for line in each.lines
-    ]
-    if any(marked):
-        labelled = [("", line) for line in lines]
+def _cues(captions: Sequence[Caption], names: Collection[str] | None) -> list[Cue]:
+    """The cues of captions with their voices.
+
+    Args:
+        captions: of a file.
+        names: known speakers, of a file whose lines may begin with their names; None: its voices
+            are marked (<v Name>).
+    """
+    said: list[list[tuple[str, str]]]  # of each line: voices and their words
+    lines = [line for each in captions for line in each.lines]
+    if names is None:
+        said = [_marked(line) for line in lines]
     else:
-        labelled = read_labels(lines, options.speaker_names)
+        said = [[each] for each in read_labels([_plain(line) for line in lines], names)]
     cues, place = [], 0
-    for each in read.captions:
-        part = slice(place, place + len(each.lines))
+    for each in captions:
+        own = [part for line in said[place : place + len(each.lines)] for part in line]
         place += len(each.lines)
-        names = [name for found in marked[part] for name in found]
-        voices = dict.fromkeys(html.unescape(name).strip() for name in names)
-        voices |= dict.fromkeys(name for name, _ in labelled[part])
-        spoken = [text for _, text in labelled[part]]
-        if len(spoken) > 1 and all(DASH.match(line) for line in spoken):
-            spoken = [DASH.sub("", line, count=1) for line in spoken]
-        text = html.unescape(" ".join(spoken))
-        # One cue may hold the lines of two voices. They count as a voice of their own.
-        voice = " + ".join(name for name in voices if name)
-        cues.append(Cue(each.start, each.end, " ".join(text.split()), voice))
+        spoken = [part for part in own if part[1]] or own
+        if len(spoken) > 1 and all(DASH.match(text) for _, text in spoken):
+            spoken = [(voice, DASH.sub("", text, count=1)) for voice, text in spoken]
+        texts: dict[str, list[str]] = {}
+        for voice, text in spoken:
+            texts.setdefault(voice, []).append(text)
+        voices = [voice for voice in texts if voice]
+        text = _joined(text for _, text in spoken)
+        parts = tuple((voice, _joined(texts[voice])) for voice in texts) if len(voices) > 1 else ()
+        cues.append(Cue(each.start, each.end, text, " + ".join(voices), parts=parts))
     return cues
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return " ".join(html.unescape(" ".join(texts)).split())
+
+
+def _marked(line: str) -> list[tuple[str, str]]:
+    before, *rest = VOICE.split(line)
+    pairs = [("", before), *zip(rest[::2], rest[1::2], strict=True)]
+    return [(html.unescape(voice).strip(), _plain(text)) for voice, text in pairs]
+
+
+def _plain(text: str) -> str:
+    return CHANGE.sub("", TAG.sub("", text), count=1)
 
 
 def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -> Found:
@@ -275,7 +264,7 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
             )
             return
         read = read_subtitles(path, options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MmtuneError) as error:
         cure = "save it as UTF-8, in the format that its suffix names"
         found = f"it can't be read: {reason_of(error)}"
         yield LeftOut(path.name, found, cure, file=str(path))
@@ -293,12 +282,12 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         where = f"{path.name} at {cue.start:.2f} s"
         if cue.end < cue.start:
             yield one(where, f"the cue ends at {cue.end:.2f} s", "correct its times")
-        elif SOUND.fullmatch(cue.text):
-            yield one(where, f"{cue.text!r} is a sound, not speech", "no action is needed")
+        elif describes_sound(cue.text):
+            yield _sound(cue, path)
         elif cue.text:
             spoken.append(cue)
         else:
-            yield one(where, "the cue holds no words", "no action is needed")
+            yield one(where, "the cue holds no words", "no action is needed", level="note")
     spoken.sort(key=lambda cue: (cue.start, cue.end))
     placed, undecided = _placed(spoken, read, recording, path, options)
     yield from undecided
@@ -308,13 +297,20 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         where = f"{path.name} at {cue.start:.2f} s"
         if isinstance(cue, Together):
             cure = "no action is needed: a piece must hold one voice"
-            yield one(where, "another voice speaks at the same time", cure)
+            found = "another voice speaks at the same time"
+            yield one(where, found, cure, level="note", items=cue.count)
             continue
         if cue.end <= cue.start:
             found = f"the cue ends at {cue.end:.2f} s"
             yield one(where, found, "correct its times", items=cue.count)
             continue
-        voice = cue.voice or options.name_of(cue.channel)
+        voice = "" if cue.parts else cue.voice or options.name_of(cue.channel)
+        guessed = {"language": f"the name of {path.name}"} if named else {}
+        if read.labelled and voice == cue.voice and voice.casefold() not in options.speakers:
+            guessed["speaker"] = LABELLED
+        if cue.heard:
+            found = "the channel that is the loudest while it is said"
+            yield Guess("channel", str(cue.channel), found, first=where)
         yield Piece(
             recording,
             name,
@@ -326,7 +322,7 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
             row=filled(speaker=person(voice, name), language=language),
             table=str(path),
             items=cue.count,
-            guessed={"language": f"the name of {path.name}"} if named else {},
+            guessed=guessed,
         )
 
 
@@ -335,73 +331,59 @@ def _placed(
 ) -> tuple[list[Cue], list[LeftOut]]:
     """Give each cue its channel, if the recording is a call with a channel for each side."""
     known = {**read.channels, **options.speakers}
-    named = [known.get(cue.voice.casefold(), numbered(cue.voice)) for cue in cues]
+
+    def stated(cue: Cue) -> int | None:
+        return known.get(cue.voice.casefold(), numbered(cue.voice))
+
+    single = [part for cue in cues for part in cue.by_voice()]
+    named = [stated(cue) for cue in single]
     try:
         if probe(recording).channels == 1 or (
             options.channel is not None and not any(each is not None for each in named)
         ):
             return list(cues), []
-        energy = loudness_of(recording) if None in named else None
+        unsure = None in named or len(single) > len(cues)
+        energy = loudness_of(recording) if unsure else None
     except AudioFault:
         return list(cues), []  # reading the pieces gives the error
-    if None in named and energy is None:
-        return [replace(c, channel=n) for c, n in zip(cues, named, strict=True)], []
+    if unsure and energy is None:  # its channels hold the same
+        return [replace(cue, channel=stated(cue)) for cue in cues], []
     spans: dict[str, list[tuple[float, float]]] = {}
-    for cue, number in zip(cues, named, strict=True):
+    for cue, number in zip(single, named, strict=True):
         if cue.voice and number is None:
             spans.setdefault(cue.voice, []).append((cue.start, cue.end))
     heard = {} if energy is None else channels_by_loudness(spans, energy)
     placed: list[Cue] = []
     left_out: list[LeftOut] = []
-    for cue, number in zip(cues, named, strict=True):
+    for cue, number in zip(single, named, strict=True):
+        told = None
         if number is None and energy is not None:
-            number = heard[cue.voice] if cue.voice else loudest(energy, (cue.start, cue.end))
-        if number is not None:
-            placed.append(replace(cue, channel=number))
-            continue
-        who = f"of {cue.voice!r} " if cue.voice else ""
-        left_out.append(
-            LeftOut(
-                f"{path.name} at {cue.start:.2f} s",
-                f"the channel {who}can't be told by its loudness: {cue.text[:60]!r}",
-                "name the channels of the speakers: --speakers agent=0,customer=1",
-                file=str(path),
-                items=1,
+            told = heard[cue.voice] if cue.voice else loudest(energy, (cue.start, cue.end))
+        if describes_sound(cue.text):
+            left_out.append(_sound(cue, path))
+        elif number is not None or told is not None:
+            channel = told if number is None else number
+            placed.append(replace(cue, channel=channel, heard=number is None))
+        else:
+            who = f"of {cue.voice!r} " if cue.voice else ""
+            left_out.append(
+                LeftOut(
+                    f"{path.name} at {cue.start:.2f} s",
+                    f"the channel {who}can't be told by its loudness: {cue.text[:60]!r}",
+                    "name the channels of the speakers: --speakers agent=0,customer=1",
+                    file=str(path),
+                    items=cue.count,
+                )
             )
-        )
     return placed, left_out
 
 
-class Together(Cue):
-    """A cue during which another voice speaks."""
-
-
-def pieces_of(cues: Sequence[Cue]) -> list[Cue]:
-    """Join the cues of each channel; cues at the same time as another voice's are `Together`.
-
-    Args:
-        cues: in the order of time.
-    """
-    result: list[Cue] = []
-
-    def channel(cue: Cue) -> int:
-        return -1 if cue.channel is None else cue.channel
-
-    for _, group in groupby(sorted(cues, key=channel), key=channel):
-        own = list(group)
-        together = {
-            index
-            for i, (a, b) in enumerate(pairwise(own))
-            if a.voice != b.voice and a.end - b.start > OVERLAP
-            for index in (i, i + 1)
-        }
-        # A cue that is left out still separates its neighbours.
-        run: list[Cue] = []
-        for i, cue in enumerate(own):
-            if i in together:
-                result += [*join(run), Together(**vars(cue))]
-                run = []
-            else:
-                run.append(cue)
-        result += join(run)
-    return sorted(result, key=lambda cue: (cue.start, cue.end))
+def _sound(cue: Cue, path: Path) -> LeftOut:
+    return LeftOut(
+        f"{path.name} at {cue.start:.2f} s",
+        f"{cue.text!r} is a sound, not speech",
+        "no action is needed",
+        level="note",
+        file=str(path),
+        items=cue.count,
+    )

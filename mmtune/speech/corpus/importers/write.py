@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +18,14 @@ from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, MmtuneError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
+from mmtune.speech.corpus.importers.on_disk import on_disk
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.row_ids import RowIds
 from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
 from mmtune.speech.speech_row import SOURCE, SpeechRow
-from mmtune.system.files import PARTIAL, write_bytes, write_json
-from mmtune.system.hashing import hash_bytes, hash_json
+from mmtune.system.files import PARTIAL, write_json
+from mmtune.system.hashing import hash_json
 from mmtune.system.locks import locked
 from mmtune.system.stored import intact_json_lines, read_json_object
 
@@ -253,7 +253,7 @@ def _write_piece(
         raise ValueError("the transcript is empty")
     channel = options.channel if piece.channel is None else piece.channel
     lineage = _lineage(piece, channel)
-    with _on_disk(piece, scratch) as file:
+    with on_disk(piece, scratch) as file:
         values = dict(piece.row)
         row = SpeechRow.model_validate(
             values
@@ -297,20 +297,6 @@ def _lineage(piece: Piece, channel: Any) -> dict[str, str]:
     if channel is not None:
         facts[f"{SOURCE}_channel"] = str(channel)
     return facts
-
-
-@contextmanager
-def _on_disk(piece: Piece, scratch: Path) -> Iterator[Path]:
-    if isinstance(piece.file, Path):
-        yield piece.file
-        return
-    suffix = Path(piece.recording).suffix[:8]
-    path = scratch / f".{hash_bytes(piece.file)[:16]}{_slug(suffix) if suffix else ''}"
-    write_bytes(path, piece.file, private=True)
-    try:
-        yield path
-    finally:
-        path.unlink()
 
 
 def _slug(name: str) -> str:
