@@ -16,6 +16,7 @@ TIME = re.compile(
     r"(?:\d+:(?:[0-5]?\d:)?[0-5]?\d(?:[.,]\d*)?|(?:\d+[.,]?\d*|[.,]\d+)(?:e[-+]?\d+)?)"
 )
 LONGEST = 1e7  # seconds: some months
+KINDS = {bool: "true or false", float: "an infinite number", dict: "an object"}
 
 
 def is_empty(value: Any) -> bool:
@@ -37,12 +38,10 @@ def words(value: Any, column: str) -> str | None:
     """
     if is_empty(value):
         return None
-    number = isinstance(value, Real) and type(value) is not bool and math.isfinite(value)
-    if not (number or isinstance(value, str)):
-        kind = {"bool": "a truth value", "float": "no number"}.get(
-            type(value).__name__, f"a {type(value).__name__}"
-        )
-        raise ValueError(f"{column!r} holds {kind} and not text: {str(value)[:60]}")
+    real = isinstance(value, Real) and type(value) is not bool
+    if not (real or isinstance(value, str)) or value in (math.inf, -math.inf):
+        kind = KINDS.get(type(value), f"a {type(value).__name__}")
+        raise ValueError(f"{column!r} holds {kind}, not text: {str(value)[:60]}")
     return str(value)
 
 

@@ -70,7 +70,7 @@ def guessed_columns(values: Mapping[str, Any]) -> Iterator[Guess]:
         what = f"column of {name}"
         if more := others.get(name):
             also = ", ".join(more)
-            yield Guess(what, column, f"the usual one of the names; the table also has {also}")
+            yield Guess(what, column, f"the first of its usual names; the table also has {also}")
         elif name == "text" and column.strip().casefold() in UNSURE:
             yield Guess(what, column, "no column has a name such as text or transcript")
 

@@ -265,7 +265,7 @@ def _write_piece(
     words = " ".join(piece.text.split())
     if not words and not piece.nonspeech:
         raise AudioFault(
-            "left-out", "the transcript is empty", "write the transcript, or remove the row"
+            "empty-text", "the transcript is empty", "write the transcript, or remove the row"
         )
     channel = options.channel if piece.channel is None else piece.channel
     lineage = _lineage(piece, channel)
@@ -286,7 +286,7 @@ def _write_piece(
         )
         try:
             content = content_of(row)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: its name holds a zero byte
             content = ""  # reading it gives the error
         name = f"{AUDIO}/{_slug(row.id)}-{hash_json([PIECE_VERSION, content])[:12]}.flac"
         own, frames = folder / name, _frames(folder / name) if content else 0
@@ -364,7 +364,7 @@ def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "row"
         return f"{where}: {problem['msg']}", "correct it in the source"
-    return str(error), "correct the path of the recording, or remove the row"
+    return str(error), "correct it in the source"
 
 
 def _require_own(folder: Path) -> None:
