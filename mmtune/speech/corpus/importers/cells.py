@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from numbers import Real
 from typing import Any
 
 from mmtune.speech.corpus.importers.piece import stated
@@ -38,7 +37,7 @@ def words(value: Any, column: str) -> str | None:
     """
     if is_empty(value):
         return None
-    real = isinstance(value, Real) and type(value) is not bool
+    real = isinstance(value, int | float) and not isinstance(value, bool)
     if not (real or isinstance(value, str)) or value in (math.inf, -math.inf):
         kind = KINDS.get(type(value), f"a {type(value).__name__}")
         raise ValueError(f"{column!r} holds {kind}, not text: {str(value)[:60]}")
