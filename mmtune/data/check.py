@@ -52,25 +52,29 @@ def check(
     ledger = Ledger(inventory, root_of(source))
     rows, findings = read_rows(source, modality, ledger)
     findings += _unused_files(source, modality, ledger, rows)
-    lost = list(dict.fromkeys(f.row for f in findings if f.severity == "error"))
+    # Findings until here are about lines and files. Their labels, such as "line 2", may be equal to
+    # the id of a row that is good.
+    errors = [finding for finding in findings if finding.severity == "error"]
+    lost = [row for row, _, _ in dict.fromkeys((f.row, f.file, f.line) for f in errors)]
     inspected = _inspect_all(rows, root_of(source), modality, progress)
-    findings += [f for _, inspection in inspected for f in inspection.findings]
-    bad = {finding.row for finding in findings if finding.severity == "error"}
+    of_rows = [f for _, inspection in inspected for f in inspection.findings]
+    bad = {finding.row for finding in of_rows if finding.severity == "error"}
     good = [
         (row.model_copy(update={"content": inspection.content}), inspection)
         for row, inspection in inspected
         if row.id not in bad
     ]
-    findings += _duplicates([row for row, _ in good])
-    findings += modality.check_rows(
+    of_rows += _duplicates([row for row, _ in good])
+    of_rows += modality.check_rows(
         [row for row, _ in good],
         terms,
         seen=[inspection for _, inspection in good],
         base=base,
         settings=settings,
     )
-    bad = {finding.row for finding in findings if finding.severity == "error"}
-    links = [(finding.row, finding.other) for finding in findings if finding.other]
+    bad = {finding.row for finding in of_rows if finding.severity == "error"}
+    links = [(finding.row, finding.other) for finding in of_rows if finding.other]
+    findings += of_rows
     free = [row for row, _ in good if row.id not in bad]
     kept = assign(free, options.validation, options.test, links=links)
     if kept:
@@ -125,7 +129,8 @@ def _unused_files(
             return Reason("unnamed", found, "add a row for it, or remove it")
         if path.name in (WHOLE, *BY_SPLIT):
             found = (
-                f"this manifest isn't read; {WHOLE} and train.jsonl are read in the first folder"
+                f"this manifest isn't read; {WHOLE} and train.jsonl are read only in the folder "
+                "that you name"
             )
             return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
         if path.suffix.lower() == ".txt" and listed:

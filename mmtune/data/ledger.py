@@ -16,7 +16,11 @@ from mmtune.data.rows import Finding, Severity
 
 OWN = ("import.json", "left_out.jsonl")  # what `mmtune import` writes beside a manifest
 # Files and folders that programs leave behind. Nothing in such a folder is looked at.
-LITTER = ("__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini", "$RECYCLE.BIN", "@eaDir")
+LITTER = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *("@eadir", "#recycle", "@recycle", "icon\r", "lost+found"),
+)
+LITTER_BEGINS = (".", "__macosx", "~$")  # hidden; what macOS writes into archives; Office's locks
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather")
 SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
 TEXTS = (".txt", ".caption", ".lab", ".stm", ".ctm", ".trn")
@@ -98,13 +102,22 @@ class Ledger:
         self.guesses: dict[tuple[str, str, str], Guess] = {}
         self.places: dict[str, tuple[str, int | None]] = {}  # file and line of each row, by its id
         self._names: dict[str, str] = {}  # names by real path
+        self._known: dict[str, str] = {}  # names by path as it was asked for
         self._refused: dict[str, Reason] = {}
-        for folder in folders:
-            self.add_folder(folder)
+        for number, folder in enumerate(folders):
+            self._walk(folder, prefix=f"{folder}/" if number else "")
 
-    def add_folder(self, folder: Path) -> None:
-        """Account for the files below another folder, too."""
-        self._walk(folder, prefix=f"{folder}/" if self.files else "")
+    def add_folder(
+        self, folder: Path, suffixes: Sequence[str] = (), without: Path | None = None
+    ) -> None:
+        """Account for the files below another folder, too; their names begin with the folder.
+
+        Args:
+            folder: the folder.
+            suffixes: the files to account for, by their suffix in small letters; empty: all.
+            without: a folder in it that isn't looked at.
+        """
+        self._walk(folder, f"{folder}/", suffixes, without)
 
     def use(self, used: Used) -> None:
         """Mark a file as used, and count its lines."""
@@ -140,11 +153,16 @@ class Ledger:
         """The name of a file in the ledger: its place in the folder, or else its path."""
         if isinstance(path, str) and (not path or path in self.files):
             return path
+        if (name := self._known.get(str(path))) is None:
+            name = self._known[str(path)] = self._find_name(path)
+        return name
+
+    def _find_name(self, path: Path | str) -> str:
         try:
             real = os.path.realpath(path)
         except (OSError, ValueError):
             return str(path)
-        # A link is known by its own place: the folder's links are resolved, its own isn't.
+        # Links of its folders are resolved; if the file itself is a link, it is not.
         own = os.path.realpath(Path(path).parent) + os.sep + Path(path).name
         known = self._names.get(own) or self._names.get(real)
         if known is None and self.root and own.startswith(self.root):
@@ -178,7 +196,12 @@ class Ledger:
             self.state[name] = "left out"
             yield name, self._refused.get(name) or reason_of(path) or reason_by_kind(path)
 
-    def _walk(self, folder: Path, prefix: str) -> None:
+    def _walk(
+        self, folder: Path, prefix: str, suffixes: Sequence[str] = (), without: Path | None = None
+    ) -> None:
+        self._known.clear()
+        skipped = None if without is None else os.path.realpath(without)
+
         def unreadable(error: OSError) -> None:
             path = Path(error.filename or folder)
             self._add(
@@ -194,8 +217,12 @@ class Ledger:
             )
 
         for parent, folders, names in os.walk(folder, onerror=unreadable):
+            if skipped is not None:
+                folders[:] = [n for n in folders if os.path.realpath(Path(parent, n)) != skipped]
             for name in sorted(folders):
                 path = Path(parent, name)
+                if suffixes:  # its files are looked for, and not all that is there
+                    continue
                 if is_litter(name):
                     self._add(path, folder, prefix, HIDDEN)
                 elif path.is_symlink():
@@ -205,6 +232,8 @@ class Ledger:
             )
             for name in sorted(names):
                 path = Path(parent, name)
+                if suffixes and (is_litter(name) or path.suffix.lower() not in suffixes):
+                    continue
                 self._add(path, folder, prefix, HIDDEN if is_litter(name) else _special(path))
 
     def _add(self, path: Path, folder: Path, prefix: str, refused: Reason | None) -> None:
@@ -229,7 +258,7 @@ LINK = Reason(
 
 def is_litter(name: str) -> bool:
     """Whether a file or folder is skipped by its name: hidden, or left behind by a program."""
-    return name.startswith(".") or name in LITTER
+    return name.casefold().startswith(LITTER_BEGINS) or name.casefold() in LITTER
 
 
 def reason_by_kind(path: Path) -> Reason:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mmtune.data.ledger import OWN, Guess, Ledger, Used
+from mmtune.data.ledger import OWN, Guess, Ledger, Used, is_litter
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import DataError, did_you_mean
@@ -23,7 +24,6 @@ from mmtune.system.inside import leads_out
 from mmtune.system.stored import lines_up_to, opened, reason_of
 
 MAX_LINE = 1_000_000  # bytes in one row
-MAX_TEXT = 64_000  # bytes in one .txt
 
 # A folder may hold this manifest, or one manifest for each split.
 WHOLE = "manifest.jsonl"
@@ -131,17 +131,17 @@ def example(row: type[Row]) -> str:
 def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """List the media files below a folder in a fixed order, each with the id of its row.
 
-    Hidden files and folders are skipped (.DS_Store, and the ._NAME files that macOS writes into
-    archives). The id is the path in the folder without its suffix. If two files would get the
-    same id, only the first loses its suffix.
+    Files and folders that `is_litter` names are skipped (.DS_Store, and the ._NAME files that macOS
+    writes into archives). The id is the path in the folder without its suffix. If two files would
+    get the same id, only the first loses its suffix.
     """
     wanted = {suffix.lower() for suffix in suffixes}
     seen: set[str] = set()
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(n for n in folders if not n.startswith((".", "__MACOSX")))
+        folders[:] = sorted(n for n in folders if not is_litter(n))
         for name in sorted(names):
             path = Path(parent, name)
-            if name.startswith(".") or path.suffix.lower() not in wanted:
+            if is_litter(name) or path.suffix.lower() not in wanted:
                 continue
             relative = path.relative_to(folder)
             row = relative.with_suffix("").as_posix()
@@ -149,57 +149,6 @@ def scan_files(folder: Path, suffixes: Iterable[str]) -> Iterator[tuple[str, Pat
                 row = relative.as_posix()
             seen.add(row)
             yield row, relative
-
-
-def words_beside(
-    path: Path, folder: Path, row: str, suffix: str = ".txt"
-) -> str | bytes | Finding | None:
-    """Read the .txt of a media file's name.
-
-    Args:
-        path: the media file.
-        folder: the dataset's folder; a link that leads out of it isn't followed.
-        row: id of the row, for the finding.
-        suffix: ends the name of the text file.
-
-    Returns:
-        Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
-        a link that leads out of the folder.
-    """
-    beside = path.with_suffix(suffix)
-    try:
-        if beside.is_symlink() and leads_out(folder, beside):
-            return outside(beside, row)
-        if not beside.is_file():
-            return None
-        with beside.open("rb") as file:
-            data = file.read(MAX_TEXT + 1)
-    except OSError:
-        return None
-    if len(data) > MAX_TEXT:
-        return data + b"\xff"  # too long for a transcript: invalid bytes make `check` refuse it
-    try:
-        return " ".join(data.decode("utf-8-sig").split())
-    except UnicodeDecodeError:
-        return data
-
-
-def without_words(path: Path, row: str) -> Finding:
-    """The note for a media file whose words are a link out of the dataset's folder."""
-    found = f"{path} isn't used, because its text file is a link out of the folder"
-    cure = "copy the text file into the folder, in place of the link"
-    return Finding("unused-media", row, found, cure, "note", file=str(path))
-
-
-def outside(path: Path, row: str) -> Finding:
-    """The finding for a file of words that is a link out of the dataset's folder."""
-    return Finding(
-        "outside",
-        row,
-        f"{path} is a link that leads out of the folder, or to no file",
-        "copy the file into the folder, in place of the link",
-        file=str(path),
-    )
 
 
 # Place in the source, split that the file's name gives, value, file, and line of the file
@@ -285,23 +234,27 @@ def parse_line(line: bytes) -> dict[str, Any]:
         ValueError: the line is too long, is no JSON object, is not UTF-8, or repeats a key.
         RecursionError: the object is nested too deeply.
     """
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ValueError(f"the key {twice!r} occurs twice")
-        return values
-
     if len(line) > MAX_LINE:
         raise ValueError(f"it has more than {MAX_LINE:,} bytes")
-    value = json.loads(line.decode("utf-8"), object_pairs_hook=once)
+    value = json.loads(line.decode("utf-8"), object_pairs_hook=unique_keys)
     if not isinstance(value, dict):
         raise ValueError(f"it holds a JSON {type(value).__name__}, not an object")
     if b"\\ud" in line.lower():  # half of a surrogate pair: JSON allows it, UTF-8 doesn't
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     return value
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the object of its keys and values, for `json`.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return values
 
 
 def keys_of(line: bytes) -> set[str]:
@@ -321,7 +274,9 @@ def _validate(
     for where, split, raw, file, line in raws:
         lines = 0 if line is None else 1
         if "id" not in raw:
-            raw = {"id": _id_from(raw.get(kind.media)) or where, **raw}
+            # Several rows may be spans of one file, or files whose names differ by the suffix.
+            own = _id_from(raw.get(kind.media))
+            raw = {"id": where if own in first or not own else own, **raw}
         if split:
             if "split" not in raw:
                 ledger.guess(Guess("split", split, f"the name of {Path(file).name}", first=where))

@@ -167,15 +167,24 @@ def _describes(channel: Any) -> bool:
 
 
 def _which(values: dict[str, Any]) -> dict[str, Any]:
-    # Tables and forms give numbers as text.
-    channel = values.get("channel")
-    if isinstance(channel, str):
-        word = channel.strip()
-        if word.isascii() and word.isdigit() and len(word) < 4:
-            return {**values, "channel": int(word)}
-        if word.casefold() in ("mix", "mixed", "both", "all"):
-            return {**values, "channel": "mix"}
-    return values
+    return {**values, "channel": channel_of(values["channel"])} if "channel" in values else values
+
+
+def channel_of(value: Any) -> Any:
+    """Read the channel of a row as tables and forms write it.
+
+    Returns:
+        A number for 1, "1", 1.0 and "1.0" (pandas); "mix" for that word and "both", "mixed" and
+        "all"; other values as they are: a word describes the recording.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if not isinstance(value, str):
+        return value
+    word = value.strip()
+    if re.fullmatch(r"\d{1,3}(\.0*)?", word, re.ASCII):
+        return int(word.partition(".")[0])
+    return "mix" if word.casefold() in ("mix", "mixed", "both", "all") else value
 
 
 def plain_words(text: str) -> str:

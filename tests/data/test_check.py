@@ -121,6 +121,34 @@ def test_duplicates(tmp_path: Path) -> None:
     assert [row.id for row in data.rows] == ["r0", "r1", "r2", "r3"]
 
 
+@pytest.mark.parametrize(
+    ("lines", "rows", "lost"),
+    [
+        ([{"id": "line 2"}, "not json", {"id": "x"}], ["line 2", "x"], ["line 2"]),
+        ([{"id": "line 3"}, {"id": "x"}, {"id": "y", "text": 5}], ["line 3", "x"], ["y"]),
+        ([{"id": "line 3", "text": 5}, {"id": "x"}, "not json"], ["x"], ["line 3", "line 3"]),
+        ([{"start": 0, "end": 0.1}, {"start": 0.1, "end": 0.2}], ["clips/0", "line 2"], []),
+        ([{}, {"audio": "clips/0.wav"}], ["clips/0", "line 2"], []),
+    ],
+)  # fmt: skip
+def test_a_label_of_a_line_is_no_id(
+    tmp_path: Path, lines: list[dict[str, Any] | str], rows: list[str], lost: list[str]
+) -> None:
+    given = {"audio": "clips/{}.flac", "text": "words {}"}
+    source = tmp_path / "manifest.jsonl"
+    written = []
+    for i, line in enumerate(lines):
+        number = i if isinstance(line, dict) and "id" in line else 0
+        write_audio(tmp_path / f"clips/{number}.flac", seed=number)
+        row = {key: text.format(number) for key, text in given.items()}
+        written.append(line if isinstance(line, str) else json.dumps(row | line))
+    write_audio(tmp_path / "clips/0.wav", seed=9)
+    source.write_text("\n".join(written))
+    data = check(source, SPEECH, strict=False)
+    assert sorted(row.id for row in data.rows) == sorted(rows)
+    assert list(data.quarantined) == lost
+
+
 def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     secret = write_audio(tmp_path / "secret.flac", seed=50)
     folder = tmp_path / "data"

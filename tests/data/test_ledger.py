@@ -191,9 +191,14 @@ def test_an_import_accounts_for_each_file_and_line(tmp_path: Path, name: str) ->
     if name == "parquet":  # it would be read, and is none
         (source / "deep/other.parquet").unlink()
         planted.discard("deep/other.parquet")
-    result = import_speech(source, tmp_path / "to", layout, {"recordings": str(tmp_path)})
-    everything = inventory(source)
-    unused = planted | OWN.get(name, set())
+    beside, recordings = tmp_path / "source/wavs", {}
+    everything, unused = inventory(source), planted | OWN.get(name, set())
+    if beside.is_dir():  # Kaldi's recordings lie outside of its folder
+        write_audio(beside / "spare.wav", seed=9)
+        recordings = {"recordings": str(beside)}
+        everything |= {f"{beside}/{each}" for each in inventory(beside)}
+        unused |= {f"{beside}/spare.wav"}
+    result = import_speech(source, tmp_path / "to", layout, recordings)
     left = [each.file for each in result.left_out if not each.items]
     assert set(left) >= unused
     assert result.files == {

@@ -111,8 +111,8 @@ def _opens_caption(path: Path, *rest: Any) -> None:
 
 
 PLACES = "mmtune.speech.corpus.importers.places"
-TABLE, SUBTITLES = (
-    "mmtune.speech.corpus.importers.table",
+CELLS, SUBTITLES = (
+    "mmtune.speech.corpus.importers.cells",
     "mmtune.speech.corpus.importers.subtitles",
 )
 CUES = "mmtune.speech.corpus.importers.cues"
@@ -136,11 +136,11 @@ BUGS: dict[str, Bug] = {
         "manifest", MANIFEST, "parse_line", first(lambda line: _spin(len(line) > 25_000)), "no end",
     ),
     "table: a time of four parts": Bug(
-        "table", TABLE, "seconds", first(lambda value: _when(str(value).count(":") > 2)),
+        "table", CELLS, "seconds", first(lambda value: _when(str(value).count(":") > 2)),
         "Planted",
     ),
     "table: a field that is a list": Bug(
-        "table", TABLE, "_text", first(lambda value: _when(isinstance(value, list))), "Planted",
+        "table", CELLS, "words", first(lambda value: _when(isinstance(value, list))), "Planted",
     ),
     "table: an address in a cell is fetched": Bug(
         "table", PLACES, "Places.find", first(lambda self, name: _call(name.startswith("http"))),

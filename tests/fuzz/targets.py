@@ -50,7 +50,15 @@ TARGETS: dict[str, Target] = {
             "table",
             tuple(
                 f"{IMPORT}/{name}.py"
-                for name in ("table", "columns", "places", "delimited", "piece")
+                for name in (
+                    "table",
+                    "cells",
+                    "columns",
+                    "places",
+                    "delimited",
+                    "json_rows",
+                    "piece",
+                )
             ),
             user_files.table_seeds,
             user_files.parse_imported,

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.ledger import Used
-from mmtune.data.manifest import MAX_LINE, outside, parse_line
+from mmtune.data.ledger import Used, is_litter
+from mmtune.data.manifest import MAX_LINE, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
+from mmtune.data.text_beside import outside
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from mmtune.system.inside import leads_out
@@ -136,6 +137,6 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
 def _metadata_files(folder: Path) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(n for n in folders if not n.startswith((".", "__MACOSX")))
+        folders[:] = sorted(n for n in folders if not is_litter(n))
         found += [Path(parent, name) for name in METADATA if name in names]
     return found

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtune.data.manifest import words_beside
 from mmtune.data.rows import Finding
+from mmtune.data.text_beside import text_beside, words_beside
 
 CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
 
@@ -76,7 +76,7 @@ def caption_beside(path: Path, folder: Path, row: str) -> str | bytes | Finding 
 
 def caption_files(path: Path) -> list[Path]:
     """Return the .txt and .caption files that have an image's name; the first is read."""
-    files = [path.with_suffix(suffix) for suffix in CAPTION_SUFFIXES]
+    files = [text_beside(path, suffix) for suffix in CAPTION_SUFFIXES]
     return [file for file in files if file.is_file()]
 
 

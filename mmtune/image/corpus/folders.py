@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.ledger import Guess, Used
-from mmtune.data.manifest import scan_files, without_words
+from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
+from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import (
     Repeats,

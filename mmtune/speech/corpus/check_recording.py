@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.data.ledger import Guess, Used
-from mmtune.data.manifest import scan_files, without_words, words_beside
+from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.text_beside import text_beside, without_words, words_beside
 from mmtune.speech.corpus.check_transcript import check_terms, check_text
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.sound.channels import QUIET, ChannelMeter, Channels
@@ -48,7 +49,7 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         elif words is None:
             yield row
         else:
-            yield Used((folder / relative).with_suffix(".txt"))
+            yield Used(text_beside(folder / relative))
             yield {**row, "text": words}
 
 
@@ -96,7 +97,7 @@ def inspect(row: Row) -> Inspection:
     # The meter of a row with a channel has measured that channel alone.
     levels = heard.levels or (0.0,)
     level = levels[used if span.channel is None and isinstance(used, int) else -1]
-    findings = [*_judge(row, seconds, level), *_judge_signal(row, info, seconds, heard)]
+    findings = [*_judge(row, level), *_judge_signal(row, info, seconds, heard)]
     findings += check_text(row, seconds)
     if info.note:
         findings.append(
@@ -143,7 +144,7 @@ def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
     ]
 
 
-def _judge(row: SpeechRow, seconds: float, peak: float) -> Iterator[Finding]:
+def _judge(row: SpeechRow, peak: float) -> Iterator[Finding]:
     said = bool(row.text.strip())
     if peak <= QUIET and said:
         yield Finding(

@@ -163,7 +163,10 @@ def make_plan(
     for i in range(count if everyday else 0):
         line, rng = everyday[i % len(everyday)], _rng("everyday", str(i))
         voice = _turn(_rng("everyday"), voices["train"], i + i // len(everyday))
-        yield Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
+        utterance = Utterance("train", line, line, None, voice, rng.choice(CHANNELS))
+        if utterance.key not in heard:
+            heard.add(utterance.key)
+            yield utterance
 
 
 def synthesize(plan: Sequence[Utterance], folder: Path, language: str) -> Path:

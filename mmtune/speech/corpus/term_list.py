@@ -93,7 +93,7 @@ def read_terms(path: Path, language: str = "en") -> tuple[Term, ...]:
                 "write one term per line: TERM, TERM | other spelling, or TERM = sounds like; "
                 "comments begin with #",
             )
-        # Drop variants that are scored as the term itself: "beta-blocker | beta blocker".
+        # A variant may be scored as the term itself ("beta-blocker | beta blocker").
         keys = list(dict.fromkeys(term_key(text, language) for text in spellings))
         for key in keys:
             if key in first:

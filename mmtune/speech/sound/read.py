@@ -41,6 +41,7 @@ __all__ = [
     "AudioInfo",
     "Channel",
     "Span",
+    "channels_of",
     "choose_channel",
     "content_of",
     "decode",
@@ -130,6 +131,16 @@ def read_row(row: SpeechRow, *, max_seconds: float = MAX_SECONDS) -> NDArray[np.
     return read_audio(
         row.path, start=span.start, end=span.end, channel=span.channel, max_seconds=max_seconds
     )
+
+
+def channels_of(row: SpeechRow, *, max_seconds: float = MAX_SECONDS) -> Channels:
+    """Tell from the samples of a row's span how the channels of its file relate.
+
+    Raises:
+        AudioFault: as for `read_audio`.
+    """
+    info, first, last = _locate(row.path, span_of(row), max_seconds)
+    return measure(decode(row.path, info, first, last), info.rate)
 
 
 def row_seconds(row: SpeechRow) -> float:

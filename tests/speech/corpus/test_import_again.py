@@ -265,7 +265,7 @@ def test_audio_lies_in_another_folder(tmp_path: Path) -> None:
     missing, spare = result.left_out
     assert f"looked in {far} and its folders" in missing.found
     assert f"; {source} and its folders" in missing.found
-    assert (spare.where, spare.kind) == ("spare.wav", "unused-recording")
+    assert (spare.where, spare.kind) == (f"{far}/spare.wav", "unused-recording")
     assert [g.value for g in result.guesses if g.what == "place"] == [f"{far}/the end of the path"]
 
 

@@ -317,6 +317,13 @@ def test_what_is_written_is_not_what_is_spoken() -> None:
     assert "en stemmy" in u.spoken
 
 
+def test_no_row_is_planned_twice() -> None:
+    terms = [Term(f"zelomab{i}", f"zelo mab {i}") for i in range(400)]
+    keys = [each.key for each in make_plan(terms, SpeechOptions(terms=Path("x")))]
+    assert len(keys) > 400 * 12
+    assert len(keys) == len(set(keys))
+
+
 def test_a_new_term_changes_no_other_row() -> None:
     before = {u.key for u in plan(terms=TERMS[:1]) if u.term}
     after = {u.key for u in plan() if u.term == TERMS[0]}

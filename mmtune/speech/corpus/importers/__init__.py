@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mmtune.data.importing import Imported
 from mmtune.data.ledger import Guess, Ledger, Reason, is_litter
 from mmtune.data.manifest import scan_files
+from mmtune.data.text_beside import text_beside
 from mmtune.errors import ConfigError, DataError, did_you_mean
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import huggingface, kaldi, subtitles, table, transcripts
@@ -25,7 +26,7 @@ from mmtune.speech.corpus.importers.stored_transcript import is_transcript
 from mmtune.speech.corpus.importers.subtitle_names import SUFFIXES
 from mmtune.speech.corpus.importers.write import layout_in, write
 from mmtune.system.inside import inside, links_out
-from mmtune.system.stored import opened
+from mmtune.system.stored import is_file, opened
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,7 @@ def _subtitled(source: Path) -> bool:
 
 def _transcribed(source: Path) -> bool:
     return source.is_dir() and any(
-        (source / path).with_suffix(".txt").is_file()
-        for _, path in scan_files(source, SPEECH_SUFFIXES)
+        text_beside(source / path).is_file() for _, path in scan_files(source, SPEECH_SUFFIXES)
     )
 
 
@@ -157,10 +157,9 @@ def import_speech(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
         )
-    if options.audio_dir and not Path(options.audio_dir).is_dir():
-        raise ConfigError(
-            f"--audio-dir {options.audio_dir}: no such folder", "name the recordings' folder"
-        )
+    for option, given in (("audio-dir", options.audio_dir), ("recordings", options.recordings)):
+        if given and not Path(given).is_dir():
+            raise ConfigError(f"--{option} {given}: no such folder", "name the recordings' folder")
     if options.audio_dir and to.resolve().is_relative_to(Path(options.audio_dir).resolve()):
         raise ConfigError(
             f"{to} is inside {options.audio_dir}", "choose a folder outside of it: --to DIR"
@@ -170,6 +169,9 @@ def import_speech(
     ledger = Ledger([source] if source.is_dir() else [], folder)
     if options.audio_dir:
         ledger.add_folder(Path(options.audio_dir))
+    if options.recordings:
+        # It may hold more than the recordings: other files there aren't part of the source.
+        ledger.add_folder(Path(options.recordings), SPEECH_SUFFIXES, without=to)
     if layout is None:
         ledger.guess(Guess("format", name, f"the content of {source.name}", first=source.name))
     return write(
@@ -247,7 +249,7 @@ def _bounded(found: Found, folders: Sequence[Path]) -> Found:
         if (
             isinstance(item, Piece)
             and isinstance(file := item.file, Path)
-            and file.exists()
+            and is_file(file)
             and not any(inside(folder, file) for folder in folders)
         ):
             yield LeftOut(

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import soundfile
 
+from mmtune.data.ledger import Guess
+from mmtune.speech.corpus.importers.cells import seconds
 from mmtune.speech.corpus.importers.places import Places
-from mmtune.speech.speech_row import SpeechRow
 
-FIELDS = (
-    "audio",
-    "text",
-    "speaker",
-    "language",
-    "duration_s",
-    "start",
-    "end",
-    "id",
-    "split",
-    "channel",
-    "prompt",
-    "terms",
-)
+# The names of a field's column (`SpeechRow.synonyms` and a few more), the surest first: a table of
+# transcripts may also have a label or a description.
+NAMES: dict[str, tuple[str, ...]] = {
+    "audio": ("audio", "audio_filepath", "audio_path", "wav", "wav_path", "file_name", "filename",
+              "filepath", "path", "file", "clip", "recording"),
+    "text": ("text", "transcript", "transcription", "sentence", "txt", "words", "normalized_text",
+             "caption", "captions", "label", "description"),
+    "speaker": ("speaker", "speaker_id", "spk", "client_id"),
+    "language": ("language", "lang", "locale"),
+    "duration_s": ("duration_s", "duration", "length"),
+    "start": ("start", "start_time", "begin", "begin_time", "offset"),
+    "end": ("end", "end_time", "stop"),
+    "id": ("id", "utt_id", "utterance_id", "uid", "key", "name"),
+    "split": ("split", "subset", "partition"),
+    "channel": ("channel",),
+    "prompt": ("prompt",),
+    "terms": ("terms",),
+}  # fmt: skip
+UNSURE = ("caption", "captions", "label", "description")  # columns that may hold no transcript
 SLACK = 0.25  # seconds by which stated times and the length of a clip may differ
 BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI give such times
-EXTRA = {"audio": {"audio", "wav_path", "clip", "recording"}, "text": {"normalized_text"}}
 
 
 def names_of_files(
@@ -43,23 +50,62 @@ def names_of_files(
     found: dict[Path, set[str]] = {}
     for _, values in lines:
         column = columns(values).get("audio")
-        name = values.get(column) if column else None
-        if isinstance(name, str) and name and (path := places.find(name).path):
-            found.setdefault(path, set()).add(name)
+        audio = values.get(column) if column else None
+        if isinstance(audio, Mapping):
+            audio = None if isinstance(audio.get("bytes"), bytes) else audio.get("path")
+        if isinstance(audio, str) and audio and (path := places.find(audio).path):
+            found.setdefault(path, set()).add(audio)
     return found
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, str]:
     """Map each field of a row to the column that holds it."""
-    lower = {str(key).strip().casefold(): key for key in values}
-    found: dict[str, str] = {}
-    for name in FIELDS:
-        same = next((group for group in SpeechRow.synonyms if name in group), frozenset())
-        for word in [name, *sorted(same | EXTRA.get(name, set()))]:
-            if word in lower and lower[word] not in found.values():
-                found[name] = lower[word]
-                break
+    return dict(_chosen(tuple(values))[0])
+
+
+def guessed_columns(values: Mapping[str, Any]) -> Iterator[Guess]:
+    """Tell which columns were chosen among several, or may hold something else."""
+    named, others = _chosen(tuple(values))
+    for name, column in named.items():
+        what = f"column of {name}"
+        if more := others.get(name):
+            also = ", ".join(more)
+            yield Guess(what, column, f"the first of its usual names; the table also has {also}")
+        elif name == "text" and column.strip().casefold() in UNSURE:
+            yield Guess(what, column, "no column has a name such as text or transcript")
+
+
+def folded(values: Mapping[str, Any]) -> dict[str, str]:
+    """The columns by name, without case and spaces; of equal ones the first."""
+    return {name: same[0] for name, same in _folded(tuple(values)).items()}
+
+
+@lru_cache(64)
+def _folded(keys: tuple[str, ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        found.setdefault(str(key).strip().casefold(), []).append(key)
+    for name in list(found):  # `read_delimited` calls a second column "text" text.1, as pandas does
+        if (base := re.sub(r"\.\d+$", "", name)) != name and base in found:
+            found[base] += found.pop(name)
     return found
+
+
+@lru_cache(64)
+def _chosen(keys: tuple[str, ...]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The column of each field, and the other columns that it might be."""
+    known = _folded(keys)
+    named: dict[str, str] = {}
+    for name, words in NAMES.items():
+        column = next((w for w in words if w in known and known[w][0] not in named.values()), None)
+        if column is not None:
+            named[name] = known[column][0]
+    taken = set(named.values())
+    others = {
+        name: [each for word in NAMES[name] for each in known.get(word, ()) if each not in taken]
+        for name in named
+    }
+    return named, others
 
 
 def times_of_original(
@@ -77,13 +123,14 @@ def times_of_original(
     files: Counter[str] = Counter()
     beyond = inside = 0
     found: tuple[str, ...] = ()
-    for _, values in head:
+    for where, values in head:
         named = columns(values)
         if not {"audio", "start", "end"} <= named.keys():
             continue
         audio = values.get(named["audio"])
-        name = str(audio.get("path") if isinstance(audio, Mapping) else audio)
-        files[name] += 1
+        own = isinstance(audio, Mapping) and isinstance(audio.get("bytes"), bytes)
+        name = audio.get("path") if isinstance(audio, Mapping) else audio
+        files[where if own else str(name)] += 1
         try:
             start, end = (seconds(values.get(named[each])) for each in ("start", "end"))
         except ValueError:
@@ -108,23 +155,3 @@ def _length(audio: Any, places: Places) -> float | None:
         return float(soundfile.info(source).duration)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
         return None
-
-
-def seconds(value: Any) -> float | None:
-    """Read a time, such as 12.5, "12,5" or "0:12.5", in seconds; None if the cell is empty.
-
-    Raises:
-        ValueError: it is no time.
-    """
-    word = str("" if value is None else value).strip()
-    if not word:
-        return None
-    total = 0.0
-    for part in word.replace(",", ".").split(":"):
-        try:
-            total = total * 60 + float(part)
-        except ValueError:
-            raise ValueError(f"{word!r} is not a time") from None
-    if not 0 <= total < 1e7:
-        raise ValueError(f"{word!r} is not a time")
-    return total

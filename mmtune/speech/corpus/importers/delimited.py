@@ -48,8 +48,8 @@ def read_delimited(
         separator: between cells; None takes the one that is most frequent in the first line.
         quoted: whether quotation marks enclose cells, as in CSV.
         encoding: of the text; None takes the one of `dialect_of`.
-        begins_row: whether the cells of a line look like a row of their own. Such a line isn't
-            taken for the rest of a cell that begins on an earlier line, if that is a row, too.
+        begins_row: whether the cells of a line look like a row of their own. After the line
+            `a.wav,"Yes` the line `b.wav,No"` is such a row, and not the rest of the cell "Yes.
 
     Raises:
         DataError: the file can't be read as text.
@@ -61,19 +61,33 @@ def read_delimited(
     if separator is None:
         separator = separator_of(first)
     header = _cells(first, separator) if quoted else None
-    columns = [name.strip() for name in header or first.rstrip("\r\n").split(separator)]
+    columns = _distinct([name.strip() for name in header or _plain(first, separator)])
 
     def stops(start: str, more: str) -> bool:
-        # A line that is a row of its own doesn't go on an earlier one; but the last line of a cell
-        # may name a recording, too, where its first line is no row and its quotation mark is open.
+        # `a.wav,"Yes` ends before `b.wav,No"`, because both are rows. But `"Listen to` goes on in
+        # `b.wav",a.wav`: the first line alone is no row, and the second closes its cell.
         if not begins_row(_plain(more, separator)):
             return False
         first = _plain(start, separator)
         whole = len(first) == len(columns) and begins_row(first)
         return whole or more.count('"') % 2 == 0
 
-    number = 1
     waiting: list[str] = []  # lines read ahead for a cell that turned out not to go on
+
+    def from_line(read: list[str]) -> Iterator[str]:
+        # `read` begins with the first line, and gets the lines that the cell may go on in.
+        yield read[0]
+        while len(read) < MAX_JOINED:
+            if len(waiting) < len(read):
+                if (more := next(lines, None)) is None:
+                    return
+                waiting.append(more)
+            if stops(read[0], more := waiting[len(read) - 1]):
+                return
+            read.append(more)
+            yield more
+
+    number = 1
     held: Line | None = None  # a row that the next line may show to be cut off
     short = open_quote = False  # the line before had too few cells; an odd number of marks
     while True:
@@ -88,19 +102,13 @@ def read_delimited(
             continue
         cells, record = _cells(line, separator) if quoted else None, line
         if cells is None and quoted and line.count('"') % 2:
-            joined, count = line, 0
-            for count in range(1, MAX_JOINED):
-                if len(waiting) < count and (more := next(lines, None)) is not None:
-                    waiting.append(more)
-                if len(waiting) < count or stops(line, waiting[count - 1]):
-                    break
-                joined += waiting[count - 1]
-                cells = _cells(joined, separator)
-                if cells is not None and len(cells) == len(columns):
-                    record = joined
-                    del waiting[:count]
-                    number += count
-                    break
+            read = [line]
+            cells = _first_record(from_line(read), separator)
+            if cells is not None and len(cells) == len(columns):
+                record = "".join(read)
+                del waiting[: len(read) - 1]
+                number += len(read) - 1
+            else:
                 cells = None
         if cells is None:
             cells = _plain(line, separator)
@@ -150,12 +158,18 @@ def separator_of(first: str) -> str:
     return max(SEPARATORS, key=first.count)
 
 
+def _mark_of(table: Path) -> str:
+    """The encoding of a table's byte order mark; "" if it has none."""
+    with opened(table) as file:
+        head = file.read(4)
+    return next((name for mark, name in BOMS if head.startswith(mark)), "")
+
+
 def _encoding_of(table: Path) -> str:
+    if marked := _mark_of(table):
+        return marked
     with opened(table) as file:
         head = file.read(200)
-    for mark, name in BOMS:
-        if head.startswith(mark):
-            return name
     # The first line holds names of columns, and most of their letters are ASCII.
     for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
         if len(zeros) > 1 and zeros.count(0) > len(zeros) / 2:
@@ -165,11 +179,32 @@ def _encoding_of(table: Path) -> str:
 
 def _cells(record: str, separator: str) -> list[str] | None:
     """Split a whole record by RFC 4180; None if it isn't well formed or goes on."""
+    lines = io.StringIO(record, newline="")  # str.splitlines knows more ends of lines
     try:
-        rows = list(csv.reader(record.splitlines(True), delimiter=separator, strict=True))
+        rows = list(csv.reader(lines, delimiter=separator, strict=True))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None
+
+
+def _first_record(lines: Iterator[str], separator: str) -> list[str] | None:
+    """Read lines until a record is complete; None if it isn't well formed, or they end before."""
+    try:
+        return next(csv.reader(lines, delimiter=separator, strict=True), None)
+    except csv.Error:
+        return None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Number the columns that have the name of an earlier one, as pandas does: text, text.1."""
+    found: list[str] = []
+    for name in names:
+        number, new = 0, name
+        while new in found:
+            number += 1
+            new = f"{name}.{number}"
+        found.append(new)
+    return found
 
 
 def _plain(line: str, separator: str) -> list[str]:
@@ -179,13 +214,24 @@ def _plain(line: str, separator: str) -> list[str]:
 def _lines(table: Path, encoding: str | None) -> Iterator[str]:
     csv.field_size_limit(MAX_LINE)
     try:
+        marked = _mark_of(table)
+        family = marked.removesuffix("-sig")
+        if encoding and not codecs.lookup(encoding).name.startswith(family):
+            raise DataError(
+                f"{table} begins with the byte order mark of {family}, but its encoding is given "
+                f"as {encoding}",
+                "leave out --encoding",
+            )
         encoding = encoding or _encoding_of(table)
         # Only these end a line: other separators of Unicode may stand in a cell.
         with io.TextIOWrapper(opened(table), encoding=encoding, newline="") as text:
+            first = True
             while line := text.readline(MAX_LINE + 1):
                 if len(line) > MAX_LINE:
                     raise ValueError(f"a line has more than {MAX_LINE} characters")
-                yield line
+                # Excel's "CSV UTF-8" begins with a byte order mark, whatever the user calls it.
+                yield line.lstrip("\ufeff") if first else line
+                first = False
     except (OSError, UnicodeError, ValueError) as error:
         raise DataError(
             f"{table} can't be read: {reason_of(error)}",

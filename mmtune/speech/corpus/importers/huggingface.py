@@ -6,11 +6,19 @@ decoder needs torchcodec, and a damaged file would end the import.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
+from mmtune.data.manifest import scan_files
 from mmtune.errors import DataError
 from mmtune.speech.corpus.importers.parquet import _datasets, _rows, read_parquet
-from mmtune.speech.corpus.importers.piece import Found, ImportOptions, Used, split_of
+from mmtune.speech.corpus.importers.piece import (
+    Found,
+    ImportOptions,
+    Used,
+    split_of,
+    unless_unreadable,
+)
 from mmtune.speech.corpus.importers.table import named_by, pieces
 
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
@@ -23,7 +31,9 @@ def is_saved(folder: Path) -> bool:
 
 def parquet_in(source: Path) -> list[Path]:
     """Return the parquet files of a dataset, in the folder and its subfolders."""
-    return [source] if source.is_file() else sorted(source.rglob("*.parquet"))
+    if source.is_file():
+        return [source]
+    return sorted(source / relative for _, relative in scan_files(source, (".parquet",)))
 
 
 def import_huggingface(source: Path, options: ImportOptions) -> Found:
@@ -43,16 +53,19 @@ def import_huggingface(source: Path, options: ImportOptions) -> Found:
             split = split_of(name)
             fixed = {"split": split} if split else {}
             label = name or source.name
-            lines = pieces(_rows(dataset, label), source / name, source, options, fixed)
+            read = partial(_rows, dataset, label)
+            lines = pieces(read, source / name, source, options, fixed)
             yield from named_by(lines, f"the name of the split {name}")
             for each in (source / name, source):
                 yield from (Used(each / file) for file in SAVED if (each / file).is_file())
             for file in dataset.cache_files:
                 yield Used(Path(file["filename"]))
         return
-    for path in parquet_in(source):
+    paths = parquet_in(source)
+    for path in paths:
         named = path.name if split_of(path.stem) else path.parent.name
         split = split_of(named)
         fixed = {"split": split} if split else {}
-        lines = pieces(read_parquet(path), path, path.parent, options, fixed)
-        yield from named_by(lines, f"the name of {named}")
+        lines = pieces(partial(read_parquet, path), path, path.parent, options, fixed)
+        found = named_by(lines, f"the name of {named}")
+        yield from unless_unreadable(found, path, alone=len(paths) == 1)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
+from mmtune.data.ledger import is_litter
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
 from mmtune.speech.corpus.importers.piece import (
@@ -18,17 +20,21 @@ from mmtune.speech.corpus.importers.piece import (
     filled,
     split_of,
     stated,
+    unless_unreadable,
 )
+from mmtune.speech.sound.read import AudioFault, probe
 from mmtune.system.stored import is_file, opened_text, reason_of, short_lines
 
 GENDERS = {"m": "male", "f": "female"}
+SIDES = {"A": 0, "B": 1, "1": 0, "2": 1}  # of reco2file_and_channel
 
 
 def folders_in(source: Path) -> list[Path]:
     """Return the data directories: the source itself, or its direct subfolders."""
     if (source / "wav.scp").is_file():
         return [source]
-    return sorted(path.parent for path in source.glob("*/wav.scp"))
+    folders = (path.parent for path in source.glob("*/wav.scp"))
+    return sorted(folder for folder in folders if not is_litter(folder.name))
 
 
 def import_kaldi(source: Path, options: ImportOptions) -> Found:
@@ -36,8 +42,9 @@ def import_kaldi(source: Path, options: ImportOptions) -> Found:
 
     An entry of wav.scp may be a command that Kaldi would run. This importer never runs one.
     """
-    for folder in folders_in(source):
-        yield from _folder(folder, options)
+    folders = folders_in(source)
+    for folder in folders:
+        yield from unless_unreadable(_folder(folder, options), folder, alone=len(folders) == 1)
 
 
 def _folder(folder: Path, options: ImportOptions) -> Found:
@@ -51,6 +58,7 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
     spans = KaldiFile(folder / "segments") if segmented else recordings
     files = [texts, recordings, speakers, genders, languages, sides]
     files += [spans] if segmented else []
+    several = cache(_has_channels)
     for each in files:
         yield from each.problems
     for key in sorted(texts.values.keys() - spans.values.keys()):
@@ -79,17 +87,23 @@ def _folder(folder: Path, options: ImportOptions) -> Found:
             yield texts.left_out(key, f"{span!r} has no times", cure, where)
             continue
         file = Path(path)
+        file = file if file.is_absolute() else _beside(folder, file)
         side = "".join((sides.get(recording) or "").split()[-1:])
+        # Recipes also name the sides of calls that they have divided into files of one channel.
+        if side and several(file) and side not in SIDES:
+            found = f"reco2file_and_channel gives {recording!r} the side {side!r}"
+            yield texts.left_out(key, found, "write A or B there", where)
+            continue
         speaker = stated(speakers.get(key))
         gender = genders.get(speaker) if speaker else None
         yield Piece(
-            file if file.is_absolute() else _beside(folder, file),
+            file,
             recording,
             texts.values[key],
             where,
             start=start,
             end=None if end < 0 else end,  # -1: to the recording's end
-            channel={"A": 0, "B": 1, "1": 0, "2": 1}.get(side),
+            channel=SIDES[side] if side and several(file) else None,
             id=key,
             row=filled(
                 speaker=speaker,
@@ -175,6 +189,14 @@ def _refused(path: str) -> tuple[str, str] | None:
             "unpack the archive: wav-copy scp:wav.scp scp:unpacked.scp",
         )
     return None
+
+
+def _has_channels(file: Path) -> bool:
+    """Whether a recording has several channels; False if it can't be read."""
+    try:
+        return probe(file).channels > 1
+    except AudioFault:  # reading its sound gives the error
+        return False
 
 
 def _beside(folder: Path, path: Path) -> Path:

@@ -15,6 +15,7 @@ from mmtune.config import Section
 from mmtune.data.importing import LeftOut
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Split
+from mmtune.errors import DataError
 from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.info import MAX_CHANNELS
 from mmtune.speech.sound.read import Channel
@@ -29,6 +30,7 @@ __all__ = [
     "filled",
     "split_of",
     "stated",
+    "unless_unreadable",
 ]
 
 SPLITS: dict[str, Split] = {
@@ -47,8 +49,9 @@ UNSTATED = frozenset(
 
 def _known_encoding(name: str) -> str:
     try:
+        "".encode(name)  # codecs such as hex and rot13 turn no text into bytes
         return codecs.lookup(name).name
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise ValueError(f"unknown encoding {name!r}; known are utf-8, cp1252, latin-1 …") from None
 
 
@@ -70,6 +73,11 @@ class ImportOptions(Section):
     @field_validator("speakers", mode="before")
     @classmethod
     def _read_speakers(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            folded = {str(name).strip().casefold(): number for name, number in value.items()}
+            if len(set(folded.values())) < len(value) or "" in folded:
+                raise ValueError(f"{dict(value)!r} names a speaker or a channel twice, or nobody")
+            return folded
         if not isinstance(value, str):
             return value
         if not value.strip():
@@ -141,6 +149,25 @@ def split_of(name: str) -> Split | None:
     """Return the split that the name of a file or folder means: train-00000-of-00002, dev …"""
     word = re.split(r"[^a-z]", name.casefold(), maxsplit=1)[0]
     return SPLITS.get(word)
+
+
+def unless_unreadable(found: Found, path: Path, alone: bool) -> Found:
+    """Yield what is found in one of several files; one that can't be read is left out.
+
+    Args:
+        found: from its reader.
+        path: the file, or the folder of a dataset.
+        alone: whether it is the only one.
+
+    Raises:
+        DataError: it can't be read, and there is no other one.
+    """
+    try:
+        yield from found
+    except DataError as error:
+        if alone:
+            raise
+        yield LeftOut(path.name, error.found, error.cure, "unreadable-table", file=str(path))
 
 
 def stated(value: Any) -> str | None:

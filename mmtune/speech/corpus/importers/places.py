@@ -20,7 +20,7 @@ class Place:
     Attributes:
         path: the file; None if there is none.
         how: what was added to the name as it is written; empty if nothing was.
-        by_name: the table names more folders than are there: only the end of its path counts.
+        by_name: only the end of the path that the table states was found.
     """
 
     path: Path | None

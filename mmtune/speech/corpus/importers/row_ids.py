@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,15 @@ class RowIds:
 
     def __init__(self, earlier: dict[str, dict[str, Any]]) -> None:
         self.taken: set[str] = set()
-        self.earlier: dict[str, list[str]] = {}  # ids by where their piece was cut from
+        # Ids by where their piece was cut from, and by what they are without a number.
+        self.earlier: dict[tuple[str, str], deque[str]] = {}
         self.recordings: dict[str, str] = {}  # by id
+        self.numbers: dict[tuple[str, str], int] = {}  # the least number that may be free
         for name, row in earlier.items():
             group = row.get("group")
             if isinstance(group, dict):
-                self.earlier.setdefault(self._key(group), []).append(name)
+                for wanted in {name, re.sub(r"-\d+$", "", name)}:
+                    self.earlier.setdefault((self._key(group), wanted), deque()).append(name)
                 self.recordings[name] = str(group.get(SOURCE))
 
     def new(self, piece: Piece, group: Mapping[str, str]) -> str:
@@ -37,15 +41,19 @@ class RowIds:
             group: where it is cut from, as in the row's `group`.
         """
         wanted = _wanted_id(piece)
-        for name in self.earlier.get(self._key(group), ()):
-            if name not in self.taken and re.fullmatch(rf"{re.escape(wanted)}(-\d+)?", name):
-                return name
-        name, number = wanted, 2
+        own = self.earlier.get((self._key(group), wanted), deque())
+        while own and own[0] in self.taken:
+            own.popleft()
+        if own:
+            return own[0]
         # A new recording doesn't take the id that another one had, unless the source says so.
-        while name in self.taken or (
+        recording = "" if piece.id else piece.recording
+        number = self.numbers.get((wanted, recording), 1)
+        while (name := wanted if number == 1 else f"{wanted}-{number}") in self.taken or (
             not piece.id and self.recordings.get(name, piece.recording) != piece.recording
         ):
-            name, number = f"{wanted}-{number}", number + 1
+            number += 1
+        self.numbers[wanted, recording] = number
         return name
 
     @staticmethod

@@ -5,7 +5,6 @@ Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -13,16 +12,20 @@ from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from mmtune.data.manifest import MAX_LINE
+from mmtune.data.ledger import is_litter
+from mmtune.data.manifest import scan_files
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers import cells
 from mmtune.speech.corpus.importers.columns import (
     columns,
+    folded,
+    guessed_columns,
     names_of_files,
-    seconds,
     times_of_original,
 )
 from mmtune.speech.corpus.importers.delimited import dialect_of, read_delimited
+from mmtune.speech.corpus.importers.json_rows import read_json
 from mmtune.speech.corpus.importers.piece import (
     Found,
     Guess,
@@ -33,11 +36,11 @@ from mmtune.speech.corpus.importers.piece import (
     filled,
     split_of,
     stated,
+    unless_unreadable,
 )
 from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.speech_row import DESCRIPTIVE
-from mmtune.system.stored import lines_up_to, opened, reason_of
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMMON_VOICE = ("client_id", "path", "sentence")
@@ -62,10 +65,15 @@ def import_common_voice(source: Path, options: ImportOptions) -> Found:
     for table in tables:
         split = split_of(table.stem)
         # Common Voice writes without quoting: a sentence may begin with a quotation mark.
-        lines = read_delimited(table, separator="\t", quoted=False, encoding=options.encoding)
-        yield from dialect_of(table, "\t", options.encoding)
-        found = pieces(lines, table, root, options, {"split": split} if split else {})
-        yield from named_by(found, f"the name of {table.name}")
+        read = partial(
+            read_delimited, table, separator="\t", quoted=False, encoding=options.encoding
+        )
+        found = chain(
+            dialect_of(table, "\t", options.encoding),
+            pieces(read, table, root, options, {"split": split} if split else {}),
+        )
+        named = named_by(found, f"the name of {table.name}")
+        yield from unless_unreadable(named, table, alone=len(tables) == 1)
 
 
 def import_table(source: Path, options: ImportOptions) -> Found:
@@ -74,12 +82,14 @@ def import_table(source: Path, options: ImportOptions) -> Found:
     for table in tables:
         split = split_of(table.stem)
         found = _pieces_of(table, options, {"split": split} if split else {})
-        yield from named_by(found, f"the name of {table.name}")
+        named = named_by(found, f"the name of {table.name}")
+        yield from unless_unreadable(named, table, alone=len(tables) == 1)
 
 
 def import_audiofolder(source: Path, options: ImportOptions) -> Found:
     """Read Hugging Face's audiofolder: metadata.csv, .jsonl or .parquet with file_name."""
-    for table in metadata_in(source):
+    tables = metadata_in(source)
+    for table in tables:
         # The nearest folder with the name of a split decides the split (as in `datasets`).
         names = [
             part.name
@@ -89,7 +99,8 @@ def import_audiofolder(source: Path, options: ImportOptions) -> Found:
         name = next((name for name in names if split_of(name)), "")
         split = split_of(name)
         found = _pieces_of(table, options, {"split": split} if split else {})
-        yield from named_by(found, f"the name of the folder {name}")
+        named = named_by(found, f"the name of the folder {name}")
+        yield from unless_unreadable(named, table, alone=len(tables) == 1)
 
 
 def tables_in(folder: Path) -> list[Path]:
@@ -97,27 +108,29 @@ def tables_in(folder: Path) -> list[Path]:
 
     call.json beside call.wav is about this recording, and no table.
     """
-    files = [path for path in folder.iterdir() if path.is_file()]
+    files = [path for path in folder.iterdir() if path.is_file() and not is_litter(path.name)]
     stems = {path.stem for path in files if path.suffix.lower() in SPEECH_SUFFIXES}
     return sorted(
         path
         for path in files
-        if path.suffix.lower() in TABLES and not (path.suffix == ".json" and path.stem in stems)
+        if path.suffix.lower() in TABLES
+        and not (path.suffix.lower() == ".json" and path.stem in stems)
     )
 
 
 def metadata_in(folder: Path) -> list[Path]:
     """Return the metadata files of an audiofolder and its subfolders."""
     names = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-    return sorted(path for name in names for path in folder.rglob(name))
+    files = scan_files(folder, (".csv", ".jsonl", ".parquet"))
+    return sorted(folder / path for _, path in files if path.name in names)
 
 
 def _pieces_of(table: Path, options: ImportOptions, fixed: Mapping[str, Any]) -> Found:
     if table.suffix.lower() in TABLES[:2]:
         yield from dialect_of(table, _separator(table), options.encoding)
-    lines = read_table(table, options.encoding)
-    again = partial(read_table, table, options.encoding) if table.suffix != ".parquet" else None
-    yield from pieces(lines, table, table.parent, options, fixed, again)
+    yield from pieces(
+        partial(read_table, table, options.encoding), table, table.parent, options, fixed
+    )
 
 
 def named_by(found: Found, source: str) -> Found:
@@ -133,7 +146,7 @@ def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, 
     """Yield the rows of a table, each with its place for messages.
 
     Args:
-        table: CSV, TSV, JSONL or parquet.
+        table: CSV, TSV, JSON or parquet.
         encoding: of CSV and TSV; None takes that of a byte order mark, or UTF-8.
 
     Raises:
@@ -145,7 +158,7 @@ def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, 
 
         yield from read_parquet(table)
     elif suffix in (".jsonl", ".ndjson", ".json"):
-        yield from _objects(table)
+        yield from read_json(table)
     else:
         yield from read_delimited(
             table, separator=_separator(table), encoding=encoding, begins_row=_names_recording
@@ -157,86 +170,113 @@ def _separator(table: Path) -> str | None:
 
 
 def pieces(
-    lines: Iterable[tuple[str, Mapping[str, Any]]],
+    read: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]],
     table: Path,
     root: Path,
     options: ImportOptions,
     fixed: Mapping[str, Any],
-    again: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] | None = None,
 ) -> Found:
     """Yield the pieces that the rows of a table describe.
 
     Args:
-        lines: rows by column, each with its place.
+        read: gives the rows by column, each with its place. It is called again to tell whether a
+            file's name is that of one row alone.
         table: the file that holds them; of a dataset in several files, its folder.
         root: the folder that paths are relative to.
         options: settings of the import.
         fixed: fields for all rows that don't set them.
-        again: reads the rows again, to tell whether a file's name is that of one row alone.
+
+    Raises:
+        DataError: the table can't be read to its end.
     """
     places = Places(root, Path(options.audio_dir) if options.audio_dir else None)
-    names = cache(lambda: names_of_files(again() if again else (), places))
-    lines = iter(lines)
-    head = list(islice(lines, HEAD))
+    names = cache(lambda: names_of_files(read(), places))
+    lacking: dict[tuple[str, ...], LeftOut] = {}  # by the fields that have no column
+    known: set[tuple[str, ...]] = set()  # columns of which was told how they are understood
     count = 0
-    original = times_of_original(head, places)
-    if original:
-        yield LeftOut(
-            table.name,
-            f"its columns {' and '.join(original)} are times in the recordings that its clips were "
-            "cut from, because they lie beyond the clips' ends",
-            "no action is needed: whole clips are used",
-            "original-times",
-            "note",
-        )
-    rows = chain(head, lines)
-    for where, values in rows:
-        count += 1
-        line = partial(LeftOut, where, file=str(table), items=1)
-        if "" in values and len(values) == 1:
-            yield line(str(values[""]), "correct the line", "bad-line")
-            continue
-        named = {k: v for k, v in columns(values).items() if v not in original}
-        missing = [name for name in ("audio", "text") if name not in named]
-        if missing:
-            # In CSV and TSV the other lines have the same columns.
-            rest = sum(1 for _ in rows) if table.suffix.lower() in (".csv", ".tsv") else 0
-            count += rest
-            yield LeftOut(
-                where,
-                f"{table} has no column for {' and '.join(missing)}; its columns are "
-                + ", ".join(map(str, list(values)[:12])),
-                "name the columns audio and text, or use the names of NeMo, Common Voice or "
-                "Hugging Face",
-                "no-column",
-                file=str(table),
-                items=1 + rest,
-            )
-            continue
-        item = _piece(where, values, named, places, options, fixed)
-        if isinstance(item, Piece) and isinstance(item.file, Path):
-            found = places.find(item.recording)
-            if not found.path:
-                item = line(*places.missing(item.recording), "missing")
-            elif found.by_name and (others := names().get(found.path, set()) - {item.recording}):
-                item = line(
-                    f"{item.recording} was found only by the end of its path, and other rows "
-                    f"name the same file: {', '.join(sorted(others)[:3])}",
-                    "keep the files' folders, and name the folder above them: --audio-dir DIR",
-                    "ambiguous",
+    failed: DataError | None = None
+    try:
+        lines = iter(read())
+        head = list(islice(lines, HEAD))
+        original = times_of_original(head, places)
+        if original:
+            yield _original_times(table, original)
+        for where, values in chain(head, lines):
+            count += 1
+            if "" in values and len(values) == 1:
+                found = str(values[""])
+                yield LeftOut(
+                    where, found, "correct the line", "bad-line", file=str(table), items=1
                 )
-            elif found.how:
-                yield Guess("place", found.how, f"where {table.name}'s files are", first=where)
-        if isinstance(item, LeftOut):
-            item = replace(item, file=str(table), items=1)
-        else:
-            item = replace(item, table=str(table))
-        yield item
+                continue
+            named = {k: v for k, v in columns(values).items() if v not in original}
+            missing = tuple(name for name in ("audio", "text") if name not in named)
+            if missing:
+                first = lacking.get(missing) or _no_column(where, table, values, missing)
+                lacking[missing] = replace(first, items=first.items + 1)
+                continue
+            if (keys := tuple(values)) not in known:
+                known.add(keys)
+                yield from guessed_columns(values)
+            item = _piece(where, values, named, places, options, fixed)
+            if isinstance(item, Piece) and isinstance(item.file, Path):
+                place = places.find(item.recording)
+                others = names().get(place.path, set()) if place.by_name and place.path else set()
+                if not place.path:
+                    item = LeftOut(where, *places.missing(item.recording), "missing")
+                elif others - {item.recording}:
+                    item = _ambiguous(where, item.recording, others)
+                elif place.how:
+                    yield Guess("place", place.how, f"where {table.name}'s files are", first=where)
+            if isinstance(item, LeftOut):
+                yield replace(item, file=str(table), items=1)
+            else:
+                yield replace(item, table=str(table))
+    except DataError as error:
+        failed = error
+    yield from lacking.values()
     if count:
         yield Used(table, count)
-    else:
+    if failed is not None:
+        raise failed
+    if not count:
         cure = "check that it is the right file"
         yield LeftOut(table.name, "the table holds no rows", cure, "empty-table", file=str(table))
+
+
+def _original_times(table: Path, names: Sequence[str]) -> LeftOut:
+    return LeftOut(
+        table.name,
+        f"its columns {' and '.join(names)} lie beyond the ends of the clips: they seem to be "
+        "times in the original recordings that the clips were cut from",
+        "no action is needed: whole clips are used",
+        "original-times",
+        "note",
+    )
+
+
+def _no_column(
+    where: str, table: Path, values: Mapping[str, Any], missing: Sequence[str]
+) -> LeftOut:
+    """The finding for all rows without these columns; `where` is the first of them."""
+    return LeftOut(
+        where,
+        f"{table} has no column for {' and '.join(missing)}; its columns are "
+        + ", ".join(map(str, list(values)[:12])),
+        "name the columns audio and text, or use the names of NeMo, Common Voice or Hugging Face",
+        "no-column",
+        file=str(table),
+    )
+
+
+def _ambiguous(where: str, name: str, others: set[str]) -> LeftOut:
+    return LeftOut(
+        where,
+        f"{name} was found only by the end of its path, and other rows name the same file: "
+        + ", ".join(sorted(others - {name})[:3]),
+        "keep the files' folders, and name the folder above them: --audio-dir DIR",
+        "ambiguous",
+    )
 
 
 def _names_recording(cells: Sequence[str]) -> bool:
@@ -254,94 +294,87 @@ def _piece(
     def value(name: str) -> Any:
         return values.get(named[name]) if name in named else None
 
+    def words(name: str) -> str | None:
+        return cells.words(value(name), named.get(name, ""))
+
     try:
-        start, end, length = (seconds(value(name)) for name in ("start", "end", "duration_s"))
+        start, end, length = (cells.seconds(value(name)) for name in ("start", "end", "duration_s"))
     except ValueError as error:
         return LeftOut(where, str(error), "write seconds, such as 12.5, or 0:12.5")
+    try:
+        channel = cells.channel(value("channel"))
+    except ValueError as error:
+        return LeftOut(where, str(error), "write 0, 1 … or mix; a word describes the recording")
+    try:
+        fields = {name: words(name) for name in ("text", "speaker", "language", "id", "prompt")}
+        terms, divided = cells.terms(value("terms")), stated(words("split"))
+        audio = value("audio")
+        path = audio if isinstance(audio, Mapping) else words("audio")
+    except ValueError as error:
+        return LeftOut(where, str(error), "write it as text")
+    split = None if divided is None else split_of(divided)
+    if divided is not None and split is None:
+        found = f"{named['split']} is {divided!r}, which is no split"
+        return LeftOut(where, found, "write train, validation or test", "split")
     if end is None and start is not None and length is not None:
         end, length = start + length, None  # NeMo's offset and duration
-    audio, text = value("audio"), value("text")
     file: Path | bytes
-    if isinstance(audio, Mapping):  # Hugging Face's undecoded audio
-        name = str(audio.get("path") or where)
-        data = audio.get("bytes")
+    if isinstance(path, Mapping):  # Hugging Face's undecoded audio
+        name = str(path.get("path") or where)
+        data = path.get("bytes")
         file = data if isinstance(data, bytes) else places.find(name).path or Path(name)
-    elif audio in (None, ""):
+    elif path is None:
         return LeftOut(where, "the row names no file", "name the file, or remove the row")
     else:
-        name = str(audio)
+        name = path
         file = places.find(name).path or Path(name)
-    group = {
-        key: str(values[column])
-        for key in DESCRIPTIVE
-        for column in (key, f"{key}s")  # Common Voice: accents
-        if stated(values.get(column)) is not None and (key != "channel" or not _is_number(values))
-    }
-    split = split_of(str(value("split"))) if value("split") else None
-    row = dict(fixed) | filled(
-        speaker=stated(value("speaker")),
-        language=stated(value("language")) or options.language,
-        split=split,
-        prompt=_text(value("prompt")),
-        terms=_terms(value("terms")),
-        duration_s=length if start is None and end is None else None,
-    )
-    number = value("channel")
-    people = {  # the columns agent and customer name the people behind "Agent:" and "Customer:"
-        str(column).strip().casefold(): who
-        for column in values
-        if (ROLE.fullmatch(str(column).strip()) or str(column).casefold() in options.speakers)
-        and column not in named.values()
-        and (who := stated(values[column])) is not None
-    }
     return Piece(
         file,
         name,
-        "" if text is None else str(text),
+        fields["text"] or "",
         where,
         start=start or 0.0,
         end=end,
-        channel=number if number == "mix" else int(number) if _is_number(values, number) else None,
-        id=_text(value("id")) or "",
-        row=row,
-        group=group,
-        people=people,
+        channel=channel,
+        id=(fields["id"] or "").strip(),
+        row=dict(fixed)
+        | filled(
+            speaker=stated(fields["speaker"]),
+            language=stated(fields["language"]) or options.language,
+            split=split,
+            prompt=(fields["prompt"] or "").strip(),
+            terms=terms,
+            duration_s=length if start is None and end is None else None,
+        ),
+        group=_labels(values, channel),
+        people=_people(values, named, options),
         guessed={name: "" for name in fixed if name != "split" or split is None},
     )
 
 
-def _is_number(values: Mapping[str, Any], number: Any = None) -> bool:
-    word = str(values.get("channel") if number is None else number).strip()
-    return word == "mix" or (word.isascii() and word.isdigit() and len(word) < 3)
+def _labels(values: Mapping[str, Any], channel: Any) -> dict[str, str]:
+    """The cells that describe the recording; a channel only if it is a word."""
+    known = folded(values)
+    columns = {key: known.get(key) or known.get(f"{key}s") for key in DESCRIPTIVE}
+    return {
+        key: str(values[column]).strip()
+        for key, column in columns.items()
+        if column is not None
+        and (key != "channel" or channel is None)
+        and not cells.is_empty(values[column])
+        and stated(values[column]) is not None
+    }
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None or not str(value).strip() else str(value).strip()
-
-
-def _terms(value: Any) -> tuple[str, ...]:
-    words = value if isinstance(value, list | tuple) else str(value or "").split(";")
-    return tuple(word for each in words if (word := str(each).strip()))
-
-
-def _objects(table: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        with opened(table) as file:
-            for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
-                where = f"{table.name} line {number}"
-                if not line.strip():
-                    continue
-                try:
-                    if len(line) > MAX_LINE:
-                        raise ValueError(f"it has more than {MAX_LINE:,} bytes")
-                    values = json.loads(line.decode("utf-8-sig"))
-                    if not isinstance(values, dict):
-                        raise ValueError(f"a JSON {type(values).__name__}, not an object")
-                except (ValueError, RecursionError) as error:
-                    yield where, {"": f"the line is no row: {error}"}
-                    continue
-                yield where, values
-    except OSError as error:
-        raise DataError(
-            f"{table} can't be read: {reason_of(error)}", "check the file, or name another table"
-        ) from None
+def _people(
+    values: Mapping[str, Any], named: Mapping[str, str], options: ImportOptions
+) -> dict[str, str]:
+    """The people behind "Agent:" and "Customer:", whom the columns agent and customer name."""
+    return {
+        name: who
+        for name, column in folded(values).items()
+        if (ROLE.fullmatch(name) or name in options.speakers)
+        and column not in named.values()
+        and not cells.is_empty(values[column])
+        and (who := stated(values[column])) is not None
+    }

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmtune.data.manifest import scan_files
+from mmtune.data.text_beside import text_beside
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, Used, filled
@@ -21,7 +22,7 @@ def import_transcripts(source: Path, options: ImportOptions) -> Found:
     for _, relative in scan_files(source, SPEECH_SUFFIXES):
         file = source / relative
         recording = relative.as_posix()
-        transcript = file.with_suffix(".txt")
+        transcript = text_beside(file)
         used.add(transcript)
         text = _text(transcript)
         if isinstance(text, LeftOut):

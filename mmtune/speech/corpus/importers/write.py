@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +19,17 @@ from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, MmtuneError, printable
 from mmtune.speech.corpus.check_recording import MAX_SECONDS
+from mmtune.speech.corpus.importers.chosen_channel import choices_in, choose, stored_choice
 from mmtune.speech.corpus.importers.on_disk import on_disk
 from mmtune.speech.corpus.importers.piece import ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.row_ids import RowIds
 from mmtune.speech.sound.encode import save_sound
-from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, content_of, read_row
+from mmtune.speech.sound.read import (
+    SAMPLE_RATE,
+    AudioFault,
+    content_of,
+    read_row,
+)
 from mmtune.speech.speech_row import SOURCE, SpeechRow
 from mmtune.system.files import PARTIAL, write_json
 from mmtune.system.hashing import hash_json
@@ -83,12 +90,15 @@ class _Made:
     """Rows and items of an import before its manifest is written."""
 
     earlier: dict[str, dict[str, Any]]  # rows of the earlier import by id
+    known: Mapping[str, Any] | None  # its choices of channels
+    # Channels that were chosen for pieces, by the piece's name: the channel, and the reason.
+    channels: dict[str, list[Any]] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     sources: set[Path] = field(default_factory=set)
     seconds: float = 0.0
 
-    @property
+    @cached_property
     def pieces(self) -> set[str]:
         """The pieces of the earlier import."""
         return {str(row["audio"]) for row in self.earlier.values()}
@@ -108,7 +118,7 @@ def _made(
     Args:
         scratch: for the sound of rows; the folder's own audio/, or one that is removed.
     """
-    made = _Made(_rows_in(folder / WHOLE))
+    made = _Made(_rows_in(folder / WHOLE), choices_in(folder / MARK))
     ids = RowIds(made.earlier)
     for item in found:
         if isinstance(item, Used):
@@ -123,10 +133,12 @@ def _made(
             made.left_out.append(replace(item, file=ledger.name_of(about)))
             continue
         if isinstance(item.file, Path):
-            made.sources.add(item.file.resolve())
+            # Of a loop of links or a name with a zero byte, reading gives the error.
+            with contextlib.suppress(OSError, RuntimeError, ValueError):
+                made.sources.add(item.file.resolve())
         items = item.items if item.table else 0
         try:
-            row, length = _write_piece(item, folder, scratch, ids, options)
+            row, length, guess = _write_piece(item, folder, scratch, ids, options, made)
         except (AudioFault, ValueError) as error:
             why = (error.found, _cure(error)) if isinstance(error, AudioFault) else _wrong(error)
             kind = error.kind if isinstance(error, AudioFault) else "left-out"
@@ -143,6 +155,8 @@ def _made(
         if isinstance(item.file, Path):
             ledger.use(Used(item.file))
         ledger.use_items(item.table, items)
+        if guess is not None:
+            ledger.guess(guess)
         for name, source in item.guessed.items():
             if name in row:
                 ledger.guess(Guess(name, str(row[name]), source, first=row["id"]))
@@ -186,7 +200,7 @@ def _store(made: _Made, folder: Path, facts: dict[str, Any], ledger: Ledger) -> 
     _remove_pieces(folder, replaced, sources)
     (folder / REPLACED).unlink(missing_ok=True)
     counts = {"rows": len(rows), "seconds": round(seconds, 3), "left_out": len(left_out)}
-    _mark(folder, facts | counts)
+    _mark(folder, facts | counts | {"channels": made.channels})
     return _result(made, folder, facts, ledger)
 
 
@@ -246,11 +260,13 @@ def _nothing_found(
 
 
 def _write_piece(
-    piece: Piece, folder: Path, scratch: Path, ids: RowIds, options: ImportOptions
-) -> tuple[dict[str, Any], float]:
+    piece: Piece, folder: Path, scratch: Path, ids: RowIds, options: ImportOptions, made: _Made
+) -> tuple[dict[str, Any], float, Guess | None]:
     words = " ".join(piece.text.split())
     if not words and not piece.nonspeech:
-        raise ValueError("the transcript is empty")
+        raise AudioFault(
+            "empty-text", "the transcript is empty", "write the transcript, or remove the row"
+        )
     channel = options.channel if piece.channel is None else piece.channel
     lineage = _lineage(piece, channel)
     with on_disk(piece, scratch) as file:
@@ -270,23 +286,41 @@ def _write_piece(
         )
         try:
             content = content_of(row)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: its name holds a zero byte
             content = ""  # reading it gives the error
         name = f"{AUDIO}/{_slug(row.id)}-{hash_json([PIECE_VERSION, content])[:12]}.flac"
-        own = folder / name
-        if not content or not own.is_file():
+        own, frames = folder / name, _frames(folder / name) if content else 0
+        if frames and made.known is not None and name in made.pieces:
+            choice = stored_choice(made.known.get(name))
+        else:
+            choice = choose(row, MAX_SECONDS)
+        if not frames:
             own = scratch / Path(name).name
-            samples = read_row(row, max_seconds=MAX_SECONDS)
+            chosen = row.model_copy(update={"channel": choice.channel})
+            samples = read_row(chosen, max_seconds=MAX_SECONDS)
             if not len(samples):
                 raise AudioFault("zero-length", f"{file} holds no samples", "remove the file")
             save_sound(own, samples, private=True)
+            frames = len(samples)
     ids.taken.add(row.id)
-    with soundfile.SoundFile(own) as written:
-        length = written.frames / SAMPLE_RATE
+    guess = None
+    if choice.reason:
+        made.channels[name] = [choice.channel, choice.reason]
+        guess = Guess("channel", str(choice.channel), choice.reason, first=row.id)
     if scratch != folder / AUDIO and own.parent == scratch:
         own.unlink()
-    made = row.model_copy(update={"audio": name, "start": 0.0, "end": None, "channel": None})
-    return made.model_dump(mode="json", exclude_defaults=True), length
+    written = row.model_copy(update={"audio": name, "start": 0.0, "end": None, "channel": None})
+    return written.model_dump(mode="json", exclude_defaults=True), frames / SAMPLE_RATE, guess
+
+
+def _frames(piece: Path) -> int:
+    """The number of samples of a piece that is written; 0 if it is missing or damaged."""
+    try:
+        with soundfile.SoundFile(piece) as file:
+            file.seek(file.frames - 1)
+            return file.frames if len(file.read(1)) else 0
+    except (OSError, soundfile.SoundFileError):
+        return 0
 
 
 def _lineage(piece: Piece, channel: Any) -> dict[str, str]:
@@ -316,7 +350,7 @@ def _wrong(error: ValidationError | ValueError) -> tuple[str, str]:
         problem = error.errors(include_url=False)[0]
         where = ".".join(map(str, problem["loc"])) or "row"
         return f"{where}: {problem['msg']}", "correct it in the source"
-    return str(error), "write the transcript, or remove the row"
+    return str(error), "correct it in the source"
 
 
 def _require_own(folder: Path) -> None:
