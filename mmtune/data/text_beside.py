@@ -12,14 +12,18 @@ MAX_TEXT = 64_000  # bytes in one .txt
 
 
 def text_beside(path: Path, suffix: str = ".txt") -> Path:
-    """Return the place of the text of a media file's name.
+    """Return the place of the text of a media file's name: of the whole name, if there is one.
+
+    Beside call.wav and call.flac, `mmtune transcribe` writes call.wav.txt and call.flac.txt.
 
     Args:
         path: the media file.
         suffix: ends the name of the text file; it may be written in capitals, as on Windows.
     """
-    places = [path.with_suffix(each) for each in (suffix, suffix.upper(), f".{suffix[1:].title()}")]
-    return next((place for place in places if os.path.lexists(place)), places[0])
+    written = (suffix, suffix.upper(), f".{suffix[1:].title()}")
+    whole = [path.with_name(f"{path.name}{each}") for each in written]
+    places = [path.with_suffix(each) for each in written]
+    return next((place for place in [*whole, *places] if os.path.lexists(place)), places[0])
 
 
 def words_beside(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import ConfigError
-from mmtune.speech.corpus.importers import recognise, stored_transcript
+from mmtune.speech.corpus.importers import import_speech, recognise, stored_transcript
 from mmtune.speech.corpus.importers.subtitle_names import SubtitleFiles
 from mmtune.speech.transcription import watched_folder
 from mmtune.speech.transcription.watched_folder import (
@@ -17,6 +17,7 @@ from mmtune.speech.transcription.watched_folder import (
     WatchedFolder,
     recorder_labels,
 )
+from tests.data.pieces import write_audio
 
 JSON = json.dumps({"segments": [{"start": 0.0, "end": 1.0, "text": "hi"}], "text": "hi"})
 
@@ -57,6 +58,21 @@ def test_a_transcript_is_found_beside_its_recording(
     files = SubtitleFiles()
     assert [files.of(path)[0] for path in recordings] == places
     assert recognise(tmp_path) == "subtitles"
+
+
+def test_a_text_is_found_beside_its_recording(tmp_path: Path) -> None:
+    for name in ("call.wav", "call.flac", "b.wav"):
+        write_audio(tmp_path / "calls" / name, seed=len(name), seconds=1.0)
+    watched, recordings = complete(tmp_path / "calls", "txt")
+    for path in recordings:
+        watched.write(path, f"words of {path.suffix[1:]}")
+    assert import_speech(tmp_path / "calls", tmp_path / "to").layout == "transcripts"
+    rows = map(json.loads, (tmp_path / "to/manifest.jsonl").read_text().splitlines())
+    assert {row["group"]["recording"]: row["text"] for row in rows} == {
+        "call.wav": "words of wav",
+        "call.flac": "words of flac",
+        "b.wav": "words of wav",
+    }
 
 
 def test_a_transcript_beside_metadata_is_found(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mmtune.data.importing import Imported
-from mmtune.data.ledger import Guess, Ledger, Reason, is_litter
+from mmtune.data.ledger import Guess, Ledger, Reason
 from mmtune.data.manifest import scan_files
 from mmtune.data.text_beside import text_beside
 from mmtune.errors import ConfigError, DataError, did_you_mean
@@ -62,7 +62,6 @@ def _tabled(source: Path) -> bool:
     tables = [source] if source.is_file() else table.tables_in(source)
     return any(
         path.suffix.lower() in table.TABLES
-        and (path == source or not is_litter(path.name))
         and not (path.suffix.lower() == ".json" and is_transcript(path))
         for path in tables
     )
