@@ -100,6 +100,15 @@ def test_members(tmp_path: Path, name: str, data: bytes | str, texts: list[str])
     assert [row["text"] for row in found if "text" in row] == texts
 
 
+def test_columns_of_one_name_are_numbered_as_pandas_numbers_them(tmp_path: Path) -> None:
+    (found,) = read(tmp_path / "t.csv", "a,b,a,a.1,a,b\n1,2,3,4,5,6\n")
+    # pandas 3.1.1: list(read_csv(io.StringIO("a,b,a,a.1,a,b\n")).columns)
+    assert list(found) == ["a", "b", "a.2", "a.1", "a.3", "b.1"]
+    assert list(found.values()) == list("123456")
+    (found,) = read(tmp_path / "t.csv", ",".join(["x"] * 20_000) + "\n" + ",".join("1" * 20_000))
+    assert len(found) == 20_000
+
+
 def test_a_line_of_other_columns_is_named_and_costs_no_other(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("path,text\na.wav,one,too many\nb.wav\nc.wav,three\n")

@@ -69,7 +69,7 @@ def guessed_columns(values: Mapping[str, Any]) -> Iterator[Guess]:
     for name, column in named.items():
         what = f"column of {name}"
         if more := others.get(name):
-            also = ", ".join(more)
+            also = ", ".join(more[:5])
             yield Guess(what, column, f"the first of its usual names; the table also has {also}")
         elif name == "text" and column.strip().casefold() in UNSURE:
             yield Guess(what, column, "no column has a name such as text or transcript")

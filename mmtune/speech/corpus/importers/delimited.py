@@ -197,14 +197,16 @@ def _first_record(lines: Iterator[str], separator: str) -> list[str] | None:
 
 def _distinct(names: list[str]) -> list[str]:
     """Number the columns that have the name of an earlier one, as pandas does: text, text.1."""
-    found: list[str] = []
+    given, numbers = set(names), dict[str, int]()
+    found: dict[str, None] = {}
     for name in names:
-        number, new = 0, name
-        while new in found:
+        number, new = numbers.get(name, 0), name
+        while new in found or (number and new in given):
             number += 1
             new = f"{name}.{number}"
-        found.append(new)
-    return found
+        found[new] = None
+        numbers[name] = number
+    return list(found)
 
 
 def _plain(line: str, separator: str) -> list[str]:

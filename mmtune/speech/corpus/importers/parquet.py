@@ -22,7 +22,8 @@ def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             "parquet", data_files=[str(path)], split="train", streaming=True
         )
         yield from _rows(stream, path.name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, MemoryError) as error:
+        # MemoryError: a damaged file states sizes that no file has.
         raise DataError(f"{path} can't be read: {error}", "write the parquet file again") from None
 
 
