@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from mmtune.metrics.bootstrap import paired_bootstrap
+from mmtune.metrics.bootstrap import SKEWED_CLUSTERS, SKEWED_TAIL, paired_bootstrap
 from mmtune.metrics.rare import rare_difference
 from mmtune.metrics.text.wer import reduce_errors
 
@@ -49,10 +49,11 @@ def ours(d: Values, w: Values, drawn: NDArray[np.intp]) -> Ends:
     error = float(influence.std(ddof=1) / np.sqrt(n))
     if error <= 0:
         return low, high
-    reach = float(stdtrit(n - 1, 0.975)) * error
+    tail = 0.025 * (SKEWED_TAIL if n < SKEWED_CLUSTERS else 1.0)
+    reach = float(stdtrit(n - 1, 1 - tail)) * error
     errors = influence[drawn].std(1) / np.sqrt(n - 1)
     steps = (samples[errors > 0] - value) / errors[errors > 0]
-    first, last = np.quantile(steps, [0.025, 0.975])
+    first, last = np.quantile(steps, [tail, 1 - tail])
     least = min(value - reach, value - last * error)
     most = max(value + reach, value - first * error)
     least, most = max(least, min(low, samples.min())), min(most, max(high, samples.max()))

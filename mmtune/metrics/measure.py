@@ -32,6 +32,7 @@ class Measure:
     few: str = ""
     p: float | None = None
     units: int = 0  # number of speakers (or terms, recordings) behind the figures; 0: not counted
+    unit: str = ""  # what a unit is: "speaker", "term", "recording"
     # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
     # Of a metric that counts (`Metric.says`): by model, the events and all that could be one.

@@ -308,9 +308,9 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         notes.append(f"{crossing} cross: the interval is the wider one of both resamplings")
     few, p = "", None
     units = [_unit(item) for item in items]
+    [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
     if (count := len(set(units))) < ENOUGH_CLUSTERS:
         p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
-        [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
         few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
         if count == 1:
             notes.append(f"{few}: the interval covers this {kind}'s items, and no other {kind}")
@@ -330,6 +330,7 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         few=few,
         p=p,
         units=count,
+        unit=kind,
         counts={m: found for m, own in stats.items() if (found := counts_of(metric, own))},
         gained=gained,
         beyond=beyond_it,
