@@ -258,6 +258,11 @@ class DataOptions(Section):
         ge=0,
         lt=1,
     )
+    shared: tuple[str, ...] = setting(
+        (),
+        "What rows of different splits may have in common: speaker, sentence, recording, subject.",
+        why="A result on a trained speaker or sentence doesn't hold for others.",
+    )
     max_bad: float = setting(
         0.01,
         "Share of the rows that may be unusable and set aside; with more, training refuses to "

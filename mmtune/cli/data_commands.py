@@ -39,6 +39,12 @@ def check_arguments(parser: Parser) -> None:
         metavar="PIXELS",
         help="training resolution of images, in pixels (default: the base's)",
     )
+    parser.add_argument(
+        "--shared",
+        metavar="KIND,KIND",
+        default="",
+        help="what splits may share: speaker, sentence, recording or subject (default: nothing)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--all", action="store_true", help="print every finding (default: 5 of each kind)"
@@ -51,8 +57,14 @@ def check(options: argparse.Namespace) -> int:
     from mmtune.runs import public_functions as public
 
     settings = {} if options.resolution is None else {"resolution": options.resolution}
+    shared = [kind.strip() for kind in options.shared.split(",") if kind.strip()]
     dataset = public.check(
-        options.path, options.modality, terms=options.terms, base=options.base, **settings
+        options.path,
+        options.modality,
+        terms=options.terms,
+        base=options.base,
+        shared=shared,
+        **settings,
     )
     if options.json:
         import json

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
-from mmtune.data.ledger import Ledger, Reason, Used
+from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
-from mmtune.data.split import assign, leaks, missing_splits
+from mmtune.data.split import Assigned, missing_splits, shared_by_splits
+from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
 
@@ -31,6 +32,8 @@ def check(
     base: str | None = None,
     settings: Section | None = None,
     progress: Callable[[int, int], None] | None = None,
+    divide: bool = True,
+    record: bool = False,
 ) -> Dataset:
     """Read the rows of a manifest or folder, inspect every file, and report what is wrong.
 
@@ -43,10 +46,15 @@ def check(
         base: the base model; the modality also reports what this base can't read.
         settings: the modality's settings in the run that will use the rows.
         progress: called with (files opened, number of files).
+        divide: give each row a split; otherwise all usable rows stay, with the splits that the
+            data names.
+        record: keep the splits of new rows in the ledger beside the data
+            (`mmtune/data/split_ledger.py`); otherwise the ledger is only read.
 
     Raises:
-        DataError: the source can't be used at all. With `strict` also: a share of rows above
-            `options.max_bad` has errors, or no row is left.
+        DataError: the source or its split ledger can't be used at all. With `strict` also: a share
+            of rows above `options.max_bad` has errors, no row is left, or a split that the data
+            names would be empty without the rows that leak.
     """
     inventory = [source] if source.is_dir() and modality.row.media else []
     ledger = Ledger(inventory, root_of(source))
@@ -76,32 +84,49 @@ def check(
     links = [(finding.row, finding.other) for finding in of_rows if finding.other]
     findings += of_rows
     free = [row for row, _ in good if row.id not in bad]
-    kept = assign(free, options.validation, options.test, links=links)
-    if kept:
-        findings += leaks(kept, links)
-        wanted: list[tuple[Split, float]] = [
-            ("validation", options.validation),
-            ("test", options.test),
-        ]
-        findings += missing_splits(kept, wanted)
+    divided = Assigned(free)
+    if divide and free:
+        divided = assign_and_keep(free, source, options, links, record=record)
+        findings += _of_splits(divided, options, ledger)
+    kept = divided.rows
+    used = {row.id for row in kept}
     dataset = Dataset(
         source=source,
         modality=modality.name,
         rows=tuple(kept),
         findings=tuple(_placed(each, ledger) for each in findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
-        facts={row.id: inspection.facts for row, inspection in good if row.id not in bad},
+        facts={row.id: inspection.facts for row, inspection in good if row.id in used},
         fingerprint=hash_json(
             sorted((_identity(row) for row in kept), key=lambda values: str(values["id"]))
         ),
         guesses=tuple(ledger.guesses.values()),
         files=ledger.counts(),
         lines={name: (each.found, each.used) for name, each in ledger.items.items()},
+        withheld=tuple(divided.left_out),
         made_by=_BY_CHECK,
     )
+    if strict and (refused := [each for each in divided.findings if each.kind == "split-refused"]):
+        raise DataError(
+            printable(f"{source}: {'; '.join(each.message for each in refused)}"), refused[0].cure
+        )
     if strict and (dataset.bad > options.max_bad or not dataset.rows):
         raise _refusal(dataset, options.max_bad)
     return dataset
+
+
+def _of_splits(divided: Assigned[Row], options: DataOptions, ledger: Ledger) -> list[Finding]:
+    """The findings about the splits; note rows that the data doesn't name as validation."""
+    if divided.drawn:
+        source = "the data names train but no validation, which is drawn from train"
+        first = divided.drawn[0]
+        ledger.guess(Guess("split", "validation", source, len(divided.drawn), first))
+    wanted: list[tuple[Split, float]] = [("validation", options.validation), ("test", options.test)]
+    return [
+        *divided.findings,
+        *shared_by_splits(divided.rows, options.shared),
+        *missing_splits(divided.rows, wanted),
+    ]
 
 
 def _unused_files(
@@ -116,6 +141,7 @@ def _unused_files(
         rows: all rows, also those that can't be used.
     """
     root = root_of(source)
+    ledger.use(Used(ledger_path(source)))
     for row in rows:
         for written in row.files.values():
             ledger.use(Used(root / written))
@@ -149,7 +175,6 @@ def _placed(finding: Finding, ledger: Ledger) -> Finding:
 
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:
-    total = len(dataset.rows) + len(dataset.quarantined)
     errors = [finding for finding in dataset.findings if finding.severity == "error"]
     kinds = Counter(finding.kind for finding in errors)
     counted = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
@@ -159,8 +184,8 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     if dataset.rows:
         cure += f"; correct these rows, or train without them: --max_bad {dataset.bad + 0.005:.2f}"
     return DataError(
-        f"{printable(str(dataset.source))}: {len(dataset.quarantined)} of {total} rows can't be "
-        f"used{share} ({counted}){first}",
+        f"{printable(str(dataset.source))}: {len(dataset.quarantined)} of {dataset.found} rows "
+        f"can't be used{share} ({counted}){first}",
         cure,
     )
 

@@ -26,7 +26,7 @@ class Dataset(Displayed):
         modality: the modality's name.
         rows: the usable rows, with absolute paths and with `content` and `split` set.
         findings: all errors and warnings.
-        quarantined: labels of the rows that were left out.
+        quarantined: labels of the rows that have errors and were left out.
         facts: measured properties of each row's file, by row id (duration_s; width, height).
         fingerprint: hash of all rows' contents and fields; it doesn't depend on their order or on
             where the files lie.
@@ -35,6 +35,7 @@ class Dataset(Displayed):
             the source is one manifest.
         lines: for each manifest or metadata file, how many lines it holds, and how many of them
             are rows; the others have findings.
+        withheld: ids of usable rows that were left out because they would leak between splits.
         made_by: a private marker that `check` sets.
     """
 
@@ -48,6 +49,7 @@ class Dataset(Displayed):
     guesses: tuple[Guess, ...] = ()
     files: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    withheld: tuple[str, ...] = ()
     made_by: object = None
 
     def __post_init__(self) -> None:
@@ -64,10 +66,11 @@ class Dataset(Displayed):
             "modality": self.modality,
             "source": str(self.source),
             "fingerprint": self.fingerprint,
-            "rows": len(self.rows) + len(self.quarantined),
+            "rows": self.found,
             "usable": {name: len(self.split(name)) for name in get_args(Split)},
             "hours": self.hours,
             "quarantined": list(self.quarantined),
+            "withheld": list(self.withheld),
             "files": dict(self.files),
             "lines": {
                 name: {"found": found, "rows": used, "left_out": found - used}
@@ -88,10 +91,14 @@ class Dataset(Displayed):
         return sum(seconds) / 3600 if seconds else None
 
     @property
+    def found(self) -> int:
+        """The number of all rows, also of those that were left out."""
+        return len(self.rows) + len(self.quarantined) + len(self.withheld)
+
+    @property
     def bad(self) -> float:
-        """The share of rows that were left out."""
-        total = len(self.rows) + len(self.quarantined)
-        return len(self.quarantined) / total if total else 1.0
+        """The share of rows that have errors."""
+        return len(self.quarantined) / self.found if self.found else 1.0
 
 
 def describe(dataset: Dataset, examples: int = 5) -> list[str]:
@@ -101,13 +108,14 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
         dataset: from `check(..., strict=False)`.
         examples: number of findings of each kind to show in full.
     """
-    total = len(dataset.rows) + len(dataset.quarantined)
     splits = ", ".join(f"{name} {len(dataset.split(name))}" for name in get_args(Split))
     lines = [
         f"{printable(str(dataset.source))} ({dataset.modality})",
-        f"rows         {total}: {len(dataset.rows)} usable ({splits}), "
+        f"rows         {dataset.found}: {len(dataset.rows)} usable ({splits}), "
         f"{len(dataset.quarantined)} left out ({dataset.bad:.1%})",
     ]
+    if dataset.withheld:
+        lines.append(f"             {len(dataset.withheld)} in no split: they would leak")
     for name in dict.fromkeys(name for facts in dataset.facts.values() for name in facts):
         values = [facts[name] for facts in dataset.facts.values() if name in facts]
         total_s = f", total {sum(values):,.1f}" if name.endswith("_s") else ""
@@ -141,6 +149,8 @@ def remarks(dataset: Dataset) -> list[str]:
             f"{len(dataset.quarantined)} rows are left out; list them with mmtune check "
             f"{printable(str(dataset.source))}"
         )
+    if dataset.withheld:
+        lines.append(f"{len(dataset.withheld)} rows are in no split, because they would leak")
     return lines
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.data.rows import Finding, Severity
+from mmtune.system.contents import SPLITS_FILE
 
 OWN = ("import.json", "left_out.jsonl")  # what `mmtune import` writes beside a manifest
 # Files and folders that programs leave behind. Nothing in such a folder is looked at.
@@ -234,7 +235,7 @@ class Ledger:
                 path = Path(parent, name)
                 if suffixes and (is_litter(name) or path.suffix.lower() not in suffixes):
                     continue
-                self._add(path, folder, prefix, HIDDEN if is_litter(name) else _special(path))
+                self._add(path, folder, prefix, _refused(path))
 
     def _add(self, path: Path, folder: Path, prefix: str, refused: Reason | None) -> None:
         name = prefix + path.relative_to(folder).as_posix()
@@ -249,6 +250,12 @@ HIDDEN = Reason(
     "hidden",
     "hidden files and files of the operating system are skipped",
     "no action is needed; rename it if it belongs to the data",
+    "note",
+)
+SPLITS = Reason(
+    "hidden",
+    "it keeps the rows of this folder in their splits, and isn't data",
+    "no action is needed; copy it along with the data",
     "note",
 )
 LINK = Reason(
@@ -278,6 +285,13 @@ def reason_by_kind(path: Path) -> Reason:
         return Reason("unused-archive", "archives aren't opened", "unpack it")
     found = f"{suffix} files aren't read" if suffix else "files without a suffix aren't read"
     return Reason("unused-file", found, "no action is needed", "note")
+
+
+def _refused(path: Path) -> Reason | None:
+    """Why a file isn't data, whatever it holds."""
+    if path.name.endswith(SPLITS_FILE):
+        return SPLITS
+    return HIDDEN if is_litter(path.name) else _special(path)
 
 
 def _special(path: Path) -> Reason | None:

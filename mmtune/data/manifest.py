@@ -66,8 +66,8 @@ def read_rows(
             source / name: split for name, split in BY_SPLIT.items() if (source / name).is_file()
         }
         if source / "train.jsonl" in parts:
-            if source / "validation.jsonl" not in parts:
-                parts[source / "train.jsonl"] = None  # some of its rows may become validation
+            if len(parts) == 1:
+                parts[source / "train.jsonl"] = None  # nothing is held out elsewhere
             return _read_files(parts, modality, ledger)
         told: list[Finding] = []
         scanned = _scanned(source, modality, told, ledger)

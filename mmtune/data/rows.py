@@ -90,7 +90,9 @@ Severity = Literal["error", "warning", "note"]
 class Finding:
     """What `check` found. An error leaves its row out; a warning or a note keeps it.
 
-    A note needs no action: it says what is skipped by rule, or isn't part of the data.
+    Warnings of the kinds "leakage" and "trained" leave rows out, too, but such rows don't count as
+    bad (`Dataset.withheld`). A note needs no action: it says what is skipped by rule, or isn't part
+    of the data.
     """
 
     kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …

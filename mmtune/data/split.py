@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, TypeVar
 
+from mmtune.data.row_keys import KnownKeys, binding_keys, kind_of
 from mmtune.data.rows import Finding, Row, Split
 from mmtune.system.hashing import hash_text
 
 R = TypeVar("R", bound=Row)
 Links = Sequence[tuple[str, str]]  # ids of two rows that must be in the same split
+# Of two rows that share a key across splits, the one in the later split is left out: a trained row
+# does harm in the test, and the test is worth more than the validation.
+PRECEDENCE: tuple[Split, ...] = ("train", "test", "validation")
+
+
+@dataclass
+class Assigned(Generic[R]):
+    """Rows with their splits.
+
+    Attributes:
+        rows: the rows that are in a split, in the order given.
+        left_out: ids of the rows that would leak; each has a finding.
+        findings: about rows that are left out, and splits that would be empty.
+        declared: ids of the rows whose split the data names.
+        drawn: ids of rows that the data names as train and that became validation rows.
+    """
+
+    rows: list[R]
+    left_out: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    declared: set[str] = field(default_factory=set)
+    drawn: list[str] = field(default_factory=list)
 
 
 def assign(
-    rows: Sequence[R], validation: float, test: float, seed: int = 0, links: Links = ()
-) -> list[R]:
-    """Assign a split to every row that has none; rows with a split keep it.
+    rows: Sequence[R],
+    validation: float,
+    test: float,
+    seed: int = 0,
+    links: Links = (),
+    *,
+    known: KnownKeys | None = None,
+    root: Path | None = None,
+    shared: Collection[str] = (),
+) -> Assigned[R]:
+    """Assign a split to every row; rows that would leak between splits are left out.
 
-    Rows that `leakage_keys` and `links` connect, directly or through other rows, form one
-    component, and a component goes to one split as a whole. The hash of its key decides which, so
-    rows that are added later don't move the others. A split that the manifest already names is
-    taken as complete and gets no more rows.
+    1. A row whose split the data names stays in it. If it shares a key with a row of a split that
+       precedes its own (`PRECEDENCE`), it is left out. A test row that a run has trained on is
+       left out, too.
+    2. A row that was in a split before stays in it, as do new rows that share a key with such rows.
+       A row whose keys are in several splits is left out.
+    3. Of the others, those that `leakage_keys` and `links` connect, directly or through other rows,
+       form one component. The hash of its key decides its split.
+
+    A split that the data names gets no more rows by 3. Where the data names train for all other
+    rows, but no validation, the validation is drawn from train.
 
     Args:
         rows: all rows of the dataset.
@@ -28,37 +68,202 @@ def assign(
         test: share of the rows without a split that go to the test.
         seed: random seed of the assignment.
         links: further pairs of rows to keep together; unknown ids are ignored.
+        known: the keys of rows that had a split before.
+        root: the folder of the data (`own_keys`).
+        shared: kinds of keys that splits may share: they connect nothing.
+    """
+    work = _Assignment(rows, {"validation": validation, "test": test}, links, shared)
+    work.known, work.root, work.seed = known or KnownKeys(), root, seed
+    work.place_declared()
+    work.place_known()
+    work.place_new()
+    return work.result()
+
+
+class _Assignment(Generic[R]):
+    """The rows on their way to a split; `place` holds the split of each row that has one by now."""
+
+    known: KnownKeys
+    root: Path | None
+    seed: int
+
+    def __init__(
+        self, rows: Sequence[R], shares: dict[Split, float], links: Links, shared: Collection[str]
+    ) -> None:
+        self.rows, self.shares, self.shared = rows, shares, shared
+        self.named = {row.split for row in rows} - {None}
+        self.keys = [list(binding_keys(row, shared)) for row in rows]
+        self.pairs: set[str] = set()
+        index = {row.id: i for i, row in enumerate(rows)}
+        for one, other in links:
+            if one in index and other in index:
+                key = f"link {one} {other}"
+                self.pairs.add(key)
+                self.keys[index[one]].append(key)
+                self.keys[index[other]].append(key)
+        self.place: list[Split | None] = [None] * len(rows)
+        self.out: dict[int, Finding] = {}
+        self.owner: dict[str, int] = {}  # by key: a row that is placed and has it
+        self.pool: set[int] = set()  # rows named as train, of which some become validation
+        self.refused: list[Finding] = []
+
+    def place_declared(self) -> None:
+        """Place the rows whose split the data names, unless they leak."""
+        for split in PRECEDENCE:
+            mine = [i for i, row in enumerate(self.rows) if row.split == split]
+            for i in mine:
+                if split == "test" and self.known.was_trained(self.rows[i], self.root):
+                    self.out[i] = _was_trained(self.rows[i])
+                elif clash := self._others(i, split, known=False):
+                    self.out[i] = self._leak(i, split, *clash[0])
+                else:
+                    self._put(i, split)
+            if mine and all(i in self.out for i in mine):
+                self.refused.append(_refusal(split, len(mine), self.out[mine[0]]))
+        if (
+            self.shares["validation"] > 0
+            and None not in {row.split for row in self.rows}
+            and "validation" not in self.named
+        ):
+            self.pool = {i for i, split in enumerate(self.place) if split == "train"}
+            self.owner = {k: i for k, i in self.owner.items() if i not in self.pool}
+            for i in self.pool:
+                self.place[i] = None
+
+    def place_known(self) -> None:
+        """Place the rows that had a split before, unless they share a key with another split."""
+        own = {i: self.known.own_side(self.rows[i], self.root) for i in self._open()}
+        for split in PRECEDENCE:
+            for i, side in own.items():
+                if side is None or self._side(side) != split:
+                    continue
+                if clash := self._others(i, split):
+                    self.out[i] = self._leak(i, split, *clash[0])
+                else:
+                    self._put(i, split)
+
+    def place_new(self) -> None:
+        """Place new rows with those that they share keys with, and the others by hash."""
+        new = self._open()
+        fresh: list[list[int]] = []
+        for members in components([self.keys[i] for i in new]):
+            group = [new[i] for i in members]
+            touched = {i: self._touched(i) for i in group}
+            sides = {side for each in touched.values() for side in each}
+            target = next((split for split in PRECEDENCE if split in sides), None)
+            if target is None:
+                fresh.append(group)
+                continue
+            for i in group:
+                if clash := [each for side, each in touched[i].items() if side != target]:
+                    self.out[i] = self._leak(i, target, *clash[0])
+            for i in group:
+                if i not in self.out:
+                    self._put(i, target)
+        for split, group in self._draw(fresh):
+            for i in group:
+                self._put(i, split)
+
+    def result(self) -> Assigned[R]:
+        """The rows that have a split, and what is to be said of the others."""
+        kept = [
+            row if row.split == split else row.model_copy(update={"split": split})
+            for row, split in zip(self.rows, self.place, strict=True)
+            if split is not None
+        ]
+        declared = {
+            row.id
+            for i, row in enumerate(self.rows)
+            if row.split is not None and i not in self.pool
+        }
+        drawn = [self.rows[i].id for i in sorted(self.pool) if self.place[i] == "validation"]
+        left_out = [self.rows[i].id for i in sorted(self.out)]
+        findings = [self.out[i] for i in sorted(self.out)] + self.refused
+        return Assigned(kept, left_out, findings, declared, drawn)
+
+    def _open(self) -> list[int]:
+        return [i for i, split in enumerate(self.place) if split is None and i not in self.out]
+
+    def _put(self, i: int, split: Split) -> None:
+        self.place[i] = split
+        for key in self.keys[i]:
+            self.owner.setdefault(key, i)
+
+    def _side(self, side: Split) -> Split:
+        """The split for what was in `side` before."""
+        if self.pool and side == "test":  # the data names the row as train now
+            return "train"
+        if side != "train" and side not in self.named and self.shares[side] <= 0:
+            return "train"  # the settings want no such split
+        return side
+
+    def _touched(self, i: int, *, known: bool = True) -> dict[Split, tuple[str, int | None]]:
+        """The splits that the row's keys are in, each with a key and the placed row that has it."""
+        found: dict[Split, tuple[str, int | None]] = {}
+        for key in self.keys[i]:
+            if (other := self.owner.get(key)) is not None:
+                side = self.place[other]
+                assert side is not None
+                found.setdefault(side, (key, other))
+            if known and (before := self.known.side_of(key)) is not None:
+                found.setdefault(self._side(before), (key, None))
+        return found
+
+    def _others(self, i: int, own: Split, *, known: bool = True) -> list[tuple[str, int | None]]:
+        touched = self._touched(i, known=known)
+        return [each for side, each in touched.items() if side != own]
+
+    def _draw(self, fresh: Sequence[list[int]]) -> list[tuple[Split, list[int]]]:
+        free = [(self._position(members), members) for members in fresh]
+        shares = {
+            split: 0.0 if split in self.named or (self.pool and split == "test") else share
+            for split, share in self.shares.items()
+        }
+        placed = Counter(
+            split
+            for i, split in enumerate(self.place)
+            if split is not None and (self.rows[i].split is None or i in self.pool)
+        )
+        return _draw(free, {"test": shares["test"], "validation": shares["validation"]}, placed)
+
+    def _position(self, members: Sequence[int]) -> float:
+        # The first key of a row is the most stable one (the speaker comes before the sentence). The
+        # smallest hash names the component. It is hashed again because the smallest of many hashes
+        # is nearly always small, which would favour the test split.
+        rows = [self.rows[i] for i in members]
+        keys = {(binding_keys(row, self.shared) or (f"row {row.id}",))[0] for row in rows}
+        least = min(hash_text(f"{self.seed}|{key}") for key in keys)
+        return int(hash_text(least)[:13], 16) / 16**13
+
+    def _leak(self, i: int, own: Split, key: str, other: int | None) -> Finding:
+        """The finding for a row that is left out of `own`, because another split has its key."""
+        row = self.rows[i]
+        if other is None:
+            side = self._side(self.known.side_of(key) or "train")
+            where = f"{side} (by the split ledger)"
+        else:
+            where = f"{self.place[other]} (row {self.rows[other].id})"
+        if key in self.pairs:
+            found = f"row {row.id!r} ({own}) is nearly the same as {where}"
+            cure = "remove one of them, or give both the same 'split'"
+        else:
+            kind = kind_of(key)
+            found = f"{key!r} is in {where} and {own} (row {row.id})"
+            cure = f"give both the same 'split', or correct the {kind}; if splits may share a "
+            cure += f"{kind}, set data.shared to {kind}"
+        return Finding("leakage", row.id, f"{found}: row {row.id!r} is left out", cure, "warning")
+
+
+def components(keys: Sequence[Iterable[str]]) -> list[list[int]]:
+    """Group what shares a key, directly or through others.
+
+    Args:
+        keys: the keys of each item.
 
     Returns:
-        All rows in the same order, each with a split.
+        The items' indices by component, ordered by first index.
     """
-    named = {row.split for row in rows}
-    shares: dict[Split, float] = {
-        "test": 0.0 if "test" in named else test,
-        "validation": 0.0 if "validation" in named else validation,
-    }
-    splits: list[Split | None] = [row.split for row in rows]
-    free: list[tuple[float, list[int]]] = []
-    for members in components(rows, links):
-        fixed = {splits[i] for i in members} - {None}
-        if not fixed:
-            free.append((_position(members, rows, seed), members))
-            continue
-        joined = fixed.pop() if len(fixed) == 1 else "train"
-        for i in members:
-            splits[i] = splits[i] or joined
-    for split, members in _draw(free, shares):
-        for i in members:
-            splits[i] = split
-    return [
-        row if row.split == split else row.model_copy(update={"split": split})
-        for row, split in zip(rows, splits, strict=True)
-    ]
-
-
-def components(rows: Sequence[Row], links: Links = ()) -> list[list[int]]:
-    """Group the indices of rows that leakage keys or links connect, ordered by first index."""
-    parent = list(range(len(rows)))
+    parent = list(range(len(keys)))
 
     def find(i: int) -> int:
         while parent[i] != i:
@@ -66,54 +271,40 @@ def components(rows: Sequence[Row], links: Links = ()) -> list[list[int]]:
             i = parent[i]
         return i
 
-    def join(i: int, j: int) -> None:
-        a, b = sorted((find(i), find(j)))
-        parent[b] = a
-
     owner: dict[str, int] = {}
-    for i, row in enumerate(rows):
-        for key in row.leakage_keys:
-            join(owner.setdefault(key, i), i)
-    place = {row.id: i for i, row in enumerate(rows)}
-    for one, other in links:
-        if one in place and other in place:
-            join(place[one], place[other])
+    for i, mine in enumerate(keys):
+        for key in mine:
+            a, b = sorted((find(owner.setdefault(key, i)), find(i)))
+            parent[b] = a
     groups: dict[int, list[int]] = {}
-    for i in range(len(rows)):
+    for i in range(len(keys)):
         groups.setdefault(find(i), []).append(i)
     return list(groups.values())
 
 
-def leaks(rows: Sequence[Row], links: Links = ()) -> list[Finding]:
-    """Warn about each leakage key and each link that connects rows of different splits."""
+def shared_by_splits(rows: Sequence[Row], shared: Collection[str]) -> list[Finding]:
+    """Note for each kind in `shared` how many of its keys are in several splits."""
     first: dict[str, dict[str, str]] = {}
     for row in rows:
         for key in row.leakage_keys:
-            first.setdefault(key, {}).setdefault(str(row.split), row.id)
-    split = {row.id: str(row.split) for row in rows}
-    apart = [
-        Finding(
-            "leakage",
-            one,
-            f"rows {other!r} ({split[other]}) and {one!r} ({split[one]}) are nearly the same",
-            "remove one of them, or give both the same 'split'",
-            "warning",
+            if kind_of(key) in shared:
+                first.setdefault(key, {}).setdefault(str(row.split), row.id)
+    both = {key: owners for key, owners in first.items() if len(owners) > 1}
+    findings = []
+    for kind, count in Counter(map(kind_of, both)).items():
+        key = next(key for key in both if kind_of(key) == kind)
+        places = " and ".join(f"{split} (row {row})" for split, row in both[key].items())
+        findings.append(
+            Finding(
+                "shared",
+                "all rows",
+                f"data.shared allows it: splits share a {kind} {count} times; {key!r} is in "
+                f"{places}. The result holds for what they share, not for others",
+                f"no action is needed; leave {kind} out of data.shared to measure on others",
+                "note",
+            )
         )
-        for one, other in links
-        if one in split and other in split and split[one] != split[other]
-    ]
-    return apart + [
-        Finding(
-            "leakage",
-            next(iter(owners.values())),
-            f"{key!r} is in " + " and ".join(f"{s} (row {row})" for s, row in owners.items()),
-            "remove 'split' from the rows: mmtune then holds out whole speakers, sentences and "
-            "subjects",
-            "warning",
-        )
-        for key, owners in first.items()
-        if len(owners) > 1
-    ]
+    return findings
 
 
 def missing_splits(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -> list[Finding]:
@@ -134,19 +325,38 @@ def missing_splits(rows: Sequence[Row], wanted: Iterable[tuple[Split, float]]) -
     ]
 
 
-def _position(members: Sequence[int], rows: Sequence[Row], seed: int) -> float:
-    # The first key of a row is the most stable one (the speaker comes before the sentence). The
-    # smallest hash names the component. It is hashed again because the smallest of many hashes is
-    # nearly always small, which would favour the test split.
-    keys = {(rows[i].leakage_keys or (f"row {rows[i].id}",))[0] for i in members}
-    least = min(hash_text(f"{seed}|{key}") for key in keys)
-    return int(hash_text(least)[:13], 16) / 16**13
+def _was_trained(row: Row) -> Finding:
+    return Finding(
+        "trained",
+        row.id,
+        f"row {row.id!r} is named as test, but a run has trained on it (by the split ledger): it "
+        "is left out",
+        "name rows for the test that no run has trained on",
+        "warning",
+    )
+
+
+def _refusal(split: Split, count: int, first: Finding) -> Finding:
+    rows = "the only row" if count == 1 else f"each of the {count} rows"
+    return Finding(
+        "split-refused",
+        "all rows",
+        f"{rows} of {split} would have to be left out; the first: {first.message}",
+        first.cure,
+    )
 
 
 def _draw(
-    free: Sequence[tuple[float, list[int]]], shares: dict[Split, float]
+    free: Sequence[tuple[float, list[int]]], shares: dict[Split, float], placed: Mapping[Split, int]
 ) -> list[tuple[Split, list[int]]]:
-    total = sum(len(members) for _, members in free)
+    """Draw components for the splits.
+
+    Args:
+        free: the position of each component, from 0 to 1, and its rows.
+        shares: of the held-out splits.
+        placed: how many rows each split has already.
+    """
+    total = sum(len(members) for _, members in free) + sum(placed.values())
     large = max(1.0, 2 * max(shares.values()) * total)
     drawn: list[tuple[Split, list[int]]] = []
     train: list[tuple[bool, float, list[int]]] = []
@@ -163,9 +373,11 @@ def _draw(
             drawn.append((split, members))
     # With few components a split may get too few rows. The next ones fill it to half its share.
     train.sort(key=lambda entry: (entry[0], entry[1], entry[2]))
+    least = 0 if placed.get("train") else 1  # components that must stay in train
     for split, share in shares.items():
-        held = sum(len(members) for name, members in drawn if name == split)
-        while held < share * total / 2 and len(train) > 1:
+        held = placed.get(split, 0)
+        held += sum(len(members) for name, members in drawn if name == split)
+        while held < share * total / 2 and len(train) > least:
             members = train.pop(0)[2]
             drawn.append((split, members))
             held += len(members)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, printable
 from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.formats import without_format
@@ -41,6 +41,7 @@ class Comparison(Displayed):
         use: what can be done with the adapter: a verb, and a command with {run}.
         seconds: computing time of one item with base and adapter; None: it wasn't measured. It
             isn't compared either.
+        notes: remarks on the data, such as test rows that were trained on and are left out.
     """
 
     modality: str
@@ -55,14 +56,16 @@ class Comparison(Displayed):
     alternatives: dict[str, str] = field(default_factory=dict)
     use: dict[str, str] = field(default_factory=dict)
     seconds: float | None = field(default=None, compare=False)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as None."""
         return self.to_json()
 
     def shown(self) -> Iterable[str | Rows]:
-        """The headline, and a table of the measures with their 95 % confidence intervals."""
-        return [self.headline, measure_rows(self.measures)]
+        """The headline, notes, and a table of the measures with their 95 % intervals."""
+        notes = [printable(f"note: {note}") for note in self.notes]
+        return [self.headline, *notes, measure_rows(self.measures)]
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON values, with paths as text and undefined figures as null."""

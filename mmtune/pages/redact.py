@@ -40,7 +40,7 @@ def redact_comparison(comparison: Comparison) -> Comparison:
             )
         )
     # Tables are removed because they hold terms.
-    return replace(comparison, measures=measures, headline="", files={}, tables=[])
+    return replace(comparison, measures=measures, headline="", files={}, tables=[], notes=[])
 
 
 def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:

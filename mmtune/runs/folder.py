@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -20,6 +20,7 @@ from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
+from mmtune.runs.trained_rows import DATA, ROWS, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_json, write_text
@@ -205,13 +206,18 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def record_data(folder: Path, dataset: Dataset) -> None:
-    """Write what the check found; refuse to resume a run with other data.
+def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) -> None:
+    """Write what the check found and the run's rows; refuse to resume a run with other data.
+
+    Args:
+        folder: of the run.
+        dataset: the run's data.
+        shared: kinds of keys that splits may share.
 
     Raises:
         ConfigError: the data has changed since the run began.
     """
-    path = folder / "data.json"
+    path = folder / DATA
     if begun(folder) and path.exists():
         cure = f"restore it, or start a new run with --name {folder.name}-2"
         with damaged(path, cure):
@@ -222,6 +228,8 @@ def record_data(folder: Path, dataset: Dataset) -> None:
                 f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
                 "restore the data to resume, or start a new run with --name",
             )
+        if not (folder / ROWS).exists():  # a run of an earlier version
+            record_rows(folder, dataset, shared)
         return
     facts = {
         "format": FORMAT,
@@ -229,9 +237,11 @@ def record_data(folder: Path, dataset: Dataset) -> None:
         "fingerprint": dataset.fingerprint,
         "rows": rows_by_split(dataset),
         "quarantined": list(dataset.quarantined),
+        "withheld": list(dataset.withheld),
         "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
     }
     write_json(path, facts, private=True)  # its findings quote transcripts and captions
+    record_rows(folder, dataset, shared)
 
 
 def rows_by_split(dataset: Dataset) -> dict[str, int]:

@@ -39,6 +39,7 @@ from mmtune.runs.folder import (
 from mmtune.runs.measuring import with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.saved_adapter import saved_before
+from mmtune.runs.trained_rows import without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
@@ -174,6 +175,7 @@ def _trained(
     """
     from mmtune.data.check import check
     from mmtune.data.dataset import remarks
+    from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.loop import fit
 
@@ -183,9 +185,19 @@ def _trained(
             remove_partials(folder)
             claim(config)
         source = modality.prepare(config)
-    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+    own = source == config.data.path  # a recipe may make its data, with all splits named
+    dataset = check(
+        source,
+        modality,
+        config.data,
+        base=config.base,
+        settings=config.task,
+        record=own and process.is_main_process,
+    )
     if process.is_main_process:
-        record_data(folder, dataset)
+        record_data(folder, dataset, config.data.shared)
+        if own:
+            mark_trained(source, dataset.split("train"), config.data.shared)
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
@@ -260,12 +272,13 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
             check_files(config, missing=True)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+    dataset, notes = without_trained(config.folder, dataset, config.data.shared)
     if process.is_main_process:
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)
         if fresh:
             forget(config.folder)
         keep_suite(config.folder, suite)
-    return _compare(config, dataset, gates)
+    return _compare(config, dataset, gates, notes=notes)
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -285,7 +298,7 @@ def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tu
     source = modality.extend(config, dataset)
     if source is None:
         return ()
-    rows = check(source, modality).split("train")
+    rows = check(source, modality, divide=False).split("train")
     if reporter is not None:
         kinds = Counter(row.group.get("mix", "other") for row in rows)
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
@@ -345,15 +358,23 @@ def _save_adapter(
 
 
 def _compare(
-    config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    suite: Suite | None,
+    task: Task | None = None,
+    notes: Sequence[str] = (),
 ) -> Comparison:
-    """Read the run's comparison, or make it: all processes answer, the main process writes."""
+    """Read the run's comparison, or make it: all processes answer, the main process writes.
+
+    Args:
+        notes: remarks on the data that the comparison keeps.
+    """
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(not path.exists()):
         measured = with_measuring(config)
         found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
         if found is not None and process.is_main_process:
-            keep_comparison(config, found)
+            keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
     if process.is_main_process:
         _conclude(config.folder, suite)
     process.wait_for_everyone()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from mmtune.config import RunConfig, Section
+from mmtune.config import DataOptions, RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
 from mmtune.runs.measuring import set_measuring
@@ -56,10 +56,13 @@ def check(
     terms: PathLike | None = None,
     base: str | None = None,
     strict: bool = False,
+    shared: Sequence[str] = (),
     progress: bool | None = None,
     **settings: Any,
 ) -> Dataset:
-    """Find the rows of a manifest or folder that training can't use.
+    """Find the rows of a manifest or folder that training can't use, and give them splits.
+
+    The splits of rows that name none are kept in a file beside the data, `mmtune-splits.jsonl`.
 
     Args:
         source: a manifest.jsonl, or a folder of files.
@@ -68,6 +71,7 @@ def check(
         base: the base model; captions that it would cut off are reported.
         strict: raise an error if training would refuse the data; otherwise all problems are in
             `Dataset.findings`.
+        shared: what splits may share: "speaker", "sentence", "recording", "subject".
         progress: show a progress bar; None: only in a terminal and in Jupyter.
         settings: settings of the modality, such as `resolution=1024` for images.
 
@@ -86,6 +90,8 @@ def check(
         return data.check(
             path,
             known,
+            DataOptions(shared=tuple(shared)),
+            record=True,
             strict=strict,
             terms=Path(terms) if terms is not None else None,
             base=base,

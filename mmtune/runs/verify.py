@@ -20,12 +20,13 @@ from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
 from mmtune.evaluation.suite import load_suite
 from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
 from mmtune.runs.folder import AFTERWARDS, SUITE_FILE, flat
+from mmtune.runs.trained_rows import DATA, ROWS, read_recorded_rows
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.formats import without_format
 
 State = Literal["ok", "no hash stored", "damaged", "missing"]
 BAD: tuple[State, ...] = ("damaged", "missing")
-CONFIG, DATA, LOG, CHECKPOINTS = "config.yaml", "data.json", "log.jsonl", "checkpoints"
+CONFIG, LOG, CHECKPOINTS = "config.yaml", "log.jsonl", "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ def _checked(run: Path) -> Iterator[CheckedFile]:
     yield _file(run, CONFIG, lambda path: _settings(path, card))
     if (run / DATA).exists():
         yield _file(run, DATA, lambda path: _data(path, card))
+    if (run / ROWS).exists():
+        yield _file(run, ROWS, _rows)
     if (run / LOG).exists():
         yield _file(run, LOG, _log)
     yield from _weights(run)
@@ -167,6 +170,11 @@ def _data(path: Path, card: Card | None) -> str | None:
     if card is None:
         return None
     return "" if found == card.dataset else f"its fingerprint isn't that of {CARD_FILE}"
+
+
+def _rows(path: Path) -> str | None:
+    read_recorded_rows(path.parent)
+    return None
 
 
 def _log(path: Path) -> str | None:

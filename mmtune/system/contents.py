@@ -10,6 +10,7 @@ from pathlib import Path
 from mmtune.system.hashing import hash_file, hash_json
 
 MANIFEST = ".jsonl"
+SPLITS_FILE = "mmtune-splits.jsonl"  # ends the name of a split ledger, which is no content
 MAX_NAME = 4096  # characters; a longer text in a manifest is no path
 
 
@@ -17,7 +18,7 @@ def hash_contents(path: Path, skip: Collection[str] = ()) -> str:
     """SHA-256 of what a path holds, in hexadecimal; "" if there is nothing.
 
     A .jsonl file counts with the files that its rows name. A folder counts with all files below it,
-    by relative name; hidden ones and those behind linked folders don't.
+    by relative name; hidden ones, split ledgers and those behind linked folders don't.
 
     Args:
         path: a file or folder.
@@ -44,7 +45,8 @@ def _below(folder: Path) -> Iterator[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             file = Path(place, name)
-            if not name.startswith(".") and file.is_file():
+            own = name.startswith(".") or name.endswith(SPLITS_FILE)
+            if not own and file.is_file():
                 yield file
 
 

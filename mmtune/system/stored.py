@@ -197,6 +197,21 @@ def read_json_lines(
                 yield value
 
 
+def numbered_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield the objects of a JSONL file with the numbers of their lines; None: it is damaged.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    with opened(path) as file:
+        for number, line in enumerate(lines_up_to(file, MAX_TEXT), start=1):
+            if line.strip():
+                try:
+                    yield number, _object(json.loads(line.decode("utf-8")))
+                except (ValueError, TypeError, RecursionError):
+                    yield number, None
+
+
 def intact_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the undamaged objects of a JSONL file, for files of which a line may be lost.
 
@@ -205,12 +220,7 @@ def intact_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         OSError: the file can't be read.
     """
-    with opened(path) as file:
-        for line in lines_up_to(file, MAX_TEXT):
-            try:
-                yield _object(json.loads(line.decode("utf-8")))
-            except (ValueError, TypeError, RecursionError):
-                continue
+    yield from (value for _, value in numbered_json_lines(path) if value is not None)
 
 
 def stored_key(path: Path) -> str:

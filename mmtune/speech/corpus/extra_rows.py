@@ -219,7 +219,7 @@ def _general(options: SpeechOptions, train: Sequence[SpeechRow]) -> list[SpeechR
     known = {row.content for row in train}
     known |= {row.content for row in retention_rows(options, "test")}
     known |= {row.content for row in retention_rows(options, "validation")}
-    found = speech_rows(check(options.mix.general, READER).rows)
+    found = speech_rows(check(options.mix.general, READER, divide=False).rows)
     fresh = [row for row in found if row.content not in known and row.reference.strip()]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
 

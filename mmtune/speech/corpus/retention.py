@@ -29,7 +29,7 @@ def retention_rows(
     """
     if options.retention is None:
         return []
-    found = speech_rows(check(options.retention, READER).rows)
+    found = speech_rows(check(options.retention, READER, divide=False).rows)
     languages: dict[str, list[SpeechRow]] = {}
     for row in sorted(found, key=lambda row: hash_text(row.id)):
         languages.setdefault(row.language or options.language, []).append(row)

@@ -45,7 +45,7 @@ def of_manifest(manifest: Path) -> Material:
     from mmtune.data.check import check
     from mmtune.speech.corpus.speech_reader import READER
 
-    dataset = check(manifest, READER, strict=False)
+    dataset = check(manifest, READER, strict=False, divide=False)
     rows = tuple(row for row in speech_rows(dataset.rows) if seconds_of(row) <= MAX_WINDOW)
     if not rows:
         raise DataError(

@@ -41,6 +41,7 @@ from mmtune.speech.corpus.importers.piece import (
 from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.speech_row import DESCRIPTIVE
+from mmtune.system.contents import SPLITS_FILE
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMMON_VOICE = ("client_id", "path", "sentence")
@@ -114,6 +115,7 @@ def tables_in(folder: Path) -> list[Path]:
         path
         for path in files
         if path.suffix.lower() in TABLES
+        and not path.name.endswith(SPLITS_FILE)
         and not (path.suffix.lower() == ".json" and path.stem in stems)
     )
 

@@ -1,0 +1,240 @@
+"""The split ledger: a file beside the data that keeps each row in the split that it once had."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from mmtune.config import DataOptions
+from mmtune.data.manifest import BY_SPLIT, WHOLE, root_of
+from mmtune.data.row_keys import Entry, KnownKeys, entry_of
+from mmtune.data.rows import Finding, Row
+from mmtune.data.split import Assigned, Links, assign
+from mmtune.errors import DataError
+from mmtune.system.contents import SPLITS_FILE
+from mmtune.system.files import append_text
+from mmtune.system.formats import FORMAT, without_format
+from mmtune.system.hashing import hash_text
+from mmtune.system.locks import hold_when_free
+from mmtune.system.resources import cache_root
+from mmtune.system.stored import numbered_json_lines, reason_of
+
+R = TypeVar("R", bound=Row)
+KIND = "mmtune split ledger"  # "kind" in the first line
+WAIT = 60.0  # s to wait for another command that writes the ledger
+
+
+def ledger_path(source: Path) -> Path:
+    """The ledger of a folder or manifest, beside the data; it needn't exist."""
+    root = root_of(source)
+    if source.is_dir() or source.name in (WHOLE, *BY_SPLIT):
+        return root / SPLITS_FILE
+    return root / f"{source.stem}.{SPLITS_FILE}"  # a folder may hold several manifests
+
+
+def ledger_elsewhere(source: Path) -> Path:
+    """The ledger of data whose folder can't be written, in the folder of the cache."""
+    beside = ledger_path(source)
+    name = f"{beside.parent.name}-{hash_text(str(beside))[:16]}.jsonl"
+    return cache_root() / "splits" / name
+
+
+@dataclass
+class SplitLedger:
+    """The entries of a data set's ledger.
+
+    Attributes:
+        path: the file that new entries are written to.
+        known: the keys of all entries.
+        findings: damaged lines, and a ledger that isn't beside the data.
+    """
+
+    path: Path
+    known: KnownKeys = field(default_factory=KnownKeys)
+    findings: list[Finding] = field(default_factory=list)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the ledger's lock.
+
+        Raises:
+            Locked: another process held it for too long.
+            OSError, MmtuneError: it can't be written.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with hold_when_free(lock, self.path, WAIT):
+            yield
+
+    def append(self, entries: Iterable[Entry]) -> None:
+        """Write entries at the end, and know them from now on; the caller holds the lock."""
+        new = list(entries)
+        if not new:
+            return
+        lines = [json.dumps(each.to_dict(), ensure_ascii=False) for each in new]
+        if not self.path.exists() or not self.path.stat().st_size:
+            lines.insert(0, json.dumps({"format": FORMAT, "kind": KIND}))
+        append_text(self.path, "\n".join(lines) + "\n")
+        self.known.add(new)
+
+
+def read_ledger(source: Path) -> SplitLedger:
+    """Read the ledger of a folder or manifest; without one it has no entries.
+
+    Raises:
+        DataError: the file is a link, is no ledger, or can't be read.
+        ConfigError: a newer mmtune wrote it.
+    """
+    beside, elsewhere = ledger_path(source), ledger_elsewhere(source)
+    ledger = SplitLedger(beside if _writable(beside) else elsewhere)
+    for path in (beside, elsewhere):
+        entries, damaged = _read(path)
+        ledger.known.add(entries)
+        if damaged:
+            lines = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
+            ledger.findings.append(
+                Finding(
+                    "split-ledger",
+                    path.name,
+                    f"{path}: {len(damaged)} damaged lines (line {lines}): their rows may get "
+                    "another split",
+                    "restore the file from a backup, or delete these lines",
+                    "warning",
+                )
+            )
+    return ledger
+
+
+def assign_and_keep(
+    rows: Sequence[R], source: Path, options: DataOptions, links: Links, *, record: bool
+) -> Assigned[R]:
+    """Assign the rows' splits as the ledger has them, and keep what is new.
+
+    Args:
+        rows: the usable rows of `source`.
+        source: the manifest or folder.
+        options: shares of the splits, and what they may share.
+        links: pairs of rows to keep together.
+        record: write new rows into the ledger; otherwise it is only read.
+
+    Raises:
+        DataError, ConfigError: the ledger can't be used, see `read_ledger`.
+        Locked: another process held the ledger for too long.
+    """
+    root, shared = root_of(source), options.shared
+
+    def assigned(ledger: SplitLedger) -> Assigned[R]:
+        shares = (options.validation, options.test)
+        return assign(rows, *shares, links=links, known=ledger.known, root=root, shared=shared)
+
+    ledger = read_ledger(source)
+    found = assigned(ledger)
+    if record and _new(found, ledger, root, shared):
+        try:
+            with ledger.locked():
+                ledger = read_ledger(source)  # another command may just have written it
+                found = assigned(ledger)
+                ledger.append(_new(found, ledger, root, shared))
+        except OSError as error:
+            ledger.findings.append(_unkept(ledger.path, reason_of(error)))
+    found.findings.extend(ledger.findings)
+    if ledger.known.sides and ledger.path != (beside := ledger_path(source)):
+        found.findings.append(_elsewhere(ledger.path, beside))
+    return found
+
+
+def mark_trained(source: Path, rows: Iterable[Row], shared: Collection[str] = ()) -> None:
+    """Note in the ledger that a run trains on rows; they are never tested from then on.
+
+    Args:
+        source: the manifest or folder that holds the rows.
+        rows: the rows of the split train.
+        shared: kinds of keys that splits may share.
+
+    Raises:
+        DataError, ConfigError: the ledger can't be used, see `read_ledger`.
+        Locked: another process held the ledger for too long.
+    """
+    root = root_of(source)
+    entries = [entry_of(row, root, shared, trained=True) for row in rows]
+
+    def new(ledger: SplitLedger) -> list[Entry]:
+        return [each for each in entries if not ledger.known.trained.issuperset(each.keys)]
+
+    ledger = read_ledger(source)
+    if new(ledger):
+        with contextlib.suppress(OSError), ledger.locked():  # `check` has said that it can't
+            ledger = read_ledger(source)
+            ledger.append(new(ledger))
+
+
+def _new(
+    found: Assigned[R], ledger: SplitLedger, root: Path, shared: Collection[str]
+) -> list[Entry]:
+    entries = (entry_of(row, root, shared) for row in found.rows if row.id not in found.declared)
+    return list(ledger.known.news(entries))
+
+
+def _read(path: Path) -> tuple[list[Entry], list[int]]:
+    """Read one file: its entries, and the numbers of damaged lines."""
+    if path.is_symlink():  # it would be written through the link
+        raise DataError(f"{path} is a link", "put the file itself in its place, or remove the link")
+    try:
+        lines = list(numbered_json_lines(path))
+    except FileNotFoundError:
+        return [], []
+    except OSError as error:
+        raise DataError(
+            f"{path}: {reason_of(error)}",
+            "make it readable: it holds the split of each row; without it, trained rows may get "
+            "into the test",
+        ) from None
+    if not lines:
+        return [], []
+    header = lines[0][1]
+    if header is None or header.get("kind") != KIND:
+        raise DataError(
+            f"{path} isn't the split ledger that mmtune keeps under this name",
+            "rename it, or restore its first line: " + json.dumps({"format": FORMAT, "kind": KIND}),
+        )
+    without_format(header, path)
+    entries, damaged = [], []
+    for number, values in lines[1:]:
+        entry = Entry.from_dict(values) if values is not None else None
+        if entry is None:
+            damaged.append(number)
+        else:
+            entries.append(entry)
+    return entries, damaged
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path if path.exists() else path.parent, os.W_OK) and os.access(
+        path.parent, os.W_OK
+    )
+
+
+def _elsewhere(path: Path, beside: Path) -> Finding:
+    return Finding(
+        "split-ledger",
+        beside.name,
+        f"{beside.parent} can't be written: the splits of its rows are kept in {path}",
+        "keep that file, or copy the data into a folder that can be written",
+        "note",
+    )
+
+
+def _unkept(path: Path, reason: str) -> Finding:
+    return Finding(
+        "split-ledger",
+        path.name,
+        f"{path} can't be written ({reason}): rows may get another split when rows are added",
+        "make the data's folder writable, or name a split in each row",
+        "warning",
+    )

@@ -1,0 +1,441 @@
+"""Rows stay in their split while data grows, shrinks and is corrected; trained rows stay untested.
+
+The properties are checked on rows in memory with a ledger that gets what `check` would write. A
+model beside it keeps the history of each row and key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mmtune
+from mmtune.config import DataOptions
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset, describe, remarks
+from mmtune.data.ledger import Ledger
+from mmtune.data.manifest import write_manifest
+from mmtune.data.row_keys import Entry, KnownKeys, entry_of
+from mmtune.data.split import Assigned, assign
+from mmtune.data.split_ledger import (
+    KIND,
+    ledger_elsewhere,
+    ledger_path,
+    mark_trained,
+    read_ledger,
+)
+from mmtune.errors import ConfigError, DataError
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.system.contents import SPLITS_FILE, hash_contents
+from tests.data.pieces import IMAGE, SPEECH, write_audio, write_image
+from tests.data.test_split import crossing
+
+OPTIONS = DataOptions(validation=0.2, test=0.2)
+
+
+def keys_of(row: SpeechRow) -> set[str]:
+    return {f"id {row.id}", *row.leakage_keys}
+
+
+class History:
+    """Data that changes, its ledger, and what each row and key was before."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, SpeechRow] = {}
+        self.made = 0
+        self.known = KnownKeys()
+        self.sides: dict[str, str] = {}  # by id: the split that it first had
+        self.ever: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
+
+    def add(self, speaker: str | None, text: str) -> None:
+        row = SpeechRow(id=f"r{self.made}", audio=f"{self.made}.wav", text=text, speaker=speaker)
+        self.rows[row.id] = row.model_copy(update={"content": f"sound {self.made}"})
+        self.made += 1
+
+    def correct(self, row: str, what: str, value: Any) -> None:
+        """Change a row's text or speaker, or write its file anew in another format."""
+        if what == "content":
+            self.made += 1
+            change = {"content": f"sound {self.made}", "audio": f"{row}.mp3"}
+        else:
+            change = {what: value}
+        self.rows[row] = self.rows[row].model_copy(update=change)
+
+    def check(self, train: bool) -> Assigned[SpeechRow]:
+        rows = list(self.rows.values())
+        found = assign(rows, 0.2, 0.2, known=self.known, root=Path())
+        self.known.add(self.known.news([entry_of(row, Path(), ()) for row in found.rows]))
+        if train:
+            trained = [row for row in found.rows if row.split == "train"]
+            self.known.add([entry_of(row, Path(), (), trained=True) for row in trained])
+        return found
+
+    def hold(self, found: Assigned[SpeechRow]) -> None:
+        """Assert what must hold after each change."""
+        assert len(found.rows) + len(found.left_out) == len(self.rows)
+        assert not crossing(found.rows)
+        for row in found.rows:
+            side = str(row.split)
+            assert self.sides.setdefault(row.id, side) == side
+            self.ever[side] |= keys_of(row)
+        for one, other in (("train", "test"), ("train", "validation"), ("validation", "test")):
+            assert not self.ever[one] & self.ever[other], (one, other)
+        again = assign(list(self.rows.values()), 0.2, 0.2, known=self.known, root=Path())
+        assert {row.id: row.split for row in again.rows} == {r.id: r.split for r in found.rows}
+
+
+speakers = st.none() | st.integers(0, 12).map(str)
+texts = st.integers(0, 40).map(lambda n: f"sentence {n}")
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("add"), st.lists(st.tuples(speakers, texts), min_size=1, max_size=12)),
+        st.tuples(st.just("remove"), st.integers(0, 99)),
+        st.tuples(st.just("text"), st.integers(0, 99), texts),
+        st.tuples(st.just("speaker"), st.integers(0, 99), speakers),
+        st.tuples(st.just("content"), st.integers(0, 99), st.none()),
+    ),
+    min_size=2,
+    max_size=12,
+)
+
+
+@given(changes, st.lists(st.booleans(), min_size=12, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_any_sequence_of_changes_keeps_each_row_in_its_split(
+    steps: list[tuple[Any, ...]], trained: list[bool]
+) -> None:
+    history = History()
+    for step, train in zip(steps, trained, strict=False):
+        present = list(history.rows)
+        if step[0] == "add":
+            for speaker, text in step[1]:
+                history.add(speaker, text)
+        elif present:
+            row = present[step[1] % len(present)]
+            if step[0] == "remove":
+                del history.rows[row]
+            else:
+                history.correct(row, step[0], step[2])
+        history.hold(history.check(train))
+
+
+@given(st.lists(st.tuples(speakers, texts), max_size=30), st.lists(st.tuples(speakers, texts)))
+@settings(max_examples=150, deadline=None)
+def test_added_rows_move_and_remove_no_other(
+    first: list[tuple[str | None, str]], more: list[tuple[str | None, str]]
+) -> None:
+    history = History()
+    for speaker, text in first:
+        history.add(speaker, text)
+    before = {row.id: row.split for row in history.check(train=False).rows}
+    assert len(before) == len(first)
+    for speaker, text in more:
+        history.add(speaker, text)
+    after = {row.id: row.split for row in history.check(train=False).rows}
+    assert before.items() <= after.items()
+
+
+def speech_set(folder: Path, count: int = 30, start: int = 0, **extra: Any) -> Path:
+    """Write recordings of three rows a speaker; rows of an earlier call stay."""
+    manifest = folder / "manifest.jsonl"
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()] if start else []
+    for i in range(start, start + count):
+        write_audio(folder / f"clips/{i}.wav", seed=i)
+        rows.append({"id": f"r{i}", "audio": f"clips/{i}.wav", "text": f"words {i}",
+                     "speaker": f"s{i // 3}", **extra})  # fmt: skip
+    write_manifest(manifest, rows)
+    return folder
+
+
+def change(folder: Path, **rows: dict[str, Any] | None) -> None:
+    """Change rows of the manifest by id; None removes one."""
+    manifest = folder / "manifest.jsonl"
+    kept = []
+    for line in manifest.read_text().splitlines():
+        row = json.loads(line)
+        if (values := rows.get(row["id"], {})) is not None:
+            kept.append(row | values)
+    write_manifest(manifest, kept)
+
+
+def look(folder: Path, **options: Any) -> Dataset:
+    return check(folder, SPEECH, OPTIONS, record=True, **options)
+
+
+def sides(data: Dataset) -> dict[str, str]:
+    return {row.id: str(row.split) for row in data.rows}
+
+
+def kinds(data: Dataset) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for finding in data.findings:
+        found.setdefault(finding.kind, []).append(finding.row)
+    return found
+
+
+def test_the_ledger_is_json_lines_beside_the_data_without_texts(tmp_path: Path) -> None:
+    data = look(speech_set(tmp_path))
+    header, *lines = (tmp_path / SPLITS_FILE).read_text().splitlines()
+    assert json.loads(header) == {"format": 1, "kind": KIND}
+    entries = [Entry.from_dict(json.loads(line)) for line in lines]
+    assert {each.id: each.split for each in entries if each} == sides(data)
+    assert "words" not in "".join(lines)
+    assert not list(tmp_path.glob(".*"))  # no lock is left
+    written = (tmp_path / SPLITS_FILE).read_bytes()
+    again = look(tmp_path)
+    assert again.fingerprint == data.fingerprint
+    assert (tmp_path / SPLITS_FILE).read_bytes() == written
+    assert again.files == {"found": 32, "used": 32, "left_out": 0}
+    look(speech_set(tmp_path, 3, start=30))
+    assert (tmp_path / SPLITS_FILE).read_bytes().startswith(written)
+
+
+def test_a_look_without_record_writes_nothing(tmp_path: Path) -> None:
+    check(speech_set(tmp_path), SPEECH, OPTIONS)
+    assert not (tmp_path / SPLITS_FILE).exists()
+    speech_set(tmp_path / "named", split="train")
+    rows = {f"r{i}": {"split": "test"} for i in (0, 1, 2)}
+    rows |= {f"r{i}": {"split": "validation"} for i in (3, 4, 5)}
+    change(tmp_path / "named", **rows)
+    look(tmp_path / "named")  # the data names every split
+    assert not (tmp_path / "named" / SPLITS_FILE).exists()
+
+
+def test_rows_stay_while_the_data_grows(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    assert set(before.values()) == {"train", "validation", "test"}
+    for start in range(12, 48, 12):
+        after = sides(look(speech_set(tmp_path, 12, start=start)))
+        assert before.items() <= after.items()
+        before = after
+
+
+# What is done to a row of the test, which must stay there.
+CORRECTED: dict[str, dict[str, Any]] = {
+    "the text": {"text": "other words"},
+    "the speaker": {"speaker": "somebody else"},
+    "text and speaker": {"text": "other words", "speaker": "somebody else"},
+    "the file": {"audio": "clips/new.wav"},
+    "the id": {"id": "another"},
+    "the id and the text": {"id": "another", "text": "other words", "speaker": None},
+    "the file and the text": {"audio": "clips/new.wav", "text": "other words", "speaker": None},
+    "the format, the id and the text": {"audio": "clips/NUMBER.flac", "id": "another",
+                                        "text": "other words", "speaker": None},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CORRECTED)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_corrected_row_keeps_its_split(tmp_path: Path, what: str, split: str) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    row = next(name for name, side in before.items() if side == split)
+    values = {key: str(value).replace("NUMBER", row[1:]) if value else value
+              for key, value in CORRECTED[what].items()}  # fmt: skip
+    if "audio" in values:
+        write_audio(tmp_path / str(values["audio"]), seed=99)
+    change(tmp_path, **{row: values})
+    after = sides(look(tmp_path))
+    assert after[values.get("id", row)] == split
+    assert sum(before.get(name, split) != side for name, side in after.items()) == 0
+
+
+def test_pictures_in_another_format_keep_their_split(tmp_path: Path) -> None:
+    for i in range(12):
+        write_image(tmp_path / f"{i}.png", seed=i)
+        (tmp_path / f"{i}.txt").write_text(f"thing {i}")
+    before = sides(check(tmp_path, IMAGE, OPTIONS, record=True))
+    for i in range(12):
+        write_image(tmp_path / f"{i}.jpg", seed=i, quality=70)
+        (tmp_path / f"{i}.png").unlink()
+        (tmp_path / f"{i}.txt").write_text(f"a better caption of {i}")
+    assert sides(check(tmp_path, IMAGE, OPTIONS, record=True)) == before
+
+
+def test_shifted_ids_move_nothing(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    change(tmp_path, **{f"r{i}": {"id": f"r{i + 1}"} for i in range(12)})
+    assert sides(look(tmp_path)) == {f"r{int(k[1:]) + 1}": side for k, side in before.items()}
+
+
+def test_a_row_between_two_splits_is_left_out(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    trained = next(name for name, side in before.items() if side == "train")
+    tested = next(name for name, side in before.items() if side == "test")
+    speech_set(tmp_path, 1, start=12)
+    change(tmp_path, r12={"speaker": f"s{int(trained[1:]) // 3}", "text": f"words {tested[1:]}"})
+    data = look(tmp_path)
+    assert sides(data) == before
+    assert data.withheld == ("r12",)
+    assert data.quarantined == ()
+    assert kinds(data)["leakage"] == ["r12"]
+    assert "             1 in no split: they would leak" in describe(data)
+    assert "1 rows are in no split, because they would leak" in remarks(data)
+    assert data.to_dict()["withheld"] == ["r12"]
+    assert data.to_dict()["rows"] == 13
+
+
+def test_a_trained_row_is_never_tested(tmp_path: Path) -> None:
+    speech_set(tmp_path, 12, split="train")
+    change(tmp_path, **{f"r{i}": {"split": "test"} for i in (0, 1, 2)})
+    trained = look(tmp_path).split("train")
+    mark_trained(tmp_path, trained)
+    speaker = [row.id for row in trained[:3]]
+    change(tmp_path, **{row: {"split": "test"} for row in speaker})
+    data = look(tmp_path)
+    assert kinds(data)["trained"] == speaker
+    assert {row.id for row in data.split("test")} == {"r0", "r1", "r2"}
+    change(tmp_path, r0=None, r1=None, r2=None)
+    with pytest.raises(DataError, match="each of the 3 rows of test would have to be left out"):
+        look(tmp_path)
+    data = look(tmp_path, strict=False)
+    assert kinds(data)["split-refused"] == ["all rows"]
+    # Rows whose split isn't named any more go on being trained on.
+    change(tmp_path, **{f"r{i}": {"split": None} for i in range(12)})
+    after = sides(look(tmp_path))
+    assert {after[row.id] for row in trained} == {"train"}
+
+
+def test_rows_that_a_run_marks_twice_are_written_once(tmp_path: Path) -> None:
+    rows = look(speech_set(tmp_path, 12)).split("train")
+    mark_trained(tmp_path, rows)
+    written = (tmp_path / SPLITS_FILE).read_bytes()
+    mark_trained(tmp_path, rows)
+    assert (tmp_path / SPLITS_FILE).read_bytes() == written
+
+
+def test_no_test_is_wanted_and_later_is_again(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0), record=True)
+    assert not data.split("test")
+    assert sides(look(tmp_path)) == before
+    mark_trained(tmp_path, data.split("train"))
+    after = sides(look(tmp_path))
+    assert {after[name] for name, side in before.items() if side == "test"} == {"train"}
+
+
+def test_the_ledger_of_a_manifest_of_another_name_is_its_own(tmp_path: Path) -> None:
+    speech_set(tmp_path, 12)
+    for name in ("calls.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text((tmp_path / "manifest.jsonl").read_text())
+    look(tmp_path / "calls.jsonl")
+    assert (tmp_path / f"calls.{SPLITS_FILE}").is_file()
+    assert not (tmp_path / SPLITS_FILE).exists()
+    for each in (tmp_path, tmp_path / "manifest.jsonl", tmp_path / "train.jsonl"):
+        assert ledger_path(each) == tmp_path / SPLITS_FILE
+
+
+def test_a_folder_that_cannot_be_written_has_its_ledger_in_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    source = speech_set(tmp_path / "data", 12)
+    allowed = os.access
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: not str(path).startswith(str(source)) and allowed(path, mode),
+    )
+    before = sides(look(source))
+    elsewhere = ledger_elsewhere(source)
+    assert elsewhere.is_relative_to(tmp_path / "cache")
+    assert not (source / SPLITS_FILE).exists()
+    data = look(speech_set(source, 12, start=12))
+    assert before.items() <= sides(data).items()
+    (note,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert note.severity == "note"
+    assert str(elsewhere) in note.message
+
+
+def test_a_ledger_that_cannot_be_written_at_all_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("mmtune.data.split_ledger.append_text", refuse)
+    data = look(speech_set(tmp_path, 12))
+    (finding,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert (finding.severity, "No space left" in finding.message) == ("warning", True)
+
+
+def test_damaged_lines_are_named_and_the_others_are_read(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    path = tmp_path / SPLITS_FILE
+    lines = path.read_text().splitlines()
+    lines[3] = lines[3][:20]
+    lines[5] = lines[5].replace('"split": "', '"split": "un')
+    path.write_text("\n".join(lines) + '\n{"id": "cut o')
+    data = look(tmp_path)
+    assert sides(data) == before  # the other rows of the speakers tell
+    (finding,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert "3 damaged lines (line 4, 6, 14)" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ('{"a": 1}\n', DataError, "isn't the split ledger"),
+        ("\0\0\n", DataError, "isn't the split ledger"),
+        (json.dumps({"format": 99, "kind": KIND}), ConfigError, "has format 99"),
+    ],
+)
+def test_a_file_that_is_no_ledger(
+    tmp_path: Path, text: str, error: type[Exception], says: str
+) -> None:
+    (speech_set(tmp_path, 3) / SPLITS_FILE).write_text(text)
+    with pytest.raises(error, match=says):
+        look(tmp_path)
+    assert (tmp_path / SPLITS_FILE).read_text() == text
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    source = speech_set(tmp_path / "data", 3)
+    (source / SPLITS_FILE).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="is a link"):
+        look(source)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_commands_at_the_same_time_write_each_row_once(tmp_path: Path) -> None:
+    speech_set(tmp_path, 12)
+    found: list[dict[str, str]] = []
+    threads = [threading.Thread(target=lambda: found.append(sides(look(tmp_path)))) for _ in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] == found[1] == found[2]
+    assert len((tmp_path / SPLITS_FILE).read_text().splitlines()) == 13
+
+
+def test_the_public_check_keeps_splits_and_takes_what_may_be_shared(tmp_path: Path) -> None:
+    speech_set(tmp_path, 12, split="train")
+    change(tmp_path, r0={"split": "test"})
+    data = mmtune.check(tmp_path)
+    assert kinds(data)["split-refused"] == ["all rows"]
+    data = mmtune.check(tmp_path, shared=["speaker"])
+    assert sides(data)["r0"] == "test"
+    assert "shared" in kinds(data)
+    assert (tmp_path / SPLITS_FILE).is_file()  # the validation is drawn from train
+    (guess,) = (each for each in data.guesses if each.value == "validation")
+    assert "drawn from train" in guess.source
+
+
+def test_the_ledger_is_no_content_and_no_data(tmp_path: Path) -> None:
+    before = hash_contents(speech_set(tmp_path, 12))
+    look(tmp_path)
+    assert hash_contents(tmp_path) == before
+    (finding,) = (each for each in Ledger([tmp_path]).findings() if each.row == SPLITS_FILE)
+    assert (finding.kind, finding.severity) == ("hidden", "note")
+
+
+def test_an_empty_ledger_knows_nothing(tmp_path: Path) -> None:
+    (speech_set(tmp_path, 3) / SPLITS_FILE).touch()
+    assert not read_ledger(tmp_path).known.sides
