@@ -187,15 +187,23 @@ def test_a_pipe_blocks_nothing(tmp_path: Path) -> None:
     assert kinds(check(source, SPEECH, strict=False))["not-a-file"] == ["p"]
 
 
-def test_leaks_and_empty_splits_are_warnings(tmp_path: Path) -> None:
+def test_empty_splits_are_warnings_and_a_named_one_is_refused(tmp_path: Path) -> None:
     source = speech_set(tmp_path, rows=4, speaker="me")
     data = check(source, SPEECH)
     assert set(kinds(data)) == {"no-validation", "no-test"}
     text = source.read_text().replace('"id": "r1"', '"split": "test", "id": "r1"')
     source.write_text(text.replace('"id": "r2"', '"split": "train", "id": "r2"'))
-    data = check(source, SPEECH)
-    assert kinds(data)["leakage"] == ["r0"]
+    with pytest.raises(DataError, match="the only row of test would have to be left out"):
+        check(source, SPEECH)
+    data = check(source, SPEECH, strict=False)
+    assert kinds(data)["leakage"] == ["r1"]
+    assert [row.id for row in data.rows] == ["r0", "r2", "r3"]
+    assert data.withheld == ("r1",)
+    assert data.bad == 0
+    data = check(source, SPEECH, DataOptions(shared=("speaker",)))
     assert len(data.rows) == 4
+    # Without splits every usable row stays.
+    assert len(check(source, SPEECH, divide=False).rows) == 4
 
 
 def test_a_repeated_text_is_suspicious(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_the_shared_corpus_is_readable() -> None:
     rows, findings = read_rows(corpus(), SPEECH)
     assert not findings
     assert len(rows) == 970
-    assert {row.split for row in rows} == {None, "test"}  # train.jsonl may be held out from
+    assert {row.split for row in rows} == {"train", "test"}
     assert rows[0].group == {"age": "21", "gender": "f", "accent": "mandarin"}
 
 
@@ -245,6 +245,19 @@ def test_a_folder_of_images(tmp_path: Path) -> None:
 )
 def test_captions_from_names(stem: str, caption: str) -> None:
     assert caption_from_name(stem) == caption
+
+
+@pytest.mark.parametrize(
+    ("others", "split"), [((), None), (("test",), "train"), (("validation",), "train")]
+)
+def test_rows_are_held_out_from_a_train_jsonl_that_is_alone(
+    tmp_path: Path, others: tuple[str, ...], split: str | None
+) -> None:
+    for name in ("train", *others):
+        row = {"id": name, "audio": f"{name}.wav", "text": name}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row))
+    rows, _ = read_rows(tmp_path, SPEECH)
+    assert [row.split for row in rows] == [split, *others]
 
 
 def test_splits_named_by_files(tmp_path: Path) -> None:

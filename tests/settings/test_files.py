@@ -17,7 +17,7 @@ from tests.settings.models import ALL, of_modality
 
 NAMES_NO_FILE = {
     *("recipe", "modality", "name", "train.tracker", "task.language"),
-    "task.call_speakers",
+    *("task.call_speakers", "data.shared"),
     *("task.background", "task.trigger", "lora.targets", "task.palette", "task.outside_prompts"),
 }
 RECIPES = {"speech": "terminology", "image": "brand_style"}
