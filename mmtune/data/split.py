@@ -250,7 +250,7 @@ class _Assignment(Generic[R]):
             kind = kind_of(key)
             found = f"{key!r} is in {where} and {own} (row {row.id})"
             cure = f"give both the same 'split', or correct the {kind}; if splits may share a "
-            cure += f"{kind}, set data.shared to {kind}"
+            cure += f"{kind}: --shared {kind} (data.shared)"
         return Finding("leakage", row.id, f"{found}: row {row.id!r} is left out", cure, "warning")
 
 

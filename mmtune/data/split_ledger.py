@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,11 +52,13 @@ class SplitLedger:
     Attributes:
         path: the file that new entries are written to.
         known: the keys of all entries.
+        shares: of the splits, when rows were divided first; empty: no row was.
         findings: damaged lines, and a ledger that isn't beside the data.
     """
 
     path: Path
     known: KnownKeys = field(default_factory=KnownKeys)
+    shares: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @contextmanager
@@ -72,14 +74,19 @@ class SplitLedger:
         with hold_when_free(lock, self.path, WAIT):
             yield
 
-    def append(self, entries: Iterable[Entry]) -> None:
-        """Write entries at the end, and know them from now on; the caller holds the lock."""
+    def append(self, entries: Iterable[Entry], shares: Mapping[str, float] | None = None) -> None:
+        """Write entries at the end, and know them from now on; the caller holds the lock.
+
+        Args:
+            entries: of new rows, or of rows with new keys.
+            shares: of the splits; noted where the ledger is new.
+        """
         new = list(entries)
         if not new:
             return
         lines = [json.dumps(each.to_dict(), ensure_ascii=False) for each in new]
         if not self.path.exists() or not self.path.stat().st_size:
-            lines.insert(0, json.dumps({"format": FORMAT, "kind": KIND}))
+            lines.insert(0, json.dumps({"format": FORMAT, "kind": KIND} | dict(shares or {})))
         append_text(self.path, "\n".join(lines) + "\n")
         self.known.add(new)
 
@@ -94,8 +101,9 @@ def read_ledger(source: Path) -> SplitLedger:
     beside, elsewhere = ledger_path(source), ledger_elsewhere(source)
     ledger = SplitLedger(beside if _writable(beside) else elsewhere)
     for path in (beside, elsewhere):
-        entries, damaged = _read(path)
+        shares, entries, damaged = _read(path)
         ledger.known.add(entries)
+        ledger.shares = ledger.shares or shares
         if damaged:
             lines = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
             ledger.findings.append(
@@ -128,10 +136,11 @@ def assign_and_keep(
         Locked: another process held the ledger for too long.
     """
     root, shared = root_of(source), options.shared
+    shares: dict[str, float] = {"validation": options.validation, "test": options.test}
 
     def assigned(ledger: SplitLedger) -> Assigned[R]:
-        shares = (options.validation, options.test)
-        return assign(rows, *shares, links=links, known=ledger.known, root=root, shared=shared)
+        known = ledger.known
+        return assign(rows, **shares, links=links, known=known, root=root, shared=shared)
 
     ledger = read_ledger(source)
     found = assigned(ledger)
@@ -140,12 +149,17 @@ def assign_and_keep(
             with ledger.locked():
                 ledger = read_ledger(source)  # another command may just have written it
                 found = assigned(ledger)
-                ledger.append(_new(found, ledger, root, shared))
+                ledger.append(_new(found, ledger, root, shared), shares)
         except OSError as error:
             ledger.findings.append(_unkept(ledger.path, reason_of(error)))
     found.findings.extend(ledger.findings)
     if ledger.known.sides and ledger.path != (beside := ledger_path(source)):
         found.findings.append(_elsewhere(ledger.path, beside))
+    usual = DataOptions()
+    for name, share in shares.items():
+        before = ledger.shares.get(name, share)
+        if share not in (before, getattr(usual, name)) and share > 0:
+            found.findings.append(_other_share(ledger.path, name, before, share))
     return found
 
 
@@ -181,14 +195,14 @@ def _new(
     return list(ledger.known.news(entries))
 
 
-def _read(path: Path) -> tuple[list[Entry], list[int]]:
-    """Read one file: its entries, and the numbers of damaged lines."""
+def _read(path: Path) -> tuple[dict[str, float], list[Entry], list[int]]:
+    """Read one file: the shares in its first line, its entries, the numbers of damaged lines."""
     if path.is_symlink():  # it would be written through the link
         raise DataError(f"{path} is a link", "put the file itself in its place, or remove the link")
     try:
         lines = list(numbered_json_lines(path))
     except FileNotFoundError:
-        return [], []
+        return {}, [], []
     except OSError as error:
         raise DataError(
             f"{path}: {reason_of(error)}",
@@ -196,14 +210,17 @@ def _read(path: Path) -> tuple[list[Entry], list[int]]:
             "into the test",
         ) from None
     if not lines:
-        return [], []
+        return {}, [], []
     header = lines[0][1]
     if header is None or header.get("kind") != KIND:
         raise DataError(
             f"{path} isn't the split ledger that mmtune keeps under this name",
             "rename it, or restore its first line: " + json.dumps({"format": FORMAT, "kind": KIND}),
         )
-    without_format(header, path)
+    rest = without_format(header, path)
+    shares = {
+        n: float(v) for n in ("validation", "test") if isinstance(v := rest.get(n), int | float)
+    }
     entries, damaged = [], []
     for number, values in lines[1:]:
         entry = Entry.from_dict(values) if values is not None else None
@@ -211,7 +228,7 @@ def _read(path: Path) -> tuple[list[Entry], list[int]]:
             damaged.append(number)
         else:
             entries.append(entry)
-    return entries, damaged
+    return shares, entries, damaged
 
 
 def _writable(path: Path) -> bool:
@@ -227,6 +244,17 @@ def _elsewhere(path: Path, beside: Path) -> Finding:
         f"{beside.parent} can't be written: the splits of its rows are kept in {path}",
         "keep that file, or copy the data into a folder that can be written",
         "note",
+    )
+
+
+def _other_share(path: Path, split: str, before: float, now: float) -> Finding:
+    return Finding(
+        "split-ledger",
+        path.name,
+        f"data.{split} is {now:g} now and was {before:g} when the rows were divided: it holds for "
+        "new rows only",
+        f"to divide all rows anew, delete {path}; evaluate no earlier adapter on the new test",
+        "warning",
     )
 
 

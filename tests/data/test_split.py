@@ -187,7 +187,7 @@ def test_the_finding_names_the_key_and_both_rows() -> None:
     found = assign(declared(DECLARED["a speaker of train is in the test"][0]), 0.0, 0.0)
     (finding,) = found.findings
     assert "'speaker a' is in train (row 0) and test (row 1): row '1' is left" in finding.message
-    assert "set data.shared to speaker" in finding.cure
+    assert "share a speaker: --shared speaker" in finding.cure
 
 
 def test_a_split_that_would_be_empty_is_refused() -> None:

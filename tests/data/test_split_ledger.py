@@ -183,7 +183,7 @@ def kinds(data: Dataset) -> dict[str, list[str]]:
 def test_the_ledger_is_json_lines_beside_the_data_without_texts(tmp_path: Path) -> None:
     data = look(speech_set(tmp_path))
     header, *lines = (tmp_path / SPLITS_FILE).read_text().splitlines()
-    assert json.loads(header) == {"format": 1, "kind": KIND}
+    assert json.loads(header) == {"format": 1, "kind": KIND, "validation": 0.2, "test": 0.2}
     entries = [Entry.from_dict(json.loads(line)) for line in lines]
     assert {each.id: each.split for each in entries if each} == sides(data)
     assert "words" not in "".join(lines)
@@ -318,6 +318,16 @@ def test_no_test_is_wanted_and_later_is_again(tmp_path: Path) -> None:
     mark_trained(tmp_path, data.split("train"))
     after = sides(look(tmp_path))
     assert {after[name] for name, side in before.items() if side == "test"} == {"train"}
+
+
+def test_another_share_holds_for_new_rows_and_this_is_said(tmp_path: Path) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0.5))
+    assert sides(data) == before
+    (finding,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert "data.test is 0.5 now and was 0.2" in finding.message
+    assert finding.severity == "warning"
+    assert "split-ledger" not in kinds(check(tmp_path, SPEECH))  # the usual shares aren't asked for
 
 
 def test_the_ledger_of_a_manifest_of_another_name_is_its_own(tmp_path: Path) -> None:
