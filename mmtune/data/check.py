@@ -16,7 +16,7 @@ from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
-from mmtune.data.split import Assigned, missing_splits, shared_by_splits
+from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
@@ -34,6 +34,7 @@ def check(
     progress: Callable[[int, int], None] | None = None,
     divide: bool = True,
     record: bool = False,
+    earlier: str = "",
 ) -> Dataset:
     """Read the rows of a manifest or folder, inspect every file, and report what is wrong.
 
@@ -50,6 +51,8 @@ def check(
             data names.
         record: keep the splits of new rows in the ledger beside the data
             (`mmtune/data/split_ledger.py`); otherwise the ledger is only read.
+        earlier: the fingerprint of a run's data. If the rows have it when none that leaks is left
+            out, they are divided so: the run was made by a version that did this.
 
     Raises:
         DataError: the source or its split ledger can't be used at all. With `strict` also: a share
@@ -86,7 +89,10 @@ def check(
     free = [row for row, _ in good if row.id not in bad]
     divided = Assigned(free)
     if divide and free:
-        divided = assign_and_keep(free, source, options, links, record=record)
+        shares = (options.validation, options.test)
+        divided = assign(free, *shares, links=links, keep_leaks=True)
+        if not earlier or _fingerprint(divided.rows) != earlier:
+            divided = assign_and_keep(free, source, options, links, record=record)
         findings += _of_splits(divided, options, ledger)
     kept = divided.rows
     used = {row.id for row in kept}
@@ -97,9 +103,7 @@ def check(
         findings=tuple(_placed(each, ledger) for each in findings),
         quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
         facts={row.id: inspection.facts for row, inspection in good if row.id in used},
-        fingerprint=hash_json(
-            sorted((_identity(row) for row in kept), key=lambda values: str(values["id"]))
-        ),
+        fingerprint=_fingerprint(kept),
         guesses=tuple(ledger.guesses.values()),
         files=ledger.counts(),
         lines={name: (each.found, each.used) for name, each in ledger.items.items()},
@@ -118,7 +122,7 @@ def check(
 def _of_splits(divided: Assigned[Row], options: DataOptions, ledger: Ledger) -> list[Finding]:
     """The findings about the splits; note rows that the data doesn't name as validation."""
     if divided.drawn:
-        source = "the data names train but no validation, which is drawn from train"
+        source = "the data names train and test; the validation is drawn from train"
         first = divided.drawn[0]
         ledger.guess(Guess("split", "validation", source, len(divided.drawn), first))
     wanted: list[tuple[Split, float]] = [("validation", options.validation), ("test", options.test)]
@@ -265,6 +269,10 @@ def _same(row: Row, other: Row) -> str:
     if row.media:
         return f"{row.path} is the same file as {other.path} (row {other.id!r})"
     return f"row {row.id!r} has the same fields as row {other.id!r}"
+
+
+def _fingerprint(rows: Iterable[Row]) -> str:
+    return hash_json(sorted((_identity(row) for row in rows), key=lambda row: str(row["id"])))
 
 
 def _identity(row: Row) -> dict[str, object]:

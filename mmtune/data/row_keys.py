@@ -72,8 +72,9 @@ class Entry:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Entry | None:
         """Make an entry from the values of `to_dict`; None if they aren't those of an entry."""
-        split, keys = values.get("split"), values.get("keys")
-        if split not in get_args(Split) or not isinstance(keys, list):
+        keys = values.get("keys")
+        split: Split | None = next((s for s in get_args(Split) if s == values.get("split")), None)
+        if split is None or not isinstance(keys, list):
             return None
         trained = values.get("trained") is True
         return Entry(str(values.get("id")), split, tuple(map(str, keys)), trained)

@@ -48,6 +48,7 @@ def assign(
     known: KnownKeys | None = None,
     root: Path | None = None,
     shared: Collection[str] = (),
+    keep_leaks: bool = False,
 ) -> Assigned[R]:
     """Assign a split to every row; rows that would leak between splits are left out.
 
@@ -59,8 +60,8 @@ def assign(
     3. Of the others, those that `leakage_keys` and `links` connect, directly or through other rows,
        form one component. The hash of its key decides its split.
 
-    A split that the data names gets no more rows by 3. Where the data names train for all other
-    rows, but no validation, the validation is drawn from train.
+    A split that the data names gets no more rows by 3. Where the data names train and test for all
+    rows, the validation is drawn from train.
 
     Args:
         rows: all rows of the dataset.
@@ -71,9 +72,12 @@ def assign(
         known: the keys of rows that had a split before.
         root: the folder of the data (`own_keys`).
         shared: kinds of keys that splits may share: they connect nothing.
+        keep_leaks: leave out no row, and draw no validation from train. Earlier versions divided
+            the data of their runs so.
     """
     work = _Assignment(rows, {"validation": validation, "test": test}, links, shared)
     work.known, work.root, work.seed = known or KnownKeys(), root, seed
+    work.keep_leaks = keep_leaks
     work.place_declared()
     work.place_known()
     work.place_new()
@@ -86,6 +90,7 @@ class _Assignment(Generic[R]):
     known: KnownKeys
     root: Path | None
     seed: int
+    keep_leaks: bool
 
     def __init__(
         self, rows: Sequence[R], shares: dict[Split, float], links: Links, shared: Collection[str]
@@ -112,7 +117,9 @@ class _Assignment(Generic[R]):
         for split in PRECEDENCE:
             mine = [i for i, row in enumerate(self.rows) if row.split == split]
             for i in mine:
-                if split == "test" and self.known.was_trained(self.rows[i], self.root):
+                if self.keep_leaks:
+                    self._put(i, split)
+                elif split == "test" and self.known.was_trained(self.rows[i], self.root):
                     self.out[i] = _was_trained(self.rows[i])
                 elif clash := self._others(i, split, known=False):
                     self.out[i] = self._leak(i, split, *clash[0])
@@ -122,8 +129,9 @@ class _Assignment(Generic[R]):
                 self.refused.append(_refusal(split, len(mine), self.out[mine[0]]))
         if (
             self.shares["validation"] > 0
+            and not self.keep_leaks
             and None not in {row.split for row in self.rows}
-            and "validation" not in self.named
+            and self.named == {"train", "test"}
         ):
             self.pool = {i for i, split in enumerate(self.place) if split == "train"}
             self.owner = {k: i for k, i in self.owner.items() if i not in self.pool}
@@ -154,8 +162,11 @@ class _Assignment(Generic[R]):
             if target is None:
                 fresh.append(group)
                 continue
-            for i in group:
-                if clash := [each for side, each in touched[i].items() if side != target]:
+            if self.keep_leaks:
+                target = target if len(sides) == 1 else "train"
+                touched.clear()
+            for i, keys in touched.items():
+                if clash := [each for side, each in keys.items() if side != target]:
                     self.out[i] = self._leak(i, target, *clash[0])
             for i in group:
                 if i not in self.out:
@@ -243,8 +254,9 @@ class _Assignment(Generic[R]):
             where = f"{side} (by the split ledger)"
         else:
             where = f"{self.place[other]} (row {self.rows[other].id})"
-        if key in self.pairs:
-            found = f"row {row.id!r} ({own}) is nearly the same as {where}"
+        if key in self.pairs and other is not None:
+            first = f"{self.rows[other].id!r} ({self.place[other]})"
+            found = f"rows {first} and {row.id!r} ({own}) are nearly the same"
             cure = "remove one of them, or give both the same 'split'"
         else:
             kind = kind_of(key)

@@ -139,8 +139,8 @@ def assign_and_keep(
     shares: dict[str, float] = {"validation": options.validation, "test": options.test}
 
     def assigned(ledger: SplitLedger) -> Assigned[R]:
-        known = ledger.known
-        return assign(rows, **shares, links=links, known=known, root=root, shared=shared)
+        both = (options.validation, options.test)
+        return assign(rows, *both, links=links, known=ledger.known, root=root, shared=shared)
 
     ledger = read_ledger(source)
     found = assigned(ledger)

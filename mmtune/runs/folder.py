@@ -20,7 +20,7 @@ from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
-from mmtune.runs.trained_rows import DATA, ROWS, record_rows
+from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_json, write_text
@@ -228,8 +228,6 @@ def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) ->
                 f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
                 "restore the data to resume, or start a new run with --name",
             )
-        if not (folder / ROWS).exists():  # a run of an earlier version
-            record_rows(folder, dataset, shared)
         return
     facts = {
         "format": FORMAT,

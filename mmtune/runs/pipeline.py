@@ -27,6 +27,7 @@ from mmtune.pages.sources import require_own_files
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
+    begun,
     check_files,
     claim,
     keep_comparison,
@@ -39,7 +40,7 @@ from mmtune.runs.folder import (
 from mmtune.runs.measuring import with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.saved_adapter import saved_before
-from mmtune.runs.trained_rows import without_trained
+from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
@@ -193,6 +194,7 @@ def _trained(
         base=config.base,
         settings=config.task,
         record=own and process.is_main_process,
+        earlier=recorded_fingerprint(folder) if begun(folder) else "",
     )
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
@@ -271,7 +273,14 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         if process.is_main_process:
             check_files(config, missing=True)
         source = modality.prepare(config)
-    dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+    dataset = check(
+        source,
+        modality,
+        config.data,
+        base=config.base,
+        settings=config.task,
+        earlier=recorded_fingerprint(config.folder),
+    )
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
     if process.is_main_process:
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)

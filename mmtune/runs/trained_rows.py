@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,17 +83,13 @@ def without_trained(
     """
     entries, changed = read_recorded_rows(folder), _changed(folder, dataset)
     if entries is None:
-        unknown = (
-            f"the data has changed since the run was trained ({changed}), and the run was made by "
-            "an earlier mmtune, which didn't record its rows: trained rows may be in the test"
-        )
-        return dataset, [unknown] if changed else []
+        return dataset, list(_of_earlier(dataset, changed, shared))
     test = dataset.split("test")
     trained = list(_used(entries, test, root_of(dataset.source), shared))
     if not trained:
         note = f"the data has changed since the run was trained ({changed}); no test row is one of "
         return dataset, [note + "its training rows"] if changed else []
-    first = ", ".join(row.id for row in trained[:NAMES]) + (" …" if len(trained) > NAMES else "")
+    first = _first(trained)
     if len(trained) == len(test):
         raise DataError(
             f"{dataset.source}: the run in {folder} was trained on each of the {len(test)} test "
@@ -112,6 +108,28 @@ def without_trained(
     ]
 
 
+def _of_earlier(dataset: Dataset, changed: str, shared: Collection[str]) -> Iterator[str]:
+    """Notes on a run of an earlier mmtune, whose figures stay as they were."""
+    if changed:
+        yield (
+            f"the data has changed since the run was trained ({changed}), and the run was made by "
+            "an earlier mmtune, which didn't record its rows: trained rows may be in the test"
+        )
+        return
+    root, test = root_of(dataset.source), dataset.split("test")
+    known = [entry_of(row, root, shared) for row in dataset.rows]
+    if leaking := list(_used(known, test, root, shared)):
+        yield (
+            f"{len(leaking)} of {len(test)} test rows share a speaker, sentence, recording or "
+            f"subject with training rows: {_first(leaking)}. The run was made by an earlier "
+            "mmtune; a new run leaves such rows out"
+        )
+
+
+def _first(rows: Sequence[Row]) -> str:
+    return ", ".join(row.id for row in rows[:NAMES]) + (" …" if len(rows) > NAMES else "")
+
+
 def _used(
     entries: list[Entry], rows: tuple[Row, ...], root: Path, shared: Collection[str]
 ) -> Iterator[Row]:
@@ -123,14 +141,22 @@ def _used(
             yield row
 
 
-def _changed(folder: Path, dataset: Dataset) -> str:
-    """The fingerprints then and now, if they differ; "" also if the run has no record of it."""
-    path = folder / DATA
+def recorded_fingerprint(folder: Path) -> str:
+    """The fingerprint of the data that a run trained on; "" if the run has no record of it.
+
+    Raises:
+        ConfigError: the record is damaged, or a newer mmtune wrote it.
+    """
+    path, cure = folder / DATA, "restore it from a backup, or delete it"
     if not path.is_file():
         return ""
-    cure = "restore it from a backup, or delete it"
     with damaged(path, cure):
-        old = str(without_format(read_json_object(path, cure), path)["fingerprint"])
-    if old == dataset.fingerprint:
+        return str(without_format(read_json_object(path, cure), path)["fingerprint"])
+
+
+def _changed(folder: Path, dataset: Dataset) -> str:
+    """The fingerprints then and now, if they differ; "" also if the run has no record of it."""
+    old = recorded_fingerprint(folder)
+    if old in ("", dataset.fingerprint):
         return ""
     return f"fingerprint {old[:12]} then, {dataset.fingerprint[:12]} now"

@@ -87,7 +87,14 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
             )
         config = _config_of(part)
         source = modality.prepare(config)
-        dataset = check(source, modality, config.data, base=config.base, settings=config.task)
+        dataset = check(
+            source,
+            modality,
+            config.data,
+            base=config.base,
+            settings=config.task,
+            earlier=part.card.dataset,
+        )
         if dataset.fingerprint != part.card.dataset:
             raise ConfigError(
                 f"{source} has changed since {part.folder} was trained: its test items may be "

@@ -219,6 +219,7 @@ def test_train_and_test_get_their_validation_from_train() -> None:
     assert 8 <= len(drawn) <= 30
     assert not crossing(found.rows)
     assert not assign(rows, 0.0, 0.2).drawn
+    assert not assign(rows[10:], 0.2, 0.2).drawn  # nothing is held out elsewhere
     named = [*rows[:-1], speech(99, "99", "s99", "validation")]
     assert not assign(named, 0.2, 0.2).drawn
     # Shared sentences never move a row of train into the test.
@@ -262,5 +263,5 @@ def test_links_that_the_manifest_tears_apart_are_named() -> None:
     rows.append(speech(3, None, "w", "test"))
     found = assign(rows, 0.0, 0.0, links=[("1", "0"), ("0", "7")])
     assert findings_of(found) == [("leakage", "1", "warning")]
-    assert "row '1' (test) is nearly the same as train (row 0)" in found.findings[0].message
+    assert "rows '0' (train) and '1' (test) are nearly the same" in found.findings[0].message
     assert not assign(rows, 0.1, 0.1, links=[("2", "1")]).findings

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mmtune.config import DataOptions, RunConfig
-from mmtune.data.check import check
+from mmtune.data.check import _fingerprint, check
 from mmtune.data.dataset import Dataset
+from mmtune.data.split import assign
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import Comparison, read_comparison
 from mmtune.runs import pipeline
@@ -132,13 +133,26 @@ def test_a_run_of_an_earlier_version(tmp_path: Path, data: Path) -> None:
     assert scored(run, data) == (rows, [])
 
 
-def test_a_resumed_run_of_an_earlier_version_gets_its_record(tmp_path: Path, data: Path) -> None:
-    run = begin(tmp_path / "run", data)
-    written = (run / ROWS).read_bytes()
-    (run / ROWS).unlink()
-    (run / "log.jsonl").touch()
-    record_data(run, look(data))
-    assert (run / ROWS).read_bytes() == written
+def test_figures_of_an_earlier_version_stay_where_rows_leak(tmp_path: Path, data: Path) -> None:
+    clean = look(data).fingerprint
+    change(data, r0={"speaker": "s3"})
+    rows = [
+        row.model_copy(update={"split": NAMED.get(row.id, {"split": "train"})["split"]})
+        for row in check(data, SPEECH, divide=False).rows
+    ]
+    kept = assign(rows, 0.1, 0.1, keep_leaks=True)
+    fingerprint = _fingerprint(kept.rows)
+    assert [row.id for row in look(data).split("test")] == ["r1", "r2"]
+    dataset = check(data, SPEECH, earlier=fingerprint)
+    assert dataset.fingerprint == fingerprint != clean
+    assert [row.id for row in dataset.split("test")] == ["r0", "r1", "r2"]
+    (run := tmp_path / "run").mkdir()
+    (run / DATA).write_text(json.dumps({"fingerprint": fingerprint}))
+    left, [note] = without_trained(run, dataset)
+    assert left.rows == dataset.rows
+    assert "1 of 3 test rows share a speaker" in note
+    assert "r0" in note
+    assert len(check(data, SPEECH, earlier=clean).split("test")) == 2
 
 
 @pytest.mark.parametrize("text", ["", "{\n", '{"format": 1}\n', "[]\n"])

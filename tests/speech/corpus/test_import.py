@@ -109,8 +109,10 @@ def test_audio_of_a_span_is_the_span(tmp_path: Path) -> None:
 def test_splits_of_folders_and_files_are_kept(tmp_path: Path) -> None:
     for name in ("audiofolder", "saved", "parquet", "kaldi"):
         source = SAMPLES[name](tmp_path / name)
-        rows = imported(source, tmp_path / f"{name}-to", recordings=str(tmp_path / name))
-        found = {text: row.split for text, row in rows.items()}
+        to = tmp_path / f"{name}-to"
+        rows = imported(source, to, recordings=str(tmp_path / name))
+        assert [text for text, row in rows.items() if row.split == "test"] == ["words 3"]
+        found = {row.reference: row.split for row in check(to, SPEECH, divide=False).rows}
         assert found == {
             "words 0": "train",
             "words 1": "train",
