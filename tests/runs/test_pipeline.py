@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from mmtune.adapters.card import read_card
 from mmtune.errors import BaseModelError, ConfigError
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import load_recipe
+from mmtune.runs.trained_rows import read_recorded_rows
+from mmtune.system.contents import SPLITS_FILE
 from mmtune.training.reporter import Reporter
 from tests.faults.test_kill import pictures, recordings
 from tests.speech.real import TINY, needs
@@ -45,6 +48,11 @@ def test_a_command_that_failed_does_not_hold_the_name(tmp_path: Path) -> None:
     assert any(
         line.startswith("1 rows are left out; list them with mmtune check ") for line in told.lines
     )
+    # The rows that were trained on are known, in the run and beside the data.
+    rows = {each.id: each.split for each in read_recorded_rows(tmp_path / "run") or ()}
+    kept = [json.loads(line) for line in (tmp_path / "data" / SPLITS_FILE).read_text().splitlines()]
+    trained = {each["id"] for each in kept[1:] if each["trained"]}
+    assert trained == {name for name, split in rows.items() if split == "train"}
     good |= {"max_bad": "0.5"}
     with pytest.raises(ConfigError, match=r"other settings: train\.lr"):
         train(load_recipe("brand_style", good | {"lr": "0.5"}))
