@@ -89,8 +89,9 @@ def check(
     free = [row for row, _ in good if row.id not in bad]
     divided = Assigned(free)
     if divide and free:
-        shares = (options.validation, options.test)
-        divided = assign(free, *shares, links=links, keep_leaks=True)
+        if earlier:
+            shares = (options.validation, options.test)
+            divided = assign(free, *shares, links=links, keep_leaks=True)
         if not earlier or _fingerprint(divided.rows) != earlier:
             divided = assign_and_keep(free, source, options, links, record=record)
         findings += _of_splits(divided, options, ledger)

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from mmtune.data.ledger import OWN, Guess, Ledger, Used, is_litter
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
+from mmtune.data.split_folders import folder_splits
 from mmtune.errors import DataError, did_you_mean
 from mmtune.system.files import stream_aside
 from mmtune.system.inside import leads_out
@@ -70,8 +71,13 @@ def read_rows(
                 parts[source / "train.jsonl"] = None  # nothing is held out elsewhere
             return _read_files(parts, modality, ledger)
         told: list[Finding] = []
-        scanned = _scanned(source, modality, told, ledger)
-        rows, findings = _validate(scanned, modality.row, source, ledger)
+        scanned = list(_scanned(source, modality, told, ledger))
+        splits = folder_splits((raw for _, _, raw, _, _ in scanned), modality.row.media, ledger)
+        raws = (
+            (where, "", {"split": split, **raw} if split else raw, file, line)
+            for split, (where, _, raw, file, line) in zip(splits, scanned, strict=True)
+        )
+        rows, findings = _validate(raws, modality.row, source, ledger)
         findings += told
         if not rows and not findings and not modality.row.media:
             raise DataError(

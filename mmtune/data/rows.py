@@ -79,7 +79,10 @@ class Row(BaseModel):
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
-        """Keys that bind rows to one split if they share one: a speaker, a sentence, a subject."""
+        """Keys that bind rows to one split if they share one: a speaker, a sentence, a subject.
+
+        The first word of a key is its kind, which `data.shared` names.
+        """
         return ()
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +17,12 @@ from mmtune.data.manifest import BY_SPLIT, WHOLE, root_of
 from mmtune.data.row_keys import Entry, KnownKeys, entry_of
 from mmtune.data.rows import Finding, Row
 from mmtune.data.split import Assigned, Links, assign
-from mmtune.errors import DataError
+from mmtune.errors import DataError, MmtuneError
 from mmtune.system.contents import SPLITS_FILE
 from mmtune.system.files import append_text
 from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.hashing import hash_text
-from mmtune.system.locks import hold_when_free
+from mmtune.system.locks import Locked, hold_when_free
 from mmtune.system.resources import cache_root
 from mmtune.system.stored import numbered_json_lines, reason_of
 
@@ -67,11 +68,17 @@ class SplitLedger:
 
         Raises:
             Locked: another process held it for too long.
-            OSError, MmtuneError: it can't be written.
+            OSError: it can't be written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock = self.path.with_name(f".{self.path.name}.lock")
-        with hold_when_free(lock, self.path, WAIT):
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(hold_when_free(lock, self.path, WAIT))
+            except Locked:
+                raise
+            except MmtuneError as error:
+                raise OSError(errno.EACCES, error.found, str(self.path)) from None
             yield
 
     def append(self, entries: Iterable[Entry], shares: Mapping[str, float] | None = None) -> None:

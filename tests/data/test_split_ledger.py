@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mmtune
@@ -61,10 +61,13 @@ class History:
 
     def correct(self, row: str, what: str, value: Any) -> None:
         """Change a row's text or speaker, or write its file anew in another format."""
-        if what == "content":
+        change: dict[str, Any] = {}
+        if what in ("content", "everything"):
             self.made += 1
-            change = {"content": f"sound {self.made}", "audio": f"{row}.mp3"}
-        else:
+            change |= {"content": f"sound {self.made}", "audio": f"{row}.mp3"}
+        if what == "everything":
+            change |= {"text": f"words {self.made}", "speaker": None}
+        elif what != "content":
             change = {what: value}
         self.rows[row] = self.rows[row].model_copy(update=change)
 
@@ -99,7 +102,7 @@ changes = st.lists(
         st.tuples(st.just("remove"), st.integers(0, 99)),
         st.tuples(st.just("text"), st.integers(0, 99), texts),
         st.tuples(st.just("speaker"), st.integers(0, 99), speakers),
-        st.tuples(st.just("content"), st.integers(0, 99), st.none()),
+        st.tuples(st.sampled_from(["content", "everything"]), st.integers(0, 99), st.none()),
     ),
     min_size=2,
     max_size=12,
@@ -107,7 +110,7 @@ changes = st.lists(
 
 
 @given(changes, st.lists(st.booleans(), min_size=12, max_size=12))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_sequence_of_changes_keeps_each_row_in_its_split(
     steps: list[tuple[Any, ...]], trained: list[bool]
 ) -> None:
@@ -127,7 +130,7 @@ def test_any_sequence_of_changes_keeps_each_row_in_its_split(
 
 
 @given(st.lists(st.tuples(speakers, texts), max_size=30), st.lists(st.tuples(speakers, texts)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_added_rows_move_and_remove_no_other(
     first: list[tuple[str | None, str]], more: list[tuple[str | None, str]]
 ) -> None:
@@ -302,6 +305,51 @@ def test_a_trained_row_is_never_tested(tmp_path: Path) -> None:
     assert {after[row.id] for row in trained} == {"train"}
 
 
+def test_what_was_in_train_once_stays_there() -> None:
+    known = KnownKeys()
+    known.add([Entry("a", "train", ("1",)), Entry("a", "test", ("1", "2"))])
+    assert known.sides == {"1": "train", "2": "test"}
+
+
+def test_a_lock_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    (speech_set(tmp_path, 12) / f".{SPLITS_FILE}.lock").mkdir()
+    data = look(tmp_path)
+    (finding,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert "can't be locked" in finding.message
+    mark_trained(tmp_path, data.split("train"))
+    assert not (tmp_path / SPLITS_FILE).exists()
+
+
+# The folders of files, and the split of each.
+FOLDERS: dict[str, tuple[list[str], list[str | None]]] = {
+    "train and test": (["train", "test"], ["train", "test"]),
+    "all three, in other words": (["training/a", "val/b", "Test"], ["train", "validation", "test"]),
+    "no train": (["validation", "test"], [None, None]),
+    "train alone": (["train/a", "train/b"], [None, None]),
+    "another folder": (["train", "test", "more"], [None, None, None]),
+    "a file in the folder itself": (["train", "test", "."], [None, None, None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("reader", [SPEECH, IMAGE], ids=["speech", "image"])
+def test_folders_named_after_splits(tmp_path: Path, name: str, reader: Any) -> None:
+    folders, wanted = FOLDERS[name]
+    for i, folder in enumerate(folders):
+        if reader is SPEECH:
+            write_audio(tmp_path / folder / f"{i}.wav", seed=i)
+        else:
+            write_image(tmp_path / folder / f"{i}.png", seed=i)
+        (tmp_path / folder / f"{i}.txt").write_text(f"words {i}")
+    data = check(tmp_path, reader, divide=False)
+    assert {row.path.stem: row.split for row in data.rows} == {
+        str(i): split for i, split in enumerate(wanted)
+    }
+    guesses = {each.source for each in data.guesses if each.what == "split"}
+    tops = {f"the name of the folder {each.split('/')[0]}" for each in folders}
+    assert guesses == (tops if wanted[0] else set())
+
+
 def test_rows_that_a_run_marks_twice_are_written_once(tmp_path: Path) -> None:
     rows = look(speech_set(tmp_path, 12)).split("train")
     mark_trained(tmp_path, rows)
@@ -315,6 +363,13 @@ def test_no_test_is_wanted_and_later_is_again(tmp_path: Path) -> None:
     data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0), record=True)
     assert not data.split("test")
     assert sides(look(tmp_path)) == before
+    # Rows that come meanwhile go where their speaker belongs.
+    tested = next(int(name[1:]) for name, side in before.items() if side == "test")
+    speech_set(tmp_path, 1, start=12)
+    change(tmp_path, r12={"speaker": f"s{tested // 3}"})
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0), record=True)
+    assert sides(data)["r12"] == "train"
+    assert sides(look(tmp_path)) == {**before, "r12": "test"}
     mark_trained(tmp_path, data.split("train"))
     after = sides(look(tmp_path))
     assert {after[name] for name, side in before.items() if side == "test"} == {"train"}

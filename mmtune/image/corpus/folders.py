@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
+from mmtune.data.split_folders import SPLIT_FOLDERS
 from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import (
@@ -21,16 +22,6 @@ from mmtune.image.corpus.caption_sources import (
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 
 MASK = ".mask"  # "apple.mask.png" belongs to "apple.jpg"
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
@@ -119,8 +110,8 @@ def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]
 
 
 def _split(path: Path) -> dict[str, str]:
-    # As Hugging Face's loader does, only for folders with metadata: elsewhere "test" is a name.
-    named = SPLITS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
+    # For a file that metadata names, one such folder is enough (`folder_splits` needs two).
+    named = SPLIT_FOLDERS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
     return {"split": named} if named else {}
 
 
