@@ -16,7 +16,7 @@ from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
-from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
+from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
@@ -250,7 +250,8 @@ def resolve_paths(row: Row, root: Path) -> Row | Finding:
 def _duplicates(rows: Sequence[Row]) -> list[Finding]:
     first: dict[str, Row] = {}
     findings = []
-    for row in rows:
+    # Of two equal rows in named splits the one in train stays, and an unnamed one goes.
+    for row in sorted(rows, key=lambda row: PRECEDENCE.index(row.split) if row.split else 9):
         other = first.setdefault(row.content, row)
         if other is not row:
             agree = other.reference == row.reference

@@ -149,6 +149,21 @@ def test_a_label_of_a_line_is_no_id(
     assert list(data.quarantined) == lost
 
 
+def test_of_a_copy_in_two_splits_the_row_in_train_stays(tmp_path: Path) -> None:
+    source = speech_set(tmp_path, rows=6)
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row, split in zip(rows, ["test", None, "validation", "test", None, "train"], strict=True):
+        row |= {"audio": f"clips/{int(row['id'][1:]) % 3}.flac", "split": split}
+    rows[0]["audio"], rows[5]["audio"] = "clips/5.flac", "clips/5.flac"
+    rows[3]["audio"] = "clips/2.flac"
+    write_manifest(source, rows)
+    data = check(source, SPEECH, strict=False)
+    assert kinds(data)["duplicate-content"] == ["r0", "r2", "r4"]
+    assert {row.id: row.split for row in data.rows if row.id != "r1"} == {
+        "r3": "test", "r5": "train",
+    }  # fmt: skip
+
+
 def test_no_path_leads_out_of_the_folder(tmp_path: Path) -> None:
     secret = write_audio(tmp_path / "secret.flac", seed=50)
     folder = tmp_path / "data"
