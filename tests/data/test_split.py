@@ -59,7 +59,7 @@ def test_components_are_networkx_connected_components(rows: list[SpeechRow]) -> 
 
 
 @given(rows_of, st.integers(0, 5), st.sampled_from([(), ("speaker",), ("sentence", "speaker")]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_no_split_shares_a_key_with_another_and_named_splits_stand(
     rows: list[SpeechRow], seed: int, shared: tuple[str, ...]
 ) -> None:
@@ -82,7 +82,7 @@ def test_no_split_shares_a_key_with_another_and_named_splits_stand(
 
 
 @given(rows_of, st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_the_order_of_rows_does_not_matter(rows: list[SpeechRow], random: Random) -> None:
     before = split_of(rows, 0.2, 0.2)
     random.shuffle(rows)

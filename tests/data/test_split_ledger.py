@@ -110,7 +110,7 @@ changes = st.lists(
 
 
 @given(changes, st.lists(st.booleans(), min_size=12, max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_sequence_of_changes_keeps_each_row_in_its_split(
     steps: list[tuple[Any, ...]], trained: list[bool]
 ) -> None:
@@ -130,7 +130,7 @@ def test_any_sequence_of_changes_keeps_each_row_in_its_split(
 
 
 @given(st.lists(st.tuples(speakers, texts), max_size=30), st.lists(st.tuples(speakers, texts)))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_added_rows_move_and_remove_no_other(
     first: list[tuple[str | None, str]], more: list[tuple[str | None, str]]
 ) -> None:
