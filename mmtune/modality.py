@@ -44,6 +44,8 @@ class Modality:
     """Ways that only this modality has: the section `task` of a recipe."""
     metrics: Sequence[str] = ()
     """Registered names of the metrics of its comparison, the most telling first."""
+    compares_with_training: bool = False
+    """Whether a comparison needs training rows beside the test rows, such as images of a look."""
     export_formats: Mapping[str, str] = MappingProxyType({})
     """Its own formats to export adapters in, each as "module:record"."""
 

@@ -33,6 +33,7 @@ class ImageModality(ImageReader, Modality):
     """
 
     options: type[Section] = ImageOptions
+    compares_with_training = True
     export_formats: Mapping[str, str] = FORMATS
 
     def prepare(self, config: RunConfig) -> Path:

@@ -246,26 +246,22 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     from mmtune.data.check import check
 
-    if suite is None and (config.folder / SUITE_FILE).is_file():
-        suite = str(
-            config.folder / SUITE_FILE
-        )  # also where the run was moved, and its recipe wasn't
+    if suite is None and (own := config.folder / SUITE_FILE).is_file():
+        suite = str(own)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
     require_consent(config)
-    check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
+    check_adapter(config.folder / "adapter")
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
             check_files(config, missing=True)
         source = modality.prepare(config)
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
-    if process.is_main_process:
-        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)
-        if fresh:
-            forget(config.folder)
-        keep_suite(config.folder, suite)
-    return _compare(config, dataset, gates)
+    if process.is_main_process and fresh:
+        forget(config.folder)
+    # The earlier comparison, verdict and suite stay until the new comparison is complete.
+    return _compare(config, dataset, gates, again=True, keep=suite)
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -345,16 +341,29 @@ def _save_adapter(
 
 
 def _compare(
-    config: RunConfig, dataset: Dataset, suite: Suite | None, task: Task | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    suite: Suite | None,
+    task: Task | None = None,
+    *,
+    again: bool = False,
+    keep: str | None = None,
 ) -> Comparison:
-    """Read the run's comparison, or make it: all processes answer, the main process writes."""
+    """Read the run's comparison, or make it: all processes answer, the main process writes.
+
+    Args:
+        again: make it even if there is one; it is replaced at the end.
+        keep: the suite to copy into the run folder then.
+    """
     process, path = this_process(), config.folder / COMPARISON_FILE
-    if agreed(not path.exists()):
+    if agreed(again or not path.exists()):
         measured = with_measuring(config)
         found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, found)
     if process.is_main_process:
+        if again:
+            keep_suite(config.folder, keep)
         _conclude(config.folder, suite)
     process.wait_for_everyone()
     return read_comparison(config.folder)
