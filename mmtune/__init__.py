@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         verify,
     )
     from mmtune.speech.api import transcribe
+    from mmtune.speech.evaluation.score import score
 
 __all__ = [
     "Comparison",
@@ -53,6 +54,7 @@ __all__ = [
     "open_predictor",
     "repair",
     "report",
+    "score",
     "train",
     "transcribe",
     "verify",
@@ -68,6 +70,7 @@ _PLACES = {
     "RunConfig": "mmtune.config",
     "Verdict": "mmtune.evaluation.verdict",
     "generate": "mmtune.image.api",
+    "score": "mmtune.speech.evaluation.score",
     "transcribe": "mmtune.speech.api",
     "check": _FUNCTIONS,
     "compose": _ADAPTERS,

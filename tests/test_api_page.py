@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -56,10 +57,10 @@ def run(text: str) -> dict[str, Any]:
 
 
 def test_the_page_has_an_example_of_each_function() -> None:
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13
     for name in (
         *("load_recipe", "check", "train", "evaluate", "report", "transcribe", "generate"),
-        *("compose", "export", "open_predictor", "verify", "repair"),
+        *("compose", "export", "open_predictor", "verify", "repair", "score"),
     ):
         assert any(f"mmtune.{name}(" in text for text in EXAMPLES), name
     for text in EXAMPLES:
@@ -108,6 +109,14 @@ def test_settings(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run(example("load_recipe("))
     assert capsys.readouterr().out.startswith("3 8 runs/terminology\n")
     assert (names["longer"].train.epochs, names["longer"].lora.rank) == (10, 8)
+
+
+def test_transcripts_of_any_system(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": str(i), "text": f"take {word}"} for i, word in enumerate(("this", "that"))]
+    (desk / "references.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (desk / "transcripts.csv").write_text("id,text\n1,take that\n0,take these\n")
+    run(example("mmtune.score("))
+    assert capsys.readouterr().out.startswith("WER 0.250 [")
 
 
 @pytest.mark.slow
