@@ -57,10 +57,10 @@ def run(text: str) -> dict[str, Any]:
 
 
 def test_the_page_has_an_example_of_each_function() -> None:
-    assert len(EXAMPLES) == 13
+    assert len(EXAMPLES) == 14
     for name in (
         *("load_recipe", "check", "train", "evaluate", "report", "transcribe", "generate"),
-        *("compose", "export", "open_predictor", "verify", "repair", "score"),
+        *("compose", "export", "open_predictor", "verify", "repair", "score", "list_runs"),
     ):
         assert any(f"mmtune.{name}(" in text for text in EXAMPLES), name
     for text in EXAMPLES:
@@ -84,6 +84,7 @@ def test_the_ten_line_notebook_and_what_follows_from_its_run(
         'check("our-brand", modality',
         "mmtune.evaluate",
         "mmtune.report",
+        "mmtune.list_runs",
         "mmtune.verify",
         "a teapot",
     ):

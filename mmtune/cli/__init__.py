@@ -38,6 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
     "evaluate": ("mmtune.cli.run_commands", "measure a finished run again, and write its report"),
+    "runs": (
+        "mmtune.cli.list_commands",
+        "list runs with the settings that differ between them, main figure and verdict",
+    ),
     "report": (
         "mmtune.cli.run_commands",
         "write the report of finished runs again, from stored measurements",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
     from mmtune.data.importing import Imported
     from mmtune.modality import Modality
+    from mmtune.runs.listing import Runs
     from mmtune.runs.pipeline import Evaluation, RunResult
     from mmtune.runs.repair import Repaired
     from mmtune.runs.verify import Verified
@@ -301,3 +302,20 @@ def repair(run: PathLike) -> Repaired:
     from mmtune.runs import repair as repairing
 
     return repairing.repair(Path(run))
+
+
+@public_call("runs")
+def list_runs(folder: PathLike = "runs") -> Runs:
+    """List runs with the settings that differ between them, the main figure and the verdict.
+
+    A damaged run is listed with the reason. No model is loaded.
+
+    Args:
+        folder: holds run folders; or one run folder.
+
+    Raises:
+        ConfigError: the folder is missing or holds no run.
+    """
+    from mmtune.runs import listing
+
+    return listing.list_runs(Path(folder))
