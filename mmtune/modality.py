@@ -46,6 +46,8 @@ class Modality:
     """Registered names of the metrics of its comparison, the most telling first."""
     compares_with_training: bool = False
     """Whether a comparison needs training rows beside the test rows, such as images of a look."""
+    adapter_files: Sequence[str] = ()
+    """Names of the files that an adapter of another program consists of."""
     export_formats: Mapping[str, str] = MappingProxyType({})
     """Its own formats to export adapters in, each as "module:record"."""
 
@@ -166,6 +168,35 @@ class Modality:
             lambda: self.predictor(config.base, {"adapter": adapter}),
             hash_json([*known, config.task.model_dump(mode="json")]),
         )
+
+    def compare_two(
+        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+    ) -> Comparison | None:
+        """The adapter in `folder` against another one of the same base, on the test rows, paired.
+
+        The other adapter stands in the base's place in the measures.
+
+        Args:
+            other: the other adapter's folder.
+
+        Raises:
+            AdapterError: an adapter can't be loaded on the base.
+        """
+        raise ConfigError(
+            f"{self.name} can't compare two adapters", "measure each against its base"
+        )
+
+    def without_training(self, config: RunConfig) -> RunConfig:
+        """The settings for a comparison of an adapter whose training rows aren't here.
+
+        What compares answers with training rows, such as a search for copies, is switched off.
+        """
+        return config
+
+    def is_calls(self, source: Path) -> bool:
+        """Whether a source holds whole recordings to be heard from beginning to end, and no rows
+        that can be trained on."""
+        return False
 
     def merge(self, request: Merge) -> float:
         """Write several adapters as one, load it strictly, and see that it changes the output.

@@ -37,7 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "find rows that training can't use; exit with 1 if there are any",
     ),
     "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
-    "evaluate": ("mmtune.cli.run_commands", "measure a finished run again, and write its report"),
+    "evaluate": (
+        "mmtune.cli.run_commands",
+        "measure a run or any adapter, on its own or on other data",
+    ),
     "runs": (
         "mmtune.cli.list_commands",
         "list runs with the settings that differ between them, main figure and verdict",

@@ -58,11 +58,13 @@ class Evaluation(Displayed):
         folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
             report.html.
         verdict: of the run's suite; None: it has none.
+        notes: which rows were measured, and what isn't known of them.
     """
 
     folder: Path
     comparison: Comparison
     verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> Path:
@@ -89,6 +91,7 @@ class Evaluation(Displayed):
             "report": str(self.report),
             "comparison": self.comparison.to_dict(),
             "verdict": self.verdict.to_dict() if self.verdict is not None else None,
+            "notes": list(self.notes),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -97,6 +100,7 @@ class Evaluation(Displayed):
             *self.comparison.shown(),
             f"adapter  {self.adapter}",
             f"report   {self.report}",
+            *(f"note     {note}" for note in self.notes),
             *(self.verdict.shown() if self.verdict is not None else ()),
             *(f"next     {step}" for step in self.steps),
         ]
@@ -159,7 +163,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     dataset, task, result = _trained(config, suite, reporter)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = _compare(config, dataset, suite, task)
+    comparison = measure(config, dataset, suite, task)
     folder = config.folder
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
@@ -261,7 +265,7 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     if process.is_main_process and fresh:
         forget(config.folder)
     # The earlier comparison, verdict and suite stay until the new comparison is complete.
-    return _compare(config, dataset, gates, again=True, keep=suite)
+    return measure(config, dataset, gates, again=True, keep=suite)
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -340,7 +344,7 @@ def _save_adapter(
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 
-def _compare(
+def measure(
     config: RunConfig,
     dataset: Dataset,
     suite: Suite | None,
