@@ -12,7 +12,7 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError, shortened
-from mmtune.evaluation.verdict import NO_EVENT_END
+from mmtune.evaluation.gate_result import NO_EVENT_END
 from mmtune.metrics.bootstrap import ENOUGH_CLUSTERS, Interval, bootstrap, pin_of
 from mmtune.metrics.metric import Metric, Stat
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
