@@ -131,6 +131,13 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
         seen |= {row.content: each.name for row in before}
         if each is first:
             own, trained = dataset, [row for row in dataset.rows if row.split == "train"]
+    if data is not None and own is None and (moved := _own_data(first, data)) is not None:
+        # The training data, which isn't where the run names it.
+        notes = [note for note in notes if first.name not in note]
+        notes.append(f"{data} is what {first.name} was trained on: its test rows are measured")
+        own, data = moved, None
+        seen |= {row.content: first.name for row in own.rows if row.split in BEFORE}
+        trained = [row for row in own.rows if row.split == "train"]
     if data is not None:
         found, test = _other_rows(first, data, bool(trained), notes)
     elif own is not None:
@@ -174,6 +181,20 @@ def _training_data(each: MeasuredAdapter, notes: list[str]) -> Dataset | None:
             "rows it was trained on"
         )
         return None
+
+
+def _own_data(first: MeasuredAdapter, data: Path) -> Dataset | None:
+    """Read data as the adapter's training read it; None if it is other data."""
+    if first.card is None or not first.card.dataset or not data.exists():
+        return None
+    if first.modality.is_calls(data):
+        return None
+    config = first.config
+    options = config.data.model_copy(update={"max_bad": 1.0})
+    found = check(
+        data, first.modality, options, base=config.base, settings=config.task, strict=False
+    )
+    return found if found.fingerprint == first.card.dataset else None
 
 
 def _other_rows(

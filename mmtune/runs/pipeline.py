@@ -30,6 +30,7 @@ from mmtune.runs.folder import (
     check_files,
     claim,
     keep_comparison,
+    keep_place,
     keep_suite,
     record_base,
     record_data,
@@ -190,6 +191,7 @@ def _trained(
     dataset = check(source, modality, config.data, base=config.base, settings=config.task)
     if process.is_main_process:
         record_data(folder, dataset)
+        keep_place(config)
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
