@@ -76,7 +76,10 @@ def find_adapter(
         BaseModelError: only the adapter names the base, and it would have to be downloaded.
     """
     if not given.is_dir():
-        raise ConfigError(f"no such folder: {given}", "give a run folder or an adapter folder")
+        raise ConfigError(
+            f"{given} is not a run folder or an adapter folder: there is no such folder",
+            "give a run folder (runs/NAME) or an adapter folder",
+        )
     given = given.resolve() if given.name in {"", ".."} else given
     if is_route(given):
         raise ConfigError(

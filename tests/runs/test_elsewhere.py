@@ -205,7 +205,7 @@ def test_what_cant_be_measured_is_an_error_with_a_cure(place: Path) -> None:
     kept = [line for line in rows if json.loads(line)["split"] == "train"]
     Path("trained-on/manifest.jsonl").write_text("\n".join(kept))
     cases: list[tuple[dict[str, object], type[MmtuneError], str]] = [
-        ({"run": "nothing", "data": data}, ConfigError, "no such folder: nothing"),
+        ({"run": "nothing", "data": data}, ConfigError, "nothing is not a run folder"),
         ({"run": RUN, "data": "nothing"}, ConfigError, "--data: no such file or folder"),
         ({"run": RUN, "data": data, "out": "full"}, ConfigError, "holds no results"),
         ({"run": RUN, "data": data, "settings": {"rank_of": 3}}, ConfigError, "rank_of"),
