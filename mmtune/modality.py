@@ -176,14 +176,29 @@ class Modality:
 
         The other adapter stands in the base's place in the measures.
 
+        Default: as `compare`, with both adapters loaded.
+
         Args:
             other: the other adapter's folder.
 
         Raises:
             AdapterError: an adapter can't be loaded on the base.
         """
-        raise ConfigError(
-            f"{self.name} can't compare two adapters", "measure each against its base"
+        from mmtune.adapters.card import weights_hash
+        from mmtune.evaluation.paired import compare_pairs
+        from mmtune.system.hashing import hash_json
+
+        adapters = {"adapter": folder / "adapter", "other": other}
+        known = [config.base, *map(weights_hash, adapters.values())]
+        return compare_pairs(
+            self.name,
+            config.name,
+            dataset.split("test"),
+            self.metrics,
+            folder,
+            lambda: self.predictor(config.base, adapters),
+            hash_json([*known, config.task.model_dump(mode="json")]),
+            {"base": {"other": 1.0}, "adapter": {"adapter": 1.0}},
         )
 
     def without_training(self, config: RunConfig) -> RunConfig:
