@@ -18,7 +18,8 @@ from mmtune.pages.preference import Result
 OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
 HIDDEN_TEXT = "(left out)"
 # Conditions and parts that mmtune itself names in slices; all other names may be users' labels.
-KEPT = {"trimmed windows", "padded windows", "in parts"}
+KEPT = {"trimmed windows", "padded windows", "in parts", "real recordings"}
+ENDINGS = (" without repeats", " with times")  # of the same rows, measured otherwise
 
 
 def redact_comparison(comparison: Comparison) -> Comparison:
@@ -33,7 +34,7 @@ def redact_comparison(comparison: Comparison) -> Comparison:
         group = None
         if m.group is not None:
             label = m.group[0]
-            group = (label, new.rpartition(f"{label} ")[2])
+            group = (label, new.rpartition(f"{label} ")[2].split(" ")[0])
         measures.append(
             replace(
                 m,
@@ -135,14 +136,16 @@ def _new_slices(found: Iterable[_OnSlice]) -> dict[str, str]:
     for name, each in reversed(each_once.items()):
         head, tail = name.partition(", ")[0], _tail(name)
         label = each.group[0] if isinstance(each, Measure) and each.group else ""
+        ending = next((each for each in ENDINGS if tail.endswith(each)), "")
         if not label:
-            if not tail or tail in KEPT or tail in LANGUAGES or "*" in tail:
+            plain = tail.removesuffix(ending)
+            if not plain or plain in KEPT or plain in LANGUAGES or "*" in tail:
                 continue
             if tail in {f"by {one}" for one in (*labels, "speaker")}:
                 continue
             label = next((one for one in sorted(labels) if tail.startswith(f"{one} ")), "part")
         counts[label] = counts.get(label, 0) + 1
-        names[name] = f"{head}, {label} {counts[label]}"
+        names[name] = f"{head}, {label} {counts[label]}{ending}"
     return names
 
 

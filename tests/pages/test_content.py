@@ -77,6 +77,9 @@ def run(tmp_path: Path) -> Path:
             measure("calls, zqside", 0.3),
             measure("seen terms, zqvoice", 0.3),
             measure("general speech, de", 0.3),
+            measure("general speech, de without repeats", 0.3),
+            measure("seen terms, real recordings", 0.3),
+            measure("calls, zqside without repeats", 0.3),
             measure("test, by accent", 0.3),
             measure("style", float("nan"), note="zqnote.png is near zqpath",
                     references={"real": Interval(1, 0, 2), "zqstyle": Interval(1, 0, 2)}),
@@ -176,6 +179,7 @@ def test_none_shows_none_of_it(run: Path, how: str) -> None:
     html = page.read_text()
     for kept in ("No items are shown", "-0.400 [-0.500, -0.300]", "person 1", "accent 1",
                  "accent 2", "accent 3", "calls, part ", "seen terms, part ", "general speech, de",
+                 "general speech, de without repeats", "seen terms, real recordings",
                  "test, by accent", "0.750 [0.300, 0.950]", "a local folder",
                  "lr&#34;: 0.5"):  # fmt: skip
         assert kept in html, kept
