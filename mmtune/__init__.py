@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         check,
         evaluate,
         import_data,
+        list_runs,
         load_recipe,
         repair,
         report,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         verify,
     )
     from mmtune.speech.api import transcribe
+    from mmtune.speech.evaluation.score import score
 
 __all__ = [
     "Comparison",
@@ -49,10 +51,12 @@ __all__ = [
     "export",
     "generate",
     "import_data",
+    "list_runs",
     "load_recipe",
     "open_predictor",
     "repair",
     "report",
+    "score",
     "train",
     "transcribe",
     "verify",
@@ -68,12 +72,14 @@ _PLACES = {
     "RunConfig": "mmtune.config",
     "Verdict": "mmtune.evaluation.verdict",
     "generate": "mmtune.image.api",
+    "score": "mmtune.speech.evaluation.score",
     "transcribe": "mmtune.speech.api",
     "check": _FUNCTIONS,
     "compose": _ADAPTERS,
     "evaluate": _FUNCTIONS,
     "export": _ADAPTERS,
     "import_data": _FUNCTIONS,
+    "list_runs": _FUNCTIONS,
     "load_recipe": _FUNCTIONS,
     "open_predictor": _ADAPTERS,
     "repair": _FUNCTIONS,

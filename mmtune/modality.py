@@ -44,6 +44,10 @@ class Modality:
     """Ways that only this modality has: the section `task` of a recipe."""
     metrics: Sequence[str] = ()
     """Registered names of the metrics of its comparison, the most telling first."""
+    compares_with_training: bool = False
+    """Whether a comparison needs training rows beside the test rows, such as images of a look."""
+    adapter_files: Sequence[str] = ()
+    """Names of the files that an adapter of another program consists of."""
     export_formats: Mapping[str, str] = MappingProxyType({})
     """Its own formats to export adapters in, each as "module:record"."""
 
@@ -164,6 +168,50 @@ class Modality:
             lambda: self.predictor(config.base, {"adapter": adapter}),
             hash_json([*known, config.task.model_dump(mode="json")]),
         )
+
+    def compare_two(
+        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+    ) -> Comparison | None:
+        """The adapter in `folder` against another one of the same base, on the test rows, paired.
+
+        The other adapter stands in the base's place in the measures.
+
+        Default: as `compare`, with both adapters loaded.
+
+        Args:
+            other: the other adapter's folder.
+
+        Raises:
+            AdapterError: an adapter can't be loaded on the base.
+        """
+        from mmtune.adapters.card import weights_hash
+        from mmtune.evaluation.paired import compare_pairs
+        from mmtune.system.hashing import hash_json
+
+        adapters = {"adapter": folder / "adapter", "other": other}
+        known = [config.base, *map(weights_hash, adapters.values())]
+        return compare_pairs(
+            self.name,
+            config.name,
+            dataset.split("test"),
+            self.metrics,
+            folder,
+            lambda: self.predictor(config.base, adapters),
+            hash_json([*known, config.task.model_dump(mode="json")]),
+            {"base": {"other": 1.0}, "adapter": {"adapter": 1.0}},
+        )
+
+    def without_training(self, config: RunConfig) -> RunConfig:
+        """The settings for a comparison of an adapter whose training rows aren't here.
+
+        What compares answers with training rows, such as a search for copies, is switched off.
+        """
+        return config
+
+    def is_calls(self, source: Path) -> bool:
+        """Whether a source holds whole recordings to be heard from beginning to end, and no rows
+        that can be trained on."""
+        return False
 
     def merge(self, request: Merge) -> float:
         """Write several adapters as one, load it strictly, and see that it changes the output.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from mmtune.config import RunConfig
 from mmtune.runs import recipes
@@ -56,10 +58,10 @@ def run(text: str) -> dict[str, Any]:
 
 
 def test_the_page_has_an_example_of_each_function() -> None:
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 15
     for name in (
         *("load_recipe", "check", "train", "evaluate", "report", "transcribe", "generate"),
-        *("compose", "export", "open_predictor", "verify", "repair"),
+        *("compose", "export", "open_predictor", "verify", "repair", "score", "list_runs"),
     ):
         assert any(f"mmtune.{name}(" in text for text in EXAMPLES), name
     for text in EXAMPLES:
@@ -81,8 +83,9 @@ def test_the_ten_line_notebook_and_what_follows_from_its_run(
     shutil.copytree(desk / "runs" / "brand", desk / "runs" / "poster")
     for words in (
         'check("our-brand", modality',
-        "mmtune.evaluate",
+        'mmtune.evaluate("runs/brand", suite',
         "mmtune.report",
+        "mmtune.list_runs",
         "mmtune.verify",
         "a teapot",
     ):
@@ -91,6 +94,19 @@ def test_the_ten_line_notebook_and_what_follows_from_its_run(
     assert "drawn/a-teapot-seed1" in drawn
     assert (desk / "both.html").is_file()
     assert (desk / "runs" / "brand" / "report-redacted.html").is_file()
+
+
+@pytest.mark.slow
+def test_measuring_on_other_data(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(EXAMPLES[0])
+    run(EXAMPLES[0].replace('name="brand"', 'name="poster", seed=1'))
+    for picture in pictures(desk / "other-pictures").glob("*.png"):
+        Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture)
+    capsys.readouterr()
+    run(example("other-pictures"))
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].startswith("results ")
+    assert shown[1].startswith("runs/brand ")
 
 
 @pytest.mark.slow
@@ -108,6 +124,14 @@ def test_settings(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run(example("load_recipe("))
     assert capsys.readouterr().out.startswith("3 8 runs/terminology\n")
     assert (names["longer"].train.epochs, names["longer"].lora.rank) == (10, 8)
+
+
+def test_transcripts_of_any_system(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": str(i), "text": f"take {word}"} for i, word in enumerate(("this", "that"))]
+    (desk / "references.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (desk / "transcripts.csv").write_text("id,text\n1,take that\n0,take these\n")
+    run(example("mmtune.score("))
+    assert capsys.readouterr().out.startswith("WER 0.250 [")
 
 
 @pytest.mark.slow

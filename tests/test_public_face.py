@@ -14,7 +14,7 @@ HEAVY = ("torch", "transformers", "diffusers", "pandas", "scipy")
 NAMES = {
     *("check", "load_recipe", "train", "evaluate", "transcribe", "generate", "compose"),
     *("export", "report", "open_predictor", "Dataset", "RunConfig", "Comparison", "Verdict"),
-    *("MmtuneError", "__version__", "verify", "repair", "import_data"),
+    *("MmtuneError", "__version__", "verify", "repair", "import_data", "score", "list_runs"),
 }
 
 

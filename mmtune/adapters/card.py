@@ -121,21 +121,21 @@ class Card(BaseModel):
         return self.model_copy(update={name: _named_only(value) for name, value in values.items()})
 
     def _page(self) -> str:
-        lines = [
-            f"# {self.name}",
-            "",
-            f"A LoRA adapter for `{self.base}`, trained with mmtune's recipe `{self.recipe}`."
-            if not self.parents
-            else f"A LoRA adapter for `{self.base}`, merged by mmtune from the adapters below.",
-            "",
-            f"- trained on {self.rows.get('train', 0)} rows, dataset `{self.dataset[:16]}`",
-        ]
+        how = f"trained with mmtune's recipe `{self.recipe}`"
+        if self.parents:
+            how = "merged by mmtune from the adapters below"
+        elif not self.dataset:
+            how = "measured by mmtune, and trained with another program"
+        lines = [f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]
+        if self.dataset:
+            rows = self.rows.get("train", 0)
+            lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")
         if self.parents:
             lines += [
                 f"- part: `{parent['name']}` ({parent['hash'][:16]}), weight {parent['weight']:g}"
                 for parent in self.parents
             ]
-        else:
+        elif self.dataset:
             why = f": {self.checkpoint}" if self.checkpoint else ""
             lines.append(f"- saved checkpoint: step {self.best_step} of {self.steps}{why}")
         if self.base_licence:

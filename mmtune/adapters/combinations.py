@@ -45,11 +45,15 @@ class TestSet:
         name: name of the test set in the table.
         config: the run's configuration; for a manifest, the first part's.
         dataset: the items.
+        whole: whether all items are scored, and not the test items alone.
+        note: which items are scored, where that isn't plain; empty otherwise.
     """
 
     name: str
     config: RunConfig
     dataset: Dataset
+    whole: bool = False
+    note: str = ""
 
 
 def constant(weights: Mapping[str, float]) -> Router:

@@ -37,7 +37,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "find rows that training can't use; exit with 1 if there are any",
     ),
     "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
-    "evaluate": ("mmtune.cli.run_commands", "measure a finished run again, and write its report"),
+    "evaluate": (
+        "mmtune.cli.run_commands",
+        "measure a run or any adapter, on its own or on other data",
+    ),
+    "runs": (
+        "mmtune.cli.list_commands",
+        "list runs with the settings that differ between them, main figure and verdict",
+    ),
     "report": (
         "mmtune.cli.run_commands",
         "write the report of finished runs again, from stored measurements",
@@ -56,6 +63,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "transcribe": ("mmtune.speech.command", "turn recordings of any length into text or subtitles"),
     "generate": ("mmtune.image.command", "generate images in the adapter's style"),
+    "score": (
+        "mmtune.speech.command",
+        "measure the transcripts of any system against references: WER with its interval",
+    ),
     "compose": (
         "mmtune.cli.adapter_commands",
         "merge adapters of one base into one, or route rows to adapters by label",
@@ -75,6 +86,7 @@ examples:
   mmtune train terminology --terms terms.txt --base starter:whisper-base
   mmtune train brand_style --data ./our-brand --base stabilityai/stable-diffusion-xl-base-1.0
   mmtune transcribe --adapter runs/terminology call.wav
+  mmtune score references.jsonl transcripts.csv           measure any system's transcripts
   mmtune generate --adapter runs/brand_style --prompt "a red apple"
   mmtune compose runs/brand_style runs/poster=0.5 --out both
   mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl

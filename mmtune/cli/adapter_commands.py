@@ -121,8 +121,8 @@ def compose_arguments(parser: Parser) -> None:
         nargs="?",
         const=True,
         metavar="MANIFEST",
-        help="measure each adapter alone, all together and merged, on a manifest or folder "
-        "(default: on each run's own test items)",
+        help="measure each adapter alone, all together and merged, on all rows of a manifest or "
+        "folder, or on those whose split is test (default: on each run's own test items)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="new folder to write"

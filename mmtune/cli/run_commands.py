@@ -38,6 +38,8 @@ EVALUATE_HELP = """\
 Settings of the comparison can be changed too, for this and later evaluations of the run:
   --retention PATH --retention_rows N --probes N --robustness N ...
 docs/settings.md marks them with "evaluate".
+With --data or --against any setting can be changed, for these results alone:
+  --terms FILE --language de ...
 """
 TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
@@ -164,15 +166,37 @@ docs/settings.md has the reasons for the defaults."""
 
 
 def evaluate_arguments(parser: Parser) -> None:
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN|ADAPTER",
+        help="a run folder, or an adapter folder, also one of PEFT or diffusers",
+    )
     parser.add_argument(
         "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
     )
     parser.add_argument(
         "--data",
         type=Path,
-        metavar="DIR|TABLE",
-        help="held-out calls with transcripts; each is transcribed from beginning to end",
+        metavar="PATH",
+        help="measure on other data: a manifest or folder with references, or held-out calls, each "
+        "transcribed from beginning to end (default: the run's own test rows)",
+    )
+    parser.add_argument(
+        "--base", metavar="MODEL", help="base model (default: the one that the adapter names)"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="RUN|ADAPTER",
+        help="compare with another adapter of the same base on the same rows, in place of the base",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the results of --data or --against (default: evaluations/ in the run "
+        "folder, or a folder beside the adapter)",
     )
     parser.add_argument(
         "--speakers",
@@ -201,12 +225,34 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune.runs import public_functions as public
     from mmtune.system.processes import this_process
 
+    if options.against is not None:
+        for name in ("suite", "speakers", "gate", "redacted"):
+            if getattr(options, name):
+                raise ConfigError(
+                    f"--{name} has no effect with --against, which compares two adapters",
+                    "leave it out, or measure each adapter by itself",
+                )
+        both = public.evaluate(
+            options.run,
+            fresh=options.fresh,
+            data=options.data,
+            base=options.base,
+            against=options.against,
+            out=options.out,
+            settings=options.settings,
+        )
+        if this_process().is_main_process:
+            show(both.shown())
+        return 0
     found = public.evaluate(
         options.run,
         options.suite,
         options.fresh,
         data=options.data,
         speakers=options.speakers,
+        base=options.base,
+        against=None,
+        out=options.out,
         settings=options.settings,
     )
     if not this_process().is_main_process:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmtune.errors import ConfigError, printable
 from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.formats import without_format
+from mmtune.system.moved import relative_to_run
 from mmtune.system.stored import damaged, read_json_object
 
 INTERVALS = ("base", "adapter", "difference", "control")
@@ -108,7 +109,39 @@ def read_comparison(run: Path) -> Comparison:
             "repeat the run's `mmtune train` command to finish it",
         ) from None
     with damaged(path, cure):
-        return Comparison.from_json(values)
+        found = Comparison.from_json(values)
+    # Files of the run are named from its folder on, so that it can be moved.
+    files = {
+        name: run / place if not place.is_absolute() and (run / place).exists() else place
+        for name, place in found.files.items()
+    }
+    return replace(found, files=files)
+
+
+def named_from(comparison: Comparison, run: Path) -> Comparison:
+    """Name the files of a comparison that lie in a run folder by their places in it."""
+
+    def moved(value: Any) -> Any:
+        return relative_to_run(value, run) if isinstance(value, Path) else value
+
+    def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+        # The values of a manifest's row are text; an absolute path in the run is its recording.
+        return {
+            key: str(relative_to_run(Path(value), run))
+            if isinstance(value, str) and value.startswith("/")
+            else value
+            for key, value in row.items()
+        }
+
+    examples = [
+        {
+            key: of_row(value) if key == "row" and isinstance(value, Mapping) else moved(value)
+            for key, value in example.items()
+        }
+        for example in comparison.examples
+    ]
+    files = {name: relative_to_run(place, run) for name, place in comparison.files.items()}
+    return replace(comparison, files=files, examples=examples)
 
 
 def _nan_to_null(interval: dict[str, float]) -> dict[str, float | None]:

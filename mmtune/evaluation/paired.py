@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from mmtune.system.hashing import hash_text
 
 TEST = "test"
 EXAMPLES = 12  # rows that the report shows, as they come
-MODELS: dict[str, dict[str, float]] = {"base": {}, "adapter": {"adapter": 1.0}}
+MODELS: Mapping[str, Mapping[str, float]] = {"base": {}, "adapter": {"adapter": 1.0}}
 
 
 class _OneBatch:
@@ -42,6 +42,7 @@ def compare_pairs(
     folder: Path,
     opened: Callable[[], Predictor],
     fingerprint: str,
+    models: Mapping[str, Mapping[str, float]] = MODELS,
 ) -> Comparison | None:
     """Ask base and adapter for the same rows, and measure both with paired intervals.
 
@@ -54,6 +55,7 @@ def compare_pairs(
         folder: of the run; answers in its answers.jsonl aren't asked for again.
         opened: loads the base with the run's adapter under the name "adapter".
         fingerprint: of all that an answer depends on, known without the model.
+        models: the adapters of "base" and of "adapter", with their weights.
 
     Returns:
         None in the processes that only answer, see `mmtune.evaluation.parallel`.
@@ -77,7 +79,7 @@ def compare_pairs(
             return None
         answers = {
             model: predictor.predict([Request(row, weights) for row in rows])
-            for model, weights in MODELS.items()
+            for model, weights in models.items()
         }
     measures = [_measure(metric, rows, answers["base"], answers["adapter"]) for metric in chosen]
     return Comparison(

@@ -33,6 +33,8 @@ class ImageModality(ImageReader, Modality):
     """
 
     options: type[Section] = ImageOptions
+    compares_with_training = True
+    adapter_files = ("pytorch_lora_weights.safetensors",)
     export_formats: Mapping[str, str] = FORMATS
 
     def prepare(self, config: RunConfig) -> Path:
@@ -97,6 +99,19 @@ class ImageModality(ImageReader, Modality):
         from mmtune.image.image_task import ImageTask
 
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
+
+    def compare_two(
+        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+    ) -> Comparison | None:
+        """Compare two adapters on the test captions, see `mmtune.image.evaluation.compare`."""
+        from mmtune.image.evaluation.compare import compare
+
+        return compare(config, dataset, folder, other=other)
+
+    def without_training(self, config: RunConfig) -> RunConfig:
+        """The settings without the search for copies of training images."""
+        task = config.task.model_copy(update={"copy_seeds": 0})
+        return config.model_copy(update={"task": task})
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one LoRA folder of diffusers."""

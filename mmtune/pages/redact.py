@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.verdict import Verdict
 from mmtune.metrics.measure import Measure
+from mmtune.metrics.text.language_code import LANGUAGES
 from mmtune.pages.preference import Result
 
 # Names of references that mmtune itself gives; all other names are those of users' folders.
 OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
 HIDDEN_TEXT = "(left out)"
+# Conditions and parts that mmtune itself names in slices; all other names may be users' labels.
+KEPT = {"trimmed windows", "padded windows", "in parts", "real recordings"}
+ENDINGS = (" without repeats", " with times")  # of the same rows, measured otherwise
 
 
 def redact_comparison(comparison: Comparison) -> Comparison:
@@ -22,16 +27,19 @@ def redact_comparison(comparison: Comparison) -> Comparison:
 
     Examples stay, because `content.show` applies the policy to them.
     """
-    names = _group_names(comparison)
+    slices = _new_slices(m for m in comparison.measures)
     measures = []
     for m in comparison.measures:
-        new = names.get(m.slice)
-        group = (m.group[0], new.removeprefix(f"{m.group[0]} ")) if m.group and new else None
+        new = slices.get(m.slice, m.slice)
+        group = None
+        if m.group is not None:
+            label = m.group[0]
+            group = (label, new.rpartition(f"{label} ")[2].split(" ")[0])
         measures.append(
             replace(
                 m,
                 note="",
-                slice=_slice(m, new),
+                slice=new,
                 group=group,
                 references={
                     name if name in OURS else f"other {place + 1}": interval
@@ -44,14 +52,17 @@ def redact_comparison(comparison: Comparison) -> Comparison:
 
 
 def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
-    """Replace names in a verdict in the same way as `redact_comparison`."""
-    swaps: dict[str, str] = {}
-    names = _group_names(comparison)
+    """Replace names in a verdict in the same way as `redact_comparison`.
+
+    The slice of a gate that wasn't measured may hold a label's value, too, as may the gate's own
+    name and question.
+    """
+    gates = (verdict.main, *verdict.gates)
+    slices = _new_slices([*comparison.measures, *gates])
+    swaps = dict(slices)
     for m in comparison.measures:
         if m.note:
             swaps[f" ({m.note.rstrip('.')})"] = ""
-        if m.group and m.slice in names:
-            swaps[m.slice] = _slice(m, names[m.slice])
     # Longest first, because one name may begin with another.
     ordered = sorted(swaps.items(), key=lambda swap: -len(swap[0]))
 
@@ -66,6 +77,15 @@ def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
             return {key: cleared(each) for key, each in value.items()}
         return value
 
+    texts: dict[str, str] = {}
+    for gate in gates:
+        if gate.slice in slices:
+            own = _tail(gate.slice)
+            values = sorted({own, *own.split(" ", 1)[1:]}, key=len, reverse=True)
+            hidden = re.compile("|".join(map(re.escape, values)), re.IGNORECASE)
+            for text in (gate.name, gate.asks):
+                texts[text] = hidden.sub(_tail(slices[gate.slice]), cleared(text))
+    ordered = [*sorted(texts.items(), key=lambda swap: -len(swap[0])), *ordered]
     found = Verdict.from_json(cleared(verdict.to_json()))
     return replace(found, use="")  # it names the term list
 
@@ -96,20 +116,39 @@ def redact_base(base: str) -> str:
     return "a local folder" if local or path.exists() else base
 
 
-def _group_names(comparison: Comparison) -> dict[str, str]:
-    """Give each slice that is one group a numbered name, such as "accent 1"."""
+class _OnSlice(Protocol):
+    """A measure, or the result of a gate."""
+
+    @property
+    def slice(self) -> str: ...
+
+
+def _new_slices(found: Iterable[_OnSlice]) -> dict[str, str]:
+    """Give each slice whose name holds a label's value a numbered name: "test, accent 1".
+
+    Measures of earlier versions, and parts of the data such as a call's sides, don't say that they
+    are groups. So of every other name only what mmtune itself writes is kept.
+    """
+    each_once = {each.slice: each for each in reversed(list(found))}
+    labels = {m.group[0] for m in each_once.values() if isinstance(m, Measure) and m.group}
     counts: dict[str, int] = {}
     names: dict[str, str] = {}
-    for m in comparison.measures:
-        if m.group and m.slice not in names:
-            label = m.group[0]
-            counts[label] = counts.get(label, 0) + 1
-            names[m.slice] = f"{label} {counts[label]}"
+    for name, each in reversed(each_once.items()):
+        head, tail = name.partition(", ")[0], _tail(name)
+        label = each.group[0] if isinstance(each, Measure) and each.group else ""
+        ending = next((each for each in ENDINGS if tail.endswith(each)), "")
+        if not label:
+            plain = tail.removesuffix(ending)
+            if not plain or plain in KEPT or plain in LANGUAGES or "*" in tail:
+                continue
+            if tail in {f"by {one}" for one in (*labels, "speaker")}:
+                continue
+            label = next((one for one in sorted(labels) if tail.startswith(f"{one} ")), "part")
+        counts[label] = counts.get(label, 0) + 1
+        names[name] = f"{head}, {label} {counts[label]}{ending}"
     return names
 
 
-def _slice(measure: Measure, new: str | None) -> str:
-    if measure.group is None or new is None:
-        return measure.slice
-    label, value = measure.group
-    return measure.slice.removesuffix(f"{label} {value}") + new
+def _tail(name: str) -> str:
+    """What follows the kind of a slice: "accent indian" of "test, accent indian"."""
+    return name.partition(", ")[2]

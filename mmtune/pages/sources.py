@@ -15,6 +15,7 @@ from mmtune.config import read_yaml
 from mmtune.data.manifest import root_of
 from mmtune.errors import ConfigError
 from mmtune.system.inside import inside, leads_out
+from mmtune.system.moved import places_of
 
 CONFIG = "config.yaml"
 MANIFESTS = (".jsonl", ".ndjson")
@@ -32,10 +33,12 @@ class Sources:
     Attributes:
         run: the run folder; None: only `data`.
         data: folders of the run's data. A file below a hidden folder of them isn't shown.
+        name: the run's name when it was made; its folder may have another one now.
     """
 
     run: Path | None = None
     data: tuple[Path, ...] = field(default=())
+    name: str = ""
 
     def in_run(self, named: str | Path) -> Path | None:
         """Find a file of the run folder, even if the run was moved since it was named.
@@ -45,7 +48,7 @@ class Sources:
         """
         if self.run is None:
             return None
-        for place in _places(named, self.run):
+        for place in _places(named, self.run, self.name):
             if (found := inside(self.run, place)) is not None:
                 return found
         return None
@@ -59,9 +62,10 @@ class Sources:
         if (found := self.in_run(named)) is not None:
             return found
         for folder in self.data:
-            found = inside(folder, Path(named))
-            if found is not None and not _hidden(found.relative_to(folder.resolve())):
-                return found
+            for place in _places(named, folder):
+                found = inside(folder, place)
+                if found is not None and not _hidden(found.relative_to(folder.resolve())):
+                    return found
         return None
 
 
@@ -70,24 +74,25 @@ def sources_of(run: Path | None) -> Sources:
 
     The run's data folders are those of `data.path`, and of each setting in `task` that names a
     manifest. A relative path counts from the current folder, and from the folder in which the run
-    was started. The file system's root and the folders above the home folder are never among them.
+    was started; an absolute one is also looked for where it was seen from the run. The file
+    system's root and the folders above the home folder are never among them.
     """
     if run is None:
         return Sources()
     if not (run / CONFIG).is_file():
         return Sources(run)
     values = read_yaml(run / CONFIG)
-    starts = [Path(), *_started_in(run, values)]
+    out, name = values.get("out"), str(values.get("name") or "")
     found = []
     for named in _data_named(values):
-        for start in starts:
-            try:
-                place = (start / named).expanduser()
-                if place.exists() and not _too_wide(folder := root_of(place)):
-                    found.append(folder)
-            except (OSError, ValueError, RuntimeError):
-                continue
-    return Sources(run, tuple(dict.fromkeys(found)))
+        try:
+            path = Path(named).expanduser()
+            places = places_of(path, Path(out), name, run) if isinstance(out, str) else [path]
+            folders = [root_of(place) for place in places if place.exists()]
+            found += [folder for folder in folders if not _too_wide(folder)]
+        except (OSError, ValueError, RuntimeError):
+            continue
+    return Sources(run, tuple(dict.fromkeys(found)), name)
 
 
 def require_own_files(run: Path) -> None:
@@ -112,11 +117,15 @@ def require_own_files(run: Path) -> None:
             )
 
 
-def _places(named: str | Path, run: Path) -> Iterator[Path]:
+def _places(named: str | Path, folder: Path, name: str = "") -> Iterator[Path]:
+    """Where a file of a folder may be, that was named before the folder was moved or renamed."""
     path = Path(named)
+    if not path.is_absolute():
+        yield folder / path
     yield path
-    if run.name in path.parts:
-        yield run.joinpath(*path.parts[path.parts.index(run.name) + 1 :])
+    for own in dict.fromkeys(each for each in (folder.name, name) if each):
+        if own in path.parts:
+            yield folder.joinpath(*path.parts[path.parts.index(own) + 1 :])
 
 
 def _data_named(values: Mapping[str, Any]) -> Iterator[str]:
@@ -130,17 +139,6 @@ def _data_named(values: Mapping[str, Any]) -> Iterator[str]:
             pending += value.values()
         elif isinstance(value, str) and value.endswith(MANIFESTS):
             yield value
-
-
-def _started_in(run: Path, values: Mapping[str, Any]) -> Iterator[Path]:
-    """The folder that a run's relative paths count from: the run is `out`/`name` in it."""
-    out, folder = values.get("out"), run.resolve().parent
-    if isinstance(out, str) and not Path(out).is_absolute():
-        parts = Path(out).parts
-        if not parts:
-            yield folder
-        elif folder.parts[-len(parts) :] == parts:
-            yield folder.parents[len(parts) - 1]
 
 
 def _too_wide(folder: Path) -> bool:

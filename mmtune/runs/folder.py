@@ -17,7 +17,7 @@ from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
-from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, named_from
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.runs.trained_rows import DATA, record_rows
@@ -52,7 +52,8 @@ def keep_suite(folder: Path, suite: str | None) -> None:
 def claim(config: RunConfig) -> None:
     """Write the run's settings, or check that the folder already holds the same settings.
 
-    The contents of the files that settings name belong to the settings.
+    The contents of the files that settings name belong to the settings, and their places don't: a
+    run and its files may be moved. `keep_place` writes the new ones.
 
     Raises:
         ConfigError: the folder holds a run with other settings.
@@ -71,7 +72,10 @@ def claim(config: RunConfig) -> None:
     stored = without_format(read_yaml(path), path)
     before = build(stored, str(path), type(config.task), {})
     old, new = (flat(yaml.safe_load(each.dump())) for each in (before, config))
-    differing = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+    moved = _moved(config, old)
+    differing = [
+        k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in moved
+    ]
     # The strength was chosen on the retention rows, so the run depends on which file has them.
     task = settings_of(type(config.task), "task.")
     measuring = {each.name for each in task if each.measuring and not each.file}
@@ -80,13 +84,33 @@ def claim(config: RunConfig) -> None:
         if measuring & set(differing):
             (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # measure again
     elif differing:
-        key = differing[0]
+        key = next(name for name in differing if name not in AFTERWARDS | measuring)
         raise ConfigError(
             f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
     check_files(config)
+
+
+def _moved(config: RunConfig, old: Mapping[str, Any]) -> set[str]:
+    """Settings that only say where something is: the run, and files with the recorded contents."""
+    before, now = _read_files(config.folder), files_of(config)
+    found = {name for name in now if before.get(name) == now[name]}
+    # `record_data` and `record_base` compare their contents.
+    data = config.data.path if old.get("data.path") is not None else None
+    if data is not None and data.exists() and (config.folder / "data.json").is_file():
+        found.add("data.path")
+    if BASE in before and Path(config.base).exists():
+        found.add("base")
+    return {"out", "name"} | found
+
+
+def keep_place(config: RunConfig) -> None:
+    """Write the settings of a run that was moved; its data is known to be what it was."""
+    path = config.folder / "config.yaml"
+    if build(without_format(read_yaml(path), path), str(path), type(config.task), {}) != config:
+        _write_settings(path, config)
 
 
 def files_of(config: RunConfig) -> dict[str, str]:
@@ -248,10 +272,17 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 
 
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
-    """Write the comparison, and its measures into the adapter's card."""
+    """Write the comparison in place of an earlier one, and its measures into the adapter's card.
+
+    If that fails, both hold what they held before.
+    """
+    text = json.dumps(named_from(found, config.folder).to_json(), indent=2, ensure_ascii=False)
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
-    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
-    # Last, because a run that has its comparison isn't measured again.
-    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
+    try:
+        card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
+        # Last, because a run that has its comparison isn't measured again.
+        write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
+    except BaseException:
+        card.write(config.folder / "adapter")
+        raise

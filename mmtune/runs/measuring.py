@@ -15,7 +15,9 @@ from mmtune.settings.declare import settings_of
 from mmtune.settings.reading import collect
 from mmtune.system.files import write_text
 from mmtune.system.formats import FORMAT, without_format
+from mmtune.system.moved import places_of
 
+MADE_IN = "run"  # key in `MEASURING_FILE`: where the run was when a path was stored
 MEASURING_FILE = "measuring.yaml"  # in a run's folder: these settings count in the comparison
 
 
@@ -58,6 +60,7 @@ def set_measuring(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
         value = getattr(after.task, key)
         # A path is kept for commands that are given in another folder.
         stored[name] = str(value.resolve()) if isinstance(value, Path) else task[key]
+    stored[MADE_IN] = str(config.folder.resolve())
     write_text(config.folder / MEASURING_FILE, f"format: {FORMAT}\n{as_yaml(stored)}")
     return with_measuring(config)
 
@@ -80,4 +83,12 @@ def _values(config: RunConfig) -> dict[str, Any]:
 
 def _stored(config: RunConfig) -> dict[str, Any]:
     path = config.folder / MEASURING_FILE
-    return dict(without_format(read_yaml(path), path)) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    stored = dict(without_format(read_yaml(path), path))
+    made = Path(str(stored.pop(MADE_IN, config.folder)))
+    for name, value in stored.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            places = places_of(Path(value), made.parent, made.name, config.folder)
+            stored[name] = str(next((each for each in places if each.exists()), value))
+    return stored

@@ -31,6 +31,7 @@ from mmtune.runs.folder import (
     check_files,
     claim,
     keep_comparison,
+    keep_place,
     keep_suite,
     record_base,
     record_data,
@@ -60,11 +61,13 @@ class Evaluation(Displayed):
         folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
             report.html.
         verdict: of the run's suite; None: it has none.
+        notes: which rows were measured, and what isn't known of them.
     """
 
     folder: Path
     comparison: Comparison
     verdict: Verdict | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> Path:
@@ -91,6 +94,7 @@ class Evaluation(Displayed):
             "report": str(self.report),
             "comparison": self.comparison.to_dict(),
             "verdict": self.verdict.to_dict() if self.verdict is not None else None,
+            "notes": list(self.notes),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -99,6 +103,7 @@ class Evaluation(Displayed):
             *self.comparison.shown(),
             f"adapter  {self.adapter}",
             f"report   {self.report}",
+            *(f"note     {note}" for note in self.notes),
             *(self.verdict.shown() if self.verdict is not None else ()),
             *(f"next     {step}" for step in self.steps),
         ]
@@ -161,7 +166,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     dataset, task, result = _trained(config, suite, reporter)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = _compare(config, dataset, suite, task)
+    comparison = measure(config, dataset, suite, task)
     folder = config.folder
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
@@ -200,6 +205,7 @@ def _trained(
         record_data(folder, dataset, config.data.shared)
         if own:
             mark_trained(source, dataset.split("train"), config.data.shared)
+        keep_place(config)
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
@@ -260,14 +266,12 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
 def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     from mmtune.data.check import check
 
-    if suite is None and (config.folder / SUITE_FILE).is_file():
-        suite = str(
-            config.folder / SUITE_FILE
-        )  # also where the run was moved, and its recipe wasn't
+    if suite is None and (own := config.folder / SUITE_FILE).is_file():
+        suite = str(own)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
     gates = suite_for(suite, config.modality) if suite else None
     require_consent(config)
-    check_adapter(config.folder / "adapter")  # before the earlier comparison is deleted
+    check_adapter(config.folder / "adapter")
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
@@ -282,12 +286,10 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
         earlier=recorded_fingerprint(config.folder),
     )
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
-    if process.is_main_process:
-        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)
-        if fresh:
-            forget(config.folder)
-        keep_suite(config.folder, suite)
-    return _compare(config, dataset, gates, notes=notes)
+    if process.is_main_process and fresh:
+        forget(config.folder)
+    # The earlier comparison, verdict and suite stay until the new comparison is complete.
+    return measure(config, dataset, gates, again=True, keep=suite, notes=notes)
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -366,25 +368,32 @@ def _save_adapter(
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 
-def _compare(
+def measure(
     config: RunConfig,
     dataset: Dataset,
     suite: Suite | None,
     task: Task | None = None,
+    *,
+    again: bool = False,
+    keep: str | None = None,
     notes: Sequence[str] = (),
 ) -> Comparison:
     """Read the run's comparison, or make it: all processes answer, the main process writes.
 
     Args:
+        again: make it even if there is one; it is replaced at the end.
+        keep: the suite to copy into the run folder then.
         notes: remarks on the data that the comparison keeps.
     """
     process, path = this_process(), config.folder / COMPARISON_FILE
-    if agreed(not path.exists()):
+    if agreed(again or not path.exists()):
         measured = with_measuring(config)
         found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
     if process.is_main_process:
+        if again:
+            keep_suite(config.folder, keep)
         _conclude(config.folder, suite)
     process.wait_for_everyone()
     return read_comparison(config.folder)

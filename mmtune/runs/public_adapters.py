@@ -71,7 +71,7 @@ def compose(
         route: instead of `adapters`, a YAML file that names an adapter for each label.
         base: the base model; None: the base that the adapters name.
         compare: measure each adapter alone, all together and merged. True: on each run's own test
-            items; a path: on that manifest.
+            items; a path: on all rows of that manifest, or on those whose split is test.
 
     Raises:
         ConfigError: the method is unknown, a setting is impossible, or `out` exists.
@@ -102,8 +102,10 @@ def compose(
 
     with tempfile.TemporaryDirectory() as scratch:
         asked = ways_of(place, weights, mixing, Path(scratch))
-        table = try_out(asked, test_sets_of(asked, data))
-    return replace(done, comparison=table, notes=tuple(asked.notes))
+        test_sets = test_sets_of(asked, data)
+        table = try_out(asked, test_sets)
+    notes = (*asked.notes, *(each.note for each in test_sets if each.note))
+    return replace(done, comparison=table, notes=notes)
 
 
 def _mixing(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from pydantic import ValidationError
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
     from mmtune.data.importing import Imported
     from mmtune.modality import Modality
+    from mmtune.runs.elsewhere import Against
+    from mmtune.runs.listing import Runs
     from mmtune.runs.pipeline import Evaluation, RunResult
     from mmtune.runs.repair import Repaired
     from mmtune.runs.verify import Verified
@@ -196,6 +198,31 @@ def train(
         ) from None
 
 
+@overload
+def evaluate(
+    run: PathLike,
+    suite: str | None = None,
+    fresh: bool = False,
+    *,
+    data: PathLike | None = None,
+    speakers: str | None = None,
+    base: str | None = None,
+    against: None = None,
+    out: PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation: ...
+@overload
+def evaluate(
+    run: PathLike,
+    suite: None = None,
+    fresh: bool = False,
+    *,
+    data: PathLike | None = None,
+    base: str | None = None,
+    against: PathLike,
+    out: PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Against: ...
 @public_call("evaluate")
 def evaluate(
     run: PathLike,
@@ -204,29 +231,95 @@ def evaluate(
     *,
     data: PathLike | None = None,
     speakers: str | None = None,
+    base: str | None = None,
+    against: PathLike | None = None,
+    out: PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Evaluation:
-    """Measure a finished run again, apply a suite to it, and write its report.
+) -> Evaluation | Against:
+    """Measure a finished run again, or any adapter on other data or against another adapter.
+
+    Without `data`, `base`, `against` and `out` a run is measured again on its own test rows, in its
+    own folder. With `data` that holds whole calls, they are added to that. Otherwise the results
+    get a folder of their own, and rows that the adapter was trained on don't count.
 
     Args:
-        run: a run folder.
-        suite: the suite to use from now on, a name or a file; None: the run's own.
+        run: a run folder; an adapter folder, also one of PEFT or diffusers without mmtune's card;
+            or a folder of earlier results.
+        suite: the suite to judge by, a name or a file; None: the run's own. A run that is measured
+            again keeps it.
         fresh: ignore stored answers and run the models again.
-        data: held-out calls with transcripts, which are heard from beginning to end (the setting
-            `task.calls`); None: the run's own, if it has any.
+        data: a manifest or folder with references, of which all rows are measured, or those whose
+            split is test; or held-out calls with transcripts, which are heard from beginning to
+            end (the setting `task.calls`). None: the run's own test rows.
         speakers: channels of the calls' speakers: "agent=0,customer=1".
-        settings: settings of the comparison to use from now on, by name: `{"retention": "general",
-            "retention_rows": 300}`.
+        settings: settings of the comparison, by name: `{"retention": "general",
+            "retention_rows": 300}`. A run that is measured again uses them from now on; results in
+            a folder of their own may have any settings of a recipe.
+        base: the base model; None: the one that the adapter names.
+        against: another adapter or run of the same base: both answer the same rows.
+        out: the folder of the results; None: `evaluations/` in the run folder, or a folder beside
+            the adapter.
+
+    Returns:
+        The comparison with the base and its verdict; with `against` the comparison of both
+        adapters, in which the other one stands in the base's place.
 
     Raises:
-        ConfigError: the run isn't finished, the suite can't be used, or the run has no such data.
-        DataError: the run's data is missing.
+        ConfigError: the run isn't finished, the suite or a setting can't be used, or an argument
+            has no effect with the others.
+        DataError: the data is missing or can't be used, or no row is left.
+        AdapterError: an adapter is damaged, or doesn't fit the base.
     """
+    from mmtune.runs.elsewhere import evaluate_against, evaluate_on
+    from mmtune.runs.other_data import read_evaluation
+
+    path, given = Path(run), dict(settings or {})
+    place, other = (Path(each) if each is not None else None for each in (data, against))
+    results = Path(out) if out is not None else None
+    if (earlier := read_evaluation(path)) is not None and place is other is results is None:
+        results, base, given = path, base or earlier.base, earlier.settings | given
+        path, place, other = earlier.paths(path)
+    elsewhere = bool(base or other or results) or not _is_run(path)
+    if speakers is not None and elsewhere:
+        raise ConfigError(
+            "--speakers belongs to calls, which are measured in the run folder, with its base",
+            "give a run folder without --base, --against and --out; or leave out --speakers",
+        )
+    if not elsewhere and (place is None or speakers is not None or _holds_calls(path, place)):
+        return _evaluate_run(path, suite, fresh, place, speakers, given)
+    if other is None:
+        return evaluate_on(path, place, suite, fresh, base=base, out=results, settings=given)
+    if suite is not None:
+        raise ConfigError(
+            "--suite has no effect with --against: gates compare an adapter with its base",
+            "leave it out, or measure each adapter by itself",
+        )
+    return evaluate_against(path, other, place, fresh, base=base, out=results, settings=given)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.yaml").is_file()
+
+
+def _holds_calls(run: Path, data: Path) -> bool:
+    """Whether a run folder's modality takes the data for calls, which its own comparison hears."""
+    return _is_run(run) and find_modality(recipes.load_run(run).modality).is_calls(data)
+
+
+def _evaluate_run(
+    run: Path,
+    suite: str | None,
+    fresh: bool,
+    calls: Path | None,
+    speakers: str | None,
+    settings: Mapping[str, Any],
+) -> Evaluation:
+    """Measure a run again on its own test rows, perhaps with calls."""
     from mmtune.evaluation.verdict import read_verdict
     from mmtune.runs import pipeline
 
-    config = set_measuring(recipes.load_run(Path(run)), settings or {})
-    given: dict[str, Any] = {} if data is None else {"calls": Path(data)}
+    config = set_measuring(recipes.load_run(run), settings)
+    given: dict[str, Any] = {} if calls is None else {"calls": calls}
     given |= {} if speakers is None else {"call_speakers": speakers}
     if unknown := sorted(given.keys() - type(config.task).model_fields):
         raise ConfigError(
@@ -307,3 +400,20 @@ def repair(run: PathLike) -> Repaired:
     from mmtune.runs import repair as repairing
 
     return repairing.repair(Path(run))
+
+
+@public_call("runs")
+def list_runs(folder: PathLike = "runs") -> Runs:
+    """List runs with the settings that differ between them, the main figure and the verdict.
+
+    A damaged run is listed with the reason. No model is loaded.
+
+    Args:
+        folder: holds run folders; or one run folder.
+
+    Raises:
+        ConfigError: the folder is missing or holds no run.
+    """
+    from mmtune.runs import listing
+
+    return listing.list_runs(Path(folder))

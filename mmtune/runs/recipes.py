@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtune.config import RunConfig, read_yaml
+from mmtune.config import RunConfig, Section, read_yaml
 from mmtune.errors import ConfigError, did_you_mean, printable
 from mmtune.runs.build import build
 from mmtune.runs.modalities import find_modality
+from mmtune.settings.declare import settings_of
 from mmtune.system.formats import without_format
+from mmtune.system.moved import places_of
 from mmtune.system.resources import recipes, resource
 
 MAX_NAME = 200  # bytes; most file systems allow 255, and suffixes are added to the name
@@ -75,6 +77,8 @@ def _require_name(name: str) -> None:
 def load_run(run: Path) -> RunConfig:
     """Load the settings of a run folder; if the run was moved, its present place counts.
 
+    A file that a setting names is also looked for where it is if it was moved with the run.
+
     Raises:
         ConfigError: config.yaml is missing or wrong.
     """
@@ -85,5 +89,32 @@ def load_run(run: Path) -> RunConfig:
             f"{run} is not a run folder: config.yaml is missing", "give a run folder: runs/NAME"
         )
     # The folder may have any name by now, so the stored one isn't checked.
+    values = without_format(read_yaml(settings), settings)
     loaded = load_recipe(str(settings), {"name": "run"})
-    return loaded.model_copy(update={"out": run.parent, "name": run.name})
+    name = str(values.get("name") or run.name)
+    return _relocated(loaded, name, run).model_copy(update={"out": run.parent, "name": run.name})
+
+
+def _relocated(config: RunConfig, name: str, run: Path) -> RunConfig:
+    """The settings with the present places of the files that they name."""
+
+    def found(value: Any) -> Any:
+        path = Path(value)
+        # A starter's name or a hub's id is no path, and lies nowhere.
+        places = (each for each in places_of(path, config.out, name, run) if each.exists())
+        place = next(places, path)
+        return value if place == path else place if isinstance(value, Path) else str(place)
+
+    def changed(section: Any) -> Any:
+        own = {each.name for each in settings_of(type(section)) if each.file}
+        values = {key: getattr(section, key) for key in type(section).model_fields}
+        return section.model_copy(
+            update={
+                key: changed(value) if isinstance(value, Section) else found(value)
+                for key, value in values.items()
+                if value is not None and (key in own or isinstance(value, Section))
+            }
+        )
+
+    moved: RunConfig = changed(config)
+    return moved.model_copy(update={"suite": config.suite})

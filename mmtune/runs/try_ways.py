@@ -73,9 +73,7 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
 
     modality = find_modality(asked.modality)
     if data is not None:
-        config = _config_of(asked.parts[0])
-        dataset = check(data, modality, base=asked.base, settings=config.task)
-        return [TestSet(data.stem, config, dataset)]
+        return [_test_set_of(asked, data)]
     found: dict[str, TestSet] = {}
     for part in asked.parts:
         # A card holds no absolute path, so it may name data that isn't found from here.
@@ -104,6 +102,42 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
         name = config.name if config.name not in found else f"{config.name}-{len(found) + 1}"
         found[name] = TestSet(name, config, dataset)
     return list(found.values())
+
+
+def _test_set_of(asked: Ways, data: Path) -> TestSet:
+    """Read a manifest or folder that the user names: all its rows are scored.
+
+    Its test rows alone are scored where it says itself which rows they are, or where a part was
+    trained on the others.
+    """
+    from mmtune.data.check import check
+
+    modality, config = find_modality(asked.modality), _config_of(asked.parts[0])
+    trained = {part.card.dataset: part.card.name for part in asked.parts}
+    shares = {_config_of(part).data.model_copy(update={"path": None}) for part in asked.parts}
+    for own in shares:
+        dataset = check(data, modality, own, base=asked.base, settings=config.task)
+        if dataset.fingerprint in trained:
+            scored, total = len(dataset.split("test")), len(dataset.rows)
+            why = f"{trained[dataset.fingerprint]} was trained on this data"
+            note = f"{scored} of {total} rows of {data} are compared, the test rows: {why}"
+            return TestSet(data.stem, config, dataset, note=note)
+    if modality.compares_with_training:
+        dataset = check(data, modality, config.data, base=asked.base, settings=config.task)
+        note = (
+            f"of the {len(dataset.rows)} rows of {data} those are compared that are held out "
+            f"(data.test = {config.data.test:g}, as in {config.name}); the others show the look"
+        )
+        return TestSet(data.stem, config, dataset, note=note)
+    none = config.data.model_copy(update={"validation": 0.0, "test": 0.0})
+    dataset = check(data, modality, none, base=asked.base, settings=config.task)
+    if not (scored := len(dataset.split("test"))):
+        return TestSet(data.stem, config, dataset, whole=True)
+    note = (
+        f"{scored} of {len(dataset.rows)} rows of {data} are compared: those whose 'split' is "
+        "'test'; remove 'split' from its rows to compare on all of them"
+    )
+    return TestSet(data.stem, config, dataset, note=note)
 
 
 def _run_of(part: Member) -> Path | None:

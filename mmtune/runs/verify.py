@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,14 +14,16 @@ import yaml
 from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import adapter_files, damages
 from mmtune.adapters.routing import is_route, read_route
-from mmtune.config import read_yaml
+from mmtune.config import RunConfig, read_yaml
 from mmtune.errors import ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
 from mmtune.evaluation.suite import load_suite
 from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
 from mmtune.runs.folder import AFTERWARDS, SUITE_FILE, flat
+from mmtune.runs.modalities import find_modality
 from mmtune.runs.trained_rows import DATA, ROWS, read_recorded_rows
+from mmtune.settings.declare import settings_of
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.formats import without_format
 
@@ -158,10 +161,20 @@ def _settings(path: Path, card: Card | None) -> str | None:
     if card is None or "compose" in card.settings:
         return None
     found, wanted = flat(yaml.safe_load(json.dumps(values, default=str))), flat(card.settings)
-    for name in sorted(found.keys() & wanted.keys() - AFTERWARDS - {"name", "out"}):
+    # A card holds no absolute paths, and a run may be moved with the files that it names.
+    places = {each.name for each in settings_of(RunConfig) if each.file} | _files_of_task(card)
+    for name in sorted(found.keys() & wanted.keys() - AFTERWARDS - {"name"} - places):
         if found[name] != wanted[name]:
             return f"{name} is {found[name]!r}, but {CARD_FILE} has {wanted[name]!r}"
     return ""
+
+
+def _files_of_task(card: Card) -> set[str]:
+    """The settings of a card's modality that name files; none if it isn't installed."""
+    with suppress(MmtuneError):
+        options = find_modality(card.modality).options
+        return {each.name for each in settings_of(options, "task.") if each.file}
+    return set()
 
 
 def _data(path: Path, card: Card | None) -> str | None:

@@ -32,6 +32,7 @@ class SpeechModality(SpeechReader, Modality):
 
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
+    adapter_files = ("adapter_config.json", "adapter_model.safetensors")
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether `importers.LAYOUTS` has the named layout, or one that fits the source."""
@@ -102,6 +103,20 @@ class SpeechModality(SpeechReader, Modality):
         from mmtune.speech.evaluation.compare import compare
 
         return compare(config, dataset, folder)
+
+    def compare_two(
+        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+    ) -> Comparison | None:
+        """Compare two adapters on the test rows; both are loaded from disk."""
+        from mmtune.speech.evaluation.compare import compare
+
+        return compare(config, dataset, folder, other=other)
+
+    def is_calls(self, source: Path) -> bool:
+        """Whether `import` knows the source's layout, and its rows can't be trained on as it is."""
+        from mmtune.speech.evaluation.whole_calls import is_calls
+
+        return is_calls(source)
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one PEFT folder."""

@@ -1,4 +1,4 @@
-"""The command `mmtune transcribe`: recordings of any length to text or subtitles."""
+"""The commands `mmtune transcribe` (recordings to text or subtitles) and `mmtune score`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import ERROR, ConfigError, DataError
 from mmtune.speech import api
 from mmtune.system.arguments import Parser, add_model, not_negative, positive, text
+from mmtune.system.display import aligned
 from mmtune.system.files import write_text
 from mmtune.system.output import say
 
@@ -215,3 +216,61 @@ def _wait(seconds: float, stop: StopRequest) -> None:
     end = time.monotonic() + seconds
     while not stop.number and time.monotonic() < end:
         time.sleep(0.1)
+
+
+def score_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "references",
+        type=Path,
+        metavar="REFERENCES",
+        help="what was spoken: a text file (one text per line), JSON lines, CSV, TSV, parquet, or "
+        "a folder of .txt files; labels of its rows, such as accent, give groups",
+    )
+    parser.add_argument(
+        "hypotheses",
+        type=Path,
+        metavar="HYPOTHESES",
+        help="what a system wrote, in any of these formats; rows are paired by id, by recording, "
+        "or by order",
+    )
+    parser.add_argument(
+        "--terms",
+        type=Path,
+        metavar="FILE",
+        help="text file of terms, one per line: also measure their recall and precision",
+    )
+    parser.add_argument(
+        "--language",
+        type=text,
+        default="en",
+        help="language of rows that name none: a name, code or tag (default: en)",
+    )
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="column of HYPOTHESES with the transcripts, if it has an unusual name",
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="encoding of text files and tables (default: UTF-8)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def score(options: argparse.Namespace) -> int:
+    """Run `mmtune score`: compare the transcripts of any system with references."""
+    from mmtune.speech.evaluation.score import score
+
+    found = score(
+        options.references,
+        options.hypotheses,
+        terms=options.terms,
+        language=options.language,
+        column=options.column,
+        encoding=options.encoding,
+    )
+    if options.json:
+        say(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return 0
+    for part in found.shown():
+        say(part if isinstance(part, str) else aligned(part))
+    return 0

@@ -133,6 +133,10 @@ def differences(stored: Any, found: Any, where: str = "") -> Iterator[str]:
         # Where the data lay when the run was made; it lies elsewhere now.
         if Path(stored).parts[-2:] != Path(found).parts[-2:]:
             yield f"{where}: {stored} became {found}"
+    elif isinstance(stored, str) and stored.startswith("trained/finished/"):
+        # Files of the run are named from its folder on since then.
+        if stored.removeprefix("trained/finished/") != found:
+            yield f"{where}: {stored} became {found}"
     elif stored != found or type(stored) is not type(found):
         yield f"{where}: {stored!r} became {found!r}"
 

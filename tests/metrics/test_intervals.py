@@ -134,7 +134,9 @@ def test_a_gap_that_is_noise_has_an_interval_around_it() -> None:
     assert found.value == metric.reduce(rows) == 0
     errors = [np.mean([e for e, _ in group]) for group in groups]
     width = 2 * 2.17 * math.sqrt(sum(e * (1 - e) / 30 for e in errors))
-    assert found.high - found.low == pytest.approx(width, rel=0.15)  # that of two shares, at 1.5 % a side
+    assert found.high - found.low == pytest.approx(
+        width, rel=0.15
+    )  # that of two shares, at 1.5 % a side
 
 
 def test_most_intervals_of_two_equal_groups_hold_zero() -> None:

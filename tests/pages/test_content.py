@@ -28,6 +28,7 @@ from mmtune.pages.report import content_policy
 PLACES = (
     *("reference", "base", "adapter", "control", "caption", "row", "file", "speaker", "accent"),
     *("trigger", "folder", "note", "rater", "path", "style", "term"),
+    *("older", "side", "voice", "clinic", "nurse"),
 )
 WORDS = {f"zq{place}" for place in PLACES}
 SOUND, DRAWN, TRAINED = 1000.0, (12, 200, 99), (201, 13, 98)
@@ -72,6 +73,14 @@ def run(tmp_path: Path) -> Path:
             measure("test", 0.1),
             measure("test, accent zqaccent", 0.3, group=("accent", "zqaccent")),
             measure("test, accent other", 0.3, group=("accent", "other")),
+            measure("test, accent zqolder, far", 0.3),  # an earlier version named no group
+            measure("calls, zqside", 0.3),
+            measure("seen terms, zqvoice", 0.3),
+            measure("general speech, de", 0.3),
+            measure("general speech, de without repeats", 0.3),
+            measure("seen terms, real recordings", 0.3),
+            measure("calls, zqside without repeats", 0.3),
+            measure("test, by accent", 0.3),
             measure("style", float("nan"), note="zqnote.png is near zqpath",
                     references={"real": Interval(1, 0, 2), "zqstyle": Interval(1, 0, 2)}),
         ],
@@ -88,6 +97,16 @@ def run(tmp_path: Path) -> Path:
     gates = [
         Gate(name="accents", asks="Is it?", metric="WER", slice="test, accent *", at_most=0),
         Gate(name="style", asks="Is it so?", metric="WER", slice="style", at_most=0),
+        Gate(
+            name="zqclinic",
+            asks="Does ZQclinic get it?",
+            metric="WER",
+            slice="test, clinic zqclinic",
+            at_most=0,
+        ),
+        Gate(
+            name="nurses", asks="Does the zqnurse?", metric="WER", slice="calls, zqnurse", at_most=0
+        ),
     ]
     suite = Suite(
         name="s",
@@ -159,9 +178,12 @@ def test_none_shows_none_of_it(run: Path, how: str) -> None:
     assert shown(page) == (set(), 0, set())
     html = page.read_text()
     for kept in ("No items are shown", "-0.400 [-0.500, -0.300]", "person 1", "accent 1",
-                 "accent 2", "0.750 [0.300, 0.950]", "a local folder", "lr&#34;: 0.5"):  # fmt: skip
+                 "accent 2", "accent 3", "calls, part ", "seen terms, part ", "general speech, de",
+                 "general speech, de without repeats", "seen terms, real recordings",
+                 "test, by accent", "0.750 [0.300, 0.950]", "a local folder",
+                 "lr&#34;: 0.5"):  # fmt: skip
         assert kept in html, kept
-    assert html.count('class="check ') == 3
+    assert html.count('class="check ') == 6
     assert "<audio" not in html
     assert "<img" not in html
 

@@ -44,6 +44,18 @@ def test_a_setting_goes_back_to_none(run: RunConfig) -> None:
     assert set_measuring(run, {"retention": "null"}).task.retention is None
 
 
+def test_a_file_that_is_moved_with_the_run_is_found(run: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "general").mkdir()
+    set_measuring(run, {"retention": str(tmp_path / "general"), "probes": 3})
+    (tmp_path / "new").mkdir()
+    for name in ("run", "general"):
+        (tmp_path / name).rename(tmp_path / "new" / name)
+    moved = with_measuring(load_run(tmp_path / "new" / "run"))
+    assert moved.task.retention == tmp_path / "new" / "general"
+    assert set_measuring(moved, {"probes": 4}).task.retention == tmp_path / "new" / "general"
+    assert with_measuring(load_run(tmp_path / "new" / "run")).task.probes == 4
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -49,7 +49,7 @@ from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.nearest import NearestTraining
-from mmtune.metrics.image.style import StyleDistance, StyleScore
+from mmtune.metrics.image.style import STYLE_QUANTITY, StyleDistance, StyleScore
 from mmtune.metrics.measure import Measure
 from mmtune.predict import Request
 from mmtune.prefix.cache import PrefixCache
@@ -62,7 +62,7 @@ from mmtune.training.selection import COMPARED
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
-LOADED_ADAPTER = "adapter"
+LOADED_ADAPTER, OTHER = "adapter", "other"
 MAX_COPY_EXAMPLES = 12  # pairs of copy and training image that the report shows
 
 RowSeeds = Sequence[tuple[Row, int]]  # which rows to generate images for, and with which seeds
@@ -89,7 +89,12 @@ class _Generated:
 
 
 def compare(
-    config: RunConfig, dataset: Dataset, folder: Path, task: ImageTask | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    task: ImageTask | None = None,
+    *,
+    other: Path | None = None,
 ) -> Comparison | None:
     """Generate with base and adapter for each test caption and seed, and measure the difference.
 
@@ -101,6 +106,8 @@ def compare(
         folder: the run folder; its `adapter/` is loaded strictly.
         task: the task that was trained; its base and caption embeddings are reused, and it can't
             be used afterwards. None: the base is loaded.
+        other: folder of another adapter, which takes the base's place. Copies and the style score,
+            whose scale is the base's, aren't measured then.
 
     Returns:
         None in processes that only generate a share of the images, see
@@ -113,12 +120,17 @@ def compare(
     options = config.task
     if not isinstance(options, ImageOptions):
         raise ConfigError(f"{config.recipe} has no image settings", "set modality: image")
+    adapters = {LOADED_ADAPTER: folder / "adapter"}
+    if other is not None:
+        adapters[OTHER] = other
+        options = options.model_copy(update={"copy_seeds": 0})
     test, train = held_out_rows(dataset), dataset.split("train")
     base, features = _load(config, options, task)
-    check_base(folder / "adapter", base.name, base.fingerprint)
+    for path in adapters.values():
+        check_base(path, base.name, base.fingerprint)
     sampled = ImagePredictor(
         base,
-        {LOADED_ADAPTER: folder / "adapter"},
+        adapters,
         features,
         steps=options.steps,
         guidance=options.guidance,
@@ -135,6 +147,8 @@ def compare(
             return None
 
         def generate(row_seeds: RowSeeds, strengths: dict[str, float]) -> list[Image]:
+            if other is not None and not strengths:
+                strengths = {OTHER: 1.0}
             requests = [
                 Request(
                     row.model_copy(update={"caption": prompt_of(row, options.trigger)}),
@@ -153,9 +167,12 @@ def compare(
     nearest, near = nearest_measure(compared, generated.similar, train)
     grid = _save_grid(folder, test, compared)
     copies = generated.copies[1] if generated.copies else []
+    measures = _measures(options, base, generated, metric, style, nearest)
+    if other is not None:
+        measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
     return Comparison(
         modality="image",
-        measures=_measures(options, base, generated, metric, style, nearest),
+        measures=measures,
         headline=headline(config.name, style, nearest, grid),
         examples=[
             *map(_copy_example, copies[:MAX_COPY_EXAMPLES]),

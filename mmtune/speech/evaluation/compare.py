@@ -45,7 +45,12 @@ ANSWER_VERSION = 2  # raised when stored answers get more details, so that old o
 
 
 def compare(
-    config: RunConfig, dataset: Dataset, folder: Path, max_ids: int = SPOKEN
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    max_ids: int = SPOKEN,
+    *,
+    other: Path | None = None,
 ) -> Comparison | None:
     """Transcribe test rows and retention rows with base, adapter and control, and compare them.
 
@@ -55,6 +60,7 @@ def compare(
         folder: folder of the run, with adapter/; gets predictions.jsonl. Transcripts in its
             answers.jsonl aren't computed again.
         max_ids: largest number of ids of a transcript of 30 s.
+        other: folder of another adapter, which takes the base's place.
 
     Returns:
         None in processes that only decode, see `mmtune.evaluation.parallel`.
@@ -64,11 +70,13 @@ def compare(
     """
     options = config.task
     assert isinstance(options, SpeechOptions)
+    if other is not None:
+        options = options.model_copy(update={"control": None, "beside": ()})
     test = speech_rows(dataset.split("test"))
     if not test and options.calls is None:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    predictor, active = _models(config, options, folder, seen | unseen, max_ids)
+    predictor, active = _models(config, options, folder, seen | unseen, max_ids, other)
     with predictor.asking() as main:
         if not main:
             return None
@@ -164,12 +172,16 @@ def _models(
     folder: Path,
     terms: Collection[str],
     max_ids: int = SPOKEN,
+    other: Path | None = None,
 ) -> tuple[StoredPredictor[SpeechPredictor], Active]:
     """Prepare the models; they are loaded only if an answer is missing in `folder`."""
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
     active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
+    if other is not None:
+        adapters["other"] = other
+        active = {"base": {"other": 1.0}, "adapter": {"adapter": 1.0}}
     search = DecodeOptions(beams=options.beams, max_new_tokens=max_ids)
 
     def opened() -> SpeechPredictor:

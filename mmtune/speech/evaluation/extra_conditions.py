@@ -11,21 +11,19 @@ import numpy as np
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.predict import Predictor
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
+from mmtune.speech.evaluation.label_groups import group_by_labels
 from mmtune.speech.sound import augment
 from mmtune.speech.sound.encode import save_sound
 from mmtune.speech.sound.read import SAMPLE_RATE
 from mmtune.speech.speech_options import SpeechOptions, Windows
-from mmtune.speech.speech_row import SOURCE, SpeechRow
+from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
 from mmtune.system.hashing import hash_text
 
 TIMED, NONSPEECH = "with times", "non-speech"
 SILENCE_SECONDS = (5.0, 30.0)
-NOT_GROUPS = ("synthesizer", "mix", "from", SOURCE)  # labels of how a row was made
 RECORDING_LABELS = ("terms", "channel", "side", "device", "source")  # of a row, not of its speaker
 SPEAKER_LABELS = ("accent", "age", "dialect", "gender", "native_language", "region", "sex")
-MAX_VALUES = 8  # a label with more values is an identity, or a number that needs bands
-BAND = 10  # width of a band of numbers
 # Variants of the models: a comparison also uses other search options and windows than its own.
 PROBED: dict[str, Callable[[SpeechPredictor], SpeechPredictor]] = {
     TIMED: lambda p: p.with_options(replace(p.options, timestamps=True)),
@@ -77,17 +75,11 @@ def by_label(items: Sequence[Item]) -> dict[str, dict[str, list[Item]]]:
 
     Numbers with many values, such as ages, are grouped into bands of ten.
     """
-    labels = sorted({key for item in items for key in item.row.group} - set(NOT_GROUPS))
-    found: dict[str, dict[str, list[Item]]] = {}
-    for label in labels:
-        values = [item.row.group.get(label, "") for item in items]
-        if len(set(values) - {""}) > MAX_VALUES:
-            values = [_band(value) for value in values]
-        distinct = sorted(set(values) - {""})
-        if 1 < len(distinct) <= MAX_VALUES:
-            members = list(zip(items, values, strict=True))
-            found[label] = {v: [item for item, own in members if own == v] for v in distinct}
-    return found
+    found = group_by_labels([item.row.group for item in items])
+    return {
+        label: {value: [items[i] for i in members] for value, members in groups.items()}
+        for label, groups in found.items()
+    }
 
 
 def tells_speakers(label: str, items: Sequence[Item]) -> bool:
@@ -105,14 +97,6 @@ def tells_speakers(label: str, items: Sequence[Item]) -> bool:
     if not values:
         return label in SPEAKER_LABELS
     return all(len(each) == 1 for each in values.values())
-
-
-def _band(value: str) -> str:
-    try:
-        low = int(float(value) // BAND * BAND)
-    except (ValueError, OverflowError):
-        return value
-    return f"{low}-{low + BAND - 1}"
 
 
 def _some(items: Sequence[Item], kind: str, count: int) -> list[Item]:

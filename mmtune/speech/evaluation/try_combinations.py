@@ -27,8 +27,8 @@ def try_out(
 ) -> dict[str, list[str]]:
     """Measure WER and term recall of each setting on each test set.
 
-    If a data set has no test rows, all its rows are used. Adapters are loaded once and each clip is
-    encoded once. Confidence intervals resample rows.
+    All rows of a test set are used that is `whole` or has no test rows, otherwise its test rows.
+    Adapters are loaded once and each clip is encoded once. Confidence intervals resample rows.
 
     Args:
         base: as for `load_base`.
@@ -47,7 +47,8 @@ def try_out(
     for test_set in test_sets:
         options = test_set.config.task
         assert isinstance(options, SpeechOptions)
-        rows = speech_rows(test_set.dataset.split("test") or test_set.dataset.rows)
+        test = () if test_set.whole else test_set.dataset.split("test")
+        rows = speech_rows(test or test_set.dataset.rows)
         if not rows:
             raise DataError(
                 f"{test_set.dataset.source} holds no usable row",

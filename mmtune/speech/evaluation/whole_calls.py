@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, scan_files
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.metrics.metric import Metric
@@ -18,12 +20,14 @@ from mmtune.metrics.text.term_recall import TermRecall
 from mmtune.metrics.text.variants import Variants
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.speech.corpus.importers import ImportOptions, LeftOut, read_pieces
+from mmtune.speech.corpus.check_recording import MAX_SECONDS, SPEECH_SUFFIXES
+from mmtune.speech.corpus.importers import ImportOptions, LeftOut, read_pieces, recognise
 from mmtune.speech.corpus.importers.piece import Piece
 from mmtune.speech.evaluation.items import Active, Item, hear
 from mmtune.speech.evaluation.long_form import LONG
 from mmtune.speech.evaluation.term_slices import spoken_terms
-from mmtune.speech.sound.read import content_of
+from mmtune.speech.sound.info import AudioFault
+from mmtune.speech.sound.read import content_of, probe
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SOURCE, SpeechRow
 from mmtune.speech.transcription.predictor import SpeechPredictor
@@ -31,6 +35,7 @@ from mmtune.speech.transcription.predictor import SpeechPredictor
 CALLS = "calls"  # one item for each side of a call
 BY_SPEAKER = "calls, by speaker"  # one item for each call
 SIDE = "side"  # label of a row: the role, or the channel's number
+LOOKED_AT = 100  # lines of a table that tell whether it is a manifest
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,33 @@ def read_calls(options: SpeechOptions) -> list[Call]:
     if not by_recording:
         raise DataError(f"{options.calls} holds no call", "name a folder of calls with transcripts")
     return [_call(name, pieces, settings) for name, pieces in by_recording.items()]
+
+
+def is_calls(source: Path) -> bool:
+    """Whether a source holds calls, and not rows that are checked and trained on.
+
+    A manifest of mmtune holds rows. So does a folder of recordings with texts of their names, if
+    all of them have one channel and are short enough for Whisper's window. Subtitles, tables and
+    other layouts that `mmtune import` reads hold calls.
+    """
+    manifests = [source] if source.is_file() else [source / name for name in (WHOLE, *BY_SPLIT)]
+    for path in manifests:
+        if path.suffix.lower() in (".jsonl", ".ndjson") and path.is_file():
+            lines = islice(lines_of(path, SpeechRow), LOOKED_AT)
+            if any(SpeechRow.media in keys_of(line) for _, line in lines):
+                return False
+    layout = recognise(source) if source.exists() else None
+    if layout != "transcripts":
+        return layout is not None
+    sounds = (source / path for _, path in scan_files(source, SPEECH_SUFFIXES))
+    for sound in sounds:
+        try:
+            info = probe(sound)
+        except AudioFault:
+            continue  # the check reports it
+        if info.channels > 1 or (info.frames or 0) > MAX_SECONDS * info.rate:
+            return True
+    return False
 
 
 def whole_calls(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 
 from mmtune.errors import DataError
 from mmtune.metrics.text.number_recall import NumberRecall
@@ -15,7 +17,13 @@ from mmtune.metrics.text.speaker_errors import REFERENCES, STREAMS, SpeakerWordE
 from mmtune.metrics.text.variants import STRICT
 from mmtune.predict import Prediction
 from mmtune.speech.evaluation.measures import measures
-from mmtune.speech.evaluation.whole_calls import BY_SPEAKER, CALLS, read_calls, whole_calls
+from mmtune.speech.evaluation.whole_calls import (
+    BY_SPEAKER,
+    CALLS,
+    is_calls,
+    read_calls,
+    whole_calls,
+)
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from tests.speech.corpus.test_joint import AGENT, AGENT_2, CUSTOMER, LABELLED, call
@@ -132,3 +140,50 @@ def test_a_call_without_channels_is_an_error_with_the_cure(tmp_path: Path) -> No
     options = calls(tmp_path / "calls", count=1)
     with pytest.raises(DataError, match=r"0\.wav.*have no channel"):
         read_calls(options.model_copy(update={"call_speakers": ""}))
+
+
+def tone(path: Path, seconds: float = 1.0, channels: int = 1) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.zeros((int(seconds * 8000), channels), dtype=np.float32)
+    soundfile.write(path, samples + 0.01, 8000)
+    path.with_suffix(".txt").write_text("take one\n")
+
+
+CUES = "WEBVTT\n\n00:00.000 --> 00:01.000\ntake one\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "calls"),
+    [
+        ("manifest", False),
+        ("folder with a manifest", False),
+        ("short clips", False),
+        ("a long recording", True),
+        ("stereo", True),
+        ("subtitles", True),
+        ("table", True),
+        ("jsonl of NeMo", True),
+        ("no such folder", False),
+        ("pictures", False),
+    ],
+)
+def test_calls_are_told_from_rows(tmp_path: Path, what: str, calls: bool) -> None:
+    source = tmp_path / "source"
+    row = json.dumps({"audio": "a.wav", "text": "take one"}) + "\n"
+    if what not in ("no such folder", "pictures"):
+        tone(source / "a.wav", 31.0 if "long" in what else 1.0, 2 if what == "stereo" else 1)
+    if "manifest" in what:
+        (source / "manifest.jsonl").write_text(row)
+        source = source if "folder" in what else source / "manifest.jsonl"
+    elif what == "subtitles":
+        (source / "a.vtt").write_text(CUES)
+    elif what == "table":
+        source = source / "notes.csv"
+        source.write_text("file,text\na.wav,take one\n")
+    elif what == "jsonl of NeMo":
+        source = source / "nemo.jsonl"
+        source.write_text(row.replace('"audio"', '"audio_filepath"'))
+    elif what == "pictures":
+        source.mkdir()
+        (source / "a.png").write_bytes(b"")
+    assert is_calls(source) is calls

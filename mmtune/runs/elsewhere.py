@@ -1,0 +1,209 @@
+"""Measure a finished adapter on other data, or against another adapter on the same rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtune.errors import AdapterError
+from mmtune.evaluation.answers import forget
+from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.verdict import read_verdict
+from mmtune.metrics.measure import Measure, interval_text
+from mmtune.pages.report import reading
+from mmtune.runs.folder import SUITE_FILE
+from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
+from mmtune.runs.other_data import results_folder, results_in, rows_to_measure
+from mmtune.runs.pipeline import Evaluation, measure, suite_for
+from mmtune.system.display import Displayed, Rows
+from mmtune.system.files import write_text
+from mmtune.system.formats import with_format, without_format
+from mmtune.system.processes import this_process, together
+from mmtune.system.stored import read_json_object
+
+AGAINST_FILE = "against.json"
+
+
+@dataclass(frozen=True)
+class Against(Displayed):
+    """An adapter measured against another one on the same rows.
+
+    Attributes:
+        folder: of the results.
+        adapter, other: the two adapters' paths.
+        comparison: `base` of its measures is the other adapter, `difference` is adapter - other.
+        notes: which rows were measured, and what isn't known of them.
+    """
+
+    folder: Path
+    adapter: Path
+    other: Path
+    comparison: Comparison
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The first measure in words."""
+        if not self.comparison.measures:
+            return f"{self.adapter} and {self.other}: nothing was measured"
+        first = self.comparison.measures[0]
+        found = {"better": "is better than", "worse": "is worse than"}.get(
+            reading(first), "doesn't clearly differ from"
+        )
+        return (
+            f"{self.adapter} {found} {self.other}: {first.metric} on {first.slice} "
+            f"{first.base.value:.3f} → {first.adapter.value:.3f}, "
+            f"{interval_text(first.difference, signed=True)}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to JSON values: paths, notes and the comparison."""
+        return {
+            "folder": str(self.folder),
+            "adapter": str(self.adapter),
+            "other": str(self.other),
+            "notes": list(self.notes),
+            "comparison": self.comparison.to_dict(),
+        }
+
+    def shown(self) -> Iterable[str | Rows]:
+        """Show the first measure in words, a table of all measures, and notes."""
+        head = ["metric", "on", "items", str(self.other), str(self.adapter), "difference", ""]
+        rows = [_cells(each) for each in self.comparison.measures]
+        notes = (f"note     {note}" for note in self.notes)
+        return [self.sentence, [head, *rows], f"results  {self.folder / AGAINST_FILE}", *notes]
+
+
+def _cells(each: Measure) -> list[str]:
+    return [
+        *(each.metric, each.slice, str(each.items)),
+        *(interval_text(each.base), interval_text(each.adapter)),
+        *(interval_text(each.difference, signed=True), reading(each)),
+    ]
+
+
+def evaluate_on(
+    adapter: Path,
+    data: Path | None,
+    suite: str | None = None,
+    fresh: bool = False,
+    *,
+    base: str | None = None,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Compare an adapter with its base on other data; see `mmtune.evaluate`.
+
+    Args:
+        adapter: a run folder or an adapter folder.
+        data: a manifest or folder; None: the run's own test rows.
+        suite: the suite to judge by; None: the run's own.
+        fresh: ignore stored answers and run the models again.
+        base: the base model; None: the one that the adapter names.
+        out: the folder of the results; None: `results_folder`.
+        settings: changes to the settings.
+
+    Raises:
+        MmtuneError: the adapter, the data, a setting or the folder can't be used.
+    """
+    from mmtune.prefix.cache import pinning
+
+    found = find_adapter(adapter, base, settings)
+    place = results_folder(found, data, None, out)
+    suite = suite or _suite_of(place, found)
+    gates = suite_for(suite, found.modality.name) if suite else None
+    with pinning(), together():
+        rows = rows_to_measure([found], data)
+        with results_in(place, _fitting(found, rows.trained), data) as config:
+            if fresh and this_process().is_main_process:
+                forget(place)
+            comparison = measure(config, rows.dataset, gates, again=True, keep=suite)
+    return Evaluation(
+        folder=place,
+        comparison=comparison,
+        verdict=read_verdict(place),
+        notes=(*found.notes, *rows.notes),
+    )
+
+
+def evaluate_against(
+    adapter: Path,
+    other: Path,
+    data: Path | None = None,
+    fresh: bool = False,
+    *,
+    base: str | None = None,
+    out: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Against:
+    """Compare two adapters of one base on the same rows, paired; see `mmtune.evaluate`.
+
+    Args:
+        adapter, other: run folders or adapter folders.
+        data: a manifest or folder; None: the test rows of the first one's run, without rows that
+            the other one was trained on.
+        fresh, base, out, settings: as for `evaluate_on`; the settings of `adapter` hold for both.
+
+    Raises:
+        MmtuneError: an adapter, the data, a setting or the folder can't be used.
+    """
+    from mmtune.prefix.cache import pinning
+
+    first = find_adapter(adapter, base, settings)
+    second = find_adapter(other, base or first.config.base)
+    if first.modality.name != second.modality.name:
+        raise AdapterError(
+            f"{adapter} is an adapter for {first.modality.name}, {other} for "
+            f"{second.modality.name}",
+            "compare adapters of one modality",
+        )
+    if first.digest == second.digest:
+        raise AdapterError(f"{adapter} and {other} have the same weights", "name another adapter")
+    place = results_folder(first, data, second, out)
+    process = this_process()
+    with pinning(), together():
+        rows = rows_to_measure([first, second], data)
+        fitting = _fitting(first, rows.trained)
+        with results_in(place, fitting, data, second.run or second.folder) as config:
+            if fresh and process.is_main_process:
+                forget(place)
+            found = first.modality.compare_two(config, rows.dataset, place, second.folder)
+            if found is not None and process.is_main_process:
+                _keep(place, found)
+            process.wait_for_everyone()
+    return Against(
+        place,
+        first.given,
+        second.given,
+        found if found is not None else _kept(place),
+        (*first.notes, *rows.notes),
+    )
+
+
+def _fitting(found: MeasuredAdapter, trained: bool) -> MeasuredAdapter:
+    """The adapter with settings that need no training rows, if these aren't here."""
+    if trained:
+        return found
+    return dataclasses.replace(found, config=found.modality.without_training(found.config))
+
+
+def _suite_of(place: Path, found: MeasuredAdapter) -> str | None:
+    """The suite of earlier results, or of the run."""
+    for folder in (place, found.run):
+        if folder is not None and (folder / SUITE_FILE).is_file():
+            return str(folder / SUITE_FILE)
+    return found.config.suite
+
+
+def _keep(folder: Path, found: Comparison) -> None:
+    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
+    write_text(folder / AGAINST_FILE, with_format(text) + "\n", private=True)
+
+
+def _kept(folder: Path) -> Comparison:
+    path = folder / AGAINST_FILE
+    return Comparison.from_json(without_format(read_json_object(path, "repeat the command"), path))

@@ -1,0 +1,289 @@
+"""Adapters measured on other data, against each other, with a run and without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import mmtune
+from mmtune.cli import main
+from mmtune.errors import AdapterError, ConfigError, DataError, MmtuneError
+from mmtune.metrics.bootstrap import paired_bootstrap
+from mmtune.metrics.measure import Measure
+from mmtune.metrics.text.wer import WordErrors
+from mmtune.predict import Prediction
+from mmtune.runs.pipeline import Evaluation
+from mmtune.speech.speech_row import SpeechRow
+from tests.conformance.test_stored_runs import STORED, contents
+
+RUN = Path("trained/finished")
+QUICK = {"probes": 0}  # extra conditions are tested elsewhere
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "speech"
+    shutil.copytree(STORED / "speech", folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def others(
+    folder: str = "others", trained: int = 0, splits: Sequence[str] = (), text: str = ""
+) -> Path:
+    """New recordings of the stored sentences; `trained` of them are the stored ones themselves."""
+    place = Path(folder)
+    place.mkdir()
+    rows = [json.loads(line) for line in Path("data/manifest.jsonl").read_text().splitlines()]
+    rows = [row for row in rows if row["split"] == "train"][:trained] + rows[::3]
+    written = []
+    for i, row in enumerate(rows):
+        sound, rate = soundfile.read(Path("data") / row["audio"])
+        factor = 1.0 if i < trained else 0.9 - 0.05 * i
+        soundfile.write(place / f"{i}.flac", sound * factor, rate)
+        if i < trained:
+            shutil.copy(Path("data") / row["audio"], place / f"{i}.flac")
+        values = {"id": str(i), "audio": f"{i}.flac", "text": text or row["text"]}
+        values |= {"split": splits[i]} if splits else {}
+        written.append(json.dumps(values) + "\n")
+    (place / "manifest.jsonl").write_text("".join(written))
+    return place
+
+
+def bare(name: str, factor: float = 1.0) -> Path:
+    """The run's adapter as another program has it: no card; the second matrices times a factor."""
+    folder = Path(name)
+    folder.mkdir()
+    shutil.copy(RUN / "adapter" / "adapter_config.json", folder)
+    tensors = load_file(RUN / "adapter" / WEIGHTS)
+    changed = {k: v * np.float32(factor) if "lora_B" in k else v for k, v in tensors.items()}
+    save_file(changed, folder / WEIGHTS, {"format": "pt"})
+    return folder
+
+
+def wer(measures: Sequence[Measure]) -> Measure:
+    return next(m for m in measures if (m.metric, m.slice) == ("WER", "test"))
+
+
+def test_a_run_on_other_data_leaves_the_run_as_it_is(place: Path) -> None:
+    before = contents(RUN)
+    data = others(trained=2)
+    found = mmtune.evaluate(RUN, data=data, settings=QUICK)
+    assert found.folder == RUN / "evaluations" / "others"
+    assert wer(found.comparison.measures).items == 4
+    assert found.notes == ("2 of 6 rows aren't measured: finished was trained on them",)
+    assert found.verdict is not None
+    assert found.verdict.suite == "stored"
+    after = {k: v for k, v in contents(RUN).items() if not k.startswith("evaluations/")}
+    assert after == before
+    # What was trained on is known, so terms are told apart as in the run.
+    assert any(m.slice == "seen terms" for m in found.comparison.measures)
+    assert "note     2 of 6 rows" in str(found)
+
+
+@pytest.mark.slow
+def test_the_results_are_a_folder_for_report_verify_runs_and_evaluate(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = mmtune.evaluate(RUN, data=others(), out="results", settings=QUICK)
+    assert mmtune.report("results").is_file()
+    assert not mmtune.verify("results").damaged
+    assert mmtune.list_runs("results").runs[0].decision == found.to_dict()["verdict"]["decision"]
+    again = mmtune.evaluate("results", suite="dialect")
+    assert again.folder == Path("results")
+    assert again.comparison.to_dict()["measures"] == found.comparison.to_dict()["measures"]
+    assert again.verdict is not None
+    assert again.verdict.suite == "dialect"
+    with pytest.raises(ConfigError, match="results of another evaluation: --data was"):
+        mmtune.evaluate(RUN, data=others("more"), out="results")
+    # The run may be moved with its results, or be gone: the results hold a copy of the adapter.
+    shutil.move("trained", "elsewhere")
+    third = mmtune.evaluate("results")
+    assert wer(third.comparison.measures) == wer(found.comparison.measures)
+
+
+@pytest.mark.slow
+def test_results_in_a_run_move_with_it(place: Path) -> None:
+    data = others()
+    found = mmtune.evaluate(RUN, data=data, settings=QUICK)
+    RUN.rename("renamed")
+    again = mmtune.evaluate(Path("renamed") / "evaluations" / "others")
+    assert again.comparison.to_dict()["measures"] == found.comparison.to_dict()["measures"]
+    assert (
+        json.loads(Path("renamed/evaluations/others/evaluation.json").read_text())["adapter"]
+        == "../.."
+    )
+
+
+def test_an_adapter_of_another_program_gives_what_the_run_gives(place: Path) -> None:
+    data = others()
+    secret = place / "secret.json"
+    secret.write_text("{}")
+    of_run = mmtune.evaluate(RUN, data=data, out="of-run", settings=QUICK | {"terms": "terms.txt"})
+    folder = bare("lora")
+    (folder / "notes.json").symlink_to(secret)
+    found = mmtune.evaluate(
+        folder, data=data, base="base", suite="dialect", settings=QUICK | {"terms": "terms.txt"}
+    )
+    assert found.folder == Path("lora-on-others")
+    assert wer(found.comparison.measures) == wer(of_run.comparison.measures)
+    assert found.verdict is not None
+    assert any("nothing tells which rows it was trained on" in note for note in found.notes)
+    assert not (found.folder / "adapter" / "notes.json").exists()
+    assert not (folder / "card.json").exists(), "the adapter's own folder stays as it is"
+    assert mmtune.report(found.folder).is_file()
+    readme = (found.folder / "adapter" / "README.md").read_text()
+    assert "trained with mmtune" not in readme
+
+
+@pytest.mark.slow
+def test_declared_test_rows_are_measured_alone_and_that_is_said(place: Path) -> None:
+    splits = ["train", "test", "test", "validation"]
+    found = mmtune.evaluate(RUN, data=others(splits=splits), settings=QUICK)
+    assert wer(found.comparison.measures).items == 2
+    assert any(note.startswith("2 of 4 rows of others are measured") for note in found.notes)
+
+
+def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, other = others(text="say bravo now"), bare("other", 0.02)
+    found = mmtune.evaluate(RUN, against=other, data=data, settings=QUICK)
+    assert not isinstance(found, Evaluation)
+    assert found.folder == RUN / "evaluations" / "others-against-other"
+    # Both figures and the paired interval follow from the transcripts that were stored.
+    lines = (found.folder / "predictions.jsonl").read_text().splitlines()
+    items = [item for line in lines if (item := json.loads(line))["slice"] == "test"]
+    metric = WordErrors("en")
+
+    def stats(model: str) -> list[np.ndarray]:
+        rows = [SpeechRow(id=i["id"], audio="a", text=i["reference"]) for i in items]
+        return [
+            metric.observe(r, Prediction(r.id, i[model])) for r, i in zip(rows, items, strict=True)
+        ]
+
+    measure = wer(found.comparison.measures)
+    wanted = paired_bootstrap(stats("base"), stats("adapter"), metric.reduce)
+    assert measure.base.value == pytest.approx(wanted[0].value)
+    assert measure.adapter.value == pytest.approx(wanted[1].value)
+    assert measure.difference.value == pytest.approx(wanted[2].value)
+    assert measure.difference.low <= measure.difference.value <= measure.difference.high
+    assert measure.base.value != measure.adapter.value
+    alone = mmtune.evaluate(other, data=data, base="base", settings=QUICK)
+    assert wer(alone.comparison.measures).adapter.value == measure.base.value
+    assert (
+        main(["evaluate", str(RUN), "--against", "other", "--data", "others", "--probes", "0"]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].startswith("trained/finished ")
+    assert " other: " in shown.splitlines()[0]
+
+
+@pytest.mark.slow
+def test_two_adapters_without_data_answer_the_first_run_s_test_rows(place: Path) -> None:
+    found = mmtune.evaluate(RUN, against=bare("other", 0.5), settings=QUICK)
+    own = json.loads((RUN / "comparison.json").read_text())["measures"]
+    items = next(m["items"] for m in own if (m["metric"], m["slice"]) == ("WER", "test"))
+    assert wer(found.comparison.measures).items == items
+
+
+def test_what_cant_be_measured_is_an_error_with_a_cure(place: Path) -> None:
+    data, folder = others(), bare("lora")
+    (place / "full").mkdir()
+    (place / "full" / "file").write_text("x")
+    shutil.copytree("data", "trained-on")
+    rows = Path("data/manifest.jsonl").read_text().splitlines()
+    kept = [line for line in rows if json.loads(line)["split"] == "train"]
+    Path("trained-on/manifest.jsonl").write_text("\n".join(kept))
+    cases: list[tuple[dict[str, object], type[MmtuneError], str]] = [
+        ({"run": "nothing", "data": data}, ConfigError, "nothing is not a run folder"),
+        ({"run": RUN, "data": "nothing"}, ConfigError, "--data: no such file or folder"),
+        ({"run": RUN, "data": data, "out": "full"}, ConfigError, "holds no results"),
+        ({"run": RUN, "data": data, "settings": {"rank_of": 3}}, ConfigError, "rank_of"),
+        ({"run": RUN, "data": data, "suite": "nothing"}, ConfigError, "no suite 'nothing'"),
+        ({"run": RUN, "data": data, "suite": "brand_style"}, ConfigError, "suite for image"),
+        (
+            {"run": RUN, "data": data, "settings": {"terms": "no.txt"}},
+            ConfigError,
+            "no such term list",
+        ),
+        ({"run": RUN, "data": "trained-on"}, DataError, "no row is left to measure on"),
+        ({"run": RUN, "against": RUN, "data": data}, AdapterError, "have the same weights"),
+        ({"run": RUN, "against": folder, "suite": "dialect"}, ConfigError, "--suite has no effect"),
+        ({"run": folder, "data": data, "base": "nowhere"}, MmtuneError, "nowhere"),
+        ({"run": folder}, ConfigError, "no data of its own"),
+        ({"run": "data", "data": data}, AdapterError, "holds no adapter"),
+        ({"run": RUN, "speakers": "a=0", "base": "base"}, ConfigError, "--speakers belongs"),
+    ]
+    for given, kind, words in cases:
+        with pytest.raises(kind, match=words) as caught:
+            mmtune.evaluate(**given)  # type: ignore[call-overload]
+        assert caught.value.cure, given
+    assert main(["evaluate", str(RUN), "--terms"]) == 2
+    assert main(["evaluate", str(RUN), "--against", "lora", "--gate"]) == 2
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The stored run of images, and new pictures in `others`."""
+    folder = tmp_path / "image"
+    shutil.copytree(STORED / "image", folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    Path("others").mkdir()
+    rows = [json.loads(line) for line in Path("data/manifest.jsonl").read_text().splitlines()]
+    written = []
+    for i, row in enumerate(rows):
+        picture = Image.open(Path("data") / row["image"]).convert("RGB")
+        picture.transpose(Image.Transpose.ROTATE_90).save(f"others/{i}.png")
+        written.append(json.dumps({"image": f"{i}.png", "caption": row["caption"]}))
+    Path("others/manifest.jsonl").write_text("\n".join(written))
+    return folder
+
+
+@pytest.mark.slow
+def test_pictures_of_a_run_and_without_one(pictures: Path) -> None:
+    found = mmtune.evaluate(RUN, data="others")
+    style = next(m for m in found.comparison.measures if m.metric == "style distance")
+    assert style.items == 2 * 12
+    assert any(m.metric == "copies" for m in found.comparison.measures)
+    folder = Path("lora")
+    folder.mkdir()
+    shutil.copy(RUN / "adapter" / "pytorch_lora_weights.safetensors", folder)
+    alone = mmtune.evaluate(
+        folder, data="others", base="base", settings={"task.steps": 2, "seeds": 1}
+    )
+    assert alone.folder == Path("lora-on-others")
+    assert not any(m.metric == "copies" for m in alone.comparison.measures)
+    assert any("the others show the look" in note for note in alone.notes)
+    assert mmtune.report(alone.folder).is_file()
+
+
+@pytest.mark.slow
+def test_two_adapters_draw_the_same_captions(pictures: Path) -> None:
+    folder = Path("other")
+    folder.mkdir()
+    name = "pytorch_lora_weights.safetensors"
+    tensors = load_file(RUN / "adapter" / name)
+    with safe_open(RUN / "adapter" / name, "numpy") as file:
+        facts = file.metadata()
+    save_file({k: v * np.float32(0.5) for k, v in tensors.items()}, folder / name, facts)
+    both = mmtune.evaluate(RUN, against=folder, data="others", settings={"seeds": 1})
+    one = mmtune.evaluate(RUN, data="others", settings={"seeds": 1}, out="one")
+    two = mmtune.evaluate(folder, data="others", base="base", settings={"seeds": 1}, out="two")
+    assert not any(m.metric in ("style", "copies") for m in both.comparison.measures)
+    [distance] = [m for m in both.comparison.measures if m.metric == "style distance"]
+    [alone] = [m for m in one.comparison.measures if m.metric == "style distance"]
+    assert distance.adapter == alone.adapter
+    assert distance.difference.value == pytest.approx(distance.adapter.value - distance.base.value)
+    assert distance.base.value != alone.base.value
+    assert two.comparison.measures
