@@ -240,10 +240,11 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 
 
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
-    """Write the comparison, and its measures into the adapter's card."""
+    """Write the comparison, and its measures and their strength into the adapter's card."""
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
-    card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
+    facts = {"measures": measures, "judged": card.judged_scale}
+    card.model_copy(update=facts).write(config.folder / "adapter")
     # Last, because a run that has its comparison isn't measured again.
     text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
     write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
