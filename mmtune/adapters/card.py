@@ -73,6 +73,7 @@ class Card(BaseModel):
     sweep: list[TriedPoint] = Field(default_factory=list)  # results of each scale
     advised: float | None = None  # recommended strength; the weights are not scaled by it
     advice: str = ""  # why this strength is recommended
+    judged: float | None = None  # strength at which `measures` were taken; None: at full strength
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled by the evaluation
     # For a merged adapter, one entry for each part: name, recipe, hash, weight and dataset.
     parents: list[dict[str, Any]] = Field(default_factory=list)
@@ -93,6 +94,24 @@ class Card(BaseModel):
         task = self.settings.get("task")
         return str(task.get("trigger") or "") if isinstance(task, dict) else ""
 
+    @property
+    def judged_scale(self) -> float:
+        """The strength at which the adapter is judged: the recommended one, else as it is saved.
+
+        Where the base is recommended (0), the adapter is judged as it is saved.
+        """
+        return self.advised or 1.0
+
+    @property
+    def default_scale(self) -> float:
+        """The strength at which the adapter is used unless another is asked for: the judged one.
+
+        Figures of an earlier version were taken at full strength.
+        """
+        if self.judged is None and self.measures:
+            return 1.0
+        return self.judged_scale if self.judged is None else self.judged
+
     def facts(self) -> list[tuple[str, str]]:
         """Named facts for the report: trigger, compared checkpoints and compared strengths."""
         facts = [("trigger", self.trigger)] if self.trigger else []
@@ -102,6 +121,8 @@ class Card(BaseModel):
         if self.advised is not None:
             facts += tried(self.sweep)
             facts.append(("recommended scale", f"{self.advised:g}: {self.advice}"))
+        if self.judged is not None and self.judged != 1:
+            facts.append(("judged at scale", f"{self.judged:g}"))
         return facts
 
     def write(self, folder: Path) -> None:
@@ -144,6 +165,8 @@ class Card(BaseModel):
             lines.append(f"- trigger phrase, put before every prompt: `{self.trigger}`")
         if self.advised is not None:
             lines.append(f"- recommended strength {self.advised:g}: {self.advice}")
+            if self.measures:
+                lines.append(f"- strength of the figures below: {self.judged or 1:g}")
         elif self.sweep:
             lines.append(
                 f"- saved at {self.scale:g} of its trained strength: see `sweep` in {CARD_FILE}"

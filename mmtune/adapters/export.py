@@ -26,7 +26,7 @@ def export(
     formats: Registry[ExportFormat],
     *,
     base: str | None = None,
-    scale: float = 1.0,
+    scale: float | None = None,
     precision: str = "",
     check: Path | None = None,
     accept: str = "",
@@ -39,7 +39,8 @@ def export(
         out: a file or folder that doesn't exist yet.
         formats: the modality's formats (`Modality.formats`).
         base: the base model; None: the base that the card names.
-        scale, precision, check: see `Export`.
+        scale: see `Export`; None: the strength at which the adapter was judged.
+        precision, check: see `Export`.
         accept: the name of a restrictive licence that the user accepts.
 
     Raises:
@@ -60,6 +61,8 @@ def export(
             f"formats: {known or 'none'}",
         )
     record = formats.find(format)
+    if scale is None:
+        scale = card.default_scale
     if not math.isfinite(scale) or scale == 0:
         raise ConfigError(
             f"--scale {scale:g} leaves nothing of the adapter", "give another scale, such as 0.8"
@@ -80,6 +83,8 @@ def export(
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # left by an earlier export
         to.rename(place)
+    if scale != 1:
+        notes.append(f"exported at strength {scale:g} of the adapter; --scale sets another")
     return replace(done, path=place, notes=(*notes, *done.notes))
 
 

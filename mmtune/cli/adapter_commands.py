@@ -27,7 +27,9 @@ def export_arguments(parser: Parser) -> None:
         "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
     parser.add_argument("--base", help="base model (default: the one that the adapter names)")
-    parser.add_argument("--scale", type=finite, default=1.0, help="adapter strength (default: 1)")
+    parser.add_argument(
+        "--scale", type=finite, help="adapter strength (default: the one at which it was judged)"
+    )
     parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16", "int8"),

@@ -310,7 +310,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         items=measure.items,
         more=more,
         upward=upward,
-        closing=_closing(gate, measured=True),
+        closing=_more_of(gate),
     )
 
 
@@ -339,15 +339,14 @@ def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
         of=gate.of,
         end=gate.end,
         items=measure.items if measure else 0,
-        closing=_closing(gate, measured=measure is not None),
+        # What can't be measured lacks other rows, or what a gate without `needs` names.
+        closing=gate.closing if measure is None or gate.needs is None else None,
     )
 
 
-def _closing(gate: Gate, *, measured: bool) -> str | None:
-    # What isn't measured needs its setting; what is measured needs more items.
-    if measured and gate.items_from:
-        return f"--{gate.items_from.rpartition('.')[2]} 0"
-    return None if measured else gate.closing
+def _more_of(gate: Gate) -> str | None:
+    """The option that gives more items to a gate whose measure has some."""
+    return f"--{gate.items_from.rpartition('.')[2]} 0" if gate.items_from else None
 
 
 def _title(gate: Gate, measure: Measure) -> str:

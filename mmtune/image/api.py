@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from mmtune.adapters.resolve import resolve_adapters
+from mmtune.adapters.resolve import ResolvedAdapters, resolve_adapters
+from mmtune.adapters.routing import is_route
 from mmtune.data.check import usable_rows
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import READER
@@ -110,7 +111,7 @@ def generate(
     label: str | None = None,
     rows: str | Path | None = None,
     seeds: Sequence[int] = (0,),
-    scale: float = 1.0,
+    scale: float | None = None,
     steps: int | None = None,
     guidance: float | None = None,
     batch: int = 16,
@@ -129,7 +130,8 @@ def generate(
         label: of a route: selects the adapters for all prompts.
         rows: a manifest whose captions are drawn too, each with its labels.
         seeds: of the images of each prompt.
-        scale: strength of all adapters; 0 gives the base model.
+        scale: strength of all adapters; 0 gives the base model. None: the strength at which the
+            adapter was judged; 1 for several adapters, a route, and one with a weight.
         steps: of the sampler; None: as in the adapter's training.
         guidance: classifier-free guidance, 1 is off; None: as in the adapter's training.
         batch: images that are sampled at once.
@@ -143,10 +145,15 @@ def generate(
         AdapterError: an adapter is missing, or doesn't fit the base.
         DataError: the manifest can't be used.
     """
-    model = resolve_adapters("image", _weighted(adapter), base=base, label=label)
+    named = _weighted(adapter)
+    model = resolve_adapters("image", named, base=base, label=label)
     wanted = [prompts] if isinstance(prompts, str) else list(prompts)
     chosen = [model.choose(None)] * len(wanted)
-    notes = (model.note,) if wanted and model.note else ()
+    notes: tuple[str, ...] = (model.note,) if wanted and model.note else ()
+    if scale is None:
+        scale = 1.0 if any(map(is_route, named)) else _default_scale(model)
+        if scale != 1:
+            notes += (f"drawn at strength {scale:g}, which was judged; --scale 1 is all of it",)
     unusable: list[str] = []
     if rows is not None:
         usable, unusable = usable_rows(Path(rows), READER)
@@ -182,6 +189,12 @@ def generate(
     images = [GeneratedImage(path, *each) for path, each in zip(paths, asked, strict=False)]
     sheet = paths[-1] if grid and paths else None
     return GeneratedImages(tuple(images), sheet, notes, tuple(unusable))
+
+
+def _default_scale(model: ResolvedAdapters) -> float:
+    """The strength at which a single adapter was judged; 1 where weights were given."""
+    cards, weights = list(model.cards.values()), list(model.choose(None).values())
+    return cards[0].default_scale if len(cards) == 1 and weights == [1.0] else 1.0
 
 
 def _weighted(adapter: Adapters | None) -> dict[Path, float]:

@@ -43,8 +43,8 @@ def generate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--scale",
         type=finite,
-        default=1.0,
-        help="adapter strength; 0 gives the base model (default: 1)",
+        help="adapter strength; 0 gives the base model (default: the one at which the adapter was "
+        "judged; 1 for several adapters)",
     )
     parser.add_argument(
         "--steps", type=positive, help="sampling steps (default: those of the adapter's training)"

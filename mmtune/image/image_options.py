@@ -167,10 +167,12 @@ class ImageOptions(Section):
         ge=2,
     )
     scale_images: int = setting(
-        16,
-        "Images of validation captions drawn at each of train.scales after training.",
+        24,
+        "Images drawn at each of train.scales after training, of as many different captions: those "
+        "of the validation rows, then training captions. A strength is recommended from 15 "
+        "captions on.",
         unit="images",
-        why="Not tuned: twice as many as at a validation.",
+        why="Style isn't measurable with fewer than 15 captions; otherwise not tuned.",
         ge=2,
     )
     keep_content: float = setting(
@@ -204,8 +206,12 @@ class ImageOptions(Section):
     clip_model: str | None = setting(
         None,
         "Model that judges whether an image shows its caption: a CLIP or SigLIP by Hugging Face "
-        "id or folder, or starter:match for icons. Null: not judged.",
-        why="None, because it is a download of its own.",
+        "id or folder, or starter:match for icons. Null: starter:match with the icon starter, "
+        "else laion/CLIP-ViT-B-32-laion2B-s34B-b79K, which is downloaded for a base of the hub. "
+        "none: not judged, and the content check isn't known.",
+        why="An adapter whose images nobody can name must not pass; this CLIP is small, and its "
+        "licence is MIT.",
+        measuring=True,
         file=True,
     )
     outside_prompts: tuple[str, ...] = setting(
@@ -219,8 +225,8 @@ class ImageOptions(Section):
             "pizza",
             "guitar",
         ),
-        "Prompts beside the data's that are also drawn where clip_model is set, to see what the "
-        "adapter loses. The data's own captions are left out; fewer than four are not drawn.",
+        "Prompts beside the data's that are also drawn where a model judges captions, to see what "
+        "the adapter loses. The data's own captions are left out; fewer than four are not drawn.",
         why="Common things that the icon starter can draw too; not tuned.",
     )
     copy_captions: int = setting(
@@ -228,6 +234,7 @@ class ImageOptions(Section):
         "Training captions that the adapter draws again to look for copies.",
         unit="captions",
         why="Not tuned.",
+        measuring=True,
         ge=1,
     )
     copy_seeds: int = setting(
@@ -235,6 +242,7 @@ class ImageOptions(Section):
         "Images drawn for each of copy_captions. 0: copies are not looked for.",
         unit="images",
         why="Not tuned.",
+        measuring=True,
         ge=0,
     )
 

@@ -48,6 +48,7 @@ METRICS: Registry[type[Metric] | Metric | Quantity] = Registry(
         "diversity": "mmtune.metrics.image.diversity:DIVERSITY",
         "KID": "mmtune.metrics.image.mmd:KID",
         "CMMD": "mmtune.metrics.image.mmd:CMMD",
+        "content": "mmtune.metrics.image.content_score:CONTENT",
         "CLIP score": "mmtune.metrics.image.clip_score:CLIP_SCORE",
         "prompt match": "mmtune.metrics.image.clip_score:PROMPT_MATCH",
     },

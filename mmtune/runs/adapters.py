@@ -52,7 +52,7 @@ def export(
     out: Path,
     *,
     base: str | None = None,
-    scale: float = 1.0,
+    scale: float | None = None,
     precision: str = "",
     check: Path | None = None,
     accept: str = "",

@@ -272,7 +272,7 @@ def rows_by_split(dataset: Dataset) -> dict[str, int]:
 
 
 def keep_comparison(config: RunConfig, found: Comparison) -> None:
-    """Write the comparison in place of an earlier one, and its measures into the adapter's card.
+    """Write the comparison in place of an earlier one; measures and strength into the card.
 
     If that fails, both hold what they held before.
     """
@@ -280,7 +280,8 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     card = read_card(config.folder / "adapter")
     try:
-        card.model_copy(update={"measures": measures}).write(config.folder / "adapter")
+        facts = {"measures": measures, "judged": card.judged_scale}
+        card.model_copy(update=facts).write(config.folder / "adapter")
         # Last, because a run that has its comparison isn't measured again.
         write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
     except BaseException:

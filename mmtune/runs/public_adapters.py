@@ -135,7 +135,7 @@ def export(
     out: PathLike,
     *,
     base: str | None = None,
-    scale: float = 1.0,
+    scale: float | None = None,
     precision: str = "",
     check: PathLike | None = None,
     accept_licence: str = "",
@@ -148,7 +148,7 @@ def export(
             or "fused".
         out: a file or folder that doesn't exist yet.
         base: the base model; None: the base that the adapter names.
-        scale: factor on the adapter's strength.
+        scale: factor on the adapter's strength; None: the strength at which it was judged.
         precision: "fp32", "bf16", "fp16" or "int8"; "": the format's default.
         check: speech on which export and adapter must score the same.
         accept_licence: accept a base's licence that restricts its use, by the licence's name.

@@ -23,7 +23,9 @@ def main() -> None:
     parser.add_argument("--base", default="starter:icons", help="diffusion model to adapt")
     parser.add_argument("--trigger", metavar="PHRASE", help="put before every caption and prompt")
     parser.add_argument("--name", default="brand_style", help="of the run's folder below runs/")
-    parser.add_argument("--scale", type=float, default=1.0, help="strength when drawing prompts")
+    parser.add_argument(
+        "--scale", type=float, help="strength when drawing prompts (default: judged)"
+    )
     parser.add_argument(
         "--seeds", type=int, nargs="+", default=[0], help="one picture of each prompt for each seed"
     )

@@ -33,6 +33,8 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 TIMES = {"seconds", "speed", "time", "created"}
 ENDS = {"value", "low", "high"}
 WORDING = {"headline", "note", "few"}  # sentences for people, which may be put better
+# What is measured in another way since: without bias and from 15 images on; with 30 held-out ones.
+REMEASURED = {"style", "style distance", "copies"}
 
 
 class Place:
@@ -223,6 +225,9 @@ def test_an_interrupted_run_goes_on_to_the_stored_end(place: Place) -> None:
     for card in cards:
         card["name"] = card["settings"]["name"] = card["advice"] = card["checkpoint"] = ""
         del card["measures"], card["sweep"]  # of new images, in which pixels are rounded otherwise
+        if place.modality == "image":
+            del card["advised"]  # it follows from the style
+            card["validation"].pop("style", None)
     assert not list(differences(*cards))
 
 
@@ -234,11 +239,18 @@ def test_evaluation_gives_the_stored_figures(place: Place) -> None:
     figures = {(each["metric"], each["slice"]): each for each in now["measures"]}
     named = [(each["metric"], each["slice"]) for each in stored["measures"]]
     assert [name for name in figures if name in named] == named, "more may be measured since"
-    now["measures"] = [figures[name] for name in named]
+    same = [name for name in named if name[0] not in REMEASURED]
+    before = {(each["metric"], each["slice"]): each for each in stored["measures"]}
+    stored["measures"] = [before[name] for name in same]
+    now["measures"] = [figures[name] for name in same]
     assert not list(differences(stored, now))
     found = read_json(place.run / "verdict.json")
     assert found["decision"] == "not known yet"
-    assert [g["status"] for g in found["gates"]] == [g["status"] for g in verdict["gates"]]
+    statuses = [
+        [gate["status"] for gate in each["gates"] if gate["metric"] not in REMEASURED]
+        for each in (found, verdict)
+    ]
+    assert statuses[0] == statuses[1]
     if place.mmtune("--version").strip() == MADE_WITH:
         # No model was asked: the stored answers are those of this adapter. (Recordings of silence
         # are known by their path alone, so that a run that was moved asks for them again.)

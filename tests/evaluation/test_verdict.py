@@ -271,6 +271,9 @@ def brand(style: Interval = GOOD_STYLE, **over: Measure) -> Comparison:
             "copies", "training captions", 100, NAN, Interval(0.02, 0.0, 0.05), NAN, False
         ),
         "palette": measure("palette", "held-out captions", (0.1, 0.05, 0.15), 80, higher=True),
+        "content": Measure(
+            "content", "held-out captions", 80, NAN, Interval(0.7, 0.55, 0.9), NAN, True
+        ),
     }  # fmt: skip
     return Comparison("image", list((measures | over).values()), "headline")
 
@@ -286,6 +289,22 @@ def test_images_pass_by_the_same_machinery() -> None:
     assert len(weak.reasons) == 1, "it helps, but not enough"
     copied = Measure("copies", "training captions", 100, NAN, Interval(0.3, 0.2, 0.4), NAN, False)
     assert judge(suite, brand(copies=copied)).decision == "keep the base"
+    lost = Measure("content", "held-out captions", 80, NAN, Interval(0.3, 0.2, 0.4), NAN, True)
+    assert judge(suite, brand(content=lost)).decision == "keep the base"
+
+
+@pytest.mark.parametrize("left_out", ["content", "copies"])
+def test_what_no_model_or_too_few_images_can_judge_is_not_known(left_out: str) -> None:
+    """It is neither passed nor left out: as a measure without figures, and without the measure."""
+    suite = load_suite("brand_style")
+    nothing = Measure(left_out, "held-out captions", 80, NAN, NAN, NAN, True, "no model judges")
+    if left_out == "copies":
+        nothing = replace(nothing, slice="training captions")
+    measured = brand(**{left_out: nothing})
+    absent = Comparison("image", [m for m in measured.measures if m.metric != left_out], "headline")
+    for comparison in (measured, absent):
+        found = gate(judge(suite, comparison), left_out)
+        assert (found.level, found.status) == ("must", "not enough data")
 
 
 def test_a_style_that_is_not_measurable_is_not_known() -> None:

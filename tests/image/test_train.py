@@ -37,7 +37,14 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     found = {m.metric: m for m in result.comparison.measures}
     assert found.keys() == {
         "style", "style distance", "nearest training image", "palette", "copies", "KID",
+        "content",
     }  # fmt: skip
+    # Four held-out images say little, and a base in a folder brings no model that judges captions.
+    assert "4 held-out images are too few; 15 are needed" in found["style"].note
+    assert "can't tell copies from new images; 30 are needed" in found["copies"].note
+    assert "no model judges captions" in found["content"].note
+    assert all(math.isnan(found[m].adapter.value) for m in ("style", "copies", "content"))
+    assert card.judged == 1
     distance = found["style distance"]
     assert math.isclose(
         distance.difference.value, distance.adapter.value - distance.base.value, abs_tol=1e-9

@@ -36,7 +36,7 @@ from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.metrics.image.clip_score import clip_scores
-from mmtune.metrics.image.style import StyleDistance, on_scale
+from mmtune.metrics.image.style import StyleDistance
 from mmtune.predict import Request
 from mmtune.prefix.features import Features
 from mmtune.system.processes import pick_device
@@ -118,7 +118,8 @@ def show(out: Path, ranked: Sequence[str]) -> None:
     print("| set | style | by figure | by eye | prompt match |\n|---|---|---|---|---|")
     order = sorted(distances, key=distances.get)
     for i, name in enumerate(order):
-        score = on_scale(distances[name], distances[BASE], distances[REAL])
+        zero, one = distances[BASE], distances[REAL]
+        score = (zero - distances[name]) / (zero - one)
         match = figures[name]["match"]
         print(f"| {name} | {score:.2f} | {i + 1} | {place[name]} | {match:.0f} |")
     tau, p = kendalltau([distances[n] for n in order], [place[n] for n in order])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
+from mmtune.adapters.card import read_card
 from mmtune.adapters.integrity import check_base
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -37,12 +38,18 @@ from mmtune.image.evaluation.measures import (
     set_measures,
     style_measures,
 )
-from mmtune.image.evaluation.prompt_measures import outside_rows, prompt_measure
+from mmtune.image.evaluation.prompt_measures import (
+    content_measure,
+    outside_rows,
+    prompt_measure,
+    unknown_content,
+)
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
-from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone, load_scorer
+from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.looks.embedding import Embed
+from mmtune.image.looks.scorer_choice import ScorerChoice, choose_scorer
 from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
@@ -98,9 +105,9 @@ def compare(
 ) -> Comparison | None:
     """Generate with base and adapter for each test caption and seed, and measure the difference.
 
-    Base and adapter start from the same noise. Writes the images to
-    `folder/samples/{base,adapter,training captions}/*.png` and a grid to `folder/grid.png`. Images
-    that are stored in `folder/answers/` aren't generated again.
+    The adapter has the strength that its card recommends. Base and adapter start from the same
+    noise. Writes the images to `folder/samples/{base,adapter,training captions}/*.png` and a grid
+    to `folder/grid.png`. Images that are stored in `folder/answers/` aren't generated again.
 
     Args:
         folder: the run folder; its `adapter/` is loaded strictly.
@@ -159,7 +166,12 @@ def compare(
             ]
             return [prediction.value for prediction in predictor.predict(requests)]
 
-        generated = _generate_all(options, dataset, folder, generate, real, brand)
+        chosen = choose_scorer(options.clip_model, base.name)
+        strength = read_card(folder / "adapter").judged_scale
+        with_adapter = {LOADED_ADAPTER: strength}
+        generated = _generate_all(
+            options, dataset, folder, generate, real, brand, with_adapter, chosen
+        )
 
     compared = generated.compared
     metric = StyleDistance(memoized(style_encoder(options, sampled.sampler)), compared.brand)
@@ -167,13 +179,13 @@ def compare(
     nearest, near = nearest_measure(compared, generated.similar, train)
     grid = _save_grid(folder, test, compared)
     copies = generated.copies[1] if generated.copies else []
-    measures = _measures(options, base, generated, metric, style, nearest)
+    measures = _measures(options, base, generated, metric, style, nearest, chosen)
     if other is not None:
         measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
     return Comparison(
         modality="image",
         measures=measures,
-        headline=headline(config.name, style, nearest, grid),
+        headline=headline(config.name, style, nearest, grid, strength),
         examples=[
             *map(_copy_example, copies[:MAX_COPY_EXAMPLES]),
             *_examples(generated, near),
@@ -208,6 +220,8 @@ def _generate_all(
     generate: Generate,
     real: list[Image],
     brand: list[Image],
+    with_adapter: dict[str, float],
+    chosen: ScorerChoice,
 ) -> _Generated:
     """Generate and write all images that the measures need."""
     test, train = held_out_rows(dataset), dataset.split("train")
@@ -217,7 +231,7 @@ def _generate_all(
         rows=[row for row, _ in row_seeds],
         seeds=options.seeds,
         base=generate(row_seeds, {}),
-        adapter=generate(row_seeds, {LOADED_ADAPTER: 1.0}),
+        adapter=generate(row_seeds, with_adapter),
         real=real,
         brand=brand,
     )
@@ -233,19 +247,23 @@ def _generate_all(
             for row in evenly_spaced(train, options.copy_captions)
             for seed in range(options.copy_seeds)
         ]
-        repeated = generate(trained, {LOADED_ADAPTER: 1.0})
+        repeated = generate(trained, with_adapter)
         written = _save_images(samples / "training captions", trained, repeated)
         copies = copies_measure(
-            trained, repeated, written, real, similar, train, lambda some: generate(some, {})
+            trained, repeated, written, real, brand, train, lambda some: generate(some, {})
         )
     outside = None
-    if options.clip_model:
-        outside = _generate_outside_prompts(options, dataset, brand, generate)
+    if chosen.name is not None:
+        outside = _generate_outside_prompts(options, dataset, brand, generate, with_adapter)
     return _Generated(row_seeds, compared, files, similar, copies, outside)
 
 
 def _generate_outside_prompts(
-    options: ImageOptions, dataset: Dataset, brand: list[Image], generate: Generate
+    options: ImageOptions,
+    dataset: Dataset,
+    brand: list[Image],
+    generate: Generate,
+    with_adapter: dict[str, float],
 ) -> ComparedImages | None:
     """Images for prompts outside the brand's subjects; None if fewer than four prompts are left."""
     rows = outside_rows(options.outside_prompts, [row.reference for row in dataset.rows])
@@ -257,7 +275,7 @@ def _generate_outside_prompts(
         rows=[row for row, _ in row_seeds],
         seeds=options.seeds,
         base=base,
-        adapter=generate(row_seeds, {LOADED_ADAPTER: 1.0}),
+        adapter=generate(row_seeds, with_adapter),
         real=base[:: options.seeds],  # real images of these in the brand's look don't exist
         brand=brand,
     )
@@ -270,6 +288,7 @@ def _measures(
     metric: StyleDistance,
     style: StyleScore,
     nearest: Measure,
+    chosen: ScorerChoice,
 ) -> list[Measure]:
     """All measures of the report card, in its order."""
     compared = generated.compared
@@ -280,18 +299,21 @@ def _measures(
     measures.append(palette_measure(compared, options.palette))
     measures += [generated.copies[0]] if generated.copies else []
     measures += set_measures(compared, metric)
-    if options.clip_model is not None:
-        scorer = load_scorer(options.clip_model, base.device)
+    scorer, reason = chosen.load(base.device)
+    if scorer is None:
+        measures.append(unknown_content(compared, f"no model judges captions: {reason}"))
+    else:
         embed = memoized(scorer.images)
+        measures.append(content_measure(compared, scorer, embed))
         measures.append(prompt_measure(compared, scorer, embed))
         if generated.outside is not None:
             measures.append(
                 prompt_measure(generated.outside, scorer, embed, OUTSIDE_PROMPTS, "base")
             )
         # starter:match was trained on icons alone: too little for distances between sets.
-        if options.clip_model != MATCH:
+        if chosen.name != MATCH:
             measures.append(cmmd_measure(compared, embed))
-    elif options.backbone not in (None, STYLE):
+    if scorer is None and options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(compared, metric.describe))
     return [*measures, *added_measures(compared)]
 
@@ -351,11 +373,14 @@ def style_encoder(options: ImageOptions, sampler: Sampler) -> Embed:
     return StyleDescriptor(sampler.base, sampler.resolution, sampler.features, sampler.batch)
 
 
-def headline(name: str, style: StyleScore, nearest: Measure, grid: Path) -> str:
+def headline(
+    name: str, style: StyleScore, nearest: Measure, grid: Path, strength: float = 1.0
+) -> str:
     """Write the one-line result for the terminal."""
+    at = "" if strength == 1 else f" at strength {strength:g}"
     score = format_interval(style.score) if style.measurable else "not measurable"
     return (
-        f"image    {name.replace('_', ' ')}   style 0 = base, 1 = brand: {score}   "
+        f"image    {name.replace('_', ' ')}{at}   style 0 = base, 1 = brand: {score}   "
         f"nearest training image {format_interval(nearest.adapter)} ({nearest.note})   grid {grid}"
     )
 

@@ -15,7 +15,6 @@ from mmtune.image.evaluation.compared_images import (
     HELD_OUT_CAPTIONS,
     UNDEFINED,
     ComparedImages,
-    format_interval,
     paired_measure,
 )
 from mmtune.image.looks.embedding import Embed, Vectors
@@ -73,10 +72,7 @@ def style_measures(
         note = "0 = base, 1 = held-out real images of the brand"
         references = _control_scores(compared, metric, controls)
     else:
-        note = (
-            "not measurable: the base is as near to the brand as the brand's own held-out "
-            f"images are (scale {format_interval(style.scale)})"
-        )
+        note = style.reason
     return [
         Measure(
             metric=STYLE_QUANTITY.name,
@@ -97,7 +93,7 @@ def style_measures(
             adapter=style.adapter,
             difference=style.difference,
             higher_is_better=False,
-            note=f"real {style.real:.2f}",
+            note="to the brand's held-out images, corrected for their number",
         ),
     ]
 

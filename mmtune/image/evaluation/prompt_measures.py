@@ -15,6 +15,13 @@ from mmtune.image.evaluation.compared_images import (
 from mmtune.image.image_row import ImageRow
 from mmtune.image.looks.embedding import Embed, Scorer
 from mmtune.metrics.image.clip_score import check_prompts, clip_scores, mean_score, recall, shuffled
+from mmtune.metrics.image.content_score import (
+    CONTENT,
+    MIN_HELD_OUT,
+    caption_gaps,
+    content,
+    split_test,
+)
 from mmtune.metrics.measure import Measure
 from mmtune.system.hashing import hash_text
 
@@ -75,6 +82,69 @@ def prompt_measure(
         "own less others' captions": check.gap,
     }
     return replace(measure, references=references)
+
+
+def content_measure(compared: ComparedImages, scorer: Scorer, embed_images: Embed) -> Measure:
+    """Measure how clearly images show their captions, compared with the brand's own images.
+
+    The scorer is first tested on halves of the brand's held-out images; see `split_test`.
+
+    Args:
+        embed_images: the scorer's image encoder; it may be memoized.
+
+    Returns:
+        The measure. Its figures are NaN where the scorer fails its test.
+    """
+    captions = [row.reference for row in compared.rows]
+    of_real = captions[:: compared.seeds]
+    if len(of_real) < MIN_HELD_OUT or len(set(of_real)) < MIN_HELD_OUT:
+        return unknown_content(
+            compared,
+            f"{len(set(of_real))} different captions are too few to test the scorer; "
+            f"{MIN_HELD_OUT} are needed",
+        )
+    texts = scorer.texts(captions)
+    real, texts_of_real = embed_images(compared.real), texts[:: compared.seeds]
+    test = split_test(real, texts_of_real, of_real)
+    if not test.valid:
+        return unknown_content(
+            compared,
+            f"{scorer.metric} can't judge these images: {test}; hold out more images, or name "
+            "another scorer: --clip_model",
+        )
+    one = caption_gaps(real, texts_of_real, of_real)
+    base, adapter = (
+        caption_gaps(embed_images(images), texts, captions)
+        for images in (compared.base, compared.adapter)
+    )
+    first, second, difference = (
+        content(gaps, compared.prompts, one, compared.prompts_of_real)
+        for gaps in (base, adapter, adapter - base)
+    )
+    return Measure(
+        metric=CONTENT.name,
+        slice=HELD_OUT_CAPTIONS,
+        items=len(compared.rows),
+        base=first,
+        adapter=second,
+        difference=difference,
+        higher_is_better=True,
+        note=f"by {scorer.metric}; {test}",
+    )
+
+
+def unknown_content(compared: ComparedImages, reason: str) -> Measure:
+    """Report that content can't be measured, and why: it is never left out in silence."""
+    return Measure(
+        metric=CONTENT.name,
+        slice=HELD_OUT_CAPTIONS,
+        items=len(compared.rows),
+        base=UNDEFINED,
+        adapter=UNDEFINED,
+        difference=UNDEFINED,
+        higher_is_better=True,
+        note=reason,
+    )
 
 
 def outside_rows(prompts: Sequence[str], subjects: Sequence[str]) -> list[Row]:

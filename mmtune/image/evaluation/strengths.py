@@ -10,9 +10,16 @@ from PIL.Image import Image
 
 from mmtune.image.looks.embedding import Scorer, Vectors
 from mmtune.metrics.image.clip_score import clip_scores, mean_score, recall, shuffled
+from mmtune.metrics.image.copy_search import AlignedTraining
 from mmtune.metrics.image.layout import kept_layout
-from mmtune.metrics.image.memorization import copied, copy_threshold, share
-from mmtune.metrics.image.nearest import NearestTraining
+from mmtune.metrics.image.memorization import (
+    MIN_HELD_OUT,
+    copied,
+    copy_threshold,
+    new_images,
+    share,
+)
+from mmtune.metrics.image.style import MIN_HELD_OUT as MIN_PROMPTS
 from mmtune.metrics.image.style import StyleDistance, style_score
 from mmtune.training.selection import Advice, Point, Trial, recommend
 from mmtune.training.task import Monitor
@@ -31,12 +38,14 @@ class TrialImages:
         by_trial: the images by state of the adapter; the first state is the base.
         real: the brand's own image of each prompt, in the order of `prompts`.
         brand: the training images.
+        held_out: number of the first prompts that aren't captions of training images.
     """
 
     prompts: Sequence[str]
     by_trial: dict[Trial, Sequence[Image]]
     real: Sequence[Image]
     brand: Sequence[Image]
+    held_out: int
 
 
 def advise(
@@ -45,15 +54,15 @@ def advise(
     """Measure each state of the adapter and recommend one.
 
     The style score decides. Where it isn't measurable, because the base is as near to the brand as
-    the brand's own images are, the style distance decides.
+    the brand's own images are, the style distance decides. With too few prompts for a style score
+    nothing is recommended but what was trained.
 
     Args:
         kept: gives the share of the base's content that images keep, see `layout_kept` and
             `prompts_kept`.
         min_kept: share that a recommended state must keep, from 0 to 1.
     """
-    similar = NearestTraining(trial_images.brand)
-    limit = copy_threshold(similar.find(trial_images.real))
+    share_of_copies = _copies(trial_images)
     first = next(iter(trial_images.by_trial.values()))
     base, real = metric.statistics(first), metric.statistics(trial_images.real)
     scores = {
@@ -66,7 +75,6 @@ def advise(
         images = trial_images.by_trial[trial]
         chosen = score.score if measurable else score.adapter
         content = kept(images)
-        copies = share(copied(similar.find(images), limit)) or 0.0
         figures = {"style": score.score.value} if measurable else {}
         points.append(
             Point(
@@ -75,11 +83,27 @@ def advise(
                 None if math.isnan(content) else content,
                 chosen.low,
                 chosen.high,
-                figures | {"style distance": score.adapter.value, "copies": copies},
+                figures | {"style distance": score.adapter.value} | share_of_copies(images),
                 trial.step,
             )
         )
+    prompts = len(set(trial_images.prompts))
+    if prompts < MIN_PROMPTS:
+        reason = f"{prompts} captions are too few to compare; {MIN_PROMPTS} are needed"
+        by_step = any(point.step is not None for point in points)
+        return Advice(tuple(points), points[0] if by_step else points[-1], reason)
     return recommend(points, STYLE if measurable else DISTANCE, min_kept)
+
+
+def _copies(trial_images: TrialImages) -> Callable[[Sequence[Image]], dict[str, float]]:
+    """Make a function that gives the share of copies, if the held-out images show what is one."""
+    similar = AlignedTraining(trial_images.brand)
+    held_out = trial_images.real[: trial_images.held_out]
+    new = new_images(held_out, similar) if len(held_out) >= MIN_HELD_OUT else []
+    if len(new) < MIN_HELD_OUT:
+        return lambda images: {}
+    limit = copy_threshold(new)
+    return lambda images: {"copies": share(copied(similar.find(images), limit)) or 0.0}
 
 
 def layout_kept(base: Sequence[Image], prompts: Sequence[str]) -> KeptContent:

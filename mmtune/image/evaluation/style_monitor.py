@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +10,18 @@ from PIL.Image import Image
 from torch import nn
 
 from mmtune.data.rows import Row
+from mmtune.image.corpus.evaluation_rows import evenly_spaced
 from mmtune.image.corpus.prompt import prompt_of
 from mmtune.image.evaluation.strengths import TrialImages, advise, layout_kept, prompts_kept
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.looks.describe import StyleDescriptor
+from mmtune.image.looks.scorer_choice import choose_scorer
 from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
-from mmtune.metrics.image.style import StyleDistance, on_scale
+from mmtune.metrics.image.style import MIN_HELD_OUT, StyleDistance, style_score
+from mmtune.metrics.metric import Stat
 from mmtune.training.selection import Advice, Trial
 
 
@@ -41,39 +43,44 @@ class StyleMonitor:
         self.module = module
         self.brand = brand
         self._metric: StyleDistance | None = None
-        self._scale: tuple[float, float] | None = None
+        self._scale: tuple[Stat, Stat] | None = None  # of the base's and of the real images
 
     def validate(self, rows: Sequence[Row]) -> Mapping[str, float]:
         """Generate `validation_images` images for held-out captions and measure their style.
 
         Returns:
-            `style_distance`: distance of the images to the training images; `style`: the same on
-            the scale of the base's images (0) and the held-out images themselves (1). `style` is
-            absent if these two can't be told apart.
+            `style_distance`: distance of the images to the training images; `style`: the score of
+            `style_score`, which is absent where that isn't measurable, as with few images.
         """
-        count = self.options.validation_images
-        row_seeds = _row_seeds(rows, count)
+        row_seeds = _row_seeds(_by_id(rows), self.options.validation_images)
         samples = self.sample(row_seeds)
+        prompts = [row.id for row, _ in row_seeds]
         with self._without_adapter():
             metric = self._style_metric()
-            distance = metric.distance(samples)
+            drawn = metric.statistics(samples)
+            values = {"style_distance": metric.of_means(drawn.mean(0))}
+            if len(set(prompts)) < MIN_HELD_OUT:
+                return values
             if self._scale is None:
                 base = samples if self._is_untrained() else self.sample(row_seeds)
-                real = self._real_images(_by_id(rows)[:count])
-                self._scale = metric.distance(base), metric.distance(real)
-        style = on_scale(distance, *self._scale)
-        values = {"style_distance": distance}
-        return values if math.isnan(style) else values | {"style": style}
+                real = self._real_images([row for row, _ in row_seeds])
+                self._scale = metric.statistics(base), metric.statistics(real)
+            base_drawn, real_drawn = self._scale
+            found = style_score(metric, base_drawn, drawn, real_drawn, prompts)
+        return values | ({"style": found.score.value} if found.measurable else {})
 
     def advise(self, trials: Sequence[Trial], rows: Sequence[Row], grid: Path) -> Advice:
         """Generate held-out captions in each state of the adapter, and recommend a state.
 
         Args:
             trials: the states; the first is the base.
-            rows: held-out rows, of which `scale_images` images are generated.
+            rows: held-out rows. `scale_images` images are generated of as many different captions:
+                of these rows, and of training rows where they are too few.
             grid: PNG file that gets the images, one line per state.
         """
-        row_seeds = _row_seeds(rows, max(self.options.scale_images, 2))
+        held_out, count = _by_id(rows), max(self.options.scale_images, 2)
+        trained = evenly_spaced(_by_id(self.brand), max(count - len(held_out), 0))
+        row_seeds = _row_seeds([*held_out, *trained], count)
         by_trial: dict[Trial, Sequence[Image]] = {}
         for trial in trials:
             with trial.applied(self.module):
@@ -83,12 +90,12 @@ class StyleMonitor:
             by_trial=by_trial,
             real=self._real_images([row for row, _ in row_seeds]),
             brand=self._real_images(self.brand),
+            held_out=min(len(held_out), count),
         )
         kept = layout_kept(by_trial[trials[0]], trial_images.prompts)
-        if self.options.clip_model is not None:
-            from mmtune.image.looks.backbone import load_scorer
-
-            scorer = load_scorer(self.options.clip_model, self.sampler.base.device)
+        base = self.sampler.base
+        scorer, _ = choose_scorer(self.options.clip_model, base.name).load(base.device)
+        if scorer is not None:
             kept = prompts_kept(trial_images, scorer)
         with self._without_adapter():
             advice = advise(trial_images, self._style_metric(), kept, self.options.keep_content)
@@ -136,5 +143,4 @@ def _by_id(rows: Sequence[Row]) -> list[Row]:
 
 def _row_seeds(rows: Sequence[Row], count: int) -> list[tuple[Row, int]]:
     """`count` pairs of row and seed: all rows with seed 0, then all with seed 1, …"""
-    rows = _by_id(rows)
     return [(rows[i % len(rows)], i // len(rows)) for i in range(count)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from mmtune.metrics.image.copy_search import AlignedTraining
 from mmtune.metrics.image.nearest import Nearest
 from mmtune.metrics.metric import Quantity, Stat
 
@@ -16,6 +18,30 @@ COPIES = Quantity(
     higher_is_better=False,
 )
 PERCENTILE = 99.0  # percentile of the held-out images' similarity to the training images
+MIN_HELD_OUT = 30  # different held-out images below which copies can't be told from new images
+SAME = 0.98  # similarity of two images from which on they are one: saved again, moved or resized
+
+
+def new_images(held_out: Sequence[Any], training: AlignedTraining) -> list[Nearest]:
+    """Choose the held-out images that repeat neither a training image nor one another.
+
+    A held-out image that repeats a training image would put the threshold so high that no copy is
+    found.
+
+    Returns:
+        The nearest training image of each of them.
+    """
+    nearest = training.find(held_out)
+    kept = [i for i, near in enumerate(nearest) if near.similarity < SAME]
+    if len(kept) < 2:
+        return [nearest[i] for i in kept]
+    some = [held_out[i] for i in kept]
+    among = AlignedTraining(some).find(some, without=range(len(some)))
+    return [
+        nearest[kept[i]]
+        for i, near in enumerate(among)
+        if near.similarity < SAME or near.index > i  # of two that are one, the first is kept
+    ]
 
 
 def copy_threshold(held_out: Sequence[Nearest]) -> float:
@@ -34,11 +60,7 @@ def copy_threshold(held_out: Sequence[Nearest]) -> float:
 
 
 def copied(found: Sequence[Nearest], threshold: float) -> Stat:
-    """Mark each image that is more similar to a training image than `threshold`: [images, 1].
-
-    Compare an adapter's share of copies with the base's share: for the prompt of a training image,
-    even a model that never saw that image may draw a similar one.
-    """
+    """Mark each image that is more similar to a training image than `threshold`: [images, 1]."""
     return np.array([[float(near.similarity > threshold)] for near in found]).reshape(-1, 1)
 
 

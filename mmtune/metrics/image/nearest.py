@@ -26,10 +26,17 @@ def thumbnails(images: Sequence[Any]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The training image that is most similar to an image, and their similarity."""
+    """The training image that is most similar to an image.
+
+    Attributes:
+        index: of the training image.
+        similarity: of the two, at most 1.
+        mirrored: whether it is similar to the mirrored training image.
+    """
 
     index: int
     similarity: float
+    mirrored: bool = False
 
 
 class NearestTraining:

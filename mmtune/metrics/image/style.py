@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.metrics.bootstrap import Interval, bootstrap, interval_of, resample_counts
+from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.jackknife import jackknife, leave_one_out
 from mmtune.metrics.metric import Quantity, Stat
 from mmtune.predict import Prediction
 
@@ -19,6 +21,8 @@ Describe = Callable[[Sequence[Any]], Vectors]
 # Least deviation of a feature, as a share of the median deviation: otherwise a feature that hardly
 # varies would dominate the distance.
 FLOOR = 0.1
+UNDEFINED = Interval(math.nan, math.nan, math.nan)
+MIN_HELD_OUT = 15  # held-out images below which the score isn't measurable
 STYLE_QUANTITY = Quantity(
     "style",
     "style (0 = base, 1 = brand)",
@@ -37,7 +41,8 @@ class StyleDistance:
         W2(X, R)^2 = mean over features of (m_X - m_R)^2 + (s_X - s_R)^2
 
     A uniform set is far from a varied brand; a mean of pairwise distances would reward it. Even
-    new images of the brand have a small distance, by chance. So compare only sets of equal size.
+    new images of the brand have a small distance, by chance. So compare only sets of equal size;
+    `style_score` corrects this bias.
 
     Args:
         describe: turns images into style vectors, [images, features].
@@ -83,23 +88,29 @@ class StyleDistance:
 
     def of_means(self, means: Stat) -> float:
         """Compute the distance from a set's first and second moments, [2 x features]."""
-        first, second = np.split(means, 2)
-        deviation = np.sqrt(np.maximum(second - first**2, 0))
-        gaps = (first - self.mean) ** 2 + (deviation - self.deviation) ** 2
-        return float(np.sqrt(gaps.mean()))
+        reference = np.concatenate([self.mean, self.deviation**2 + self.mean**2])
+        return math.sqrt(float(self.squared(means, reference)))
+
+    def squared(self, first: Vectors, second: Vectors) -> Vectors:
+        """Compute the squared distance between two sets from their first and second moments.
+
+        Args:
+            first, second: [..., 2 x features].
+
+        Returns:
+            [...]: one distance for each pair of sets.
+        """
+        mean, square = np.split(first, 2, axis=-1)
+        other_mean, other_square = np.split(second, 2, axis=-1)
+        deviation = np.sqrt(np.maximum(square - mean**2, 0))
+        other_deviation = np.sqrt(np.maximum(other_square - other_mean**2, 0))
+        gaps: Vectors = ((mean - other_mean) ** 2 + (deviation - other_deviation) ** 2).mean(-1)
+        return gaps
 
     def distance(self, images: Sequence[Any]) -> float:
         """Compute the distance of a set of images; nan for fewer than two images."""
         value = self.reduce(self.statistics(images)) if len(images) > 1 else None
         return float("nan") if value is None else value
-
-
-def on_scale(distance: float, base: float, real: float) -> float:
-    """Place a distance on the scale from the base's images (0) to held-out real images (1).
-
-    It is nan if the base's images are as near to the brand as the brand's own images.
-    """
-    return (base - distance) / (base - real) if base > real else float("nan")
 
 
 @dataclass(frozen=True)
@@ -108,11 +119,13 @@ class StyleScore:
 
     Attributes:
         score: 0 = base, 1 = held-out real images; nan if it isn't measurable.
-        scale: distance of the base minus distance of real held-out images.
-        measurable: whether the scale's interval excludes 0. Otherwise these images don't show that
-            the base differs from the brand, and the score would be a division by chance.
-        base, adapter, difference: distances from the brand; lower is better.
-        real: distance of the held-out real images.
+        scale: distance from the base's images to the held-out real ones.
+        measurable: whether there are `MIN_HELD_OUT` held-out images and the scale's interval
+            excludes 0. Otherwise these images don't show that the base differs from the brand, and
+            the score would be a division by chance.
+        base, adapter, difference: distances to the held-out real images; lower is better.
+        held_out: number of held-out images.
+        reason: why the score isn't measurable; empty if it is.
     """
 
     score: Interval
@@ -121,29 +134,29 @@ class StyleScore:
     base: Interval
     adapter: Interval
     difference: Interval
-    real: float
+    held_out: int
+    reason: str = ""
 
 
 def style_score(
-    metric: StyleDistance,
-    base: Stat,
-    adapter: Stat,
-    real: Stat,
-    prompts: Sequence[str],
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
+    metric: StyleDistance, base: Stat, adapter: Stat, real: Stat, prompts: Sequence[Hashable]
 ) -> StyleScore:
-    """Compute the style score with bootstrap intervals over prompts.
+    """Place the adapter's images between the base's (0) and the brand's held-out images (1).
+
+        score = 1 - d(adapter, real) / d(base, real)
+
+    with the distance of `StyleDistance` in units of the training images' deviation. All three sets
+    show the same prompts. A distance between two sets is too large by about the variance over their
+    number, so the quotient of raw distances depends on how many images are held out. The squared
+    distances are therefore corrected by a jackknife over prompts. The interval is Fieller's for
+    their ratio. docs/evaluation.md has its measured bias and coverage.
 
     Args:
-        metric: the distance to the brand.
+        metric: the distance.
         base: statistics of the base's images, [images, 2 x features].
         adapter: statistics of the adapter's images for the same prompts and seeds, in order.
         real: statistics of the brand's held-out image for each prompt, repeated for each seed.
-        prompts: prompt of each image; images of one prompt are resampled together.
-        rounds: number of resamples.
-        seed: random seed of the resamples.
+        prompts: prompt of each image; images of one prompt stay together.
 
     Raises:
         ValueError: the lengths differ.
@@ -152,42 +165,40 @@ def style_score(
         raise ValueError(
             f"paired images differ: {len(base)}, {len(adapter)}, {len(real)}, {len(prompts)}"
         )
-    width = base.shape[1]
-    joined = np.concatenate([base, adapter, real], axis=1)
-    known: dict[bytes, tuple[float, float, float]] = {}
+    held_out = len(set(prompts))
+    if held_out < 2:
+        nothing = (UNDEFINED, UNDEFINED, UNDEFINED)
+        return StyleScore(UNDEFINED, UNDEFINED, False, *nothing, held_out, _too_few(held_out))
+    means, without = leave_one_out(np.stack([base, adapter, real]), prompts)
 
-    def distances(drawn: Stat) -> tuple[float, float, float]:
-        # All figures use the same resamples. A resample is identified by its count of each image,
-        # so its thousands of features are averaged only once.
-        counts = np.bincount(drawn[:, 0].astype(np.intp), minlength=len(joined))
-        key = counts.tobytes()
-        if key not in known:
-            means = (counts / counts.sum()) @ joined
-            parts = (means[i * width : (i + 1) * width] for i in range(3))
-            first, second, third = (metric.of_means(part) for part in parts)
-            known[key] = first, second, third
-        return known[key]
+    def figures(moments: Vectors) -> Vectors:
+        # Squared distances of base and adapter; and adapter - base of the distances themselves.
+        squares = metric.squared(moments[..., :2, :], moments[..., 2:, :])
+        gap = np.sqrt(squares[..., 1:]) - np.sqrt(squares[..., :1])
+        return np.concatenate([squares, gap], axis=-1)
 
-    positions = np.arange(len(joined), dtype=np.float64)[:, None]
-
-    def boot(figure: Callable[[float, float, float], float]) -> Interval:
-        def reduce(drawn: Stat) -> float | None:
-            value = figure(*distances(drawn))
-            return value if np.isfinite(value) else None
-
-        return bootstrap(list(positions), reduce, clusters=prompts, rounds=rounds, seed=seed)
-
-    scale = boot(lambda b, a, r: b - r)
-    measurable = scale.low > 0
-    undefined = Interval(float("nan"), float("nan"), float("nan"))
+    found = jackknife(figures(means), figures(without))
+    first, second = (_root(found.interval(place)) for place in (0, 1))
+    gap, difference = found.interval(2), second.value - first.value
+    ratio, reason = found.ratio(1, 0), ""
+    if held_out < MIN_HELD_OUT:
+        reason = _too_few(held_out)
+    elif not math.isfinite(ratio.value):
+        reason = (
+            "the base is as near to the brand as the brand's own held-out images are (distance "
+            f"{first.value:.2f} [{first.low:.2f}, {first.high:.2f}])"
+        )
     return StyleScore(
-        score=boot(lambda b, a, r: on_scale(a, b, r)) if measurable else undefined,
-        scale=scale,
-        measurable=measurable,
-        base=boot(lambda b, a, r: b),
-        adapter=boot(lambda b, a, r: a),
-        difference=boot(lambda b, a, r: a - b),
-        real=distances(positions)[2],
+        score=UNDEFINED if reason else _on_scale(ratio),
+        scale=first,
+        measurable=not reason,
+        base=first,
+        adapter=second,
+        difference=Interval(
+            difference, difference + gap.low - gap.value, difference + gap.high - gap.value
+        ),
+        held_out=held_out,
+        reason=reason,
     )
 
 
@@ -198,9 +209,6 @@ def control_score(
     prompts: Sequence[Hashable],
     control: Stat,
     clusters: Sequence[Hashable] | None = None,
-    *,
-    rounds: int = 1000,
-    seed: int = 0,
 ) -> Interval:
     """Place control images on the scale from base (0) to held-out real images (1).
 
@@ -208,25 +216,39 @@ def control_score(
     they aren't, the scale tells little about an adapter.
 
     Args:
-        metric, base, real, prompts, rounds, seed: as for `style_score`.
+        metric, base, real, prompts: as for `style_score`.
         control: statistics of the control images, at least two.
-        clusters: prompt of each control image; images of one prompt are drawn together. If equal
-            to `prompts`, they are drawn together with base and real images. None: each image is
-            drawn by itself.
+        clusters: prompt of each control image. If equal to `prompts`, they are left out together
+            with base and real images. None: each image is a unit by itself.
     """
+    means, without = leave_one_out(np.stack([base, real]), prompts)
     if clusters is not None and list(clusters) == list(prompts):
-        counts = others = resample_counts(len(base), prompts, rounds, seed)
+        other, together = leave_one_out(control, clusters)
+        alone = None
     else:
-        counts = resample_counts(len(base), prompts, rounds, seed)
-        others = resample_counts(len(control), clusters, rounds, seed + 1)
+        other, alone = leave_one_out(control, range(len(control)) if clusters is None else clusters)
+        together = np.broadcast_to(other, (len(without), len(other)))
 
-    def distances(stats: Stat, counts: Stat) -> Stat:
-        means = counts / counts.sum(1, keepdims=True) @ stats
-        return np.array([metric.of_means(mean) for mean in means])
+    def figures(base: Vectors, real: Vectors, control: Vectors) -> Vectors:
+        return np.stack([metric.squared(base, real), metric.squared(control, real)], axis=-1)
 
-    def scores(of: Stat, zero: Stat, one: Stat) -> Stat:
-        return np.array([on_scale(*each) for each in zip(of, zero, one, strict=True)])
+    parts = [figures(without[:, 0], without[:, 1], together)]
+    if alone is not None:
+        same = np.broadcast_to(means, (len(alone), *means.shape))
+        parts.append(figures(same[:, 0], same[:, 1], alone))
+    return _on_scale(jackknife(figures(means[0], means[1], other), *parts).ratio(1, 0))
 
-    sets = ((control, others), (base, counts), (real, counts))
-    [value] = scores(*(distances(s, np.ones((1, len(s)))) for s, _ in sets))
-    return interval_of(value, scores(*(distances(s, c) for s, c in sets)))
+
+def _on_scale(ratio: Interval) -> Interval:
+    """1 - the root of a ratio of squared distances; a corrected one may be below 0."""
+    low, high = (1 - math.sqrt(max(end, 0.0)) for end in (ratio.high, ratio.low))
+    return Interval(1 - math.sqrt(max(ratio.value, 0.0)), low, high)
+
+
+def _root(square: Interval) -> Interval:
+    ends = (square.value, square.low, square.high)
+    return Interval(*(math.sqrt(max(end, 0.0)) for end in ends))
+
+
+def _too_few(held_out: int) -> str:
+    return f"{held_out} held-out images are too few; {MIN_HELD_OUT} are needed"

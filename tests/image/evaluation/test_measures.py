@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
+from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import Comparison
 from mmtune.image.corpus.evaluation_rows import evenly_spaced
@@ -21,10 +23,13 @@ from mmtune.image.evaluation.measures import (
     set_measures,
     style_measures,
 )
-from mmtune.image.evaluation.prompt_measures import outside_rows, prompt_measure
+from mmtune.image.evaluation.prompt_measures import (
+    content_measure,
+    outside_rows,
+    prompt_measure,
+)
 from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import StyleDistance
 from mmtune.metrics.measure import Measure
 from mmtune.pages.report import figure, write_report
@@ -99,7 +104,7 @@ def test_controls_stand_beside_the_style_score() -> None:
     scored = style_measures(same, metric, adapter_style(same, metric), grey)[0]
     assert math.isnan(scored.adapter.value)
     assert scored.references == {}
-    assert "not measurable" in scored.note
+    assert "as near to the brand as the brand's own held-out images" in scored.note
 
 
 def test_palette_and_set_distances_follow_the_brand() -> None:
@@ -119,33 +124,40 @@ def test_palette_and_set_distances_follow_the_brand() -> None:
     assert set_measures(stuck, metric)[0].adapter == Interval(0, 0, 0)
 
 
-def test_copies_are_named_with_what_the_base_draws() -> None:
-    images = drawn()
-    train = [row(f"t{i}") for i in range(20)]
-    asked = [(r, seed) for r in train[:5] for seed in range(2)]
-    made = [picture(900 + i, (0, 0, 0)) for i in range(10)]
-    made[3], made[6] = images.brand[1], images.brand[3].resize((64, 64))
-    files = [Path(f"{i}.png") for i in range(10)]
-    wanted: list[object] = []
+def test_what_is_nearer_than_new_images_and_than_the_base_is_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("mmtune.image.evaluation.copies.MIN_HELD_OUT", 8)
+    brand, train = [picture(300 + i) for i in range(6)], [row(f"t{i}") for i in range(6)]
+    asked = [(r, seed) for r in train[:2] for seed in range(2)]
+    made = [picture(900), ImageOps.mirror(brand[1]), brand[3].resize((64, 64)), picture(901)]
+    files = [Path(f"{i}.png") for i in range(4)]
+    wanted: list[tuple[Row, int]] = []
 
-    def draw_base(of: object) -> list[Image.Image]:
-        wanted.extend(of)  # type: ignore[arg-type]
-        return [picture(990, (0, 0, 0)), images.brand[3]]
+    def draw_base(of: Sequence[tuple[Row, int]]) -> list[Image.Image]:
+        wanted.extend(of)
+        # For the same caption and noise the base draws brand[3], too.
+        return [brand[3] if each == asked[2] else picture(990) for each in of]
 
-    similar = NearestTraining(images.brand)
-    real = [picture(2000 + i) for i in range(100)]
-    found, copies = copies_measure(asked, made, files, real, similar, train, draw_base)
-    assert found.adapter.value == pytest.approx(0.2)
-    assert {(c.image.name, c.training.name) for c in copies} == {
-        ("3.png", "t1.png"), ("6.png", "t3.png"),
-    }  # fmt: skip
-    assert len(wanted) == 2
-    assert "2 of 10" in found.note
-    assert "for 1 of them the base's image isn't" in found.note
-    assert "1 in 100" in found.note
-    new = [picture(900 + i, (0, 0, 0)) for i in range(10)]
-    none, copies = copies_measure(asked, new, files, real, similar, train, draw_base)
-    assert (none.adapter.value, copies) == (0, [])
+    real = [picture(2000 + i) for i in range(8)]
+    repeats = [brand[0], ImageOps.mirror(brand[2]), real[0]]  # they tell nothing about new ones
+    found, copies = copies_measure(asked, made, files, [*real, *repeats], brand, train, draw_base)
+    assert found.adapter.value == pytest.approx(0.25)
+    [copy] = copies
+    assert (copy.image.name, copy.training.name, copy.mirrored) == ("1.png", "t1.png", True)
+    assert copy.similarity > 0.98 > copy.base
+    assert {(each.id, seed) for each, seed in wanted} == {("t0", 1), ("t1", 0)}
+    assert "2 of 4 are nearer" in found.note
+    assert "1 of them are nearer than the base's image, and count (1 mirrored)" in found.note
+    assert "1 in 9 new images" in found.note
+    assert "(3 more repeat training images or one another)" in found.note
+    # Too few different held-out images: the pairs are named, but there is no share.
+    monkeypatch.undo()
+    found, copies = copies_measure(asked, made, files, real, brand, train, draw_base)
+    assert math.isnan(found.adapter.value)
+    assert len(copies) == 1
+    assert "8 held-out images can't tell copies from new images; 30 are needed" in found.note
+    assert "most similar: 1.png and t1.png, mirrored" in found.note
 
 
 def test_an_image_is_looked_at_once() -> None:
@@ -216,6 +228,30 @@ def test_prompt_match_has_no_figures_where_it_may_not_judge() -> None:
     assert found.references == {}
 
 
+def test_content_is_measured_by_a_scorer_that_knows_the_brands_own_images() -> None:
+    rows = [row(f"r{i}") for i in range(24)]
+    real = [picture(200 + i) for i in range(24)]
+    known = Reads(dict(zip((r.reference for r in rows), real, strict=True)), 0.5)
+
+    def images(adapter: list[Image.Image]) -> ComparedImages:
+        return ComparedImages(rows, 1, real, adapter, real, real)
+
+    same = content_measure(images(real), known, known.images)
+    assert (same.base.value, same.adapter.value) == pytest.approx((1, 1))
+    assert same.difference.value == pytest.approx(0)
+    assert same.note.startswith("by prompt match; of 100 halves")
+    lost = content_measure(images([*real[5:], *real[:5]]), known, known.images)
+    assert lost.adapter.high < 0.4
+    assert lost.difference.high < 0
+    # A scorer to which all captions are alike judges nothing, whatever it is asked.
+    blind = Reads(dict.fromkeys(known._known, real[0]), 0.5)
+    found = content_measure(images(real), blind, blind.images)
+    assert math.isnan(found.adapter.value)
+    assert "can't judge these images" in found.note
+    some = ComparedImages(rows[:9], 1, real[:9], real[:9], real[:9], real)
+    assert "9 different captions are too few" in content_measure(some, known, known.images).note
+
+
 def test_what_the_data_shows_is_not_outside_it() -> None:
     rows = outside_rows(("red apple", "dog", "dog", "house"), ["Red  apple", "cat"])
     assert [r.reference for r in rows] == ["dog", "house"]
@@ -237,7 +273,7 @@ def test_named_encoders_add_their_figures(
     first = train(config).comparison
     assert [m.metric for m in first.measures] == [
         "style", "style distance", "nearest training image", "palette", "copies", "diversity",
-        "KID", "CLIP score", "CLIP score", "CMMD",
+        "KID", "content", "CLIP score", "CLIP score", "CMMD",
     ]  # fmt: skip
     outside = next(m for m in first.measures if m.slice == OUTSIDE_PROMPTS)
     assert outside.items == 2 * 4

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
+from mmtune.data.rows import Row
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.evaluation.strengths import TrialImages, advise, layout_kept, prompts_kept
 from mmtune.image.image_task import ImageTask
@@ -27,14 +28,17 @@ from tests.image import tiny
 from tests.image.test_task import make
 
 PROMPTS = [f"thing {i}" for i in range(8)]
+MANY = [f"thing {i}" for i in range(16)]
 
 
-def things(ground: str = "white", ink: str = "black", moved: int = 0) -> list[Image.Image]:
+def things(
+    ground: str = "white", ink: str = "black", moved: int = 0, count: int = len(PROMPTS)
+) -> list[Image.Image]:
     """A disc, each at another place."""
     drawn = []
-    for i in range(len(PROMPTS)):
+    for i in range(count):
         image = Image.new("RGB", (48, 48), ground)
-        x, y = 4 + (i % 3) * 12, 4 + (i // 3) * 12
+        x, y = 4 + (i % 3) * 12, 4 + (i // 3) * (12 if count <= 9 else 6)
         ImageDraw.Draw(image).ellipse((x + moved, y, x + 14 + moved, y + 14), fill=ink)
         drawn.append(image)
     return drawn
@@ -73,7 +77,7 @@ def like(turn: int) -> list[Image.Image]:
 
 
 def trial_images(base: int = 0, real: int = 0, prompts: Sequence[str] = PROMPTS) -> TrialImages:
-    return TrialImages(prompts, {Trial(0.0): like(base)}, like(real), like(0))
+    return TrialImages(prompts, {Trial(0.0): like(base)}, like(real), like(0), 8)
 
 
 def test_clip_score_stands_on_the_same_scale() -> None:
@@ -95,30 +99,54 @@ def test_the_smallest_strength_that_has_the_look_is_advised() -> None:
     def colours(images: list[Image.Image]) -> np.ndarray:
         return np.stack([np.asarray(i, dtype=float).mean((0, 1)) for i in images])
 
-    brand = things("navy", "gold")
-    drawn = {
-        Trial(0.0): things(),
-        Trial(0.5): things("#202060", "gold"),
-        Trial(0.8): things("navy", "gold", moved=1),
-        Trial(1.0): [brand[0]] * 8,
+    def drawn(ground: str = "white", ink: str = "black", moved: int = 0) -> list[Image.Image]:
+        return things(ground, ink, moved, len(MANY))
+
+    brand = drawn("navy", "gold")
+    by_trial: dict[Trial, Sequence[Image.Image]] = {
+        Trial(0.0): drawn(),
+        Trial(0.5): drawn("#202060", "gold"),
+        Trial(0.8): drawn("navy", "gold", moved=1),
+        Trial(1.0): [brand[0]] * 16,
     }
-    trial_images = TrialImages(
-        PROMPTS,
-        drawn,
-        real=things("navy", "gold", moved=2),
-        brand=brand,
-    )
-    metric = StyleDistance(colours, brand)
-    advice = advise(trial_images, metric, layout_kept(things(), PROMPTS), 0.5)
+    real = drawn("navy", "gold", moved=2)
+    metric, kept = StyleDistance(colours, brand), layout_kept(drawn(), MANY)
+    advice = advise(TrialImages(MANY, by_trial, real, brand, 16), metric, kept, 0.5)
     assert [p.scale for p in advice.points] == [0, 0.5, 0.8, 1]
     by = {p.scale: p for p in advice.points}
     assert by[0].retained == pytest.approx(1)
     assert by[0].figures["style"] == pytest.approx(0, abs=1e-6)
-    assert by[0.8].figures["style"] == pytest.approx(1, abs=0.1)
-    assert by[1.0].figures["copies"] == 1
+    assert by[0.8].figures["style"] == pytest.approx(1, abs=0.15)
+    assert "copies" not in by[1.0].figures  # 16 held-out images can't tell what a copy is
     assert by[1.0].retained is not None
     assert by[1.0].retained < 0.5
     assert advice.chosen is by[0.8]
+    # With fewer captions than a style score needs, what was trained is what is used.
+    few = {trial: images[:14] for trial, images in by_trial.items()}
+    advice = advise(TrialImages(MANY[:14], few, real[:14], brand, 14), metric, kept_all, 0.5)
+    assert advice.chosen.scale == 1
+    assert advice.reason == "14 captions are too few to compare; 15 are needed"
+
+
+def kept_all(images: Sequence[Image.Image]) -> float:
+    return 1.0
+
+
+def test_captions_of_training_images_join_where_too_few_are_held_out(tmp_path: Path) -> None:
+    monitor = make(tmp_path, scale_images="6").style_monitor
+    asked: list[tuple[str, int]] = []
+
+    def sample(row_seeds: Sequence[tuple[Row, int]]) -> list[Image.Image]:
+        asked.extend((row.id, seed) for row, seed in row_seeds)
+        return [Image.new("RGB", (64, 64), (40 * i, 0, 0)) for i in range(len(row_seeds))]
+
+    monitor.sample = sample  # type: ignore[method-assign]
+    held_out = list(monitor.brand[:2])
+    monitor.brand = monitor.brand[2:]
+    monitor.advise([Trial(0.0)], held_out, tmp_path / "grid.png")
+    assert [seed for _, seed in asked] == [0] * 6
+    assert len({row for row, _ in asked}) == 6
+    assert {row for row, _ in asked[:2]} == {row.id for row in held_out}
 
 
 class Notes(Reporter):
@@ -147,8 +175,8 @@ def test_a_run_recommends_and_saves_the_whole(
     card = read_card(result.folder / "adapter")
     assert card.scale == 1.0
     assert [point["scale"] for point in card.sweep] == [0.0, 0.5, 1.0]
-    assert card.advised in (0.0, 0.5, 1.0)
-    assert card.advice
+    assert card.advised == card.judged == 1.0
+    assert "too few to compare" in card.advice
     assert f"advice     scale {card.advised:g}: {card.advice}" in notes.said
     page = (result.folder / "adapter" / "README.md").read_text()
     assert f"recommended strength {card.advised:g}" in page

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
@@ -227,3 +228,52 @@ def test_the_command_takes_several_adapters_seeds_and_prompts(
     ):
         assert main(arguments) == 2
         assert found in capsys.readouterr().err
+
+
+def test_what_was_judged_is_what_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `generate` and by `export`, unless another strength is asked for."""
+    from safetensors import safe_open
+
+    from mmtune.cli import main
+    from tests.image import adapters
+
+    monkeypatch.chdir(tmp_path)
+    folder = adapters.make(tmp_path / "one", "sd")
+    read_card(folder).model_copy(update={"advised": 0.5, "judged": 0.5}).write(folder)
+
+    def weight(*words: str) -> str:
+        asked = ["generate", "--prompt", "x", "--guidance", "1", "--steps", "1", "--out", "drawn"]
+        assert main([*asked, *words]) == 0
+        [path] = Path("drawn").iterdir()
+        with Image.open(path) as image:
+            found = str(image.info["weight"])
+        path.unlink()
+        return found
+
+    assert weight("--adapter", "one") == "0.5"
+    assert "drawn at strength 0.5, which was judged" in capsys.readouterr().err
+    assert weight("--adapter", "one", "--scale", "1") == "1"
+    assert weight("--adapter", "one=0.7") == "0.7"
+    assert main(["export", "one", "--format", "diffusers", "--out", "lora"]) == 0
+    assert "exported at strength 0.5 of the adapter" in capsys.readouterr().out
+    with safe_open(next(Path("lora").glob("*.safetensors")), "pt") as file:
+        assert file.metadata()["mmtune.scale"] == "0.5"
+
+
+def test_the_default_strength_is_that_of_the_figures(tmp_path: Path) -> None:
+    from tests.image import adapters
+
+    card = read_card(adapters.make(tmp_path / "one", "sd"))
+    some = [{"metric": "style"}]
+    for values, judged, default in (
+        ({}, 1.0, 1.0),
+        ({"advised": 0.5}, 0.5, 0.5),  # before the comparison
+        ({"advised": 0.5, "judged": 0.5, "measures": some}, 0.5, 0.5),
+        ({"advised": 0.5, "measures": some}, 0.5, 1.0),  # of an earlier version
+        ({"advised": 0.0}, 1.0, 1.0),  # the base is recommended: judged is what was trained
+        ({"advised": 0.0, "judged": 1.0, "measures": some}, 1.0, 1.0),
+    ):
+        found = card.model_copy(update=values)
+        assert (found.judged_scale, found.default_scale) == (judged, default)
