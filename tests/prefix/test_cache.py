@@ -15,6 +15,7 @@ from mmtune.prefix.cache import LIMIT, PrefixCache, pinning
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_text
+from mmtune.system.locks import hold
 
 
 def key(i: int) -> str:
@@ -152,6 +153,36 @@ def test_what_a_living_run_has_pinned_stays(tmp_path: Path) -> None:
         assert PrefixCache(tmp_path).prune(max_bytes=0)[0] == 1
         assert [key(i) in cache for i in range(4)] == [True, True, True, False]
     assert cache.prune(max_bytes=0)[0] == 3
+
+
+@pytest.mark.parametrize("work", ["prune", "pin", "pinning"])
+def test_pruning_and_pinning_wait_for_each_other(tmp_path: Path, work: str) -> None:
+    """A pin that is made while another process prunes would come too late for its entry."""
+    cache = PrefixCache(tmp_path)
+    cache.put(key(0), sample())
+
+    def prune() -> None:
+        PrefixCache(tmp_path).prune(max_bytes=0)
+
+    def pin() -> None:
+        with PrefixCache(tmp_path).pin([key(0)]):
+            pass
+
+    def use() -> None:
+        with pinning():
+            PrefixCache(tmp_path).get(key(0))
+
+    thread = threading.Thread(target={"prune": prune, "pin": pin, "pinning": use}[work])
+    with hold(tmp_path / "lock", tmp_path):
+        (tmp_path / "pins").mkdir(exist_ok=True)
+        thread.start()
+        thread.join(0.15)
+        assert thread.is_alive()
+        assert key(0) in cache
+        assert not list((tmp_path / "pins").iterdir())
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (key(0) in cache) is (work != "prune")
 
 
 HOLD = """

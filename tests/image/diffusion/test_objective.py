@@ -1,0 +1,101 @@
+"""Objectives against diffusers' schedulers: no model is needed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+
+from mmtune.image.diffusion.families.sd3 import StableDiffusion3
+from mmtune.image.diffusion.objective import Diffusion, Flow, objective_of
+
+FAMILY: Any = StableDiffusion3.__new__(StableDiffusion3)  # only `mu` is asked for
+STEPS = 40
+
+
+def flow(**config: Any) -> tuple[Flow, FlowMatchEulerDiscreteScheduler]:
+    scheduler = FlowMatchEulerDiscreteScheduler(**config)
+    objective = objective_of(scheduler, FAMILY)
+    assert isinstance(objective, Flow)
+    return objective, scheduler
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.25, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize(
+    ("config", "tokens"),
+    [
+        ({"shift": 1.0}, 64),
+        ({"shift": 3.0}, 64),
+        ({"shift": 0.5}, 64),
+        ({"use_dynamic_shifting": True}, 256),
+        ({"use_dynamic_shifting": True}, 4096),
+        ({"use_dynamic_shifting": True, "time_shift_type": "linear"}, 1024),
+    ],
+)
+def test_the_noisiest_are_the_samplers_first_steps(
+    config: dict[str, Any], tokens: int, share: float
+) -> None:
+    """A share of a sampler's steps, which it shifts: most of them lie near pure noise."""
+    objective, scheduler = flow(**config)
+    even = np.linspace(1, 1 / STEPS, STEPS)
+    mu = FAMILY.mu(scheduler.config, tokens) if config.get("use_dynamic_shifting") else None
+    scheduler.set_timesteps(sigmas=even.tolist(), mu=mu)
+    found = objective.is_noisiest(scheduler.timesteps.double() + 1e-3, share, tokens)
+    wanted = torch.from_numpy(even >= 1 - share - 1e-9) & (share > 0)
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("tokens", [64, 1024])
+def test_an_images_size_shifts_what_is_noisiest(tokens: int) -> None:
+    objective, _ = flow(use_dynamic_shifting=True)
+    limit = objective.shifted(0.5, tokens) * 1000
+    steps = torch.tensor([limit - 1, limit, limit + 1], dtype=torch.float64)
+    assert objective.is_noisiest(steps, 0.5, tokens).tolist() == [False, True, True]
+    # With more tokens more noise is needed to hide an image as well.
+    assert objective.shifted(0.5, tokens) < objective.shifted(0.5, 2 * tokens)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample"])
+def test_the_last_share_of_a_diffusion_schedule(kind: str) -> None:
+    objective = objective_of(DDPMScheduler(prediction_type=kind), FAMILY)
+    assert isinstance(objective, Diffusion)
+    steps = torch.arange(1000)
+    for share, first in ((0.0, 1000), (0.25, 750), (1.0, 0), (0.0004, 1000), (0.001, 999)):
+        assert torch.equal(objective.is_noisiest(steps, share, 64), steps >= first)
+    assert objective.timestep_at(0.25) == 250
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "sample", "flow"])
+def test_clean_latents_and_predictions_are_each_others_inverse(kind: str) -> None:
+    """And the target is the prediction from which the true latents follow."""
+    objective = flow()[0] if kind == "flow" else objective_of(
+        DDPMScheduler(prediction_type=kind), FAMILY
+    )  # fmt: skip
+    assert objective.kind == kind
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = (torch.randn(4, 3, 2, 2, generator=generator) for _ in range(2))
+    timesteps = torch.tensor([30, 400, 700, 990])
+    noisy = objective.add_noise(latents, noise, timesteps)
+    target = objective.target(latents, noise, timesteps)
+    close = {"rtol": 1e-3, "atol": 1e-3}
+    torch.testing.assert_close(objective.clean_latents(target, noisy, timesteps), latents, **close)
+    torch.testing.assert_close(objective.prediction_of(latents, noisy, timesteps), target, **close)
+
+
+def test_min_snr_is_the_papers() -> None:
+    """Hang et al. 2023, section 3.4: min(SNR, gamma) over SNR, SNR + 1 or 1."""
+    steps = torch.tensor([0, 100, 500, 999])
+    gamma = 5.0
+    for kind in ("epsilon", "v_prediction", "sample"):
+        scheduler = DDPMScheduler(prediction_type=kind)
+        signal = scheduler.alphas_cumprod[steps].double()
+        snr = signal / (1 - signal)
+        over = {"epsilon": snr, "v_prediction": snr + 1, "sample": torch.ones_like(snr)}[kind]
+        found = Diffusion(scheduler, gamma).loss_weights(steps).double()
+        torch.testing.assert_close(found, snr.clamp(max=gamma) / over, rtol=1e-4, atol=1e-6)
+        assert torch.equal(Diffusion(scheduler, None).loss_weights(steps), torch.ones(4))
+    assert math.isclose(float(flow()[0].loss_weights(steps).sum()), 4)

@@ -1,0 +1,56 @@
+"""Which end of a long prompt is kept, and where the ids of a row stand."""
+
+from __future__ import annotations
+
+import pytest
+
+from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.whisper.labels import make_labels, prefix_ids, time_id
+from tests.speech.real import TINY, loaded, needs
+
+WORDS = " ".join(f"word{i}" for i in range(200))  # more than 223 ids, all of them different places
+
+
+@needs(TINY)
+def test_of_a_long_prompt_the_end_is_kept() -> None:
+    """What stands next to the speech, as in openai/whisper: `prompt[-(n_ctx // 2 - 1):]`."""
+    base = loaded(TINY)
+    said = base.tokenizer.encode(" " + WORDS, add_special_tokens=False)
+    assert len(said) > 223
+    bare = prefix_ids(base, None)
+    for room, most in ((None, 223), (500, 223), (223, 223), (100, 100), (1, 1)):
+        ids = prefix_ids(base, None, WORDS, room=room)
+        assert ids == [base.ids["startofprev"], *said[-most:], *bare]
+    for room in (0, -5):
+        assert prefix_ids(base, None, WORDS, room=room) == bare
+    for empty in (None, "", "  \n"):
+        assert prefix_ids(base, None, empty) == bare
+    # openai/whisper's own helper, by transformers: one prompt id, then a space before the text.
+    short = base.tokenizer.get_prompt_ids("one two", return_tensors="np").tolist()
+    assert prefix_ids(base, None, " one two ") == [*short, *bare]
+
+
+@needs(TINY)
+@pytest.mark.parametrize("spare", [0, 1, 2, 50])
+def test_a_long_text_leaves_the_prompts_end(spare: int) -> None:
+    """The decoder has 448 positions; the prompt gets what text and start leave, at most 224."""
+    base = loaded(TINY)
+    prompt = base.tokenizer.encode(" " + WORDS, add_special_tokens=False)
+    bare = prefix_ids(base, None)
+    count = 448 - len(bare) - spare  # ids of the text; its end takes no position
+    text = " " + " ".join(["one"] * count)
+    row = SpeechRow(id="a", audio="a", text=text.strip(), prompt=WORDS)
+    labels = make_labels(base, row, "en")
+    assert labels.spoken == count + 1
+    assert len(labels.ids) - 1 == (448 if spare != 1 else 448 - 1)
+    room = max(spare - 1, 0)
+    kept = [base.ids["startofprev"], *prompt[-room:]] if room else []
+    assert list(labels.ids[: labels.given]) == [*kept, *bare]
+
+
+@needs(TINY)
+def test_times_are_steps_of_20_ms_from_0_to_30() -> None:
+    base = loaded(TINY)
+    first = base.ids["notimestamps"] + 1
+    table = {0.0: 0, -1.0: 0, 0.009: 0, 0.011: 1, 1.0: 50, 29.98: 1499, 30.0: 1500, 31.0: 1500}
+    assert {s: time_id(base, s) - first for s in table} == table
