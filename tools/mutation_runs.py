@@ -118,18 +118,15 @@ def in_fork(work: Callable[[], dict[str, Any]], tree: Path, log: Path, cpu: int)
         os._exit(0)
     deadline = time.monotonic() + PATIENCE * cpu
     status = None
-    while status is None:
-        found, code = os.waitpid(process, os.WNOHANG)
-        if found:
-            status = code
-        elif time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process, signal.SIGKILL)
-            status = os.waitpid(process, 0)[1]
-        else:
-            time.sleep(0.02)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process, signal.SIGKILL)  # whatever a test has left running
+    try:
+        while status is None and time.monotonic() < deadline:
+            found, code = os.waitpid(process, os.WNOHANG)
+            status = code if found else time.sleep(0.02)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)  # with whatever a test has left running
+    if status is None:
+        status = os.waitpid(process, 0)[1]
     if result.is_file():
         return dict(json.loads(result.read_text(encoding="utf-8")))
     if not os.WIFSIGNALED(status):

@@ -130,13 +130,13 @@ def test_the_base_is_kept_nowhere_else(tmp_path: Path) -> None:
     """Not for silence, the start, terms and moved times; and nowhere if it is switched off."""
     soundfile.write(tmp_path / "a.wav", np.full(16_000, 0.1, np.float32), 16_000)
     path = str(tmp_path / "a.wav")
-    times = ({"start": 0.1, "end": 0.5, "text": "one two"},)
+    times = ({"start": 0.1, "end": 0.5, "text": "red boat"},)
     rows = [
-        SpeechRow(id="plain", audio=path, text="one two", segments=times),
-        SpeechRow(id="fast", audio=path, text="one two", segments=times),
-        SpeechRow(id="term", audio=path, text="one two", segments=times, terms=("two",)),
+        SpeechRow(id="plain", audio=path, text="red boat", segments=times),
+        SpeechRow(id="fast", audio=path, text="red boat", segments=times),
+        SpeechRow(id="term", audio=path, text="red boat", segments=times, terms=("boat",)),
         SpeechRow(id="silent", audio=path, text="", nonspeech=True),
-        SpeechRow(id="asked", audio=path, text="one two", segments=times, prompt="Before."),
+        SpeechRow(id="asked", audio=path, text="red boat", segments=times, prompt="Before."),
     ]
     task = small_task(0.75)
     batch = batch_of(task, rows, [1.0, 1.1, 1.0, 1.0, 1.0])
@@ -167,7 +167,7 @@ def test_the_base_is_kept_nowhere_else(tmp_path: Path) -> None:
 
 def test_a_start_that_is_learned_is_not_the_bases(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(16_000, 0.1, np.float32), 16_000)
-    row = SpeechRow(id="a", audio=str(tmp_path / "a.wav"), text="one two")
+    row = SpeechRow(id="a", audio=str(tmp_path / "a.wav"), text="red boat")
     options = SpeechOptions(keep_base=0.75, timestamps=0.0, mix=MixOptions(nonspeech=0.1))
     task = SpeechTask(load_base(STORED), LoraOptions(rank=4), options, None, seed=3)
     batch, labels = batch_of(task, [row], [1.0]), task.labels(row)
@@ -183,7 +183,7 @@ def test_what_is_kept_is_the_untuned_bases(tmp_path: Path) -> None:
     """The adapter is off while the base predicts, and on again afterwards."""
     rng = np.random.default_rng(0)
     soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(16_000), 16_000)
-    row = SpeechRow(id="a", audio=str(tmp_path / "a.wav"), text="one two")
+    row = SpeechRow(id="a", audio=str(tmp_path / "a.wav"), text="red boat")
     task = small_task(0.75)
     [before] = task.features.get([task.kept.part(row)])
     batch = {
