@@ -178,7 +178,7 @@ def test_pruning_and_pinning_wait_for_each_other(tmp_path: Path, work: str) -> N
         thread.start()
         thread.join(0.15)
         assert thread.is_alive()
-        assert key(0) in cache
+        assert _keys(cache) == [key(0)]
         assert not list((tmp_path / "pins").iterdir())
     thread.join(30)
     assert not thread.is_alive()
@@ -357,6 +357,36 @@ def test_the_limit_removes_the_longest_unused_and_spares_the_pinned(
             cache.put(key(i), sample(i))
         assert len(_keys(cache)) == 7  # a running command keeps more than the limit
     assert len(_keys(cache)) == 4
+
+
+def test_the_limit_is_kept_with_a_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full cache is pruned to 95 %, so that it isn't pruned again with every entry."""
+    PrefixCache(tmp_path).put(key(0), sample())
+    size = file_of(PrefixCache(tmp_path), key(0)).stat().st_size
+    monkeypatch.setenv(LIMIT, str(10 * size / 2**30))
+    cache = PrefixCache(tmp_path)
+    assert cache.limit == 10 * size
+    pruned: list[int | None] = []
+    prune = PrefixCache.prune
+
+    def watch(self: PrefixCache, *given: float, max_bytes: int | None = None) -> tuple[int, int]:
+        pruned.append(max_bytes)
+        return prune(self, *given, max_bytes=max_bytes)
+
+    monkeypatch.setattr(PrefixCache, "prune", watch)
+    for i in range(1, 13):
+        cache.put(key(i), sample(i))
+        assert len(_keys(cache)) <= 10
+    assert set(pruned) == {round(9.5 * size)}
+    assert len(_keys(cache)) == 9
+    # An entry is more than a twentieth of this limit, so each put looks; of a larger limit, few do.
+    assert len(pruned) == 12
+    pruned.clear()
+    monkeypatch.setenv(LIMIT, str(100 * size / 2**30))
+    roomy = PrefixCache(tmp_path)
+    for i in range(13, 26):
+        roomy.put(key(i), sample(i))
+    assert len(pruned) == 3  # the first one, and after each 5 % that were written
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "20 GB"])

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+)
 
+from mmtune.errors import ConfigError
 from mmtune.image.diffusion.families.sd3 import StableDiffusion3
 from mmtune.image.diffusion.objective import Diffusion, Flow, objective_of
 
@@ -99,3 +104,38 @@ def test_min_snr_is_the_papers() -> None:
         torch.testing.assert_close(found, snr.clamp(max=gamma) / over, rtol=1e-4, atol=1e-6)
         assert torch.equal(Diffusion(scheduler, None).loss_weights(steps), torch.ones(4))
     assert math.isclose(float(flow()[0].loss_weights(steps).sum()), 4)
+
+
+@pytest.mark.parametrize(
+    ("config", "shift"),
+    [({}, 1.0), ({"shift": 3.0}, 3.0), ({"flow_shift": 5.0}, 5.0)],
+)
+def test_a_schedule_shifts_by_what_its_config_says(config: dict[str, Any], shift: float) -> None:
+    """Schedulers of other kinds call it `flow_shift`, and some name no dynamic shifting."""
+    objective = Flow(config, FAMILY, None)
+    for sigma in (0.1, 0.5, 1.0):
+        wanted = shift * sigma / (1 + (shift - 1) * sigma)
+        assert objective.shifted(sigma, 64) == pytest.approx(wanted)
+    assert objective.steps == 1000
+    assert (objective.density, objective.mean, objective.std) == ("logit_normal", 0.0, 1.0)
+
+
+def test_flow_matching_is_told_by_name_or_by_what_is_predicted() -> None:
+    other = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+    objective = objective_of(other, FAMILY)
+    assert objective.kind == "flow"
+    other.set_timesteps(10)
+    even = np.linspace(1, 1 / 1000, 11)[:-1]
+    ours = [1000 * objective.shifted(float(s), 64) for s in even]  # type: ignore[union-attr]
+    np.testing.assert_allclose(other.timesteps.numpy(), ours, atol=2)
+    assert objective_of(FlowMatchEulerDiscreteScheduler(), FAMILY).kind == "flow"
+    assert objective_of(UniPCMultistepScheduler(), FAMILY).kind == "epsilon"
+    turned = FlowMatchEulerDiscreteScheduler(invert_sigmas=True)
+    with pytest.raises(ConfigError, match="inverts its sigmas"):
+        objective_of(turned, FAMILY)
+    strange = DDPMScheduler()
+    strange.register_to_config(prediction_type="noise")
+    with pytest.raises(ConfigError, match="prediction_type 'noise'"):
+        objective_of(strange, FAMILY)
