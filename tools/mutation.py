@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import random
 import signal
 import sys
@@ -128,6 +127,9 @@ def main() -> int:
     parser.add_argument(
         "--only", help="only the mutants whose name contains this, of all there are"
     )
+    parser.add_argument(
+        "--tests", nargs="+", default=TESTS, metavar="PATTERN", help="files of tests, in order"
+    )
     parser.add_argument("--report", action="store_true", help="only print the stored results")
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "mutation")
     asked = parser.parse_args()
@@ -167,11 +169,13 @@ def _run(asked: argparse.Namespace, folder: Path, results: Path) -> None:
     print(f"{len(package_of):,} mutants; {len(wanted)} to try", flush=True)
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # its forks end too
-    # Beside the repository, as tests/speech/real.py looks for it; the copy lies elsewhere.
-    os.environ.setdefault("MMTUNE_SHARED", str(ROOT.parent / "shared" / "data"))
+    # Real speech lies beside the repository, where tests/speech/real.py looks for it.
+    real, linked = ROOT.parent / "shared", folder / "shared"
+    if real.is_dir() and not linked.exists():
+        linked.symlink_to(real)
     import_libraries()
     tests = []
-    for file in (file for pattern in TESTS for file in in_tree(tree, (pattern,))):
+    for file in (file for pattern in asked.tests for file in in_tree(tree, (pattern,))):
         tests += measured(tree, file, folder / "coverage", asked.file_seconds)
         print(f"{time.monotonic() - began:6.0f} s  {file}: {len(tests)} tests so far", flush=True)
     for number, mutant in enumerate(wanted, start=1):
