@@ -287,7 +287,7 @@ def tried(tree: Path, tests: Sequence[Timed], log: Path) -> dict[str, Any]:
     """Run tests until one fails: {"killed": test, "why": its error} or {"killed": None}."""
     if not tests:
         return {"killed": None}
-    cpu = 30 + round(5 * sum(test.seconds for test in tests))
+    cpu = 15 + round(4 * sum(test.seconds for test in tests))
     return in_fork(partial(_until_failure, [t.name for t in tests]), tree, log, cpu)
 
 
