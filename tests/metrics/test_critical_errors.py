@@ -114,6 +114,7 @@ def test_formatted_wer_is_that_of_the_raw_words() -> None:
 def test_corpora_without_punctuation_have_no_formatted_wer() -> None:
     assert is_formatted(["One.", "Two?", "three"])
     assert not is_formatted(["HE WENT", "SHE CAME.", "THEY STAYED"])
+    assert not is_formatted(["One.", "two"])  # half of them are not most
     assert not is_formatted([])
 
 

@@ -87,8 +87,10 @@ def test_what_is_missing_is_counted_and_weighed(
 
 
 def test_the_peak_is_this_processs() -> None:
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-    assert peak_memory(CPU) == pytest.approx(used * 1024, rel=1e-3)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
+    found = peak_memory(CPU)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert before * 1024 <= found <= after * 1024
 
 
 def test_one_trainable_parameter_is_enough_and_one_frozen_too() -> None:

@@ -14,6 +14,8 @@ from mmtune.data.rows import Row
 from mmtune.training.interrupt import Interrupted
 from mmtune.training.log import read_log
 from mmtune.training.loop import fit
+from mmtune.training.randomness import Draw
+from mmtune.training.task import mean_loss
 from tests.training.test_loop import StopAt, equal, final, losses, options
 from tests.training.toy import ToyTask, rows
 
@@ -153,3 +155,33 @@ def test_patience_goes_on_after_an_interruption(tmp_path: Path) -> None:
     result = fit(again, rows(8), rows(3, "held"), settings, tmp_path / "cut")
     assert (result.best_step, result.steps, result.reason) == (1, 4, "early stop")
     assert equal(final(again), final(whole))
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+def test_validation_draws_the_same_every_time_and_as_no_epoch_does(count: int) -> None:
+    """The default of a task: the loss per unit over all rows, in batches of at most 16."""
+    task, held = ToyTask(dropout=0.5), rows(count, "held")
+    task.module.train()
+    sizes: list[int] = []
+    collate, drawn = task.collate, set()
+
+    def watch(examples, tensors, draws):  # type: ignore[no-untyped-def]
+        sizes.append(len(examples))
+        drawn.update((d.seed, d.epoch) for d in draws)
+        return collate(examples, tensors, draws)
+
+    task.collate = watch  # type: ignore[method-assign]
+    with torch.no_grad():
+        found = mean_loss(task, held)
+        assert mean_loss(task, held[::-1]) == pytest.approx(found, rel=1e-5)
+    assert task.module.training
+    assert sizes[: len(sizes) // 2] == [16] * (count // 16) + [count % 16] * bool(count % 16)
+    assert drawn == {(0, -1)}  # epochs of training are counted from 0
+    task.module.eval()
+    whole = [Draw(0, -1, row.id) for row in held]
+    examples = [task.choose(row, draw) for row, draw in zip(held, whole, strict=True)]
+    stored = [{"toy": t} for t in task.features.get([p for e in examples for p in e.parts])]
+    loss = task.module(collate(examples, stored, whole))
+    assert found == pytest.approx(float(loss.total.sum() / loss.units.sum()), rel=1e-5)
+    assert math.isnan(mean_loss(task, []))
+    assert not task.module.training
