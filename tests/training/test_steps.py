@@ -15,8 +15,9 @@ from mmtune.training.interrupt import Interrupted
 from mmtune.training.log import read_log
 from mmtune.training.loop import fit
 from mmtune.training.randomness import Draw
+from mmtune.training.reporter import Reporter
 from mmtune.training.task import mean_loss
-from tests.training.test_loop import StopAt, equal, final, losses, options
+from tests.training.test_loop import Notes, StopAt, equal, final, losses, options
 from tests.training.toy import ToyTask, rows
 
 
@@ -185,3 +186,50 @@ def test_validation_draws_the_same_every_time_and_as_no_epoch_does(count: int) -
     assert found == pytest.approx(float(loss.total.sum() / loss.units.sum()), rel=1e-5)
     assert math.isnan(mean_loss(task, []))
     assert not task.module.training
+
+
+def test_the_log_of_a_run_that_broke_off_is_cut_where_it_goes_on(tmp_path: Path) -> None:
+    """Steps after the last checkpoint are done again, and stand in the log once."""
+
+    class Dies(Reporter):
+        def step(self, step: int, total: int, loss: float, lr: float) -> None:
+            if step == 5:
+                raise RuntimeError("the machine is gone")
+
+    settings = options(checkpoint_every=3)
+    fit(ToyTask(dropout=0.3), rows(21), rows(3, "held"), settings, tmp_path / "whole")
+    task = ToyTask(dropout=0.3)
+    with pytest.raises(RuntimeError, match="is gone"):
+        fit(task, rows(21), rows(3, "held"), settings, tmp_path / "cut", Dies())
+    assert len(losses(tmp_path / "cut")) == 5
+    notes = Notes()
+    fit(ToyTask(dropout=0.3), rows(21), rows(3, "held"), settings, tmp_path / "cut", notes)
+    entries = list(read_log(tmp_path / "cut/log.jsonl"))
+    assert [e["step"] for e in entries if "loss" in e] == list(range(1, 10))
+    assert [e["step"] for e in entries if "validation" in e] == [0, 3, 6, 9]
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert notes.notes == ["resuming after step 3 of 9"]
+
+
+def test_a_rows_weight_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss and gradient are sums over rows, each times its weight, over the units so weighted."""
+    weights = [1.0, 5.0, 0.25, 2.0, 1.0]
+    items = [
+        row.model_copy(update={"weight": weight})
+        for row, weight in zip(rows(5), weights, strict=True)
+    ]
+    task = ToyTask()
+    draws = [Draw(0, 0, row.id) for row in items]
+    examples = [task.choose(row, draw) for row, draw in zip(items, draws, strict=True)]
+    stored = [{"toy": t} for t in task.features.get([p for e in examples for p in e.parts])]
+    loss = task.module(task.collate(examples, stored, draws))
+    scale = torch.tensor(weights)
+    mean = (loss.total * scale).sum() / (loss.units * scale).sum()
+    mean.backward()
+    gradient = torch.cat([p.grad.flatten() for _, p in task.weights() if p.grad is not None])
+    for micro in (None, 1, 2):
+        seen = watched(monkeypatch)
+        settings = options(epochs=1, batch_size=5, micro_batch=micro, clip=None)
+        fit(ToyTask(), items, [], settings, tmp_path / str(micro))
+        assert losses(tmp_path / str(micro)) == pytest.approx([mean.item()], rel=1e-5)
+        torch.testing.assert_close(seen[0], gradient, rtol=1e-4, atol=1e-6)
