@@ -17,6 +17,8 @@ from diffusers import (
 from mmtune.errors import ConfigError
 from mmtune.image.diffusion.families.sd3 import StableDiffusion3
 from mmtune.image.diffusion.objective import Diffusion, Flow, objective_of
+from mmtune.image.image_options import ImageOptions
+from mmtune.training.randomness import Draw
 
 FAMILY: Any = StableDiffusion3.__new__(StableDiffusion3)  # only `mu` is asked for
 STEPS = 40
@@ -139,3 +141,34 @@ def test_flow_matching_is_told_by_name_or_by_what_is_predicted() -> None:
     strange.register_to_config(prediction_type="noise")
     with pytest.raises(ConfigError, match="prediction_type 'noise'"):
         objective_of(strange, FAMILY)
+
+
+@pytest.mark.parametrize("density", ["uniform", "mode", "logit_normal"])
+def test_each_draw_is_the_formula_of_its_density(density: str) -> None:
+    """Of diffusers' `compute_density_for_timestep_sampling`, on the row's own random number."""
+    options = ImageOptions(timesteps=density, logit_mean=0.5, logit_std=0.8)  # type: ignore[arg-type]
+    objective = Flow({"shift": 3.0}, FAMILY, options)
+    seen = set()
+    for i in range(200):
+        draw = Draw(0, 0, str(i))
+        if density == "logit_normal":
+            normal = draw.normal("timestep", (1,))
+            u = float(torch.sigmoid(0.5 + 0.8 * normal))
+        else:
+            u = draw.uniform("timestep")
+            if density == "mode":
+                u = 1 - u - 1.29 * (math.cos(math.pi * u / 2) ** 2 - 1 + u)
+        place = min(int(u * 1000), 999)  # of the scheduler's list, which begins with pure noise
+        sigma = 1 - place / 1000
+        assert objective.draw_timestep(draw, 64) == pytest.approx(
+            1000 * 3 * sigma / (1 + 2 * sigma)
+        )
+        seen.add(place)
+    assert len(seen) > 100
+
+
+def test_a_diffusion_timestep_is_any_of_the_schedules() -> None:
+    objective = Diffusion(DDPMScheduler(num_train_timesteps=7), None)
+    drawn = {objective.draw_timestep(Draw(0, 0, str(i)), 64) for i in range(200)}
+    assert drawn == set(range(7))
+    assert objective.timestep_at(1.0) == 7

@@ -54,3 +54,26 @@ def test_times_are_steps_of_20_ms_from_0_to_30() -> None:
     first = base.ids["notimestamps"] + 1
     table = {0.0: 0, -1.0: 0, 0.009: 0, 0.011: 1, 1.0: 50, 29.98: 1499, 30.0: 1500, 31.0: 1500}
     assert {s: time_id(base, s) - first for s in table} == table
+
+
+@needs(TINY)
+def test_each_of_several_terms_is_marked() -> None:
+    """By their characters in the text: a token counts for a term if it writes a part of it."""
+    base = loaded(TINY)
+    row = SpeechRow(id="a", audio="a", text="  take metoprolol and apixaban, or nothing")
+    terms = ["metoprolol", "apixaban"]
+    spans = [(row.text.index(term), row.text.index(term) + len(term)) for term in terms]
+    labels = make_labels(base, row, "en", spans)
+    written = [base.tokenizer.decode([labels.ids[at]]) for at in labels.terms]
+    assert "".join(written) == " metoprolol apixaban"
+    alone = make_labels(base, row, "en", spans[1:])
+    assert set(alone.terms) < set(labels.terms)
+    assert make_labels(base, row, "en").terms == ()
+    # With times the places move with the segments, and marks are no terms.
+    times = [(0.0, 1.0, "take metoprolol"), (1.0, 2.0, "and apixaban, or nothing")]
+    timed = make_labels(base, row, "en", spans, times)
+    assert "".join(base.tokenizer.decode([timed.ids[at]]) for at in timed.terms) == (
+        " metoprolol apixaban"
+    )
+    assert not set(timed.terms) & set(timed.times)
+    assert len(timed.times) == 4
