@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mmtune.errors import DataError
 from mmtune.speech.speech_row import SpeechRow
 from mmtune.speech.whisper.labels import make_labels, prefix_ids, time_id
 from tests.speech.real import TINY, loaded, needs
@@ -77,3 +78,42 @@ def test_each_of_several_terms_is_marked() -> None:
     )
     assert not set(timed.terms) & set(timed.times)
     assert len(timed.times) == 4
+
+
+@needs(TINY)
+def test_the_longest_text_fills_the_decoder_and_one_id_more_is_refused() -> None:
+    base = loaded(TINY)
+    for times in ((), [(0.0, 1.0, "")]):  # a time takes the place of <|notimestamps|>
+        room = 448 - len(prefix_ids(base, None, timestamps=bool(times)))
+
+        def made(count: int, times: object = times) -> object:
+            text = " ".join(["one"] * count)
+            spoken = [(0.0, 1.0, text)] if times else ()
+            row = SpeechRow(id="novel", audio="a", text=text)
+            return make_labels(base, row, "en", (), spoken)
+
+        most = room - 2 * bool(times)
+        assert len(made(most).ids) - 1 == 448  # type: ignore[attr-defined]
+        with pytest.raises(DataError, match=r"its text has 449 tokens; .* reads at most 448"):
+            made(most + 1)
+
+
+@needs(TINY)
+def test_the_start_is_learned_where_it_is_not_the_texts_first_id() -> None:
+    base = loaded(TINY)
+    row = SpeechRow(id="a", audio="a", text="one two", prompt="Before.")
+    plain = make_labels(base, row, "en", start=True)
+    assert plain.start is not None
+    at, first = plain.start
+    assert (plain.ids[at], first) == (base.ids["startoftranscript"], base.ids["notimestamps"])
+    assert make_labels(base, row, "en").start is None
+    # An English-only text with times begins right behind the start token.
+    timed = make_labels(base, row, "en", (), [(0.0, 1.0, "one two")], start=True)
+    assert timed.ids[timed.given - 1] == base.ids["startoftranscript"]
+    assert timed.start is None
+    # Where nobody speaks it is always learned.
+    silent = SpeechRow(id="n", audio="a", text="", nonspeech=True)
+    for start in (True, False):
+        assert make_labels(base, silent, "en", start=start).start == (
+            0, base.ids["notimestamps"] - 1,
+        )  # fmt: skip
