@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mmtune.data.check import check
+from mmtune.data.dataset import remarks
 from mmtune.data.importing import Imported, LeftOut
 from mmtune.data.ledger import Guess, Ledger, Used, guessed_lines, reason_by_kind
-from mmtune.data.manifest import scan_files
+from mmtune.data.manifest import scan_files, write_manifest
+from tests.data.pieces import SPEECH, write_audio
 
 
 def left(number: int, kind: str = "left-out") -> LeftOut:
@@ -137,3 +140,25 @@ def test_files_are_listed_in_one_order_on_any_disk(
         monkeypatch.setattr(os, "walk", found)
         listed = [(row, path.as_posix()) for row, path in scan_files(tmp_path, (".wav", ".FLAC"))]
         assert listed == expected
+
+
+def test_remarks_are_one_line_for_each_kind_and_say_what_is_left_out(tmp_path: Path) -> None:
+    """What a user who trains is shown: no notes, and the first of each kind in full."""
+    rows = []
+    for i in range(6):
+        write_audio(tmp_path / f"{i}.flac", seed=i)
+        rows.append({"id": f"r{i}", "audio": f"{i}.flac", "text": f"words {i}"})
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    (tmp_path / "notes.bin").write_text("x")
+    assert not [line for line in remarks(check(tmp_path, SPEECH, strict=False)) if "left" in line]
+    for i in (1, 4):
+        (tmp_path / f"{i}.flac").unlink()
+    data = check(tmp_path, SPEECH, strict=False)
+    assert any(finding.severity == "note" for finding in data.findings)
+    errors = [line for line in remarks(data) if line.startswith("error")]
+    assert len(errors) == 1
+    assert ", 2 times: " in errors[0]
+    assert "1.flac" in errors[0]
+    assert "4.flac" not in errors[0]
+    assert not any(line.startswith("note") for line in remarks(data))
+    assert remarks(data)[-1] == (f"2 rows are left out; list them with mmtune check {tmp_path}")

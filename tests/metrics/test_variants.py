@@ -115,3 +115,10 @@ def test_the_longest_spelling_is_replaced() -> None:
     # A term stays whole, though a part of it is another term's spelling.
     whole = Variants({"heart failure": ["hf"], "cardiac": ["heart"]})
     assert whole("heart failure of the heart hf") == ("heart failure of the cardiac heart failure")
+
+
+def test_the_table_has_the_lists_order() -> None:
+    [table] = Variants({"b": ["x", "y"], "a": ["z"], "c": []}).tables()
+    assert table.columns == ["term", "other spellings"]
+    assert table.rows == [["b", "x, y"], ["a", "z"]]
+    assert STRICT.tables() == []
