@@ -28,6 +28,10 @@ def pair(reference: str, hypothesis: str, language: str = "en") -> tuple[SpeechR
         ("Take fifty milligrams twice", "en", [("dose", "50 mg")]),
         ("Take 50 mg", "en", [("dose", "50 mg")]),
         ("50mg of it", "en", [("dose", "50 mg")]),
+        # The word behind a number is the unit or counts itself.
+        ("50mg left", "en", [("dose", "50 mg"), ("side", "left")]),
+        ("50 mg left", "en", [("dose", "50 mg"), ("side", "left")]),
+        ("7 left", "en", [("number", "7"), ("side", "left")]),
         ("She doesn't have a fever.", "en", [("negation", "not")]),
         ("The left knee, not the right", "en",
          [("side", "left"), ("negation", "not"), ("side", "right")]),
