@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-faults test-faults-all fuzz lint settings bench bench-image starter-continue starter-judge clean
+.PHONY: help demo test test-all test-faults test-faults-all fuzz mutants lint settings bench bench-image starter-continue starter-judge clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -39,6 +39,9 @@ test-faults-all: $(VENV)/.dev ## every fault at every call of each writer, 30 of
 fuzz: $(VENV)/.dev ## mutated files for every parser, with planted bugs and branch coverage: make fuzz INPUTS=20000
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),5000) --seed $(or $(SEED),0)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --planted
+
+mutants: $(VENV)/.dev ## how many small changes of the code the tests notice: make mutants N=400 MINUTES=60
+	@$(NICELY) tools/mutation.py -n $(or $(N),400) --seed $(or $(SEED),0) $(if $(MINUTES),--minutes $(MINUTES))
 
 settings: $(VENV)/.dev ## write docs/settings.md again, from the settings in the code
 	@$(BIN)/python tools/settings_page.py

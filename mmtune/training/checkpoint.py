@@ -78,7 +78,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
         if any(hash_file(folder / name) != hashes.get(name) for name in HASHED):
             return None
         weights, best = load_tensors(folder / WEIGHTS), load_tensors(folder / BEST)
-        require_finite({**weights, **best}, folder)
+        for values in (weights, best):  # they have the same names
+            require_finite(values, folder)
         return Checkpoint(
             weights=weights,
             best=best,

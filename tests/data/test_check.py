@@ -95,6 +95,17 @@ def test_bad_rows_are_left_out_and_too_many_end_it(tmp_path: Path) -> None:
     assert shown.bad == pytest.approx(2 / 13)
 
 
+def test_a_refusal_shows_the_first_three_errors(tmp_path: Path) -> None:
+    source = speech_set(tmp_path, rows=12)
+    for i in range(2, 7):
+        (tmp_path / f"clips/{i}.flac").unlink()
+    with pytest.raises(DataError) as caught:
+        check(source, SPEECH)
+    head, *lines = caught.value.found.splitlines()
+    assert "5 of 12 rows can't be used" in head
+    assert [f"clips/{i}.flac" in line for i, line in enumerate(lines, start=2)] == [True] * 3
+
+
 def test_nothing_left_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
     source = speech_set(tmp_path, rows=2)
     for path in (tmp_path / "clips").iterdir():

@@ -171,6 +171,26 @@ def test_what_is_written_is_read(tmp_path: Path, rows: list[SpeechRow]) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
+def test_a_manifest_is_written_as_people_read_it(tmp_path: Path) -> None:
+    write_manifest(tmp_path / "m.jsonl", [{"id": "1", "text": "naïve 心電図", "audio": "ä.wav"}])
+    assert (tmp_path / "m.jsonl").read_text(encoding="utf-8") == (
+        '{"id": "1", "text": "naïve 心電図", "audio": "ä.wav"}\n'
+    )
+
+
+@pytest.mark.parametrize(("size", "whole"), [(58, True), (59, False), (500, False)])
+def test_a_long_wrong_value_is_shown_in_part(tmp_path: Path, size: int, whole: bool) -> None:
+    """Of 60 characters with its quotation marks, all are shown; of more, the first 57."""
+    value = "x" * size
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps({"id": "1", "audio": "a.wav", "text": "t", "split": value}) + "\n"
+    )
+    _, findings = read_rows(tmp_path / "m.jsonl", SPEECH)
+    [finding] = findings
+    shown = repr(value) if whole else repr(value)[:57] + "…"
+    assert f"split = {shown}: " in finding.message
+
+
 def test_written_paths_are_relative_to_the_manifest(tmp_path: Path) -> None:
     row = SpeechRow(id="1", audio=str(tmp_path.resolve() / "clips" / "a.wav"), text="x")
     write_manifest(tmp_path / "m.jsonl", [row])

@@ -95,6 +95,21 @@ def test_the_error_is_that_of_bins_counted_by_hand() -> None:
     assert metric.reduce([metric.observe(row("x"), Prediction("r", ""))]) is None
 
 
+def test_a_bin_includes_its_upper_limit() -> None:
+    """As in Guo et al.: (low, high]. No confidence is left out, 0 and 1 neither."""
+    edges = [i / BINS for i in range(BINS + 1)]
+    metric = CalibrationError()
+    for i, edge in enumerate(edges):
+        found = metric.bins([metric.observe(row("yes"), heard((" yes", edge)))])
+        place = max(i - 1, 0)
+        assert [(b.low, b.high, b.n) for b in found] == [(place / BINS, (place + 1) / BINS, 1)]
+        # A little more is the next bin's; a little less is still the same.
+        for shift, other in ((1e-6, min(i, BINS - 1)), (-1e-6, place)):
+            if 0 <= edge + shift <= 1:
+                moved = metric.observe(row("yes"), heard((" yes", edge + shift)))
+                assert metric.bins([moved])[0].low == pytest.approx(other / BINS)
+
+
 @pytest.mark.parametrize("seed", [2, 3])
 def test_ranking_is_mann_and_whitneys(seed: int) -> None:
     pairs, confidences, right = random_items(1500, seed)

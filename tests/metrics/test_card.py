@@ -101,6 +101,20 @@ def test_a_scorer_that_cannot_tell_captions_apart_judges_nothing() -> None:
     assert "not valid" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("gap", "valid"), [(0.05, False), (0.3, False), (0.4, True), (2.0, True), (-2.0, False)]
+)
+def test_a_gap_that_chance_explains_makes_no_scorer_valid(gap: float, valid: bool) -> None:
+    """The interval decides and not the value: 40 differences of `gap` plus or minus 1."""
+    prompts = [str(i) for i in range(40)]
+    others = np.full((40, 1), 20.0)
+    own = others + gap + np.tile([[1.0], [-1.0]], (20, 1))
+    found = check_prompts(own, others, Interval(0.0, 0.0, 0.0), prompts)
+    assert found.gap.value == pytest.approx(gap)
+    assert (found.gap.low > 0) is valid
+    assert (found.valid, found.kept) == (valid, valid)
+
+
 def near(*similar: float) -> list[Nearest]:
     return [Nearest(0, value) for value in similar]
 

@@ -28,6 +28,10 @@ def pair(reference: str, hypothesis: str, language: str = "en") -> tuple[SpeechR
         ("Take fifty milligrams twice", "en", [("dose", "50 mg")]),
         ("Take 50 mg", "en", [("dose", "50 mg")]),
         ("50mg of it", "en", [("dose", "50 mg")]),
+        # The word behind a number is the unit or counts itself.
+        ("50mg left", "en", [("dose", "50 mg"), ("side", "left")]),
+        ("50 mg left", "en", [("dose", "50 mg"), ("side", "left")]),
+        ("7 left", "en", [("number", "7"), ("side", "left")]),
         ("She doesn't have a fever.", "en", [("negation", "not")]),
         ("The left knee, not the right", "en",
          [("side", "left"), ("negation", "not"), ("side", "right")]),
@@ -114,6 +118,7 @@ def test_formatted_wer_is_that_of_the_raw_words() -> None:
 def test_corpora_without_punctuation_have_no_formatted_wer() -> None:
     assert is_formatted(["One.", "Two?", "three"])
     assert not is_formatted(["HE WENT", "SHE CAME.", "THEY STAYED"])
+    assert not is_formatted(["One.", "two"])  # half of them are not most
     assert not is_formatted([])
 
 

@@ -96,3 +96,29 @@ def test_figures_with_and_without(variants: Variants, tmp_path: Path) -> None:
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Spellings that count as right" in html
     assert "Esomeprazol, es omeprazole" in html
+
+
+def test_the_longest_spelling_is_replaced() -> None:
+    """One spelling begins with another one: "Es Omep" isn't "Es" with "Omep" behind it."""
+    short, long = {"esophagus": ["es"]}, {"esomeprazole": ["es omep", "es omep razole"]}
+    texts = {
+        "es omep razole": "esomeprazole",
+        "es omep": "esomeprazole",
+        "es": "esophagus",
+        "es omep es razole": "esomeprazole esophagus razole",
+        "omep es": "omep esophagus",
+        "esx omep": "esx omep",
+    }
+    for table in (short | long, long | short):
+        variants = Variants(table)
+        assert {text: variants(text) for text in texts} == texts
+    # A term stays whole, though a part of it is another term's spelling.
+    whole = Variants({"heart failure": ["hf"], "cardiac": ["heart"]})
+    assert whole("heart failure of the heart hf") == ("heart failure of the cardiac heart failure")
+
+
+def test_the_table_has_the_lists_order() -> None:
+    [table] = Variants({"b": ["x", "y"], "a": ["z"], "c": []}).tables()
+    assert table.columns == ["term", "other spellings"]
+    assert table.rows == [["b", "x, y"], ["a", "z"]]
+    assert STRICT.tables() == []

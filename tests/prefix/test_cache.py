@@ -15,6 +15,7 @@ from mmtune.prefix.cache import LIMIT, PrefixCache, pinning
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Tensors
 from mmtune.system.hashing import hash_text
+from mmtune.system.locks import hold
 
 
 def key(i: int) -> str:
@@ -152,6 +153,36 @@ def test_what_a_living_run_has_pinned_stays(tmp_path: Path) -> None:
         assert PrefixCache(tmp_path).prune(max_bytes=0)[0] == 1
         assert [key(i) in cache for i in range(4)] == [True, True, True, False]
     assert cache.prune(max_bytes=0)[0] == 3
+
+
+@pytest.mark.parametrize("work", ["prune", "pin", "pinning"])
+def test_pruning_and_pinning_wait_for_each_other(tmp_path: Path, work: str) -> None:
+    """A pin that is made while another process prunes would come too late for its entry."""
+    cache = PrefixCache(tmp_path)
+    cache.put(key(0), sample())
+
+    def prune() -> None:
+        PrefixCache(tmp_path).prune(max_bytes=0)
+
+    def pin() -> None:
+        with PrefixCache(tmp_path).pin([key(0)]):
+            pass
+
+    def use() -> None:
+        with pinning():
+            PrefixCache(tmp_path).get(key(0))
+
+    thread = threading.Thread(target={"prune": prune, "pin": pin, "pinning": use}[work])
+    with hold(tmp_path / "lock", tmp_path):
+        (tmp_path / "pins").mkdir(exist_ok=True)
+        thread.start()
+        thread.join(0.15)
+        assert thread.is_alive()
+        assert _keys(cache) == [key(0)]
+        assert not list((tmp_path / "pins").iterdir())
+    thread.join(30)
+    assert not thread.is_alive()
+    assert (key(0) in cache) is (work != "prune")
 
 
 HOLD = """
@@ -326,6 +357,36 @@ def test_the_limit_removes_the_longest_unused_and_spares_the_pinned(
             cache.put(key(i), sample(i))
         assert len(_keys(cache)) == 7  # a running command keeps more than the limit
     assert len(_keys(cache)) == 4
+
+
+def test_the_limit_is_kept_with_a_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full cache is pruned to 95 %, so that it isn't pruned again with every entry."""
+    PrefixCache(tmp_path).put(key(0), sample())
+    size = file_of(PrefixCache(tmp_path), key(0)).stat().st_size
+    monkeypatch.setenv(LIMIT, str(10 * size / 2**30))
+    cache = PrefixCache(tmp_path)
+    assert cache.limit == 10 * size
+    pruned: list[int | None] = []
+    prune = PrefixCache.prune
+
+    def watch(self: PrefixCache, *given: float, max_bytes: int | None = None) -> tuple[int, int]:
+        pruned.append(max_bytes)
+        return prune(self, *given, max_bytes=max_bytes)
+
+    monkeypatch.setattr(PrefixCache, "prune", watch)
+    for i in range(1, 13):
+        cache.put(key(i), sample(i))
+        assert len(_keys(cache)) <= 10
+    assert set(pruned) == {round(9.5 * size)}
+    assert len(_keys(cache)) == 9
+    # An entry is more than a twentieth of this limit, so each put looks; of a larger limit, few do.
+    assert len(pruned) == 12
+    pruned.clear()
+    monkeypatch.setenv(LIMIT, str(100 * size / 2**30))
+    roomy = PrefixCache(tmp_path)
+    for i in range(13, 26):
+        roomy.put(key(i), sample(i))
+    assert len(pruned) == 3  # the first one, and after each 5 % that were written
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "20 GB"])

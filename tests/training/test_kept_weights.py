@@ -48,6 +48,15 @@ def test_a_run_keeps_the_base_some_and_the_best(tmp_path: Path) -> None:
     assert not read_snapshots(tmp_path / "b")
 
 
+def test_the_last_validation_is_kept_where_the_steps_do_not_divide(tmp_path: Path) -> None:
+    """7 steps, validated after 3, 6 and 7: the third validation is the last one."""
+    for most, steps in ((1, [0, 3, 7]), (2, [0, 3, 6, 7]), (3, [0, 3, 6, 7])):
+        settings = options(epochs=7, validate_every=3, compare_checkpoints=most)
+        task = ToyTask(worse_after=1)  # the first one is the best, and kept as such
+        fit(task, rows(8), rows(3, "held"), settings, tmp_path / str(most))
+        assert [each.step for each in read_snapshots(tmp_path / str(most))] == steps
+
+
 def test_a_resumed_run_keeps_the_same(tmp_path: Path) -> None:
     settings = options(epochs=6, compare_checkpoints=3)
     fit(ToyTask(), rows(12), rows(3, "held"), settings, tmp_path / "whole")
