@@ -140,7 +140,7 @@ BUGS: dict[str, Bug] = {
         "Planted",
     ),
     "table: a field that is a list": Bug(
-        "table", CELLS, "words", first(lambda value: _when(isinstance(value, list))), "Planted",
+        "table", CELLS, "words", first(lambda value, _: _when(isinstance(value, list))), "Planted",
     ),
     "table: an address in a cell is fetched": Bug(
         "table", PLACES, "Places.find", first(lambda self, name: _call(name.startswith("http"))),

@@ -93,6 +93,8 @@ def table_seeds() -> list[Files]:
         {"train/metadata.csv": table(",", ("file_name", "transcription"), ("a.wav", "words"))},
         {"metadata.jsonl": lines({"file_name": "a.wav", "text": "words", "id": 3})},
         {"rows.json": lines(nemo), "wavs/a.wav": b"x"},
+        {"rows.json": json.dumps([nemo, nested | {"text": ["some", "words"]}], indent=1).encode()},
+        {"rows.csv": table(",", ("path", "label", "name", "key"), ("a.wav", "words", "n", "k"))},
     ]
 
 
