@@ -340,8 +340,14 @@ def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
         end=gate.end,
         items=measure.items if measure else 0,
         # What can't be measured lacks other rows, or what a gate without `needs` names.
-        closing=gate.closing if measure is None or gate.needs is None else None,
+        closing=_first_data(gate) if measure is None or gate.needs is None else None,
     )
+
+
+def _first_data(gate: Gate) -> str | None:
+    """The option that gives data to a gate whose measure has none."""
+    needed = f"--{gate.needs.rpartition('.')[2]} VALUE" if gate.needs else None
+    return gate.closing or needed
 
 
 def _more_of(gate: Gate) -> str | None:

@@ -113,6 +113,7 @@ class RunView:
     checks: dict[str, list[Check]] = field(default_factory=dict)  # by level
     review: Result | None = None
     now: list[tuple[str, str]] = field(default_factory=list)  # what to do next, and the command
+    notes: list[str] = field(default_factory=list)  # on the data that was scored
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
 
@@ -223,6 +224,7 @@ def _view(
         main=_main_figure(verdict, shown),
         checks=_checks(verdict, place),
         now=_now(verdict, shown, place),
+        notes=shown.notes,
         review=review,
         tables=shown.tables,
         speed=shown.speed,
