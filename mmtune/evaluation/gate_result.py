@@ -10,7 +10,7 @@ import fnmatch
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.suite import Gate, Level, Selector, Suite
@@ -24,6 +24,17 @@ MAIN_ITEMS = 10  # least number of items for the main measure
 NO_EVENT_END = 3.0
 SIGNIFICANCE = 0.05  # level of the sign-flip test, which is used with few clusters
 MAX_NEEDED = 1_000_000  # items; a larger estimate is not reported
+
+
+class Step(NamedTuple):
+    """What to do, the command that does it, and how long it takes."""
+
+    text: str
+    command: str
+    time: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, self))
 
 
 @dataclass(frozen=True)
@@ -79,27 +90,26 @@ class GateResult:
         """The question with its answer."""
         return f"{self.asks} {self.answer}"
 
-    def step(self, run: str, seconds: float | None = None) -> str:
-        """How to get the data that the gate lacks: a command; empty if it lacks none.
+    def step(self, run: str, seconds: float | None = None) -> Step | None:
+        """How to get the data that the gate lacks; None if it lacks none.
 
         Args:
             run: the run folder, as in a command.
             seconds: computing time of one item with all models; None: unknown.
         """
         if self.status != "not enough data":
-            return ""
+            return None
         command = f"mmtune evaluate {run}"
         if self.closing:
             items = self.items + (self.more or 0) or None
             name, _, value = self.closing.partition(" ")
             counted = value.isdecimal() and items is not None
-            return f"{command} {name} {items if counted else value}{_time(items, seconds)}"
+            option = f"{name} {items if counted else value}"
+            return Step("", f"{command} {option}", _time(items, seconds))
         if self.more:
-            return (
-                f"add about {self.more:,} test rows to the data, then: {command}"
-                f"{_time(self.items + self.more, seconds)}"
-            )
-        return f"add other test rows to the data, then: {command}"
+            rows = f"add about {self.more:,} test rows to the data, then:"
+            return Step(rows, command, _time(self.items + self.more, seconds))
+        return Step("add other test rows to the data, then:", command)
 
 
 def _time(items: int | None, seconds: float | None) -> str:
@@ -107,7 +117,7 @@ def _time(items: int | None, seconds: float | None) -> str:
         return ""
     minutes = items * seconds / 60
     shown = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
-    return f"   (about {shown} on this machine)"
+    return f"(about {shown} on this machine)"
 
 
 def more_items(items: int, value: float, end: float, bound: float) -> int | None:

@@ -15,6 +15,7 @@ from mmtune.evaluation.first_sentence import first_sentence, with_alternative
 from mmtune.evaluation.gate_result import (
     ANSWERS,
     GateResult,
+    Step,
     against,
     gate_results,
     main_measure,
@@ -107,7 +108,7 @@ class Verdict(Displayed):
         ]
         return f"{helps}, and all {len(musts)} required checks passed; {'; '.join(counts)}"
 
-    def steps(self, run: str, seconds: float | None = None) -> list[str]:
+    def steps(self, run: str, seconds: float | None = None) -> list[Step]:
         """How to get the data that required checks and the main measure lack, or what to use.
 
         Args:
@@ -115,7 +116,7 @@ class Verdict(Displayed):
             seconds: computing time of one item with all models; None: unknown.
         """
         if self.decision == "no adapter needed":
-            return [self.use]
+            return [Step("", self.use)]
         gates = [self.main, *(gate for gate in self.gates if gate.level == "must")]
         return list(dict.fromkeys(filter(None, (gate.step(run, seconds) for gate in gates))))
 

@@ -20,7 +20,7 @@ from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.gate_result import ANSWERS, GateResult
+from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
 from mmtune.evaluation.verdict import Verdict, read_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
@@ -89,7 +89,7 @@ class Check:
     answer: str
     symbol: str
     gauge: ThresholdGauge | None
-    step: str = ""  # the command that gives it the data that it lacks
+    step: Step | None = None  # what gives it the data that it lacks
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,10 @@ def _now(verdict: Verdict | None, comparison: Comparison, run: str) -> list[tupl
         return []
     if verdict.decision == "no adapter needed":
         return [(f"Use {verdict.instead}:", verdict.use)]
-    steps = [("Collect this:", step) for step in verdict.steps(run, comparison.seconds)]
+    steps = [
+        (step.text.capitalize() or f"Measure this {step.time}".strip() + ":", step.command)
+        for step in verdict.steps(run, comparison.seconds)
+    ]
     if verdict.decision in ("ship", "ship with conditions"):
         use = [(f"{what}:", command.format(run=run)) for what, command in comparison.use.items()]
         return [*use, *((condition, "") for condition in verdict.conditions)]

@@ -19,6 +19,7 @@ from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
+from mmtune.evaluation.gate_result import Step
 from mmtune.evaluation.parallel import agreed
 from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
@@ -80,7 +81,7 @@ class Evaluation(Displayed):
         return self.folder / PAGE
 
     @property
-    def steps(self) -> list[str]:
+    def steps(self) -> list[Step]:
         """Commands that give the verdict the data that it lacks."""
         if self.verdict is None:
             return []

@@ -161,7 +161,7 @@ def test_what_was_not_measured_is_not_known(
     verdict = judge(terminology, without(helpful(), gone))
     assert verdict.decision == "not known yet"
     assert verdict.open, "a must-gate that nobody measured stops a pipeline"
-    assert verdict.steps("runs/x") == steps
+    assert [str(step) for step in verdict.steps("runs/x")] == steps
     assert len(verdict.reasons) == 1
     assert "Not known: " in verdict.reasons[0]
     assert verdict.reasons[0].count("was not measured") == 1
@@ -208,10 +208,10 @@ def test_a_step_says_how_many_and_how_long(terminology: Suite) -> None:
     wide = measure("WER", GENERAL, (0.01, -0.06, 0.09), 40)
     verdict = judge(terminology, helpful(general=wide))
     [step] = verdict.steps("runs/x", seconds=1.5)
-    assert step == "mmtune evaluate runs/x --retention_rows 160   (about 4 min on this machine)"
+    assert str(step) == "mmtune evaluate runs/x --retention_rows 160 (about 4 min on this machine)"
     few = measure("WER", "test without repeats", (0.0, -0.04, 0.04), 100)
     [step] = judge(terminology, helpful(test=few)).steps("runs/x")
-    assert step == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
+    assert str(step) == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
 
 
 def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
