@@ -58,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "restore a damaged run: its adapter from its checkpoint; remove damaged answers",
     ),
     "review": (
-        "mmtune.cli.run_commands",
+        "mmtune.cli.review_commands",
         "write a page for a blind comparison of base and adapter, or read people's answers",
     ),
     "transcribe": ("mmtune.speech.command", "turn recordings of any length into text or subtitles"),
