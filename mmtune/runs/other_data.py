@@ -21,10 +21,12 @@ from mmtune.adapters.integrity import PEFT_CONFIG, adapter_files, content_hash
 from mmtune.config import DataOptions, RunConfig
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
+from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.runs.measured_adapter import EVALUATION_FILE, MeasuredAdapter
 from mmtune.runs.recipes import load_run
+from mmtune.runs.trained_rows import read_recorded_rows, recorded_fingerprint
 from mmtune.system.display import plain_values
 from mmtune.system.files import copy_file, folder_aside, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
@@ -123,8 +125,13 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
     seen: dict[str, str] = {}  # contents, with the adapter that was trained on them
     trained: list[Row] = []
     own: Dataset | None = None
+    records: dict[str, KnownKeys] = {}
     for each in adapters:
-        dataset = _training_data(each, notes)
+        entries = read_recorded_rows(each.run) if each.run is not None else None
+        if entries is not None:
+            records[each.name] = KnownKeys()
+            records[each.name].add(entries)
+        dataset = _training_data(each, notes, recorded=entries is not None)
         if dataset is None:
             continue
         before = [row for row in dataset.rows if row.split in BEFORE]
@@ -147,6 +154,10 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
             f"{first.given} has no data of its own here to measure on",
             "name a manifest or folder: --data PATH",
         )
+    for row in test:
+        for name, record in records.items():
+            if record.side_of(f"content {row.content}") in BEFORE:
+                seen[row.content] = name
     kept = [row for row in test if row.content not in seen]
     if left := len(test) - len(kept):
         names = " and ".join(sorted({seen[r.content] for r in test if r.content in seen}))
@@ -164,8 +175,16 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
     return Measured(dataclasses.replace(found, rows=rows), bool(trained), tuple(notes))
 
 
-def _training_data(each: MeasuredAdapter, notes: list[str]) -> Dataset | None:
-    """Read the data of an adapter's run; None, with a note, if it isn't here."""
+def _training_data(
+    each: MeasuredAdapter, notes: list[str], *, recorded: bool = False
+) -> Dataset | None:
+    """Read the data of an adapter's run; None if it isn't here.
+
+    Args:
+        each: the adapter.
+        notes: gets a note if nothing tells which rows the adapter was trained on.
+        recorded: the run folder has a record of its rows.
+    """
     if each.run is None:
         notes.append(f"{each.name} has no run: nothing tells which rows it was trained on")
         return None
@@ -174,8 +193,17 @@ def _training_data(each: MeasuredAdapter, notes: list[str]) -> Dataset | None:
         if config.data.path is None and not (each.run / "data").is_dir():
             raise DataError(f"{each.run} holds no data folder")
         source = each.modality.prepare(config)
-        return check(source, each.modality, config.data, base=config.base, settings=config.task)
+        return check(
+            source,
+            each.modality,
+            config.data,
+            base=config.base,
+            settings=config.task,
+            earlier=recorded_fingerprint(each.run),
+        )
     except MmtuneError as error:
+        if recorded:
+            return None
         notes.append(
             f"the training data of {each.name} isn't here ({error.found}): nothing tells which "
             "rows it was trained on"
@@ -192,7 +220,13 @@ def _own_data(first: MeasuredAdapter, data: Path) -> Dataset | None:
     config = first.config
     options = config.data.model_copy(update={"max_bad": 1.0})
     found = check(
-        data, first.modality, options, base=config.base, settings=config.task, strict=False
+        data,
+        first.modality,
+        options,
+        base=config.base,
+        settings=config.task,
+        strict=False,
+        earlier=first.card.dataset,
     )
     return found if found.fingerprint == first.card.dataset else None
 
@@ -207,12 +241,14 @@ def _other_rows(
         raise ConfigError(
             f"{data} holds recordings and transcripts that can't be measured as rows",
             f"cut them into rows: mmtune import {data} --to DIR, then --data DIR; or hear them "
-            "whole, with a run folder and without --base, --against, --out and --set",
+            "whole, with a run folder and without --base, --against and --out",
         )
     config, needs = first.config, first.modality.compares_with_training and not trained
-    shares: dict[str, Any] = {"validation": 0.0, "test": HALF if needs else 0.0}
+    shares: dict[str, Any] = {"validation": 0.0, "test": HALF}
     options: DataOptions = config.data.model_copy(update=shares)
-    found = check(data, first.modality, options, base=config.base, settings=config.task)
+    found = check(
+        data, first.modality, options, base=config.base, settings=config.task, divide=needs
+    )
     test = list(found.split("test"))
     if needs:
         notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -115,8 +116,8 @@ def _test_set_of(asked: Ways, data: Path) -> TestSet:
     modality, config = find_modality(asked.modality), _config_of(asked.parts[0])
     trained = {part.card.dataset: part.card.name for part in asked.parts}
     shares = {_config_of(part).data.model_copy(update={"path": None}) for part in asked.parts}
-    for own in shares:
-        dataset = check(data, modality, own, base=asked.base, settings=config.task)
+    for own, earlier in itertools.product(shares, trained):
+        dataset = check(data, modality, own, base=asked.base, settings=config.task, earlier=earlier)
         if dataset.fingerprint in trained:
             scored, total = len(dataset.split("test")), len(dataset.rows)
             why = f"{trained[dataset.fingerprint]} was trained on this data"
@@ -129,8 +130,9 @@ def _test_set_of(asked: Ways, data: Path) -> TestSet:
             f"(data.test = {config.data.test:g}, as in {config.name}); the others show the look"
         )
         return TestSet(data.stem, config, dataset, note=note)
-    none = config.data.model_copy(update={"validation": 0.0, "test": 0.0})
-    dataset = check(data, modality, none, base=asked.base, settings=config.task)
+    dataset = check(
+        data, modality, config.data, base=asked.base, settings=config.task, divide=False
+    )
     if not (scored := len(dataset.split("test"))):
         return TestSet(data.stem, config, dataset, whole=True)
     note = (

@@ -16,12 +16,18 @@ from safetensors.numpy import load_file, save_file
 
 import mmtune
 from mmtune.cli import main
+from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError, DataError, MmtuneError
 from mmtune.metrics.bootstrap import paired_bootstrap
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
+from mmtune.runs.measured_adapter import find_adapter
+from mmtune.runs.modalities import find_modality
+from mmtune.runs.other_data import rows_to_measure
 from mmtune.runs.pipeline import Evaluation
+from mmtune.runs.recipes import load_run
+from mmtune.runs.trained_rows import record_rows, recorded_fingerprint
 from mmtune.speech.speech_row import SpeechRow
 from tests.conformance.test_stored_runs import STORED, contents
 
@@ -287,3 +293,17 @@ def test_two_adapters_draw_the_same_captions(pictures: Path) -> None:
     assert distance.difference.value == pytest.approx(distance.adapter.value - distance.base.value)
     assert distance.base.value != alone.base.value
     assert two.comparison.measures
+
+
+def test_the_run_s_record_tells_what_it_was_trained_on(place: Path) -> None:
+    config = load_run(RUN)
+    fingerprint = recorded_fingerprint(RUN)
+    dataset = check(Path("data"), find_modality("speech"), config.data, earlier=fingerprint)
+    record_rows(RUN, dataset)
+    data = others(trained=2)
+    shutil.rmtree("data")
+    files = sorted(data.iterdir())
+    found = rows_to_measure([find_adapter(RUN)], data)
+    assert len(found.dataset.split("test")) == 4
+    assert found.notes == ("2 of 6 rows aren't measured: finished was trained on them",)
+    assert sorted(data.iterdir()) == files, "measuring keeps no splits beside the data"
