@@ -121,13 +121,9 @@ def evaluate_on(
         with results_in(place, _fitting(found, rows.trained), data) as config:
             if fresh and this_process().is_main_process:
                 forget(place)
-            comparison = measure(config, rows.dataset, gates, again=True, keep=suite)
-    return Evaluation(
-        folder=place,
-        comparison=comparison,
-        verdict=read_verdict(place),
-        notes=(*found.notes, *rows.notes),
-    )
+            notes = (*found.notes, *rows.notes)
+            comparison = measure(config, rows.dataset, gates, again=True, keep=suite, notes=notes)
+    return Evaluation(folder=place, comparison=comparison, verdict=read_verdict(place), notes=notes)
 
 
 def evaluate_against(

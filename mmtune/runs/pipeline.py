@@ -104,7 +104,6 @@ class Evaluation(Displayed):
             *self.comparison.shown(),
             f"adapter  {self.adapter}",
             f"report   {self.report}",
-            *(f"note     {note}" for note in self.notes),
             *(self.verdict.shown() if self.verdict is not None else ()),
             *(f"next     {step}" for step in self.steps),
         ]
