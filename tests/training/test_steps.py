@@ -65,7 +65,7 @@ def rates(folder: Path) -> list[float]:
     return [e["lr"] for e in read_log(folder / "log.jsonl") if "loss" in e]
 
 
-@pytest.mark.parametrize(("warmup", "first"), [(0.0, 0), (0.25, 3), (0.5, 6), (0.29, 3)])
+@pytest.mark.parametrize(("warmup", "first"), [(0.0, 0), (0.25, 3), (0.29, 3)])
 def test_the_learning_rate_rises_and_falls(tmp_path: Path, warmup: float, first: int) -> None:
     """Linear up to `lr` in the first share of all steps; then half a cosine wave down to 0."""
     total, lr = 12, 0.05
@@ -91,10 +91,10 @@ def test_validation_changes_nothing_in_training(tmp_path: Path) -> None:
     for every in (None, 1, 4):
         task = ToyTask(dropout=0.3, views=3)
         held = rows(5, "held") if every else []
-        settings = options(batch_size=4, validate_every=every)
+        settings = options(epochs=1, batch_size=4, validate_every=every)
         fit(task, rows(21), held, settings, tmp_path / str(every))
         found[every] = losses(tmp_path / str(every))
-        assert task.validations == {None: 0, 1: 19, 4: 6}[every]
+        assert task.validations == {None: 0, 1: 7, 4: 3}[every]
         assert task.module.training
     assert found[1] == found[4] == found[None]
 
