@@ -137,7 +137,7 @@ def differences(stored: Any, found: Any, where: str = "") -> Iterator[str]:
             yield f"{where}: {stored} became {found}"
     elif isinstance(stored, str) and stored.startswith("trained/finished/"):
         # Files of the run are named from its folder on since then.
-        if stored.removeprefix("trained/finished/") != found:
+        if found not in (stored, stored.removeprefix("trained/finished/")):
             yield f"{where}: {stored} became {found}"
     elif stored != found or type(stored) is not type(found):
         yield f"{where}: {stored!r} became {found!r}"

@@ -71,6 +71,7 @@ class Data:
     """As much of a `Dataset` as `record_data` reads."""
 
     source, fingerprint, quarantined, findings = "folder", "f" * 64, (), ()
+    rows = withheld = ()
 
     def split(self, name: str) -> tuple[()]:
         return ()
