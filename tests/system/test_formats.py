@@ -70,7 +70,7 @@ def write_route(folder: Path) -> Path:
 class Data:
     """As much of a `Dataset` as `record_data` reads."""
 
-    source, fingerprint, quarantined, findings = "folder", "f" * 64, (), ()
+    source, fingerprint, quarantined, findings = Path("folder"), "f" * 64, (), ()
     rows = withheld = ()
 
     def split(self, name: str) -> tuple[()]:
