@@ -30,7 +30,8 @@ class Comparison(Displayed):
         measures: the metrics of base and adapter.
         headline: the result in one line, for the terminal.
         examples: examples as columns by name. "kind" groups them under headings, "row" is the id of
-            the item, and "made" names the columns that hold only models' output.
+            the item, and "made" names the columns that hold only models' output. Files of
+            the run are named from its folder on.
         files: images and other files beside the report, by name.
         tables: further tables.
         speed: seconds of sound that a model transcribes in a second, by model. It isn't compared,

@@ -106,8 +106,9 @@ def card() -> Card:
 
 
 def test_a_card_survives_a_round_trip_and_reads_well(tmp_path: Path) -> None:
-    card().write(tmp_path)
-    assert read_card(tmp_path) == card()
+    made = card()
+    made.write(tmp_path)
+    assert read_card(tmp_path) == made
     page = (tmp_path / "README.md").read_text()
     assert "| wer | test | 7 | 0.500 [0.400, 0.600] |" in page
     assert "step 4" in page

@@ -54,7 +54,7 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     with Image.open(result.folder / "grid.png") as grid:
         assert grid.height > 3 * 100
     assert result.comparison.examples
-    assert all(Path(e["adapter"]).is_file() for e in result.comparison.examples)
+    assert all((result.folder / e["adapter"]).is_file() for e in result.comparison.examples)
 
 
 def test_a_base_that_changed_is_not_compared_with(tmp_path: Path) -> None:
