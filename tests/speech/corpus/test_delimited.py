@@ -72,6 +72,8 @@ def test_unquoted_sentences_stay_in_their_own_rows(
         ("t.csv", 'path,text\r\na.wav,"one\r\ntwo"\r\nb.wav,x\r\n', ["one\r\ntwo", "x"]),
         ("t.csv", 'path,text\na.wav,"he said ""no"""\n', ['he said "no"']),
         ("t.csv", 'path,text\na.wav,"open\nb.wav,two\nc.wav,"three"\n', ['"open', "two", "three"]),
+        # Another mark before: two marks, and the cell goes on all the same.
+        ("t.csv", 'path,text\na.wav","one\ntwo"\nb.wav,x\n', ["one\ntwo", "x"]),
         ("t.csv", 'path,text\na.wav,"open\nb.wav,two"\n', ['"open', 'two"']),
         ("t.csv", 'path,text\na.wav,5" pipe\nb.wav,x\n', ['5" pipe', "x"]),
         ("t.csv", 'text,path\n"one,\ntwo",a.wav\nx,b.wav\n', ["one,\ntwo", "x"]),

@@ -101,7 +101,7 @@ def read_delimited(
         if not line.strip():
             continue
         cells, record = _cells(line, separator) if quoted else None, line
-        if cells is None and quoted and line.count('"') % 2:
+        if cells is None and quoted and _goes_on(line, separator):
             read = [line]
             cells = _first_record(from_line(read), separator)
             if cells is not None and len(cells) == len(columns):
@@ -185,6 +185,18 @@ def _cells(record: str, separator: str) -> list[str] | None:
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 else None
+
+
+def _goes_on(line: str, separator: str) -> bool:
+    """Whether a cell of the line was opened and not closed.
+
+    The number of marks doesn't tell: `a.wav,s0","Yes` has two, and its last cell goes on.
+    """
+    try:
+        list(csv.reader(io.StringIO(line, newline=""), delimiter=separator, strict=True))
+    except csv.Error as error:
+        return "unexpected end of data" in str(error)
+    return False
 
 
 def _first_record(lines: Iterator[str], separator: str) -> list[str] | None:
