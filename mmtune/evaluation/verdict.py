@@ -87,11 +87,12 @@ class Verdict(Displayed):
         unknown = [gate.name for gate in musts if gate.status == "not enough data"]
         if self.decision == "no adapter needed":
             return f"{self.instead} is as good as the adapter, or better"
-        helps = "the adapter is better than the base"
+        rivals = f"{self.instead} (no adapter)" if self.instead else "the base"
+        helps = f"the adapter is better than {rivals}"
         if self.main.status == "failed":
-            return "the adapter isn't better than the base"
+            return f"the adapter isn't better than {rivals}"
         if self.main.status != "passed":
-            helps = "the adapter isn't shown to be better than the base"
+            helps = f"the adapter isn't shown to be better than {rivals}"
         if failed:
             return f"{helps}; {_count(failed, musts, 'failed')}"
         if unknown or self.main.status != "passed":
