@@ -23,7 +23,7 @@ from mmtune.runs.build import build
 from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
-from mmtune.system.files import write_json, write_text
+from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, with_format, without_format
 from mmtune.system.stored import damaged, read_json_object
 
@@ -278,12 +278,18 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
     """
     text = json.dumps(named_from(found, config.folder).to_json(), indent=2, ensure_ascii=False)
     measures = [dataclasses.asdict(measure) for measure in found.measures]
-    card = read_card(config.folder / "adapter")
+    adapter = config.folder / "adapter"
+    card = read_card(adapter)
+    # To the byte: a card of an earlier version would be written otherwise today.
+    before = {
+        p: p.read_bytes() for p in (adapter / CARD_FILE, adapter / "README.md") if p.is_file()
+    }
     try:
         facts = {"measures": measures, "judged": card.judged_scale}
-        card.model_copy(update=facts).write(config.folder / "adapter")
+        card.model_copy(update=facts).write(adapter)
         # Last, because a run that has its comparison isn't measured again.
         write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
     except BaseException:
-        card.write(config.folder / "adapter")
+        for path, content in before.items():
+            write_bytes(path, content)
         raise
