@@ -21,7 +21,7 @@ PACKAGES = {
     ESPEAK: "espeakng_loader",
     HIBARI: "hibari",
 }
-SHARED = Path(os.environ.get("MMTUNE_SHARED", Path(__file__).parents[3] / "shared" / "data"))
+SHARED = Path(os.environ.get("MMTUNE_TEST_SPEECH", Path(__file__).parents[3] / "shared" / "data"))
 CORPUS = SHARED / "speechocean762"
 
 
@@ -35,7 +35,7 @@ def needs(*things: str) -> Any:
 def corpus() -> Path:
     """The folder of real speech, which is not ours to distribute."""
     if not CORPUS.is_dir():
-        pytest.skip("no real speech: MMTUNE_SHARED names no folder with speechocean762/ in it")
+        pytest.skip("no real speech: MMTUNE_TEST_SPEECH names no folder with speechocean762/ in it")
     return CORPUS
 
 
