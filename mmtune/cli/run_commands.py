@@ -206,8 +206,8 @@ def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--gate",
         action="store_true",
-        help="tell the verdict by the exit code: 0 ship, 1 keep the base, 3 not known yet, 4 ship "
-        "with conditions",
+        help="tell the verdict by the exit code: 0 ship, 1 keep the base or no adapter "
+        "needed, 3 not known yet, 4 ship with conditions",
     )
     parser.add_argument(
         "--fresh", action="store_true", help="ignore stored answers and run the models again"
