@@ -52,7 +52,7 @@ def _result(main: Measure) -> str:
             says = says.replace("before {base}", "as before")
         return says.format(adapter=_number(adapter), base=_number(base), total=_number(total))
     if says and "{total}" not in says:
-        return says.format(adapter=f"{main.adapter.value:.0%}".replace("%", " %"), base="")
+        return says.format(adapter=f"{100 * main.adapter.value:.0f} %")
     return f"{name} on {main.slice}: {main.adapter.value:.3g}, before {main.base.value:.3g}."
 
 

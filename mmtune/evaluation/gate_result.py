@@ -14,14 +14,14 @@ from typing import Literal, NamedTuple
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.suite import Gate, Level, Selector, Suite
-from mmtune.metrics.bootstrap import ENOUGH_CLUSTERS, Interval
+from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
+from mmtune.metrics.rare import NO_EVENT_END
 
 Status = Literal["passed", "failed", "not enough data"]
+SEVERAL = "N"  # in `GateResult.closing`: the setting's count isn't that of the items
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
 MAIN_ITEMS = 10  # least number of items for the main measure
-# Hanley and Lippman-Hand, JAMA 1983: with no event in n items, the 95 % upper end is 3 / n.
-NO_EVENT_END = 3.0
 SIGNIFICANCE = 0.05  # level of the sign-flip test, which is used with few clusters
 MAX_NEEDED = 1_000_000  # items; a larger estimate is not reported
 
@@ -100,9 +100,15 @@ class GateResult:
         if self.status != "not enough data":
             return None
         command = f"mmtune evaluate {run}"
+        if self.figure is not None and self.more is None:
+            # As many items of the same speakers would tell no more.
+            return Step("add rows of other speakers, terms or recordings, then:", command)
         if self.closing:
             items = self.items + (self.more or 0) or None
             name, _, value = self.closing.partition(" ")
+            if value == SEVERAL and items is not None:
+                times = f"raise {name} about {items / self.items:.1f} times, then:"
+                return Step(times, f"{command} {name} N", _time(items, seconds))
             counted = value.isdecimal() and items is not None
             option = f"{name} {items if counted else value}"
             return Step("", f"{command} {option}", _time(items, seconds))
@@ -185,8 +191,11 @@ def main_result(suite: Suite, measure: Measure | None) -> GateResult:
 def rival(suite: Suite, comparison: Comparison, measure: Measure) -> str | None:
     """The best way without an adapter that helps too; None if there is none.
 
-    It must be better than the base by the main measure, and no required gate may fail with it.
+    It must be better than the base by the main measure, on as many items and units as an adapter
+    needs, and no required gate that was measured with it may fail.
     """
+    if measure.items < MAIN_ITEMS or 1 in (measure.units, measure.items):
+        return None
 
     def helps(name: str) -> bool:
         gain = measure.gained[name]
@@ -254,7 +263,10 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         return _unknown(
             gate, measure, f"{measure.metric} can't be measured" + (f" ({note})" if note else "")
         )
-    if gate.events and figure.value == figure.low == figure.high == 0 and measure.items:
+    no_event = bool(
+        gate.events and measure.items and not any((figure.value, figure.low, figure.high))
+    )
+    if no_event:
         reach = NO_EVENT_END / measure.items
         figure = Interval(0.0, -reach if gate.of == "difference" else 0.0, reach)
     bound = _bound(gate, measure)
@@ -286,7 +298,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         # If only the end lies beyond the threshold, more items may decide.
         status = "not enough data" if within(figure.value) else "failed"
         more = more_items(measure.items, figure.value, end, bound)
-        if gate.events and figure.value == 0 and upward:
+        if no_event and upward:
             more = math.ceil(NO_EVENT_END / bound) - measure.items if bound > 0 else None
         if status == "failed":
             more = None
@@ -295,8 +307,8 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         status = "not enough data"
     if gate.end != "point" and status == "passed" and 1 in (measure.units, measure.items):
         status = "not enough data"  # an interval over one speaker or item covers no other
-    few_speakers = measure.unit == "speaker" and measure.units < ENOUGH_CLUSTERS
-    if not strictly and gate.end != "point" and status == "passed" and few_speakers:
+    few = measure.units < measure.enough
+    if not strictly and gate.end != "point" and status == "passed" and few:
         # No interval's end holds the truth often enough (benchmarks/coverage.py).
         status = "not enough data"
     if measure.few:
@@ -362,7 +374,9 @@ def _first_data(gate: Gate) -> str | None:
 
 def _more_of(gate: Gate) -> str | None:
     """The option that gives more items to a gate whose measure has some."""
-    return f"--{gate.items_from.rpartition('.')[2]} 0" if gate.items_from else None
+    if gate.items_from is None:
+        return None
+    return f"--{gate.items_from.rpartition('.')[2]} {SEVERAL if gate.several else 0}"
 
 
 def _title(gate: Gate, measure: Measure) -> str:

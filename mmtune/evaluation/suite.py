@@ -46,6 +46,7 @@ class Gate(Selector):
     optional: bool = False  # left out if the measure is missing
     needs: Text | None = None  # the setting that must be on for the measure to exist
     items_from: Text | None = None  # the setting that sets the number of items
+    several: bool = False  # that setting gives several items for each that it counts
     # Options of `mmtune evaluate` that give the gate its data, as an example for readers.
     closing: Text | None = None
 

@@ -70,11 +70,6 @@ class Verdict(Displayed):
     use: str = ""
 
     @property
-    def open(self) -> bool:
-        """Whether any required gate didn't pass; a gate without data didn't pass."""
-        return self.decision in ("keep the base", "no adapter needed", "not known yet")
-
-    @property
     def exit_code(self) -> int:
         """The exit code of `mmtune evaluate --gate`."""
         return EXIT_CODES[self.decision]

@@ -153,7 +153,10 @@ def generate(
     if scale is None:
         scale = 1.0 if any(map(is_route, named)) else _default_scale(model)
         if scale != 1:
-            notes += (f"drawn at strength {scale:g}, which was judged; --scale 1 is all of it",)
+            notes += (
+                f"drawn at strength {scale:g}, at which the adapter was judged; "
+                "a scale of 1 is its full strength",
+            )
     unusable: list[str] = []
     if rows is not None:
         usable, unusable = usable_rows(Path(rows), READER)

@@ -13,7 +13,7 @@ few clusters a sign-flip test (Fisher, 1935, ch. 21) is reported beside the inte
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 from mmtune.metrics.metric import Metric, Stat
 
 ENOUGH_CLUSTERS = 20  # with fewer clusters, a sign-flip test is reported beside the interval
+FEW_SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers
 # Word errors are skewed: a few speakers have most of them. With fewer clusters, the ends are drawn
 # farther out by this factor of their tails (`benchmarks/coverage.py`).
 SKEWED_CLUSTERS, SKEWED_TAIL = 100, 0.6
@@ -52,6 +53,9 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+UNDEFINED = Interval(float("nan"), float("nan"), float("nan"))
+
+
 def _members(n: int, clusters: Sequence[Hashable] | None) -> list[NDArray[np.intp]]:
     # A cluster (a speaker, a prompt) is drawn as a whole, because its items are not independent.
     labels: list[Hashable] = list(range(n) if clusters is None else clusters)
@@ -63,15 +67,24 @@ def _members(n: int, clusters: Sequence[Hashable] | None) -> list[NDArray[np.int
     return [np.asarray(m, dtype=np.intp) for m in members.values()]
 
 
-def _draws(groups: int, rounds: int, seed: int) -> list[NDArray[np.intp]]:
-    """The clusters of each resample."""
-    rng = np.random.default_rng(seed)
-    return [rng.integers(groups, size=groups) for _ in range(rounds)]
+def _draws(groups: int, rounds: int, seed: int) -> NDArray[np.intp]:
+    """The clusters of each resample, [rounds, groups]."""
+    return np.random.default_rng(seed).integers(groups, size=(rounds, groups))
+
+
+def _resamples(
+    groups: Sequence[NDArray[np.intp]], draws: NDArray[np.intp]
+) -> Iterator[NDArray[np.intp]]:
+    """The items of each resample of clusters."""
+    items = np.concatenate(groups)
+    alone = len(items) == len(groups)  # each item is its own cluster
+    for draw in draws:
+        yield items[draw] if alone else np.concatenate([groups[g] for g in draw])
 
 
 def _interval(value: float | None, samples: list[float], level: float) -> Interval:
     if value is None or not samples:
-        return Interval(float("nan"), float("nan"), float("nan"))
+        return UNDEFINED
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
     # A resample holds fewer different items than the set, which shifts some metrics (a spread, a
     # distance between sets). The interval then reaches to the value, so that it always holds it.
@@ -82,7 +95,7 @@ def _clustered(
     value: float | None,
     samples: Sequence[float | None],
     without: Sequence[float | None],
-    draws: Sequence[NDArray[np.intp]],
+    draws: NDArray[np.intp],
     level: float,
 ) -> Interval:
     """An interval from a value, its resamples, and the values without each cluster.
@@ -104,7 +117,7 @@ def _clustered(
     reach = float(stdtrit(n - 1, 1 - tail)) * error
     lows, highs = [value - reach], [value + reach]
     # Of each resample, how many of its own standard errors it lies from the value.
-    drawn = influence[np.stack(draws)]
+    drawn = influence[draws]
     errors = drawn.std(axis=1) / np.sqrt(n - 1)
     known = np.array([each is not None for each in samples]) & (errors > 0)
     if known.any():
@@ -127,9 +140,7 @@ def resample_counts(
     Metrics of a whole set use the counts to compute all resamples as one matrix product.
     """
     groups = _members(n, clusters)
-    drawn = (
-        np.concatenate([groups[g] for g in draw]) for draw in _draws(len(groups), rounds, seed)
-    )
+    drawn = _resamples(groups, _draws(len(groups), rounds, seed))
     return np.stack([np.bincount(i, minlength=n) for i in drawn]).astype(np.float64)
 
 
@@ -191,8 +202,7 @@ def paired_bootstrap(
     if len(a) != len(b):
         raise ValueError(f"paired items differ: {len(a)} and {len(b)}")
     if not len(a):
-        nan = Interval(float("nan"), float("nan"), float("nan"))
-        return nan, nan, nan
+        return UNDEFINED, UNDEFINED, UNDEFINED
     first, second = (pin(a), pin(b)) if pin is not None else (reduce, reduce)
     same = a is b or np.array_equal(a, b)
 
@@ -202,7 +212,7 @@ def paired_bootstrap(
 
     groups = _members(len(a), clusters)
     draws = _draws(len(groups), rounds, seed)
-    samples = [of(np.concatenate([groups[g] for g in draw])) for draw in draws]
+    samples = [of(items) for items in _resamples(groups, draws)]
     everything = np.arange(len(a))
     without = [of(np.delete(everything, group)) for group in groups] if len(groups) > 1 else []
     whole = (reduce(a), reduce(b))

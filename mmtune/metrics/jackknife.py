@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
-from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.bootstrap import UNDEFINED, Interval
 
 Vectors = NDArray[np.float64]
 
@@ -37,9 +38,7 @@ class Jackknifed:
     @property
     def quantile(self) -> float:
         """Student's t for a 95 % interval with this number of units."""
-        from scipy.stats import t  # type: ignore[import-untyped]
-
-        return float(t.ppf(0.975, self.units - 1))
+        return float(stdtrit(self.units - 1, 0.975))
 
     def interval(self, place: int) -> Interval:
         """Compute the 95 % interval of one figure."""
@@ -59,7 +58,7 @@ class Jackknifed:
         c, square = self.covariance, self.quantile**2
         first = b * b - square * float(c[below, below])
         if not (first > 0 and b > 0):
-            return Interval(math.nan, math.nan, math.nan)
+            return UNDEFINED
         half = a * b - square * float(c[above, below])
         last = a * a - square * float(c[above, above])
         root = math.sqrt(max(half * half - first * last, 0.0))

@@ -32,10 +32,10 @@ class Measure:
     few: str = ""
     p: float | None = None
     units: int = 0  # number of speakers (or terms, recordings) behind the figures; 0: not counted
-    unit: str = ""  # what a unit is: "speaker", "term", "recording"
+    enough: int = 0  # units below which no end of an interval is evidence; 0: any number is
     # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
-    # Of a metric that counts (`Metric.says`): by model, the events and all that could be one.
+    # Of a metric that counts (`Metric.says`): by model, how many, and out of how many.
     counts: dict[str, tuple[float, float]] = field(default_factory=dict)
     # Of each system in `references` that answered the same items: system - base, adapter - system.
     gained: dict[str, Interval] = field(default_factory=dict)

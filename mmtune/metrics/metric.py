@@ -51,7 +51,7 @@ class Quantity:
 
     Attributes:
         name, unit, meaning, higher_is_better: see `Metric`.
-        says: a sentence with {adapter} and {base}, the values.
+        says: a sentence with {adapter}, the value in per cent.
     """
 
     name: str

@@ -10,6 +10,9 @@ from scipy.special import chdtri  # type: ignore[import-untyped]
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.metric import Stat
 
+# Hanley and Lippman-Hand, JAMA 1983: with no event in n items, the 95 % upper end is 3 / n.
+NO_EVENT_END = 3.0
+
 
 def rare_difference(
     base: Sequence[Stat],
@@ -19,9 +22,10 @@ def rare_difference(
 ) -> Interval | None:
     """The difference of events per item, adapter - base, if few items have any.
 
-    The counts of clusters with more and with fewer events than the base's have Garwood's exact
-    Poisson limits (1936). The limits of their difference follow from them (MOVER: Zou & Donner,
-    2008), and a cluster counts as many events as these clusters have on average.
+    One count is of clusters in which the adapter has more events than the base, one of those with
+    fewer. Each has Garwood's exact Poisson limits (1936). The limits of their difference follow
+    from them (MOVER: Zou & Donner, 2008), and a cluster counts as many events as these clusters
+    have on average.
 
     Args:
         base: (events, items) of each item.

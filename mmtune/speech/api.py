@@ -151,7 +151,16 @@ def transcribe(
         DataError: the only recording can't be read, or a manifest can't be used.
     """
     model = Transcriber(
-        adapter, base, label, language, prompt, terms, beams, words, channels, speakers
+        adapter=adapter,
+        base=base,
+        label=label,
+        language=language,
+        prompt=prompt,
+        terms=terms,
+        beams=beams,
+        words=words,
+        channels=channels,
+        speakers=speakers,
     )
     paths = [files] if isinstance(files, (str, Path)) else files
     inputs, unusable = _inputs([Path(path) for path in paths])
@@ -189,6 +198,7 @@ class Transcriber:
 
     def __init__(
         self,
+        *,
         adapter: str | Path | None = None,
         base: str | None = None,
         label: str | None = None,
@@ -241,6 +251,8 @@ class Transcriber:
 
     def notes(self, rows: Sequence[Row | None]) -> list[str]:
         """What the user should know; a file has None for its row."""
+        if not rows:
+            return []
         notes = [self.model.note] if self.model.note and None in rows else []
         named = {speech_row(row).language for row in rows if row is not None}
         if self.language:

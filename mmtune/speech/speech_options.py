@@ -226,15 +226,15 @@ class SpeechOptions(Section):
         40,
         "Retention rows of each language in the comparison.",
         unit="rows",
-        why="It bounds the decoding. The recipes set 300: if no model repeats itself in so many "
-        "rows, their repeats differ by one point at most.",
+        why="It bounds the decoding. The recipes set 300: so many rows without a repeat show that "
+        "at most 1 row in 100 repeats.",
         ge=1,
         measuring=True,
     )
     choose_rows: int = setting(
         40,
-        "Other retention rows of each language, on which the strength is chosen. Of few rows, at "
-        "most a quarter.",
+        "Retention rows of each language that choose the strength; they are not in the comparison. "
+        "If there are few rows, at most a quarter of them.",
         unit="rows",
         why="Not tuned: it bounds the decoding, which each strength needs.",
         ge=1,

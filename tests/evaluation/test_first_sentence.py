@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -165,3 +166,12 @@ def test_a_list_that_costs_other_words_is_no_rival() -> None:
         load_suite("terminology"), Comparison("x", [terms, words], "", alternatives={name: "use"})
     )
     assert (verdict.instead, verdict.main.status) == ("", "passed")
+
+
+def test_three_items_make_no_rival() -> None:
+    """A way without an adapter needs as many items as an adapter."""
+    name = "base + retrieval"
+    terms = counted("term recall", "seen terms", 5, 31, 120, higher=True, **{name: 80})
+    few = Comparison("x", [replace(terms, items=3)], "", alternatives={name: "use"})
+    verdict = judge(load_suite("terminology"), few)
+    assert (verdict.instead, verdict.decision) == ("", "not known yet")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import read_card
+from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.adapters.integrity import check_base
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -46,15 +46,16 @@ from mmtune.image.evaluation.prompt_measures import (
 )
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
-from mmtune.image.looks.backbone import MATCH, STYLE, load_backbone
+from mmtune.image.looks.backbone import STYLE, load_backbone
 from mmtune.image.looks.describe import StyleDescriptor
-from mmtune.image.looks.embedding import Embed
-from mmtune.image.looks.scorer_choice import ScorerChoice, choose_scorer
+from mmtune.image.looks.embedding import Embed, Scorer
+from mmtune.image.looks.scorer_choice import choose_scorer
 from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.grid import draw_grid
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import Sampler
+from mmtune.metrics.image.clip_score import PROMPT_MATCH
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import STYLE_QUANTITY, StyleDistance, StyleScore
 from mmtune.metrics.measure import Measure
@@ -105,9 +106,10 @@ def compare(
 ) -> Comparison | None:
     """Generate with base and adapter for each test caption and seed, and measure the difference.
 
-    The adapter has the strength that its card recommends. Base and adapter start from the same
-    noise. Writes the images to `folder/samples/{base,adapter,training captions}/*.png` and a grid
-    to `folder/grid.png`. Images that are stored in `folder/answers/` aren't generated again.
+    Each adapter has the strength that its card recommends; without a card it has all of it. Base
+    and adapter start from the same noise. Writes the images to
+    `folder/samples/{base,adapter,training captions}/*.png` and a grid to `folder/grid.png`. Images
+    that are stored in `folder/answers/` aren't generated again.
 
     Args:
         folder: the run folder; its `adapter/` is loaded strictly.
@@ -155,7 +157,7 @@ def compare(
 
         def generate(row_seeds: RowSeeds, strengths: dict[str, float]) -> list[Image]:
             if other is not None and not strengths:
-                strengths = {OTHER: 1.0}
+                strengths = {OTHER: judged_scale_of(other)}
             requests = [
                 Request(
                     row.model_copy(update={"caption": prompt_of(row, options.trigger)}),
@@ -167,10 +169,11 @@ def compare(
             return [prediction.value for prediction in predictor.predict(requests)]
 
         chosen = choose_scorer(options.clip_model, base.name)
-        strength = read_card(folder / "adapter").judged_scale
+        scorer, reason = chosen.load(base.device)  # a wrong name is told before all is drawn
+        strength = judged_scale_of(folder / "adapter")
         with_adapter = {LOADED_ADAPTER: strength}
         generated = _generate_all(
-            options, dataset, folder, generate, real, brand, with_adapter, chosen
+            options, dataset, folder, generate, real, brand, with_adapter, scorer is not None
         )
 
     compared = generated.compared
@@ -179,7 +182,7 @@ def compare(
     nearest, near = nearest_measure(compared, generated.similar, train)
     grid = _save_grid(folder, test, compared)
     copies = generated.copies[1] if generated.copies else []
-    measures = _measures(options, base, generated, metric, style, nearest, chosen)
+    measures = _measures(options, base, generated, metric, style, nearest, scorer, reason)
     if other is not None:
         measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
     return Comparison(
@@ -198,6 +201,11 @@ def compare(
             "Export it": "mmtune export {run} --format kohya --out brand.safetensors",
         },
     )
+
+
+def judged_scale_of(adapter: Path) -> float:
+    """The strength at which an adapter folder's adapter is judged; 1 if it has no card."""
+    return read_card(adapter).judged_scale if (adapter / CARD_FILE).is_file() else 1.0
 
 
 def _load(
@@ -221,7 +229,7 @@ def _generate_all(
     real: list[Image],
     brand: list[Image],
     with_adapter: dict[str, float],
-    chosen: ScorerChoice,
+    prompts: bool,
 ) -> _Generated:
     """Generate and write all images that the measures need."""
     test, train = held_out_rows(dataset), dataset.split("train")
@@ -253,7 +261,7 @@ def _generate_all(
             trained, repeated, written, real, brand, train, lambda some: generate(some, {})
         )
     outside = None
-    if chosen.name is not None:
+    if prompts:
         outside = _generate_outside_prompts(options, dataset, brand, generate, with_adapter)
     return _Generated(row_seeds, compared, files, similar, copies, outside)
 
@@ -288,7 +296,8 @@ def _measures(
     metric: StyleDistance,
     style: StyleScore,
     nearest: Measure,
-    chosen: ScorerChoice,
+    scorer: Scorer | None,
+    reason: str,
 ) -> list[Measure]:
     """All measures of the report card, in its order."""
     compared = generated.compared
@@ -299,7 +308,6 @@ def _measures(
     measures.append(palette_measure(compared, options.palette))
     measures += [generated.copies[0]] if generated.copies else []
     measures += set_measures(compared, metric)
-    scorer, reason = chosen.load(base.device)
     if scorer is None:
         measures.append(unknown_content(compared, f"no model judges captions: {reason}"))
     else:
@@ -311,7 +319,7 @@ def _measures(
                 prompt_measure(generated.outside, scorer, embed, OUTSIDE_PROMPTS, "base")
             )
         # starter:match was trained on icons alone: too little for distances between sets.
-        if chosen.name != MATCH:
+        if scorer.metric != PROMPT_MATCH.name:
             measures.append(cmmd_measure(compared, embed))
     if scorer is None and options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(compared, metric.describe))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,6 @@ from mmtune.metrics.metric import Stat
 
 HELD_OUT_CAPTIONS = "held-out captions"
 OUTSIDE_PROMPTS = "prompts outside the subjects"
-UNDEFINED = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)

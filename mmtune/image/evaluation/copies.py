@@ -11,13 +11,11 @@ from PIL.Image import Image
 
 from mmtune.data.rows import Row
 from mmtune.image.corpus.evaluation_rows import evenly_spaced
-from mmtune.image.evaluation.compared_images import UNDEFINED
-from mmtune.metrics.bootstrap import bootstrap
+from mmtune.metrics.bootstrap import UNDEFINED, bootstrap
 from mmtune.metrics.image.copy_search import AlignedTraining
 from mmtune.metrics.image.memorization import (
     COPIES,
     MIN_HELD_OUT,
-    copied,
     copy_threshold,
     new_images,
     share,
@@ -87,21 +85,22 @@ def copies_measure(
     most_similar = np.argsort([-n.similarity for n in nearest])
     near = [i for i in most_similar if nearest[i].similarity > threshold]
     nearest_of_base = metric.find(generate_base([row_seeds[i] for i in near])) if near else []
-    copies = [
-        Copy(
-            prompt=row_seeds[i][0].reference,
-            image=files[i],
-            training=train[nearest[i].index].path,
-            similarity=nearest[i].similarity,
-            base=base.similarity,
-            mirrored=nearest[i].mirrored,
-        )
-        for i, base in zip(near, nearest_of_base, strict=True)
-        if nearest[i].similarity > base.similarity
-    ]
-    stats = copied(nearest, threshold)
+    stats = np.zeros((len(images), 1))
+    copies = []
     for i, base in zip(near, nearest_of_base, strict=True):
-        stats[i] = nearest[i].similarity > base.similarity
+        found = nearest[i]
+        if found.similarity > base.similarity:
+            stats[i] = 1
+            copies.append(
+                Copy(
+                    prompt=row_seeds[i][0].reference,
+                    image=files[i],
+                    training=train[found.index].path,
+                    similarity=found.similarity,
+                    base=base.similarity,
+                    mirrored=found.mirrored,
+                )
+            )
     adapter = bootstrap(list(stats), share, clusters=[row.id for row, _ in row_seeds])
     repeated = len(real) - len(new)
     without = f" ({repeated} more repeat training images or one another)" if repeated else ""
@@ -131,8 +130,8 @@ def _note(copies: Sequence[Copy], near: int, images: int, threshold: float, held
     # further image of the brand is as likely as each of these to be the highest of all n + 1.
     chance = min(held_out + 1, 100)
     note = (
-        f"{near} of {images} are nearer to a training image than {threshold:.2f}, as about 1 in "
-        f"{chance} new images of the brand is"
+        f"{near} of {images} are more similar to a training image than {threshold:.2f}. About 1 in "
+        f"{chance} new images of the brand is, too"
     )
     if near:
         note += f"; {len(copies)} of them are nearer than the base's image, and count"

@@ -13,14 +13,13 @@ from mmtune.errors import DataError
 from mmtune.image.corpus.evaluation_rows import evenly_spaced
 from mmtune.image.evaluation.compared_images import (
     HELD_OUT_CAPTIONS,
-    UNDEFINED,
     ComparedImages,
     paired_measure,
 )
 from mmtune.image.looks.embedding import Embed, Vectors
 from mmtune.image.pictures.pixels import open_image
 from mmtune.image.pictures.suffixes import IMAGE_SUFFIXES
-from mmtune.metrics.bootstrap import Interval, bootstrap, paired_bootstrap
+from mmtune.metrics.bootstrap import UNDEFINED, Interval, bootstrap, paired_bootstrap
 from mmtune.metrics.image.diversity import DIVERSITY, mean_spread, spread_by_prompt
 from mmtune.metrics.image.mmd import CMMD, KID, KernelDistance, gaussian, polynomial
 from mmtune.metrics.image.nearest import Nearest, NearestTraining

@@ -8,12 +8,12 @@ from dataclasses import replace
 from mmtune.data.rows import Row
 from mmtune.image.evaluation.compared_images import (
     HELD_OUT_CAPTIONS,
-    UNDEFINED,
     ComparedImages,
     paired_measure,
 )
 from mmtune.image.image_row import ImageRow
 from mmtune.image.looks.embedding import Embed, Scorer
+from mmtune.metrics.bootstrap import UNDEFINED
 from mmtune.metrics.image.clip_score import check_prompts, clip_scores, mean_score, recall, shuffled
 from mmtune.metrics.image.content_score import (
     CONTENT,
@@ -121,16 +121,8 @@ def content_measure(compared: ComparedImages, scorer: Scorer, embed_images: Embe
         content(gaps, compared.prompts, one, compared.prompts_of_real)
         for gaps in (base, adapter, adapter - base)
     )
-    return Measure(
-        metric=CONTENT.name,
-        slice=HELD_OUT_CAPTIONS,
-        items=len(compared.rows),
-        base=first,
-        adapter=second,
-        difference=difference,
-        higher_is_better=True,
-        note=f"by {scorer.metric}; {test}",
-    )
+    unknown = unknown_content(compared, f"by {scorer.metric}; {test}")
+    return replace(unknown, base=first, adapter=second, difference=difference)
 
 
 def unknown_content(compared: ComparedImages, reason: str) -> Measure:

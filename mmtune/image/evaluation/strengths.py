@@ -97,9 +97,11 @@ def advise(
 
 def _copies(trial_images: TrialImages) -> Callable[[Sequence[Image]], dict[str, float]]:
     """Make a function that gives the share of copies, if the held-out images show what is one."""
-    similar = AlignedTraining(trial_images.brand)
     held_out = trial_images.real[: trial_images.held_out]
-    new = new_images(held_out, similar) if len(held_out) >= MIN_HELD_OUT else []
+    if len(held_out) < MIN_HELD_OUT:
+        return lambda images: {}
+    similar = AlignedTraining(trial_images.brand)
+    new = new_images(held_out, similar)
     if len(new) < MIN_HELD_OUT:
         return lambda images: {}
     limit = copy_threshold(new)

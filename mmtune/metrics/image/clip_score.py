@@ -66,6 +66,25 @@ def shuffled(prompts: Sequence[str]) -> list[int]:
     return [first[other[prompt]] for prompt in prompts]
 
 
+def similarities(
+    images: Vectors, texts: Vectors, prompts: Sequence[str]
+) -> tuple[Vectors, Vectors]:
+    """Compute the cosine of each image with each different prompt, and with its own.
+
+    Args:
+        images, texts: embeddings of the items' images and prompts, [items, width].
+        prompts: prompt of each item.
+
+    Returns:
+        [items, different prompts] and [items, 1].
+    """
+    distinct = list(dict.fromkeys(prompts))
+    candidates = _unit(texts)[[list(prompts).index(prompt) for prompt in distinct]]
+    likeness: Vectors = _unit(images) @ candidates.T
+    own = np.array([distinct.index(prompt) for prompt in prompts])
+    return likeness, np.take_along_axis(likeness, own[:, None], 1)
+
+
 @dataclass(frozen=True)
 class Recall:
     """Recall of prompts: for `share` of the images, their own prompt is among the best `at`."""
@@ -89,15 +108,12 @@ def recall(images: Vectors, texts: Vectors, prompts: Sequence[str]) -> Recall:
         texts: embeddings of the items' prompts, [items, width].
         prompts: prompt of each item.
     """
-    distinct = list(dict.fromkeys(prompts))
-    at = min(5, max(1, len(distinct) // 4))
-    candidates = _unit(texts)[[prompts.index(prompt) for prompt in distinct]]
-    likeness = _unit(images) @ candidates.T
-    own = np.array([distinct.index(prompt) for prompt in prompts])
-    right = np.take_along_axis(likeness, own[:, None], 1)
+    likeness, right = similarities(images, texts, prompts)
+    distinct = likeness.shape[1]
+    at = min(5, max(1, distinct // 4))
     # Ties count as not found, so a scorer that gives all prompts one score finds none.
     before = (likeness >= right).sum(1) - 1
-    return Recall(float((before < at).mean()), at, len(distinct))
+    return Recall(float((before < at).mean()), at, distinct)
 
 
 @dataclass(frozen=True)

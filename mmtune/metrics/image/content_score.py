@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.image.clip_score import similarities
 from mmtune.metrics.jackknife import jackknife, leave_one_out
 from mmtune.metrics.metric import Quantity, Stat
 
@@ -39,12 +40,8 @@ def caption_gaps(images: Vectors, texts: Vectors, captions: Sequence[str]) -> St
         texts: embedding of each image's caption, [images, width].
         captions: caption of each image; two different ones or more.
     """
-    distinct = list(dict.fromkeys(captions))
-    own = np.array([distinct.index(caption) for caption in captions])
-    candidates = _unit(texts)[[list(captions).index(caption) for caption in distinct]]
-    similar = _unit(images) @ candidates.T  # [images, captions]
-    right = np.take_along_axis(similar, own[:, None], 1)
-    others = (similar.sum(1, keepdims=True) - right) / (len(distinct) - 1)
+    similar, right = similarities(images, texts, captions)
+    others = (similar.sum(1, keepdims=True) - right) / (similar.shape[1] - 1)
     gaps: Stat = 100 * (right - others)
     return gaps
 
@@ -72,8 +69,8 @@ def content(
     else:
         found = jackknife(
             whole,
-            np.concatenate([shown_without, 0 * shown_without + one], 1),
-            np.concatenate([0 * one_without + shown, one_without], 1),
+            np.concatenate([shown_without, np.broadcast_to(one, shown_without.shape)], 1),
+            np.concatenate([np.broadcast_to(shown, one_without.shape), one_without], 1),
         )
     return found.ratio(0, 1)
 
@@ -128,8 +125,3 @@ def split_test(
         own += shown.low >= MIN_CONTENT
         permuted += others.value < MIN_CONTENT
     return SplitTest(own, permuted, SPLITS)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    norms: Vectors = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(norms, 1e-12)

@@ -37,11 +37,15 @@ def new_images(held_out: Sequence[Any], training: AlignedTraining) -> list[Neare
         return [nearest[i] for i in kept]
     some = [held_out[i] for i in kept]
     among = AlignedTraining(some).find(some, without=range(len(some)))
-    return [
-        nearest[kept[i]]
-        for i, near in enumerate(among)
-        if near.similarity < SAME or near.index > i  # of two that are one, the first is kept
-    ]
+    first: list[int] = []  # of images that are one, the first is kept
+    for i, near in enumerate(among):
+        if (
+            near.similarity < SAME
+            or not first
+            or AlignedTraining([some[j] for j in first]).find([some[i]])[0].similarity < SAME
+        ):
+            first.append(i)
+    return [nearest[kept[i]] for i in first]
 
 
 def copy_threshold(held_out: Sequence[Nearest]) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
-from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.bootstrap import UNDEFINED, Interval
 from mmtune.metrics.jackknife import jackknife, leave_one_out
 from mmtune.metrics.metric import Quantity, Stat
 from mmtune.predict import Prediction
@@ -21,7 +21,6 @@ Describe = Callable[[Sequence[Any]], Vectors]
 # Least deviation of a feature, as a share of the median deviation: otherwise a feature that hardly
 # varies would dominate the distance.
 FLOOR = 0.1
-UNDEFINED = Interval(math.nan, math.nan, math.nan)
 MIN_HELD_OUT = 15  # held-out images below which the score isn't measurable
 STYLE_QUANTITY = Quantity(
     "style",
@@ -41,8 +40,7 @@ class StyleDistance:
         W2(X, R)^2 = mean over features of (m_X - m_R)^2 + (s_X - s_R)^2
 
     A uniform set is far from a varied brand; a mean of pairwise distances would reward it. Even
-    new images of the brand have a small distance, by chance. So compare only sets of equal size;
-    `style_score` corrects this bias.
+    new images of the brand have a small distance, by chance; `style_score` corrects this bias.
 
     Args:
         describe: turns images into style vectors, [images, features].
@@ -107,11 +105,6 @@ class StyleDistance:
         gaps: Vectors = ((mean - other_mean) ** 2 + (deviation - other_deviation) ** 2).mean(-1)
         return gaps
 
-    def distance(self, images: Sequence[Any]) -> float:
-        """Compute the distance of a set of images; nan for fewer than two images."""
-        value = self.reduce(self.statistics(images)) if len(images) > 1 else None
-        return float("nan") if value is None else value
-
 
 @dataclass(frozen=True)
 class StyleScore:
@@ -119,23 +112,23 @@ class StyleScore:
 
     Attributes:
         score: 0 = base, 1 = held-out real images; nan if it isn't measurable.
-        scale: distance from the base's images to the held-out real ones.
-        measurable: whether there are `MIN_HELD_OUT` held-out images and the scale's interval
-            excludes 0. Otherwise these images don't show that the base differs from the brand, and
-            the score would be a division by chance.
         base, adapter, difference: distances to the held-out real images; lower is better.
-        held_out: number of held-out images.
-        reason: why the score isn't measurable; empty if it is.
+        reason: why the score isn't measurable; empty if it is. There must be `MIN_HELD_OUT`
+            held-out images, and the interval of the base's distance must exclude 0. Otherwise these
+            images don't show that the base differs from the brand, and the score would be a
+            division by chance.
     """
 
     score: Interval
-    scale: Interval
-    measurable: bool
     base: Interval
     adapter: Interval
     difference: Interval
-    held_out: int
     reason: str = ""
+
+    @property
+    def measurable(self) -> bool:
+        """Whether there is a score."""
+        return not self.reason
 
 
 def style_score(
@@ -167,8 +160,7 @@ def style_score(
         )
     held_out = len(set(prompts))
     if held_out < 2:
-        nothing = (UNDEFINED, UNDEFINED, UNDEFINED)
-        return StyleScore(UNDEFINED, UNDEFINED, False, *nothing, held_out, _too_few(held_out))
+        return StyleScore(UNDEFINED, UNDEFINED, UNDEFINED, UNDEFINED, _too_few(held_out))
     means, without = leave_one_out(np.stack([base, adapter, real]), prompts)
 
     def figures(moments: Vectors) -> Vectors:
@@ -190,14 +182,11 @@ def style_score(
         )
     return StyleScore(
         score=UNDEFINED if reason else _on_scale(ratio),
-        scale=first,
-        measurable=not reason,
         base=first,
         adapter=second,
         difference=Interval(
             difference, difference + gap.low - gap.value, difference + gap.high - gap.value
         ),
-        held_out=held_out,
         reason=reason,
     )
 

@@ -162,6 +162,7 @@ class CriticalErrors:
 
     unit = "per utterance"
     higher_is_better = False
+    rare = True
 
     def __init__(self, language: str = "en", kind: CriticalKind | None = None) -> None:
         self.language = language

@@ -11,6 +11,7 @@ from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
+from mmtune.metrics.bootstrap import FEW_SPEAKERS
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.speech.corpus.retention import retention_rows
@@ -19,7 +20,6 @@ from mmtune.speech.evaluation.extra_conditions import PROBED, probes
 from mmtune.speech.evaluation.items import GENERAL, Active, Item, hear
 from mmtune.speech.evaluation.long_form import LONG, LongForm, long_form
 from mmtune.speech.evaluation.measures import (
-    FEW_SPEAKERS,
     measured_on,
     measures,
     reliability,

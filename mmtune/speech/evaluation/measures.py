@@ -10,6 +10,7 @@ from functools import reduce
 
 from mmtune.metrics.bootstrap import (
     ENOUGH_CLUSTERS,
+    FEW_SPEAKERS,
     Interval,
     by_cluster,
     crossed,
@@ -46,12 +47,11 @@ from mmtune.speech.evaluation.extra_conditions import (
 from mmtune.speech.evaluation.items import GENERAL, Item
 from mmtune.speech.evaluation.long_form import LONG, PARTS
 from mmtune.speech.evaluation.robustness import DEGRADED
-from mmtune.speech.evaluation.whole_calls import BY_SPEAKER, CALLS, call_metrics
+from mmtune.speech.evaluation.whole_calls import call_metrics
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import plain_words
 from mmtune.speech.whisper.stages import seconds_of
 
-FEW_SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers
 EVERY_ROW = "all recordings"  # the name of a slice: of speech, silence and noise
 REAL = "real recordings"  # in the name of a slice: its rows aren't synthetic
 WITHOUT_REPEATS = "without repeats"  # in the name of a slice: no model repeats itself in its rows
@@ -140,8 +140,9 @@ def measures(
                 yield measure(metric, kind, some)
     for of_calls, name, some in call_metrics(items, seen | unseen, options, variants):
         yield measure(of_calls, name, some)
-    if heard := [item for item in items if item.kind not in (CALLS, BY_SPEAKER)]:
-        yield from _hurtful(heard, options)
+    # Each recording once: some are also heard with times, in noise, or joined to long ones.
+    once = [i for i in items if i.kind in ("test", NONSPEECH) or i.kind.split(",")[0] == GENERAL]
+    yield from _hurtful(once, options)
     if some := [item for item in items if item.kind == NONSPEECH]:
         yield measure(HallucinatedWords(language), NONSPEECH, some)
     for added in added_metrics("speech") if test else ():
@@ -309,8 +310,10 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
     few, p = "", None
     units = [_unit(item) for item in items]
     [(kind, _)] = Counter(unit[0] for unit in units).most_common(1)
-    if (count := len(set(units))) < ENOUGH_CLUSTERS:
-        p = sign_flip(by_cluster(stats["base"], stats["adapter"], metric.reduce, units))
+    own = [place for place, unit in enumerate(units) if unit[0] == kind]
+    if (count := len({units[place] for place in own})) < ENOUGH_CLUSTERS:
+        first, second = ([stats[m][place] for place in own] for m in ("base", "adapter"))
+        p = sign_flip(by_cluster(first, second, metric.reduce, [units[place] for place in own]))
         few = f"not enough {kind}s ({count} of {ENOUGH_CLUSTERS})"
         if count == 1:
             notes.append(f"{few}: the interval covers this {kind}'s items, and no other {kind}")
@@ -330,7 +333,7 @@ def measure(metric: Metric, name: str, items: Sequence[Item]) -> Measure:
         few=few,
         p=p,
         units=count,
-        unit=kind,
+        enough=ENOUGH_CLUSTERS if kind == "speaker" else 0,
         counts={m: found for m, own in stats.items() if (found := counts_of(metric, own))},
         gained=gained,
         beyond=beyond_it,

@@ -12,9 +12,9 @@ import numpy as np
 
 from mmtune.data.rows import Row
 from mmtune.errors import DataError, shortened
-from mmtune.evaluation.gate_result import NO_EVENT_END
-from mmtune.metrics.bootstrap import ENOUGH_CLUSTERS, Interval, bootstrap, pin_of
+from mmtune.metrics.bootstrap import ENOUGH_CLUSTERS, FEW_SPEAKERS, Interval, bootstrap, pin_of
 from mmtune.metrics.metric import Metric, Stat
+from mmtune.metrics.rare import NO_EVENT_END
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.formatted import FormattedWordErrors, is_formatted
 from mmtune.metrics.text.language_code import known_language
@@ -32,7 +32,6 @@ from mmtune.system.quiet import public_call
 ALL = "all rows"
 LANGUAGE = ("language", "lang", "locale")
 SPEAKER = ("speaker", "speaker_id", "client_id", "spk")
-SPEAKERS = 10  # with fewer speakers, sentences are resampled instead of speakers, as in comparisons
 
 
 @dataclass(frozen=True)
@@ -154,23 +153,25 @@ def score(
         listed = {term.text for term in found}
         variants = Variants({term.text: term.variants for term in found}, code)
     words = WordErrors(code, variants)
-    counts = np.sum([words.observe(r, a) for r, a in zip(rows, answers, strict=True)], axis=0)
-    substitutions, deletions, insertions, total = (int(count) for count in counts)
-    figures = list(_figures(rows, answers, code, listed, variants))
+    counts = [words.observe(r, a) for r, a in zip(rows, answers, strict=True)]
+    substitutions, deletions, insertions, total = (int(n) for n in np.sum(counts, axis=0))
+    figures = list(_figures(words, counts, rows, answers, code, listed))
     if listed and not any(figure.metric == TermRecall.name for figure in figures):
         notes.append(f"no term of {terms} is spoken in {first}")
     return Score(total, substitutions, deletions, insertions, tuple(figures), tuple(notes))
 
 
 def _figures(
+    words: WordErrors,
+    counts: Sequence[Stat],
     rows: Sequence[ScoredRow],
     answers: Sequence[Prediction],
     language: str,
     terms: set[str],
-    variants: Variants,
 ) -> Iterable[ScoredFigure]:
-    words = WordErrors(language, variants)
-    yield _figure(words, ALL, rows, answers)
+    """All figures; `counts` are the word errors of each row."""
+    variants = words.variants
+    yield _with_stats(words, ALL, rows, counts)
     yield _figure(CharacterErrors(language, variants), ALL, rows, answers)
     if is_formatted([row.text for row in rows]):
         yield _figure(FormattedWordErrors(language), ALL, rows, answers)
@@ -187,7 +188,7 @@ def _figures(
     for label, groups in group_by_labels([row.group for row in rows]).items():
         for value, places in groups.items():
             some = [rows[i] for i in places]
-            yield _figure(words, f"{label} {value}", some, [answers[i] for i in places])
+            yield _with_stats(words, f"{label} {value}", some, [counts[i] for i in places])
 
 
 def _figure(
@@ -198,6 +199,12 @@ def _figure(
     if isinstance(metric, TermRecall):
         kept = [i for i, each in enumerate(stats) if each[1]]
         rows, stats = [rows[i] for i in kept], [stats[i] for i in kept]
+    return _with_stats(metric, name, rows, stats)
+
+
+def _with_stats(
+    metric: Metric, name: str, rows: Sequence[ScoredRow], stats: Sequence[Stat]
+) -> ScoredFigure:
     value, note = _interval(metric, rows, stats)
     return ScoredFigure(metric.name, name, len(rows), value, note)
 
@@ -206,7 +213,7 @@ def _interval(
     metric: Metric, rows: Sequence[ScoredRow], stats: Sequence[Stat]
 ) -> tuple[Interval, str]:
     speakers = {row.speaker for row in rows if row.speaker}
-    by_speaker = len(speakers) >= SPEAKERS
+    by_speaker = len(speakers) >= FEW_SPEAKERS
     clusters: list[Hashable] = [
         ("speaker", row.speaker)
         if by_speaker and row.speaker
@@ -221,7 +228,7 @@ def _interval(
     found = bootstrap(stats, metric.reduce, clusters=clusters, pin=pin_of(metric))
     if len(set(clusters)) < 2:  # resampling one cluster always gives the same value
         return Interval(found.value, math.nan, math.nan), note
-    if isinstance(metric, CriticalErrors | FalseInsertions) and found.high == 0:
+    if getattr(metric, "rare", False) and found.high == 0:
         # No event in n rows: the interval has no width, and 3 / n is its upper end.
         return Interval(0.0, 0.0, NO_EVENT_END / len(rows)), note
     return found, note

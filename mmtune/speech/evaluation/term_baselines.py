@@ -240,7 +240,7 @@ def alternatives(base: str, options: SpeechOptions) -> dict[str, str]:
     listed = shlex.quote(str(options.terms)) if options.terms else "TERMS.txt"
     use = {"prompt": '--prompt "TERM, TERM, …"', "retrieval": f"--terms {listed}"}
     return {
-        system.name: f"mmtune transcribe --base {base} {use[system.way]} RECORDINGS"
+        system.name: f"mmtune transcribe --base {shlex.quote(base)} {use[system.way]} RECORDINGS"
         for system in (SYSTEMS[name] for name in options.beside)
         if not system.adapters
     }

@@ -20,7 +20,7 @@ NEAREST = Measure("nearest training image", "x", 3, SOME, SOME, SOME, False, "re
 
 def style(measurable: bool) -> StyleScore:
     score = SOME if measurable else Interval(math.nan, math.nan, math.nan)
-    return StyleScore(score, Interval(1, -1, 2), measurable, SOME, SOME, SOME, 0.3)
+    return StyleScore(score, SOME, SOME, SOME, "" if measurable else "why")
 
 
 def test_the_headline_is_the_readmes_line() -> None:
