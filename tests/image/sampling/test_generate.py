@@ -253,7 +253,7 @@ def test_what_was_judged_is_what_is_used(
         return found
 
     assert weight("--adapter", "one") == "0.5"
-    assert "drawn at strength 0.5, which was judged" in capsys.readouterr().err
+    assert "drawn at strength 0.5, at which the adapter was judged" in capsys.readouterr().err
     assert weight("--adapter", "one", "--scale", "1") == "1"
     assert weight("--adapter", "one=0.7") == "0.7"
     assert main(["export", "one", "--format", "diffusers", "--out", "lora"]) == 0
