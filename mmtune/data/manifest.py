@@ -72,13 +72,14 @@ def read_rows(
             return _read_files(parts, modality, ledger)
         told: list[Finding] = []
         scanned = list(_scanned(source, modality, told, ledger))
-        splits = folder_splits((raw for _, _, raw, _, _ in scanned), modality.row.media, ledger)
+        media = modality.row.media
+        splits, unused = folder_splits((raw for _, _, raw, _, _ in scanned), media, ledger)
         raws = (
             (where, "", {"split": split, **raw} if split else raw, file, line)
             for split, (where, _, raw, file, line) in zip(splits, scanned, strict=True)
         )
         rows, findings = _validate(raws, modality.row, source, ledger)
-        findings += told
+        findings += [*told, *unused]
         if not rows and not findings and not modality.row.media:
             raise DataError(
                 f"{source} holds no manifest",

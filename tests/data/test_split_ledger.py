@@ -331,11 +331,16 @@ def test_a_lock_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 FOLDERS: dict[str, tuple[list[str], list[str | None]]] = {
     "train and test": (["train", "test"], ["train", "test"]),
     "all three, in other words": (["training/a", "val/b", "Test"], ["train", "validation", "test"]),
+    "eval": (["train", "eval"], ["train", "validation"]),
     "no train": (["validation", "test"], [None, None]),
     "train alone": (["train/a", "train/b"], [None, None]),
     "another folder": (["train", "test", "more"], [None, None, None]),
     "a file in the folder itself": (["train", "test", "."], [None, None, None]),
 }  # fmt: skip
+
+
+# The file for which the folders' names don't count.
+OUTSIDE = {"another folder": "more/2", "a file in the folder itself": "2"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -355,6 +360,16 @@ def test_folders_named_after_splits(tmp_path: Path, name: str, reader: Any) -> N
     guesses = {each.source for each in data.guesses if each.what == "split"}
     tops = {f"the name of the folder {each.split('/')[0]}" for each in folders}
     assert guesses == (tops if wanted[0] else set())
+    suffix = ".wav" if reader is SPEECH else ".png"
+    assert [(each.severity, each.message) for each in data.findings if "folders" in each.kind] == [
+        (
+            "warning",
+            "the folders test and train aren't used as splits, because 1 file lies outside of "
+            f"them, the first: {OUTSIDE[each]}{suffix}",
+        )
+        for each in OUTSIDE
+        if each == name
+    ]
 
 
 def test_rows_that_a_run_marks_twice_are_written_once(tmp_path: Path) -> None:

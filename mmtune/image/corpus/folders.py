@@ -9,7 +9,7 @@ from typing import Any
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
-from mmtune.data.split_folders import SPLIT_FOLDERS
+from mmtune.data.split_folders import SPLIT_NAMES
 from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import (
@@ -111,7 +111,7 @@ def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]
 
 def _split(path: Path) -> dict[str, str]:
     # For a file that metadata names, one such folder is enough (`folder_splits` needs two).
-    named = SPLIT_FOLDERS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
+    named = SPLIT_NAMES.get(path.parts[0].lower()) if len(path.parts) > 1 else None
     return {"split": named} if named else {}
 
 
