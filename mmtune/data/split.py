@@ -37,6 +37,11 @@ class Assigned(Generic[R]):
     declared: set[str] = field(default_factory=set)
     drawn: list[str] = field(default_factory=list)
 
+    @property
+    def refused(self) -> list[Finding]:
+        """The findings for which training refuses the rows."""
+        return [finding for finding in self.findings if finding.kind == "split-refused"]
+
 
 def assign(
     rows: Sequence[R],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -405,6 +406,77 @@ def test_another_share_holds_for_new_rows_and_this_is_said(tmp_path: Path) -> No
     assert "data.test is 0.5 now and was 0.2" in finding.message
     assert finding.severity == "warning"
     assert "split-ledger" not in kinds(check(tmp_path, SPEECH))  # the usual shares aren't asked for
+
+
+def test_rows_that_nobody_trained_on_are_divided_anew_by_other_shares(tmp_path: Path) -> None:
+    mmtune.check(speech_set(tmp_path, 30))
+    asked = DataOptions(test=0.4)
+    data = check(tmp_path, SPEECH, asked, record=True)
+    new = check(speech_set(tmp_path / "new", 30), SPEECH, asked, record=True)
+    assert sides(data) == sides(new)
+    assert len(data.split("test")) >= 9
+    (note,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert note.severity == "note"
+    assert "0.4 now and was 0.1 when the split ledger was begun: all rows" in note.message
+    header, *lines = (tmp_path / SPLITS_FILE).read_text().splitlines()
+    assert json.loads(header) == {"format": 1, "kind": KIND, "validation": 0.1, "test": 0.4}
+    assert {json.loads(line)["id"] for line in lines} == {f"r{i}" for i in range(30)}
+    # The usual shares aren't asked for.
+    assert sides(mmtune.check(tmp_path)) == sides(data)
+    mark_trained(tmp_path, data.split("train"), asked)
+    again = check(tmp_path, SPEECH, DataOptions(test=0.2), record=True)
+    assert sides(again) == sides(data)
+    (warning,) = (each for each in again.findings if each.kind == "split-ledger")
+    assert "the new value holds for new rows only" in warning.message
+    assert not list(tmp_path.glob(".*"))
+
+
+# What may hide that a run has trained on a row.
+UNSURE = {
+    "a damaged line": lambda path: path.write_text(path.read_text() + "{}\n"),
+    "no shares": lambda path: path.write_text(
+        path.read_text().replace(', "validation": 0.2, "test": 0.2', "")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSURE)
+def test_rows_of_which_training_is_unsure_are_not_divided_anew(tmp_path: Path, what: str) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    UNSURE[what](tmp_path / SPLITS_FILE)
+    written = (tmp_path / SPLITS_FILE).read_bytes()
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0.5), record=True)
+    assert sides(data) == before
+    assert (tmp_path / SPLITS_FILE).read_bytes() == written
+
+
+def test_a_ledger_that_training_begins_knows_the_shares(tmp_path: Path) -> None:
+    data = check(speech_set(tmp_path, 12), SPEECH, OPTIONS)
+    mark_trained(tmp_path, data.split("train"), OPTIONS)
+    assert read_ledger(tmp_path).shares == {"validation": 0.2, "test": 0.2}
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0.5), record=True)
+    assert "split-ledger" in kinds(data)
+
+
+@pytest.mark.parametrize("why", ["rows with errors", "a split without rows"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_data_that_is_refused_has_no_ledger(tmp_path: Path, why: str, strict: bool) -> None:
+    speech_set(tmp_path, 12)
+    if why == "rows with errors":
+        for i in range(9):
+            (tmp_path / f"clips/{i}.wav").write_bytes(b"no sound")
+    else:
+        change(tmp_path, r0={"split": "train"}, r1={"split": "test"})
+    with pytest.raises(DataError) if strict else nullcontext():
+        look(tmp_path, strict=strict)
+    assert not (tmp_path / SPLITS_FILE).exists()
+    # The rows get a split as in data that was never refused.
+    if why == "rows with errors":
+        for i in range(9):
+            write_audio(tmp_path / f"clips/{i}.wav", seed=i)
+    else:
+        change(tmp_path, r0={"split": None}, r1={"split": None})
+    assert sides(look(tmp_path)) == sides(look(speech_set(tmp_path / "new", 12)))
 
 
 def test_the_ledger_of_a_manifest_of_another_name_is_its_own(tmp_path: Path) -> None:
