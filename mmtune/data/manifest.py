@@ -5,6 +5,7 @@ A bad line raises no error. It becomes a finding that names the line, the key an
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections import Counter
@@ -226,7 +227,7 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
                 if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise DataError(f"{path} is UTF-16", "save it as UTF-8")
                 if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     yield number, line
     except (OSError, ValueError) as error:

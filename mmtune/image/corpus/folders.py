@@ -14,8 +14,8 @@ from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import (
     Repeats,
-    caption_files,
     caption_from_name,
+    caption_places,
     choose_caption,
     parse_repeats,
 )
@@ -56,12 +56,14 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
             row |= {**_split(relative), **known}
         if relative in masks:
             row.setdefault("mask", masks[relative].as_posix())
-        caption = choose_caption(row.get("caption"), folder / relative, folder, name, group)
+        path = folder / relative
+        places = caption_places(path)
+        caption = choose_caption(row.get("caption"), path, folder, name, group, places)
         if isinstance(caption, Finding):
             yield caption
             yield without_words(folder / relative, name)
             continue
-        beside = caption_files(folder / relative)
+        beside = [place for place in places if place.is_file()]
         if row.get("caption"):
             spare |= dict.fromkeys(beside, f"the metadata has a caption for {relative}")
         elif beside:
