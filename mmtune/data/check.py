@@ -50,9 +50,10 @@ def check(
         divide: give each row a split; otherwise all usable rows stay, with the splits that the
             data names.
         record: keep the splits of new rows in the ledger beside the data
-            (`mmtune/data/split_ledger.py`); otherwise the ledger is only read.
-        earlier: the fingerprint of a run's data. If the rows have it when none that leaks is left
-            out, they are divided so: the run was made by a version that did this.
+            (`mmtune/data/split_ledger.py`), if training accepts the data; otherwise the ledger is
+            only read.
+        earlier: the fingerprint of an earlier run's data. Earlier versions left out no leaking row.
+            If dividing like this gives this fingerprint, the rows are divided like this.
 
     Raises:
         DataError: the source or its split ledger can't be used at all. With `strict` also: a share
@@ -87,13 +88,21 @@ def check(
     links = [(finding.row, finding.other) for finding in of_rows if finding.other]
     findings += of_rows
     free = [row for row, _ in good if row.id not in bad]
-    divided = Assigned(free)
+    quarantined = (*lost, *(row.id for row in rows if row.id in bad))
+
+    def accepts(found: Assigned[Row]) -> bool:
+        share = len(quarantined) / (len(quarantined) + len(free))
+        return bool(found.rows) and share <= options.max_bad and not found.refused
+
+    divided, fingerprint = Assigned(free), ""
     if divide and free:
         if earlier:
             shares = (options.validation, options.test)
             divided = assign(free, *shares, links=links, keep_leaks=True)
-        if not earlier or _fingerprint(divided.rows) != earlier:
-            divided = assign_and_keep(free, source, options, links, record=record)
+            fingerprint = _fingerprint(divided.rows)
+        if not earlier or fingerprint != earlier:
+            divided = assign_and_keep(free, source, options, links, record=record, accepts=accepts)
+            fingerprint = ""
         findings += _of_splits(divided, options, ledger)
     kept = divided.rows
     used = {row.id for row in kept}
@@ -102,16 +111,16 @@ def check(
         modality=modality.name,
         rows=tuple(kept),
         findings=tuple(_placed(each, ledger) for each in findings),
-        quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
+        quarantined=quarantined,
         facts={row.id: inspection.facts for row, inspection in good if row.id in used},
-        fingerprint=_fingerprint(kept),
+        fingerprint=fingerprint or _fingerprint(kept),
         guesses=tuple(ledger.guesses.values()),
         files=ledger.counts(),
         lines={name: (each.found, each.used) for name, each in ledger.items.items()},
         withheld=tuple(divided.left_out),
         made_by=_BY_CHECK,
     )
-    if strict and (refused := [each for each in divided.findings if each.kind == "split-refused"]):
+    if strict and (refused := divided.refused):
         raise DataError(
             printable(f"{source}: {'; '.join(each.message for each in refused)}"), refused[0].cure
         )
@@ -251,7 +260,9 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
     first: dict[str, Row] = {}
     findings = []
     # Of two equal rows in named splits the one in train stays, and an unnamed one goes.
-    for row in sorted(rows, key=lambda row: PRECEDENCE.index(row.split) if row.split else 9):
+    for row in sorted(
+        rows, key=lambda row: PRECEDENCE.index(row.split) if row.split else len(PRECEDENCE)
+    ):
         other = first.setdefault(row.content, row)
         if other is not row:
             agree = other.reference == row.reference

@@ -35,7 +35,8 @@ class Dataset(Displayed):
             the source is one manifest.
         lines: for each manifest or metadata file, how many lines it holds, and how many of them
             are rows; the others have findings.
-        withheld: ids of usable rows that were left out because they would leak between splits.
+        withheld: ids of usable rows that were left out: they would leak between splits, or are
+            named as test and were trained on.
         made_by: a private marker that `check` sets.
     """
 
@@ -115,7 +116,9 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
         f"{len(dataset.quarantined)} left out ({dataset.bad:.1%})",
     ]
     if dataset.withheld:
-        lines.append(f"             {len(dataset.withheld)} in no split: they would leak")
+        lines.append(
+            f"             {len(dataset.withheld)} in no split: they would leak, or were trained on"
+        )
     for name in dict.fromkeys(name for facts in dataset.facts.values() for name in facts):
         values = [facts[name] for facts in dataset.facts.values() if name in facts]
         total_s = f", total {sum(values):,.1f}" if name.endswith("_s") else ""
@@ -150,7 +153,9 @@ def remarks(dataset: Dataset) -> list[str]:
             f"{printable(str(dataset.source))}"
         )
     if dataset.withheld:
-        lines.append(f"{len(dataset.withheld)} rows are in no split, because they would leak")
+        lines.append(
+            f"{len(dataset.withheld)} rows are in no split: they would leak, or were trained on"
+        )
     return lines
 
 

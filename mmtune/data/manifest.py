@@ -5,6 +5,7 @@ A bad line raises no error. It becomes a finding that names the line, the key an
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections import Counter
@@ -72,13 +73,14 @@ def read_rows(
             return _read_files(parts, modality, ledger)
         told: list[Finding] = []
         scanned = list(_scanned(source, modality, told, ledger))
-        splits = folder_splits((raw for _, _, raw, _, _ in scanned), modality.row.media, ledger)
+        media = modality.row.media
+        splits, unused = folder_splits((raw for _, _, raw, _, _ in scanned), media, ledger)
         raws = (
             (where, "", {"split": split, **raw} if split else raw, file, line)
             for split, (where, _, raw, file, line) in zip(splits, scanned, strict=True)
         )
         rows, findings = _validate(raws, modality.row, source, ledger)
-        findings += told
+        findings += [*told, *unused]
         if not rows and not findings and not modality.row.media:
             raise DataError(
                 f"{source} holds no manifest",
@@ -225,7 +227,7 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
                 if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise DataError(f"{path} is UTF-16", "save it as UTF-8")
                 if number == 1:
-                    line = line.removeprefix(b"\xef\xbb\xbf")
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line.strip():
                     yield number, line
     except (OSError, ValueError) as error:

@@ -37,6 +37,11 @@ class Assigned(Generic[R]):
     declared: set[str] = field(default_factory=set)
     drawn: list[str] = field(default_factory=list)
 
+    @property
+    def refused(self) -> list[Finding]:
+        """The findings for which training refuses the rows."""
+        return [finding for finding in self.findings if finding.kind == "split-refused"]
+
 
 def assign(
     rows: Sequence[R],
@@ -75,42 +80,60 @@ def assign(
         keep_leaks: leave out no row, and draw no validation from train. Earlier versions divided
             the data of their runs so.
     """
-    work = _Assignment(rows, {"validation": validation, "test": test}, links, shared)
-    work.known, work.root, work.seed = known or KnownKeys(), root, seed
-    work.keep_leaks = keep_leaks
+    work = _Assignment(
+        rows,
+        {"validation": validation, "test": test},
+        links,
+        shared,
+        known=known or KnownKeys(),
+        root=root,
+        seed=seed,
+        keep_leaks=keep_leaks,
+    )
     work.place_declared()
     work.place_known()
     work.place_new()
     return work.result()
 
 
+@dataclass
 class _Assignment(Generic[R]):
-    """The rows on their way to a split; `place` holds the split of each row that has one by now."""
+    """The rows on their way to a split; the arguments of `assign`, and what is found out.
 
+    Attributes:
+        place: the split of each row that has one by now.
+        out: rows that are left out, each with its finding.
+        owner: by key: a row that is placed and has it.
+        pool: rows named as train, of which some become validation.
+        refused: splits that would lose all their rows.
+    """
+
+    rows: Sequence[R]
+    shares: Mapping[Split, float]
+    links: Links
+    shared: Collection[str]
     known: KnownKeys
     root: Path | None
     seed: int
     keep_leaks: bool
+    place: list[Split | None] = field(init=False)
+    out: dict[int, Finding] = field(default_factory=dict, init=False)
+    owner: dict[str, int] = field(default_factory=dict, init=False)
+    pool: set[int] = field(default_factory=set, init=False)
+    refused: list[Finding] = field(default_factory=list, init=False)
 
-    def __init__(
-        self, rows: Sequence[R], shares: dict[Split, float], links: Links, shared: Collection[str]
-    ) -> None:
-        self.rows, self.shares, self.shared = rows, shares, shared
-        self.named = {row.split for row in rows} - {None}
-        self.keys = [list(binding_keys(row, shared)) for row in rows]
-        self.pairs: set[str] = set()
-        index = {row.id: i for i, row in enumerate(rows)}
-        for one, other in links:
+    def __post_init__(self) -> None:
+        self.place = [None] * len(self.rows)
+        self.named = {row.split for row in self.rows} - {None}
+        self.keys = [list(binding_keys(row, self.shared)) for row in self.rows]
+        self.pairs: set[str] = set()  # keys of links
+        index = {row.id: i for i, row in enumerate(self.rows)}
+        for one, other in self.links:
             if one in index and other in index:
                 key = f"link {one} {other}"
                 self.pairs.add(key)
                 self.keys[index[one]].append(key)
                 self.keys[index[other]].append(key)
-        self.place: list[Split | None] = [None] * len(rows)
-        self.out: dict[int, Finding] = {}
-        self.owner: dict[str, int] = {}  # by key: a row that is placed and has it
-        self.pool: set[int] = set()  # rows named as train, of which some become validation
-        self.refused: list[Finding] = []
 
     def place_declared(self) -> None:
         """Place the rows whose split the data names, unless they leak."""
@@ -241,29 +264,30 @@ class _Assignment(Generic[R]):
         # The first key of a row is the most stable one (the speaker comes before the sentence). The
         # smallest hash names the component. It is hashed again because the smallest of many hashes
         # is nearly always small, which would favour the test split.
-        rows = [self.rows[i] for i in members]
-        keys = {(binding_keys(row, self.shared) or (f"row {row.id}",))[0] for row in rows}
+        keys = {
+            next((key for key in self.keys[i] if key not in self.pairs), f"row {self.rows[i].id}")
+            for i in members
+        }
         least = min(hash_text(f"{self.seed}|{key}") for key in keys)
         return int(hash_text(least)[:13], 16) / 16**13
 
     def _leak(self, i: int, own: Split, key: str, other: int | None) -> Finding:
         """The finding for a row that is left out of `own`, because another split has its key."""
-        row = self.rows[i]
-        if other is None:
+        row, kind = self.rows[i], kind_of(key)
+        cure = f"correct the {kind}; if splits may share a {kind}: --shared {kind} (data.shared)"
+        if other is None:  # no row has it in the other split, so there is none to change
             side = self._side(self.known.side_of(key) or "train")
-            where = f"{side} (by the split ledger)"
-        else:
-            where = f"{self.place[other]} (row {self.rows[other].id})"
-        if key in self.pairs and other is not None:
+            found = f"{key!r} is in {side} (by the split ledger) and {own} (row {row.id})"
+        elif key in self.pairs:
             first = f"{self.rows[other].id!r} ({self.place[other]})"
             found = f"rows {first} and {row.id!r} ({own}) are nearly the same"
             cure = "remove one of them, or give both the same 'split'"
         else:
-            kind = kind_of(key)
+            where = f"{self.place[other]} (row {self.rows[other].id})"
             found = f"{key!r} is in {where} and {own} (row {row.id})"
-            cure = f"give both the same 'split', or correct the {kind}; if splits may share a "
-            cure += f"{kind}: --shared {kind} (data.shared)"
-        return Finding("leakage", row.id, f"{found}: row {row.id!r} is left out", cure, "warning")
+            cure = f"give both the same 'split', or {cure}"
+        message = f"{found}: the row of {own} is left out"
+        return Finding("leakage", row.id, message, cure, "warning")
 
 
 def components(keys: Sequence[Iterable[str]]) -> list[list[int]]:
@@ -296,6 +320,8 @@ def components(keys: Sequence[Iterable[str]]) -> list[list[int]]:
 
 def shared_by_splits(rows: Sequence[Row], shared: Collection[str]) -> list[Finding]:
     """Note for each kind in `shared` how many of its keys are in several splits."""
+    if not shared:
+        return []
     first: dict[str, dict[str, str]] = {}
     for row in rows:
         for key in row.leakage_keys:

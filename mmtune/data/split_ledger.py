@@ -6,9 +6,9 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,7 @@ from mmtune.data.rows import Finding, Row
 from mmtune.data.split import Assigned, Links, assign
 from mmtune.errors import DataError, MmtuneError
 from mmtune.system.contents import SPLITS_FILE
-from mmtune.system.files import append_text
+from mmtune.system.files import append_text, write_text
 from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.hashing import hash_text
 from mmtune.system.locks import Locked, hold_when_free
@@ -53,14 +53,18 @@ class SplitLedger:
     Attributes:
         path: the file that new entries are written to.
         known: the keys of all entries.
-        shares: of the splits, when rows were divided first; empty: no row was.
+        shares: of the splits, when the file was begun; empty: unknown.
         findings: damaged lines, and a ledger that isn't beside the data.
+        scattered: another file holds entries, too.
+        anew: its entries are forgotten, and the next ones replace them.
     """
 
     path: Path
     known: KnownKeys = field(default_factory=KnownKeys)
     shares: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    scattered: bool = False
+    anew: bool = False
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -84,6 +88,8 @@ class SplitLedger:
     def append(self, entries: Iterable[Entry], shares: Mapping[str, float] | None = None) -> None:
         """Write entries at the end, and know them from now on; the caller holds the lock.
 
+        If the ledger is `anew`, they replace what the file holds.
+
         Args:
             entries: of new rows, or of rows with new keys.
             shares: of the splits; noted where the ledger is new.
@@ -92,9 +98,11 @@ class SplitLedger:
         if not new:
             return
         lines = [json.dumps(each.to_dict(), ensure_ascii=False) for each in new]
-        if not self.path.exists() or not self.path.stat().st_size:
+        if self.anew or not self.path.exists() or not self.path.stat().st_size:
             lines.insert(0, json.dumps({"format": FORMAT, "kind": KIND} | dict(shares or {})))
-        append_text(self.path, "\n".join(lines) + "\n")
+        write = write_text if self.anew else append_text
+        write(self.path, "\n".join(lines) + "\n")
+        self.anew = False
         self.known.add(new)
 
 
@@ -111,6 +119,7 @@ def read_ledger(source: Path) -> SplitLedger:
         shares, entries, damaged = _read(path)
         ledger.known.add(entries)
         ledger.shares = ledger.shares or shares
+        ledger.scattered |= bool(entries) and path != ledger.path
         if damaged:
             lines = ", ".join(map(str, damaged[:5])) + (" …" if len(damaged) > 5 else "")
             ledger.findings.append(
@@ -127,9 +136,18 @@ def read_ledger(source: Path) -> SplitLedger:
 
 
 def assign_and_keep(
-    rows: Sequence[R], source: Path, options: DataOptions, links: Links, *, record: bool
+    rows: Sequence[R],
+    source: Path,
+    options: DataOptions,
+    links: Links,
+    *,
+    record: bool,
+    accepts: Callable[[Assigned[R]], bool] = lambda found: True,
 ) -> Assigned[R]:
     """Assign the rows' splits as the ledger has them, and keep what is new.
+
+    If other shares are asked for than those of the ledger, and no run has trained on a row of it,
+    all rows are divided anew, and the ledger is written anew.
 
     Args:
         rows: the usable rows of `source`.
@@ -137,53 +155,66 @@ def assign_and_keep(
         options: shares of the splits, and what they may share.
         links: pairs of rows to keep together.
         record: write new rows into the ledger; otherwise it is only read.
+        accepts: whether the data can be used when divided so; otherwise nothing is written.
 
     Raises:
         DataError, ConfigError: the ledger can't be used, see `read_ledger`.
         Locked: another process held the ledger for too long.
     """
-    root, shared = root_of(source), options.shared
-    shares: dict[str, float] = {"validation": options.validation, "test": options.test}
+    root, shared, shares = root_of(source), options.shared, _shares(options)
 
     def assigned(ledger: SplitLedger) -> Assigned[R]:
         both = (options.validation, options.test)
         return assign(rows, *both, links=links, known=ledger.known, root=root, shared=shared)
 
-    ledger = read_ledger(source)
+    def current() -> SplitLedger:
+        ledger = read_ledger(source)
+        asked = _asked(ledger, shares)
+        # A damaged line may be that of a trained row.
+        fixed = ledger.known.trained or ledger.scattered or ledger.findings
+        if not record or not asked or fixed or not ledger.known.sides:
+            return ledger
+        split, before = next(iter(asked.items()))
+        note = _divided_anew(ledger.path, split, before, shares[split])
+        return replace(ledger, known=KnownKeys(), shares={}, findings=[note], anew=True)
+
+    ledger = current()
     found = assigned(ledger)
-    if record and _new(found, ledger, root, shared):
+    if record and accepts(found) and _new(found, ledger, root, shared):
         try:
             with ledger.locked():
-                ledger = read_ledger(source)  # another command may just have written it
+                ledger = current()  # another command may just have written it
                 found = assigned(ledger)
-                ledger.append(_new(found, ledger, root, shared), shares)
+                if accepts(found):
+                    ledger.append(_new(found, ledger, root, shared), shares)
         except OSError as error:
             ledger.findings.append(_unkept(ledger.path, reason_of(error)))
     found.findings.extend(ledger.findings)
     if ledger.known.sides and ledger.path != (beside := ledger_path(source)):
         found.findings.append(_elsewhere(ledger.path, beside))
-    usual = DataOptions()
-    for name, share in shares.items():
-        before = ledger.shares.get(name, share)
-        if share not in (before, getattr(usual, name)) and share > 0:
-            found.findings.append(_other_share(ledger.path, name, before, share))
+    for name, before in _asked(ledger, shares).items():
+        found.findings.append(_other_share(ledger.path, name, before, shares[name]))
     return found
 
 
-def mark_trained(source: Path, rows: Iterable[Row], shared: Collection[str] = ()) -> None:
+def mark_trained(
+    source: Path,
+    rows: Iterable[Row],
+    options: DataOptions = DataOptions(),  # noqa: B008  (frozen)
+) -> None:
     """Note in the ledger that a run trains on rows; they are never tested from then on.
 
     Args:
         source: the manifest or folder that holds the rows.
         rows: the rows of the split train.
-        shared: kinds of keys that splits may share.
+        options: the run's: shares of the splits, and what they may share.
 
     Raises:
         DataError, ConfigError: the ledger can't be used, see `read_ledger`.
         Locked: another process held the ledger for too long.
     """
     root = root_of(source)
-    entries = [entry_of(row, root, shared, trained=True) for row in rows]
+    entries = [entry_of(row, root, options.shared, trained=True) for row in rows]
 
     def new(ledger: SplitLedger) -> list[Entry]:
         return [each for each in entries if not ledger.known.trained.issuperset(each.keys)]
@@ -192,7 +223,24 @@ def mark_trained(source: Path, rows: Iterable[Row], shared: Collection[str] = ()
     if new(ledger):
         with contextlib.suppress(OSError), ledger.locked():  # `check` has said that it can't
             ledger = read_ledger(source)
-            ledger.append(new(ledger))
+            ledger.append(new(ledger), _shares(options))
+
+
+def _shares(options: DataOptions) -> dict[str, float]:
+    return {"validation": options.validation, "test": options.test}
+
+
+def _asked(ledger: SplitLedger, shares: Mapping[str, float]) -> dict[str, float]:
+    """The splits of which another share is asked for than the ledger's, and the ledger's share.
+
+    Nobody asks for the usual shares. Without a split its rows join train, and nothing is divided.
+    """
+    usual = _shares(DataOptions())
+    return {
+        name: before
+        for name, share in shares.items()
+        if share not in (before := ledger.shares.get(name, share), usual[name]) and share > 0
+    }
 
 
 def _new(
@@ -258,10 +306,21 @@ def _other_share(path: Path, split: str, before: float, now: float) -> Finding:
     return Finding(
         "split-ledger",
         path.name,
-        f"data.{split} is {now:g} now and was {before:g} when the rows were divided: it holds for "
-        "new rows only",
+        f"data.{split} is {now:g} now and was {before:g} when the split ledger was begun: the new "
+        "value holds for new rows only",
         f"to divide all rows anew, delete {path}; evaluate no earlier adapter on the new test",
         "warning",
+    )
+
+
+def _divided_anew(path: Path, split: str, before: float, now: float) -> Finding:
+    return Finding(
+        "split-ledger",
+        path.name,
+        f"data.{split} is {now:g} now and was {before:g} when the split ledger was begun: all rows "
+        "are divided anew, because no run has trained on them",
+        "no action is needed",
+        "note",
     )
 
 

@@ -26,22 +26,18 @@ def text_beside(path: Path, suffix: str = ".txt") -> Path:
     return next((place for place in [*whole, *places] if os.path.lexists(place)), places[0])
 
 
-def words_beside(
-    path: Path, folder: Path, row: str, suffix: str = ".txt"
-) -> str | bytes | Finding | None:
-    """Read the .txt of a media file's name.
+def read_words(beside: Path, folder: Path, row: str) -> str | bytes | Finding | None:
+    """Read the text of a media file's name.
 
     Args:
-        path: the media file.
+        beside: its place, from `text_beside`; the file needn't exist.
         folder: the dataset's folder; a link that leads out of it isn't followed.
         row: id of the row, for the finding.
-        suffix: ends the name of the text file.
 
     Returns:
         Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
         a link that leads out of the folder.
     """
-    beside = text_beside(path, suffix)
     try:
         if beside.is_symlink() and leads_out(folder, beside):
             return outside(beside, row)

@@ -198,13 +198,13 @@ def _trained(
         config.data,
         base=config.base,
         settings=config.task,
-        record=own and process.is_main_process,
+        record=own,  # by every process, so that all of them divide the rows alike
         earlier=recorded_fingerprint(folder) if begun(folder) else "",
     )
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
         if own:
-            mark_trained(source, dataset.split("train"), config.data.shared)
+            mark_trained(source, dataset.split("train"), config.data)
         keep_place(config)
         if reporter is not None:
             for line in remarks(dataset):

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -291,3 +292,19 @@ def test_a_thousand_files_take_seconds(tmp_path: Path) -> None:
     start = time.monotonic()
     assert len(check(source, SPEECH).rows) == 1000
     assert time.monotonic() - start < 30  # some 2 s on a quiet machine
+
+
+@pytest.mark.parametrize("reader", [SPEECH, IMAGE], ids=["speech", "image"])
+def test_the_text_of_a_file_is_looked_for_once(
+    tmp_path: Path, reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if reader is SPEECH:
+        write_audio(tmp_path / "0.wav")
+    else:
+        write_image(tmp_path / "0.png")
+    (tmp_path / "0.txt").write_text("words")
+    asked: list[str] = []
+    exists = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: asked.append(str(path)) or exists(path))
+    assert [row.reference for row in check(tmp_path, reader).rows] == ["words"]
+    assert asked.count(str(tmp_path / "0.txt")) == 1

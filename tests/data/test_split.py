@@ -186,7 +186,12 @@ def test_a_named_split_stands_and_rows_that_leak_are_left_out(name: str) -> None
 def test_the_finding_names_the_key_and_both_rows() -> None:
     found = assign(declared(DECLARED["a speaker of train is in the test"][0]), 0.0, 0.0)
     (finding,) = found.findings
-    assert "'speaker a' is in train (row 0) and test (row 1): row '1' is left" in finding.message
+    assert (
+        "'speaker a' is in train (row 0) and test (row 1): the row of test is left"
+        in finding.message
+    )
+    assert finding.message.count("row 1") == 1
+    assert finding.cure.startswith("give both the same 'split', or correct the speaker")
     assert "share a speaker: --shared speaker" in finding.cure
 
 

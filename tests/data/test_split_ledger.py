@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -285,8 +286,14 @@ def test_a_row_between_two_splits_is_left_out(tmp_path: Path) -> None:
     assert data.withheld == ("r12",)
     assert data.quarantined == ()
     assert kinds(data)["leakage"] == ["r12"]
-    assert "             1 in no split: they would leak" in describe(data)
-    assert "1 rows are in no split, because they would leak" in remarks(data)
+    # The row whose key the ledger knows may be gone: its split can't be changed.
+    for name in before:
+        change(tmp_path, **{name: None} if before[name] != "train" else {})
+    (leak,) = (each for each in look(tmp_path).findings if each.kind == "leakage")
+    assert "is in test (by the split ledger) and train (row r12)" in leak.message
+    assert leak.cure.startswith("correct the sentence; if splits may share a sentence")
+    assert "             1 in no split: they would leak, or were trained on" in describe(data)
+    assert "1 rows are in no split: they would leak, or were trained on" in remarks(data)
     assert data.to_dict()["withheld"] == ["r12"]
     assert data.to_dict()["rows"] == 13
 
@@ -331,11 +338,16 @@ def test_a_lock_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
 FOLDERS: dict[str, tuple[list[str], list[str | None]]] = {
     "train and test": (["train", "test"], ["train", "test"]),
     "all three, in other words": (["training/a", "val/b", "Test"], ["train", "validation", "test"]),
+    "eval": (["train", "eval"], ["train", "validation"]),
     "no train": (["validation", "test"], [None, None]),
     "train alone": (["train/a", "train/b"], [None, None]),
     "another folder": (["train", "test", "more"], [None, None, None]),
     "a file in the folder itself": (["train", "test", "."], [None, None, None]),
 }  # fmt: skip
+
+
+# The file for which the folders' names don't count.
+OUTSIDE = {"another folder": "more/2", "a file in the folder itself": "2"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -355,6 +367,16 @@ def test_folders_named_after_splits(tmp_path: Path, name: str, reader: Any) -> N
     guesses = {each.source for each in data.guesses if each.what == "split"}
     tops = {f"the name of the folder {each.split('/')[0]}" for each in folders}
     assert guesses == (tops if wanted[0] else set())
+    suffix = ".wav" if reader is SPEECH else ".png"
+    assert [(each.severity, each.message) for each in data.findings if "folders" in each.kind] == [
+        (
+            "warning",
+            "the folders test and train aren't used as splits, because 1 file lies outside of "
+            f"them, the first: {OUTSIDE[each]}{suffix}",
+        )
+        for each in OUTSIDE
+        if each == name
+    ]
 
 
 def test_rows_that_a_run_marks_twice_are_written_once(tmp_path: Path) -> None:
@@ -390,6 +412,77 @@ def test_another_share_holds_for_new_rows_and_this_is_said(tmp_path: Path) -> No
     assert "data.test is 0.5 now and was 0.2" in finding.message
     assert finding.severity == "warning"
     assert "split-ledger" not in kinds(check(tmp_path, SPEECH))  # the usual shares aren't asked for
+
+
+def test_rows_that_nobody_trained_on_are_divided_anew_by_other_shares(tmp_path: Path) -> None:
+    mmtune.check(speech_set(tmp_path, 30))
+    asked = DataOptions(test=0.4)
+    data = check(tmp_path, SPEECH, asked, record=True)
+    new = check(speech_set(tmp_path / "new", 30), SPEECH, asked, record=True)
+    assert sides(data) == sides(new)
+    assert len(data.split("test")) >= 9
+    (note,) = (each for each in data.findings if each.kind == "split-ledger")
+    assert note.severity == "note"
+    assert "0.4 now and was 0.1 when the split ledger was begun: all rows" in note.message
+    header, *lines = (tmp_path / SPLITS_FILE).read_text().splitlines()
+    assert json.loads(header) == {"format": 1, "kind": KIND, "validation": 0.1, "test": 0.4}
+    assert {json.loads(line)["id"] for line in lines} == {f"r{i}" for i in range(30)}
+    # The usual shares aren't asked for.
+    assert sides(mmtune.check(tmp_path)) == sides(data)
+    mark_trained(tmp_path, data.split("train"), asked)
+    again = check(tmp_path, SPEECH, DataOptions(test=0.2), record=True)
+    assert sides(again) == sides(data)
+    (warning,) = (each for each in again.findings if each.kind == "split-ledger")
+    assert "the new value holds for new rows only" in warning.message
+    assert not list(tmp_path.glob(".*"))
+
+
+# What may hide that a run has trained on a row.
+UNSURE = {
+    "a damaged line": lambda path: path.write_text(path.read_text() + "{}\n"),
+    "no shares": lambda path: path.write_text(
+        path.read_text().replace(', "validation": 0.2, "test": 0.2', "")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSURE)
+def test_rows_of_which_training_is_unsure_are_not_divided_anew(tmp_path: Path, what: str) -> None:
+    before = sides(look(speech_set(tmp_path, 12)))
+    UNSURE[what](tmp_path / SPLITS_FILE)
+    written = (tmp_path / SPLITS_FILE).read_bytes()
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0.5), record=True)
+    assert sides(data) == before
+    assert (tmp_path / SPLITS_FILE).read_bytes() == written
+
+
+def test_a_ledger_that_training_begins_knows_the_shares(tmp_path: Path) -> None:
+    data = check(speech_set(tmp_path, 12), SPEECH, OPTIONS)
+    mark_trained(tmp_path, data.split("train"), OPTIONS)
+    assert read_ledger(tmp_path).shares == {"validation": 0.2, "test": 0.2}
+    data = check(tmp_path, SPEECH, DataOptions(validation=0.2, test=0.5), record=True)
+    assert "split-ledger" in kinds(data)
+
+
+@pytest.mark.parametrize("why", ["rows with errors", "a split without rows"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_data_that_is_refused_has_no_ledger(tmp_path: Path, why: str, strict: bool) -> None:
+    speech_set(tmp_path, 12)
+    if why == "rows with errors":
+        for i in range(9):
+            (tmp_path / f"clips/{i}.wav").write_bytes(b"no sound")
+    else:
+        change(tmp_path, r0={"split": "train"}, r1={"split": "test"})
+    with pytest.raises(DataError) if strict else nullcontext():
+        look(tmp_path, strict=strict)
+    assert not (tmp_path / SPLITS_FILE).exists()
+    # The rows get a split as in data that was never refused.
+    if why == "rows with errors":
+        for i in range(9):
+            write_audio(tmp_path / f"clips/{i}.wav", seed=i)
+    else:
+        change(tmp_path, r0={"split": None}, r1={"split": None})
+    assert sides(look(tmp_path)) == sides(look(speech_set(tmp_path / "new", 12)))
 
 
 def test_the_ledger_of_a_manifest_of_another_name_is_its_own(tmp_path: Path) -> None:

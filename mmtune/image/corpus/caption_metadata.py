@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import os
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def _at(path: Path, line: int, finding: Finding) -> Finding:
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     with opened(path) as file:
         for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
                 continue
             try:

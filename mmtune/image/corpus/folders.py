@@ -9,13 +9,13 @@ from typing import Any
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
-from mmtune.data.split_folders import SPLIT_FOLDERS
+from mmtune.data.split_folders import SPLIT_NAMES
 from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import (
     Repeats,
-    caption_files,
     caption_from_name,
+    caption_places,
     choose_caption,
     parse_repeats,
 )
@@ -56,12 +56,14 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
             row |= {**_split(relative), **known}
         if relative in masks:
             row.setdefault("mask", masks[relative].as_posix())
-        caption = choose_caption(row.get("caption"), folder / relative, folder, name, group)
+        path = folder / relative
+        places = caption_places(path)
+        caption = choose_caption(row.get("caption"), path, folder, name, group, places)
         if isinstance(caption, Finding):
             yield caption
             yield without_words(folder / relative, name)
             continue
-        beside = caption_files(folder / relative)
+        beside = [place for place in places if place.is_file()]
         if row.get("caption"):
             spare |= dict.fromkeys(beside, f"the metadata has a caption for {relative}")
         elif beside:
@@ -111,7 +113,7 @@ def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]
 
 def _split(path: Path) -> dict[str, str]:
     # For a file that metadata names, one such folder is enough (`folder_splits` needs two).
-    named = SPLIT_FOLDERS.get(path.parts[0].lower()) if len(path.parts) > 1 else None
+    named = SPLIT_NAMES.get(path.parts[0].lower()) if len(path.parts) > 1 else None
     return {"split": named} if named else {}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding, Inspection, Row
-from mmtune.data.text_beside import text_beside, without_words, words_beside
+from mmtune.data.text_beside import read_words, text_beside, without_words
 from mmtune.speech.corpus.check_transcript import check_terms, check_text
 from mmtune.speech.corpus.term_list import find_terms, read_terms
 from mmtune.speech.sound.channels import QUIET, ChannelMeter, Channels
@@ -42,14 +42,15 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
     """Yield a row for each recording of a folder, with the transcript in the .txt of its name."""
     for name, relative in scan_files(folder, SPEECH_SUFFIXES):
         row: dict[str, Any] = {"id": name, "audio": relative.as_posix()}
-        words = words_beside(folder / relative, folder, name)
+        beside = text_beside(folder / relative)
+        words = read_words(beside, folder, name)
         if isinstance(words, Finding):
             yield words
             yield without_words(folder / relative, name)
         elif words is None:
             yield row
         else:
-            yield Used(text_beside(folder / relative))
+            yield Used(beside)
             yield {**row, "text": words}
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mmtune.config import RunConfig
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
-from mmtune.data.manifest import write_manifest
+from mmtune.data.manifest import root_of, write_manifest
 from mmtune.errors import ConfigError
 from mmtune.predict import Request
 from mmtune.speech.corpus.join import PAUSE, join_clips
@@ -85,7 +85,7 @@ def extend(config: RunConfig, dataset: Dataset) -> Path | None:
     options = config.task
     assert isinstance(options, SpeechOptions)
     train = speech_rows(dataset.split("train"))
-    general = _general(options, train)
+    general = _general(options, dataset)
     counts = shares(options, len(train), len(general))
     if not any(counts.values()):
         return None
@@ -207,20 +207,28 @@ def _nonspeech(name: str, folder: Path, rng: np.random.Generator) -> SpeechRow:
     )
 
 
-def _general(options: SpeechOptions, train: Sequence[SpeechRow]) -> list[SpeechRow]:
+def _general(options: SpeechOptions, dataset: Dataset) -> list[SpeechRow]:
     """Rows of other speech, ordered by hash.
 
-    Training rows and retention rows are left out, because all may come from one file.
+    Rows of the data set and retention rows are left out, because all may come from one file: test
+    rows must not be trained on.
     """
     from mmtune.speech.corpus.retention import retention_rows
 
     if options.mix.general is None or not options.mix.replay:
         return []
-    known = {row.content for row in train}
+    known = {row.content for row in dataset.rows}
     known |= {row.content for row in retention_rows(options, "test")}
     known |= {row.content for row in retention_rows(options, "validation")}
     found = speech_rows(check(options.mix.general, READER, divide=False).rows)
-    fresh = [row for row in found if row.content not in known and row.reference.strip()]
+    # Rows that would leak between splits are in no split, so they are known by their ids alone.
+    same = root_of(options.mix.general) == root_of(dataset.source)
+    withheld = set(dataset.withheld) if same else set()
+    fresh = [
+        row
+        for row in found
+        if row.content not in known and row.id not in withheld and row.reference.strip()
+    ]
     return sorted(fresh, key=lambda row: hash_text(f"replay {row.id}"))
 
 

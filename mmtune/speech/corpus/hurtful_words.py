@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from mmtune.errors import ConfigError
+from mmtune.speech.corpus.line_list import read_entries
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.system.resources import resource
 
@@ -23,18 +22,7 @@ def hurtful_words(options: SpeechOptions) -> tuple[str, ...]:
         path = own.get(options.language)
         if path is None:
             return ()
-    words = _lines(path)
+    words = read_entries(path, "give a UTF-8 text file: --hurtful FILE")
     if not words:
         raise ConfigError(f"{path} has no words", "write one word or phrase a line")
-    return words
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} can't be read: {error}", "give a UTF-8 text file: --hurtful FILE"
-        ) from None
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    return tuple(dict.fromkeys(words))

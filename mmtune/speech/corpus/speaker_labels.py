@@ -18,7 +18,7 @@ ROLE = re.compile(
     r"conseill(er|ère)|locuteur|locutrice|appelant)[\s_#-]*\d*",
     re.IGNORECASE,
 )
-LABELLED = "the label at the beginning of its text"  # what a guessed speaker was taken from
+FROM_LABEL = "the label at the beginning of its text"  # what a guessed speaker was taken from
 SIDES = frozenset({"left", "right"})  # names of speakers only if each has a channel
 LETTERS, WORDS = 40, 4  # the longest name
 MANY = 8  # people in a text of which every line begins with a name

@@ -20,6 +20,7 @@ from mmtune.config import RunConfig
 from mmtune.data.manifest import write_manifest
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
+from mmtune.speech.corpus.line_list import read_entries
 from mmtune.speech.corpus.term_list import Term, find_terms, read_terms
 from mmtune.speech.corpus.voices import Espeak, Hibari, Voice, installed
 from mmtune.speech.sound.augment import add_noise, set_level, telephone, trim
@@ -29,7 +30,6 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, plain_words
 from mmtune.system.hashing import hash_text
 from mmtune.system.resources import resource
-from mmtune.system.stored import read_text, reason_of
 
 SYNTHESIS_VERSION = 2  # raised when the same plan gives other sound
 SLOT = "{term}"
@@ -253,13 +253,8 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         ConfigError: the file can't be read as UTF-8 text.
     """
-    try:
-        lines = [line.strip() for line in read_text(path).splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        found = f"can't read {path}: {reason_of(error)}"
-        raise ConfigError(found, "name a UTF-8 text file") from None
-    kept = {plain_words(line): line for line in lines if line and not line.startswith("#")}
-    return list(kept.values())
+    lines = read_entries(path, "name a UTF-8 text file")
+    return list({plain_words(line): line for line in lines}.values())
 
 
 def _sentences(options: SpeechOptions) -> list[str]:

@@ -5,8 +5,7 @@ Two such files are paired by what names their rows: an id, a recording, or the o
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,23 +13,21 @@ from typing import Any
 from mmtune.data.manifest import WHOLE, scan_files
 from mmtune.errors import DataError, did_you_mean, shortened
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
-from mmtune.speech.corpus.importers.delimited import read_delimited
-from mmtune.speech.corpus.importers.table import read_table
-from mmtune.speech.speech_row import SpeechRow
-from mmtune.system.stored import DAMAGE, read_text, reason_of
+from mmtune.speech.corpus.importers.columns import NAMES
+from mmtune.speech.corpus.importers.table import TABLES, read_table
+from mmtune.system.stored import read_text, reason_of
 
-TEXT = ("text", "sentence", "transcript", "transcription", "txt", "words", "normalized_text")
+TEXT = NAMES["text"]
 # Names of the text's column, the first that a file has; a file of NeMo holds text and pred_text.
 REFERENCES = ("reference", "ref", "target", *TEXT)
 HYPOTHESES = (
     *("hypothesis", "hyp", "pred_text", "prediction", "predicted_text", "pred", "recognized"),
     *("asr", "output", *TEXT),
 )
-IDS = ("id", "key", "uid", "utt_id", "utterance_id", "segment_id", "utt", "name")
-FILES = (*sorted(SpeechRow.synonyms[0]), "recording", "clip", "wav_path")
-NAMES = ("id", "file", "the file's own name")  # what names a row, the most exact first
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
-JSON_LINES = (".jsonl", ".ndjson", ".json")
+# A name may be that of a person, so it comes last.
+IDS = tuple(sorted((*NAMES["id"], "segment_id", "utt"), key="name".__eq__))
+FILES = NAMES["audio"]
+WAYS = ("id", "file", "the file's own name")  # what names a row, the most exact first
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class TextRow:
     Attributes:
         where: its place in the file, for messages.
         text: what was spoken or recognized; empty for nothing.
-        names: what names it, by `NAMES`; empty for a line of a text file.
+        names: what names it, by `WAYS`; empty for a line of a text file.
         fields: the other values of its row, by lower-case name.
     """
 
@@ -76,9 +73,10 @@ def read_texts(
             return read_texts(path / WHOLE, columns, column=column, encoding=encoding)
         return _folder(path, encoding)
     suffix = path.suffix.lower()
-    if suffix in TABLES:
+    if suffix in (*TABLES, ".parquet"):
         rows = [
-            _row(where, values, columns, column, path) for where, values in _lines(path, encoding)
+            _row(where.removeprefix(f"{path.name} "), values, columns, column, path)
+            for where, values in read_table(path, encoding)
         ]
     else:
         rows = list(_plain_lines(path, encoding))
@@ -105,8 +103,8 @@ def pair(
     """
     ways = [
         (own, other, sum(name in known for name in named))
-        for own in NAMES
-        for other in NAMES
+        for own in WAYS
+        for other in WAYS
         if (named := _named(references, own)) and (known := _named(hypotheses, other))
     ]
     own, other, found = max(ways, key=lambda way: way[2], default=("", "", 0))
@@ -204,32 +202,6 @@ def _text_of(path: Path, encoding: str | None) -> str:
         ) from None
 
 
-def _lines(path: Path, encoding: str | None) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    suffix = path.suffix.lower()
-    if suffix == ".json" and (rows := _list_of(path)) is not None:
-        return rows
-    if suffix in JSON_LINES or suffix == ".parquet":
-        return read_table(path)
-    separator = "\t" if suffix == ".tsv" else None
-    return read_delimited(path, separator=separator, encoding=encoding)
-
-
-def _list_of(path: Path) -> list[tuple[str, Mapping[str, Any]]] | None:
-    """The objects of a file that holds one JSON list; None if it holds something else."""
-    try:
-        values = json.loads(_text_of(path, None))
-    except DAMAGE:
-        return None
-    if not isinstance(values, list):
-        return None
-    wrong = next((i for i, value in enumerate(values, 1) if not isinstance(value, dict)), None)
-    if wrong is not None:
-        raise DataError(
-            f"{path}: entry {wrong} is no object", 'write entries such as {"id": "1", "text": "…"}'
-        )
-    return [(f"entry {number}", value) for number, value in enumerate(values, start=1)]
-
-
 def _row(
     where: str,
     values: Mapping[str, Any],
@@ -242,16 +214,19 @@ def _row(
     lower = {str(key).strip().casefold(): value for key, value in values.items()}
     wanted = [column.casefold()] if column is not None else columns
     name = next((name for name in wanted if name in lower), None)
+    cure = "name the text's column 'text'"
+    if columns is HYPOTHESES:  # only transcripts have a setting for it
+        cure = "name the text's column: --column NAME"
     if name is None:
         known = ", ".join(map(repr, list(lower)[:12]))
-        hint = did_you_mean(column, lower) if column else "name the text's column: --column NAME"
+        hint = did_you_mean(column, lower) if column else cure
         what = repr(column) if column else f"for the text ({', '.join(columns[:4])} …)"
         raise DataError(f"{path}, {where}: no column {what}; it has {known}", hint)
     value = lower[name]
     if value is not None and not isinstance(value, str | int | float):
         raise DataError(
             f"{path}, {where}: {name} holds a JSON {type(value).__name__}, not a text",
-            "name the text's column: --column NAME",
+            cure,
         )
     text = "" if value is None else " ".join(str(value).split())
     own = next((lower[key] for key in IDS if _stated(lower.get(key))), None)

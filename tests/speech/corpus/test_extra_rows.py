@@ -189,3 +189,27 @@ def test_replayed_speech_has_the_bases_words(recordings: Path, tmp_path: Path) -
         said = set(by_id[row.group["from"]].split())
         assert said & set(row.reference.lower().strip(".?!").split())
         assert row.reference != "not read"
+
+
+def test_rows_of_the_data_set_are_never_replayed(recordings: Path) -> None:
+    rows = [json.loads(line) for line in (recordings / "manifest.jsonl").read_text().splitlines()]
+    for row in rows:
+        number = int(row["id"][1:])
+        row["split"] = "test" if number < 5 else "validation" if number < 10 else "train"
+    rows[1]["text"] = "word 19"  # a sentence of train: the row is withheld
+    lines = "\n".join(map(json.dumps, rows))
+    (recordings / "manifest.jsonl").write_text(lines, encoding="utf-8")
+    dataset = checked(recordings)
+    assert dataset.withheld == ("r01",)
+    for place in (recordings, recordings / "manifest.jsonl"):
+        options = SpeechOptions(mix=MixOptions(replay=0.3, general=place))
+        assert mix._general(options, dataset) == []
+    clip(recordings / "other.wav", 2.5, 900)
+    other = {"id": "r01", "audio": "other.wav", "text": "another sentence"}
+    elsewhere = recordings.parent / "elsewhere"
+    elsewhere.mkdir()
+    (recordings / "other.wav").rename(elsewhere / "other.wav")
+    (elsewhere / "manifest.jsonl").write_text(json.dumps(other), encoding="utf-8")
+    options = SpeechOptions(mix=MixOptions(replay=0.3, general=elsewhere))
+    # The same id in another folder is another row.
+    assert [row.id for row in mix._general(options, dataset)] == ["r01"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,10 @@ def test_a_users_list(tmp_path: Path) -> None:
         hurtful_words(SpeechOptions(hurtful=path))
     with pytest.raises(ConfigError, match="can't be read"):
         hurtful_words(SpeechOptions(hurtful=tmp_path / "no.txt"))
+    os.mkfifo(tmp_path / "pipe")  # reading it would wait for ever
+    with pytest.raises(ConfigError, match="it is a pipe") as caught:
+        hurtful_words(SpeechOptions(hurtful=tmp_path / "pipe"))
+    assert "--hurtful FILE" in caught.value.cure
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="can't be read"):
         hurtful_words(SpeechOptions(hurtful=path))

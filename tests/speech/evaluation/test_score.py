@@ -215,11 +215,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "lines": ("a\nb\n", "a\n", "has 2 texts, and .* has 1: lines without ids are paired by"),
     "missing": (
         '{"id": "1", "text": "a"}\n{"id": "2", "text": "b"}\n', '{"id": "1", "text": "a"}\n',
-        "no text for 1 of 2 rows of .*, the first: ref.jsonl line 2, '2'",
+        "no text for 1 of 2 rows of .*/ref.jsonl, the first: line 2, '2'",
     ),
     "twice": (
         '{"id": "1", "text": "a"}\n', '{"id": "1", "text": "a"}\n{"id": "1", "text": "b"}\n',
-        "hyp.jsonl line 2 and hyp.jsonl line 1 both have the id '1'",
+        "hyp.jsonl: line 2 and line 1 both have the id '1'",
     ),
     "other names": (
         '{"id": "1", "text": "a"}\n', '{"id": "x", "text": "a"}\n', "no row of .* has a name of",

@@ -30,7 +30,7 @@ BOMS = (
 )
 
 Line = tuple[str, Mapping[str, Any]]
-"""A row: its place for messages, and its cells by column."""
+"""A row: its place for messages, and its values; a line that is no row has the key "" alone."""
 
 
 def read_delimited(

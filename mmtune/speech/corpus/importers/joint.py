@@ -23,7 +23,7 @@ from mmtune.speech.corpus.importers.alignment import Placed, place, stretches
 from mmtune.speech.corpus.importers.on_disk import on_disk
 from mmtune.speech.corpus.importers.piece import Found, Guess, ImportOptions, LeftOut, Piece
 from mmtune.speech.corpus.importers.sides import assign, loudness_of, numbered, person
-from mmtune.speech.corpus.speaker_labels import LABELLED, read_labels
+from mmtune.speech.corpus.speaker_labels import FROM_LABEL, read_labels
 from mmtune.speech.sound.read import SAMPLE_RATE, AudioFault, probe, read_audio, read_channels
 from mmtune.speech.speech_row import SENTENCE_ENDS
 
@@ -168,7 +168,8 @@ def _divide(
         yield piece
         return
     if not several or loudness_of(file) is None:
-        said = words_of(piece.text, options, labels=labels)
+        if several:  # its channels are equal, so it has no sides
+            said = words_of(piece.text, options, labels=labels)
         yield from _of_one_track(piece, said, file, options, listen if long else None)
         return
     numbers = {name: options.speakers.get(name.casefold(), numbered(name)) for name in speakers}
@@ -380,5 +381,5 @@ def _spoken_by(piece: Piece, said: Sequence[Said], channel: Any, options: Import
     if who is None and name:
         who = person(name, piece.recording)
         if label and label.casefold() not in options.speakers:
-            guessed["speaker"] = LABELLED
+            guessed["speaker"] = FROM_LABEL
     return replace(piece, row={**piece.row, "speaker": who}, guessed=guessed) if who else piece

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,11 +10,8 @@ from typing import Any
 
 from mmtune.data.manifest import MAX_LINE, parse_line, unique_keys
 from mmtune.errors import DataError
+from mmtune.speech.corpus.importers.delimited import Line
 from mmtune.system.stored import MAX_TEXT, lines_up_to, opened, read_bytes, reason_of
-
-BOM = b"\xef\xbb\xbf"
-Line = tuple[str, Mapping[str, Any]]
-"""A row: its place for messages, and its values; a line that is no row has the key "" alone."""
 
 
 def read_json(table: Path) -> Iterator[Line]:
@@ -47,12 +45,12 @@ def _values(table: Path) -> list[Any] | None:
     """
     with opened(table) as file:
         first = next((line for line in lines_up_to(file, MAX_LINE) if line.strip()), b"")
-    first = first.removeprefix(BOM).strip()
+    first = first.removeprefix(codecs.BOM_UTF8).strip()
     listed = first.startswith(b"[")
     if not listed and (_is_row(first) or table.stat().st_size > MAX_TEXT):
         return None
     try:
-        data = read_bytes(table).removeprefix(BOM)
+        data = read_bytes(table).removeprefix(codecs.BOM_UTF8)
         values = _decoded(data.decode(json.detect_encoding(data)))
     except (ValueError, RecursionError) as error:
         if listed and not _is_json(first):
@@ -97,7 +95,7 @@ def _lines(table: Path) -> Iterator[Line]:
             if not line.strip():
                 continue
             try:
-                values: Mapping[str, Any] = parse_line(line.removeprefix(BOM))
+                values: Mapping[str, Any] = parse_line(line.removeprefix(codecs.BOM_UTF8))
             except (ValueError, RecursionError) as error:
                 values = {"": f"the line is no row: {error}"}
             yield where, values

@@ -15,6 +15,7 @@ from mmtune.config import Section
 from mmtune.data.importing import LeftOut
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Split
+from mmtune.data.split_folders import SPLIT_NAMES
 from mmtune.errors import DataError
 from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.info import MAX_CHANNELS
@@ -32,13 +33,6 @@ __all__ = [
     "stated",
     "unless_unreadable",
 ]
-
-SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "eval"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
 
 # Cells that say that nothing is known (what pandas reads as missing, and what corpora write).
 UNSTATED = frozenset(
@@ -148,7 +142,7 @@ Found = Iterator[Piece | LeftOut | Used | Guess]
 def split_of(name: str) -> Split | None:
     """Return the split that the name of a file or folder means: train-00000-of-00002, dev …"""
     word = re.split(r"[^a-z]", name.casefold(), maxsplit=1)[0]
-    return SPLITS.get(word)
+    return SPLIT_NAMES.get(word)
 
 
 def unless_unreadable(found: Found, path: Path, alone: bool) -> Found:

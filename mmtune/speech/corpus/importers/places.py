@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
 from mmtune.system.stored import is_file
@@ -40,9 +41,13 @@ class Places:
         self.root = root
         self.audio_dir = audio_dir
         self.roots = [audio_dir, root] if audio_dir else [root]
+        self._found = lru_cache(1024)(self._search)  # each row asks several times
 
     def find(self, name: str) -> Place:
         """Find a recording by its name in a table, which may be a path of Windows."""
+        return self._found(name)
+
+    def _search(self, name: str) -> Place:
         for each, by_name in self._names(name):
             for root in self.roots:
                 for folder in FOLDERS:

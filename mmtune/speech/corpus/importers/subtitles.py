@@ -51,7 +51,7 @@ from mmtune.speech.corpus.importers.subtitle_names import (
     language_of,
     marks_of,
 )
-from mmtune.speech.corpus.speaker_labels import LABELLED, read_labels
+from mmtune.speech.corpus.speaker_labels import FROM_LABEL, read_labels
 from mmtune.speech.sound.read import AudioFault, probe
 from mmtune.system.inside import leads_out
 from mmtune.system.stored import read_bytes, reason_of
@@ -307,7 +307,7 @@ def _recording(recording: Path, path: Path, name: str, options: ImportOptions) -
         voice = "" if cue.parts else cue.voice or options.name_of(cue.channel)
         guessed = {"language": f"the name of {path.name}"} if named else {}
         if read.labelled and voice == cue.voice and voice.casefold() not in options.speakers:
-            guessed["speaker"] = LABELLED
+            guessed["speaker"] = FROM_LABEL
         if cue.heard:
             found = "the channel that is the loudest while it is said"
             yield Guess("channel", str(cue.channel), found, first=where)

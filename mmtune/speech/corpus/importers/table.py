@@ -1,6 +1,6 @@
 """Import tables: Common Voice, CSV and TSV, NeMo's JSONL, Hugging Face's audiofolder.
 
-Columns are recognised by the names that other tools use (`SpeechRow.synonyms`).
+Columns are recognised by the names that other tools use (`columns.NAMES`).
 """
 
 from __future__ import annotations
