@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,9 @@ from mmtune.runs.folder import (
     require_consent,
     rows_by_split,
 )
-from mmtune.runs.measuring import with_measuring
+from mmtune.runs.measuring import keep_measuring, with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.recipes import load_run
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
@@ -166,7 +167,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     dataset, task, result = _trained(config, suite, reporter)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = measure(config, dataset, suite, task)
+    comparison = measure(with_measuring(config), dataset, suite, task)
     folder = config.folder
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
@@ -235,16 +236,23 @@ def _trained(
     return dataset, task, result
 
 
-def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
+def evaluate(
+    config: RunConfig,
+    suite: str | None = None,
+    fresh: bool = False,
+    changed: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
     The verdict is written into the run folder (`read_verdict`). Several processes (`accelerate
     launch -m mmtune evaluate`) share the work and give the same figures as one process.
 
     Args:
-        config: the run's settings.
+        config: the settings to measure with.
         suite: the suite to use from now on, instead of the run's own.
         fresh: ignore stored answers and run the models again.
+        changed: settings of the comparison, which `config` has already. They are kept for later
+            evaluations once this one is complete.
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
@@ -260,10 +268,12 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     from mmtune.prefix.cache import pinning
 
     with _lock(config.folder), pinning(), together():
-        return _evaluate(config, suite, fresh)
+        return _evaluate(config, suite, fresh, changed or {})
 
 
-def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
+def _evaluate(
+    config: RunConfig, suite: str | None, fresh: bool, changed: Mapping[str, Any]
+) -> Comparison:
     from mmtune.data.check import check
 
     if suite is None and (own := config.folder / SUITE_FILE).is_file():
@@ -275,7 +285,8 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
-            check_files(config, missing=True)
+            # What was trained: the files that `config` names may be others, to measure on.
+            check_files(load_run(config.folder), missing=True)
         source = modality.prepare(config)
     dataset = check(
         source,
@@ -289,7 +300,10 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     if process.is_main_process and fresh:
         forget(config.folder)
     # The earlier comparison, verdict and suite stay until the new comparison is complete.
-    return measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    found = measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    if process.is_main_process:
+        keep_measuring(config, changed)
+    return found
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -381,14 +395,14 @@ def measure(
     """Read the run's comparison, or make it: all processes answer, the main process writes.
 
     Args:
+        config: the settings to measure with.
         again: make it even if there is one; it is replaced at the end.
         keep: the suite to copy into the run folder then.
         notes: remarks on the data that the comparison keeps.
     """
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(again or not path.exists()):
-        measured = with_measuring(config)
-        found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
+        found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
     if process.is_main_process:

@@ -332,7 +332,7 @@ def _evaluate_run(
             "--speakers names the channels of calls, but there are no calls", "add --data CALLS"
         )
     config = config.model_copy(update={"task": task})
-    comparison = pipeline.evaluate(config, suite, fresh)
+    comparison = pipeline.evaluate(config, suite, fresh, settings)
     return pipeline.Evaluation(
         folder=config.folder, comparison=comparison, verdict=read_verdict(config.folder)
     )
