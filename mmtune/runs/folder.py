@@ -17,7 +17,7 @@ from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
-from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, named_from
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, write_comparison
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.runs.measuring import drop_measuring
@@ -25,7 +25,7 @@ from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
-from mmtune.system.formats import FORMAT, with_format, without_format
+from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _moved(config: RunConfig, old: Mapping[str, Any], now: Mapping[str, str]) ->
     found = {name for name in now if before.get(name) == now[name]}
     # `record_data` and `record_base` compare their contents.
     data = config.data.path if old.get("data.path") is not None else None
-    if data is not None and data.exists() and (config.folder / "data.json").is_file():
+    if data is not None and data.exists() and (config.folder / DATA).is_file():
         found.add("data.path")
     if BASE in before and Path(config.base).exists():
         found.add("base")
@@ -220,6 +220,15 @@ def _write_settings(path: Path, config: RunConfig) -> None:
     write_text(path, f"format: {FORMAT}\n{config.dump()}")
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run folder, also one that is damaged.
+
+    An adapter/ or checkpoints/ alone says nothing: folders of other programs hold them too.
+    """
+    settings = (folder / "config.yaml").exists()
+    return settings or begun(folder) or (folder / COMPARISON_FILE).exists()
+
+
 def begun(folder: Path) -> bool:
     """Whether a run has begun in this folder: its log exists."""
     # A command that failed before training, such as on a wrong path, must not occupy the name.
@@ -283,7 +292,6 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
 
     If that fails, both hold what they held before.
     """
-    text = json.dumps(named_from(found, config.folder).to_json(), indent=2, ensure_ascii=False)
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     adapter = config.folder / "adapter"
     card = read_card(adapter)
@@ -295,7 +303,7 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
         facts = {"measures": measures, "judged": card.judged_scale}
         card.model_copy(update=facts).write(adapter)
         # Last, because a run that has its comparison isn't measured again.
-        write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
+        write_comparison(config.folder, found)
     except BaseException:
         for path, content in before.items():
             write_bytes(path, content)

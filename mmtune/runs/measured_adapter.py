@@ -1,4 +1,4 @@
-"""Find the adapter that is to be measured, with its settings: a run's, a folder's, or a foreign."""
+"""Find the adapter to measure: that of a run, of an adapter folder, or of another program."""
 
 from __future__ import annotations
 
@@ -88,17 +88,14 @@ def find_adapter(
         )
     folder = _adapter_in(given)
     check_adapter(folder)
-    run = _run_of(folder)
+    run = run_of(folder)
     card = read_card(folder) if (folder / CARD_FILE).is_file() else None
     if run is not None:
         config = with_measuring(load_run(run))
         values = config.model_dump(mode="json")
         values["suite"] = config.suite
     elif card is not None:
-        values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
-        # A merged adapter has no run.
-        known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
-        values |= known | {"base": card.base}
+        values = _values_of(card)
     else:
         values = {"recipe": FOREIGN, "modality": _foreign(folder).name, "name": folder.name}
         values |= {"base": base or _base_in(folder)}
@@ -145,7 +142,20 @@ def _foreign(folder: Path) -> Modality:
     return found[0]
 
 
-def _run_of(folder: Path) -> Path | None:
+def config_of(folder: Path, card: Card) -> RunConfig:
+    """Read the settings that an adapter was trained with, from its run or else from its card."""
+    run = run_of(folder)
+    return load_run(run) if run is not None else configure(_values_of(card), str(folder))
+
+
+def _values_of(card: Card) -> dict[str, Any]:
+    # A merged adapter has no run.
+    known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
+    values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
+    return values | known | {"base": card.base}
+
+
+def run_of(folder: Path) -> Path | None:
     """The run that made an adapter; None: it has none, or lies in the results of an evaluation."""
     run = folder.parent
     if folder.name != "adapter" or (run / EVALUATION_FILE).exists():

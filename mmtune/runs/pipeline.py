@@ -42,6 +42,7 @@ from mmtune.runs.folder import (
 from mmtune.runs.measuring import keep_measuring, with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.recipes import load_run
+from mmtune.runs.run_data import own_dataset
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
@@ -63,13 +64,11 @@ class Evaluation(Displayed):
         folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
             report.html.
         verdict: of the run's suite; None: it has none.
-        notes: which rows were measured, and what isn't known of them.
     """
 
     folder: Path
     comparison: Comparison
     verdict: Verdict | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> Path:
@@ -96,7 +95,6 @@ class Evaluation(Displayed):
             "report": str(self.report),
             "comparison": self.comparison.to_dict(),
             "verdict": self.verdict.to_dict() if self.verdict is not None else None,
-            "notes": list(self.notes),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -180,7 +178,6 @@ def _trained(
     Args:
         suite: what the run will be judged by; gates that will have no data are reported.
     """
-    from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
@@ -193,15 +190,8 @@ def _trained(
             claim(config)
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
-    dataset = check(
-        source,
-        modality,
-        config.data,
-        base=config.base,
-        settings=config.task,
-        record=own and process.is_main_process,
-        earlier=recorded_fingerprint(folder) if begun(folder) else "",
-    )
+    earlier = recorded_fingerprint(folder) if begun(folder) else ""
+    dataset = own_dataset(config, source, earlier, record=own and process.is_main_process)
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
         if own:
@@ -274,8 +264,6 @@ def evaluate(
 def _evaluate(
     config: RunConfig, suite: str | None, fresh: bool, changed: Mapping[str, Any]
 ) -> Comparison:
-    from mmtune.data.check import check
-
     if suite is None and (own := config.folder / SUITE_FILE).is_file():
         suite = str(own)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
@@ -288,14 +276,7 @@ def _evaluate(
             # What was trained: the files that `config` names may be others, to measure on.
             check_files(load_run(config.folder), missing=True)
         source = modality.prepare(config)
-    dataset = check(
-        source,
-        modality,
-        config.data,
-        base=config.base,
-        settings=config.task,
-        earlier=recorded_fingerprint(config.folder),
-    )
+    dataset = own_dataset(config, source, recorded_fingerprint(config.folder))
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
     if process.is_main_process and fresh:
         forget(config.folder)
