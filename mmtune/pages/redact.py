@@ -129,11 +129,13 @@ def _new_slices(found: Iterable[_OnSlice]) -> dict[str, str]:
     Measures of earlier versions, and parts of the data such as a call's sides, don't say that they
     are groups. So of every other name only what mmtune itself writes is kept.
     """
-    each_once = {each.slice: each for each in reversed(list(found))}
+    each_once: dict[str, _OnSlice] = {}
+    for each in found:
+        each_once.setdefault(each.slice, each)  # in order, so that all pages number alike
     labels = {m.group[0] for m in each_once.values() if isinstance(m, Measure) and m.group}
     counts: dict[str, int] = {}
     names: dict[str, str] = {}
-    for name, each in reversed(each_once.items()):
+    for name, each in each_once.items():
         head, tail = name.partition(", ")[0], _tail(name)
         label = each.group[0] if isinstance(each, Measure) and each.group else ""
         ending = next((each for each in ENDINGS if tail.endswith(each)), "")

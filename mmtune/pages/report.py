@@ -249,9 +249,8 @@ def _base(card: Card | None, content: Content) -> str:
 def _main_figure(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
     if verdict is None:
         return None
-    wanted = (verdict.main.metric, verdict.main.slice)
-    found = [m for m in comparison.measures if (m.metric, m.slice) == wanted]
-    return figure(found[0]) if found else None
+    found = comparison.measure_of(verdict.main.metric, verdict.main.slice)
+    return figure(found) if found is not None else None
 
 
 def _now(verdict: Verdict | None, comparison: Comparison, run: str) -> list[tuple[str, str]]:

@@ -18,10 +18,12 @@ from PIL import Image
 from mmtune.cli import main
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison, read_comparison
+from mmtune.evaluation.gate_result import GateResult
 from mmtune.evaluation.suite import Gate, Selector, Suite
-from mmtune.evaluation.verdict import judge, write_verdict
+from mmtune.evaluation.verdict import Verdict, judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure, Table
+from mmtune.pages.redact import redact_comparison, redact_verdict
 from mmtune.pages.report import content_policy
 
 # Each stands in one place of the data alone.
@@ -234,3 +236,19 @@ def test_a_part_of_a_call_is_played_alone(run: Path) -> None:
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
     assert len(samples) / rate == pytest.approx(0.25, abs=0.01)
     assert "can no longer be read" in html
+
+
+def test_labels_have_the_same_numbers_in_the_table_and_in_the_verdict() -> None:
+    def of(name: str) -> Measure:
+        return measure(name, 0.4, group=("accent", name[-1:]))
+
+    def result(name: str) -> GateResult:
+        return GateResult("g", "must", "passed", "", "", "WER", name, "difference", "upper")
+
+    order = ["test, accent b", "test, accent a", "test, accent c"]
+    # The first label has a second measure, after the others.
+    found = Comparison("speech", [of(name) for name in (*order, order[0])], "")
+    verdict = Verdict("ship", "s", [], [], result(order[1]), [result(name) for name in order])
+    table = [m.slice for m in redact_comparison(found).measures]
+    assert table == [f"test, accent {n}" for n in (1, 2, 3, 1)]
+    assert [g.slice for g in redact_verdict(verdict, found).gates] == table[:3]

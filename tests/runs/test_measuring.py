@@ -102,6 +102,20 @@ def test_settings_on_the_command_line() -> None:
         parse(["evaluate", "runs/x", "--retention"])
 
 
+@pytest.mark.parametrize(
+    ("typed", "cure"),
+    [
+        ("--gaet", "write --gaet VALUE; did you mean --gate?"),
+        ("--redcated", "write --redcated VALUE; did you mean --redacted?"),
+        ("--probes", "write --probes VALUE"),
+    ],
+)
+def test_a_mistyped_option_is_named(typed: str, cure: str) -> None:
+    with pytest.raises(ConfigError, match=f"{typed} has no value") as caught:
+        parse(["evaluate", "runs/x", typed])
+    assert caught.value.cure == cure
+
+
 def test_no_setting_of_training_is_among_them(run: RunConfig) -> None:
     names = measuring_settings(run)
     assert {"task.retention", "task.retention_rows", "task.probes"} <= set(names)
