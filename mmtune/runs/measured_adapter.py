@@ -22,7 +22,6 @@ from mmtune.settings.declare import settings_of
 
 EVALUATION_FILE = "evaluation.json"  # in a folder of results: what was measured on what
 FOREIGN = "none"  # the recipe of an adapter that mmtune didn't train
-DRAWN_ALONE = ("calls",)  # settings that name data of the run itself, which aren't other data
 
 
 @dataclass(frozen=True)
@@ -135,9 +134,11 @@ def _foreign(folder: Path) -> Modality:
     found = _modalities_of(folder)
     if len(found) != 1:
         names = " or ".join(modality.name for modality in found) or "no modality"
+        usable = [m for _, m in MODALITIES.usable() if m.adapter_files]
+        known = (f"for {m.name} {' and '.join(m.adapter_files)}" for m in usable)
         raise AdapterError(
             f"{folder} has no {CARD_FILE}, and its files are those of {names}",
-            "give an adapter of Whisper in PEFT's format, or of a diffusion model in diffusers'",
+            f"give a folder with the files of one kind of adapter: {'; '.join(known)}",
         )
     return found[0]
 
@@ -187,7 +188,7 @@ def _without_missing(found: MeasuredAdapter) -> MeasuredAdapter:
         if name in own or not isinstance(value, Path):
             continue
         # A name without a folder or ending may be a list that mmtune brings along.
-        if name in DRAWN_ALONE:
+        if each.own_data:
             changes[name] = None
         elif not value.exists() and (len(value.parts) > 1 or value.suffix):
             changes[name] = None

@@ -401,7 +401,7 @@ def _conclude(folder: Path, suite: Suite | None) -> None:
         (folder / VERDICT_FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
-    write_report(folder / PAGE, [comparison], [folder], play=play)
+    write_report(folder / PAGE, [comparison], [folder], play=play, naming=find_modality)
 
 
 def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
@@ -432,5 +432,5 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
         require_own_files(run)
     with lock:
         found = [read_comparison(run) for run in runs]
-        write_report(out, found, runs, redacted=redacted, play=play)
+        write_report(out, found, runs, redacted=redacted, play=play, naming=find_modality)
     return out

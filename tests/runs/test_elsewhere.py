@@ -23,12 +23,15 @@ from mmtune.metrics.bootstrap import paired_bootstrap
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
-from mmtune.runs.modalities import find_modality
+from mmtune.runs.measured_adapter import MeasuredAdapter, _foreign, find_adapter
+from mmtune.runs.measuring import keep_measuring
+from mmtune.runs.modalities import MODALITIES, find_modality
 from mmtune.runs.other_data import results_in, rows_to_measure
 from mmtune.runs.pipeline import Evaluation
 from mmtune.runs.recipes import load_run
 from mmtune.runs.trained_rows import record_rows, recorded_fingerprint
+from mmtune.settings.declare import settings_of
+from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from tests.conformance.test_stored_runs import STORED, contents
 
@@ -250,6 +253,11 @@ def test_what_cant_be_measured_is_an_error_with_a_cure(place: Path) -> None:
             mmtune.evaluate(**given)  # type: ignore[call-overload]
         assert caught.value.cure, given
     assert main(["evaluate", str(RUN), "--terms"]) == 2
+    (place / "odd").mkdir()
+    with pytest.raises(AdapterError) as caught:
+        _foreign(place / "odd")
+    for _, modality in MODALITIES.usable():
+        assert " and ".join(modality.adapter_files) in caught.value.cure
     assert main(["evaluate", str(RUN), "--against", "lora", "--gate"]) == 2
 
 
@@ -380,3 +388,12 @@ def test_results_of_another_adapter_are_not_replaced(place: Path) -> None:
     Path("first").rename("moved")
     write("others", find_adapter(Path("moved"), "base"))
     assert data.is_dir()
+
+
+def test_calls_of_the_run_are_not_heard_with_other_data(place: Path) -> None:
+    keep_measuring(load_run(RUN), {"calls": "data"})
+    assert find_adapter(RUN).config.task.calls is None  # type: ignore[attr-defined]
+    given = find_adapter(RUN, settings={"calls": "data"}).config.task
+    assert given.calls == Path("data")  # type: ignore[attr-defined]
+    own = {each.name for each in settings_of(SpeechOptions) if each.own_data}
+    assert own == {"calls"}
