@@ -48,6 +48,15 @@ class Modality:
     """Whether a comparison needs training rows beside the test rows, such as images of a look."""
     adapter_files: Sequence[str] = ()
     """Names of the files that an adapter of another program consists of."""
+    slice_names: Sequence[str] = ()
+    """Names that it gives to slices itself, after the kind of the rows: "in parts" of "long form,
+    in parts". A redacted page shows them; all others may be values of users' labels."""
+    slice_endings: Sequence[str] = ()
+    """What it adds to the name of a slice for the same rows, measured otherwise: " with times"."""
+    slice_labels: Sequence[str] = ()
+    """Labels by which it groups rows itself: "speaker"."""
+    reference_names: Sequence[str] = ()
+    """Names of `Measure.references` that it gives itself; all others may be users' folders."""
     export_formats: Mapping[str, str] = MappingProxyType({})
     """Its own formats to export adapters in, each as "module:record"."""
 

@@ -101,10 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         0: success. 1: `check`, `verify` or `cache verify` found problems, `repair` left some,
-        an export differs from its adapter, or `evaluate --gate` says to keep the base. 2: an error
-        that the user can solve. 3, 4: `evaluate --gate` says "not known yet", or "ship with
-        conditions". 70: a fault of mmtune, whose traceback is in a file. 128 + the signal's
-        number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
+        an export differs from its adapter, or `evaluate --gate` says to keep the base or that no
+        adapter is needed. 2: an error that the user can solve. 3, 4: `evaluate --gate` says "not
+        known yet", or "ship with conditions". 70: a fault of mmtune, whose traceback is in a file.
+        128 + the signal's number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP,
+        138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
 
@@ -207,7 +208,7 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     parser = _parser_of(found, name, function, text)
-    if name != "evaluate":
+    if name not in getattr(found, "TAKE_SETTINGS", ()):
         return command, parser.parse_args(rest)
     # The settings depend on the run.
     rest, given = found.take_settings(rest, parser.option_strings())

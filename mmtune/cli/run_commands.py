@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtune.errors import FINDINGS, ConfigError, did_you_mean
+from mmtune.errors import FINDINGS, NEAR, ConfigError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.output import say
 
@@ -36,11 +37,14 @@ Repeating a command resumes its run.
 """
 EVALUATE_HELP = """\
 Settings of the comparison can be changed too, for this and later evaluations of the run:
-  --retention PATH --retention_rows N --probes N --robustness N ...
+  speech: --retention PATH --retention_rows N --probes N --robustness N ...
+  images: --clip_model MODEL --copy_captions N --copy_seeds N
 docs/settings.md marks them with "evaluate".
 With --data or --against any setting can be changed, for these results alone:
-  --terms FILE --language de ...
+  speech: --terms FILE --language de ...
+  images: --task.steps N --seeds N ...
 """
+TAKE_SETTINGS = ("evaluate",)  # commands that take the settings of the run as options
 TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
 
@@ -170,7 +174,8 @@ def evaluate_arguments(parser: Parser) -> None:
         "run",
         type=Path,
         metavar="RUN|ADAPTER",
-        help="a run folder, or an adapter folder, also one of PEFT or diffusers",
+        help="a run folder, an adapter folder (of PEFT or diffusers too), or a folder of earlier "
+        "results",
     )
     parser.add_argument(
         "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
@@ -195,8 +200,8 @@ def evaluate_arguments(parser: Parser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for the results of --data or --against (default: evaluations/ in the run "
-        "folder, or a folder beside the adapter)",
+        help="folder for the results (default: the run folder, evaluations/ in it, or a folder "
+        "beside the adapter)",
     )
     parser.add_argument(
         "--speakers",
@@ -223,27 +228,11 @@ def evaluate_arguments(parser: Parser) -> None:
 def evaluate(options: argparse.Namespace) -> int:
     from mmtune.cli.console import show
     from mmtune.runs import public_functions as public
+    from mmtune.runs.elsewhere import Against
     from mmtune.system.processes import this_process
 
     if options.against is not None:
-        for name in ("suite", "speakers", "gate", "redacted"):
-            if getattr(options, name):
-                raise ConfigError(
-                    f"--{name} has no effect with --against, which compares two adapters",
-                    "leave it out, or measure each adapter by itself",
-                )
-        both = public.evaluate(
-            options.run,
-            fresh=options.fresh,
-            data=options.data,
-            base=options.base,
-            against=options.against,
-            out=options.out,
-            settings=options.settings,
-        )
-        if this_process().is_main_process:
-            show(both.shown())
-        return 0
+        _refuse_with_against(options, "suite", "speakers", "gate", "redacted")
     found = public.evaluate(
         options.run,
         options.suite,
@@ -251,13 +240,16 @@ def evaluate(options: argparse.Namespace) -> int:
         data=options.data,
         speakers=options.speakers,
         base=options.base,
-        against=None,
+        against=options.against,
         out=options.out,
         settings=options.settings,
     )
     if not this_process().is_main_process:
         return 0
     show(found.shown())
+    if isinstance(found, Against):  # also the results of an earlier --against
+        _refuse_with_against(options, "gate", "redacted")
+        return 0
     if options.redacted:
         say(f"redacted {public.report(found.folder, redacted=True)}")
     verdict = found.verdict
@@ -266,6 +258,15 @@ def evaluate(options: argparse.Namespace) -> int:
             f"--gate needs a suite, but {options.run} has none", "choose one: --suite NAME"
         )
     return verdict.exit_code if options.gate and verdict is not None else 0
+
+
+def _refuse_with_against(options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        if getattr(options, name):
+            raise ConfigError(
+                f"--{name} has no effect with --against, which compares two adapters",
+                "leave it out, or measure each adapter by itself",
+            )
 
 
 def report_arguments(parser: Parser) -> None:
@@ -368,7 +369,10 @@ def take_settings(
         if not equals:
             value = next(rest, "--")
             if value.startswith("--"):
-                raise ConfigError(f"--{key} has no value", f"write --{key} VALUE")
+                names = [option.removeprefix("--") for option in options]
+                near = difflib.get_close_matches(key, names, 1, NEAR)
+                meant = f"; did you mean --{near[0]}?" if near else ""
+                raise ConfigError(f"--{key} has no value", f"write --{key} VALUE{meant}")
         if key in settings:
             raise ConfigError(f"--{key} is given twice", "give it once")
         settings[key] = value

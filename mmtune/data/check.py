@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def check(
     progress: Callable[[int, int], None] | None = None,
     divide: bool = True,
     record: bool = False,
-    earlier: str = "",
+    earlier: Collection[str] = (),
 ) -> Dataset:
     """Read the rows of a manifest or folder, inspect every file, and report what is wrong.
 
@@ -52,8 +52,8 @@ def check(
         record: keep the splits of new rows in the ledger beside the data
             (`mmtune/data/split_ledger.py`), if training accepts the data; otherwise the ledger is
             only read.
-        earlier: the fingerprint of an earlier run's data. Earlier versions left out no leaking row.
-            If dividing like this gives this fingerprint, the rows are divided like this.
+        earlier: fingerprints of runs' data. If the rows have one of them when none that leaks is
+            left out, they are divided so: that run was made by a version that did this.
 
     Raises:
         DataError: the source or its split ledger can't be used at all. With `strict` also: a share
@@ -100,7 +100,7 @@ def check(
             shares = (options.validation, options.test)
             divided = assign(free, *shares, links=links, keep_leaks=True)
             fingerprint = _fingerprint(divided.rows)
-        if not earlier or fingerprint != earlier:
+        if fingerprint not in earlier:
             divided = assign_and_keep(free, source, options, links, record=record, accepts=accepts)
             fingerprint = ""
         findings += _of_splits(divided, options, ledger)

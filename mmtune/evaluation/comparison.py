@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,8 @@ from pydantic import TypeAdapter
 from mmtune.errors import ConfigError, printable
 from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.formats import without_format
+from mmtune.system.files import write_text
+from mmtune.system.formats import with_format, without_format
 from mmtune.system.moved import relative_to_run
 from mmtune.system.stored import damaged, read_json_object
 
@@ -60,6 +62,11 @@ class Comparison(Displayed):
     seconds: float | None = field(default=None, compare=False)
     notes: list[str] = field(default_factory=list)
 
+    def measure_of(self, metric: str, slice: str) -> Measure | None:
+        """The measure of a metric on a slice; None: there is none."""
+        found = (m for m in self.measures if (m.metric, m.slice) == (metric, slice))
+        return next(found, None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values: paths as text, an undefined figure as None."""
         return self.to_json()
@@ -95,18 +102,22 @@ class Comparison(Displayed):
 COMPARISON_FILE = "comparison.json"
 
 
-def read_comparison(run: Path) -> Comparison:
-    """Read the comparison in a run folder.
+def read_comparison(run: Path, name: str = COMPARISON_FILE) -> Comparison:
+    """Read a comparison in a run folder.
+
+    Args:
+        run: the run folder.
+        name: of the file.
 
     Raises:
         ConfigError: the comparison is missing or can't be read.
     """
-    path, cure = run / COMPARISON_FILE, f"write it again with mmtune evaluate {run}"
+    path, cure = run / name, f"write it again with mmtune evaluate {run}"
     try:
         values = without_format(read_json_object(path, cure), path)
     except FileNotFoundError:
         raise ConfigError(
-            f"{run} holds no {COMPARISON_FILE}: base and adapter were not compared",
+            f"{run} holds no {name}: base and adapter were not compared",
             "repeat the run's `mmtune train` command to finish it",
         ) from None
     with damaged(path, cure):
@@ -117,6 +128,12 @@ def read_comparison(run: Path) -> Comparison:
         for name, place in found.files.items()
     }
     return replace(found, files=files)
+
+
+def write_comparison(run: Path, found: Comparison, name: str = COMPARISON_FILE) -> None:
+    """Write a comparison into a run folder; files in the folder are named from there on."""
+    text = json.dumps(named_from(found, run).to_json(), indent=2, ensure_ascii=False)
+    write_text(run / name, with_format(text) + "\n", private=True)
 
 
 def named_from(comparison: Comparison, run: Path) -> Comparison:

@@ -35,6 +35,9 @@ class ImageModality(ImageReader, Modality):
     options: type[Section] = ImageOptions
     compares_with_training = True
     adapter_files = ("pytorch_lora_weights.safetensors",)
+    reference_names = (
+        *("real", "real, others' captions", "own less others' captions", "base, other seed"),
+    )
     export_formats: Mapping[str, str] = FORMATS
 
     def prepare(self, config: RunConfig) -> Path:

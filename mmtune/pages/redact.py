@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,20 +14,45 @@ from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.language_code import LANGUAGES
 from mmtune.pages.preference import Result
 
-# Names of references that mmtune itself gives; all other names are those of users' folders.
-OURS = {"real", "real, others' captions", "own less others' captions", "base, other seed"}
 HIDDEN_TEXT = "(left out)"
-# Conditions and parts that mmtune itself names in slices; all other names may be users' labels.
-KEPT = {"trimmed windows", "padded windows", "in parts", "real recordings"}
-ENDINGS = (" without repeats", " with times")  # of the same rows, measured otherwise
 
 
-def redact_comparison(comparison: Comparison) -> Comparison:
+class OwnNames(Protocol):
+    """Names that a modality gives itself; all others may be users' labels and folders.
+
+    `mmtune.modality.Modality` describes each.
+    """
+
+    @property
+    def slice_names(self) -> Collection[str]: ...
+    @property
+    def slice_endings(self) -> Collection[str]: ...
+    @property
+    def slice_labels(self) -> Collection[str]: ...
+    @property
+    def reference_names(self) -> Collection[str]: ...
+
+
+Naming = Callable[[str], OwnNames]
+"""A function that gives the names of a modality."""
+
+
+@dataclass(frozen=True)
+class NoNames:
+    """The names of a modality of which nothing is known."""
+
+    slice_names: Collection[str] = ()
+    slice_endings: Collection[str] = ()
+    slice_labels: Collection[str] = ()
+    reference_names: Collection[str] = ()
+
+
+def redact_comparison(comparison: Comparison, own: OwnNames) -> Comparison:
     """Remove headline, files, tables, notes, values of labels and names of folders.
 
     Examples stay, because `content.show` applies the policy to them.
     """
-    slices = _new_slices(m for m in comparison.measures)
+    slices = _new_slices(comparison.measures, own)
     measures = []
     for m in comparison.measures:
         new = slices.get(m.slice, m.slice)
@@ -42,7 +67,7 @@ def redact_comparison(comparison: Comparison) -> Comparison:
                 slice=new,
                 group=group,
                 references={
-                    name if name in OURS else f"other {place + 1}": interval
+                    name if name in own.reference_names else f"other {place + 1}": interval
                     for place, (name, interval) in enumerate(m.references.items())
                 },
             )
@@ -51,14 +76,14 @@ def redact_comparison(comparison: Comparison) -> Comparison:
     return replace(comparison, measures=measures, headline="", files={}, tables=[], notes=[])
 
 
-def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
+def redact_verdict(verdict: Verdict, comparison: Comparison, own: OwnNames) -> Verdict:
     """Replace names in a verdict in the same way as `redact_comparison`.
 
     The slice of a gate that wasn't measured may hold a label's value, too, as may the gate's own
     name and question.
     """
     gates = (verdict.main, *verdict.gates)
-    slices = _new_slices([*comparison.measures, *gates])
+    slices = _new_slices([*comparison.measures, *gates], own)
     swaps = dict(slices)
     for m in comparison.measures:
         if m.note:
@@ -80,8 +105,8 @@ def redact_verdict(verdict: Verdict, comparison: Comparison) -> Verdict:
     texts: dict[str, str] = {}
     for gate in gates:
         if gate.slice in slices:
-            own = _tail(gate.slice)
-            values = sorted({own, *own.split(" ", 1)[1:]}, key=len, reverse=True)
+            tail = _tail(gate.slice)
+            values = sorted({tail, *tail.split(" ", 1)[1:]}, key=len, reverse=True)
             hidden = re.compile("|".join(map(re.escape, values)), re.IGNORECASE)
             for text in (gate.name, gate.asks):
                 texts[text] = hidden.sub(_tail(slices[gate.slice]), cleared(text))
@@ -123,25 +148,27 @@ class _OnSlice(Protocol):
     def slice(self) -> str: ...
 
 
-def _new_slices(found: Iterable[_OnSlice]) -> dict[str, str]:
+def _new_slices(found: Iterable[_OnSlice], own: OwnNames) -> dict[str, str]:
     """Give each slice whose name holds a label's value a numbered name: "test, accent 1".
 
     Measures of earlier versions, and parts of the data such as a call's sides, don't say that they
-    are groups. So of every other name only what mmtune itself writes is kept.
+    are groups. So of every other name only what the modality itself writes is kept.
     """
-    each_once = {each.slice: each for each in reversed(list(found))}
+    each_once: dict[str, _OnSlice] = {}
+    for each in found:
+        each_once.setdefault(each.slice, each)  # in order, so that all pages number alike
     labels = {m.group[0] for m in each_once.values() if isinstance(m, Measure) and m.group}
     counts: dict[str, int] = {}
     names: dict[str, str] = {}
-    for name, each in reversed(each_once.items()):
+    for name, each in each_once.items():
         head, tail = name.partition(", ")[0], _tail(name)
         label = each.group[0] if isinstance(each, Measure) and each.group else ""
-        ending = next((each for each in ENDINGS if tail.endswith(each)), "")
+        ending = next((each for each in own.slice_endings if tail.endswith(each)), "")
         if not label:
             plain = tail.removesuffix(ending)
-            if not plain or plain in KEPT or plain in LANGUAGES or "*" in tail:
+            if not plain or plain in own.slice_names or plain in LANGUAGES or "*" in tail:
                 continue
-            if tail in {f"by {one}" for one in (*labels, "speaker")}:
+            if tail in {f"by {one}" for one in (*labels, *own.slice_labels)}:
                 continue
             label = next((one for one in sorted(labels) if tail.startswith(f"{one} ")), "part")
         counts[label] = counts.get(label, 0) + 1

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, MmtuneError
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
 from mmtune.evaluation.verdict import Verdict, read_verdict
@@ -41,6 +41,9 @@ from mmtune.pages.plots import (
 )
 from mmtune.pages.preference import Result, stored_review
 from mmtune.pages.redact import (
+    Naming,
+    NoNames,
+    OwnNames,
     redact_base,
     redact_comparison,
     redact_review,
@@ -125,6 +128,7 @@ def write_report(
     *,
     redacted: bool = False,
     play: Play | None = None,
+    naming: Naming | None = None,
 ) -> None:
     """Write a self-contained report of one or more runs.
 
@@ -137,6 +141,8 @@ def write_report(
             and `adapter/card.json` are read if they exist; empty, or one for each comparison.
         redacted: show no items of any run, whatever its settings say.
         play: reads the items of rows; None: recordings are left out.
+        naming: gives the names that a modality gives itself and that a redacted page keeps; None:
+            it keeps none.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
@@ -157,7 +163,9 @@ def write_report(
     )
     environment.globals["unit_of"] = unit_of
     html = environment.get_template("report.html.j2").render(
-        runs=[_view(c, f, redacted, play) for c, f in zip(comparisons, folders, strict=True)],
+        runs=[
+            _view(c, f, redacted, play, naming) for c, f in zip(comparisons, folders, strict=True)
+        ],
         versions=versions(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
@@ -185,7 +193,11 @@ def content_policy(folder: Path | None) -> Content:
 
 
 def _view(
-    comparison: Comparison, folder: Path | None, redacted: bool, play: Play | None
+    comparison: Comparison,
+    folder: Path | None,
+    redacted: bool,
+    play: Play | None,
+    naming: Naming | None,
 ) -> RunView:
     if folder is not None:
         require_own_files(folder)
@@ -195,9 +207,10 @@ def _view(
     verdict = read_verdict(folder) if folder else None
     review = stored_review(folder) if folder else None
     if content != "all":
-        verdict = redact_verdict(verdict, comparison) if verdict else None
+        own = _own_names(comparison.modality, naming)
+        verdict = redact_verdict(verdict, comparison, own) if verdict else None
         review = redact_review(review) if review else None
-        shown = redact_comparison(comparison)
+        shown = redact_comparison(comparison, own)
     else:
         shown = comparison
     place = str(folder) if folder and content == "all" else "RUN"
@@ -231,6 +244,13 @@ def _view(
     )
 
 
+def _own_names(modality: str, naming: Naming | None) -> OwnNames:
+    try:
+        return naming(modality) if naming is not None else NoNames()
+    except MmtuneError:  # the package that adds it isn't here
+        return NoNames()
+
+
 def _grid(file: Path, sources: Sources) -> str:
     found = sources.find(file)
     return embed(found, GRID_SIDE, lossless=True) if found else ""
@@ -249,9 +269,8 @@ def _base(card: Card | None, content: Content) -> str:
 def _main_figure(verdict: Verdict | None, comparison: Comparison) -> Figure | None:
     if verdict is None:
         return None
-    wanted = (verdict.main.metric, verdict.main.slice)
-    found = [m for m in comparison.measures if (m.metric, m.slice) == wanted]
-    return figure(found[0]) if found else None
+    found = comparison.measure_of(verdict.main.metric, verdict.main.slice)
+    return figure(found) if found is not None else None
 
 
 def _now(verdict: Verdict | None, comparison: Comparison, run: str) -> list[tuple[str, str]]:

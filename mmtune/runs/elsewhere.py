@@ -1,9 +1,11 @@
-"""Measure a finished adapter on other data, or against another adapter on the same rows."""
+"""Measure a finished adapter on other data, or against another adapter on the same rows.
+
+The comparison of two adapters is stored as `against.json`, in the form of a run's comparison.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from mmtune.errors import AdapterError
 from mmtune.evaluation.answers import forget
-from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
 from mmtune.evaluation.verdict import read_verdict
 from mmtune.metrics.measure import Measure, interval_text
 from mmtune.pages.report import reading
@@ -20,10 +22,7 @@ from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
 from mmtune.runs.other_data import results_folder, results_in, rows_to_measure
 from mmtune.runs.pipeline import Evaluation, measure, suite_for
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.files import write_text
-from mmtune.system.formats import with_format, without_format
 from mmtune.system.processes import this_process, together
-from mmtune.system.stored import read_json_object
 
 AGAINST_FILE = "against.json"
 
@@ -36,14 +35,12 @@ class Against(Displayed):
         folder: of the results.
         adapter, other: the two adapters' paths.
         comparison: `base` of its measures is the other adapter, `difference` is adapter - other.
-        notes: which rows were measured, and what isn't known of them.
     """
 
     folder: Path
     adapter: Path
     other: Path
     comparison: Comparison
-    notes: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -61,12 +58,11 @@ class Against(Displayed):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to JSON values: paths, notes and the comparison."""
+        """Convert to JSON values: paths and the comparison."""
         return {
             "folder": str(self.folder),
             "adapter": str(self.adapter),
             "other": str(self.other),
-            "notes": list(self.notes),
             "comparison": self.comparison.to_dict(),
         }
 
@@ -74,7 +70,7 @@ class Against(Displayed):
         """Show the first measure in words, a table of all measures, and notes."""
         head = ["metric", "on", "items", str(self.other), str(self.adapter), "difference", ""]
         rows = [_cells(each) for each in self.comparison.measures]
-        notes = (f"note     {note}" for note in self.notes)
+        notes = (f"note     {note}" for note in self.comparison.notes)
         return [self.sentence, [head, *rows], f"results  {self.folder / AGAINST_FILE}", *notes]
 
 
@@ -123,7 +119,7 @@ def evaluate_on(
                 forget(place)
             notes = (*found.notes, *rows.notes)
             comparison = measure(config, rows.dataset, gates, again=True, keep=suite, notes=notes)
-    return Evaluation(folder=place, comparison=comparison, verdict=read_verdict(place), notes=notes)
+    return Evaluation(folder=place, comparison=comparison, verdict=read_verdict(place))
 
 
 def evaluate_against(
@@ -169,15 +165,10 @@ def evaluate_against(
                 forget(place)
             found = first.modality.compare_two(config, rows.dataset, place, second.folder)
             if found is not None and process.is_main_process:
-                _keep(place, found)
+                found = dataclasses.replace(found, notes=[*first.notes, *rows.notes])
+                write_comparison(place, found, AGAINST_FILE)
             process.wait_for_everyone()
-    return Against(
-        place,
-        first.given,
-        second.given,
-        found if found is not None else _kept(place),
-        (*first.notes, *rows.notes),
-    )
+    return Against(place, first.given, second.given, read_comparison(place, AGAINST_FILE))
 
 
 def _fitting(found: MeasuredAdapter, trained: bool) -> MeasuredAdapter:
@@ -193,13 +184,3 @@ def _suite_of(place: Path, found: MeasuredAdapter) -> str | None:
         if folder is not None and (folder / SUITE_FILE).is_file():
             return str(folder / SUITE_FILE)
     return found.config.suite
-
-
-def _keep(folder: Path, found: Comparison) -> None:
-    text = json.dumps(found.to_json(), indent=2, ensure_ascii=False)
-    write_text(folder / AGAINST_FILE, with_format(text) + "\n", private=True)
-
-
-def _kept(folder: Path) -> Comparison:
-    path = folder / AGAINST_FILE
-    return Comparison.from_json(without_format(read_json_object(path, "repeat the command"), path))

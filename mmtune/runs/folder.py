@@ -17,14 +17,15 @@ from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
-from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, named_from
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, write_comparison
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
+from mmtune.runs.measuring import drop_measuring
 from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
-from mmtune.system.formats import FORMAT, with_format, without_format
+from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def claim(config: RunConfig) -> None:
     stored = without_format(read_yaml(path), path)
     before = build(stored, str(path), type(config.task), {})
     old, new = (flat(yaml.safe_load(each.dump())) for each in (before, config))
-    moved = _moved(config, old)
+    files = files_of(config)
+    moved = _moved(config, old, files)
     differing = [
         k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k) and k not in moved
     ]
@@ -82,6 +84,7 @@ def claim(config: RunConfig) -> None:
     if differing and set(differing) <= AFTERWARDS | measuring:
         _write_settings(path, config)
         if measuring & set(differing):
+            drop_measuring(config, differing)
             (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # measure again
     elif differing:
         key = next(name for name in differing if name not in AFTERWARDS | measuring)
@@ -90,16 +93,16 @@ def claim(config: RunConfig) -> None:
             f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
-    check_files(config)
+    _check_files(config, files)
 
 
-def _moved(config: RunConfig, old: Mapping[str, Any]) -> set[str]:
+def _moved(config: RunConfig, old: Mapping[str, Any], now: Mapping[str, str]) -> set[str]:
     """Settings that only say where something is: the run, and files with the recorded contents."""
-    before, now = _read_files(config.folder), files_of(config)
+    before = _read_files(config.folder)
     found = {name for name in now if before.get(name) == now[name]}
     # `record_data` and `record_base` compare their contents.
     data = config.data.path if old.get("data.path") is not None else None
-    if data is not None and data.exists() and (config.folder / "data.json").is_file():
+    if data is not None and data.exists() and (config.folder / DATA).is_file():
         found.add("data.path")
     if BASE in before and Path(config.base).exists():
         found.add("base")
@@ -160,7 +163,11 @@ def check_files(config: RunConfig, *, missing: bool = False) -> None:
     Raises:
         ConfigError: the contents have changed; the error names the setting.
     """
-    before, now = _read_files(config.folder), files_of(config)
+    _check_files(config, files_of(config), missing=missing)
+
+
+def _check_files(config: RunConfig, now: Mapping[str, str], *, missing: bool = False) -> None:
+    before = _read_files(config.folder)
     for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
         if before.get(name) == now.get(name) or (missing and name not in now):
             continue
@@ -211,6 +218,15 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def _write_settings(path: Path, config: RunConfig) -> None:
     write_text(path, f"format: {FORMAT}\n{config.dump()}")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run folder, also one that is damaged.
+
+    An adapter/ or checkpoints/ alone says nothing: folders of other programs hold them too.
+    """
+    settings = (folder / "config.yaml").exists()
+    return settings or begun(folder) or (folder / COMPARISON_FILE).exists()
 
 
 def begun(folder: Path) -> bool:
@@ -276,7 +292,6 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
 
     If that fails, both hold what they held before.
     """
-    text = json.dumps(named_from(found, config.folder).to_json(), indent=2, ensure_ascii=False)
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     adapter = config.folder / "adapter"
     card = read_card(adapter)
@@ -288,7 +303,7 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
         facts = {"measures": measures, "judged": card.judged_scale}
         card.model_copy(update=facts).write(adapter)
         # Last, because a run that has its comparison isn't measured again.
-        write_text(config.folder / COMPARISON_FILE, with_format(text) + "\n", private=True)
+        write_comparison(config.folder, found)
     except BaseException:
         for path, content in before.items():
             write_bytes(path, content)

@@ -11,17 +11,17 @@ from typing import Any, Literal
 from safetensors import SafetensorError, safe_open
 
 from mmtune.adapters.card import read_card
+from mmtune.adapters.foreign import require_small_header
 from mmtune.config import RunConfig, read_yaml
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
 from mmtune.evaluation.verdict import Verdict, read_verdict
 from mmtune.metrics.measure import Measure, interval_text
-from mmtune.runs.folder import flat
+from mmtune.runs.folder import flat, is_run
 from mmtune.runs.recipes import load_run
 from mmtune.system.display import Displayed, Rows
 
 RunState = Literal["measured", "not measured", "not finished", "damaged"]
-MARKS = ("config.yaml", "log.jsonl", "checkpoints", "adapter", COMPARISON_FILE)
 PLACES = ("name", "out")  # settings that say where a run is
 MAX_VALUE = 40  # characters of a setting's value in the table
 
@@ -92,31 +92,26 @@ def list_runs(folder: Path) -> Runs:
         raise ConfigError(
             f"no such folder: {folder}", "name the folder that holds run folders: mmtune runs DIR"
         )
-    if _is_run(folder):
+    if is_run(folder):
         places = [folder]
     else:
         inner = (path for path in folder.iterdir() if not path.name.startswith("."))
-        places = sorted(path for path in inner if path.is_dir() and _is_run(path))
+        places = sorted(path for path in inner if path.is_dir() and is_run(path))
     if not places:
         raise ConfigError(
             f"{folder} holds no run folder",
             "name the folder that `mmtune train` writes to: mmtune runs DIR (its setting is out)",
         )
     found = [_read(place) for place in places]
-    differing = _differing([config for config, _ in found if config is not None])
+    settings = [_flat(config) if config is not None else {} for config, _ in found]
+    differing = _differing(settings)
     return Runs(
         folder,
         tuple(
-            replace(run, settings={k: v for k, v in _flat(config).items() if k in differing})
-            if config is not None
-            else run
-            for config, run in found
+            replace(run, settings={k: v for k, v in values.items() if k in differing})
+            for values, (_, run) in zip(settings, found, strict=True)
         ),
     )
-
-
-def _is_run(folder: Path) -> bool:
-    return any((folder / mark).exists() for mark in MARKS)
 
 
 def _read(folder: Path) -> tuple[RunConfig | None, ListedRun]:
@@ -150,6 +145,7 @@ def _require_adapter(folder: Path) -> None:
     if not files:
         raise AdapterError(f"{folder} holds no .safetensors file", "restore the folder")
     for path in files:
+        require_small_header(path)
         try:
             with safe_open(path, "numpy"):
                 pass
@@ -158,11 +154,10 @@ def _require_adapter(folder: Path) -> None:
 
 
 def _main(comparison: Comparison, verdict: Verdict | None) -> Measure | None:
+    main = None
     if verdict is not None:
-        for measure in comparison.measures:
-            if (measure.metric, measure.slice) == (verdict.main.metric, verdict.main.slice):
-                return measure
-    return next(iter(comparison.measures), None)
+        main = comparison.measure_of(verdict.main.metric, verdict.main.slice)
+    return main if main is not None else next(iter(comparison.measures), None)
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:
@@ -181,11 +176,11 @@ def _suite_name(suite: str | None) -> str | None:
         return Path(suite).name
 
 
-def _differing(configs: Sequence[RunConfig]) -> set[str]:
+def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
     """Names of the settings that have several values among the runs that have them."""
     values: dict[str, set[str]] = {}
-    for config in configs:
-        for name, value in _flat(config).items():
+    for each in settings:
+        for name, value in each.items():
             values.setdefault(name, set()).add(json.dumps(value, sort_keys=True))
     return {name for name, found in values.items() if len(found) > 1}
 

@@ -1,4 +1,4 @@
-"""Find the adapter that is to be measured, with its settings: a run's, a folder's, or a foreign."""
+"""Find the adapter to measure: that of a run, of an adapter folder, or of another program."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from mmtune.settings.declare import settings_of
 
 EVALUATION_FILE = "evaluation.json"  # in a folder of results: what was measured on what
 FOREIGN = "none"  # the recipe of an adapter that mmtune didn't train
-DRAWN_ALONE = ("calls",)  # settings that name data of the run itself, which aren't other data
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,14 @@ def find_adapter(
         )
     folder = _adapter_in(given)
     check_adapter(folder)
-    run = _run_of(folder)
+    run = run_of(folder)
     card = read_card(folder) if (folder / CARD_FILE).is_file() else None
     if run is not None:
         config = with_measuring(load_run(run))
         values = config.model_dump(mode="json")
         values["suite"] = config.suite
     elif card is not None:
-        values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
-        # A merged adapter has no run.
-        known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
-        values |= known | {"base": card.base}
+        values = _values_of(card)
     else:
         values = {"recipe": FOREIGN, "modality": _foreign(folder).name, "name": folder.name}
         values |= {"base": base or _base_in(folder)}
@@ -138,14 +134,29 @@ def _foreign(folder: Path) -> Modality:
     found = _modalities_of(folder)
     if len(found) != 1:
         names = " or ".join(modality.name for modality in found) or "no modality"
+        usable = [m for _, m in MODALITIES.usable() if m.adapter_files]
+        known = (f"for {m.name} {' and '.join(m.adapter_files)}" for m in usable)
         raise AdapterError(
             f"{folder} has no {CARD_FILE}, and its files are those of {names}",
-            "give an adapter of Whisper in PEFT's format, or of a diffusion model in diffusers'",
+            f"give a folder with the files of one kind of adapter: {'; '.join(known)}",
         )
     return found[0]
 
 
-def _run_of(folder: Path) -> Path | None:
+def config_of(folder: Path, card: Card) -> RunConfig:
+    """Read the settings that an adapter was trained with, from its run or else from its card."""
+    run = run_of(folder)
+    return load_run(run) if run is not None else configure(_values_of(card), str(folder))
+
+
+def _values_of(card: Card) -> dict[str, Any]:
+    # A merged adapter has no run.
+    known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
+    values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
+    return values | known | {"base": card.base}
+
+
+def run_of(folder: Path) -> Path | None:
     """The run that made an adapter; None: it has none, or lies in the results of an evaluation."""
     run = folder.parent
     if folder.name != "adapter" or (run / EVALUATION_FILE).exists():
@@ -177,7 +188,7 @@ def _without_missing(found: MeasuredAdapter) -> MeasuredAdapter:
         if name in own or not isinstance(value, Path):
             continue
         # A name without a folder or ending may be a list that mmtune brings along.
-        if name in DRAWN_ALONE:
+        if each.own_data:
             changes[name] = None
         elif not value.exists() and (len(value.parts) > 1 or value.suffix):
             changes[name] = None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mmtune.config import RunConfig, as_yaml, leaves_with, read_yaml
-from mmtune.errors import ConfigError, did_you_mean
+from mmtune.errors import ConfigError
 from mmtune.runs.build import build
 from mmtune.settings.declare import settings_of
 from mmtune.settings.reading import collect
@@ -27,53 +27,85 @@ def measuring_settings(config: RunConfig) -> list[str]:
 
 
 def set_measuring(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """Change settings of the comparison, from now on.
+    """Change settings of the comparison; `keep_measuring` stores the changes.
 
     Args:
         config: the settings of a run.
         settings: by full or short name, as Python values or as text.
 
     Returns:
-        The settings of the run with all changes so far.
+        The settings of the run with the changes stored so far, and these.
 
     Raises:
         ConfigError: a setting is unknown or wrong, or training depends on it.
     """
-    changed = with_measuring(config)
-    if not settings:
-        return changed
+    return _with(config, _stored(config) | _changes(config, settings))
+
+
+def keep_measuring(config: RunConfig, settings: Mapping[str, Any]) -> None:
+    """Store changes of settings of the comparison, for later comparisons of the run.
+
+    Args:
+        config: the settings of a run; the caller holds the lock of its folder.
+        settings: see `set_measuring`.
+
+    Raises:
+        ConfigError: see `set_measuring`.
+    """
+    if changes := _changes(config, settings):
+        _write(config, _stored(config) | changes)
+
+
+def drop_measuring(config: RunConfig, names: Collection[str]) -> None:
+    """Remove stored changes of settings, which the run's own settings replace from now on."""
+    stored = _stored(config)
+    if stored.keys() & set(names):
+        _write(config, {name: value for name, value in stored.items() if name not in names})
+
+
+def with_measuring(config: RunConfig) -> RunConfig:
+    """Return the settings of a run with the changes that `keep_measuring` has stored."""
+    return _with(config, _stored(config))
+
+
+def _changes(config: RunConfig, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of changed settings as they are stored, by full name."""
     allowed = measuring_settings(config)
     names = collect(settings, leaves_with(type(config.task)))
     for name, given in names.items():
         if name not in allowed:
+            short = ", ".join(each.rpartition(".")[2] for each in allowed)
             raise ConfigError(
                 f"{given} can't be changed after training",
-                f"evaluate changes: {', '.join(n.rpartition('.')[2] for n in allowed)}"
+                f"evaluate changes: {short}"
                 if allowed
-                else did_you_mean(name, allowed),
+                else "this kind of data has no settings that can be changed after training",
             )
-    after = build(_values(changed), "", type(config.task), settings)
-    task = after.task.model_dump(mode="json")
-    stored = _stored(config)
+    if not names:
+        return {}
+    # The stored changes too, because a setting may be valid with them alone.
+    after = build(_values(with_measuring(config)), "", type(config.task), settings)
+    task, found = after.task.model_dump(mode="json"), dict[str, Any]()
     for name in names:
         key = name.rpartition(".")[2]
         value = getattr(after.task, key)
         # A path is kept for commands that are given in another folder.
-        stored[name] = str(value.resolve()) if isinstance(value, Path) else task[key]
-    stored[MADE_IN] = str(config.folder.resolve())
-    write_text(config.folder / MEASURING_FILE, f"format: {FORMAT}\n{as_yaml(stored)}")
-    return with_measuring(config)
+        found[name] = str(value.resolve()) if isinstance(value, Path) else task[key]
+    return found
 
 
-def with_measuring(config: RunConfig) -> RunConfig:
-    """Return the settings of a run with the changes that `set_measuring` has stored."""
-    stored = _stored(config)
-    if not stored:
+def _with(config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
+    if not changes:
         return config
-    path = str(config.folder / MEASURING_FILE)
-    known = {name: value for name, value in stored.items() if name in measuring_settings(config)}
+    path, allowed = str(config.folder / MEASURING_FILE), measuring_settings(config)
+    known = {name: value for name, value in changes.items() if name in allowed}
     changed = build(_values(config), path, type(config.task), known)
     return config.model_copy(update={"task": changed.task})
+
+
+def _write(config: RunConfig, changes: Mapping[str, Any]) -> None:
+    values = {**changes, MADE_IN: str(config.folder.resolve())}
+    write_text(config.folder / MEASURING_FILE, f"format: {FORMAT}\n{as_yaml(values)}")
 
 
 def _values(config: RunConfig) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Measure an adapter on data that it wasn't trained on, with or without its run.
 
 The results are written into a folder of their own, which `report`, `review` and `verify` read like
-a run folder: it holds a copy of the adapter, its settings, the answers and the comparison.
+a run folder: it holds a copy of the adapter, its settings, the answers and the comparison. The
+comparison of two adapters has a file of its own, see `elsewhere.py`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,14 @@ import yaml
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.integrity import PEFT_CONFIG, adapter_files, content_hash
-from mmtune.config import DataOptions, RunConfig
-from mmtune.data.check import check
+from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
 from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.runs.measured_adapter import EVALUATION_FILE, MeasuredAdapter
 from mmtune.runs.recipes import load_run
+from mmtune.runs.run_data import NamedData, named_data, own_dataset
 from mmtune.runs.trained_rows import read_recorded_rows, recorded_fingerprint
 from mmtune.system.display import plain_values
 from mmtune.system.files import copy_file, folder_aside, write_json, write_text
@@ -121,32 +122,32 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
         ConfigError: there is no data, because the first adapter has no run.
         DataError: the data can't be used, or the adapters were trained on all of it.
     """
-    first, notes = adapters[0], list[str]()
+    first = adapters[0]
     seen: dict[str, str] = {}  # contents, with the adapter that was trained on them
-    trained: list[Row] = []
+    records: list[tuple[str, KnownKeys]] = []  # two adapters may have one name
+    missing: list[tuple[MeasuredAdapter, str]] = []
     own: Dataset | None = None
-    records: dict[str, KnownKeys] = {}
     for each in adapters:
         entries = read_recorded_rows(each.run) if each.run is not None else None
         if entries is not None:
-            records[each.name] = KnownKeys()
-            records[each.name].add(entries)
-        dataset = _training_data(each, notes, recorded=entries is not None)
-        if dataset is None:
-            continue
-        before = [row for row in dataset.rows if row.split in BEFORE]
-        seen |= {row.content: each.name for row in before}
-        if each is first:
-            own, trained = dataset, [row for row in dataset.rows if row.split == "train"]
-    if data is not None and own is None and (moved := _own_data(first, data)) is not None:
+            record = KnownKeys()
+            record.add(entries)
+            records.append((each.name, record))
+        dataset, reason = _training_data(each)
+        if dataset is not None:
+            seen |= {row.content: each.name for row in dataset.rows if row.split in BEFORE}
+            own = dataset if each is first else own
+        elif entries is None:
+            missing.append((each, reason))
+    named = _named(first, data, own) if data is not None else None
+    if named is not None and named.trained:
         # The training data, which isn't where the run names it.
-        notes = [note for note in notes if first.name not in note]
-        notes.append(f"{data} is what {first.name} was trained on: its test rows are measured")
-        own, data = moved, None
+        own, missing = named.dataset, [(each, why) for each, why in missing if each is not first]
         seen |= {row.content: first.name for row in own.rows if row.split in BEFORE}
-        trained = [row for row in own.rows if row.split == "train"]
-    if data is not None:
-        found, test = _other_rows(first, data, bool(trained), notes)
+    notes = [f"{why}: nothing tells which rows it was trained on" for _, why in missing]
+    if named is not None:
+        found, test = named.dataset, list(named.test or named.dataset.rows)
+        notes += _chosen(first, named, own)
     elif own is not None:
         found, test = own, list(own.split("test"))
     else:
@@ -155,7 +156,7 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
             "name a manifest or folder: --data PATH",
         )
     for row in test:
-        for name, record in records.items():
+        for name, record in records:
             if record.side_of(f"content {row.content}") in BEFORE:
                 seen[row.content] = name
     kept = [row for row in test if row.content not in seen]
@@ -168,73 +169,30 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
             + (f"; {notes[-1]}" if left else ": it has no test rows"),
             "name other recordings or images: --data PATH",
         )
-    shown = trained
+    trained = own is not None and bool(own.split("train"))
+    shown: Sequence[Row] = own.split("train") if own is not None else ()
     if not trained and first.modality.compares_with_training:
-        shown = [row for row in found.rows if row.split == "train"]
+        shown = found.split("train")
     rows = (*_apart(shown, kept), *(row.model_copy(update={"split": "test"}) for row in kept))
-    return Measured(dataclasses.replace(found, rows=rows), bool(trained), tuple(notes))
+    return Measured(dataclasses.replace(found, rows=rows), trained, tuple(notes))
 
 
-def _training_data(
-    each: MeasuredAdapter, notes: list[str], *, recorded: bool = False
-) -> Dataset | None:
-    """Read the data of an adapter's run; None if it isn't here.
-
-    Args:
-        each: the adapter.
-        notes: gets a note if nothing tells which rows the adapter was trained on.
-        recorded: the run folder has a record of its rows.
-    """
+def _training_data(each: MeasuredAdapter) -> tuple[Dataset | None, str]:
+    """Read the data of an adapter's run; None if it isn't here, with the reason."""
     if each.run is None:
-        notes.append(f"{each.name} has no run: nothing tells which rows it was trained on")
-        return None
+        return None, f"{each.name} has no run"
     config = load_run(each.run)
     try:
         if config.data.path is None and not (each.run / "data").is_dir():
             raise DataError(f"{each.run} holds no data folder")
         source = each.modality.prepare(config)
-        return check(
-            source,
-            each.modality,
-            config.data,
-            base=config.base,
-            settings=config.task,
-            earlier=recorded_fingerprint(each.run),
-        )
+        return own_dataset(config, source, recorded_fingerprint(each.run)), ""
     except MmtuneError as error:
-        if recorded:
-            return None
-        notes.append(
-            f"the training data of {each.name} isn't here ({error.found}): nothing tells which "
-            "rows it was trained on"
-        )
-        return None
+        return None, f"the training data of {each.name} isn't here ({error.found})"
 
 
-def _own_data(first: MeasuredAdapter, data: Path) -> Dataset | None:
-    """Read data as the adapter's training read it; None if it is other data."""
-    if first.card is None or not first.card.dataset or not data.exists():
-        return None
-    if first.modality.is_calls(data):
-        return None
-    config = first.config
-    options = config.data.model_copy(update={"max_bad": 1.0})
-    found = check(
-        data,
-        first.modality,
-        options,
-        base=config.base,
-        settings=config.task,
-        strict=False,
-        earlier=first.card.dataset,
-    )
-    return found if found.fingerprint == first.card.dataset else None
-
-
-def _other_rows(
-    first: MeasuredAdapter, data: Path, trained: bool, notes: list[str]
-) -> tuple[Dataset, list[Row]]:
-    """Read a manifest or folder, and choose its test rows, or all of its rows."""
+def _named(first: MeasuredAdapter, data: Path, own: Dataset | None) -> NamedData:
+    """Read a manifest or folder that the user names; `own` is the data of the adapter's run."""
     if not data.exists():
         raise ConfigError(f"--data: no such file or folder: {data}", "give a manifest or a folder")
     if first.modality.is_calls(data):
@@ -243,27 +201,30 @@ def _other_rows(
             f"cut them into rows: mmtune import {data} --to DIR, then --data DIR; or hear them "
             "whole, with a run folder and without --base, --against and --out",
         )
-    config, needs = first.config, first.modality.compares_with_training and not trained
-    shares: dict[str, Any] = {"validation": 0.0, "test": HALF}
-    options: DataOptions = config.data.model_copy(update=shares)
-    found = check(
-        data, first.modality, options, base=config.base, settings=config.task, divide=needs
-    )
-    test = list(found.split("test"))
-    if needs:
-        notes.append(
-            f"{len(test)} of {len(found.rows)} rows of {data} are measured; the others show the "
-            "look, because no training data is here"
-        )
-    elif test and len(test) < len(found.rows):
-        notes.append(
-            f"{len(test)} of {len(found.rows)} rows of {data} are measured: those whose 'split' is "
-            "'test'"
-        )
-    return found, test or list(found.rows)
+    trained = {}
+    if own is None and first.card is not None:
+        trained = {first.card.dataset: first.name}
+    half = first.config.data.model_copy(update={"validation": 0.0, "test": HALF})
+    needs = first.modality.compares_with_training and not (own and own.split("train"))
+    divide = half if needs else None
+    return named_data(data, first.config, trained, [first.config.data], divide)
 
 
-def _apart(shown: list[Row], kept: list[Row]) -> list[Row]:
+def _chosen(first: MeasuredAdapter, named: NamedData, own: Dataset | None) -> Iterator[str]:
+    """Which rows of named data are measured, where that isn't plain."""
+    data, test, rows = named.dataset.source, len(named.test), len(named.dataset.rows)
+    if named.trained:
+        yield f"{data} is what {named.trained} was trained on: its test rows are measured"
+    elif first.modality.compares_with_training and not (own and own.split("train")):
+        yield (
+            f"{test} of {rows} rows of {data} are measured; the others show the look, because no "
+            "training data is here"
+        )
+    elif 0 < test < rows:
+        yield f"{test} of {rows} rows of {data} are measured: those whose 'split' is 'test'"
+
+
+def _apart(shown: Sequence[Row], kept: list[Row]) -> list[Row]:
     """The rows of `shown` that aren't measured, with ids that no measured row has."""
     contents, ids = {row.content for row in kept}, {row.id for row in kept}
     return [
@@ -352,13 +313,19 @@ def _require_own(folder: Path, what: Evaluated) -> None:
             f"{folder} exists, and holds no results of an evaluation", "choose another: --out DIR"
         )
     for name in ("data", "against"):
-        before, now = getattr(earlier, name), getattr(what, name)
-        if before != now:
-            raise ConfigError(
-                f"{folder} holds the results of another evaluation: --{name} was {before}, now "
-                f"{now}",
-                "choose another folder: --out DIR",
-            )
+        _require_same(folder, f"--{name}", getattr(earlier, name), getattr(what, name))
+    adapters = [each.paths(folder)[0] for each in (earlier, what)]
+    # The copy in the folder stands for an adapter that is gone.
+    if not any(each.resolve().is_relative_to(folder.resolve()) for each in adapters):
+        _require_same(folder, "the adapter", *map(Path.resolve, adapters))
+
+
+def _require_same(folder: Path, name: str, before: object, now: object) -> None:
+    if before != now:
+        raise ConfigError(
+            f"{folder} holds the results of another evaluation: {name} was {before}, now {now}",
+            "choose another folder: --out DIR",
+        )
 
 
 def _copy_adapter(found: MeasuredAdapter, config: RunConfig, to: Path) -> None:

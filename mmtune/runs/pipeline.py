@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +39,10 @@ from mmtune.runs.folder import (
     require_consent,
     rows_by_split,
 )
-from mmtune.runs.measuring import with_measuring
+from mmtune.runs.measuring import keep_measuring, with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.recipes import load_run
+from mmtune.runs.run_data import own_dataset
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
@@ -62,13 +64,11 @@ class Evaluation(Displayed):
         folder: of the run: config.yaml, data.json, files.json, log.jsonl, checkpoints/, adapter/,
             report.html.
         verdict: of the run's suite; None: it has none.
-        notes: which rows were measured, and what isn't known of them.
     """
 
     folder: Path
     comparison: Comparison
     verdict: Verdict | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def adapter(self) -> Path:
@@ -95,7 +95,6 @@ class Evaluation(Displayed):
             "report": str(self.report),
             "comparison": self.comparison.to_dict(),
             "verdict": self.verdict.to_dict() if self.verdict is not None else None,
-            "notes": list(self.notes),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -166,7 +165,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
     dataset, task, result = _trained(config, suite, reporter)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = measure(config, dataset, suite, task)
+    comparison = measure(with_measuring(config), dataset, suite, task)
     folder = config.folder
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
@@ -179,7 +178,6 @@ def _trained(
     Args:
         suite: what the run will be judged by; gates that will have no data are reported.
     """
-    from mmtune.data.check import check
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
@@ -192,15 +190,9 @@ def _trained(
             claim(config)
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
-    dataset = check(
-        source,
-        modality,
-        config.data,
-        base=config.base,
-        settings=config.task,
-        record=own,  # by every process, so that all of them divide the rows alike
-        earlier=recorded_fingerprint(folder) if begun(folder) else "",
-    )
+    earlier = recorded_fingerprint(folder) if begun(folder) else ""
+    # The ledger by every process, so that all of them divide the rows alike.
+    dataset = own_dataset(config, source, earlier, record=own)
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
         if own:
@@ -235,16 +227,23 @@ def _trained(
     return dataset, task, result
 
 
-def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -> Comparison:
+def evaluate(
+    config: RunConfig,
+    suite: str | None = None,
+    fresh: bool = False,
+    changed: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Compare a finished run's adapter with its base again, on the run's own test rows.
 
     The verdict is written into the run folder (`read_verdict`). Several processes (`accelerate
     launch -m mmtune evaluate`) share the work and give the same figures as one process.
 
     Args:
-        config: the run's settings.
+        config: the settings to measure with.
         suite: the suite to use from now on, instead of the run's own.
         fresh: ignore stored answers and run the models again.
+        changed: settings of the comparison, which `config` has already. They are kept for later
+            evaluations once this one is complete.
 
     Raises:
         ConfigError: the run has no adapter yet, or the suite can't be used.
@@ -260,12 +259,12 @@ def evaluate(config: RunConfig, suite: str | None = None, fresh: bool = False) -
     from mmtune.prefix.cache import pinning
 
     with _lock(config.folder), pinning(), together():
-        return _evaluate(config, suite, fresh)
+        return _evaluate(config, suite, fresh, changed or {})
 
 
-def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
-    from mmtune.data.check import check
-
+def _evaluate(
+    config: RunConfig, suite: str | None, fresh: bool, changed: Mapping[str, Any]
+) -> Comparison:
     if suite is None and (own := config.folder / SUITE_FILE).is_file():
         suite = str(own)  # also where the run was moved, and its recipe wasn't
     suite = suite or config.suite
@@ -275,21 +274,18 @@ def _evaluate(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
     modality, process = find_modality(config.modality), this_process()
     with process.main_process_first():
         if process.is_main_process:
-            check_files(config, missing=True)
+            # What was trained: the files that `config` names may be others, to measure on.
+            check_files(load_run(config.folder), missing=True)
         source = modality.prepare(config)
-    dataset = check(
-        source,
-        modality,
-        config.data,
-        base=config.base,
-        settings=config.task,
-        earlier=recorded_fingerprint(config.folder),
-    )
+    dataset = own_dataset(config, source, recorded_fingerprint(config.folder))
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
     if process.is_main_process and fresh:
         forget(config.folder)
     # The earlier comparison, verdict and suite stay until the new comparison is complete.
-    return measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    found = measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    if process.is_main_process:
+        keep_measuring(config, changed)
+    return found
 
 
 def suite_for(name: str, modality: str) -> Suite:
@@ -381,14 +377,14 @@ def measure(
     """Read the run's comparison, or make it: all processes answer, the main process writes.
 
     Args:
+        config: the settings to measure with.
         again: make it even if there is one; it is replaced at the end.
         keep: the suite to copy into the run folder then.
         notes: remarks on the data that the comparison keeps.
     """
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(again or not path.exists()):
-        measured = with_measuring(config)
-        found = find_modality(config.modality).compare(measured, dataset, config.folder, task)
+        found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
     if process.is_main_process:
@@ -406,7 +402,7 @@ def _conclude(folder: Path, suite: Suite | None) -> None:
         (folder / VERDICT_FILE).unlink(missing_ok=True)
     else:
         write_verdict(folder, judge(suite, comparison))
-    write_report(folder / PAGE, [comparison], [folder], play=play)
+    write_report(folder / PAGE, [comparison], [folder], play=play, naming=find_modality)
 
 
 def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = False) -> Path:
@@ -437,5 +433,5 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
         require_own_files(run)
     with lock:
         found = [read_comparison(run) for run in runs]
-        write_report(out, found, runs, redacted=redacted, play=play)
+        write_report(out, found, runs, redacted=redacted, play=play, naming=find_modality)
     return out

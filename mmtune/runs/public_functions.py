@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -198,31 +198,6 @@ def train(
         ) from None
 
 
-@overload
-def evaluate(
-    run: PathLike,
-    suite: str | None = None,
-    fresh: bool = False,
-    *,
-    data: PathLike | None = None,
-    speakers: str | None = None,
-    base: str | None = None,
-    against: None = None,
-    out: PathLike | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Evaluation: ...
-@overload
-def evaluate(
-    run: PathLike,
-    suite: None = None,
-    fresh: bool = False,
-    *,
-    data: PathLike | None = None,
-    base: str | None = None,
-    against: PathLike,
-    out: PathLike | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Against: ...
 @public_call("evaluate")
 def evaluate(
     run: PathLike,
@@ -261,8 +236,8 @@ def evaluate(
             the adapter.
 
     Returns:
-        The comparison with the base and its verdict; with `against` the comparison of both
-        adapters, in which the other one stands in the base's place.
+        The comparison with the base and its verdict; with `against`, or of the results of such a
+        call, the comparison of both adapters, in which the other one stands in the base's place.
 
     Raises:
         ConfigError: the run isn't finished, the suite or a setting can't be used, or an argument
@@ -271,15 +246,16 @@ def evaluate(
         AdapterError: an adapter is damaged, or doesn't fit the base.
     """
     from mmtune.runs.elsewhere import evaluate_against, evaluate_on
+    from mmtune.runs.folder import is_run
     from mmtune.runs.other_data import read_evaluation
 
     path, given = Path(run), dict(settings or {})
     place, other = (Path(each) if each is not None else None for each in (data, against))
     results = Path(out) if out is not None else None
-    if (earlier := read_evaluation(path)) is not None and place is other is results is None:
+    if (earlier := read_evaluation(path)) is not None and not (place or other or results):
         results, base, given = path, base or earlier.base, earlier.settings | given
         path, place, other = earlier.paths(path)
-    elsewhere = bool(base or other or results) or not _is_run(path)
+    elsewhere = bool(base or other or results) or not is_run(path)
     if speakers is not None and elsewhere:
         raise ConfigError(
             "--speakers belongs to calls, which are measured in the run folder, with its base",
@@ -297,13 +273,9 @@ def evaluate(
     return evaluate_against(path, other, place, fresh, base=base, out=results, settings=given)
 
 
-def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()
-
-
 def _holds_calls(run: Path, data: Path) -> bool:
     """Whether a run folder's modality takes the data for calls, which its own comparison hears."""
-    return _is_run(run) and find_modality(recipes.load_run(run).modality).is_calls(data)
+    return find_modality(recipes.load_run(run).modality).is_calls(data)
 
 
 def _evaluate_run(
@@ -332,7 +304,7 @@ def _evaluate_run(
             "--speakers names the channels of calls, but there are no calls", "add --data CALLS"
         )
     config = config.model_copy(update={"task": task})
-    comparison = pipeline.evaluate(config, suite, fresh)
+    comparison = pipeline.evaluate(config, suite, fresh, settings)
     return pipeline.Evaluation(
         folder=config.folder, comparison=comparison, verdict=read_verdict(config.folder)
     )

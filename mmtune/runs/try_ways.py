@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +9,13 @@ from pathlib import Path
 from mmtune.adapters.card import read_card
 from mmtune.adapters.combinations import TestSet, Ways, constant
 from mmtune.adapters.consent import base_of
-from mmtune.adapters.members import Member, Mixing, read_members
+from mmtune.adapters.members import Mixing, read_members
 from mmtune.adapters.routing import Router, is_route, read_route
-from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.runs.adapters import compose
+from mmtune.runs.measured_adapter import config_of, run_of
 from mmtune.runs.modalities import find_modality
-from mmtune.runs.recipes import configure
+from mmtune.runs.run_data import named_data, own_dataset
 
 OTHER_METHODS = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
 
@@ -70,8 +69,6 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
         ConfigError: a part's card doesn't name its training data, or the data has changed since.
         DataError: the data can't be used.
     """
-    from mmtune.data.check import check
-
     modality = find_modality(asked.modality)
     if data is not None:
         return [_test_set_of(asked, data)]
@@ -79,21 +76,14 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
     for part in asked.parts:
         # A card holds no absolute path, so it may name data that isn't found from here.
         known = (part.card.settings.get("data") or {}).get("path")
-        if _run_of(part) is None and (not known or not Path(str(known)).exists()):
+        if run_of(part.folder) is None and (not known or not Path(str(known)).exists()):
             raise ConfigError(
                 f"the card in {part.folder} doesn't say where its training data is",
                 "give data to compare on: --compare MANIFEST",
             )
-        config = _config_of(part)
+        config = config_of(part.folder, part.card)
         source = modality.prepare(config)
-        dataset = check(
-            source,
-            modality,
-            config.data,
-            base=config.base,
-            settings=config.task,
-            earlier=part.card.dataset,
-        )
+        dataset = own_dataset(config, source, part.card.dataset)
         if dataset.fingerprint != part.card.dataset:
             raise ConfigError(
                 f"{source} has changed since {part.folder} was trained: its test items may be "
@@ -111,53 +101,30 @@ def _test_set_of(asked: Ways, data: Path) -> TestSet:
     Its test rows alone are scored where it says itself which rows they are, or where a part was
     trained on the others.
     """
-    from mmtune.data.check import check
-
-    modality, config = find_modality(asked.modality), _config_of(asked.parts[0])
+    parts = [config_of(part.folder, part.card) for part in asked.parts]
+    config, modality = parts[0], find_modality(asked.modality)
     trained = {part.card.dataset: part.card.name for part in asked.parts}
-    shares = {_config_of(part).data.model_copy(update={"path": None}) for part in asked.parts}
-    for own, earlier in itertools.product(shares, trained):
-        dataset = check(data, modality, own, base=asked.base, settings=config.task, earlier=earlier)
-        if dataset.fingerprint in trained:
-            scored, total = len(dataset.split("test")), len(dataset.rows)
-            why = f"{trained[dataset.fingerprint]} was trained on this data"
-            note = f"{scored} of {total} rows of {data} are compared, the test rows: {why}"
-            return TestSet(data.stem, config, dataset, note=note)
-    if modality.compares_with_training:
-        dataset = check(data, modality, config.data, base=asked.base, settings=config.task)
+    options = {each.data.model_copy(update={"path": None}) for each in parts}
+    held = config.data if modality.compares_with_training else None
+    on_base = config.model_copy(update={"base": asked.base})
+    found = named_data(data, on_base, trained, options, held)
+    scored, total = len(found.test), len(found.dataset.rows)
+    note = f"{scored} of {total} rows of {data} are compared"
+    if found.trained:
+        note += f", the test rows: {found.trained} was trained on this data"
+    elif held is not None:
         note = (
-            f"of the {len(dataset.rows)} rows of {data} those are compared that are held out "
-            f"(data.test = {config.data.test:g}, as in {config.name}); the others show the look"
+            f"of the {total} rows of {data} those are compared that are held out "
+            f"(data.test = {held.test:g}, as in {config.name}); the others show the look"
         )
-        return TestSet(data.stem, config, dataset, note=note)
-    dataset = check(
-        data, modality, config.data, base=asked.base, settings=config.task, divide=False
-    )
-    if not (scored := len(dataset.split("test"))):
-        return TestSet(data.stem, config, dataset, whole=True)
-    note = (
-        f"{scored} of {len(dataset.rows)} rows of {data} are compared: those whose 'split' is "
-        "'test'; remove 'split' from its rows to compare on all of them"
-    )
-    return TestSet(data.stem, config, dataset, note=note)
-
-
-def _run_of(part: Member) -> Path | None:
-    run = part.folder.parent
-    return run if part.folder.name == "adapter" and (run / "config.yaml").is_file() else None
-
-
-def _config_of(part: Member) -> RunConfig:
-    """Read the settings of a part's run, from the run folder or else from the card."""
-    from mmtune.runs.recipes import load_run
-
-    run, card = _run_of(part), part.card
-    if run is not None:
-        return load_run(run)
-    values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
-    # A merged adapter has no run.
-    known = card.settings if "data" in card.settings else {"task": card.settings.get("task") or {}}
-    return configure(values | known | {"base": card.base}, str(part.folder), {})
+    elif scored:
+        note += (
+            ": those whose 'split' is 'test'; remove 'split' from its rows to compare on all of "
+            "them"
+        )
+    else:
+        return TestSet(data.stem, config, found.dataset, whole=True)
+    return TestSet(data.stem, config, found.dataset, note=note)
 
 
 def try_out(asked: Ways, test_sets: Sequence[TestSet]) -> tuple[tuple[str, ...], ...]:

@@ -23,6 +23,7 @@ def setting(
     file: bool = False,
     harmless: str = "",
     measuring: bool = False,
+    own_data: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of a settings model that explains itself.
@@ -38,10 +39,13 @@ def setting(
             interrupted. Without a reason the run folder records the contents' hash, and a run
             with other contents is refused.
         measuring: whether only the comparison needs it, so that `mmtune evaluate` may set it.
+        own_data: whether it names data that is measured beside the run's own, and not where the
+            adapter is measured on other data.
         limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
     """
     facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
     facts |= {"file": file, "harmless": harmless, "measuring": measuring}
+    facts |= {"own_data": own_data}
     return Field(default, description=about, json_schema_extra=facts, **limits)
 
 
@@ -57,6 +61,7 @@ class Setting:
         file: whether its value may name a file or folder.
         harmless: why a change of the file's contents doesn't matter to a run; may be empty.
         measuring: whether only the comparison of base and adapter needs it.
+        own_data: whether it names data that is measured beside the run's own alone.
     """
 
     name: str
@@ -71,6 +76,7 @@ class Setting:
     file: bool
     harmless: str
     measuring: bool
+    own_data: bool
 
     @property
     def section(self) -> str:
@@ -136,6 +142,7 @@ def _described(name: str, field: FieldInfo) -> Setting:
         file=bool(facts.get("file", False)) or Path in _plain(field.annotation),
         harmless=str(facts.get("harmless", "")),
         measuring=bool(facts.get("measuring", False)),
+        own_data=bool(facts.get("own_data", False)),
         limits=_limits(field.annotation, field.metadata),
     )
 

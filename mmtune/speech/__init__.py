@@ -33,6 +33,9 @@ class SpeechModality(SpeechReader, Modality):
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
     adapter_files = ("adapter_config.json", "adapter_model.safetensors")
+    slice_names = ("trimmed windows", "padded windows", "in parts", "real recordings")
+    slice_endings = (" without repeats", " with times")
+    slice_labels = ("speaker",)
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether `importers.LAYOUTS` has the named layout, or one that fits the source."""

@@ -154,6 +154,7 @@ class SpeechOptions(Section):
         why="None: rows of up to 30 s are compared, which need no whole calls.",
         harmless="It changes nothing that is trained, and answers are stored by content.",
         measuring=True,
+        own_data=True,
     )
     call_speakers: str = setting(
         "",

@@ -513,7 +513,7 @@ def test_evaluate_ends_with_the_verdict_and_its_exit_code(
     (config.folder / "config.yaml").write_text(config.dump())
     verdict = judge(terminology, without(helpful(), *missing))
 
-    def measured(config: RunConfig, suite: str | None, fresh: bool) -> Comparison:
+    def measured(config: RunConfig, suite: str | None, fresh: bool, changed: object) -> Comparison:
         assert (suite, fresh) == ("dialect", True)
         write_verdict(config.folder, verdict)
         return helpful()

@@ -18,11 +18,18 @@ from PIL import Image
 from mmtune.cli import main
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import Comparison, read_comparison
+from mmtune.evaluation.gate_result import GateResult
 from mmtune.evaluation.suite import Gate, Selector, Suite
-from mmtune.evaluation.verdict import judge, write_verdict
+from mmtune.evaluation.verdict import Verdict, judge, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure, Table
+from mmtune.pages.redact import NoNames, redact_comparison, redact_verdict
 from mmtune.pages.report import content_policy
+from mmtune.runs.modalities import find_modality
+from mmtune.speech import MODALITY as SPEECH
+from mmtune.speech.evaluation.extra_conditions import TIMED
+from mmtune.speech.evaluation.long_form import PARTS
+from mmtune.speech.evaluation.measures import REAL, WITHOUT_REPEATS
 
 # Each stands in one place of the data alone.
 PLACES = (
@@ -31,6 +38,7 @@ PLACES = (
     *("older", "side", "voice", "clinic", "nurse"),
 )
 WORDS = {f"zq{place}" for place in PLACES}
+INTERVAL = Interval(0.5, 0.4, 0.6)
 SOUND, DRAWN, TRAINED = 1000.0, (12, 200, 99), (201, 13, 98)
 
 
@@ -234,3 +242,43 @@ def test_a_part_of_a_call_is_played_alone(run: Path) -> None:
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound)))
     assert len(samples) / rate == pytest.approx(0.25, abs=0.01)
     assert "can no longer be read" in html
+
+
+def test_labels_have_the_same_numbers_in_the_table_and_in_the_verdict() -> None:
+    def of(name: str) -> Measure:
+        return measure(name, 0.4, group=("accent", name[-1:]))
+
+    def result(name: str) -> GateResult:
+        return GateResult("g", "must", "passed", "", "", "WER", name, "difference", "upper")
+
+    order = ["test, accent b", "test, accent a", "test, accent c"]
+    # The first label has a second measure, after the others.
+    found = Comparison("speech", [of(name) for name in (*order, order[0])], "")
+    verdict = Verdict("ship", "s", [], [], result(order[1]), [result(name) for name in order])
+    table = [m.slice for m in redact_comparison(found, NoNames()).measures]
+    assert table == [f"test, accent {n}" for n in (1, 2, 3, 1)]
+    assert [g.slice for g in redact_verdict(verdict, found, NoNames()).gates] == table[:3]
+
+
+def test_a_modality_says_which_names_are_its_own() -> None:
+    names = ["seen terms, in parts", "test, b with times", "test, by speaker", "test, by voice"]
+    measures = [
+        measure(name, 0.4, references={"real": INTERVAL, "ours": INTERVAL}) for name in names
+    ]
+
+    def kept(modality: str) -> list[str]:
+        own = find_modality(modality) if modality else NoNames()
+        shown = redact_comparison(Comparison("x", measures, ""), own).measures
+        return [*(m.slice for m in shown), *shown[0].references]
+
+    others = ["other 1", "other 2"]
+    assert kept("") == [
+        "seen terms, part 1", "test, part 2", "test, part 3", "test, part 4", *others
+    ]  # fmt: skip
+    assert kept("speech") == [
+        names[0], "test, part 1 with times", names[2], "test, part 2", *others
+    ]  # fmt: skip
+    assert kept("image")[-2:] == ["real", "other 2"]
+    assert REAL in SPEECH.slice_names
+    assert PARTS.endswith(f", {SPEECH.slice_names[2]}")
+    assert set(SPEECH.slice_endings) == {f" {WITHOUT_REPEATS}", f" {TIMED}"}

@@ -18,16 +18,20 @@ import mmtune
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import AdapterError, ConfigError, DataError, MmtuneError
+from mmtune.evaluation.comparison import read_comparison
 from mmtune.metrics.bootstrap import paired_bootstrap
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
-from mmtune.runs.measured_adapter import find_adapter
-from mmtune.runs.modalities import find_modality
-from mmtune.runs.other_data import rows_to_measure
+from mmtune.runs.measured_adapter import MeasuredAdapter, _foreign, find_adapter
+from mmtune.runs.measuring import keep_measuring
+from mmtune.runs.modalities import MODALITIES, find_modality
+from mmtune.runs.other_data import results_in, rows_to_measure
 from mmtune.runs.pipeline import Evaluation
 from mmtune.runs.recipes import load_run
 from mmtune.runs.trained_rows import record_rows, recorded_fingerprint
+from mmtune.settings.declare import settings_of
+from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
 from tests.conformance.test_stored_runs import STORED, contents
 
@@ -88,7 +92,7 @@ def test_a_run_on_other_data_leaves_the_run_as_it_is(place: Path) -> None:
     found = mmtune.evaluate(RUN, data=data, settings=QUICK)
     assert found.folder == RUN / "evaluations" / "others"
     assert wer(found.comparison.measures).items == 4
-    assert found.notes == ("2 of 6 rows aren't measured: finished was trained on them",)
+    assert found.comparison.notes == ["2 of 6 rows aren't measured: finished was trained on them"]
     assert found.verdict is not None
     assert found.verdict.suite == "stored"
     after = {k: v for k, v in contents(RUN).items() if not k.startswith("evaluations/")}
@@ -145,7 +149,9 @@ def test_an_adapter_of_another_program_gives_what_the_run_gives(place: Path) -> 
     assert found.folder == Path("lora-on-others")
     assert wer(found.comparison.measures) == wer(of_run.comparison.measures)
     assert found.verdict is not None
-    assert any("nothing tells which rows it was trained on" in note for note in found.notes)
+    assert any(
+        "nothing tells which rows it was trained on" in note for note in found.comparison.notes
+    )
     assert not (found.folder / "adapter" / "notes.json").exists()
     assert not (folder / "card.json").exists(), "the adapter's own folder stays as it is"
     assert mmtune.report(found.folder).is_file()
@@ -158,7 +164,8 @@ def test_declared_test_rows_are_measured_alone_and_that_is_said(place: Path) -> 
     splits = ["train", "test", "test", "validation"]
     found = mmtune.evaluate(RUN, data=others(splits=splits), settings=QUICK)
     assert wer(found.comparison.measures).items == 2
-    assert any(note.startswith("2 of 4 rows of others are measured") for note in found.notes)
+    [note] = found.comparison.notes
+    assert note.startswith("2 of 4 rows of others are measured")
 
 
 def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +191,9 @@ def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixtur
     assert measure.difference.value == pytest.approx(wanted[2].value)
     assert measure.difference.low <= measure.difference.value <= measure.difference.high
     assert measure.base.value != measure.adapter.value
+    # What was stored is what was found; its files are named from the folder on.
+    assert read_comparison(found.folder, "against.json").notes == found.comparison.notes
+    assert any(note.startswith("other has no run: nothing") for note in found.comparison.notes)
     alone = mmtune.evaluate(other, data=data, base="base", settings=QUICK)
     assert wer(alone.comparison.measures).adapter.value == measure.base.value
     assert (
@@ -192,6 +202,14 @@ def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixtur
     shown = capsys.readouterr().out
     assert shown.splitlines()[0].startswith("trained/finished ")
     assert " other: " in shown.splitlines()[0]
+    # The results are measured again as they were made, and have no verdict.
+    assert main(["evaluate", str(found.folder)]) == 0
+    again = capsys.readouterr().out
+    # Below the names: 10 measures, the file and the note.
+    rows = [[line.split() for line in out.splitlines()[-12:]] for out in (shown, again)]
+    assert rows[0] == rows[1]
+    assert main(["evaluate", str(found.folder), "--gate"]) == 2
+    assert "--gate has no effect with --against" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -235,6 +253,11 @@ def test_what_cant_be_measured_is_an_error_with_a_cure(place: Path) -> None:
             mmtune.evaluate(**given)  # type: ignore[call-overload]
         assert caught.value.cure, given
     assert main(["evaluate", str(RUN), "--terms"]) == 2
+    (place / "odd").mkdir()
+    with pytest.raises(AdapterError) as caught:
+        _foreign(place / "odd")
+    for _, modality in MODALITIES.usable():
+        assert " and ".join(modality.adapter_files) in caught.value.cure
     assert main(["evaluate", str(RUN), "--against", "lora", "--gate"]) == 2
 
 
@@ -270,7 +293,7 @@ def test_pictures_of_a_run_and_without_one(pictures: Path) -> None:
     )
     assert alone.folder == Path("lora-on-others")
     assert not any(m.metric == "copies" for m in alone.comparison.measures)
-    assert any("the others show the look" in note for note in alone.notes)
+    assert any("the others show the look" in note for note in alone.comparison.notes)
     assert mmtune.report(alone.folder).is_file()
 
 
@@ -298,7 +321,7 @@ def test_two_adapters_draw_the_same_captions(pictures: Path) -> None:
 def test_the_run_s_record_tells_what_it_was_trained_on(place: Path) -> None:
     config = load_run(RUN)
     fingerprint = recorded_fingerprint(RUN)
-    dataset = check(Path("data"), find_modality("speech"), config.data, earlier=fingerprint)
+    dataset = check(Path("data"), find_modality("speech"), config.data, earlier=[fingerprint])
     record_rows(RUN, dataset)
     data = others(trained=2)
     shutil.rmtree("data")
@@ -307,3 +330,70 @@ def test_the_run_s_record_tells_what_it_was_trained_on(place: Path) -> None:
     assert len(found.dataset.split("test")) == 4
     assert found.notes == ("2 of 6 rows aren't measured: finished was trained on them",)
     assert sorted(data.iterdir()) == files, "measuring keeps no splits beside the data"
+
+
+def recorded(run: Path, source: Path) -> None:
+    """Record in a run's folder that it was trained on a manifest."""
+    dataset = check(source, find_modality("speech"), load_run(RUN).data)
+    record_rows(run, dataset)
+
+
+def test_two_runs_with_one_name_leave_out_what_either_was_trained_on(place: Path) -> None:
+    data = others(trained=4)
+    lines = (data / "manifest.jsonl").read_text().splitlines()
+    for name, own in (("trained", lines[:2]), ("again", lines[2:4])):
+        if name != "trained":
+            shutil.copytree("trained", name)
+        manifest = data / f"{name}.jsonl"
+        manifest.write_text(
+            "".join(json.dumps(json.loads(x) | {"split": "train"}) + "\n" for x in own)
+        )
+        recorded(Path(name) / "finished", manifest)
+    shutil.rmtree("data")
+    for runs, left in ((["trained"], 6), (["again"], 6), (["trained", "again"], 4)):
+        adapters = [find_adapter(Path(name) / "finished") for name in runs]
+        found = rows_to_measure(adapters, data)
+        assert len(found.dataset.split("test")) == left, runs
+
+
+def test_a_note_on_an_adapter_stays_whatever_its_name_begins_with(place: Path) -> None:
+    bare("finished-2")
+    Path("data").rename("recordings")
+    adapters = [find_adapter(RUN), find_adapter(Path("finished-2"), "base")]
+    found = rows_to_measure(adapters, Path("recordings"))
+    assert found.notes == (
+        "finished-2 has no run: nothing tells which rows it was trained on",
+        "recordings is what finished was trained on: its test rows are measured",
+    )
+
+
+def test_results_of_another_adapter_are_not_replaced(place: Path) -> None:
+    data, out = others(), Path("results")
+    first, second = find_adapter(bare("first"), "base"), find_adapter(bare("second", 0.5), "base")
+
+    def write(name: str, adapter: MeasuredAdapter = second) -> None:
+        with results_in(out, adapter, Path(name)):
+            pass
+
+    write("others", first)
+    with pytest.raises(
+        ConfigError, match=r"results of another evaluation: the adapter was .*first"
+    ):
+        write("others")
+    with pytest.raises(ConfigError, match="results of another evaluation: --data was"):
+        write("data", first)
+    # The results' own copy is no other adapter, and neither is one that was moved.
+    write("others", find_adapter(out, "base"))
+    write("others", first)
+    Path("first").rename("moved")
+    write("others", find_adapter(Path("moved"), "base"))
+    assert data.is_dir()
+
+
+def test_calls_of_the_run_are_not_heard_with_other_data(place: Path) -> None:
+    keep_measuring(load_run(RUN), {"calls": "data"})
+    assert find_adapter(RUN).config.task.calls is None  # type: ignore[attr-defined]
+    given = find_adapter(RUN, settings={"calls": "data"}).config.task
+    assert given.calls == Path("data")  # type: ignore[attr-defined]
+    own = {each.name for each in settings_of(SpeechOptions) if each.own_data}
+    assert own == {"calls"}

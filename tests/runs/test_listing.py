@@ -13,6 +13,7 @@ import yaml
 import mmtune
 from mmtune.cli import main
 from mmtune.errors import ConfigError
+from mmtune.runs.folder import is_run
 from tests.conformance.test_stored_runs import STORED
 
 WEIGHTS = "adapter/adapter_model.safetensors"
@@ -96,6 +97,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "card": (lambda run: cut(run / "adapter" / "card.json"), "card.json can't be read"),
     "no card": (lambda run: (run / "adapter" / "card.json").unlink(), "holds no card.json"),
     "weights": (lambda run: cut(run / WEIGHTS), "adapter_model.safetensors is damaged"),
+    "a huge header": (
+        lambda run: (run / WEIGHTS).write_bytes(b"\xff" * 7 + b"\x00" * 99) and None,
+        "it claims a header of",
+    ),
     "no weights": (lambda run: (run / WEIGHTS).unlink(), "holds no .safetensors file"),
 }
 
@@ -126,3 +131,11 @@ def test_a_folder_without_runs_is_an_error_with_a_cure(folder: Path) -> None:
         with pytest.raises(ConfigError, match=r"no such folder|holds no run folder") as caught:
             mmtune.list_runs(wrong)
         assert "mmtune runs DIR" in caught.value.cure
+
+
+def test_an_adapter_s_folder_alone_is_no_run(folder: Path) -> None:
+    for name in ("config.yaml", "log.jsonl", "comparison.json"):
+        (folder / "b" / name).unlink()
+    assert [run.folder.name for run in mmtune.list_runs(folder).runs] == ["a"]
+    assert not is_run(folder / "b")
+    assert is_run(folder / "a")

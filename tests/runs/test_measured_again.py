@@ -12,7 +12,7 @@ import pytest
 
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
-from mmtune.runs import folder, pipeline
+from mmtune.runs import pipeline
 from mmtune.runs.recipes import load_run
 from mmtune.speech import SpeechModality
 from tests.conformance.test_stored_runs import STORED, contents
@@ -68,7 +68,9 @@ def test_writing_that_fails_keeps_the_earlier_comparison_and_card(
     before = measured(run)
     new = Comparison("speech", [], "another one")
     monkeypatch.setattr(SpeechModality, "compare", lambda *_: new)
-    monkeypatch.setattr(folder, "write_text", failing(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "mmtune.evaluation.comparison.write_text", failing(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         pipeline.evaluate(load_run(run))
     after = measured(run)

@@ -216,9 +216,9 @@ def test_training_data_in_another_place_is_known_by_its_content(
     monkeypatch.chdir(tmp_path)
     (project.root / "data").rename(tmp_path / "recordings")
     found = mmtune.evaluate(project.run, data="recordings", settings={"probes": 0})
-    assert found.notes == (
-        "recordings is what finished was trained on: its test rows are measured",
-    )
+    assert found.comparison.notes == [
+        "recordings is what finished was trained on: its test rows are measured"
+    ]
     rows = json.loads((project.run / "data.json").read_text())["rows"]
     assert max(m.items for m in found.comparison.measures if m.slice == "test") == rows["test"]
     assert SpeechModality.name == found.comparison.modality

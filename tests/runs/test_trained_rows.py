@@ -143,7 +143,7 @@ def test_figures_of_an_earlier_version_stay_where_rows_leak(tmp_path: Path, data
     kept = assign(rows, 0.1, 0.1, keep_leaks=True)
     fingerprint = _fingerprint(kept.rows)
     assert [row.id for row in look(data).split("test")] == ["r1", "r2"]
-    dataset = check(data, SPEECH, earlier=fingerprint)
+    dataset = check(data, SPEECH, earlier=[fingerprint])
     assert dataset.fingerprint == fingerprint != clean
     assert [row.id for row in dataset.split("test")] == ["r0", "r1", "r2"]
     (run := tmp_path / "run").mkdir()
@@ -152,7 +152,7 @@ def test_figures_of_an_earlier_version_stay_where_rows_leak(tmp_path: Path, data
     assert left.rows == dataset.rows
     assert "1 of 3 test rows share a speaker" in note
     assert "r0" in note
-    assert len(check(data, SPEECH, earlier=clean).split("test")) == 2
+    assert len(check(data, SPEECH, earlier=[clean]).split("test")) == 2
 
 
 @pytest.mark.parametrize("text", ["", "{\n", '{"format": 1}\n', "[]\n"])
@@ -210,6 +210,7 @@ def test_evaluate_scores_what_the_adapter_never_saw(
     config = load_recipe("dialect", {**given, "suite": None})
     begin(tmp_path / "run", data)
     (tmp_path / "run" / "adapter").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(config.dump())
     pipeline.evaluate(config)
     assert measured.rows == ["r0", "r1", "r2"]
     assert read_comparison(config.folder).notes == []

@@ -1,0 +1,98 @@
+"""Read the data that a run was trained on, and data that the user names to measure on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtune.config import DataOptions, RunConfig
+from mmtune.data.check import check
+from mmtune.data.dataset import Dataset
+from mmtune.data.rows import Row
+from mmtune.runs.modalities import find_modality
+
+
+def own_dataset(
+    config: RunConfig, source: Path, earlier: str = "", *, record: bool = False
+) -> Dataset:
+    """Read the data of a run as its training reads it.
+
+    Args:
+        config: the run's settings.
+        source: the manifest or folder that the modality prepared.
+        earlier: the fingerprint of the data that the run was trained on; "" if nobody knows it.
+        record: keep the splits of new rows beside the data.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+    return check(
+        source,
+        find_modality(config.modality),
+        config.data,
+        base=config.base,
+        settings=config.task,
+        record=record,
+        earlier=[earlier] if earlier else (),
+    )
+
+
+@dataclass(frozen=True)
+class NamedData:
+    """Data that the user names to measure on.
+
+    Attributes:
+        dataset: all of its usable rows.
+        test: the rows to measure on, if they are a part of it; empty: all rows.
+        trained: the adapter that was trained on this data; "" if none was.
+    """
+
+    dataset: Dataset
+    test: tuple[Row, ...]
+    trained: str = ""
+
+
+def named_data(
+    data: Path,
+    config: RunConfig,
+    trained: Mapping[str, str],
+    options: Iterable[DataOptions],
+    divide: DataOptions | None,
+) -> NamedData:
+    """Read a manifest or folder that the user names.
+
+    Its test rows are measured if an adapter was trained on the others, or if it names them itself.
+
+    Args:
+        data: the manifest or folder.
+        config: the settings to measure with.
+        trained: fingerprints of data, each with the name of an adapter that was trained on it.
+        options: how the data of these adapters was divided.
+        divide: how to divide other data, if not all of it is to be measured; None: as it says.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+
+    def read(
+        options: DataOptions, strict: bool, divide: bool, earlier: Collection[str] = ()
+    ) -> Dataset:
+        return check(
+            data,
+            find_modality(config.modality),
+            options,
+            strict=strict,
+            base=config.base,
+            settings=config.task,
+            divide=divide,
+            earlier=earlier,
+        )
+
+    known = {fingerprint: name for fingerprint, name in trained.items() if fingerprint}
+    for each in options if known else ():
+        found = read(each, False, True, known)
+        if found.fingerprint in known:
+            return NamedData(found, found.split("test"), known[found.fingerprint])
+    found = read(divide or config.data, True, divide is not None)
+    return NamedData(found, found.split("test"))
