@@ -74,7 +74,9 @@ def _change_number(data: bytes, chance: random.Random) -> bytes:
     if not numbers:
         return _insert(data, chance)
     one = chance.choice(numbers)
-    new = chance.choice([b"-1", b"0", b"1e9", b"9" * 25, b"nan", b"0.0", b"99", b"1e-9"])
+    new = chance.choice(
+        [b"-1", b"0", b"1e9", b"9" * 25, b"nan", b"0.0", b"99", b"1e-9", b"1:2:3:4"]
+    )
     return data[: one.start()] + new + data[one.end() :]
 
 

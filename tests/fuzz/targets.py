@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.fuzz import own_files, user_files
+from tests.fuzz import own_files, settings_files, user_files
 from tests.fuzz.corpus import Files
 
 
@@ -105,24 +105,28 @@ TARGETS: dict[str, Target] = {
         Target(
             "term list",
             ("speech/corpus/term_list.py", "metrics/text/term_finder.py"),
-            user_files.terms_seeds,
-            user_files.parse_terms,
+            settings_files.terms_seeds,
+            settings_files.parse_terms,
         ),
         Target(
             "recipe",
             ("config.py:read_yaml", "runs/recipes.py", "runs/build.py", "settings/reading.py"),
-            user_files.recipe_seeds,
-            user_files.parse_recipe,
+            settings_files.recipe_seeds,
+            settings_files.parse_recipe,
             0.5,
         ),
         Target(
-            "suite", ("evaluation/suite.py",), user_files.suite_seeds, user_files.parse_suite, 0.5
+            "suite",
+            ("evaluation/suite.py",),
+            settings_files.suite_seeds,
+            settings_files.parse_suite,
+            0.5,
         ),
         Target(
             "route",
             ("adapters/routing.py:read_route_file,read_route,is_route,Route.of_label",),
-            user_files.route_seeds,
-            user_files.parse_route,
+            settings_files.route_seeds,
+            settings_files.parse_route,
             0.5,
         ),
         Target(

@@ -1,16 +1,17 @@
-"""Parsers of what users write: manifests, tables, subtitles, folders of images, YAML."""
+"""Parsers of what users write: manifests, tables, subtitles, folders of images."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.fuzz import corpus
-from tests.fuzz.corpus import Files, lines, stored, table
+from tests.fuzz.corpus import Files, lines, table
 
 
 def each(*reads: Callable[[], object]) -> None:
@@ -23,6 +24,14 @@ def each(*reads: Callable[[], object]) -> None:
         except MmtuneError as error:
             if not error.cure:
                 raise AssertionError(f"an error without a cure: {error}") from None
+
+
+def at_border(function: Callable[..., object], *values: Any, **named: Any) -> None:
+    """Call a function that reads names of the command line, whose errors the border translates."""
+    from mmtune.system.storage_errors import translated
+
+    with translated():
+        function(*values, **named)
 
 
 def readers() -> tuple[Any, Any]:
@@ -73,6 +82,7 @@ def parse_manifest(folder: Path) -> None:
 
 # Speech importers
 
+OPTIONS = "options.json"  # of an import, which the user gives on the command line
 ROWS = (("audio", "text", "speaker", "start", "end", "language", "split", "terms", "channel"),
         ("a.wav", "some words", "x", "0:00.5", "1.5", "en-GB", "dev", "some;words", "0"),
         ("b.mp3", 'more "words"', "y", "", "", "sv", "train", "", "mix"))  # fmt: skip
@@ -83,7 +93,43 @@ def table_seeds() -> list[Files]:
     voice = (("client_id", "path", "sentence", "gender", "accents", "locale"),
              ("c", "a.mp3", '"some" words', "male", "x", "en"))  # fmt: skip
     nested = {"audio": {"path": "a.wav", "bytes": None}, "text": "w", "terms": ["a", "b"]}
+    clip = corpus.sound("WAV", "PCM_16")  # a quarter of a second
+    cut = [(f"{i}.wav", "words", f"{i}.0", f"{i}.2") for i in (1, 2, 3)]  # times of the original
+    spans = (("file", "label", "begin_time", "end_time"), *cut)
+    clips = {f"clips/{i}.wav": clip for i in (1, 2, 3)}
+    named = (("Audio", "TEXT", "text", "speaker", "channel"),
+             ("C:\\calls\\one\\a.wav", "some words", "more", "agent", ""),
+             ("one\\b", "other words", "", "customer", "1"),
+             ("../c.wav", "words", "", "n/a", "x"))  # fmt: skip
+    speakers = {"speakers": "agent=0, customer=1", "audio_dir": "sound", "encoding": "cp1252"}
+    places = {"sound/one/a.wav": clip, "sound/b.mp3": b"x", "one/b.wav": clip}
     return [
+        {"rows.csv": table(",", *spans), **clips},
+        {
+            "rows.csv": table(
+                ",", ("audio", "text", "start", "end"), *cut[:2], ("x.wav", "w", "", "")
+            ),
+            **clips,
+        },
+        {"rows.csv": table(",", *named), **places, OPTIONS: json.dumps(speakers).encode()},
+        {"rows.csv": table(",", *named[:3]), **places, OPTIONS: b'{"speakers": "agent=0,agent=1"}'},
+        {"rows.csv": table(",", *named[:3]), **places, OPTIONS: b'{"speakers": {"a": 0, "A": 1}}'},
+        {"rows.csv": table(",", *named[:3]), **places, OPTIONS: b'{"speakers": " "}'},
+        {
+            "rows.csv": table(",", *named[:3]),
+            **places,
+            OPTIONS: b'{"speakers": {"agent": 0, "b": 1}, "encoding": "hex"}',
+        },
+        {
+            "rows.jsonl": lines(
+                *(
+                    {"audio": {"path": "x", "bytes": None}, "text": "w", "start": i}
+                    for i in (0, "x", None)
+                )
+            ),
+            **clips,
+        },
+        {"train.tsv": table("\t", *voice), "dev.tsv": b"", "test.tsv": table("\t", *ROWS)},
         {"rows.csv": table(",", *ROWS)},
         {"train.tsv": table("\t", *ROWS), "clips/a.wav": b"x"},
         {"rows.csv": table(";", *ROWS)},
@@ -99,9 +145,12 @@ def table_seeds() -> list[Files]:
 
 
 def parse_imported(folder: Path) -> None:
-    from mmtune.speech.corpus.importers import LAYOUTS, recognise
+    from mmtune.speech.corpus.importers import LAYOUTS, import_speech, recognise
     from mmtune.speech.corpus.importers.piece import ImportOptions
 
+    if (folder / OPTIONS).is_file():
+        to = Path(tempfile.gettempdir()) / "to"
+        each(lambda: at_border(import_speech, folder, to, settings=given(folder), dry=True))
     name = recognise(folder)
     for path in sorted(folder.iterdir()):
         recognise(path)
@@ -111,6 +160,18 @@ def parse_imported(folder: Path) -> None:
                 list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
     if name is not None:
         list(LAYOUTS[name].pieces(folder, ImportOptions(language="en")))
+
+
+def given(folder: Path) -> dict[str, Any]:
+    """The options of an input, or those that are left of them."""
+    try:
+        read = json.loads((folder / OPTIONS).read_bytes())
+    except (ValueError, RecursionError):
+        return {"audio_dir": str(folder / "sound")}
+    settings = read if isinstance(read, dict) else {"speakers": read}
+    if isinstance(name := settings.get("audio_dir"), str) and "\0" not in name:
+        settings["audio_dir"] = str(folder / Path(name).name)  # other folders are allowed to it
+    return settings
 
 
 def kaldi_seeds() -> list[Files]:
@@ -221,6 +282,8 @@ def transcript_seeds() -> list[Files]:
     return [
         {"a.wav": corpus.sound("WAV", "PCM_16"), "a.txt": b"some words\n"},
         {"a.wav": b"x", "b.wav": b"x", "b.txt": "\ufeffmore w\u00f6rds".encode()},
+        {"a.wav": b"x", "a.txt": b"", "sub/b.wav": b"x", "sub/b.txt": b"\xff\xfe\x00"},
+        {"large.wav": b"x", "large.txt": b"words\n"},
         {"a.txt": " ".join(f"word{i}" for i in range(90)).encode(), "times.txt": b"0 3 0.2 9"},
         {"a.txt": b"one two - three four five six seven " * 9, "times.txt": b"0.4 0.9 40 7"},
     ]
@@ -243,6 +306,8 @@ def parse_alignment(folder: Path) -> None:
             at += 8.0 if i % 40 == 39 else 0.0
         for longest in (30.0, 2.0):
             stretches(place(given, heard), at + 1, longest)
+    if (large := folder / "large.txt").is_file() and not large.is_symlink():
+        os.truncate(large, 2**22)  # takes no room on the disk
     parse_imported(folder)
 
 
@@ -281,130 +346,3 @@ def parse_folder(folder: Path) -> None:
     for row in scan(folder):
         if isinstance(row, dict):
             proposal_from_name(str(row["image"]))
-
-
-# Settings in YAML
-
-
-def terms_seeds() -> list[Files]:
-    return [
-        {"terms.txt": b"# drugs\nmetoprolol\nNSTEMI = en stemmy\nbeta-blocker | beta blocker\n"
-                      b"[unseen]\napixaban\n"},
-        {"terms.txt": b"one\ntwo\nONE | three\n"},
-        {"terms.txt": b"[unseen]\none\n[unseen]\n"},
-        {"terms.txt": b"\n"},
-        {"terms.txt": "\ufeffÅngström\n日本 = nihon\n".encode()},
-    ]  # fmt: skip
-
-
-def parse_terms(folder: Path) -> None:
-    from mmtune.metrics.text.term_finder import TermFinder
-    from mmtune.speech.corpus.term_list import find_terms, read_terms
-
-    each(lambda: find_terms(Path("medical")), lambda: find_terms(Path("nothing")))
-    each(lambda: read_terms(folder), lambda: read_terms(folder / "nothing.txt"))
-    terms = read_terms(find_terms(folder / "terms.txt"))
-    TermFinder(term.text for term in terms)("some words and metoprolol", ["words"])
-
-
-def recipe_seeds() -> list[Files]:
-    return [
-        {"recipe.yaml": stored("speech", "recipe.yaml"),
-         "suite.yaml": stored("speech", "suite.yaml")},
-        {"recipe.yaml": stored("image", "recipe.yaml")},
-        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\ndata: x\nlora.rank: 4\n"
-                        b"train:\n  learning_rate: 1e-3\n  batch_size: '8'\n"},
-        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nepochs: true\n"
-                        b"targets: a,b\nscales: 0.5\nlr: 1e-3\ntrain: null\n"},
-        {"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nlora: {rank: 4, r: 5}\n"},
-        {"recipe.yaml": b"recipe: dialect\nmodality: speech\n"},  # the base is missing
-        *({"recipe.yaml": b"recipe: dialect\nmodality: speech\nbase: b\nname: " + name + b"\n"}
-          for name in (b"''", b"../x", b'"\\x01"', b"x" * 300, b".")),
-    ]  # fmt: skip
-
-
-def parse_recipe(folder: Path) -> None:
-    from mmtune.runs.recipes import load_recipe
-
-    large = folder / "large.yaml"
-    large.touch()
-    os.truncate(large, 2**24)  # takes no room on the disk
-    each(
-        lambda: load_recipe(str(folder)),
-        lambda: load_recipe("nothing"),
-        lambda: load_recipe(str(large)),
-    )
-    config = load_recipe(str(folder / "recipe.yaml"))
-    (folder / "again.yaml").write_text(config.dump(), encoding="utf-8")
-    load_recipe(str(folder / "again.yaml"))
-    words = (folder / "recipe.yaml").read_bytes().decode("utf-8", "replace").split()
-    pairs = dict(zip(words[::2], words[1::2], strict=False))
-    for key, value in [*list(pairs.items())[:5], ("scales", value_of(words)), ("epochs", True)]:
-        given: dict[str, Any] = {key.rstrip(":"): value, "base": "b"}
-        each(lambda: load_recipe("dialect", given))  # noqa: B023
-
-
-def value_of(words: Sequence[str]) -> str:
-    """A list as the command line gives it."""
-    return f"[{','.join(words[:3])}" if len(words) % 2 else ",".join(words[:3])
-
-
-def suite_seeds() -> list[Files]:
-    return [
-        {"suite.yaml": stored("speech", "suite.yaml")},
-        {"suite.yaml": stored("image", "suite.yaml")},
-        {"suite.yaml": b"name: mine\nextends: terminology\ngates: []\n"},
-        {"suite.yaml": b"name: mine\nextends: other.yaml\n",
-         "other.yaml": stored("speech", "suite.yaml")},
-        {"suite.yaml": b"name: mine\nextends: suite.yaml\n"},
-        {"suite.yaml": b"name: m\nmodality: speech\nmain: [{metric: a, slice: b}]\ngates:\n"
-                       b"- {name: a, asks: q, metric: m, slice: s, at_least: 0, needs: base,"
-                       b" items_from: task.x}\n"
-                       b"- {name: b, asks: q, metric: m, slice: s, at_most: 1, optional: true}\n"
-                       b"- {name: c, asks: q, metric: m, slice: s, at_most: 1,"
-                       b" needs: data.path}\n"},
-        {"suite.yaml": b"name: m\nmodality: speech\nmain: [{metric: a, slice: b, x: 1}]\n"},
-        {"suite.yaml": b"name: m\nmodality: speech\ngates: [{name: a, y: 1}]\n"},
-        {"suite.yaml": b"name: m\nmodality: image\nmain: [{metric: a, slice: b}]\ngates:\n"
-                       b"- {name: a, asks: q, metric: m, slice: s, at_most: 1}\n"
-                       b"- {name: a, asks: q, metric: m, slice: s, at_most: 1}\n"},
-    ]  # fmt: skip
-
-
-def parse_suite(folder: Path) -> None:
-    from mmtune.evaluation.suite import load_suite, unmet
-    from mmtune.runs.modalities import setting_names
-    from mmtune.runs.recipes import load_recipe
-
-    path = str(folder / "suite.yaml")
-    each(
-        lambda: load_suite("nothing"),
-        lambda: load_suite(path, "speech", setting_names("speech")),
-        lambda: load_suite(path, "image"),
-    )
-    suite = load_suite(path)
-    list(unmet(suite, load_recipe("dialect", {"base": "b"})))
-    (folder / "again.yaml").write_text(suite.dump(), encoding="utf-8")
-    load_suite(str(folder / "again.yaml"))
-
-
-def route_seeds() -> list[Files]:
-    route = {"modality": "speech", "base": "b", "base_hash": "0", "by": "accent", "parents": [],
-             "labels": {"a": {"one": 0.5}}, "otherwise": {}}  # fmt: skip
-    return [
-        {"route.yaml": b"by: accent\nlabels: {a: runs/x, b: none, c: {runs/x: 0.5}}\n"},
-        {"gate.json": json.dumps(route).encode(), "adapters/one/card.json": b"{}"},
-        {"gate.json": json.dumps(route).encode()},  # its adapter is missing
-    ]
-
-
-def parse_route(folder: Path) -> None:
-    from mmtune.adapters.routing import is_route, read_route, read_route_file
-
-    def whole() -> None:
-        is_route(folder)
-        route, _ = read_route(folder)
-        for label in (None, "a", "zzz"):
-            route.of_label(label)
-
-    each(whole, lambda: read_route_file(folder / "route.yaml"))

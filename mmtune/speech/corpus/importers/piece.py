@@ -67,26 +67,27 @@ class ImportOptions(Section):
     @field_validator("speakers", mode="before")
     @classmethod
     def _read_speakers(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            folded = {str(name).strip().casefold(): number for name, number in value.items()}
-            if len(set(folded.values())) < len(value) or "" in folded:
-                raise ValueError(f"{dict(value)!r} names a speaker or a channel twice, or nobody")
-            return folded
         if not isinstance(value, str):
             return value
-        if not value.strip():
-            return {}
         found: dict[str, int] = {}
-        for part in value.split(","):
+        for part in value.split(",") if value.strip() else ():
             name, equals, number = (each.strip() for each in part.partition("="))
             if not (name and equals and number.isascii() and number.isdigit()):
                 raise ValueError(
                     f"{part!r} names no speaker with a channel; write agent=0,customer=1"
                 )
-            found[name.casefold()] = int(number)
-        if len(set(found.values())) < len(value.split(",")):
-            raise ValueError(f"{value!r} names a speaker or a channel twice")
+            if name in found:
+                raise ValueError(f"{value!r} names the speaker {name!r} twice")
+            found[name] = int(number)
         return found
+
+    @field_validator("speakers")
+    @classmethod
+    def _fold_speakers(cls, value: dict[str, int]) -> dict[str, int]:
+        folded = {name.strip().casefold(): channel for name, channel in value.items()}
+        if len(set(folded.values())) < len(value) or "" in folded:
+            raise ValueError(f"{value!r} names a speaker or a channel twice, or nobody")
+        return folded
 
     @property
     def speaker_names(self) -> frozenset[str]:
