@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,7 +148,7 @@ def parse_imported(folder: Path) -> None:
     from mmtune.speech.corpus.importers.piece import ImportOptions
 
     if (folder / OPTIONS).is_file():
-        to = Path(tempfile.gettempdir()) / "to"
+        to = Path(os.environ.get("TMPDIR", folder.parent)) / "to"  # other folders may not be opened
         each(lambda: at_border(import_speech, folder, to, settings=given(folder), dry=True))
     name = recognise(folder)
     for path in sorted(folder.iterdir()):
