@@ -14,6 +14,7 @@ from mmtune.settings.declare import settings_of
 from mmtune.system.formats import without_format
 from mmtune.system.moved import places_of
 from mmtune.system.resources import recipes, resource
+from mmtune.system.stored import exists
 
 MAX_NAME = 200  # bytes; most file systems allow 255, and suffixes are added to the name
 
@@ -101,7 +102,7 @@ def _relocated(config: RunConfig, name: str, run: Path) -> RunConfig:
     def found(value: Any) -> Any:
         path = Path(value)
         # A starter's name or a hub's id is no path, and lies nowhere.
-        places = (each for each in places_of(path, config.out, name, run) if each.exists())
+        places = (each for each in places_of(path, config.out, name, run) if exists(each))
         place = next(places, path)
         return value if place == path else place if isinstance(value, Path) else str(place)
 

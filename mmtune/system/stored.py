@@ -11,7 +11,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, AnyStr, BinaryIO, TextIO
@@ -70,13 +70,22 @@ def require_regular(path: Path, handle: int | None = None) -> None:
 def is_file(path: Path) -> bool:
     """Whether there is such a file; unlike `Path.is_file`, False for a name that is too long.
 
-    Use it for names that users' tables and manifests state.
+    Use it for names that users' tables, manifests and settings state.
 
     Raises:
         OSError: a folder on the way can't be read.
     """
+    return _unless_too_long(path.is_file)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder; as `is_file`."""
+    return _unless_too_long(path.exists)
+
+
+def _unless_too_long(is_there: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return is_there()
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
