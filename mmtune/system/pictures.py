@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64_000_000  # 183 MiB as RGB; enough for cameras of 50 megapixels
+MAX_SIDE = 65_535  # pixels, the limit of JPEG: a longer side is a damaged header's
 # Only formats that Pillow decodes itself: it would start Ghostscript for an EPS.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
@@ -24,7 +25,7 @@ def opened_picture(path: Path) -> Iterator[Image]:
 
     Raises:
         OSError: the file is missing, or no picture in one of `FORMATS`.
-        ValueError: it has more than `MAX_PIXELS` pixels.
+        ValueError: it has more than `MAX_PIXELS` pixels, or a side above `MAX_SIDE`.
     """
     from PIL import Image
 
@@ -35,6 +36,9 @@ def opened_picture(path: Path) -> Iterator[Image]:
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from None
     with image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels; the limit is {MAX_PIXELS:,}")
+        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+            raise ValueError(
+                f"{image.width}x{image.height} pixels; the limits are {MAX_PIXELS:,} pixels and "
+                f"{MAX_SIDE:,} for a side"
+            )
         yield image

@@ -173,6 +173,15 @@ def test_the_window_is_the_limit(tmp_path: Path) -> None:
         read_audio(tmp_path / "b.flac", max_seconds=10)
 
 
+@pytest.mark.parametrize(
+    ("rate", "kind"),
+    [(1, "undecodable"), (2, "undecodable"), (999, "undecodable"), (192_001, "size-bomb")],
+)
+def test_an_impossible_rate_is_judged_by_its_header(tmp_path: Path, rate: int, kind: str) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full(20_000, 0.5), rate)
+    assert found(tmp_path / "a.wav") == [kind]
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(8_000, 1), (44_100, 2), (48_000, 6), (192_000, 1)])
 def test_reading_gives_16_khz_mono(tmp_path: Path, rate: int, channels: int) -> None:
     t = np.arange(rate) / rate

@@ -81,6 +81,12 @@ def test_larger_bombs_too(tmp_path: Path, side: int) -> None:
     assert found(tmp_path / "a.gif") == ["size-bomb"]
 
 
+@pytest.mark.parametrize(("size", "good"), [((65_535, 2), True), ((2, 65_536), False)])
+def test_a_side_has_a_limit(tmp_path: Path, size: tuple[int, int], good: bool) -> None:
+    Image.linear_gradient("L").resize(size).save(tmp_path / "a.tif")
+    assert ("size-bomb" in found(tmp_path / "a.tif")) is not good
+
+
 def test_bombs_beside_the_pixels(tmp_path: Path) -> None:
     text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(200_000_000), 9))
     profile = png_chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(200_000_000), 9))

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from mmtune.errors import DataError
-from mmtune.system.pictures import FORMATS, MAX_PIXELS
+from mmtune.system.pictures import FORMATS, MAX_PIXELS, MAX_SIDE
 
 CONVERT = "save it as PNG or JPEG"
 COPY_AGAIN = "copy the file again from its source"
@@ -164,11 +164,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:  # header parsers raise many kinds
         raise ImageFault("undecodable", f"{path} can't be decoded: {error}", CONVERT) from None
     with image:
-        if image.width * image.height > MAX_PIXELS:
+        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
             raise ImageFault(
                 "size-bomb",
                 f"{path} ({path.stat().st_size:,} bytes) decodes to {image.width}x{image.height} "
-                f"pixels; the limit is {MAX_PIXELS:,} pixels",
+                f"pixels; the limits are {MAX_PIXELS:,} pixels and {MAX_SIDE:,} for a side",
                 _reduce_cure(path),
             )
         if not image.width * image.height:

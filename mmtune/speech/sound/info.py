@@ -9,7 +9,8 @@ from typing import BinaryIO
 from mmtune.errors import DataError
 
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
-MAX_RATE = 192_000  # Hz; more is no recording of speech
+# Hz; fewer or more are a damaged header's. The lowest rate in use for speech is 4,000.
+MIN_RATE, MAX_RATE = 1_000, 192_000
 MAX_CHANNELS = 8
 # Without -ac 1, which would mix the two sides of a call.
 CONVERT = "convert it: ffmpeg -i IN OUT.flac"
@@ -65,14 +66,18 @@ def require_size(path: Path, info: AudioInfo) -> AudioInfo:
     """Return `info` if its rate and channels are those of a possible recording.
 
     Raises:
-        AudioFault: the rate is too high or there are too many channels (a size bomb).
+        AudioFault: the rate is too low or too high, or there are too many channels. Such files can
+            be small and need much memory.
     """
-    if not 0 < info.rate <= MAX_RATE or not 0 < info.channels <= MAX_CHANNELS:
+    claimed = f"{info.frames} frames of {info.channels} channels at {info.rate} Hz"
+    if info.rate > MAX_RATE or info.channels > MAX_CHANNELS:
         raise AudioFault(
             "size-bomb",
-            f"{path} claims {info.frames} frames of {info.channels} channels at {info.rate} Hz",
+            f"{path} claims {claimed}",
             f"remove it: no recording needs more than {MAX_CHANNELS} channels at {MAX_RATE} Hz",
         )
+    if info.rate < MIN_RATE or info.channels < 1:
+        raise AudioFault("undecodable", f"{path} claims {claimed}", "copy it again, or remove it")
     return info
 
 
