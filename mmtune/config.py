@@ -163,7 +163,7 @@ class TrainOptions(Section):
         "auto",
         "Number format of the computation. auto: bf16 where the hardware multiplies it, fp16 on "
         "older GPUs, else fp32.",
-        why="bf16 without hardware for it can be a hundred times slower than fp32 (docs/scale.md).",
+        why="bf16 without hardware for it can be many times slower than fp32 (docs/scale.md).",
     )
     validate_every: int | None = setting(
         None,

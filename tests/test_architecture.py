@@ -1,24 +1,20 @@
-"""What may import what, and that the documentation names only what exists."""
+"""What may import what, that recipes are whole, and that every finding is described."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from mmtune import cli
-from mmtune.cli.run_commands import split_settings
 from mmtune.config import read_yaml
 from mmtune.runs.recipes import configure
 from mmtune.system.resources import recipes, resource
 from tests.architecture import modules_of, problems
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def test_packages_import_only_what_lies_below_them() -> None:
@@ -122,37 +118,6 @@ def test_recipes_load_and_have_their_three_files() -> None:
         assert config.recipe == name
 
 
-def commands_in(page: Path) -> list[str]:
-    """Lines of a page's code blocks that start `mmtune` or `make`."""
-    found = []
-    for block in re.findall(r"^```[a-z]*\n(.*?)^```", page.read_text(), re.M | re.S):
-        joined = block.replace("\\\n", " ")
-        for line in joined.splitlines():
-            line = line.removeprefix("$ ").split("  #")[0].strip()
-            if line.startswith(("mmtune ", "make ")):
-                found.append(line)
-    return found
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_pages_name_commands_that_exist(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
-    copies: dict[str, str] = {}  # what `mmtune init` made on this page
-    for line in commands_in(page):
-        words = shlex.split(line)
-        if words[0] == "make":
-            assert set(words[1:]) <= targets, line
-        elif words[1] == "train":
-            recipe, settings = split_settings(words[2:])
-            recipe = copies.get(recipe.removesuffix("/recipe.yaml"), recipe)
-            path = resource("recipes", recipe) / "recipe.yaml"
-            configure(read_yaml(path), line, settings)
-        elif words[1:] not in (["--help"], ["--version"]):
-            _, options = cli.parse(words[1:])
-            if words[1] == "init":
-                copies[str(options.to or options.recipe)] = options.recipe
-
-
 def test_every_kind_of_finding_is_described() -> None:
     made = re.compile(r"(?:Finding|AudioFault|ImageFault)\(\s*\"([a-z-]+)\"")
     kinds = {k for path in (ROOT / "mmtune").rglob("*.py") for k in made.findall(path.read_text())}
@@ -161,15 +126,8 @@ def test_every_kind_of_finding_is_described() -> None:
     assert [kind for kind in sorted(kinds) if f"`{kind}`" not in table] == []
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
-
-
-def test_no_page_or_module_names_this_machine() -> None:
-    for path in [*PAGES, *(ROOT / "mmtune").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")]:
+def test_no_module_names_this_machine() -> None:
+    for path in [*(ROOT / "mmtune").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")]:
         text = path.read_text()
         assert str(ROOT) not in text, path
         assert str(Path.home()) not in text, path

@@ -19,7 +19,7 @@ class MeanLoss:
 
     name = "loss"
     unit = "loss per unit of the objective"
-    meaning = "What training lowers."
+    meaning = "The loss, which training lowers."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

@@ -22,7 +22,7 @@ class MixOptions(Section):
         0.3,
         "Windows that join several consecutive utterances of a speaker, up to 30 s, with times.",
         unit="share of the windows",
-        why="Not tuned: a model that is tuned on single utterances forgets long audio.",
+        why="Not tuned: a model that is tuned on single utterances may forget long audio.",
         ge=0,
         le=1,
     )
@@ -30,7 +30,7 @@ class MixOptions(Section):
         0.05,
         "Windows of silence, noise or hum, whose transcript is empty.",
         unit="share of the windows",
-        why="Not tuned: without them a tuned model forgets that silence has no words.",
+        why="Not tuned: without them a tuned model may forget that silence has no words.",
         ge=0,
         le=1,
     )

@@ -23,7 +23,7 @@ Vectors = NDArray[np.float64]
 CONTENT = Quantity(
     "content",
     "content (0 = any caption fits, 1 = brand's own images)",
-    "How clearly images show their captions, compared with the brand's own images.",
+    "How clearly a scorer sees the captions in the images; 1 is the brand's own images.",
     higher_is_better=True,
 )
 MIN_CONTENT = 0.4  # content that the brand's own images must reach, as in eval/brand_style.yaml

@@ -56,7 +56,7 @@ class NearestTraining:
 
     name = "nearest training image"
     unit = "correlation with the nearest training image"
-    meaning = "How like the most similar training image what is drawn is; 1 is a copy."
+    meaning = "How similar each image is to the training image most like it; 1 is a copy."
     higher_is_better = False
 
     def __init__(self, training: Sequence[Any]) -> None:

@@ -131,7 +131,7 @@ class PaletteShare:
 
     name = "palette"
     unit = "share of pixels"
-    meaning = "Pixels that have a colour of the brand."
+    meaning = "The share of pixels that have a colour of the brand."
     higher_is_better = True
 
     def __init__(self, palette: Colours) -> None:

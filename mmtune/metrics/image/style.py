@@ -25,7 +25,7 @@ MIN_HELD_OUT = 15  # held-out images below which the score isn't measurable
 STYLE_QUANTITY = Quantity(
     "style",
     "style (0 = base, 1 = brand)",
-    "How far the look is on the way from the base's to the brand's own new images.",
+    "Where the look lies between the base's (0) and the brand's own new images (1).",
     higher_is_better=True,
     says="Its pictures are {adapter} of the way from the base's look to the brand's.",
 )

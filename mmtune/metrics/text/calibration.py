@@ -141,7 +141,7 @@ class BrierScore(_OfWords):
 
     name = "Brier score"
     unit = "squared distance"
-    meaning = "How far each word's confidence is from right or wrong, squared."
+    meaning = "Mean squared distance of a word's confidence from 1 (right) or 0 (wrong)."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

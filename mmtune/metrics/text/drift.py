@@ -55,7 +55,7 @@ class Drift:
 
     name = "drift, s/min"
     unit = "seconds a minute"
-    meaning = "By how much times of a long recording wander off as it goes on."
+    meaning = "How fast the written times of a long recording move away from the spoken ones."
     higher_is_better = False
 
     def observe(self, row: Row, prediction: Prediction) -> Stat:

@@ -21,7 +21,7 @@ class LanguageAccuracy:
 
     name = "language accuracy"
     unit = "share of recordings"
-    meaning = "Recordings whose language is recognized before it is told."
+    meaning = "Recordings whose language the model recognizes before it is told."
     higher_is_better = True
 
     def __init__(self, language: str = "en") -> None:
