@@ -19,12 +19,12 @@ from mmtune.data.rows import Finding, Row
 from mmtune.data.split import Assigned, Links, assign
 from mmtune.errors import DataError, MmtuneError
 from mmtune.system.contents import SPLITS_FILE
-from mmtune.system.files import append_text, write_text
+from mmtune.system.files import write_bytes
 from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.hashing import hash_text
 from mmtune.system.locks import Locked, hold_when_free
 from mmtune.system.resources import cache_root
-from mmtune.system.stored import numbered_json_lines, reason_of
+from mmtune.system.stored import numbered_json_lines, opened, reason_of
 
 R = TypeVar("R", bound=Row)
 KIND = "mmtune split ledger"  # "kind" in the first line
@@ -88,7 +88,8 @@ class SplitLedger:
     def append(self, entries: Iterable[Entry], shares: Mapping[str, float] | None = None) -> None:
         """Write entries at the end, and know them from now on; the caller holds the lock.
 
-        If the ledger is `anew`, they replace what the file holds.
+        If the ledger is `anew`, they replace what the file holds. The file is replaced as a whole:
+        a line that a killed process has begun would be a damaged one for ever.
 
         Args:
             entries: of new rows, or of rows with new keys.
@@ -98,10 +99,11 @@ class SplitLedger:
         if not new:
             return
         lines = [json.dumps(each.to_dict(), ensure_ascii=False) for each in new]
-        if self.anew or not self.path.exists() or not self.path.stat().st_size:
+        kept = b"" if self.anew else _content(self.path)
+        if not kept:
             lines.insert(0, json.dumps({"format": FORMAT, "kind": KIND} | dict(shares or {})))
-        write = write_text if self.anew else append_text
-        write(self.path, "\n".join(lines) + "\n")
+        text = "\n".join(lines) + "\n"
+        write_bytes(self.path, kept + text.encode("utf-8", "backslashreplace"))
         self.anew = False
         self.known.add(new)
 
@@ -248,6 +250,16 @@ def _new(
 ) -> list[Entry]:
     entries = (entry_of(row, root, shared) for row in found.rows if row.id not in found.declared)
     return list(ledger.known.news(entries))
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, of which the last ends a line; empty if there is no file."""
+    try:
+        with opened(path) as file:
+            found = file.read()
+    except FileNotFoundError:
+        return b""
+    return found if not found or found.endswith(b"\n") else found + b"\n"
 
 
 def _read(path: Path) -> tuple[dict[str, float], list[Entry], list[int]]:

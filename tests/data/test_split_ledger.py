@@ -524,7 +524,7 @@ def test_a_ledger_that_cannot_be_written_at_all_is_a_warning(
     def refuse(path: Path, text: str) -> None:
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("mmtune.data.split_ledger.append_text", refuse)
+    monkeypatch.setattr("mmtune.data.split_ledger.write_bytes", refuse)
     data = look(speech_set(tmp_path, 12))
     (finding,) = (each for each in data.findings if each.kind == "split-ledger")
     assert (finding.severity, "No space left" in finding.message) == ("warning", True)

@@ -130,7 +130,7 @@ class Attack:
         reached = done.calls >= fault.at if not fault.event else done.code == -9
         judgement = oracle.after_fault(
             done, fault, known.before, self.place, known.after, known.volatile, scene.gone,
-            known.code,
+            known.code, scene.told,
         )  # fmt: skip
         found, killed = [judgement], oracle.partials(self.place)
         again = self.run(scene.words)

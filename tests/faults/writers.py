@@ -68,6 +68,26 @@ def _manifest(here: Path, state: int) -> None:
     write_manifest(here / "manifest.jsonl", rows)
 
 
+@writes("split ledger")
+def _ledger(here: Path, state: int, **shares: float) -> None:
+    from mmtune.config import DataOptions
+    from mmtune.data.split_ledger import assign_and_keep
+    from mmtune.speech.speech_row import SpeechRow
+
+    rows = [
+        SpeechRow(id=str(i), audio=f"{i}.wav", text=f"words {i}", content=f"{i:064d}")
+        for i in range(30 + 30 * state)
+    ]
+    found = assign_and_keep(rows, here / "manifest.jsonl", DataOptions(**shares), [], record=True)
+    for finding in found.findings:
+        print(finding.message)
+
+
+@writes("split ledger, other shares")
+def _ledger_anew(here: Path, state: int) -> None:
+    _ledger(here, 0, **({"test": 0.4} if state else {}))
+
+
 @writes("cache put")
 def _cache(here: Path, state: int) -> None:
     import torch
