@@ -61,8 +61,8 @@ class SafetyChecker:
         if missing := sorted(info["missing_keys"]):
             raise BaseModelError(
                 f"task.image_filter: {name} is no safety checker: it has no {missing[0]}",
-                "name the folder safety_checker of a Stable Diffusion pipeline, or a filter of your "
-                "own: package.module:function",
+                "name the folder safety_checker of a Stable Diffusion pipeline, or a filter of "
+                "your own: package.module:function",
             )
         weights = found.state_dict()
         require_finite(

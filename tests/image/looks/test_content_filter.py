@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL.Image import Image
+from safetensors.torch import load_file, save_file
 
 from mmtune.errors import BaseModelError, ConfigError, MmtuneError
 from mmtune.image.looks.content_filter import FILTER_BATCH, FILTERS, ContentFilter, load_filter
@@ -185,7 +186,7 @@ def checker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def by_hand(folder: Path) -> list[bool]:
-    """Directly from the paper's rule: an image is refused if it is nearer to a concept than the
+    """By the checker's rule: an image is refused if it is nearer to a concept than the
     concept's threshold, less 0.01 once it is near a concept of special care."""
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 
@@ -214,9 +215,23 @@ def test_a_safety_checker_judges_as_diffusers_does(checker: Path, tmp_path: Path
         assert load_filter(str(place), CPU).refused(pictures(), [""] * 5) == refused
 
 
-def damage(folder: Path, kind: str) -> None:
-    from safetensors.torch import load_file, save_file
+def test_a_checker_that_an_earlier_transformers_wrote_is_read(
+    checker: Path, tmp_path: Path
+) -> None:
+    """There the vision model was a part of a model of the same name."""
+    folder = tmp_path / "checker"
+    shutil.copytree(checker, folder)
+    tensors = load_file(folder / "model.safetensors")
+    doubled = "vision_model.vision_model."
+    old = {
+        name if name.startswith(doubled) else name.replace("vision_model.", doubled, 1): tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(old, folder / "model.safetensors", {"format": "pt"})
+    assert load_filter(str(folder), CPU).refused(pictures(), [""] * 5) == by_hand(checker)
 
+
+def damage(folder: Path, kind: str) -> None:
     weights = folder / "model.safetensors"
     if kind == "pickled":
         torch.save(load_file(weights), folder / "pytorch_model.bin")
