@@ -111,7 +111,8 @@ def test_a_label_that_no_image_has_is_told_before_the_base_is_loaded(
 ) -> None:
     data = shapes(tmp_path / "brand")
     monkeypatch.setattr("mmtune.image.diffusion.base.load_base", None)
-    config = tiny.config(tiny.saved("sd"), data, tmp_path / "runs", balance="shapes")
+    base = Path(__file__).parents[1] / "conformance" / "stored" / "image" / "base"
+    config = tiny.config(base, data, tmp_path / "runs", balance="shapes")
     with pytest.raises(ConfigError, match="no training row has the label 'shapes'") as caught:
         train_adapter(config)
     assert "shape" in caught.value.cure
