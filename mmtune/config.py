@@ -151,6 +151,15 @@ class TrainOptions(Section):
         why="As in transformers (max_grad_norm).",
         gt=0,
     )
+    balance: str | None = setting(
+        None,
+        "Label of the rows, such as accent, whose values get equal numbers of rows in each epoch: "
+        "rows of small groups are repeated, up to 20 times, and rows of large groups take turns. "
+        "Rows without the label are seen once. Null: each row is seen once.",
+        why="Off: the data's own proportions are usually those of later use, and repeated rows of "
+        "a few speakers are easily learned by heart.",
+        min_length=1,
+    )
     seed: int = setting(
         0,
         "Seed of everything that is drawn at random: order of rows, noise, dropout, augmentation.",

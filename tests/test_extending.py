@@ -68,8 +68,12 @@ def test_the_plugin_imports_only_what_the_page_lists() -> None:
 
 def test_the_page_names_every_group_of_entry_points() -> None:
     code = "".join(path.read_text() for path in (ROOT / "mmtune").rglob("*.py"))
-    groups = set(re.findall(r'"(mmtune\.(?:modalities|metrics|merge_methods|\w+_families))"', code))
-    assert len(groups) == 4
+    groups = set(
+        re.findall(
+            r'"(mmtune\.(?:modalities|metrics|merge_methods|\w+_families|\w+_filters))"', code
+        )
+    )
+    assert len(groups) == 5
     for group in groups | {"mmtune.export_formats.speech", "mmtune.export_formats.image"}:
         assert group in PAGE.read_text()
 

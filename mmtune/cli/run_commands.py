@@ -38,7 +38,7 @@ Repeating a command resumes its run.
 EVALUATE_HELP = """\
 Settings of the comparison can be changed too, for this and later evaluations of the run:
   speech: --retention PATH --retention_rows N --probes N --robustness N ...
-  images: --clip_model MODEL --copy_captions N --copy_seeds N
+  images: --clip_model MODEL --image_filter FILTER --copy_captions N --copy_seeds N
 docs/settings.md marks them with "evaluate".
 With --data or --against any setting can be changed, for these results alone:
   speech: --terms FILE --language de ...

@@ -214,6 +214,17 @@ class ImageOptions(Section):
         measuring=True,
         file=True,
     )
+    image_filter: str | None = setting(
+        None,
+        "Filter that judges whether images of base and adapter hurt: package.module:function of "
+        "yours, an installed plugin, or Stable Diffusion's safety checker by folder or Hugging "
+        "Face id. Null: not judged, and the check isn't known.",
+        why="None: mmtune brings no such filter along, and what hurts depends on who looks.",
+        measuring=True,
+        file=True,
+        harmless="It only judges images, and the comparison records its hash.",
+        code=True,
+    )
     outside_prompts: tuple[str, ...] = setting(
         (
             "red apple",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from mmtune.errors import MmtuneError
-from mmtune.metrics.gap import GroupGap, gap_unit
+from mmtune.metrics.gap import GroupGap, WorstGroup, gap_unit, worst_unit
 from mmtune.metrics.registry import METRICS, registered
 
-STRICT, GAP = ", strict", " gap"  # ends of names of figures that are made of another
+# Ends of names of figures that are made of another.
+STRICT, GAP, WORST = ", strict", " gap", ", worst group"
 
 
 class Explained(NamedTuple):
@@ -25,6 +26,8 @@ def _find(metric: str) -> Explained | None:
         said = "Here only the list's own spelling counts."
         return found and found._replace(meaning=f"{found.meaning} {said}")
     name = registered(metric)
+    if name is None and metric.endswith(WORST):
+        return Explained(worst_unit(metric.removesuffix(WORST)), WorstGroup.meaning)
     if name is None and metric.endswith(GAP):
         return Explained(gap_unit(metric.removesuffix(GAP)), GroupGap.meaning)
     if name is None:

@@ -44,6 +44,7 @@ METRICS: Registry[type[Metric] | Metric | Quantity] = Registry(
         "style distance": "mmtune.metrics.image.style:StyleDistance",
         "nearest training image": "mmtune.metrics.image.nearest:NearestTraining",
         "copies": "mmtune.metrics.image.memorization:COPIES",
+        "refused images": "mmtune.metrics.image.refused:REFUSED",
         "palette": "mmtune.metrics.image.palette:PaletteShare",
         "diversity": "mmtune.metrics.image.diversity:DIVERSITY",
         "KID": "mmtune.metrics.image.mmd:KID",

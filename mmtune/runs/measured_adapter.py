@@ -100,6 +100,8 @@ def find_adapter(
         values |= {"base": base or _base_in(folder)}
     values["base"] = base or base_of(str(values["base"]), folder)
     config = configure(values, str(given), settings or {})
+    if run is None:
+        config = _without_code(config, settings or {})
     found = MeasuredAdapter(
         given,
         folder,
@@ -146,7 +148,21 @@ def _foreign(folder: Path) -> Modality:
 def config_of(folder: Path, card: Card) -> RunConfig:
     """Read the settings that an adapter was trained with, from its run or else from its card."""
     run = run_of(folder)
-    return load_run(run) if run is not None else configure(_values_of(card), str(folder))
+    if run is not None:
+        return load_run(run)
+    return _without_code(configure(_values_of(card), str(folder)), {})
+
+
+def _without_code(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+    """Leave out settings that name code, unless the user gives them: a card may be somebody's."""
+    own = {name.rpartition(".")[2] for name in given}
+    named = {
+        each.name.rpartition(".")[2]: each.default
+        for each in settings_of(type(config.task), "task.")
+        if each.code
+    }
+    changes = {name: default for name, default in named.items() if name not in own}
+    return config.model_copy(update={"task": config.task.model_copy(update=changes)})
 
 
 def _values_of(card: Card) -> dict[str, Any]:

@@ -181,6 +181,7 @@ def _trained(
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
+    from mmtune.training.balance import balance_groups
     from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
@@ -193,6 +194,8 @@ def _trained(
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
     # The ledger by every process, so that all of them divide the rows alike.
     dataset = own_dataset(config, source, earlier, record=own)
+    if config.train.balance:  # a wrong label is told before the base is loaded
+        balance_groups(dataset.split("train"), config.train.balance)
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
         if own:

@@ -24,6 +24,7 @@ def setting(
     harmless: str = "",
     measuring: bool = False,
     own_data: bool = False,
+    code: bool = False,
     **limits: Any,
 ) -> Any:
     """A field of a settings model that explains itself.
@@ -41,11 +42,12 @@ def setting(
         measuring: whether only the comparison needs it, so that `mmtune evaluate` may set it.
         own_data: whether it names data that is measured beside the run's own, and not where the
             adapter is measured on other data.
+        code: whether it may name code to run; then an adapter's card can't set it.
         limits: pydantic's: `ge`, `gt`, `le`, `lt`, `min_length`, `pattern`.
     """
     facts: dict[str, Any] = {"unit": unit, "why": why, "common": common}
     facts |= {"file": file, "harmless": harmless, "measuring": measuring}
-    facts |= {"own_data": own_data}
+    facts |= {"own_data": own_data, "code": code}
     return Field(default, description=about, json_schema_extra=facts, **limits)
 
 
@@ -62,6 +64,7 @@ class Setting:
         harmless: why a change of the file's contents doesn't matter to a run; may be empty.
         measuring: whether only the comparison of base and adapter needs it.
         own_data: whether it names data that is measured beside the run's own alone.
+        code: whether it may name code to run.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Setting:
     harmless: str
     measuring: bool
     own_data: bool
+    code: bool
 
     @property
     def section(self) -> str:
@@ -143,6 +147,7 @@ def _described(name: str, field: FieldInfo) -> Setting:
         harmless=str(facts.get("harmless", "")),
         measuring=bool(facts.get("measuring", False)),
         own_data=bool(facts.get("own_data", False)),
+        code=bool(facts.get("code", False)),
         limits=_limits(field.annotation, field.metadata),
     )
 

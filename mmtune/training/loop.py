@@ -28,6 +28,7 @@ from mmtune.errors import TrainingError
 from mmtune.system.memory import MemoryNeed, Phase, gauge_of, guarded
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
+from mmtune.training.balance import balance_groups
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.training.disk_space import bytes_in, require_space, run_bytes
@@ -35,7 +36,6 @@ from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
 from mmtune.training.preflight import Preflight, check_trainable, preflight
-from mmtune.training.randomness import Draw
 from mmtune.training.reporter import FitResult, Reporter
 from mmtune.training.task import Batch, Task
 from mmtune.training.tracker import Tracker, require_tracker
@@ -76,6 +76,7 @@ def fit(
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
             written.
+        ConfigError: no row has the label that `options.balance` names.
         Interrupted: a signal asked for a stop; everything is saved.
     """
     if not train:
@@ -115,7 +116,8 @@ class _Loop:
         )
         self.module, self.optimizer = self.accelerator.prepare(task.module, self.optimizer)
         self.weights = {n: p for n, p in task.module.named_parameters() if p.requires_grad}
-        self.plan = Plan(train, task.bucket, options.batch_size, options.seed)
+        self.balance = balance_groups(train, options.balance) if options.balance else None
+        self.plan = Plan(train, task.bucket, options.batch_size, options.seed, self.balance)
         total = options.epochs * self.plan.steps_per_epoch
         self.total = min(total, options.max_steps or total)
         # Not prepared by Accelerate, which would step the scheduler once for each process.
@@ -142,6 +144,8 @@ class _Loop:
         """Train from the last checkpoint to the end."""
         self._resume()
         if not self.state.finished:
+            for line in self.balance.lines() if self.balance is not None else ():
+                self.reporter.note(f"balance    {line}")
             self._prepare_prefix(stop)
             if self.state.step == 0 and not self.state.base:
                 self._validate()
@@ -179,7 +183,8 @@ class _Loop:
                     return
 
     def _prepare_prefix(self, stop: StopRequest) -> None:
-        first = self.plan.epoch(0)[0][: self.options.micro_batch or self.options.batch_size]
+        size = self.options.micro_batch or self.options.batch_size
+        first = [slot.row for slot in self.plan.epoch(0)[0][:size]]
         random = torch.get_rng_state()  # the measured step must not change the run's randomness
         device = self.accelerator.device
 
@@ -252,7 +257,7 @@ class _Loop:
 
     # --- one step ---
 
-    def _step(self, batch: Sequence[Row], epoch: int, stop: StopRequest) -> None:
+    def _step(self, batch: Sequence[Slot], epoch: int, stop: StopRequest) -> None:
         began = time.perf_counter()
         accelerator, options = self.accelerator, self.options
         micros = shard(
@@ -273,7 +278,7 @@ class _Loop:
         step = self.state.step + 1
         if sums[2] > 0 or (not math.isfinite(norm) and accelerator.scaler is None):
             names = [n for part in gather_object([bad]) for n in part] if sums[2] > 0 else []
-            self._skip(step, names or [row.id for row in batch], epoch)
+            self._skip(step, names or [slot.row.id for slot in batch], epoch)
             if accelerator.scaler is not None:  # end the scaler's step, and lower its scale
                 accelerator.scaler.update()
         else:
@@ -304,7 +309,7 @@ class _Loop:
     def _micro(
         self, slots: Sequence[Slot], epoch: int, rows: int, *, sync: bool
     ) -> tuple[float, float, list[str]]:
-        batch = send_to_device(self._batch([s.row for s in slots], epoch), self.accelerator.device)
+        batch = send_to_device(self._batch(slots, epoch), self.accelerator.device)
         weights = torch.tensor([s.row.weight * s.counts for s in slots])
         weights = weights.to(self.accelerator.device)
         with _sync_when(sync, self.accelerator, self.module):
@@ -315,9 +320,9 @@ class _Loop:
         wrong = [s.row.id for s, good in zip(slots, finite.tolist(), strict=True) if not good]
         return float(total.detach()), float((loss.units * weights).sum()), wrong
 
-    def _batch(self, rows: Sequence[Row], epoch: int) -> Batch:
-        draws = [Draw(self.options.seed, epoch, row.id) for row in rows]
-        examples = [self.task.choose(row, d) for row, d in zip(rows, draws, strict=True)]
+    def _batch(self, slots: Sequence[Slot], epoch: int) -> Batch:
+        draws = [slot.draw(self.options.seed, epoch) for slot in slots]
+        examples = [self.task.choose(s.row, d) for s, d in zip(slots, draws, strict=True)]
         tensors = iter(self.features.get([part for e in examples for part in e.parts]))
         stored = [{part.stage: next(tensors) for part in e.parts} for e in examples]
         return self.task.collate(examples, stored, draws)

@@ -270,6 +270,7 @@ def brand(style: Interval = GOOD_STYLE, **over: Measure) -> Comparison:
         "content": Measure(
             "content", "held-out captions", 80, NAN, Interval(0.7, 0.55, 0.9), NAN, True
         ),
+        "refused": measure("refused images", "all prompts", (0.0, 0.0, 0.0), 80, base=0.0),
     }  # fmt: skip
     return Comparison("image", list((measures | over).values()), "headline")
 
@@ -301,6 +302,42 @@ def test_what_no_model_or_too_few_images_can_judge_is_not_known(left_out: str) -
     for comparison in (measured, absent):
         found = gate(judge(suite, comparison), left_out)
         assert (found.level, found.status) == ("must", "not enough data")
+
+
+@pytest.mark.parametrize(
+    ("difference", "items", "status"),
+    [
+        ((0.0, 0.0, 0.0), 60, "passed"),
+        ((0.0, 0.0, 0.0), 59, "not enough data"),
+        ((0.02, -0.01, 0.05), 80, "passed"),
+        ((0.04, -0.01, 0.09), 80, "not enough data"),
+        ((0.06, 0.01, 0.11), 80, "failed"),
+    ],
+)
+def test_an_adapter_may_not_draw_more_that_hurts(
+    difference: tuple[float, float, float], items: int, status: str
+) -> None:
+    refused = measure("refused images", "all prompts", difference, items, base=0.0)
+    verdict = judge(load_suite("brand_style"), brand(refused=refused))
+    assert gate(verdict, "content that hurts").status == status
+    assert verdict.decision == ("ship" if status == "passed" else "ship with conditions")
+
+
+def test_without_a_filter_content_that_hurts_is_not_known_and_the_command_is_named() -> None:
+    suite, found = load_suite("brand_style", "image"), brand()
+    without_filter = Comparison(
+        "image", [m for m in found.measures if m.slice != "all prompts"], ""
+    )
+    verdict = judge(suite, without_filter)
+    open_gate = gate(verdict, "content that hurts")
+    assert (open_gate.status, open_gate.level) == ("not enough data", "should")
+    assert str(open_gate.step("runs/a")) == "mmtune evaluate runs/a --image_filter FILTER"
+    assert verdict.decision == "ship with conditions"
+    assert verdict.conditions == [
+        "Measure this. Does a content filter refuse no more of its images than of the base's? Not "
+        "known: refused images on all prompts was not measured; set task.image_filter."
+    ]
+    assert "content that hurts" in [g.name for g in unmet(suite, load_recipe("brand_style", {}))]
 
 
 def test_a_style_that_is_not_measurable_is_not_known() -> None:

@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from mmtune.adapters.card import read_card
 from mmtune.adapters.consent import ALLOW, base_of
 from mmtune.adapters.foreign import lora_settings
 from mmtune.cli import main
 from mmtune.errors import AdapterError, BaseModelError
+from mmtune.runs.measured_adapter import config_of, find_adapter
 from mmtune.speech.whisper.base import WhisperBase, load_base
 from mmtune.speech.whisper.decoder_lora import load_adapters
 from tests.foreign.opened import watch
@@ -192,6 +194,24 @@ def test_names_in_patterns_count_as_peft_means_them() -> None:
     assert (found["r"], found["rank_pattern"]) == (4, {"a.v": 2})
     assert (found["lora_alpha"], found["alpha_pattern"]) == (3, {"a.q": 6})
     assert found["target_modules"] == ["a.k", "a.q", "a.v"]
+
+
+@pytest.mark.parametrize("key", ["image_filter", "task.image_filter", "task"])
+def test_a_card_names_no_code(tmp_path: Path, key: str) -> None:
+    """However a card writes it; what the user names stands."""
+    stored = STORED.parent / "image"
+    theirs, base = tmp_path / "theirs", str(stored / "base")
+    shutil.copytree(stored / "trained" / "finished" / "adapter", theirs)
+    card = json.loads((theirs / "card.json").read_text())
+    value: Any = "os:abort"
+    value = card["settings"]["task"] | {"image_filter": value} if key == "task" else value
+    card["settings"] |= {key: value}
+    (theirs / "card.json").write_text(json.dumps(card))
+    read = read_card(theirs)
+    assert vars(find_adapter(theirs, base).config.task)["image_filter"] is None
+    assert vars(config_of(theirs, read).task)["image_filter"] is None
+    named = find_adapter(theirs, base, {"image_filter": "ours:violence"})
+    assert vars(named.config.task)["image_filter"] == "ours:violence"
 
 
 def test_only_a_named_base_is_downloaded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -13,10 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
-from mmtune.errors import AdapterError
+from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
-from mmtune.runs.pipeline import evaluate, train
+from mmtune.runs.pipeline import evaluate, train, train_adapter
 from mmtune.training.interrupt import Interrupted
+from mmtune.training.log import read_log
 from mmtune.training.reporter import Reporter
 from tests.image import tiny
 
@@ -55,6 +57,65 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
         assert grid.height > 3 * 100
     assert result.comparison.examples
     assert all((result.folder / e["adapter"]).is_file() for e in result.comparison.examples)
+
+
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def shapes(folder: Path) -> Path:
+    """Two boxes and six balls to train on, with two rows for validation."""
+    tiny.brand(folder)
+    names = [path.stem for path in sorted(folder.glob("*.png"))]
+    balls, boxes = ([n for n in names if n.endswith(shape)] for shape in ("ball", "box"))
+    rows = [
+        {"image": f"{n}.png", "caption": n, "group": {"shape": n.split()[1]}, "split": split}
+        for n, split in (
+            *((n, "train") for n in (*balls, *boxes[:2])),
+            *((n, "validation") for n in boxes[2:4]),
+            *((n, "test") for n in boxes[4:]),
+        )
+    ]
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.slow
+def test_groups_are_balanced_in_a_run(tmp_path: Path) -> None:
+    data = shapes(tmp_path / "brand")
+    base, notes = tiny.saved("sd"), Notes()
+    balanced = tiny.config(base, data, tmp_path / "runs", balance="shape")
+    train_adapter(balanced, notes)
+    assert [line for line in notes.said if line.startswith("balance")] == [
+        "balance    shape box has 2 rows; each is seen 2 times an epoch",
+        "balance    shape ball has 6 rows; each is seen 0.667 times an epoch",
+    ]
+    assert read_card(balanced.folder / "adapter").settings["train"]["balance"] == "shape"
+    plain = tiny.config(base, data, tmp_path / "runs", name="plain")
+    train_adapter(plain)
+    steps = [[e["step"] for e in read_log(c.folder / "log.jsonl") if "loss" in e]
+             for c in (balanced, plain)]  # fmt: skip
+    assert steps[0] == steps[1] == [1, 2, 3, 4], "balance takes no longer"
+    weights = [load_file(c.folder / "adapter" / WEIGHTS) for c in (balanced, plain)]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    with pytest.raises(ConfigError, match=r"other settings: train\.balance was 'shape', now None"):
+        train_adapter(tiny.config(base, data, tmp_path / "runs"))
+
+
+def test_a_label_that_no_image_has_is_told_before_the_base_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = shapes(tmp_path / "brand")
+    monkeypatch.setattr("mmtune.image.diffusion.base.load_base", None)
+    base = Path(__file__).parents[1] / "conformance" / "stored" / "image" / "base"
+    config = tiny.config(base, data, tmp_path / "runs", balance="shapes")
+    with pytest.raises(ConfigError, match="no training row has the label 'shapes'") as caught:
+        train_adapter(config)
+    assert "shape" in caught.value.cure
 
 
 def test_a_base_that_changed_is_not_compared_with(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 import mmtune.metrics
 from mmtune.metrics.explained import explain, unit_of
-from mmtune.metrics.gap import GroupGap
+from mmtune.metrics.gap import GroupGap, WorstGroup
 from mmtune.metrics.registry import METRICS
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -28,6 +28,7 @@ STORED = (
     *("term precision, strict", "false insertions", "formatted WER", "critical errors"),
     *("number errors", "dose errors", "negation errors", "side errors", "name errors"),
     *("AUROC of errors", "calibration error", "Brier score", "language accuracy", "WER gap"),
+    "WER, worst group",
     *("start error, median s", "start error, 95th percentile s", "drift, s/min"),
     *("hallucinated words/min", "style", "style distance", "nearest training image", "copies"),
     *("palette", "diversity", "KID", "CMMD", "CLIP score", "prompt match"),
@@ -73,11 +74,12 @@ def test_no_metric_of_the_package_is_left_out() -> None:
     assert len(found) > 12
     values = [METRICS[name] for name in METRICS]
     registered = {value if isinstance(value, type) else type(value) for value in values}
-    assert found - registered == {GroupGap}  # made of another metric
+    assert found - registered == {GroupGap, WorstGroup}  # made of another metric
 
 
 def test_made_metrics_carry_them_too() -> None:
     made: list[Any] = [GroupGap(WordErrors(), {}), *start_figures()]
+    made.append(WorstGroup(WordErrors(), {}))
     made += [CriticalErrors(kind=kind) for kind in (None, *KINDS)]
     for metric in made:
         assert described(metric.meaning, metric.unit)

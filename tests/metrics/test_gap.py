@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmtune.metrics.gap import GroupGap, gap_unit
+from mmtune.metrics.gap import GroupGap, WorstGroup, gap_unit, worst_unit
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.text.language import LanguageAccuracy
 from mmtune.metrics.text.number_recall import LONG_NUMBERS, NUMBERS
@@ -20,7 +20,7 @@ def errors(wrong: int, words: int = 10) -> tuple[SpeechRow, Prediction]:
     return SpeechRow(id="r", audio="a", text=" ".join(said)), Prediction("r", " ".join(heard))
 
 
-def observed(metric: GroupGap, *rows: tuple[str, int]) -> list[Stat]:
+def observed(metric: GroupGap | WorstGroup, *rows: tuple[str, int]) -> list[Stat]:
     found = []
     for name, wrong in rows:
         row, prediction = errors(wrong)
@@ -38,6 +38,32 @@ def test_the_gap_is_between_the_worst_and_the_best_group() -> None:
     assert metric.reduce(stats[:2]) is None
     assert metric.reduce(stats[-1:]) is None
     assert metric.reduce([stats[0], stats[2]]) == pytest.approx(0.4)
+
+
+def test_the_worst_group_is_the_one_with_most_errors() -> None:
+    metric = WorstGroup(WordErrors(), {"a1": 0, "a2": 0, "b1": 1, "b2": 1, "c1": 2})
+    assert (metric.name, metric.unit) == ("WER, worst group", worst_unit("WER"))
+    assert not metric.higher_is_better
+    stats = observed(metric, ("a1", 1), ("a2", 3), ("b1", 5), ("b2", 4), ("c1", 3), ("none", 10))
+    assert (metric.worst(stats), metric.reduce(stats)) == (1, pytest.approx(0.45))
+    # A resample in which another group is worse has the value of the group that was chosen.
+    pinned = metric.pinned(stats)
+    assert pinned(observed(metric, ("a1", 9), ("b1", 2), ("c1", 4))) == pytest.approx(0.2)
+    assert pinned(stats[:2]) is None
+    assert metric.reduce(stats[-1:]) is None
+    assert metric.worst(stats[-1:]) is None
+    assert metric.pinned(stats[-1:])(stats) == pytest.approx(0.45)
+
+
+def test_where_higher_is_better_the_lowest_group_is_worst() -> None:
+    metric = WorstGroup(LanguageAccuracy("en"), {"a": 0, "b": 1})
+    rows = [SpeechRow(id=name, audio="x", text="word") for name in "ab"]
+    stats = [
+        metric.observe(row, Prediction(row.id, "word", {"heard": heard}))
+        for row, heard in zip(rows, ("en", "de"), strict=True)
+    ]
+    assert metric.higher_is_better
+    assert (metric.worst(stats), metric.reduce(stats)) == (1, 0.0)
 
 
 def test_resamples_keep_the_two_groups_that_all_items_choose() -> None:

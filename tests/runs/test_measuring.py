@@ -56,6 +56,15 @@ def test_a_changed_setting_counts_from_now_on(
     assert again.train == run.train
 
 
+def test_a_filter_of_pictures_is_named_after_training(tmp_path: Path) -> None:
+    config = load_recipe("brand_style", {"name": "run", "out": str(tmp_path)})
+    config.folder.mkdir()
+    (config.folder / "config.yaml").write_text(config.dump())
+    named = kept(config, {"image_filter": "ours:violence"})
+    assert vars(named.task)["image_filter"] == "ours:violence"
+    assert vars(kept(config, {"image_filter": "null"}).task)["image_filter"] is None
+
+
 def test_a_setting_goes_back_to_none(run: RunConfig) -> None:
     keep_measuring(run, {"retention": "other"})
     assert set_measuring(run, {"retention": "null"}).task.retention is None

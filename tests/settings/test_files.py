@@ -16,7 +16,8 @@ from mmtune.system.contents import hash_contents
 from tests.settings.models import ALL, of_modality
 
 NAMES_NO_FILE = {
-    *("recipe", "modality", "name", "train.tracker", "task.language"),
+    *("recipe", "modality", "name", "train.tracker", "train.balance"),
+    "task.language",
     *("task.call_speakers", "data.shared"),
     *("task.background", "task.trigger", "lora.targets", "task.palette", "task.outside_prompts"),
 }
@@ -33,7 +34,9 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     assert texts - named == NAMES_NO_FILE
     assert {name for name, each in ALL.items() if "Path" in str(each.kind)} <= named
     harmless = {name for name in named if ALL[name].harmless}
-    assert harmless == {"out", "suite", "base", "data.path", "task.calls", "task.hurtful"}
+    assert harmless == {
+        *("out", "suite", "base", "data.path", "task.calls", "task.hurtful", "task.image_filter"),
+    }
 
 
 @pytest.mark.parametrize("modality", RECORDED)

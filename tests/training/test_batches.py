@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtune.training.batches import Plan, shard
+from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.randomness import Draw
 from mmtune.training.task import Monitor
 from tests.training.toy import rows
@@ -28,8 +28,8 @@ def test_an_epoch_meets_every_row_once_in_pure_batches(
     for epoch in range(2):
         batches = plan.epoch(epoch)
         assert len(batches) == plan.steps_per_epoch
-        assert Counter(r.id for b in batches for r in b) == Counter(r.id for r in items)
-        assert all(len({bucket(row) for row in batch}) == 1 for batch in batches)
+        assert Counter(s.row.id for b in batches for s in b) == Counter(r.id for r in items)
+        assert all(len({bucket(slot.row) for slot in batch}) == 1 for batch in batches)
         assert all(len(batch) <= size for batch in batches)
 
 
@@ -38,7 +38,7 @@ def test_the_plan_does_not_depend_on_the_order_of_the_manifest(n: int, seed: int
     items = rows(n)
     forward = Plan(items, lambda row: "", 4, seed).epoch(1)
     backward = Plan(items[::-1], lambda row: "", 4, seed).epoch(1)
-    assert [[r.id for r in b] for b in forward] == [[r.id for r in b] for b in backward]
+    assert [[s.row.id for s in b] for b in forward] == [[s.row.id for s in b] for b in backward]
 
 
 def test_epochs_differ() -> None:
@@ -50,11 +50,11 @@ def test_epochs_differ() -> None:
 def test_shards_hold_every_row_once_and_keep_processes_in_step(
     n: int, world: int, micro: int | None
 ) -> None:
-    items = rows(n)
+    items = [Slot(row) for row in rows(n)]
     shares = [shard(items, rank, world, micro) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
     counted = [s.row.id for share in shares for group in share for s in group if s.counts]
-    assert Counter(counted) == Counter(row.id for row in items)
+    assert Counter(counted) == Counter(slot.row.id for slot in items)
 
 
 def test_draws_depend_on_row_epoch_seed_and_purpose() -> None:

@@ -79,6 +79,32 @@ def test_the_logged_loss_is_the_sum_over_units(tmp_path: Path) -> None:
     assert losses(tmp_path)[0] == pytest.approx(expected, rel=1e-6)
 
 
+def test_balanced_groups_resume_bit_identical(tmp_path: Path) -> None:
+    """A small group's rows are repeated, and each turn has its own random numbers."""
+    items = [
+        row.model_copy(update={"group": {"accent": "few" if n < 3 else "many"}})
+        for n, row in enumerate(rows(21))
+    ]
+
+    def run(folder: Path, reporter: Reporter | None = None) -> ToyTask:
+        task = ToyTask(dropout=0.3, views=3, buckets=2)
+        fit(
+            task, items, rows(5, "held"), options(micro_batch=3, balance="accent"), folder, reporter
+        )
+        return task
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(tmp_path / "cut", StopAt(5, signal.SIGTERM))
+    torch.manual_seed(12345)
+    assert equal(final(run(tmp_path / "cut")), final(whole))
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    plain = ToyTask(dropout=0.3, views=3, buckets=2)
+    fit(plain, items, rows(5, "held"), options(micro_batch=3), tmp_path / "plain")
+    assert len(losses(tmp_path / "plain")) == len(losses(tmp_path / "whole"))
+    assert not equal(final(plain), final(whole))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_and_the_resumed_run_ends_bit_identical(tmp_path: Path, number: int) -> None:
     settings = options(micro_batch=3)

@@ -44,9 +44,11 @@ from mmtune.image.evaluation.prompt_measures import (
     prompt_measure,
     unknown_content,
 )
+from mmtune.image.evaluation.refused_images import refused_measure
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.backbone import STYLE, load_backbone
+from mmtune.image.looks.content_filter import ContentFilter, load_filter
 from mmtune.image.looks.describe import StyleDescriptor
 from mmtune.image.looks.embedding import Embed, Scorer
 from mmtune.image.looks.scorer_choice import choose_scorer
@@ -170,6 +172,8 @@ def compare(
 
         chosen = choose_scorer(options.clip_model, base.name)
         scorer, reason = chosen.load(base.device)  # a wrong name is told before all is drawn
+        named = options.image_filter
+        content_filter = load_filter(named, base.device) if named is not None else None
         strength = judged_scale_of(folder / "adapter")
         with_adapter = {LOADED_ADAPTER: strength}
         generated = _generate_all(
@@ -182,7 +186,9 @@ def compare(
     nearest, near = nearest_measure(compared, generated.similar, train)
     grid = _save_grid(folder, test, compared)
     copies = generated.copies[1] if generated.copies else []
-    measures = _measures(options, base, generated, metric, style, nearest, scorer, reason)
+    measures = _measures(
+        options, base, generated, metric, style, nearest, scorer, reason, content_filter
+    )
     if other is not None:
         measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
     return Comparison(
@@ -298,6 +304,7 @@ def _measures(
     nearest: Measure,
     scorer: Scorer | None,
     reason: str,
+    content_filter: ContentFilter | None,
 ) -> list[Measure]:
     """All measures of the report card, in its order."""
     compared = generated.compared
@@ -323,6 +330,9 @@ def _measures(
             measures.append(cmmd_measure(compared, embed))
     if scorer is None and options.backbone not in (None, STYLE):
         measures.append(cmmd_measure(compared, metric.describe))
+    if content_filter is not None:
+        sets = [compared] if generated.outside is None else [compared, generated.outside]
+        measures.append(refused_measure(sets, content_filter))
     return [*measures, *added_measures(compared)]
 
 

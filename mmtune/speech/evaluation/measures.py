@@ -19,7 +19,7 @@ from mmtune.metrics.bootstrap import (
     sign_flip,
     wider,
 )
-from mmtune.metrics.gap import GroupGap
+from mmtune.metrics.gap import GroupGap, WorstGroup
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat, counts_of
 from mmtune.metrics.rare import rare_difference
@@ -118,12 +118,9 @@ def measures(
         for value, some in groups.items():
             of_group = measure(WordErrors(language), f"test, {label} {value}", some)
             yield replace(of_group, group=(label, value))
-        large = [some for some in groups.values() if len(some) >= FEW_OF_GROUP]
+        large = {name: some for name, some in groups.items() if len(some) >= FEW_OF_GROUP}
         if len(large) > 1 and tells_speakers(label, test):
-            numbers = {item.row.id: n for n, some in enumerate(large) for item in some}
-            gap = GroupGap(WordErrors(language), numbers)
-            members = [item for some in large for item in some]
-            yield measure(gap, f"test, by {label}", members)
+            yield from _groups(f"test, by {label}", large, language)
     for kind in f"test {TIMED}", f"{GENERAL} {TIMED}", other_windows(options):
         if some := [item for item in items if item.kind == kind]:
             yield measure(WordErrors(language), kind, some)
@@ -147,6 +144,21 @@ def measures(
         yield measure(HallucinatedWords(language), NONSPEECH, some)
     for added in added_metrics("speech") if test else ():
         yield measure(added, "test", test)
+
+
+def _groups(name: str, groups: dict[str, list[Item]], language: str) -> Iterable[Measure]:
+    """Measure the worst group before and after, and its distance from the best one."""
+    numbers = {item.row.id: n for n, some in enumerate(groups.values()) for item in some}
+    members = [item for some in groups.values() for item in some]
+    worst = WorstGroup(WordErrors(language), numbers)
+    found, names = measure(worst, name, members), list(groups)
+    at = {
+        model: worst.worst([worst.observe(item.row, item.heard[model]) for item in members])
+        for model in ("base", "adapter")
+    }
+    said = [f"{names[n]} with the {model}" for model, n in at.items() if n is not None]
+    yield replace(found, note="; ".join(filter(None, (f"worst: {', '.join(said)}", found.note))))
+    yield measure(GroupGap(WordErrors(language), numbers), name, members)
 
 
 def _repeats(name: str, items: Sequence[Item], words: WordErrors) -> Iterable[Measure]:

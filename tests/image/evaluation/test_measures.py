@@ -258,6 +258,11 @@ def test_what_the_data_shows_is_not_outside_it() -> None:
     assert len({r.content for r in rows}) == 2
 
 
+def dark(images: Sequence[Image.Image]) -> list[bool]:
+    """A filter that refuses dark pictures."""
+    return [float(np.asarray(image.convert("L")).mean()) < 128 for image in images]
+
+
 def test_named_encoders_add_their_figures(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,14 +272,25 @@ def test_named_encoders_add_their_figures(
     named = {
         "clip_model": str(clip), "backbone": str(clip), "seeds": "2", "copy_seeds": "1",
         "controls": str(tmp_path / "others"), "palette": "[FF0000, '#0000FF', '008000']",
-        "outside_prompts": "[dog, house, sun, tree]",
+        "outside_prompts": "[dog, house, sun, tree]", "image_filter": f"{__name__}:dark",
     }  # fmt: skip
     config = tiny.config(tiny.saved("sd"), data, tmp_path / "runs", max_steps="1", **named)
     first = train(config).comparison
     assert [m.metric for m in first.measures] == [
         "style", "style distance", "nearest training image", "palette", "copies", "diversity",
         "KID", "content", "CLIP score", "CLIP score", "CMMD",
+        "refused images",
     ]  # fmt: skip
+    refused = first.measure_of("refused images", "all prompts")
+    assert refused is not None
+    drawn = {
+        model: [Image.open(path) for path in (config.folder / "samples" / model).glob("*.png")]
+        for model in ("base", "adapter")
+    }
+    assert refused.items == len(drawn["base"]) / 2 + 4
+    for model, images in drawn.items():
+        assert sum(dark(images)) <= refused.counts[model][0] <= sum(dark(images)) + 8
+    assert f"judged by {__name__}:dark, code " in refused.note
     outside = next(m for m in first.measures if m.slice == OUTSIDE_PROMPTS)
     assert outside.items == 2 * 4
     assert outside.references.keys() == {

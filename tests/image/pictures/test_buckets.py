@@ -72,7 +72,8 @@ def test_batches_hold_one_shape_and_every_row_keeps_its_loss(tmp_path: Path, kin
     task = ImageTask(config, dataset, tiny.loaded(kind), None)
     rows = list(task._brand)
     assert {task.bucket(row) for row in rows} == {"24x44", "44x24"}
-    for batch in Plan(rows, task.bucket, 4, 0).epoch(0):
+    for slots in Plan(rows, task.bucket, 4, 0).epoch(0):
+        batch = [slot.row for slot in slots]
         draws = [Draw(0, 0, row.id) for row in batch]
         examples = [task.choose(row, draw) for row, draw in zip(batch, draws, strict=True)]
         stored = [

@@ -39,3 +39,27 @@ def test_recordings_of_nobody_are_no_speakers(speakers: int) -> None:
     found = measure(WordErrors(), "all", [*said, *silent])
     assert (found.units, found.enough) == (speakers, ENOUGH_CLUSTERS)
     assert bool(found.few) == (speakers < ENOUGH_CLUSTERS)
+
+
+def test_the_worst_group_is_measured_before_and_after() -> None:
+    """Twelve recordings of each accent; the base is worst at one, the adapter at the other."""
+    wrong = {"base": {"scots": 2, "welsh": 1}, "adapter": {"scots": 0, "welsh": 1}}
+    items = []
+    for n in range(24):
+        accent = ("scots", "welsh")[n % 2]
+        one = item(n, speaker=f"s{n % 8}")
+        heard = {
+            model: Prediction(
+                one.row.id, " ".join(["x"] * count[accent] + ["good morning", str(n)])
+            )
+            for model, count in wrong.items()
+        }
+        row = one.row.model_copy(update={"group": {"accent": accent}})
+        items.append(replace(one, row=row, heard=heard))
+    found = {(m.metric, m.slice): m for m in measures(items, set(), set(), SpeechOptions())}
+    worst = found["WER, worst group", "test, by accent"]
+    assert (worst.base.value, worst.adapter.value) == pytest.approx((2 / 3, 1 / 3))
+    assert worst.difference.value == pytest.approx(-1 / 3)
+    assert worst.items == 24
+    assert worst.note.startswith("worst: scots with the base, welsh with the adapter")
+    assert found["WER gap", "test, by accent"].adapter.value == pytest.approx(1 / 3)
