@@ -26,9 +26,10 @@ LARGEST_SIDE = 1024  # pixels; larger images are reduced to this side
 SMALL_SIDE = 320  # pixels; side of an image among examples
 LOSSLESS = 256  # pixels; images up to this side are embedded as PNG, larger ones as JPEG
 MAX_EXAMPLES = 40  # examples on a page
-MAX_OPEN = 6  # examples of a kind that are visible at once
+MAX_OPEN = 3  # examples of a kind that are visible at once
 HYPOTHESES = ("base", "adapter", "control")
 TEXT_COLUMNS = {*HYPOTHESES, "id", "reference", "prompt", "text", "caption"}
+GONE = "the file can no longer be read here"
 KIND, ROW, MADE = "kind", "row", "made"  # keys of an example that aren't shown as columns
 
 Difference = Literal["same", "wrong", "missing"]
@@ -46,7 +47,7 @@ class Cell:
     """
 
     name: str
-    kind: Literal["text", "picture", "sound"]
+    kind: Literal["text", "picture", "sound", "gone"]  # gone: a file that isn't here
     words: list[tuple[str, Difference]] = field(default_factory=list)
     data: str = ""
 
@@ -121,7 +122,7 @@ def _recording(row: Mapping[str, Any], modality: str, sources: Sources, play: Pl
     try:
         media, data = play(modality, row, sources.find)
     except (MmtuneError, OSError, ValueError):
-        return Cell("recording", "text", [("the file can no longer be read here", "same")])
+        return Cell("recording", "gone", [(GONE, "same")])
     if len(data) > MAX_FILE_BYTES:
         return Cell("recording", "text", [("too large to include in this page", "same")])
     kind: Literal["picture", "sound"] = "picture" if media.startswith("image/") else "sound"
@@ -135,8 +136,10 @@ def _cell(name: str, value: Any, example: Mapping[str, Any], sources: Sources) -
         file = find(value)
         if file is not None and (data := embed(file, SMALL_SIDE)):
             return Cell(name, "picture" if data.startswith("data:image/") else "sound", data=data)
-        if file is not None or isinstance(value, Path):
+        if file is not None:
             return Cell(name, "text", [(Path(value).name, "same")])
+        if name not in TEXT_COLUMNS and (isinstance(value, Path) or Path(value).is_absolute()):
+            return Cell(name, "gone", [(GONE, "same")])
     if isinstance(value, float):
         value = f"{value:.3f}"
     elif isinstance(value, list | tuple):

@@ -10,23 +10,25 @@ from typing import Any
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.measure import Bin, Measure
+from mmtune.pages.axes import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TICK_GAP,
+    TOP,
+    WIDTH,
+    Frame,
+    Label,
+    Mark,
+    Tick,
+)
+from mmtune.pages.text_boxes import cut, cut_apart, width_of
 
-WIDTH, HEIGHT = 360, 210  # SVG units; drawn at about one CSS pixel each on a phone
-LEFT, RIGHT, TOP, BOTTOM = 46, 14, 28, 40
-NAME_MARGIN = 118  # left margin of a plot with names there
-LONGEST_NAME = 15  # characters that fit into that margin
+NAME_MARGIN = 132  # left margin of a plot with names there
 GROUP_HEIGHT = 36  # height of one group
-LETTER = 7.0  # approximate width of a letter in labels
 MAX_POINTS = 400  # points of a line; more are averaged
 MAX_DOTS = 40  # up to this many points, each is drawn as a dot with its value
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A tick on an axis: its place (a value or a coordinate) and its label."""
-
-    place: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -36,29 +38,6 @@ class Line:
     kind: str  # "base", "adapter", "control", "ideal"
     points: str
     whisker: bool = False
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A point of a plot; base and adapter differ in shape and colour."""
-
-    kind: str  # "base", "adapter", "control"
-    x: float
-    y: float
-    tip: str
-    chosen: bool = False  # drawn with a ring
-    size: float = 4.0
-
-
-@dataclass(frozen=True)
-class Label:
-    """A text beside the point that it names."""
-
-    x: float
-    y: float
-    text: str
-    anchor: str = "start"
-    kind: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,57 +68,13 @@ class Plot:
     keys: list[str] = field(default_factory=list)
     note: str = ""
     height: int = HEIGHT
-    left: int = LEFT
+    left: float = LEFT
 
-
-class _Frame:
-    """Converts values to coordinates inside a plot's axes."""
-
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, left: int = LEFT) -> None:
-        self.x, self.y, self.left = x, y, left
-
-    def across(self, value: float) -> float:
-        """The horizontal coordinate of a value."""
-        low, high = self.x
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(self.left + share * (WIDTH - self.left - RIGHT), 1)
-
-    def down(self, value: float) -> float:
-        """The vertical coordinate of a value, from the top."""
-        low, high = self.y
-        share = (value - low) / (high - low) if high > low else 0.5
-        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
-
-    def x_ticks(self, least: float = 0.0, most: int = 4) -> list[Tick]:
-        found = nice_ticks(*self.x, least=least, most=most)
-        return [Tick(self.across(t.place), t.label) for t in found]
-
-    def y_ticks(self) -> list[Tick]:
-        return [Tick(self.down(t.place), t.label) for t in nice_ticks(*self.y)]
-
-    def beside(self, x: float, y: float, text: str, kind: str = "") -> Label:
-        """Make a label beside a point, on the side that has room."""
-        right = x + 8 + LETTER * len(text) <= WIDTH
-        return Label(x + 8 if right else x - 8, y - 6, text, "start" if right else "end", kind)
-
-
-def nice_ticks(low: float, high: float, most: int = 4, least: float = 0.0) -> list[Tick]:
-    """Choose round numbers (1, 2 or 5 times a power of ten) in [low, high] as ticks.
-
-    Args:
-        low: lower end; finite.
-        high: upper end; finite, not below `low`.
-        most: the most ticks, minus 1.
-        least: smallest distance between ticks; 1 for values that are whole numbers.
-    """
-    raw = max((high - low) / most, least, 1e-12 * max(abs(low), abs(high)), 1e-300)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
-    places = max(0, -math.floor(math.log10(step) + 1e-9))
-    values = [
-        k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
-    ]
-    return [Tick(v, f"{v:,.{places}f}" if places < 6 else f"{v:.2e}") for v in values]
+    @property
+    def x_label_at(self) -> float:
+        """The middle of the label below: that of the axis, if the label fits there."""
+        half = width_of(self.x_label) / 2
+        return round(min(max((self.left + WIDTH - RIGHT) / 2, half), max(WIDTH - half, half)), 1)
 
 
 def thin(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -185,7 +120,7 @@ def steps_plot(
         return None
     drawn = thin(finite, MAX_POINTS)
     xs = [x for x, _ in drawn]
-    frame = _Frame((min(xs), max(xs)), _range([y for _, y in drawn]))
+    frame = Frame((min(xs), max(xs)), _range([y for _, y in drawn]))
     places = [(frame.across(x), frame.down(y)) for x, y in drawn]
     marks, labels = [], []
     for (x, y), (step, value) in zip(places, drawn, strict=True):
@@ -193,21 +128,22 @@ def steps_plot(
         if ring or len(drawn) <= MAX_DOTS:
             marks.append(Mark("adapter", x, y, f"step {step:.0f}: {value:.4g}", ring, 2.5))
         if ring:
-            labels.append(frame.beside(x, y, f"saved: {number(value)}", "adapter"))
+            labels.append(Label(x, y, f"saved: {number(value)}", kind="adapter"))
     if not labels:
-        labels.append(frame.beside(*places[-1], number(finite[-1][1]), "adapter"))
+        labels.append(Label(*places[-1], number(finite[-1][1]), kind="adapter"))
     first, last = finite[0], finite[-1]
     return Plot(
         title=title,
         text=f"{title}, from {number(first[1])} at step {first[0]:.0f} to {number(last[1])} "
         f"at step {last[0]:.0f}",
         x_label="optimizer step",
-        y_label=unit,
+        y_label=cut(unit, WIDTH),
         x_ticks=frame.x_ticks(least=1.0, most=6),
         y_ticks=frame.y_ticks(),
         lines=[Line("adapter", _points(places))] if len(places) > 1 else [],
         marks=marks,
-        labels=labels,
+        labels=frame.labels(labels, marks),
+        left=frame.left,
     )
 
 
@@ -225,12 +161,12 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
     for m in measures:
         ends += [v for i in (m.base, m.adapter) for v in (i.low, i.high, i.value)]
     ends = [v for v in ends if math.isfinite(v)]
-    frame = _Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAME_MARGIN)
+    frame = Frame((min(ends), max(ends) * 1.04 or 1.0), (0, 1), left=NAME_MARGIN)
     lines, marks, ticks, told = [], [], [], []
-    for place, m in enumerate(measures):
+    names = [m.group[1] if m.group else m.slice for m in measures]
+    shown = cut_apart(names, NAME_MARGIN - TICK_GAP)
+    for place, (m, name, short) in enumerate(zip(measures, names, shown, strict=True)):
         middle = TOP + GROUP_HEIGHT * place + GROUP_HEIGHT / 2
-        name = m.group[1] if m.group else m.slice
-        short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         ticks.append(Tick(middle, short))
         told.append(f"{name} {m.base.value:.3f} to {m.adapter.value:.3f}")
         for kind, interval, y in (("base", m.base, middle - 6), ("adapter", m.adapter, middle + 6)):
@@ -244,7 +180,7 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
     return Plot(
         title=f"{metric} by {label}",
         text=f"{metric} of base and adapter by {label}: " + "; ".join(told),
-        x_label=unit_of(metric),
+        x_label=cut(unit_of(metric), WIDTH),
         y_label="",
         x_ticks=frame.x_ticks(),
         y_ticks=ticks,
@@ -278,7 +214,7 @@ def strengths_plot(
     x_label, xs = _second_axis(points)
     placed = list(zip(xs, points, strict=True))
     ys = [p[k] for _, p in placed for k in ("value", "low", "high") if _known(p.get(k))]
-    frame = _Frame(_range(xs), _range(ys))
+    frame = Frame(_range(xs), _range(ys))
     places = [(frame.across(x), frame.down(p["value"])) for x, p in placed]
     lines = [Line("adapter", _points(places))]
     marks, labels = [], []
@@ -290,19 +226,24 @@ def strengths_plot(
         shown = "base" if p["scale"] == 0 else f"{p['scale']:g}"
         tip = f"strength {p['scale']:g}: {name} {number(p['value'])}, {x_label} {number(x)}"
         marks.append(Mark(kind, across, down, tip, p["scale"] == chosen))
-        labels.append(frame.beside(across, down, shown, kind))
+        labels.append(Label(across, down, shown, kind=kind))
+    ring = next((i for i, mark in enumerate(marks) if mark.chosen), 0)
+    placed_labels = frame.labels(labels, marks, ring)
+    left_out = len(labels) - len(placed_labels)
     best = "" if chosen is None else f"; the ring marks the chosen strength, {chosen:g}"
     return Plot(
         title=f"{name} at each strength",
         text=f"{name} against {x_label}: " + "; ".join(m.tip for m in marks),
-        x_label=x_label,
-        y_label=unit_of(name) if explain(name) else name,
+        x_label=cut(x_label, WIDTH),
+        y_label=cut(unit_of(name) if explain(name) else name, WIDTH),
         x_ticks=frame.x_ticks(),
         y_ticks=frame.y_ticks(),
         lines=lines,
         marks=marks,
-        labels=labels,
-        note=f"each point is a strength of the adapter, measured on validation items{best}",
+        labels=placed_labels,
+        note=f"each point is a strength of the adapter, measured on validation items{best}"
+        + (f"; {left_out} points have no label, because they lie close" if left_out else ""),
+        left=frame.left,
     )
 
 
@@ -330,7 +271,7 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
     models = {model: each for model, each in bins.items() if each}
     if not models:
         return None
-    frame = _Frame((0.0, 1.0), (0.0, 1.0))
+    frame = Frame((0.0, 1.0), (0.0, 1.0))
     lines = [Line("ideal", f"{frame.across(0)},{frame.down(0)} {frame.across(1)},{frame.down(1)}")]
     marks, told = [], []
     for kind, each in models.items():
@@ -351,9 +292,10 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
         y_ticks=frame.y_ticks(),
         lines=lines,
         marks=marks,
-        labels=[Label(frame.across(0.03), frame.down(0.92), "dotted: calibrated")],
         keys=list(models),
-        note="; ".join(told) + "; below the dotted line the model is overconfident",
+        note="; ".join(told)
+        + "; on the dotted line confidence is right, below it the model is overconfident",
+        left=frame.left,
     )
 
 

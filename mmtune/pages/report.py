@@ -7,7 +7,6 @@ executes nothing: it has no script, and all text is escaped.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,26 +19,17 @@ from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
 from mmtune.evaluation.verdict import Verdict, read_verdict
-from mmtune.metrics.bootstrap import Interval
-from mmtune.metrics.explained import explain, unit_of
-from mmtune.metrics.measure import Measure, Table
+from mmtune.metrics.explained import unit_of
+from mmtune.metrics.measure import Table
+from mmtune.pages.axes import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH
 from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show
-from mmtune.pages.plots import (
-    HEIGHT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Plot,
-    ThresholdGauge,
-    calibration_plot,
-    gauge,
-    group_plots,
-    steps_plot,
-    strengths_plot,
-)
+from mmtune.pages.figures import Figure, figure
+from mmtune.pages.pair import HIDDEN, Pair, pair_sentence
+from mmtune.pages.picture_table import PictureTables, picture_tables
+from mmtune.pages.plots import Plot, calibration_plot, group_plots, steps_plot, strengths_plot
 from mmtune.pages.preference import Result, stored_review
+from mmtune.pages.questions import Check, checks_of, next_steps, readable
 from mmtune.pages.redact import (
     Naming,
     NoNames,
@@ -57,42 +47,8 @@ from mmtune.training.log import read_log
 
 PAGE, REDACTED = "report.html", "report-redacted.html"
 GRID_SIDE = 2048  # pixels; longest side of an image grid
-ORDER = ("failed", "not enough data", "passed")  # order of gates: the most important first
-SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
-
-
-@dataclass(frozen=True)
-class Bar:
-    """An interval on a measure's scale, in per cent of the scale's width."""
-
-    name: str
-    kind: str  # "base", "adapter", "control", "reference"
-    text: str
-    at: float
-    left: float
-    width: float
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A measure with its bars and its reading, as the report shows it."""
-
-    measure: Measure
-    bars: list[Bar]
-    difference: str
-    reading: str  # "better", "worse", "no clear difference", "not defined"
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """A gate's result with its symbol and gauge, as the report shows it."""
-
-    gate: GateResult
-    answer: str
-    symbol: str
-    gauge: ThresholdGauge | None
-    step: Step | None = None  # what gives it the data that it lacks
+GRID = "grid"  # name of the grid among a comparison's files
+OPEN_KINDS = 2  # kinds of examples that are visible at once
 
 
 @dataclass(frozen=True)
@@ -107,7 +63,8 @@ class RunView:
     training: list[Plot] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     images: list[tuple[str, str]] = field(default_factory=list)  # caption, data URI
-    examples: list[Examples] = field(default_factory=list)
+    pictures: list[PictureTables] = field(default_factory=list)
+    examples: list[Examples] = field(default_factory=list)  # those that `pictures` don't hold
     left_out: int = 0  # number of examples beyond `MAX_EXAMPLES`
     facts: list[tuple[str, str]] = field(default_factory=list)
     settings: str = ""
@@ -119,6 +76,13 @@ class RunView:
     notes: list[str] = field(default_factory=list)  # on the data that was scored
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
+    pair: Pair | None = None  # two adapters: the other one stands in the base's place
+    first: str = ""  # the result in words, where there is no verdict to say it
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the page calls base and adapter, where it has other names for them."""
+        return self.pair.names if self.pair else {}
 
 
 def write_report(
@@ -129,8 +93,9 @@ def write_report(
     redacted: bool = False,
     play: Play | None = None,
     naming: Naming | None = None,
+    pair: Pair | None = None,
 ) -> None:
-    """Write a self-contained report of one or more runs.
+    """Write a self-contained report of one or more runs, or of two adapters.
 
     A run's own setting `report.content` decides what is shown of its items.
 
@@ -143,6 +108,7 @@ def write_report(
         play: reads the items of rows; None: recordings are left out.
         naming: gives the names that a modality gives itself and that a redacted page keeps; None:
             it keeps none.
+        pair: names of the two adapters that were compared; None: base and adapter were.
 
     Raises:
         ValueError: `runs` is given for only some of the comparisons.
@@ -161,14 +127,16 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["unit_of"] = unit_of
+    environment.filters["readable"] = readable
     html = environment.get_template("report.html.j2").render(
         runs=[
-            _view(c, f, redacted, play, naming) for c, f in zip(comparisons, folders, strict=True)
+            _view(c, f, redacted, play, naming, pair)
+            for c, f in zip(comparisons, folders, strict=True)
         ],
+        open_kinds=OPEN_KINDS,
         versions=versions(),
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP},
+        frame={"width": WIDTH, "height": HEIGHT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, html, private=True)
@@ -198,6 +166,7 @@ def _view(
     redacted: bool,
     play: Play | None,
     naming: Naming | None,
+    pair: Pair | None = None,
 ) -> RunView:
     if folder is not None:
         require_own_files(folder)
@@ -213,35 +182,54 @@ def _view(
         shown = redact_comparison(comparison, own)
     else:
         shown = comparison
+    if pair is not None:
+        pair = pair if content == "all" else HIDDEN
+        verdict = review = None
     place = str(folder) if folder and content == "all" else "RUN"
     groups = group_plots(shown.measures)
-    training, others = _training(folder, card), _others(shown, card)
+    # The card is that of one adapter: its strengths say nothing of two.
+    others = _others(shown, card if pair is None else None)
+    pictures, examples = _divided(
+        show(comparison.examples, comparison.modality, sources, content, play)
+    )
+    title = card.name if card else (folder.name if folder else comparison.modality)
+    plots = [*groups, *others]
     return RunView(
-        title=card.name if card else (folder.name if folder else comparison.modality),
+        title=title if pair is None else f"{pair.adapter} and {pair.other}",
         base=_base(card, content),
         headline=shown.headline,
         content=content,
         figures=[figure(m) for m in shown.measures],
-        training=training,
-        plots=[*groups, *others],
+        training=_training(folder, card),
+        plots=plots if pair is None else [pair.plot(plot) for plot in plots],
         images=[
             (name, data)
             for name, file in shown.files.items()
-            if (data := _grid(file, sources)).startswith("data:image/")
+            if (name != GRID or not pictures)  # which show the same, larger
+            and (data := _grid(file, sources)).startswith("data:image/")
         ],
-        examples=show(comparison.examples, comparison.modality, sources, content, play),
+        pictures=pictures,
+        examples=examples,
         left_out=max(0, len(comparison.examples) - MAX_EXAMPLES) if content == "all" else 0,
         facts=_facts(card, content),
         settings=_settings(folder, content),
         verdict=verdict,
         main=_main_figure(verdict, shown),
-        checks=_checks(verdict, place),
-        now=_now(verdict, shown, place),
+        checks=checks_of(verdict, place),
+        now=next_steps(verdict, shown, place),
         notes=shown.notes,
         review=review,
         tables=shown.tables,
         speed=shown.speed,
+        pair=pair,
+        first=pair_sentence(shown, pair) if pair is not None else "",
     )
+
+
+def _divided(examples: Sequence[Examples]) -> tuple[list[PictureTables], list[Examples]]:
+    """The examples that are pictures, as tables, and the others."""
+    found = [(each, picture_tables(each)) for each in examples]
+    return [t for _, t in found if t is not None], [each for each, t in found if t is None]
 
 
 def _own_names(modality: str, naming: Naming | None) -> OwnNames:
@@ -271,87 +259,6 @@ def _main_figure(verdict: Verdict | None, comparison: Comparison) -> Figure | No
         return None
     found = comparison.measure_of(verdict.main.metric, verdict.main.slice)
     return figure(found) if found is not None else None
-
-
-def _now(verdict: Verdict | None, comparison: Comparison, run: str) -> list[tuple[str, str]]:
-    """What to do after this verdict, each with its command."""
-    if verdict is None:
-        return []
-    if verdict.decision == "no adapter needed":
-        return [(f"Use {verdict.instead}:", verdict.use)]
-    steps = [
-        (step.text.capitalize() or f"Measure this {step.time}".strip() + ":", step.command)
-        for step in verdict.steps(run, comparison.seconds)
-    ]
-    if verdict.decision in ("ship", "ship with conditions"):
-        use = [(f"{what}:", command.format(run=run)) for what, command in comparison.use.items()]
-        return [*use, *((condition, "") for condition in verdict.conditions)]
-    return steps if verdict.decision == "not known yet" else []
-
-
-def _checks(verdict: Verdict | None, run: str) -> dict[str, list[Check]]:
-    found: dict[str, list[Check]] = {}
-    for gate in sorted(verdict.gates if verdict else (), key=lambda g: ORDER.index(g.status)):
-        drawn = None
-        if gate.figure is not None and gate.bound is not None:
-            upward = gate.end != "lower" if gate.upward is None else gate.upward
-            drawn = gauge(gate.figure, gate.bound, upward)
-        answer = ANSWERS[gate.status].capitalize()
-        found.setdefault(gate.level, []).append(
-            Check(gate, answer, SYMBOLS[gate.status], drawn, gate.step(run))
-        )
-    return {level: found[level] for level in ("must", "should") if level in found}
-
-
-def figure(measure: Measure) -> Figure:
-    """Place a measure's intervals on one scale, and describe the difference."""
-    named = [("base", measure.base), ("adapter", measure.adapter)]
-    if measure.control is not None:
-        named.append(("control", measure.control))
-    named += measure.references.items()
-    defined = [i for _, i in named if math.isfinite(i.value)]
-    # The scale starts at 0, so that lengths can be compared by eye, or at the lowest value below.
-    low = min([0.0, *(i.low for i in defined)])
-    high = max([0.0, *(i.high for i in defined), *(i.value for i in defined)])
-    span = high - low or 1.0
-
-    def place(value: float) -> float:
-        return round(100 * (value - low) / span, 2)
-
-    roles = {"base", "adapter", "control"}
-    bars = [
-        Bar(
-            name,
-            name if name in roles else "reference",
-            str(i),
-            place(i.value),
-            place(i.low),
-            round(place(i.high) - place(i.low), 2),
-        )
-        for name, i in named
-        if math.isfinite(i.value)
-    ]
-    difference = _signed(measure.difference)
-    return Figure(measure, bars, difference, reading(measure), explain(measure.metric))
-
-
-def reading(measure: Measure) -> str:
-    """Describe the difference: "better" or "worse" only if its interval excludes zero.
-
-    The interval of one speaker, or of one item, says nothing about others.
-    """
-    gap = measure.difference
-    if not math.isfinite(gap.value):
-        return "not defined"
-    if measure.units == 1 or measure.items == 1 or gap.low <= 0 <= gap.high:
-        return "no clear difference"
-    return "better" if (gap.low > 0) == measure.higher_is_better else "worse"
-
-
-def _signed(interval: Interval) -> str:
-    if not math.isfinite(interval.value):
-        return "–"
-    return f"{interval.value:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
 
 
 def _training(folder: Path | None, card: Card | None) -> list[Plot]:

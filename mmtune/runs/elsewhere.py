@@ -16,7 +16,7 @@ from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
 from mmtune.evaluation.verdict import read_verdict
 from mmtune.metrics.measure import Measure, interval_text
-from mmtune.pages.report import reading
+from mmtune.pages.figures import reading
 from mmtune.runs.folder import SUITE_FILE
 from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
 from mmtune.runs.other_data import results_folder, results_in, rows_to_measure

@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure
+from mmtune.pages.axes import WIDTH, nice_ticks
 from mmtune.pages.plots import (
-    WIDTH,
     Plot,
     calibration_plot,
     gauge,
     group_plots,
-    nice_ticks,
     steps_plot,
     strengths_plot,
     thin,
@@ -51,7 +50,7 @@ def test_groups_stand_on_one_scale() -> None:
     first = plots[0]
     assert first.x_label == "WER, wrong words per word spoken"
     assert first.keys == ["base", "adapter"]
-    assert [t.label for t in first.y_ticks] == ["indian", "scottish and a…"]
+    assert [t.label for t in first.y_ticks] == ["indian", "scottish and a l…"]
     at = {m.tip.split(":")[0]: (m.x, m.y, m.kind) for m in first.marks}
     apart = at["indian, base"][0] - at["indian, adapter"][0]  # 0.2
     beyond = at["indian, base"][0] - at["scottish and a long name, adapter"][0]  # 0.1

@@ -16,7 +16,8 @@ from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.pages.content import departures, differences, embed
-from mmtune.pages.report import figure, reading, write_report
+from mmtune.pages.figures import figure, reading
+from mmtune.pages.report import write_report
 
 HOSTILE = "<script>alert('x')</script><img src=http://example.com/a.png>"
 

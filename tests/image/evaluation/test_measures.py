@@ -32,7 +32,8 @@ from mmtune.image.image_row import ImageRow
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.style import StyleDistance
 from mmtune.metrics.measure import Measure
-from mmtune.pages.report import figure, write_report
+from mmtune.pages.figures import figure
+from mmtune.pages.report import write_report
 from mmtune.runs.pipeline import evaluate, train
 from tests.image import tiny
 from tests.image.looks.test_backbone import clip

@@ -10,7 +10,7 @@ from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.suite import Suite, load_suite
 from mmtune.evaluation.verdict import judge
 from mmtune.metrics.text.wer import WordErrors
-from mmtune.pages.report import reading
+from mmtune.pages.figures import reading
 from mmtune.predict import Prediction
 from mmtune.speech.evaluation.items import Item
 from mmtune.speech.evaluation.measures import measure
