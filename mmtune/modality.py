@@ -44,6 +44,8 @@ class Modality:
     """Ways that only this modality has: the section `task` of a recipe."""
     metrics: Sequence[str] = ()
     """Registered names of the metrics of its comparison, the most telling first."""
+    compares_bases: bool = False
+    """Whether two adapters on different bases can be compared, each on its own."""
     compares_with_training: bool = False
     """Whether a comparison needs training rows beside the test rows, such as images of a look."""
     adapter_files: Sequence[str] = ()
@@ -179,9 +181,14 @@ class Modality:
         )
 
     def compare_two(
-        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        folder: Path,
+        other: Path,
+        other_base: str | None = None,
     ) -> Comparison | None:
-        """The adapter in `folder` against another one of the same base, on the test rows, paired.
+        """The adapter in `folder` against another one, on the test rows, paired.
 
         The other adapter stands in the base's place in the measures.
 
@@ -189,6 +196,7 @@ class Modality:
 
         Args:
             other: the other adapter's folder.
+            other_base: its base, if it has another one; only with `compares_bases`.
 
         Raises:
             AdapterError: an adapter can't be loaded on the base.

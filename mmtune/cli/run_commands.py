@@ -194,7 +194,8 @@ def evaluate_arguments(parser: Parser) -> None:
         "--against",
         type=Path,
         metavar="RUN|ADAPTER",
-        help="compare with another adapter of the same base on the same rows, in place of the base",
+        help="compare with another adapter on the same rows, in place of the base, and write a "
+        "page of both; for images, of the same base",
     )
     parser.add_argument(
         "--out",
@@ -232,7 +233,7 @@ def evaluate(options: argparse.Namespace) -> int:
     from mmtune.system.processes import this_process
 
     if options.against is not None:
-        _refuse_with_against(options, "suite", "speakers", "gate", "redacted")
+        _refuse_with_against(options, "suite", "speakers", "gate")
     found = public.evaluate(
         options.run,
         options.suite,
@@ -248,7 +249,9 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     show(found.shown())
     if isinstance(found, Against):  # also the results of an earlier --against
-        _refuse_with_against(options, "gate", "redacted")
+        _refuse_with_against(options, "gate")
+        if options.redacted:
+            say(f"redacted {public.report(found.folder, redacted=True)}")
         return 0
     if options.redacted:
         say(f"redacted {public.report(found.folder, redacted=True)}")

@@ -104,9 +104,14 @@ class ImageModality(ImageReader, Modality):
         return compare(config, dataset, folder, task if isinstance(task, ImageTask) else None)
 
     def compare_two(
-        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        folder: Path,
+        other: Path,
+        other_base: str | None = None,
     ) -> Comparison | None:
-        """Compare two adapters on the test captions, see `mmtune.image.evaluation.compare`."""
+        """Compare two adapters of one base on the test captions (`image/evaluation/compare.py`)."""
         from mmtune.image.evaluation.compare import compare
 
         return compare(config, dataset, folder, other=other)

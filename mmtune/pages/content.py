@@ -32,6 +32,8 @@ TEXT_COLUMNS = {*HYPOTHESES, "id", "reference", "prompt", "text", "caption"}
 GONE = "the file can no longer be read here"
 KIND, ROW, MADE = "kind", "row", "made"  # keys of an example that aren't shown as columns
 
+POLICIES: tuple[Content, ...] = ("all", "generated", "none")  # each shows less than the one before
+
 Difference = Literal["same", "wrong", "missing"]
 
 
@@ -69,6 +71,11 @@ Play = Callable[[str, Mapping[str, Any], Find], tuple[str, bytes]]
 """A function that gives a row's item in a format that browsers play, with its media type.
 
 Its arguments are the modality's name, the row's values, and a function that finds its files."""
+
+
+def stricter(first: Content, second: Content) -> Content:
+    """The policy that shows less."""
+    return max(first, second, key=POLICIES.index)
 
 
 def show(

@@ -6,11 +6,13 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from mmtune.config import Content
 from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.explained import sentence_of
 from mmtune.metrics.measure import Measure
 from mmtune.pages.figures import reading
 from mmtune.pages.plots import Plot
+from mmtune.pages.redact import redact_base
 
 WRONG = "Wrong "  # what begins a sentence that counts errors (`Metric.says`)
 SIDES = re.compile(r"\b(base|adapter)\b")
@@ -24,10 +26,19 @@ HEADINGS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Names of two adapters that were compared: `adapter` stands for it, `other` for the base."""
+    """Two adapters that were compared.
+
+    Attributes:
+        adapter: name of the adapter.
+        other: name of the one that stands in the base's place.
+        bases: the bases of both, if they differ.
+        content: what the other one's run allows a page to show.
+    """
 
     adapter: str
     other: str
+    bases: tuple[str, str] | None = None
+    content: Content = "all"
 
     @property
     def names(self) -> dict[str, str]:
@@ -45,11 +56,18 @@ class Pair:
             return SIDES.sub(lambda found: self.names[found[0]], text)
 
         marks = [replace(mark, tip=named(mark.tip)) for mark in plot.marks]
-        texts = {name: named(getattr(plot, name)) for name in ("title", "text", "note")}
-        return replace(plot, marks=marks, **texts)
+        return replace(
+            plot,
+            title=named(plot.title),
+            text=named(plot.text),
+            note=named(plot.note),
+            marks=marks,
+        )
 
-
-HIDDEN = Pair("A", "B")  # where names of folders may not be shown
+    def without_names(self) -> Pair:
+        """The pair where names of folders may not be shown."""
+        bases = self.bases and (redact_base(self.bases[0]), redact_base(self.bases[1]))
+        return replace(self, adapter="A", other="B", bases=bases)
 
 
 def pair_sentence(comparison: Comparison, pair: Pair) -> str:
@@ -67,7 +85,13 @@ def pair_sentence(comparison: Comparison, pair: Pair) -> str:
         "better": f"{pair.adapter} is better",
         "worse": f"{pair.other} is better",
     }.get(reading(main), "no clear difference")
-    parts = [f"{_values(main, pair)}: {found}.", comparison.measured_on]
+    bases = ""
+    if pair.bases is not None:
+        ours, theirs = pair.bases
+        bases = (
+            f"The bases differ: {pair.adapter} is an adapter of {ours}, {pair.other} of {theirs}."
+        )
+    parts = [f"{_values(main, pair)}: {found}.", bases, comparison.measured_on]
     return " ".join(filter(None, parts))
 
 

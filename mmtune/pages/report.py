@@ -23,9 +23,9 @@ from mmtune.evaluation.verdict import Verdict, read_verdict
 from mmtune.metrics.explained import unit_of
 from mmtune.metrics.measure import Table
 from mmtune.pages.axes import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH
-from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show
+from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show, stricter
 from mmtune.pages.figures import Figure, figure
-from mmtune.pages.pair import HIDDEN, Pair, pair_sentence
+from mmtune.pages.pair import Pair, pair_sentence
 from mmtune.pages.picture_table import PictureTables, picture_tables
 from mmtune.pages.plots import Plot, calibration_plot, group_plots, steps_plot, strengths_plot
 from mmtune.pages.preference import Result, stored_review
@@ -172,6 +172,8 @@ def _view(
         require_own_files(folder)
     sources = sources_of(folder)
     content: Content = "none" if redacted else content_policy(folder)
+    if pair is not None:
+        content = stricter(content, pair.content)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
     verdict = read_verdict(folder) if folder else None
     review = stored_review(folder) if folder else None
@@ -183,7 +185,7 @@ def _view(
     else:
         shown = comparison
     if pair is not None:
-        pair = pair if content == "all" else HIDDEN
+        pair = pair if content == "all" else pair.without_names()
         verdict = review = None
     place = str(folder) if folder and content == "all" else "RUN"
     groups = group_plots(shown.measures)

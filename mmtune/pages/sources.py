@@ -22,7 +22,8 @@ MANIFESTS = (".jsonl", ".ndjson")
 # Everything that pages read of a run folder, apart from pictures and recordings.
 READ = (
     *(CONFIG, "suite.yaml", "data.json", "log.jsonl", "predictions.jsonl", "comparison.json"),
-    *("verdict.json", "review.json", "adapter/card.json", "adapter"),
+    *("against.json", "evaluation.json", "verdict.json", "review.json", "adapter/card.json"),
+    "adapter",
 )
 
 

@@ -111,7 +111,7 @@ def free_place(
         x, baseline and anchor; None if no place is free.
     """
     others, points = list(taken), list(marks)
-    free = []
+    free: list[tuple[int, int, int, int, str]] = []
     for across, down, anchor in AROUND:
         box = box_of(x + across, y + down, text, anchor, bold=True)
         if box.within(area) and not any(box.meets(other) for other in others):

@@ -1,6 +1,7 @@
 """Measure a finished adapter on other data, or against another adapter on the same rows.
 
-The comparison of two adapters is stored as `against.json`, in the form of a run's comparison.
+The comparison of two adapters is stored as `against.json`, in the form of a run's comparison, with
+a page of its own.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
 from mmtune.evaluation.verdict import read_verdict
 from mmtune.metrics.measure import Measure, interval_text
+from mmtune.pages.content import stricter
 from mmtune.pages.figures import reading
+from mmtune.pages.report import PAGE
+from mmtune.runs.against_page import AGAINST_FILE, write_against_page
 from mmtune.runs.folder import SUITE_FILE
 from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
 from mmtune.runs.other_data import results_folder, results_in, rows_to_measure
 from mmtune.runs.pipeline import Evaluation, measure, suite_for
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.processes import this_process, together
-
-AGAINST_FILE = "against.json"
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Against(Displayed):
         folder: of the results.
         adapter, other: the two adapters' paths.
         comparison: `base` of its measures is the other adapter, `difference` is adapter - other.
+        page: shows the result in words, and examples in which the two differ.
     """
 
     folder: Path
     adapter: Path
     other: Path
     comparison: Comparison
+    page: Path
 
     @property
     def sentence(self) -> str:
@@ -64,6 +68,7 @@ class Against(Displayed):
             "adapter": str(self.adapter),
             "other": str(self.other),
             "comparison": self.comparison.to_dict(),
+            "page": str(self.page),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -71,7 +76,8 @@ class Against(Displayed):
         head = ["metric", "on", "items", str(self.other), str(self.adapter), "difference", ""]
         rows = [_cells(each) for each in self.comparison.measures]
         notes = (f"note     {note}" for note in self.comparison.notes)
-        return [self.sentence, [head, *rows], f"results  {self.folder / AGAINST_FILE}", *notes]
+        places = [f"results  {self.folder / AGAINST_FILE}", f"report   {self.page}"]
+        return [self.sentence, [head, *rows], *places, *notes]
 
 
 def _cells(each: Measure) -> list[str]:
@@ -132,7 +138,9 @@ def evaluate_against(
     out: Path | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Against:
-    """Compare two adapters of one base on the same rows, paired; see `mmtune.evaluate`.
+    """Compare two adapters on the same rows, paired; see `mmtune.evaluate`.
+
+    Adapters on different bases are each measured on their own, where the modality can do that.
 
     Args:
         adapter, other: run folders or adapter folders.
@@ -155,20 +163,54 @@ def evaluate_against(
         )
     if first.digest == second.digest:
         raise AdapterError(f"{adapter} and {other} have the same weights", "name another adapter")
+    other_base = _other_base(first, second, base)
     place = results_folder(first, data, second, out)
     process = this_process()
     with pinning(), together():
         rows = rows_to_measure([first, second], data)
-        fitting = _fitting(first, rows.trained)
-        with results_in(place, fitting, data, second.run or second.folder) as config:
+        fitting = _as_private(_fitting(first, rows.trained), second)
+        other_path = second.run or second.folder
+        with results_in(place, fitting, data, other_path, other_base) as config:
             if fresh and process.is_main_process:
                 forget(place)
-            found = first.modality.compare_two(config, rows.dataset, place, second.folder)
+            found = first.modality.compare_two(
+                config, rows.dataset, place, second.folder, other_base
+            )
             if found is not None and process.is_main_process:
                 found = dataclasses.replace(found, notes=[*first.notes, *rows.notes])
                 write_comparison(place, found, AGAINST_FILE)
+                write_against_page(place, lock=False)
             process.wait_for_everyone()
-    return Against(place, first.given, second.given, read_comparison(place, AGAINST_FILE))
+    compared = read_comparison(place, AGAINST_FILE)
+    return Against(place, first.given, second.given, compared, place / PAGE)
+
+
+def _other_base(first: MeasuredAdapter, second: MeasuredAdapter, named: str | None) -> str | None:
+    """The base of the second adapter, if its card names another one than the first one stands on.
+
+    Raises:
+        AdapterError: the modality compares adapters of one base only.
+        BaseModelError: only the card names that base, and it would have to be downloaded.
+    """
+    if named is not None or first.card is None or second.card is None:
+        return None
+    ours, theirs = first.card, second.card
+    if ours.base_hash == theirs.base_hash or not (ours.base_hash and theirs.base_hash):
+        return None
+    if first.modality.compares_bases:
+        return find_adapter(second.given).config.base
+    raise AdapterError(
+        f"{first.given} was trained on the base {ours.base}, {second.given} on {theirs.base}",
+        "compare adapters of one base, or measure each with its own: mmtune evaluate "
+        f"{first.given} --data DATA; mmtune evaluate {second.given} --data DATA",
+    )
+
+
+def _as_private(first: MeasuredAdapter, second: MeasuredAdapter) -> MeasuredAdapter:
+    """The first adapter, with the stricter policy of both for what a page may show."""
+    content = stricter(first.config.report.content, second.config.report.content)
+    report = first.config.report.model_copy(update={"content": content})
+    return dataclasses.replace(first, config=first.config.model_copy(update={"report": report}))
 
 
 def _fitting(found: MeasuredAdapter, trained: bool) -> MeasuredAdapter:

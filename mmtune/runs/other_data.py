@@ -68,6 +68,7 @@ class Evaluated:
         data: the manifest or folder; None: the run's own test rows.
         against: the other adapter; None: the adapter was compared with its base.
         base: the base model, if the user named it.
+        other_base: the base of the other adapter, if it stands on another one.
         settings: changes to the adapter's settings.
     """
 
@@ -75,11 +76,16 @@ class Evaluated:
     data: str | None = None
     against: str | None = None
     base: str | None = None
+    other_base: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def of(
-        folder: Path, found: MeasuredAdapter, data: Path | None, against: Path | None
+        folder: Path,
+        found: MeasuredAdapter,
+        data: Path | None,
+        against: Path | None,
+        other_base: str | None = None,
     ) -> Evaluated:
         """Describe an evaluation whose results are in `folder`."""
         adapter = found.run or found.folder
@@ -94,6 +100,7 @@ class Evaluated:
             None if data is None else stored(data),
             None if against is None else stored(against),
             found.named_base,
+            other_base,
             plain_values(found.changes),
         )
 
@@ -256,9 +263,20 @@ def _name_of(data: Path) -> str:
 
 @contextmanager
 def results_in(
-    folder: Path, found: MeasuredAdapter, data: Path | None, against: Path | None = None
+    folder: Path,
+    found: MeasuredAdapter,
+    data: Path | None,
+    against: Path | None = None,
+    other_base: str | None = None,
 ) -> Iterator[RunConfig]:
     """Prepare the folder of the results, and lock it meanwhile.
+
+    Args:
+        folder: the folder.
+        found: the adapter.
+        data: a manifest or folder; None: the run's own test rows.
+        against: the other adapter; None: the adapter is compared with its base.
+        other_base: the other adapter's base, if it stands on another one.
 
     Yields:
         The settings with which the results are made; their folder is `folder`.
@@ -275,7 +293,7 @@ def results_in(
             "data": found.config.data.model_copy(update={"path": data}),
         }
     )
-    what = Evaluated.of(folder, found, data, against)
+    what = Evaluated.of(folder, found, data, against, other_base)
     if not process.is_main_process:
         process.wait_for_everyone()
         yield config

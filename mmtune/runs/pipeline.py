@@ -25,6 +25,7 @@ from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
 from mmtune.pages.sources import require_own_files
+from mmtune.runs.against_page import holds_two, write_against_page
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
@@ -424,6 +425,14 @@ def report(runs: Sequence[Path], out: Path | None = None, *, redacted: bool = Fa
             folder is a link that leads out of it.
         Locked: the page belongs into a run folder, and another command works there.
     """
+    if len(runs) == 1 and holds_two(runs[0]):
+        return write_against_page(runs[0], out, redacted=redacted)
+    for run in runs:
+        if holds_two(run):
+            raise ConfigError(
+                f"{run} holds the comparison of two adapters, which has a page of its own",
+                f"write it alone: mmtune report {run}",
+            )
     lock: AbstractContextManager[None] = nullcontext()
     if out is None:
         if len(runs) != 1:

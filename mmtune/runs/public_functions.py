@@ -231,7 +231,8 @@ def evaluate(
             "retention_rows": 300}`. A run that is measured again uses them from now on; results in
             a folder of their own may have any settings of a recipe.
         base: the base model; None: the one that the adapter names.
-        against: another adapter or run of the same base: both answer the same rows.
+        against: another adapter or run: both answer the same rows, and get a page. Adapters for
+            speech may have different bases.
         out: the folder of the results; None: `evaluations/` in the run folder, or a folder beside
             the adapter.
 
@@ -317,7 +318,7 @@ def report(
     """Write the report of finished runs from stored measurements, without loading a model.
 
     Args:
-        runs: one run folder, or several for one page.
+        runs: one run folder, or several for one page; or the results of `evaluate` with `against`.
         out: the HTML file; None: a file in the run folder, for a single run only.
         redacted: show figures only: no recording, transcript, caption, image or name.
 

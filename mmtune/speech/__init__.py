@@ -32,6 +32,7 @@ class SpeechModality(SpeechReader, Modality):
 
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
+    compares_bases = True
     adapter_files = ("adapter_config.json", "adapter_model.safetensors")
     slice_names = ("trimmed windows", "padded windows", "in parts", "real recordings")
     slice_endings = (" without repeats", " with times")
@@ -108,12 +109,17 @@ class SpeechModality(SpeechReader, Modality):
         return compare(config, dataset, folder)
 
     def compare_two(
-        self, config: RunConfig, dataset: Dataset, folder: Path, other: Path
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        folder: Path,
+        other: Path,
+        other_base: str | None = None,
     ) -> Comparison | None:
-        """Compare two adapters on the test rows; both are loaded from disk."""
+        """Compare two adapters on the test rows; both are loaded from disk, each on its base."""
         from mmtune.speech.evaluation.compare import compare
 
-        return compare(config, dataset, folder, other=other)
+        return compare(config, dataset, folder, other=other, other_base=other_base)
 
     def is_calls(self, source: Path) -> bool:
         """Whether `import` knows the source's layout, and its rows can't be trained on as it is."""

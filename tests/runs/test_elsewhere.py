@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -33,6 +34,7 @@ from mmtune.runs.trained_rows import record_rows, recorded_fingerprint
 from mmtune.settings.declare import settings_of
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow
+from mmtune.speech.whisper.base import load_base
 from tests.conformance.test_stored_runs import STORED, contents
 
 RUN = Path("trained/finished")
@@ -191,6 +193,15 @@ def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixtur
     assert measure.difference.value == pytest.approx(wanted[2].value)
     assert measure.difference.low <= measure.difference.value <= measure.difference.high
     assert measure.base.value != measure.adapter.value
+    # The page says it in words, with the adapters' names in place of base and adapter.
+    html = found.page.read_text()
+    assert found.page == found.folder / "report.html"
+    assert "Which of two adapters is better?" in html
+    first = html.partition('<p class="first">')[2].partition("</p>")[0]
+    assert first.startswith("finished gets ")
+    assert " words of 100 wrong, other " in first
+    assert "<dt>finished</dt>" in html
+    assert html.count("<dt>base</dt>") == 1, "of the facts"
     # What was stored is what was found; its files are named from the folder on.
     assert read_comparison(found.folder, "against.json").notes == found.comparison.notes
     assert any(note.startswith("other has no run: nothing") for note in found.comparison.notes)
@@ -203,13 +214,63 @@ def test_two_adapters_on_the_same_rows(place: Path, capsys: pytest.CaptureFixtur
     assert shown.splitlines()[0].startswith("trained/finished ")
     assert " other: " in shown.splitlines()[0]
     # The results are measured again as they were made, and have no verdict.
-    assert main(["evaluate", str(found.folder)]) == 0
-    again = capsys.readouterr().out
-    # Below the names: 10 measures, the file and the note.
-    rows = [[line.split() for line in out.splitlines()[-12:]] for out in (shown, again)]
+    assert main(["evaluate", str(found.folder), "--redacted"]) == 0
+    *again, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("redacted ")
+    # Below the names: 10 measures, the file, the page and the note.
+    rows = [[line.split() for line in out[-13:]] for out in (shown.splitlines(), again)]
     assert rows[0] == rows[1]
+    # The page can be written again, also without names and items.
+    before = found.page.read_text()
+    found.page.unlink()
+    assert mmtune.report(found.folder).read_text().count("<dt>other</dt>") == before.count(
+        "<dt>other</dt>"
+    )
+    hidden = (found.folder / "report-redacted.html").read_text()
+    assert '<p class="first">A gets ' in hidden
+    for private in ("finished", "other<", "bravo", "<audio"):
+        assert private in before, private
+        assert private not in hidden, private
+    assert main(["report", str(found.folder), str(RUN), "--out", "both.html"]) == 2
+    assert "has a page of its own" in capsys.readouterr().err
     assert main(["evaluate", str(found.folder), "--gate"]) == 2
     assert "--gate has no effect with --against" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_adapters_on_different_bases(place: Path) -> None:
+    """Each answers on its own base; what both get alone is what the page compares."""
+    data, other = others(), Path("other-run/adapter")
+    shutil.copytree("base", "base2")
+    tensors = load_file("base2/model.safetensors")
+    save_file(
+        {k: v * np.float32(1.3) if "layer_norm" in k else v for k, v in tensors.items()},
+        "base2/model.safetensors",
+        {"format": "pt"},
+    )
+    shutil.copytree(RUN, "other-run")
+    card = json.loads((other / "card.json").read_text())
+    card |= {"base": "base2", "base_hash": load_base("base2").fingerprint}
+    (other / "card.json").write_text(json.dumps(card))
+    config = yaml.safe_load(Path("other-run/config.yaml").read_text())
+    config |= {"base": "base2", "report": {"content": "none"}}
+    Path("other-run/config.yaml").write_text(yaml.safe_dump(config))
+    # Other weights on the same base are another adapter, as are the same ones on another base.
+    tensors = load_file(other / WEIGHTS)
+    save_file({k: v * np.float32(0.9) for k, v in tensors.items()}, other / WEIGHTS)
+    alone = mmtune.evaluate("other-run", data=data, settings=QUICK)
+    ours = mmtune.evaluate(RUN, data=data, settings=QUICK)
+    both = mmtune.evaluate(RUN, against="other-run", data=data, settings=QUICK)
+    measure = wer(both.comparison.measures)
+    assert measure.base == wer(alone.comparison.measures).adapter
+    assert measure.adapter == wer(ours.comparison.measures).adapter
+    # The other run's policy holds for both.
+    html = both.page.read_text()
+    assert "The bases differ: A is an adapter of " in html
+    assert "<audio" not in html
+    assert "other-run" not in html
+    again = mmtune.evaluate(both.folder)
+    assert again.comparison.to_dict()["measures"] == both.comparison.to_dict()["measures"]
 
 
 @pytest.mark.slow

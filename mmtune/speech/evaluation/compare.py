@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mmtune.adapters.card import adapter_folder, weights_hash
 from mmtune.adapters.switch import MARKER
@@ -11,6 +12,8 @@ from mmtune.config import RunConfig
 from mmtune.data.dataset import Dataset
 from mmtune.evaluation.answers import StoredPredictor
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.parallel import Wrap
+from mmtune.evaluation.two_bases import TwoBases
 from mmtune.metrics.bootstrap import FEW_SPEAKERS
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.term_finder import TermFinder
@@ -39,6 +42,7 @@ from mmtune.system.hashing import hash_json
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import this_process
 
+OTHER = "other"  # name of the adapter in the base's place
 ROWS_PER_CHUNK = 64  # number of rows that are decoded before their transcripts are stored
 PREDICTIONS = "predictions.jsonl"
 ANSWER_VERSION = 2  # raised when stored answers get more details, so that old ones aren't used
@@ -51,6 +55,7 @@ def compare(
     max_ids: int = SPOKEN,
     *,
     other: Path | None = None,
+    other_base: str | None = None,
 ) -> Comparison | None:
     """Transcribe test rows and retention rows with base, adapter and control, and compare them.
 
@@ -61,6 +66,7 @@ def compare(
             answers.jsonl aren't computed again.
         max_ids: largest number of ids of a transcript of 30 s.
         other: folder of another adapter, which takes the base's place.
+        other_base: the base of `other`; None: that of the run.
 
     Returns:
         None in processes that only decode, see `mmtune.evaluation.parallel`.
@@ -76,7 +82,8 @@ def compare(
     if not test and options.calls is None:
         return Comparison("speech", [], f"speech   {config.name}   not measured: no test rows")
     seen, unseen = divide_terms(options, dataset)
-    predictor, active = _models(config, options, folder, seen | unseen, max_ids, other)
+    pair = None if other is None else (other, other_base or config.base)
+    predictor, active = _models(config, options, folder, seen | unseen, max_ids, pair)
     with predictor.asking() as main:
         if not main:
             return None
@@ -172,22 +179,33 @@ def _models(
     folder: Path,
     terms: Collection[str],
     max_ids: int = SPOKEN,
-    other: Path | None = None,
-) -> tuple[StoredPredictor[SpeechPredictor], Active]:
-    """Prepare the models; they are loaded only if an answer is missing in `folder`."""
+    other: tuple[Path, str] | None = None,
+) -> tuple[StoredPredictor[Any], Active]:
+    """Prepare the models; they are loaded only if an answer is missing in `folder`.
+
+    Args:
+        other: folder and base of another adapter.
+    """
     adapters = {"adapter": folder / "adapter"}
     if options.control is not None:
         adapters["control"] = options.control
     active: Active = {"base": {}} | {name: {name: 1.0} for name in adapters}
     if other is not None:
-        adapters["other"] = other
-        active = {"base": {"other": 1.0}, "adapter": {"adapter": 1.0}}
+        adapters[OTHER] = other[0]
+        active = {"base": {OTHER: 1.0}, "adapter": {"adapter": 1.0}}
+    apart = other is not None and other[1] != config.base
     search = DecodeOptions(beams=options.beams, max_new_tokens=max_ids)
 
-    def opened() -> SpeechPredictor:
+    def opened() -> SpeechPredictor | TwoBases[SpeechPredictor]:
+        if other is None or not apart:
+            return loaded(config.base, adapters)
+        first = loaded(config.base, {n: path for n, path in adapters.items() if n != OTHER})
+        return TwoBases(first, loaded(other[1], {OTHER: other[0]}), OTHER)
+
+    def loaded(base: str, some: Mapping[str, Path]) -> SpeechPredictor:
         return SpeechPredictor(
-            load_for(config.base, config.train.precision),
-            adapters,
+            load_for(base, config.train.precision),
+            some,
             windows=options.score_windows,
             options=search,
             language=options.language,
@@ -205,10 +223,18 @@ def _models(
             "options": vars(search),
             "language": options.language,
         }
+        | ({"other base": other[1]} if other is not None and apart else {})
     )
-    variants = PROBED | {LONG: LongForm} | beside(options, terms)
+    variants: dict[str, Wrap[Any]] = {**PROBED, LONG: LongForm, **beside(options, terms)}
+    if apart:
+        variants = {name: _on_both(wrap) for name, wrap in variants.items()}
     chunk = ROWS_PER_CHUNK * len(active)
     return StoredPredictor(folder, fingerprint, opened, chunk=chunk, variants=variants), active
+
+
+def _on_both(wrap: Wrap[SpeechPredictor]) -> Wrap[TwoBases[SpeechPredictor]]:
+    """A variant of both models of a pair."""
+    return lambda pair: TwoBases(wrap(pair.first), wrap(pair.second), pair.name)
 
 
 def _clusters(
