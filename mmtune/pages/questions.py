@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
 from mmtune.evaluation.verdict import Verdict
-from mmtune.pages.plots import ThresholdGauge, gauge
+from mmtune.pages.plots import ThresholdGauge, gauge, number
 
 ORDER = ("failed", "not enough data", "passed")  # order of gates: the most important first
 SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
 # A suite's pattern for several slices, and names of settings: what they mean is said elsewhere.
+OTHERS = re.compile(r", \* (?!with)")  # "test, * windows", but not "general speech, * with times"
 PATTERN = re.compile(r"(, by|,|:)? ?\*")
 SETTING = re.compile(r"; (set )?[a-z_]+\.[a-z_]+( sets the number)?(?=[).]|$)")
 SMALLEST = 0.0005  # differences that are smaller are shown as none
@@ -46,10 +47,10 @@ def readable(text: str) -> str:
     """Remove patterns of slices and names of settings from the text of a gate.
 
     Examples:
-        "WER on test, * windows was not measured; set task.probes" becomes "WER on test windows was
-        not measured".
+        "WER on test, * windows was not measured; set task.probes" becomes "WER on test, other
+        windows was not measured".
     """
-    return SETTING.sub("", PATTERN.sub("", text))
+    return SETTING.sub("", PATTERN.sub("", OTHERS.sub(", other ", text)))
 
 
 def checks_of(verdict: Verdict | None, run: str) -> dict[str, list[Check]]:
@@ -140,7 +141,11 @@ def _measured(gate: GateResult) -> str:
     name, value = f"{gate.metric} on {readable(gate.slice)}", gate.figure.value
     name = f"{name[0].upper()}{name[1:]}"
     if gate.of != "difference":
-        return f"{name}: {value:.3g}"
+        return f"{name}: {_plain(value)}"
     if abs(value) < SMALLEST:
         return f"{name}: as with the base"
-    return f"{name}: {abs(value):.3g} {'more' if value > 0 else 'less'} than with the base"
+    return f"{name}: {_plain(abs(value))} {'more' if value > 0 else 'less'} than with the base"
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}" if 0 < abs(value) < 1 else number(value)

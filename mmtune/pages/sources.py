@@ -6,6 +6,7 @@ rule a page could hold any file of the reader's machine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 
 from mmtune.config import read_yaml
 from mmtune.data.manifest import root_of
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, MmtuneError
 from mmtune.system.inside import inside, leads_out
 from mmtune.system.moved import places_of
+from mmtune.system.stored import read_json_object
 
 CONFIG = "config.yaml"
+EVALUATION = "evaluation.json"  # in results of an evaluation: which adapter on which data
 MANIFESTS = (".jsonl", ".ndjson")
 # Everything that pages read of a run folder, apart from pictures and recordings.
 READ = (
@@ -75,8 +78,9 @@ def sources_of(run: Path | None) -> Sources:
 
     The run's data folders are those of `data.path`, and of each setting in `task` that names a
     manifest. A relative path counts from the current folder, and from the folder in which the run
-    was started; an absolute one is also looked for where it was seen from the run. The file
-    system's root and the folders above the home folder are never among them.
+    was started; an absolute one is also looked for where it was seen from the run. Results of an
+    evaluation on a run's own test rows have that run's folders too. The file system's root and the
+    folders above the home folder are never among them.
     """
     if run is None:
         return Sources()
@@ -93,7 +97,25 @@ def sources_of(run: Path | None) -> Sources:
             found += [folder for folder in folders if not _too_wide(folder)]
         except (OSError, ValueError, RuntimeError):
             continue
+    measured = _measured_run(run)
+    if measured is not None:
+        found += [*sources_of(measured).data, *filter(Path.is_dir, [measured / "data"])]
     return Sources(run, tuple(dict.fromkeys(found)), name)
+
+
+def _measured_run(folder: Path) -> Path | None:
+    """The run whose own test rows an evaluation measured; None: `folder` holds no such results."""
+    if not (folder / EVALUATION).is_file():
+        return None
+    try:
+        values = read_json_object(folder / EVALUATION, "repeat the evaluation")
+    except MmtuneError:
+        return None
+    named = values.get("adapter")
+    if values.get("data") is not None or not isinstance(named, str):
+        return None
+    run = Path(os.path.normpath(folder / named))
+    return run if (run / CONFIG).is_file() and not (run / EVALUATION).is_file() else None
 
 
 def require_own_files(run: Path) -> None:

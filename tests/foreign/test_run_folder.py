@@ -237,6 +237,29 @@ def test_what_counts_as_data(path: str, tmp_path: Path, monkeypatch: pytest.Monk
         assert sources_of(run).find(str(place / "a.png")) == place / "a.png"
 
 
+def test_results_on_a_run_s_own_rows_show_its_data_alone(tmp_path: Path) -> None:
+    data = picture(tmp_path / "pictures" / "a.png", (9, 9, 9))
+    run, results = tmp_path / "runs" / "ours", tmp_path / "results"
+    for folder in (run, results):
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text("name: ours\n")
+    (run / "config.yaml").write_text(f"name: ours\ndata:\n  path: {data.parent}\n")
+    made = picture(run / "data" / "b.png", (9, 9, 9))
+
+    def found(**values: object) -> list[Path | None]:
+        (results / "evaluation.json").write_text(json.dumps(values))
+        return [sources_of(results).find(str(each)) for each in (data, made)]
+
+    assert found(adapter=str(run), data=None) == [data, made]
+    assert found(adapter="../runs/ours", data=None) == [data, made]
+    # With other data, with no run, or with damaged values it has no folder but its own.
+    assert found(adapter=str(run), data="/others") == [None, None]
+    assert found(adapter=str(data.parent), data=None) == [None, None]
+    assert found(adapter=7, data=None) == [None, None]
+    (results / "evaluation.json").write_text("[")
+    assert sources_of(results).data == ()
+
+
 def test_the_content_says_what_a_file_is(tmp_path: Path) -> None:
     def kind(path: Path) -> str:
         return embed(path).partition(";")[0]

@@ -48,6 +48,19 @@ CONTRAST = """(() => {
     if (found < lowest[0]) lowest = [found, walk.currentNode.data];
   }
   return lowest; })()"""
+# The first table of pictures, scrolled to its end: its box, pictures, captions, names of rows.
+SHEET = """(() => {
+  const sheet = document.querySelector('.sheet'), box = sheet.parentElement;
+  box.scrollLeft = 1e6;
+  const names = [...sheet.querySelectorAll('th[scope=row]')];
+  const captions = [...sheet.querySelectorAll('thead th span')];
+  return { columns: captions.length, inner: box.scrollWidth, box: box.clientWidth,
+    narrowest: Math.min(...[...sheet.querySelectorAll('img')].map(i => i.clientWidth)),
+    name: names[0].getBoundingClientRect().left, edge: box.getBoundingClientRect().left,
+    letters: Math.min(...[...names, ...captions].map(
+      e => parseFloat(getComputedStyle(e).fontSize))),
+    cut: captions.filter(e => e.scrollHeight > e.clientHeight + 1).map(e => e.textContent) };
+})()"""
 HEARD = """Promise.all([...document.querySelectorAll('audio')].map(s => new Promise(r => {
   const done = () => r([s.readyState, s.duration]); s.readyState ? done() :
   s.addEventListener('loadedmetadata', done); s.addEventListener('error', done); })))"""
@@ -108,7 +121,10 @@ def images(folder: Path) -> Comparison:
         "image",
         [measure("style", "held-out captions", 0.0, 0.4)],
         headline="image",
-        examples=[{"kind": "captions", "prompt": f"an apple {i}", **shown} for i in "abcdefgh"],
+        examples=[
+            {"kind": "captions", "prompt": f"a red apple with {i} leaves on a table", **shown}
+            for i in range(14)
+        ],
         files={"grid": folder / "grid.png"},
     )  # fmt: skip
     write_verdict(folder, judge(load_suite("brand_style"), comparison))
@@ -154,6 +170,17 @@ def test_a_page_in_a_browser(page: Path, tmp_path: Path) -> None:
         assert len(heard) == 2
         assert all(state >= 1 and length == pytest.approx(0.5, abs=0.01) for state, length in heard)
         assert all(width >= 96 for width, _ in drawn(chromium, ".sheet img"))
+        # A table of pictures scrolls in its own box, and the names of its rows stay in sight.
+        for width in (390, 1280):
+            chromium.show(width)
+            found = chromium.run(SHEET)
+            assert found["columns"] == 12
+            assert found["inner"] > found["box"], "it scrolls"
+            assert found["box"] <= width
+            assert found["narrowest"] >= 96
+            assert found["name"] == pytest.approx(found["edge"], abs=1)
+            assert found["letters"] >= 13
+            assert found["cut"] == []
         for width in (375, 320, 1280):
             for scheme in ("light", "dark"):
                 chromium.show(width, scheme=scheme)

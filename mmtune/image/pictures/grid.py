@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
 GRID_COLUMNS = 12  # at most
 TILE = 128  # pixels; larger images are reduced, smaller ones enlarged without smoothing
-LABEL, HEAD = 72, 20  # pixels left of and above the tiles
+LABEL, HEAD = 80, 40  # pixels left of and above the tiles
+FONT_SIZE, LINE = 14, 17  # pixels
+CAPTION_LINES = 2  # at most; the rest of a caption is left out
+MARGIN = 4  # pixels beside a text
 
 
 def draw_grid(prompts: Sequence[str], rows: dict[str, Sequence[Image.Image]]) -> Image.Image:
@@ -23,14 +26,49 @@ def draw_grid(prompts: Sequence[str], rows: dict[str, Sequence[Image.Image]]) ->
     # Evenly over all prompts: the first ones alone would all start with the same letters.
     picked = [i * len(prompts) // columns for i in range(columns)]
     canvas = Image.new("RGB", (LABEL + columns * TILE, HEAD + len(rows) * TILE), "white")
-    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_SIZE)
+    assert isinstance(font, ImageFont.FreeTypeFont)
     for x, i in enumerate(picked):
-        pen.text((LABEL + x * TILE + 4, 3), prompts[i][:20], fill="black", font=font)
+        lines = wrapped(prompts[i], font.getlength, TILE - 2 * MARGIN, CAPTION_LINES)
+        top = HEAD - MARGIN - LINE * len(lines)  # just above the tile
+        for y, line in enumerate(lines):
+            place = (LABEL + x * TILE + MARGIN, top + y * LINE)
+            pen.text(place, line, fill="black", font=font)
     for y, (name, images) in enumerate(rows.items()):
-        pen.text((6, HEAD + y * TILE + TILE // 2 - 8), name, fill="black", font=font)
+        [shown] = wrapped(name, font.getlength, LABEL - 2 * MARGIN, 1)
+        place = (MARGIN, HEAD + y * TILE + TILE // 2 - 8)
+        pen.text(place, shown, fill="black", font=font)
         for x, i in enumerate(picked):
             canvas.paste(_tile(images[i]), (LABEL + x * TILE, HEAD + y * TILE))
     return canvas
+
+
+def wrapped(text: str, length: Callable[[str], float], width: float, most: int) -> list[str]:
+    """Divide a text into lines that fit; what doesn't ends with an ellipsis.
+
+    Args:
+        text: the text.
+        length: the length of a line in pixels.
+        width: the most that a line may have.
+        most: the most lines.
+
+    Returns:
+        At least one line, which may be empty.
+    """
+    lines: list[str] = []
+    words = text.split()
+    while words and len(lines) < most:
+        count = len(words)
+        if len(lines) < most - 1:
+            while count > 1 and length(" ".join(words[:count])) > width:
+                count -= 1
+        line, words = " ".join(words[:count]), words[count:]
+        if length(line) > width:
+            while line and length(f"{line}…") > width:
+                line = line[:-1]
+            line = f"{line.rstrip()}…"
+        lines.append(line)
+    return lines or [""]
 
 
 def _tile(image: Image.Image) -> Image.Image:

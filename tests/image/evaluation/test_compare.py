@@ -6,10 +6,11 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mmtune.image.evaluation.compare import headline
-from mmtune.image.pictures.grid import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid
+from mmtune.image.pictures.grid import GRID_COLUMNS, HEAD, LABEL, TILE, draw_grid, wrapped
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.image.style import StyleScore
 from mmtune.metrics.measure import Measure
@@ -29,6 +30,31 @@ def test_the_headline_is_the_readmes_line() -> None:
         "nearest training image 0.50 [0.41, 0.59] (real 0.61)   grid runs/grid.png"
     )
     assert "1 = brand: not measurable " in headline("b", style(False), NEAREST, Path("g"))
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("a red dog", ["a red dog"]),
+        ("a red dog at the lake", ["a red dog", "at the lake"]),
+        ("a red dog at the lake by night", ["a red dog", "at the lak…"]),
+        ("donaudampfschiff", ["donaudampf…"]),
+        ("donaudampfschiff and boat", ["donaudampf…", "and boat"]),
+        ("", [""]),
+    ],
+)
+def test_captions_of_a_grid_stay_above_their_tiles(text: str, lines: list[str]) -> None:
+    assert wrapped(text, len, 11, 2) == lines
+
+
+def test_long_captions_of_neighbours_stay_apart() -> None:
+    tile = Image.new("RGB", (64, 64), "white")
+    grid = draw_grid(["W" * 40, "W" * 40], {"a very long name of a row": [tile, tile]})
+    pixels = np.asarray(grid.convert("L"))
+    for left in (LABEL, LABEL + TILE):
+        assert pixels[:HEAD, left : left + 4].min() == 255
+        assert pixels[:HEAD, left + 4 : left + TILE].min() < 128
+    assert pixels[HEAD:, LABEL - 4 :].min() == 255
 
 
 def test_the_grid_keeps_proportions_and_spreads_over_the_prompts() -> None:
