@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.suite import Gate, Level, Selector, Suite
+from mmtune.evaluation.suite import Gate, Level, Selector, Suite, without_patterns
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.rare import NO_EVENT_END
@@ -246,7 +246,8 @@ def _within(gate: Gate, measure: Measure, value: float) -> bool:
 def gate_results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
     found = list(matching(gate, comparison))
     if not found and not gate.optional:
-        yield _unknown(gate, None, f"{gate.metric} on {gate.slice} was not measured")
+        where = without_patterns(gate.slice)
+        yield _unknown(gate, None, f"{gate.metric} on {where} was not measured")
     for measure in found:
         yield _apply(gate, measure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -102,6 +103,16 @@ class Extension(Section):
         main = (*self.main, *(one for one in other.main if one not in self.main))
         gates = (*self.gates, *(gate for gate in other.gates if gate.name not in names))
         return Suite(name=self.name, modality=other.modality, main=main, gates=gates)
+
+
+# In patterns of slices: "test, * windows", but not "general speech, * with times".
+_OTHERS = re.compile(r", \* (?!with)")
+_PATTERN = re.compile(r"(, by|,|:)? ?\*")
+
+
+def without_patterns(text: str) -> str:
+    """Say a pattern of slices in words: "test, * windows" is "test, other windows"."""
+    return _PATTERN.sub("", _OTHERS.sub(", other ", text))
 
 
 def suites() -> list[str]:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
+from mmtune.evaluation.suite import without_patterns
 from mmtune.evaluation.verdict import Verdict
 from mmtune.pages.plots import ThresholdGauge, gauge, number
 
 ORDER = ("failed", "not enough data", "passed")  # order of gates: the most important first
 SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
-# A suite's pattern for several slices, and names of settings: what they mean is said elsewhere.
-OTHERS = re.compile(r", \* (?!with)")  # "test, * windows", but not "general speech, * with times"
-PATTERN = re.compile(r"(, by|,|:)? ?\*")
+# Names of settings: the command says what to do.
 SETTING = re.compile(r"; (set )?[a-z_]+\.[a-z_]+( sets the number)?(?=[).]|$)")
 SMALLEST = 0.0005  # differences that are smaller are shown as none
 
@@ -50,7 +49,7 @@ def readable(text: str) -> str:
         "WER on test, * windows was not measured; set task.probes" becomes "WER on test, other
         windows was not measured".
     """
-    return SETTING.sub("", PATTERN.sub("", OTHERS.sub(", other ", text)))
+    return SETTING.sub("", without_patterns(text))
 
 
 def checks_of(verdict: Verdict | None, run: str) -> dict[str, list[Check]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.suite import without_patterns
 from mmtune.evaluation.verdict import Verdict
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.language_code import LANGUAGES
@@ -85,6 +87,8 @@ def redact_verdict(verdict: Verdict, comparison: Comparison, own: OwnNames) -> V
     gates = (verdict.main, *verdict.gates)
     slices = _new_slices([*comparison.measures, *gates], own)
     swaps = dict(slices)
+    # Findings say a gate's pattern in words.
+    swaps |= {without_patterns(old): new for old, new in slices.items() if "*" in old}
     for m in comparison.measures:
         if m.note:
             swaps[f" ({m.note.rstrip('.')})"] = ""
@@ -106,7 +110,9 @@ def redact_verdict(verdict: Verdict, comparison: Comparison, own: OwnNames) -> V
     for gate in gates:
         if gate.slice in slices:
             tail = _tail(gate.slice)
-            values = sorted({tail, *tail.split(" ", 1)[1:]}, key=len, reverse=True)
+            said = {tail, without_patterns(tail)}
+            values = sorted({*said, *(v for t in said for v in t.split(" ", 1)[1:])}, key=len)
+            values = [value for value in reversed(values) if value]
             hidden = re.compile("|".join(map(re.escape, values)), re.IGNORECASE)
             for text in (gate.name, gate.asks):
                 texts[text] = hidden.sub(_tail(slices[gate.slice]), cleared(text))
@@ -166,7 +172,9 @@ def _new_slices(found: Iterable[_OnSlice], own: OwnNames) -> dict[str, str]:
         ending = next((each for each in own.slice_endings if tail.endswith(each)), "")
         if not label:
             plain = tail.removesuffix(ending)
-            if not plain or plain in own.slice_names or plain in LANGUAGES or "*" in tail:
+            if not plain or plain in own.slice_names or plain in LANGUAGES:
+                continue
+            if "*" in plain and _is_own_pattern(plain, own, labels):
                 continue
             if tail in {f"by {one}" for one in (*labels, *own.slice_labels)}:
                 continue
@@ -174,6 +182,14 @@ def _new_slices(found: Iterable[_OnSlice], own: OwnNames) -> dict[str, str]:
         counts[label] = counts.get(label, 0) + 1
         names[name] = f"{head}, {label} {counts[label]}{ending}"
     return names
+
+
+def _is_own_pattern(pattern: str, own: OwnNames, labels: Collection[str]) -> bool:
+    """Whether a gate's pattern of slices names nothing but what the modality and labels name."""
+    names = (f"{label} *" for label in (*labels, *own.slice_labels))
+    if pattern in {"*", "by *", *names}:
+        return True
+    return any(fnmatch.fnmatchcase(name, pattern) for name in own.slice_names)
 
 
 def _tail(name: str) -> str:

@@ -35,7 +35,7 @@ from mmtune.speech.evaluation.measures import REAL, WITHOUT_REPEATS
 PLACES = (
     *("reference", "base", "adapter", "control", "caption", "row", "file", "speaker", "accent"),
     *("trigger", "folder", "note", "rater", "path", "style", "term"),
-    *("older", "side", "voice", "clinic", "nurse"),
+    *("older", "side", "voice", "clinic", "nurse", "doctor"),
 )
 WORDS = {f"zq{place}" for place in PLACES}
 INTERVAL = Interval(0.5, 0.4, 0.6)
@@ -112,6 +112,7 @@ def run(tmp_path: Path) -> Path:
             slice="test, clinic zqclinic",
             at_most=0,
         ),
+        Gate(name="doctors", asks="Does zqdoctor?", metric="WER", slice="calls, zqdoctor*", at_most=0),
         Gate(
             name="nurses", asks="Does the zqnurse?", metric="WER", slice="calls, zqnurse", at_most=0
         ),
@@ -191,7 +192,7 @@ def test_none_shows_none_of_it(run: Path, how: str) -> None:
                  "test, by accent", "0.750 [0.300, 0.950]", "a local folder",
                  "lr&#34;: 0.5"):  # fmt: skip
         assert kept in html, kept
-    assert html.count('class="check ') == 6
+    assert html.count('class="check ') == 7
     assert "<audio" not in html
     assert "<img" not in html
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.gate_result import GateResult
-from mmtune.evaluation.verdict import Decision, Verdict
+from mmtune.evaluation.verdict import Decision, Verdict, write_verdict
 from mmtune.metrics.bootstrap import Interval
+from mmtune.metrics.measure import Measure
 from mmtune.pages.questions import checks_of, next_steps, readable
+from mmtune.pages.report import write_report
 
 PASSED = GateResult(
     "silence", "must", "passed", "Is it silent?", "words on silence: 0", "words", "silence",
@@ -46,6 +50,43 @@ def verdict(decision: Decision, *gates: GateResult, main: GateResult = MAIN) -> 
 )
 def test_no_pattern_and_no_name_of_a_setting_is_shown(stored: str, shown: str) -> None:
     assert readable(stored) == shown
+
+
+def test_the_first_screen_is_in_words_and_no_pattern_is_on_the_page(tmp_path: Path) -> None:
+    interval = Interval(0.5, 0.4, 0.6)
+    found = Measure("WER", "test", 40, interval, interval, interval, False)
+    heard = {"kind": "test", "reference": "a cat", "base": "a hat", "adapter": "a cat"}
+    # Stored by earlier versions, with patterns in the findings.
+    gates = [
+        replace(OPEN, name="other windows", asks="Windows?", slice="test, * windows",
+                finding="WER on test, * windows was not measured; set task.probes"),
+        PASSED,
+    ]  # fmt: skip
+    comparison = Comparison("speech", [found], "", examples=[heard])
+    write_verdict(tmp_path, replace(verdict("not known yet", *gates), first="First."))
+    write_report(tmp_path / "report.html", [comparison], [tmp_path])
+    html = (tmp_path / "report.html").read_text().partition("<body>")[2]
+    order = [
+        "First.",
+        "Not known yet",
+        "What now",
+        ">hat<",
+        "Windows?",
+        "statistics",
+        "All measures",
+    ]
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    seen = html.partition('<details class="statistics">')[0]
+    while "<details" in seen:
+        before, _, inner = seen.partition("<details")
+        seen = before + inner.partition("</details>")[2]
+    assert re.findall(r"\[[-+]?\d", seen) == [], "intervals are folded"
+    assert "[0.400, 0.600]" in html
+    text = re.sub("<[^>]*>", "", html)
+    assert "*" not in text
+    assert "task.probes" not in text
+    assert "WER on test, other windows was not measured" in text
 
 
 def test_values_are_said_in_words_and_failures_come_first() -> None:
