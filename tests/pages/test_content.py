@@ -112,7 +112,9 @@ def run(tmp_path: Path) -> Path:
             slice="test, clinic zqclinic",
             at_most=0,
         ),
-        Gate(name="doctors", asks="Does zqdoctor?", metric="WER", slice="calls, zqdoctor*", at_most=0),
+        Gate(
+            name="doctors", asks="Does zqdoctor?", metric="WER", slice="calls, zqdoctor*", at_most=0
+        ),
         Gate(
             name="nurses", asks="Does the zqnurse?", metric="WER", slice="calls, zqnurse", at_most=0
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from mmtune.metrics.bootstrap import paired_bootstrap
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
+from mmtune.runs.elsewhere import _other_base
 from mmtune.runs.measured_adapter import MeasuredAdapter, _foreign, find_adapter
 from mmtune.runs.measuring import keep_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality
@@ -338,6 +340,22 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         written.append(json.dumps({"image": f"{i}.png", "caption": row["caption"]}))
     Path("others/manifest.jsonl").write_text("\n".join(written))
     return folder
+
+
+def test_adapters_of_different_bases_are_compared_where_the_modality_can(pictures: Path) -> None:
+    first = find_adapter(RUN)
+    assert first.card is not None
+    card = first.card.model_copy(update={"base": "base2", "base_hash": "ff"})
+    second = replace(first, given=Path("other"), card=card)
+    assert _other_base(first, first, None) is None, "one base"
+    assert _other_base(first, second, "base") is None, "the user named one for both"
+    assert _other_base(first, replace(second, card=None), None) is None, "it names none"
+    with pytest.raises(AdapterError, match=r"trained on the base .*base, other on base2") as caught:
+        _other_base(first, second, None)
+    assert f"mmtune evaluate {RUN} --data DATA; mmtune evaluate other" in caught.value.cure
+    # Speech can: the second one is measured on the base that its own card names.
+    hears = replace(first, modality=find_modality("speech"))
+    assert _other_base(hears, replace(second, given=RUN), None) == first.config.base
 
 
 @pytest.mark.slow
