@@ -19,6 +19,7 @@ from mmtune.metrics.measure import Measure
 from mmtune.metrics.rare import NO_EVENT_END
 
 Status = Literal["passed", "failed", "not enough data"]
+MOST_TIMES = 20  # the data for which a gate may ask, as a multiple of what was measured
 SEVERAL = "N"  # in `GateResult.closing`: the setting's count isn't that of the items
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
 MAIN_ITEMS = 10  # least number of items for the main measure
@@ -52,6 +53,8 @@ class GateResult:
         upward: whether the threshold is an upper limit.
         closing: options of `mmtune evaluate` that give the gate its data; None: its items are the
             test rows.
+        near: whether the value lies too near to the threshold for any data that somebody would
+            collect.
     """
 
     name: str
@@ -69,6 +72,7 @@ class GateResult:
     more: int | None = None
     upward: bool | None = None
     closing: str | None = None
+    near: bool = False
 
     @property
     def allowed(self) -> str:
@@ -100,6 +104,8 @@ class GateResult:
         if self.status != "not enough data":
             return None
         command = f"mmtune evaluate {run}"
+        if self.near:
+            return Step("train with other settings, or set another threshold, then:", command)
         if self.figure is not None and self.more is None:
             # As many items of the same speakers would tell no more.
             return Step("add rows of other speakers, terms or recordings, then:", command)
@@ -123,6 +129,8 @@ def _time(items: int | None, seconds: float | None) -> str:
         return ""
     minutes = items * seconds / 60
     shown = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
+    if minutes >= 120:
+        shown = f"{minutes / 60:.0f} h"
     return f"(about {shown} on this machine)"
 
 
@@ -291,6 +299,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         limit = f"{'at most' if upward else 'at least'} {bound:{sign}.3g}"
         what += f"; the {'value' if gate.end == 'point' else f'{gate.end} end'} must be {limit}"
     more: int | None = None
+    near = False
     status: Status = "passed"
     if measure.items < gate.min_items:
         status, more = "not enough data", gate.min_items - measure.items
@@ -299,6 +308,8 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         # If only the end lies beyond the threshold, more items may decide.
         status = "not enough data" if within(figure.value) else "failed"
         more = more_items(measure.items, figure.value, end, bound)
+        near = more is None or measure.items + more > MOST_TIMES * measure.items
+        near &= math.isfinite(end) and not no_event
         if no_event and upward:
             more = math.ceil(NO_EVENT_END / bound) - measure.items if bound > 0 else None
         if status == "failed":
@@ -315,7 +326,12 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
     if measure.few:
         test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
         what += f"; {measure.few}{test}"
-    if status == "not enough data" and more is not None:
+    if near := near and status == "not enough data":
+        what += (
+            f". The value lies too near to the threshold for more items than these {measure.items}"
+        )
+        what += " to decide"
+    elif status == "not enough data" and more is not None:
         what += f". About {more:,} more items are needed ({measure.items} were measured"
         what += f"; {gate.items_from} sets the number)" if gate.items_from else ")"
     return GateResult(
@@ -334,6 +350,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         more=more,
         upward=upward,
         closing=_more_of(gate),
+        near=near,
     )
 
 

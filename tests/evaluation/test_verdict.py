@@ -211,6 +211,22 @@ def test_a_step_says_how_many_and_how_long(terminology: Suite) -> None:
     assert str(step) == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
 
 
+@pytest.mark.parametrize(("value", "near"), [(0.042, False), (0.043, True), (0.0499, True)])
+def test_nobody_is_sent_for_hopelessly_many_rows(
+    terminology: Suite, value: float, near: bool
+) -> None:
+    """With 300 rows and a half-width of 0.034, 20 times the rows halve it 4.5 times."""
+    wide = measure("WER", GENERAL, (value, value - 0.034, value + 0.034), 300)
+    verdict = judge(terminology, helpful(general=wide))
+    found = gate(verdict, "general speech")
+    assert (found.status, found.near) == ("not enough data", near)
+    assert ("too near to the threshold" in found.answer) == near
+    assert ("more items are needed" in found.answer) != near
+    [step] = verdict.steps("runs/x", seconds=1.5)
+    assert ("--retention_rows" in str(step)) != near
+    assert str(step).startswith("train with other settings") == near
+
+
 def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
     windows = measure("WER", "test, trimmed windows", (0.2, 0.1, 0.3), 40)
     verdict = judge(terminology, helpful(windows=windows))
