@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -81,6 +82,7 @@ def _work(
 def _prepare(targets: Iterable[str], out: Path) -> None:
     """Parse the seeds: what a parser imports at its first use is no time of an input."""
     os.environ["TMPDIR"] = str(out / "tmp")
+    tempfile.tempdir = None  # it keeps the folder that it found first
     (out / "tmp").mkdir(parents=True, exist_ok=True)
     os.environ["MMTUNE_CACHE"] = os.environ["HF_HOME"] = str(out / "tmp" / "cache")
     folder = out / "warm"

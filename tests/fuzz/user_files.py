@@ -144,7 +144,8 @@ def table_seeds() -> list[Files]:
 
 
 def parse_imported(folder: Path) -> None:
-    from mmtune.speech.corpus.importers import LAYOUTS, import_speech, recognise
+    from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
+    from mmtune.speech.corpus.importers import LAYOUTS, import_speech, read_pieces, recognise
     from mmtune.speech.corpus.importers.piece import ImportOptions
 
     if (folder / OPTIONS).is_file():
@@ -157,8 +158,13 @@ def parse_imported(folder: Path) -> None:
             list(LAYOUTS["table"].pieces(path, ImportOptions()))
             if path.suffix == ".tsv":
                 list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
-    if name is not None:
-        list(LAYOUTS[name].pieces(folder, ImportOptions(language="en")))
+    if name is None:
+        return
+    options = ImportOptions(language="en")
+    linked = any(p.is_symlink() for p in folder.rglob("*") if p.suffix in SPEECH_SUFFIXES)
+    each(lambda: list(read_pieces(folder, options, name)))
+    if not linked:  # such a folder is refused before its layout's reader begins
+        list(LAYOUTS[name].pieces(folder, options))
 
 
 def given(folder: Path) -> dict[str, Any]:
