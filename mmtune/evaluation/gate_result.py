@@ -19,6 +19,7 @@ from mmtune.metrics.measure import Measure
 from mmtune.metrics.rare import NO_EVENT_END
 
 Status = Literal["passed", "failed", "not enough data"]
+MARGIN = 1.5  # of the items that are asked for where speakers are too few
 MOST_TIMES = 20  # the data for which a gate may ask, as a multiple of what was measured
 SEVERAL = "N"  # in `GateResult.closing`: the setting's count isn't that of the items
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
@@ -257,7 +258,26 @@ def gate_results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
         where = without_patterns(gate.slice)
         yield _unknown(gate, None, f"{gate.metric} on {where} was not measured")
     for measure in found:
-        yield _apply(gate, measure)
+        result = _apply(gate, measure)
+        if result.more is None and _part_of(measure, comparison):
+            yield replace(result, more=_for_enough(measure))
+        else:
+            yield result
+
+
+def _part_of(measure: Measure, comparison: Comparison) -> bool:
+    """Whether other items of its slice have more speakers: "test with times" of "test"."""
+    return any(
+        measure.slice.startswith((f"{m.slice} ", f"{m.slice},")) and m.units > measure.units
+        for m in comparison.measures
+    )
+
+
+def _for_enough(measure: Measure) -> int | None:
+    """How many more items have enough speakers, with half as many again to be sure."""
+    if not 0 < measure.units < measure.enough:
+        return None
+    return math.ceil(MARGIN * measure.items * measure.enough / measure.units) - measure.items
 
 
 def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:

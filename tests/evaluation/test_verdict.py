@@ -211,6 +211,21 @@ def test_a_step_says_how_many_and_how_long(terminology: Suite) -> None:
     assert str(step) == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
 
 
+@pytest.mark.parametrize(("speakers", "step"), [
+    (30, "mmtune evaluate runs/x --probes 80"),
+    (15, "add rows of other speakers, terms or recordings, then: mmtune evaluate runs/x"),
+])  # fmt: skip
+def test_more_of_the_rows_are_asked_for_where_they_have_other_speakers(
+    terminology: Suite, speakers: int, step: str
+) -> None:
+    test = replace(measure("WER", "test without repeats", (-0.2, -0.3, -0.1), 125), units=speakers)
+    times = measure("WER", "test with times", (-0.2, -0.3, -0.1), 40)
+    times = replace(times, units=15, enough=20, few="not enough speakers (15 of 20)")
+    whole = replace(measure("WER", "test", (-0.2, -0.3, -0.1), 125), units=speakers)
+    comparison = helpful(test=test, times=times, whole=whole)
+    assert list(map(str, judge(terminology, comparison).steps("runs/x"))) == [step]
+
+
 @pytest.mark.parametrize(("value", "near"), [(0.042, False), (0.043, True), (0.0499, True)])
 def test_nobody_is_sent_for_hopelessly_many_rows(
     terminology: Suite, value: float, near: bool
