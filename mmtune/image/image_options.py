@@ -126,7 +126,7 @@ class ImageOptions(Section):
         "The noisiest share of the timesteps, at which the adapter learns what the base predicts, "
         "in the brand's colours: the layout stays the base's.",
         unit="share of the timesteps",
-        why="Off: it was measured on the icon starter alone, where 0.25 was chosen "
+        why="Off: it was measured on the icon starter alone, where 0.15 was chosen "
         "(recipes/brand_style).",
         ge=0,
         lt=1,
