@@ -40,6 +40,11 @@ def check_arguments(parser: Parser) -> None:
         help="training resolution of images, in pixels (default: the base's)",
     )
     parser.add_argument(
+        "--background",
+        metavar="COLOUR",
+        help="colour behind transparent parts of images, such as black or #102030 (default: white)",
+    )
+    parser.add_argument(
         "--shared",
         metavar="KIND,KIND",
         default="",
@@ -56,7 +61,8 @@ def check(options: argparse.Namespace) -> int:
     from mmtune.data.dataset import describe
     from mmtune.runs import public_functions as public
 
-    settings = {} if options.resolution is None else {"resolution": options.resolution}
+    wanted = {"resolution": options.resolution, "background": options.background}
+    settings = {name: value for name, value in wanted.items() if value is not None}
     shared = [kind.strip() for kind in options.shared.split(",") if kind.strip()]
     dataset = public.check(
         options.path,

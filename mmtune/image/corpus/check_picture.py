@@ -6,26 +6,30 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageColor
 
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.image.corpus.check_caption import check_captions
 from mmtune.image.corpus.limits import read_limits
 from mmtune.image.image_row import ImageRow
-from mmtune.image.pictures.alike import near_copies, visual_fingerprint
+from mmtune.image.pictures.alike import LOOK, near_copies, visual_fingerprint
 from mmtune.image.pictures.pixels import (
-    CONVERT,
+    EXPORT_SRGB,
     ImageFault,
+    colour_fault,
     decoded,
     open_mask,
     stored_size,
     upright_size,
+    visible_range,
 )
-from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES
+from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, convert_cure, readable_suffixes
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import is_file
 
 MAX_UPSCALING = 1.5  # factor of enlargement above which a finding is made
+MAX_BLANK = 4  # levels of 255 by which all visible colours may differ from the background
+LIGHT = 240  # visible colours from here on are compared on black, where they can be told apart
 
 
 def inspect(row: Row) -> Inspection:
@@ -34,19 +38,21 @@ def inspect(row: Row) -> Inspection:
     A file that can't be used gives a finding and never an error.
 
     Returns:
-        The hash of the content, findings, the facts `width` and `height` in pixels, and the
-        fingerprint for near-copies (`visual_fingerprint`; empty for blank images).
+        The hash of the content, findings, the facts `width` and `height` in pixels, and as marks
+        the fingerprint for near-copies (`visual_fingerprint`), followed for images with
+        transparent parts by the range of their visible colours; empty for blank images.
     """
     if not isinstance(row, ImageRow):
         raise TypeError(f"an image row is needed, not {type(row).__name__}")
-    if row.path.suffix.lower() in FOREIGN_SUFFIXES and is_file(row.path):
+    suffix = row.path.suffix.lower()
+    if suffix in FOREIGN_SUFFIXES and suffix not in readable_suffixes() and is_file(row.path):
         found = f"{row.path}: mmtune doesn't read {row.path.suffix} files"
-        return Inspection("", [Finding("undecodable", row.id, found, CONVERT)])
+        return Inspection("", [Finding("undecodable", row.id, found, convert_cure(suffix))])
     try:
         width, height = stored_size(row.path)
         with decoded(row.path, reduced=True) as image:
             findings = list(_picture_findings(row, image))
-            look = b"" if any(f.kind == "blank" for f in findings) else visual_fingerprint(image)
+            look = _marks(row, image, findings)
         content = hash_file(row.path)
         if row.mask is not None:
             findings += _mask_findings(row)
@@ -62,6 +68,7 @@ def check_rows(
     base: str | None = None,
     resolution: int | None = None,
     trigger: str = "",
+    background: str = "#ffffff",
 ) -> list[Finding]:
     """Find near-copies, bad captions and small images; this needs all rows, or the base.
 
@@ -72,11 +79,14 @@ def check_rows(
             its resolution. None: neither is compared, unless `resolution` is given.
         resolution: side in pixels of the squares to train on; None: the base's.
         trigger: the phrase that training puts before captions.
+        background: colour behind transparent parts.
 
     Raises:
         BaseModelError: the base can't be read.
     """
-    findings = near_copies(rows, [each.marks for each in seen]) if seen else []
+    findings = near_copies(rows, [each.marks[:LOOK] for each in seen]) if seen else []
+    for row, each in zip(rows, seen, strict=False):
+        findings += _unseen_findings(row, each.marks[LOOK:], background)
     if base is not None:
         limits = read_limits(base)
         findings += check_captions(rows, limits.text, trigger)
@@ -154,22 +164,64 @@ def _picture_findings(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
             f"write the caption into {row.path.with_suffix('.txt').name}, or name the file after "
             "what it shows, such as red-apple_01.png",
         )
-    extrema = image.getextrema()
-    bands = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    if all(low == high for low, high in bands):
+    if fault := colour_fault(image):
         yield Finding(
-            "blank",
+            "colours",
             row.id,
-            f"{row.path} has one colour only",
-            "remove it, unless the adapter should learn this",
+            f"{row.path}: {fault}; its colours may differ from those that you see elsewhere",
+            EXPORT_SRGB,
             "warning",
         )
     # Phones store further views of one photograph in a file (MPO); that is no animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
+        many = getattr(image, "n_frames", 2)
+        pages = image.format in ("TIFF", "HEIF")
         yield Finding(
-            "animated",
+            "pages" if pages else "animated",
             row.id,
-            f"{row.path} is an animation; only its first frame is used",
-            "save the frame that you want as a PNG",
+            f"{row.path} holds {many} images; only the first one is used"
+            if pages
+            else f"{row.path} is an animation; only its first frame is used",
+            "save those that you want as PNG" if pages else "save the frame that you want as a PNG",
             "warning",
         )
+
+
+def _marks(row: ImageRow, image: Image.Image, findings: list[Finding]) -> bytes:
+    """What `check_rows` reads of an image; a blank one gets a finding and no marks."""
+    seen = visible_range(image)
+    if seen is None or (seen[0] == seen[1] and not _has_shape(image)):
+        found = "has one colour only" if seen else "is transparent everywhere"
+        cure = "remove it, unless the adapter should learn this"
+        findings.append(Finding("blank", row.id, f"{row.path} {found}", cure, "warning"))
+        return b""
+    if not image.has_transparency_data:
+        return visual_fingerprint(image)
+    on = "black" if min(seen[0]) >= LIGHT else "white"
+    return visual_fingerprint(image, on) + b"".join(seen)
+
+
+def _has_shape(image: Image.Image) -> bool:
+    """Whether some parts of an image are more transparent than others."""
+    if not image.has_transparency_data:
+        return False
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
+    return low != high
+
+
+def _unseen_findings(row: Row, seen: bytes, background: str) -> Iterator[Finding]:
+    """The finding for an image whose visible colours are all those of the background."""
+    if not seen:
+        return
+    behind = ImageColor.getrgb(background)[:3] * 2
+    if max(abs(a - b) for a, b in zip(seen, behind, strict=True)) > MAX_BLANK:
+        return
+    light = sum(behind) > 3 * 255
+    yield Finding(
+        "blank",
+        row.id,
+        f"{row.path} shows nothing on the background {background}: its visible parts have that "
+        "colour, too",
+        f"lay transparent parts on another colour: --background {'black' if light else 'white'}",
+        "warning",
+    )

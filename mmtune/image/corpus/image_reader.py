@@ -57,7 +57,9 @@ class ImageReader:
             )
 
         options = settings if isinstance(settings, ImageOptions) else ImageOptions()
-        return check_picture.check_rows(rows, seen, base, options.resolution, options.trigger)
+        return check_picture.check_rows(
+            rows, seen, base, options.resolution, options.trigger, options.background
+        )
 
 
 READER = ImageReader()

@@ -13,26 +13,28 @@ from mmtune.image.pictures.pixels import thumbnail
 SIDE = 64  # pixels along a side of the thumbnail that is hashed
 BITS, HASH = 64, 8  # bits and bytes of a perceptual hash
 GRID = 8  # pixels along a side of the grid of colours
+LOOK = HASH + 3 * GRID * GRID  # bytes of a fingerprint
 # Near-copies are within both bounds: the hash sees shapes but no colours, the grid sees colours
 # but hardly any shapes.
 NEAR_BITS = 6  # differing bits of the hashes
 NEAR_COLOUR = 8.0  # mean difference of the grids' values, which go from 0 to 255
 
 
-def visual_fingerprint(image: Image.Image) -> bytes:
+def visual_fingerprint(image: Image.Image, background: str = "white") -> bytes:
     """Compute what near-copies share: a DCT perceptual hash and a coarse grid of colours.
 
     The hash is `imagehash.phash`.
 
     Args:
         image: decoded, of any mode.
+        background: colour behind transparent parts.
 
     Returns:
         `HASH` + 3 * `GRID` * `GRID` bytes.
     """
     import imagehash
 
-    small = thumbnail(image, SIDE)
+    small = thumbnail(image, SIDE, background)
     bits = imagehash.phash(small).hash.flatten()
     colours = small.resize((GRID, GRID), Image.Resampling.BOX)
     return bytes(np.packbits(bits)) + bytes(colours.tobytes())

@@ -2,6 +2,46 @@
 
 from __future__ import annotations
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+import functools
+import importlib.util
+
+IMAGE_SUFFIXES = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".bmp", ".dib"),
+    *(".tif", ".tiff", ".avif"),
+)
+# Read if a package is installed: the module that reads them, and the package's name.
+HEIF_SUFFIXES, JXL_SUFFIXES, SVG_SUFFIXES = (".heic", ".heif", ".hif"), (".jxl",), (".svg", ".svgz")
+PLUGINS: dict[tuple[str, ...], tuple[str, str]] = {
+    HEIF_SUFFIXES: ("pillow_heif", "pillow-heif"),
+    JXL_SUFFIXES: ("pillow_jxl", "pillow-jxl-plugin"),
+    SVG_SUFFIXES: ("resvg_py", "resvg_py"),
+}
 # mmtune can't read these. They are listed all the same, so that no image is skipped in silence.
-FOREIGN_SUFFIXES = (".heic", ".heif", ".svg", ".psd", ".eps", ".jxl", ".dng", ".cr2", ".nef")
+FOREIGN_SUFFIXES = (
+    *(suffix for suffixes in PLUGINS for suffix in suffixes),
+    *(".psd", ".psb", ".ai", ".eps", ".pdf", ".xcf", ".kra", ".indd", ".afphoto"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
+    *(".jp2", ".j2k", ".jpx", ".tga", ".ico", ".icns", ".exr", ".hdr", ".ppm", ".pgm", ".pbm"),
+    *(".dds", ".wmf", ".emf", ".qoi"),
+)
+
+
+@functools.cache
+def has_module(name: str) -> bool:
+    """Whether a package that reads further formats is installed."""
+    return importlib.util.find_spec(name) is not None
+
+
+def readable_suffixes() -> tuple[str, ...]:
+    """The suffixes of the images that are read here, with those of installed packages."""
+    more = (s for suffixes, (module, _) in PLUGINS.items() if has_module(module) for s in suffixes)
+    return (*IMAGE_SUFFIXES, *more)
+
+
+def convert_cure(suffix: str) -> str:
+    """What to do with an image whose format isn't read here."""
+    save = "save it as PNG or JPEG"
+    for suffixes, (_, package) in PLUGINS.items():
+        if suffix in suffixes:
+            return f"{save}, or pip install {package}"
+    return save
