@@ -15,11 +15,12 @@ from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
-from mmtune.data.rows import Finding, Inspection, Row, Split
+from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
 from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, printable
 from mmtune.system.hashing import hash_json
+from mmtune.system.inside import snapshot_link
 
 
 def check(
@@ -76,7 +77,8 @@ def check(
         for row, inspection in inspected
         if row.id not in bad
     ]
-    of_rows += _duplicates([row for row, _ in good])
+    copies = _duplicates([row for row, _ in good])
+    of_rows += copies
     of_rows += modality.check_rows(
         [row for row, _ in good],
         terms,
@@ -87,12 +89,15 @@ def check(
     bad = {finding.row for finding in of_rows if finding.severity == "error"}
     links = [(finding.row, finding.other) for finding in of_rows if finding.other]
     findings += of_rows
-    free = [row for row, _ in good if row.id not in bad]
+    spare = {copy.row for copy in copies if copy.severity != "error"} - bad
+    free = [row for row, _ in good if row.id not in bad | spare]
+    stopping = [finding for finding in findings if finding.kind in STOPPING]
     quarantined = (*lost, *(row.id for row in rows if row.id in bad))
 
     def accepts(found: Assigned[Row]) -> bool:
         share = len(quarantined) / (len(quarantined) + len(free))
-        return bool(found.rows) and share <= options.max_bad and not found.refused
+        good_enough = bool(found.rows) and share <= options.max_bad
+        return good_enough and not found.refused and not stopping
 
     divided, fingerprint = Assigned(free), ""
     if divide and free:
@@ -117,10 +122,10 @@ def check(
         guesses=tuple(ledger.guesses.values()),
         files=ledger.counts(),
         lines={name: (each.found, each.used) for name, each in ledger.items.items()},
-        withheld=tuple(divided.left_out),
+        withheld=(*divided.left_out, *(row.id for row, _ in good if row.id in spare)),
         made_by=_BY_CHECK,
     )
-    if strict and (refused := divided.refused):
+    if strict and (refused := [*stopping, *divided.refused]):
         raise DataError(
             printable(f"{source}: {'; '.join(each.message for each in refused)}"), refused[0].cure
         )
@@ -190,6 +195,8 @@ def _placed(finding: Finding, ledger: Ledger) -> Finding:
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     errors = [finding for finding in dataset.findings if finding.severity == "error"]
+    if not dataset.found:  # nothing could become a row, and the warnings say why
+        errors = [finding for finding in dataset.findings if finding.severity == "warning"]
     kinds = Counter(finding.kind for finding in errors)
     counted = ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
     first = "".join(f"\n  {line}" for line in _in_full(errors[:3]))
@@ -197,11 +204,10 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     cure = f"list all errors with mmtune check {dataset.source} --all"
     if dataset.rows:
         cure += f"; correct these rows, or train without them: --max_bad {dataset.bad + 0.005:.2f}"
-    return DataError(
-        f"{printable(str(dataset.source))}: {len(dataset.quarantined)} of {dataset.found} rows "
-        f"can't be used{share} ({counted}){first}",
-        cure,
-    )
+    lost = f"{len(dataset.quarantined)} of {dataset.found} rows can't be used{share}"
+    if not dataset.found:
+        lost = "no file could become a row"
+    return DataError(f"{printable(str(dataset.source))}: {lost} ({counted}){first}", cure)
 
 
 def _inspect_all(
@@ -246,6 +252,9 @@ def resolve_paths(row: Row, root: Path) -> Row | Finding:
             found = f"{written!r} is not a valid path: {error}"
             return Finding("missing", row.id, found, "correct the path")
         if not path.is_relative_to(root):
+            if (linked := snapshot_link(root, written)) is not None:
+                resolved[name] = str(linked)
+                continue
             return Finding(
                 "outside",
                 row.id,
@@ -273,6 +282,7 @@ def _duplicates(rows: Sequence[Row]) -> list[Finding]:
                     _same(row, other)
                     + ("" if agree else f", but its text is {row.reference[:60]!r}"),
                     "remove one of the rows" if agree else "keep only the row whose text is right",
+                    "error" if row.copies_are_bad else "warning",
                 )
             )
     return findings
@@ -290,6 +300,7 @@ def _fingerprint(rows: Iterable[Row]) -> str:
 
 def _identity(row: Row) -> dict[str, object]:
     absent = {name for name in row.beside if getattr(row, name) is None}
+    absent |= {name for name in row.optional if not getattr(row, name)}
     values = row.model_dump(mode="json", exclude={row.media} | absent)
     # Whether a row has such a file counts, where the file lies doesn't; `content` hashes its bytes.
     return values | {name: True for name in row.beside if name in values}

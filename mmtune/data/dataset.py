@@ -35,8 +35,8 @@ class Dataset(Displayed):
             the source is one manifest.
         lines: for each manifest or metadata file, how many lines it holds, and how many of them
             are rows; the others have findings.
-        withheld: ids of usable rows that were left out: they would leak between splits, or are
-            named as test and were trained on.
+        withheld: ids of usable rows that were left out: they would leak between splits, are named
+            as test and were trained on, or are copies of others.
         made_by: a private marker that `check` sets.
     """
 
@@ -115,10 +115,7 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
         f"rows         {dataset.found}: {len(dataset.rows)} usable ({splits}), "
         f"{len(dataset.quarantined)} left out ({dataset.bad:.1%})",
     ]
-    if dataset.withheld:
-        lines.append(
-            f"             {len(dataset.withheld)} in no split: they would leak, or were trained on"
-        )
+    lines += [f"             {line}" for line in _withheld(dataset)]
     for name in dict.fromkeys(name for facts in dataset.facts.values() for name in facts):
         values = [facts[name] for facts in dataset.facts.values() if name in facts]
         total_s = f", total {sum(values):,.1f}" if name.endswith("_s") else ""
@@ -152,11 +149,18 @@ def remarks(dataset: Dataset) -> list[str]:
             f"{len(dataset.quarantined)} rows are left out; list them with mmtune check "
             f"{printable(str(dataset.source))}"
         )
-    if dataset.withheld:
-        lines.append(
-            f"{len(dataset.withheld)} rows are in no split: they would leak, or were trained on"
-        )
+    lines += [line.replace(" ", " rows are ", 1) for line in _withheld(dataset)]
     return lines
+
+
+def _withheld(dataset: Dataset) -> Iterable[str]:
+    """Lines about usable rows that were left out."""
+    found = [each for each in dataset.findings if each.kind == "duplicate-content"]
+    copies = len({each.row for each in found if each.severity == "warning"})
+    if leaks := len(dataset.withheld) - copies:
+        yield f"{leaks} in no split: they would leak, or were trained on"
+    if copies:
+        yield f"{copies} left out: copies of others"
 
 
 def _by_kind(dataset: Dataset) -> list[tuple[tuple[str, str], list[Finding]]]:

@@ -40,6 +40,11 @@ class Row(BaseModel):
     media: ClassVar[str] = ""
     # Other fields that may hold a path; their files' hashes are part of `content`.
     beside: ClassVar[tuple[str, ...]] = ()
+    # Fields that count for the dataset's fingerprint only where they are set, because earlier
+    # versions didn't have them.
+    optional: ClassVar[tuple[str, ...]] = ()
+    # Whether a row with another row's file counts as bad; if not, it is only left out.
+    copies_are_bad: ClassVar[bool] = True
     # Names of fields in other tools: each set holds one field's name and its synonyms.
     synonyms: ClassVar[tuple[frozenset[str], ...]] = SYNONYMS
 
@@ -87,15 +92,17 @@ class Row(BaseModel):
 
 
 Severity = Literal["error", "warning", "note"]
+# Kinds of findings for which training refuses to start, however many rows are good.
+STOPPING = ("unreadable-metadata",)
 
 
 @dataclass(frozen=True)
 class Finding:
     """What `check` found. An error leaves its row out; a warning or a note keeps it.
 
-    Warnings of the kinds "leakage" and "trained" leave rows out, too, but such rows don't count as
-    bad (`Dataset.withheld`). A note needs no action: it says what is skipped by rule, or isn't part
-    of the data.
+    Warnings of the kinds "leakage", "trained" and "duplicate-content" leave rows out, too, but such
+    rows don't count as bad (`Dataset.withheld`). A note needs no action: it says what is skipped by
+    rule, or isn't part of the data.
     """
 
     kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …

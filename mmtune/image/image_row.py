@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 
@@ -18,6 +18,8 @@ class ImageRow(Row):
         subject: the thing that the image shows ("apple" for a red and a green apple). Rows with
             the same subject stay in one split. None: the caption is the subject.
         mask: path of a mask of the same size; its black parts aren't trained on.
+        captions: several captions of the image; training draws one of them in each epoch. Empty:
+            there is only `caption`. A list as `caption` is the same; its first one is `caption`.
     """
 
     media: ClassVar[str] = "image"
@@ -26,11 +28,31 @@ class ImageRow(Row):
         *SYNONYMS,
     )
     beside: ClassVar[tuple[str, ...]] = ("mask",)
+    optional: ClassVar[tuple[str, ...]] = ("captions",)
+    copies_are_bad: ClassVar[bool] = False  # an image may have more captions than one
 
     image: Annotated[str, Field(min_length=1)]
     caption: Annotated[str, Field(max_length=5_000)]
     subject: Annotated[str, Field(min_length=1)] | None = None
     mask: Annotated[str, Field(min_length=1)] | None = None
+    captions: tuple[Annotated[str, Field(min_length=1, max_length=5_000)], ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(listed := values.get("caption"), list):
+            # Values of another type stay, so that the error names them.
+            given = listed if all(isinstance(each, str) for each in listed) else None
+            if given:
+                values = {**values, "caption": given[0]}
+                if len(given) > 1:
+                    values.setdefault("captions", tuple(given))
+        return values
+
+    @property
+    def wordings(self) -> tuple[str, ...]:
+        """All captions of the image, `caption` among them."""
+        return self.captions or (self.caption,)
 
     @property
     def reference(self) -> str:

@@ -14,7 +14,7 @@ from mmtune.adapters.lora import lora_config
 from mmtune.config import RunConfig
 from mmtune.errors import ConfigError, first_line
 from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
-from mmtune.image.corpus.prompt import prompt_of
+from mmtune.image.corpus.prompt import prompt_of, wordings
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.denoiser_lora import save_adapter
@@ -166,15 +166,15 @@ class ImageTask:
         yield self._latent(row, 0)
         if self.options.flip:
             yield self._latent(row, FLIPPED)
-        yield self._text(row)
+        yield from (self._text(row, words) for words in wordings(row))
         if self.options.caption_dropout:
             yield text_part("", self._caption_stage)
 
     def _latent(self, row: Row, view: int) -> Part:
         return Part("latent", row.content, view, origin=row)
 
-    def _text(self, row: Row) -> Part:
-        return text_part(prompt_of(row, self.options.trigger), self._caption_stage)
+    def _text(self, row: Row, words: str | None = None) -> Part:
+        return text_part(prompt_of(row, self.options.trigger, words), self._caption_stage)
 
     def bucket(self, row: Row) -> str:
         """Name the size in pixels that the image is cut to, such as "512x768" (height x width).
@@ -184,10 +184,12 @@ class ImageTask:
         return "{}x{}".format(*self.buckets.of(row.path))
 
     def choose(self, row: Row, draw: Draw) -> Example:
-        """Draw whether the image is mirrored and whether its caption is dropped."""
+        """Draw whether the image is mirrored, one of its captions, and whether that is dropped."""
         view = FLIPPED if self.options.flip and draw.integer("flip", 2) else 0
         dropped = draw.uniform("caption dropout") < self.options.caption_dropout
-        text = text_part("", self._caption_stage) if dropped else self._text(row)
+        words = wordings(row)
+        drawn = words[draw.integer("caption", len(words))]
+        text = text_part("", self._caption_stage) if dropped else self._text(row, drawn)
         return Example(row, (self._latent(row, view), text))
 
     def collate(

@@ -16,12 +16,54 @@ def inside(folder: Path, path: Path) -> Path | None:
 
     Returns:
         The path without links; None if the file is missing, lies outside, or is no regular file.
+        The blobs of a snapshot of the Hugging Face hub, of which it is made, count as inside.
     """
     try:
         found = path.resolve(strict=True)
-        return found if found.is_file() and found.is_relative_to(folder.resolve()) else None
+        root = folder.resolve()
+        if not found.is_file():
+            return None
+        if found.is_relative_to(root):
+            return found
+        blobs = snapshot_blobs(root)
+        return found if blobs is not None and found.is_relative_to(blobs) else None
     except (OSError, ValueError, RuntimeError):  # too long, a zero byte, a loop of links
         return None
+
+
+def snapshot_blobs(folder: Path) -> Path | None:
+    """The folder that holds the files of a snapshot of the Hugging Face hub.
+
+    The hub's cache holds each file once, in blobs/, and snapshots/REVISION/ links to them.
+
+    Args:
+        folder: the snapshot or a folder in it, without links.
+
+    Returns:
+        The folder of blobs, without links; None: `folder` is in no snapshot.
+    """
+    for place in (folder, *folder.parents):
+        blobs = place.parent.parent / "blobs"
+        if place.parent.name == "snapshots" and blobs.is_dir():
+            return blobs.resolve()
+    return None
+
+
+def snapshot_link(root: Path, written: str) -> Path | None:
+    """The path of a file of a hub's snapshot that is a link to one of its blobs.
+
+    Args:
+        root: the snapshot or a folder in it, without links.
+        written: the path, as a manifest in `root` names it.
+
+    Returns:
+        The link itself, which has the file's name; None: it isn't such a link.
+    """
+    blobs = snapshot_blobs(root)
+    place = Path(os.path.normpath(root / written))
+    if blobs is None or not place.is_relative_to(root) or not place.is_symlink():
+        return None
+    return place if inside(root, place) is not None else None
 
 
 def links_out(folder: Path, allowed: Sequence[Path] = ()) -> Iterator[Path]:

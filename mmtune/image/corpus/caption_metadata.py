@@ -1,23 +1,31 @@
-"""Captions from metadata.jsonl and metadata.csv, in the imagefolder layout of Hugging Face."""
+"""Captions from metadata.jsonl and metadata.csv, in the imagefolder layout of Hugging Face.
+
+A file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, is read; so are tables that Excel
+writes with semicolons or tabs. Another file can't be read, and ends the check: its captions would
+be lost.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
+import io
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.ledger import Used, is_litter
+from mmtune.data.ledger import Guess, Used, is_litter
 from mmtune.data.manifest import MAX_LINE, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.data.text_beside import outside
+from mmtune.image.corpus.caption_files import encoding_of, texts_of
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from mmtune.system.inside import leads_out
-from mmtune.system.stored import lines_up_to, opened, opened_text, reason_of, short_lines
+from mmtune.system.stored import lines_up_to, opened, reason_of, short_lines
 
 # Hugging Face's imagefolder layout: these files name each image with its caption.
 METADATA = ("metadata.jsonl", "metadata.csv")
@@ -30,16 +38,18 @@ CAPTION_COLUMNS = (
 )
 
 
-def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding], list[Used]]:
+def metadata_of(
+    folder: Path,
+) -> tuple[dict[str, dict[str, Any]], list[Finding], list[Used | Guess]]:
     """Read all metadata files of a folder and its subfolders.
 
     Returns:
         Rows by the image's path, relative to `folder`; findings, one for each line that gives no
-        row; and the files that were read, with their lines.
+        row; and the files that were read, with their lines, and what is guessed of them.
     """
     rows: dict[str, dict[str, Any]] = {}
     findings = []
-    read = []
+    read: list[Used | Guess] = []
     for path in _metadata_files(folder):
         if path.is_symlink() and leads_out(folder, path):
             findings.append(outside(path, path.name))
@@ -47,6 +57,9 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding],
         found = used = 0
         for number, item in read_metadata(path):
             found += number > 0
+            if isinstance(item, Guess):
+                read.append(item)
+                continue
             if isinstance(item, Finding):
                 findings.append(item)
                 continue
@@ -67,20 +80,24 @@ def metadata_of(folder: Path) -> tuple[dict[str, dict[str, Any]], list[Finding],
     return rows, findings, read
 
 
-def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding]]:
+def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | Guess]]:
     """Read a metadata.jsonl or metadata.csv file.
 
     Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
-    `CAPTION_COLUMNS` that has text is the caption. All other columns are left out.
+    `CAPTION_COLUMNS` that has text is the caption; in JSON it may be a list of captions. All other
+    columns are left out.
 
     Yields:
         The number of a line with its row, whose `image` is relative to the file's folder, or with
-        a finding. The number is 0 if the whole file can't be read.
+        a finding. The number is 0 for a finding or a guess about the whole file.
     """
     reader = _csv_lines if path.suffix == ".csv" else _json_lines
-    own = set(ImageRow.model_fields) - {"content", "id", "image", "caption"}
+    own = set(ImageRow.model_fields) - {"content", "id", "image", "caption", "captions"}
     try:
         for number, values in reader(path):
+            if isinstance(values, Guess):
+                yield 0, values
+                continue
             where = f"{path.name} line {number}"
             if isinstance(values, str):
                 cure = 'write one JSON object on the line: {"file_name": "a.png", "text": "…"}'
@@ -94,25 +111,49 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding]]:
                 yield number, _at(path, number, Finding("missing-key", where, found, cure))
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}
-                texts = (values.get(key) for key in CAPTION_COLUMNS)
-                caption = next((c for c in texts if isinstance(c, str) and c.strip()), None)
-                yield number, {"image": file, **row} | ({"caption": caption} if caption else {})
+                listed = (values.get(key) for key in CAPTION_COLUMNS)
+                caption = next((c for c in listed if texts_of(c)), None)
+                stated = {} if caption is None else {"caption": caption}
+                if isinstance(caption, list):
+                    texts = texts_of(caption)
+                    stated = {"caption": texts[0]} | ({"captions": texts} if texts[1:] else {})
+                yield number, {"image": file, **row, **stated}
             else:
                 found = f"{path}, line {number}: {file!r} is no image"
                 other = Finding("no-image", where, found, "no action is needed", "note")
                 yield number, _at(path, number, other)
     except (OSError, ValueError, csv.Error) as error:
         found = f"{path} can't be read: {reason_of(error)}"
-        yield 0, Finding("not-json", path.name, found, "save it as UTF-8", file=str(path))
+        cure = "save it as UTF-8, or remove it: otherwise its captions are lost"
+        yield 0, Finding("unreadable-metadata", path.name, found, cure, file=str(path))
 
 
 def _at(path: Path, line: int, finding: Finding) -> Finding:
     return replace(finding, file=str(path), line=line)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with opened(path) as file:
-        for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
+def _text(path: Path) -> tuple[io.TextIOWrapper, Guess | None]:
+    """Open a metadata file as text, in the encoding that its first bytes tell."""
+    file = opened(path)
+    encoding, guessed = encoding_of(file.read(8))
+    file.seek(0)
+    source = f"every other byte of {path.name} is zero"
+    guess = Guess("encoding", encoding, source, first=path.name) if guessed else None
+    return io.TextIOWrapper(file, encoding=encoding, newline=""), guess
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]:
+    text, guess = _text(path)
+    with text:
+        if guess is not None:
+            yield 0, guess
+        # A line that isn't UTF-8 is left out alone; in UTF-16 no line after it can be read.
+        lines: Iterator[bytes] = (
+            lines_up_to(text.buffer, MAX_LINE)
+            if text.encoding == "utf-8-sig"
+            else (line.encode() for line in lines_up_to(text, MAX_LINE))
+        )
+        for number, line in enumerate(lines, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
                 continue
@@ -122,9 +163,19 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 yield number, f"not a row: {error}"
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    with opened_text(path) as file:
-        for number, values in enumerate(csv.DictReader(short_lines(file, MAX_LINE)), start=2):
+def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]:
+    text, guess = _text(path)
+    with text as file:
+        if guess is not None:
+            yield 0, guess
+        lines = short_lines(file, MAX_LINE)
+        head = next(lines, "")
+        separator = _separator(head)
+        if separator != ",":
+            source = f"the first line of {path.name}"
+            yield 0, Guess("separator", separator, source, first=path.name)
+        table = csv.DictReader(itertools.chain([head], lines), delimiter=separator)
+        for number, values in enumerate(table, start=2):
             row: dict[str, Any] = {k: v for k, v in values.items() if isinstance(k, str)}
             if (weight := row.get("weight")) is not None:
                 try:
@@ -133,6 +184,14 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
                     del row["weight"]
             row.pop("group", None)  # a table can't hold the mapping that a group is
             yield number, row
+
+
+def _separator(head: str) -> str:
+    """The separator with which the first line names the column of files; the comma by default."""
+    for separator in (",", ";", "\t", "|"):
+        if FILE_COLUMN in next(csv.reader([head], delimiter=separator), []):
+            return separator
+    return ","
 
 
 def _metadata_files(folder: Path) -> list[Path]:

@@ -1,16 +1,9 @@
-"""Sources of a caption, best first: metadata, text file, name of the image, name of the folder."""
+"""Captions from names: of an image, and of a folder in kohya's layout."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-
-from mmtune.data.rows import Finding
-from mmtune.data.text_beside import read_words, text_beside
-
-CAPTION_SUFFIXES = (".txt", ".caption")  # kohya's scripts write the second
 
 # A counter at the end numbers images of one thing: "_01", " (2)", "-003". "route-66" has none.
 _COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d+\)|-0\d+|[_ -]copy)$", re.IGNORECASE)
@@ -35,58 +28,6 @@ class Repeats:
 
     times: int
     words: str
-
-
-def choose_caption(
-    stated: str | None,
-    path: Path,
-    folder: Path,
-    row: str,
-    group: Repeats | None,
-    places: Sequence[Path] = (),
-) -> str | bytes | Finding | None:
-    """Take an image's caption from the first of the four sources that has one.
-
-    Args:
-        stated: caption that a metadata file gives, or None.
-        path: the image.
-        folder: the dataset's folder.
-        row: id of the image's row, for a finding.
-        group: what the name of the image's folder holds, in kohya's layout; or None.
-        places: `caption_places` of the image, if they are known.
-
-    Returns:
-        The caption; bytes if a text file isn't UTF-8; None if no source has a caption; a finding
-        if the text file is a link that leads out of the folder.
-    """
-    caption = stated or caption_beside(path, folder, row, places)
-    if caption is None:
-        caption = caption_from_name(path.stem) or (group.words if group else None)
-    return caption
-
-
-def caption_beside(
-    path: Path, folder: Path, row: str, places: Sequence[Path] = ()
-) -> str | bytes | Finding | None:
-    """Read the .txt or .caption file that has an image's name.
-
-    Args:
-        path: the image.
-        folder: the dataset's folder; a link that leads out of it isn't followed.
-        row: id of the image's row, for the finding.
-        places: `caption_places` of the image, if they are known.
-
-    Returns:
-        Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
-        a link that leads out of the folder.
-    """
-    words = (read_words(place, folder, row) for place in places or caption_places(path))
-    return next((each for each in words if each is not None), None)
-
-
-def caption_places(path: Path) -> list[Path]:
-    """Where the .txt and the .caption of an image's name are; the first that exists is read."""
-    return [text_beside(path, suffix) for suffix in CAPTION_SUFFIXES]
 
 
 def caption_from_name(stem: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mmtune.data.rows import Finding, Row
 from mmtune.image.corpus.limits import TextLimit
-from mmtune.image.corpus.prompt import prompt_of
+from mmtune.image.corpus.prompt import prompt_of, wordings
 
 # If captions hold these words, the adapter ties the look to them instead of to every prompt.
 STYLE_WORDS = (
@@ -48,12 +48,14 @@ def check_captions(
 
 
 def _style_word_findings(row: Row) -> Iterator[Finding]:
-    words = list(dict.fromkeys(word.lower() for word in _STYLE.findall(row.reference)))
-    if words:
+    for caption in wordings(row):
+        words = list(dict.fromkeys(word.lower() for word in _STYLE.findall(caption)))
+        if not words:
+            continue
         yield Finding(
             "style-words",
             row.id,
-            f"the caption names a style ({', '.join(words)}): {row.reference[:60]!r}",
+            f"the caption names a style ({', '.join(words)}): {caption[:60]!r}",
             "describe what the image shows, not its style: otherwise the adapter ties the look "
             "to these words, and prompts without them get less of it",
             "warning",
@@ -61,8 +63,10 @@ def _style_word_findings(row: Row) -> Iterator[Finding]:
 
 
 def _length_findings(row: Row, limit: TextLimit, trigger: str) -> Iterator[Finding]:
-    tokens, cut = limit.cut_off(prompt_of(row, trigger))
-    if cut:
+    for caption in wordings(row):
+        tokens, cut = limit.cut_off(prompt_of(row, trigger, caption))
+        if not cut:
+            continue
         shown = cut if len(cut) <= 60 else cut[:59] + "…"
         yield Finding(
             "long-caption",

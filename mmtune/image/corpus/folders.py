@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,70 +11,89 @@ from mmtune.data.ledger import Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
 from mmtune.data.split_folders import SPLIT_NAMES
-from mmtune.data.text_beside import without_words
+from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
 from mmtune.image.corpus.caption_metadata import metadata_of
-from mmtune.image.corpus.caption_sources import (
-    Repeats,
-    caption_from_name,
-    caption_places,
-    choose_caption,
-    parse_repeats,
-)
-from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
+from mmtune.image.corpus.caption_sources import Repeats, caption_from_name, parse_repeats
+from mmtune.image.corpus.kohya_captions import kohya_captions
+from mmtune.image.corpus.shared_names import shared_names
+from mmtune.image.corpus.side_files import Pictures, sort_pictures, stored_finding
+from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, convert_cure, readable_suffixes
 
-MASK = ".mask"  # "apple.mask.png" belongs to "apple.jpg"
+Told = Finding | Used | Guess
 
 
-def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
+def scan(folder: Path) -> Iterator[dict[str, Any] | Told]:
     """List the images of a folder as rows.
 
     The first of these places that has a caption gives it: the metadata.jsonl or metadata.csv of a
-    folder above the image; the .txt or .caption file with the image's name; the image's name; the
-    name of a folder like "10_acme icon". The number of such a folder, divided by the smallest of
-    them, is the row's weight.
+    folder above the image; a JSON file of kohya's; the .txt, .caption or .json file with the
+    image's name; the image's name; the name of a folder like "10_acme icon". The number of such a
+    folder, divided by the smallest of them, is the row's weight.
 
     Yields:
         Rows as mappings; a finding for each part of the metadata that can't be read, and for each
-        caption file that isn't used; the other files that are used, and what is guessed.
+        caption file or image that isn't used; the other files that are used, and what is guessed.
     """
     metadata, findings, read = metadata_of(folder)
     yield from findings
     yield from read
-    words: set[Path] = set()  # caption files that are used
+    names = CaptionFiles(folder)
+    pictures = image_files(folder, names)
+    yield from _other_files(folder, names, pictures, set(metadata))
+    named = _by_spelling(metadata, [path for _, path in pictures.rows])
+    by_kohya, told = kohya_captions(folder, names.files, [path for _, path in pictures.rows])
+    yield from told
+    words: dict[Path, None] = {}  # caption files that are used
     spare: dict[Path, str] = {}  # caption files of images that have another caption
-    files, masks = image_files(folder)
-    repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in files}}
+    beside = {path: names.of(folder / path) for _, path in pictures.rows}
+    repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in pictures.rows}}
     times = {1 if each is None else each.times for each in repeats.values()}
     if len(times) > 1:
         yield _weights_finding(repeats, min(times))
-    for name, relative in files:
+    unnamed: list[tuple[str, Path, dict[str, Any]]] = []  # rows whose caption isn't stated
+    for name, relative in pictures.rows:
         row: dict[str, Any] = {"id": name, "image": relative.as_posix()}
         group = repeats[relative.parent]
         if group is not None and group.times != min(times):
             row["weight"] = round(group.times / min(times), 4)
-        if (known := metadata.pop(str(relative), None)) is not None:
+        if (known := metadata.pop(named.get(relative, ""), None)) is not None:
             yield from _guessed_split(relative, known, name)
-            row |= {**_split(relative), **known}
-        if relative in masks:
-            row.setdefault("mask", masks[relative].as_posix())
-        path = folder / relative
-        places = caption_places(path)
-        caption = choose_caption(row.get("caption"), path, folder, name, group, places)
-        if isinstance(caption, Finding):
-            yield caption
-            yield without_words(folder / relative, name)
-            continue
-        beside = [place for place in places if place.is_file()]
+            row |= {**_split(relative), **known, "image": relative.as_posix()}
+        if relative in pictures.masks:
+            row.setdefault("mask", pictures.masks[relative].as_posix())
         if row.get("caption"):
-            spare |= dict.fromkeys(beside, f"the metadata has a caption for {relative}")
-        elif beside:
-            words.add(beside[0])
-            spare |= dict.fromkeys(beside[1:], f"{beside[0].name} is read for {relative}")
-        elif isinstance(caption, str) and caption:
-            own = caption_from_name(relative.stem)
-            source = "the image's name" if own else f"the name of the folder {relative.parent}"
-            yield Guess("caption", caption, source, first=name)
-        yield {**row, "caption": caption} if caption else row
+            why = f"the metadata has a caption for {relative}"
+            spare |= {place: why for place in beside[relative] if place.suffix.lower() != ".json"}
+            yield row
+            continue
+        if texts := by_kohya.get(relative):
+            why = f"a JSON file has a caption for {relative}"
+            spare |= {place: why for place in beside[relative] if place.suffix.lower() != ".json"}
+            yield row | _captions(texts)
+            continue
+        found, failed = None, None
+        for place, texts_or_fault in first_filled(beside[relative], folder, name):
+            if isinstance(texts_or_fault, Finding):
+                failed = texts_or_fault
+            elif texts_or_fault:
+                words[place] = None
+                found = texts_or_fault
+        if failed is not None:
+            yield failed
+            yield _without_words(folder / relative, name)
+            continue
+        rest = [p for p in beside[relative] if p not in words and p.suffix.lower() != ".json"]
+        if found is not None:
+            used = next(place for place in beside[relative] if place in words)
+            spare |= dict.fromkeys(rest, f"{used.name} is read for {relative}")
+            yield row | _captions(found)
+        elif rest:
+            words[rest[0]] = None  # an empty caption file: its image has no caption
+            spare |= dict.fromkeys(rest[1:], f"{rest[0].name} is read for {relative}")
+            yield row
+        else:
+            unnamed.append((name, relative, row))
+    yield from _rows_by_name(folder, unnamed, repeats)
     for path in sorted(words):
         yield Used(path)
     for path, reason in spare.items():
@@ -81,7 +101,7 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
             cure = "remove the caption that is wrong"
             row_id = path.relative_to(folder).as_posix()
             yield Finding("unused-text", row_id, reason, cure, "warning", file=str(path))
-    taken = {name for name, _ in files}
+    taken = {name for name, _ in pictures.rows}
     # Files that metadata names and that don't exist: opening them gives the finding.
     for place, known in metadata.items():
         stem = Path(place).with_suffix("").as_posix()
@@ -90,25 +110,87 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Finding | Used | Guess]:
         yield {"id": name, **_split(Path(place)), **known}
 
 
-def image_files(folder: Path) -> tuple[list[tuple[str, Path]], dict[Path, Path]]:
-    """List the images of a folder, and their masks.
+def image_files(folder: Path, names: CaptionFiles | None = None) -> Pictures:
+    """List the images of a folder that are to be trained on, their masks, and the others.
 
-    Returns:
-        Id and path (relative to `folder`) of each image that is no mask; and the masks' paths by
-        the image's path.
+    Args:
+        folder: the dataset's folder.
+        names: its files, if they are known.
     """
-    files = list(scan_files(folder, IMAGE_SUFFIXES + FOREIGN_SUFFIXES))
-    images: dict[str, list[Path]] = {}
-    for _, path in files:
-        images.setdefault(path.with_suffix("").as_posix(), []).append(path)
-    masks = {
-        image: path
-        for _, path in files
-        if path.stem.endswith(MASK)
-        for image in images.get(path.with_name(path.stem.removesuffix(MASK)).as_posix(), [])
-    }
-    taken = set(masks.values())
-    return [(name, path) for name, path in files if path not in taken], masks
+    names = names or CaptionFiles(folder)
+    return sort_pictures(folder, list(scan_files(folder, readable_suffixes())), names.files)
+
+
+def _other_files(
+    folder: Path, names: CaptionFiles, pictures: Pictures, listed: set[str]
+) -> Iterator[Told]:
+    """The findings for images that aren't trained on, and for what other tools stored.
+
+    Those that the metadata lists become rows, whatever they are.
+    """
+    yield from (each for path, each in pictures.aside.items() if str(path) not in listed)
+    for mask in pictures.guessed:
+        yield Guess("mask", mask.name, "its name and its grey", first=mask.as_posix())
+    for mask in dict.fromkeys(pictures.masks.values()):
+        yield Used(folder / mask)
+    readable = readable_suffixes()
+    for path in names.files:
+        suffix = path.suffix.lower()
+        if str(path) in listed:
+            continue
+        if suffix in FOREIGN_SUFFIXES and suffix not in readable:
+            yield Finding(
+                "unused-image",
+                path.as_posix(),
+                f"mmtune doesn't read {suffix} files",
+                convert_cure(suffix),
+                "warning",
+                file=str(folder / path),
+            )
+        elif (stored := stored_finding(folder, path)) is not None:
+            yield stored
+
+
+def _by_spelling(metadata: dict[str, dict[str, Any]], images: list[Path]) -> dict[Path, str]:
+    """The place in the metadata of each image; accented letters may be composed or decomposed."""
+    plain = {unicodedata.normalize("NFC", place): place for place in metadata}
+    found = {}
+    for image in images:
+        place = str(image)
+        known = place if place in metadata else plain.get(unicodedata.normalize("NFC", place))
+        if known is not None:
+            found[image] = known
+    return found
+
+
+def _captions(texts: list[str]) -> dict[str, Any]:
+    return {"caption": texts[0]} | ({"captions": texts} if len(texts) > 1 else {})
+
+
+def _rows_by_name(
+    folder: Path,
+    rows: list[tuple[str, Path, dict[str, Any]]],
+    repeats: dict[Path, Repeats | None],
+) -> Iterator[dict[str, Any] | Told]:
+    """Complete the rows of images whose caption is their name, or that of their folder."""
+    nameless: set[Path] = set()
+    for shared in shared_names(folder, [relative for _, relative, _ in rows]):
+        nameless.update(shared.images)
+        yield shared.finding(folder)
+    for name, relative, row in rows:
+        own = "" if relative in nameless else caption_from_name(relative.stem)
+        group = repeats[relative.parent]
+        caption = own or (group.words if group else "")
+        if caption:
+            source = "the image's name" if own else f"the name of the folder {relative.parent}"
+            yield Guess("caption", caption, source, first=name)
+        yield {**row, "caption": caption} if caption else row
+
+
+def _without_words(path: Path, row: str) -> Finding:
+    found = f"{path} isn't used, because its caption file can't be read"
+    cure = "correct the caption file"
+    return Finding("unused-media", row, found, cure, "note", file=str(path))
 
 
 def _split(path: Path) -> dict[str, str]:

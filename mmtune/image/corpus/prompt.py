@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from mmtune.data.rows import Row
+from mmtune.image.image_row import ImageRow
 
 MIX = "mix"  # key in `Row.group` that names why a row was added to the data
 PRIOR = "prior"  # value of `MIX`: an image of the base, whose caption gets no trigger
@@ -31,9 +32,20 @@ def with_triggers(words: str, triggers: Iterable[str]) -> str:
     return words
 
 
-def prompt_of(row: Row, trigger: str) -> str:
+def wordings(row: Row) -> tuple[str, ...]:
+    """All captions of a row; training draws one of them in each epoch."""
+    return row.wordings if isinstance(row, ImageRow) else (row.reference,)
+
+
+def prompt_of(row: Row, trigger: str, words: str | None = None) -> str:
     """Make a row's prompt: its caption with the trigger, except for prior images.
 
     `row.reference` remains the caption of the data.
+
+    Args:
+        row: the row.
+        trigger: the phrase; empty: there is none.
+        words: one of the row's `wordings`; None: its caption.
     """
-    return row.reference if row.group.get(MIX) == PRIOR else with_trigger(row.reference, trigger)
+    words = row.reference if words is None else words
+    return words if row.group.get(MIX) == PRIOR else with_trigger(words, trigger)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mmtune.data.manifest import BY_SPLIT, WHOLE
 from mmtune.errors import BaseModelError, ConfigError, DataError, first_line
+from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
 from mmtune.image.corpus.caption_metadata import metadata_of
-from mmtune.image.corpus.caption_sources import caption_beside, caption_from_name
+from mmtune.image.corpus.caption_sources import caption_from_name
 from mmtune.image.corpus.folders import image_files
+from mmtune.image.corpus.kohya_captions import kohya_captions
+from mmtune.image.corpus.shared_names import shared_names
 from mmtune.system.files import write_new_text
 from mmtune.system.inside import leads_out
 
@@ -165,7 +168,8 @@ def one_line(text: str) -> str:
 def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterator[Proposal]:
     """Propose captions for the images of a folder that have none; no file is overwritten.
 
-    An image also has a caption if the folder's metadata names one.
+    An image also has a caption if the folder's metadata names one. Masks and files of other tools
+    get none. A name that many unlike pictures share (`shared_names`) is no proposal.
 
     Args:
         folder: searched recursively.
@@ -188,17 +192,29 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
             f"{folder / manifest} already lists these images with their captions",
             "write captions into the manifest; .txt files beside a manifest are not read",
         )
-    files, _ = image_files(folder)
+    names = CaptionFiles(folder)
+    files = [relative for _, relative in image_files(folder, names).rows]
     if not files:
         raise ConfigError(f"{folder} holds no images", "name a folder of images")
-    in_metadata = {place for place, row in metadata_of(folder)[0].items() if row.get("caption")}
+    stated = {Path(place) for place, row in metadata_of(folder)[0].items() if row.get("caption")}
+    stated |= kohya_captions(folder, names.files, files)[0].keys()
+    shared = shared_names(folder, files) if captioner is by_name else []
+    nameless = {relative for each in shared for relative in each.images}
     planned: set[Path] = set()
-    for _, relative in files:
+    for relative in files:
         image = folder / relative
         file = image.with_suffix(".txt")
-        known = str(relative) in in_metadata or file in planned or file.exists()
-        if known or caption_beside(image, folder, str(relative)) is not None:
+        known = relative in stated or file in planned or file.exists()
+        # A caption file that is empty, or that can't be read, is the user's all the same.
+        beside = (
+            text or place.suffix.lower() != ".json"
+            for place, text in first_filled(names.of(image), folder, str(relative))
+        )
+        if known or any(beside):
             yield Proposal(image, file, "kept")
+            continue
+        if relative in nameless:
+            yield Proposal(image, file, "nothing")
             continue
         if leads_out(folder, image):
             yield Proposal(image, file, "failed", f"{image} is a link that leads out of {folder}")

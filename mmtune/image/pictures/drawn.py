@@ -25,7 +25,7 @@ _PIXELS = {
     "cm": 96 / 2.54,
     "in": 96.0,
 }
-# What a drawing must not read: other files. Only places in itself and embedded data are let through.
+# What a drawing must not read: other files. Places in itself and embedded data are let through.
 _OUTSIDE = re.compile(
     rb"""(?:href\s*=\s*["']\s*|url\(\s*["']?\s*)(?!\#|data:|["')])""", re.IGNORECASE
 )

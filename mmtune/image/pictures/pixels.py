@@ -16,7 +16,7 @@ from mmtune.errors import DataError
 from mmtune.image.pictures.colour_profiles import box_profile, exif_profile
 from mmtune.image.pictures.drawn import draw_svg
 from mmtune.image.pictures.misnamed import name_content
-from mmtune.image.pictures.png_chunks import read_png
+from mmtune.image.pictures.png_chunks import exif_in_text, read_png
 from mmtune.image.pictures.suffixes import SVG_SUFFIXES, has_module
 from mmtune.image.pictures.tiff_tags import grey_range, with_known_polarity
 from mmtune.system.pictures import FORMATS, MAX_PIXELS, MAX_SIDE
@@ -256,6 +256,8 @@ def _identified(path: Path, stack: ExitStack) -> Image.Image:
     if png is not None:
         image = stack.enter_context(Image.open(png.file, formats=FORMATS))
         image.info["icc_profile"] = png.profile or None
+        # Pillow decodes all pixels to look for Exif behind them, where none is left.
+        image.info.setdefault("exif", exif_in_text(image.info))
         if png.profile_fault:
             image.info[PROFILE_FAULT] = png.profile_fault
         if isinstance(hole := image.info.get("transparency"), int) and image.mode == "L":

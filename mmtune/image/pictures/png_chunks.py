@@ -11,6 +11,7 @@ import io
 import struct
 import zlib
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 
@@ -86,6 +87,22 @@ def read_png(file: BinaryIO) -> Png | None:
     profile, fault = _profile(chunks.colours)
     spliced = _Spliced(file, [*chunks.pieces, *chunks.pixels])
     return Png(cast(BinaryIO, io.BufferedReader(spliced)), chunks.depth, profile, fault)
+
+
+def exif_in_text(info: Mapping[Any, Any]) -> bytes:
+    """The Exif that ImageMagick writes as hexadecimal text; empty if there is none.
+
+    Args:
+        info: the texts of an opened PNG, by their keywords.
+    """
+    for word in WORDS[1:]:
+        lines = str(info.get(word.decode(), "")).split("\n")
+        try:
+            if found := bytes.fromhex("".join(lines[3:])):
+                return found
+        except ValueError:
+            continue
+    return b""
 
 
 def _take(file: BinaryIO, chunks: _Chunks, name: bytes, place: int, length: int) -> None:
