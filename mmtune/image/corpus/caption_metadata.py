@@ -77,6 +77,18 @@ def metadata_of(
             used += 1
         if found:
             read.append(Used(path, found, used))
+        wrong = [f for f in findings if f.file == str(path) and f.severity == "error"]
+        if found and not used and wrong:
+            findings.append(
+                Finding(
+                    "unreadable-metadata",
+                    path.name,
+                    f"{path} can't be read: none of its {found} lines names an image",
+                    'write lines like {"file_name": "a.png", "text": "…"}, or remove it: otherwise '
+                    "its captions are lost",
+                    file=str(path),
+                )
+            )
     return rows, findings, read
 
 

@@ -53,8 +53,10 @@ def draw_svg(path: Path) -> Image.Image:
         raise ValueError(f"its shape is {width:g} to {height:g}")
     if _OUTSIDE.search(_LINK.sub(b"", data)):
         raise ValueError("it refers to other files, which aren't read")
-    side = {"width": SIDE} if width >= height else {"height": SIDE}
-    png = resvg_py.svg_to_bytes(svg_string=_text(data), **side)
+    is_wide = width >= height
+    png = resvg_py.svg_to_bytes(
+        svg_string=_text(data), width=SIDE if is_wide else None, height=None if is_wide else SIDE
+    )
     return Image.open(io.BytesIO(bytes(png)), formats=("PNG",))
 
 

@@ -22,7 +22,7 @@ def grey_range(image: Image.Image, is_inverted: bool = False) -> tuple[float, fl
         image: opened as TIFF, not yet decoded.
         is_inverted: 0 is white, though the tag that Pillow read states black.
     """
-    tags = image.tag_v2  # type: ignore[attr-defined]
+    tags = image.tag_v2
     bits = int(_first(tags.get(BITS), 1))
     kind = int(_first(tags.get(SAMPLE_FORMAT), UNSIGNED))
     low, high = 0.0, float(2**bits - 1)

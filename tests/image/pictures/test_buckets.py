@@ -34,13 +34,16 @@ def test_sizes_have_one_area_and_follow_from_the_image(tmp_path: Path) -> None:
         assert Buckets(64, 8, many=False).of(path) == (64, 64)
 
 
-def test_a_photograph_that_lies_counts_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_photograph_that_lies_counts_as_it_stands(tmp_path: Path, suffix: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (80, 40)).save(tmp_path / "a.jpg", exif=exif)
-    assert upright_size(tmp_path / "a.jpg") == open_image(tmp_path / "a.jpg").size == (40, 80)
-    Image.new("RGB", (80, 40)).save(tmp_path / "b.jpg")
-    assert upright_size(tmp_path / "b.jpg") == (80, 40)
+    path, other = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    Image.new("RGB", (80, 40)).save(path, exif=exif)
+    assert upright_size(path) == open_image(path).size == (40, 80)
+    assert Buckets(64, 8, many=True).of(path) == (88, 48)
+    Image.new("RGB", (80, 40)).save(other)
+    assert upright_size(other) == (80, 40)
 
 
 @pytest.mark.parametrize(
