@@ -61,6 +61,18 @@ def test_choices_stay_within_the_stored_variants(tmp_path: Path) -> None:
     assert set(plain.variants(row)) == {p for p in variants if p.view == 0 and p.origin != ""}
 
 
+def test_one_of_several_captions_is_drawn_in_each_epoch(tmp_path: Path) -> None:
+    task = make(tmp_path, caption_dropout="0", trigger="acme")
+    row = task._brand[0].model_copy(update={"captions": ("a ball", "a red ball", "a toy")})
+    texts = [task._text(row, words) for words in row.wordings]
+    assert [part for part in task.variants(row) if part.stage == "text"] == texts
+    drawn = [task.choose(row, Draw(0, epoch, row.id)).parts[1] for epoch in range(300)]
+    assert all(80 < drawn.count(text) < 120 for text in texts)
+    again = [task.choose(row, Draw(0, epoch, row.id)).parts[1] for epoch in range(300)]
+    assert again == drawn, "a resumed run draws the same"
+    assert texts[1].origin == "acme, a red ball"
+
+
 def test_only_lora_trains_and_gets_gradients(tmp_path: Path) -> None:
     task = make(tmp_path)
     named = {n for n, p in task.module.named_parameters() if p.requires_grad}

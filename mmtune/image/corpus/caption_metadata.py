@@ -144,27 +144,23 @@ def _at(path: Path, line: int, finding: Finding) -> Finding:
     return replace(finding, file=str(path), line=line)
 
 
-def _text(path: Path) -> tuple[io.TextIOWrapper, Guess | None]:
-    """Open a metadata file as text, in the encoding that its first bytes tell."""
-    file = opened(path)
-    encoding, guessed = encoding_of(file.read(8))
-    file.seek(0)
+def _encoding(path: Path) -> tuple[str, list[Guess]]:
+    """The encoding of a metadata file by its first bytes; and that it is a guess, if it is one."""
+    with opened(path) as file:
+        encoding, guessed = encoding_of(file.read(8))
     source = f"every other byte of {path.name} is zero"
-    guess = Guess("encoding", encoding, source, first=path.name) if guessed else None
-    return io.TextIOWrapper(file, encoding=encoding, newline=""), guess
+    return encoding, [Guess("encoding", encoding, source, first=path.name)] if guessed else []
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]:
-    text, guess = _text(path)
-    with text:
-        if guess is not None:
-            yield 0, guess
+    encoding, guesses = _encoding(path)
+    yield from ((0, guess) for guess in guesses)
+    with opened(path) as file:
         # A line that isn't UTF-8 is left out alone; in UTF-16 no line after it can be read.
-        lines: Iterator[bytes] = (
-            lines_up_to(text.buffer, MAX_LINE)
-            if text.encoding == "utf-8-sig"
-            else (line.encode() for line in lines_up_to(text, MAX_LINE))
-        )
+        lines = lines_up_to(file, MAX_LINE)
+        if encoding != "utf-8-sig":
+            text = io.TextIOWrapper(file, encoding=encoding, newline="")
+            lines = (line.encode() for line in lines_up_to(text, MAX_LINE))
         for number, line in enumerate(lines, start=1):
             line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
@@ -176,10 +172,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]:
-    text, guess = _text(path)
-    with text as file:
-        if guess is not None:
-            yield 0, guess
+    encoding, guesses = _encoding(path)
+    yield from ((0, guess) for guess in guesses)
+    with io.TextIOWrapper(opened(path), encoding=encoding, newline="") as file:
         lines = short_lines(file, MAX_LINE)
         head = next(lines, "")
         separator = _separator(head)

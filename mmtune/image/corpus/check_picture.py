@@ -206,7 +206,7 @@ def _has_shape(image: Image.Image) -> bool:
     if not image.has_transparency_data:
         return False
     low, high = image.convert("RGBA").getchannel("A").getextrema()
-    return low != high
+    return bool(low != high)
 
 
 def _unseen_findings(row: Row, seen: bytes, background: str) -> Iterator[Finding]:

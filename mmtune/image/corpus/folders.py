@@ -72,11 +72,11 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Told]:
             yield row | _captions(texts)
             continue
         found, failed = None, None
-        for place, texts_or_fault in first_filled(beside[relative], folder, name):
+        for source, texts_or_fault in first_filled(beside[relative], folder, name):
             if isinstance(texts_or_fault, Finding):
                 failed = texts_or_fault
             elif texts_or_fault:
-                words[place] = None
+                words[source] = None
                 found = texts_or_fault
         if failed is not None:
             yield failed

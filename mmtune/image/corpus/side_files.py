@@ -171,9 +171,9 @@ def _mask_of(
         return (named, True) if named and _is_grey(folder / path) else None
     for end in LIKELY_MASKS:
         if path.stem.endswith(end):
-            rest = path.with_name(path.stem.removesuffix(end)).as_posix()
-            if rest in images and _is_grey(folder / path):
-                return images[rest], True
+            place = path.with_name(path.stem.removesuffix(end)).as_posix()
+            if place in images and _is_grey(folder / path):
+                return images[place], True
     return None
 
 
