@@ -15,6 +15,8 @@ from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.alike import LOOK, near_copies, visual_fingerprint
 from mmtune.image.pictures.pixels import (
     EXPORT_SRGB,
+    READ_ANEW,
+    READING_VERSION,
     ImageFault,
     colour_fault,
     decoded,
@@ -53,7 +55,10 @@ def inspect(row: Row) -> Inspection:
         with decoded(row.path, reduced=True) as image:
             findings = list(_picture_findings(row, image))
             look = _marks(row, image, findings)
+            is_anew = bool(image.info.get(READ_ANEW))
         content = hash_file(row.path)
+        if is_anew:  # what was cached of it has other pixels
+            content = hash_json([content, READING_VERSION])
         if row.mask is not None:
             findings += _mask_findings(row)
             content = hash_json([content, hash_file(Path(row.mask))])

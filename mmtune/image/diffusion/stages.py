@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 FLIPPED = 1  # view number of a mirrored image; view 0 is the image as it is
 ENCODE_BATCH = 8  # images or captions per call on an accelerator
-LATENT_VERSION = 3  # bump it when cached values change for the same image
+LATENT_VERSION = 2  # bump it when cached values change for the same image
+MAX_SCALED = 4  # a scaled image may have so many times the pixels of its cut
 TEXT_VERSION = 2  # bump it when cached values change for the same caption
 
 
@@ -55,10 +56,13 @@ def scale_and_crop(image: Image, size: int | Size) -> tuple[Image, list[int]]:
     width = max(wide, round(image.width * scale))
     height = max(high, round(image.height * scale))
     left, top = (width - wide) // 2, (height - high) // 2
-    # Only what is kept is scaled: a strip that covers a square would take gigabytes.
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, (left + wide) * across, (top + high) * down)
-    cut = image.resize((wide, high), Resampling.LANCZOS, box=box)
+    if width * height <= MAX_SCALED * wide * high:
+        resized = image.resize((width, height), Resampling.LANCZOS)
+        cut = resized.crop((left, top, left + wide, top + high))
+    else:  # a strip: only what is kept is scaled, for the whole would take gigabytes
+        across, down = image.width / width, image.height / height
+        box = (left * across, top * down, (left + wide) * across, (top + high) * down)
+        cut = image.resize((wide, high), Resampling.LANCZOS, box=box)
     original = [min(image.height, height), min(image.width, width)]
     if scale <= 1:
         original = [high, wide]

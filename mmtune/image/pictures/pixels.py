@@ -29,6 +29,10 @@ BOXES = 65_536  # bytes at the beginning of an AVIF or HEIF file that hold its c
 # What `_opened` finds out and the decoded image keeps: the values of black and white, and why an
 # embedded colour profile isn't used.
 GREY, PROFILE_FAULT = "mmtune grey", "mmtune profile fault"
+# Set where the image is read in another way than before `READING_VERSION`; what was computed of the
+# others stays valid.
+READ_ANEW = "mmtune read anew"
+READING_VERSION = 1  # bump it when images that this version reads get other pixels
 
 
 class ImageFault(DataError):
@@ -170,13 +174,17 @@ def upright_size(path: Path) -> tuple[int, int]:
         ImageFault: as `stored_size`.
     """
     with _opened(path) as image:
-        try:
-            lying = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        except Exception:  # a damaged EXIF block says nothing of the pixels
-            lying = False
-        if image.format == "TIFF":  # Pillow states the size of a TIFF upright already
-            lying = False
+        # Pillow states the size of a TIFF upright already.
+        lying = image.format != "TIFF" and is_lying(image)
         return (image.height, image.width) if lying else (image.width, image.height)
+
+
+def is_lying(image: Image.Image) -> bool:
+    """Whether the orientation of an image exchanges its width and height."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception:  # a damaged EXIF block says nothing of the pixels
+        return False
 
 
 @contextmanager
@@ -260,24 +268,30 @@ def _identified(path: Path, stack: ExitStack) -> Image.Image:
         image.info.setdefault("exif", exif_in_text(image.info))
         if png.profile_fault:
             image.info[PROFILE_FAULT] = png.profile_fault
+        image.info[READ_ANEW] = bool(png.profile) and not png.is_embedded
         if isinstance(hole := image.info.get("transparency"), int) and image.mode == "L":
             # Pillow scales the samples to 8 bits, but not the one that is transparent.
             image.info["transparency"] = hole * 255 // (2**png.depth - 1)
+            image.info[READ_ANEW] |= png.depth < 8
         elif isinstance(hole, tuple) and png.depth == 16:
             image.info["transparency"] = tuple(value >> 8 for value in hole)
+            image.info[READ_ANEW] = True
         return image if png.profile or png.profile_fault else _with_exif_profile(image)
     turned, is_inverted = with_known_polarity(file, head)
     image = stack.enter_context(Image.open(turned, formats=_formats()))
     if image.format == "TIFF":
         image.info[GREY] = grey_range(image, is_inverted)
+        usual = (0.0, 1.0) if image.mode == "F" else (0.0, 65_535.0)
+        changed = image.mode.startswith(("F", "I")) and image.info[GREY] != usual
+        image.info[READ_ANEW] = changed or is_lying(image)
     if boxes and not image.info.get("icc_profile"):
-        image.info["icc_profile"] = boxes
+        image.info |= {"icc_profile": boxes, READ_ANEW: True}
     return _with_exif_profile(image)
 
 
 def _with_exif_profile(image: Image.Image) -> Image.Image:
     if not image.info.get("icc_profile") and (profile := exif_profile(image)):
-        image.info["icc_profile"] = profile
+        image.info |= {"icc_profile": profile, READ_ANEW: True}
     return image
 
 

@@ -36,12 +36,14 @@ class Png:
         depth: bits of a sample.
         profile: an ICC profile of its colours; empty: sRGB, or not stated.
         profile_fault: why an embedded profile isn't used; empty if there is none or it is used.
+        is_embedded: the profile is embedded, and not made of what other chunks state.
     """
 
     file: BinaryIO
     depth: int = 8
     profile: bytes = b""
     profile_fault: str = ""
+    is_embedded: bool = False
 
 
 @dataclass
@@ -84,9 +86,10 @@ def read_png(file: BinaryIO) -> Png | None:
         place = size
     if place < size:
         _join(chunks.pixels, (place, size))
-    profile, fault = _profile(chunks.colours)
+    profile, fault, is_embedded = _profile(chunks.colours)
     spliced = _Spliced(file, [*chunks.pieces, *chunks.pixels])
-    return Png(cast(BinaryIO, io.BufferedReader(spliced)), chunks.depth, profile, fault)
+    decodable = cast(BinaryIO, io.BufferedReader(spliced))
+    return Png(decodable, chunks.depth, profile, fault, is_embedded)
 
 
 def exif_in_text(info: Mapping[Any, Any]) -> bytes:
@@ -150,29 +153,33 @@ def _inflated(data: bytes, most: int) -> bytes | None:
     return None if reader.unconsumed_tail else found
 
 
-def _profile(colours: dict[bytes, bytes | None]) -> tuple[bytes, str]:
-    """The profile by the order of the PNG specification, section 12.12; b"" for sRGB."""
+def _profile(colours: dict[bytes, bytes | None]) -> tuple[bytes, str, bool]:
+    """The profile by the order of the PNG specification, section 12.12; b"" for sRGB.
+
+    Returns:
+        The profile, the fault of an embedded one, and whether the profile is embedded.
+    """
     fault = ""
     cicp = colours.get(b"cICP")
     if cicp is not None and len(cicp) == 4 and cicp[2:] == b"\0\1":
         found = cicp_profile(cicp[0], cicp[1])
         if found is not None:
-            return found, ""
+            return found, "", False
     if b"iCCP" in colours:
         icc = colours[b"iCCP"] or b""
         packed = icc.partition(b"\0")[2]
         found = _inflated(packed[1:], MAX_PROFILE) if packed[:1] == b"\0" else None
         if found is not None and is_profile(found):
-            return found, ""
+            return found, "", True
         fault = "its colour profile is damaged"
     if colours.get(b"sRGB") is not None:
-        return SRGB, fault
+        return SRGB, fault, False
     gamma, primaries = colours.get(b"gAMA"), colours.get(b"cHRM")
     if gamma is None or len(gamma) < 4:
-        return b"", fault
+        return b"", fault, False
     places = struct.unpack(">8I", primaries[:32]) if primaries and len(primaries) >= 32 else None
     xy = None if places is None else tuple(value / 100_000 for value in places)
-    return gamma_profile(struct.unpack(">I", gamma[:4])[0] / 100_000, xy), fault
+    return gamma_profile(struct.unpack(">I", gamma[:4])[0] / 100_000, xy), fault, False
 
 
 def _join(pieces: list[bytes | tuple[int, int]], piece: tuple[int, int]) -> None:

@@ -14,6 +14,7 @@ from mmtune.image.corpus.check_picture import check_rows, inspect
 from mmtune.image.diffusion.stages import scale_and_crop
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.pixels import ImageFault, open_image, upright_size
+from mmtune.system.hashing import hash_file
 from tests.data.pieces import picture
 
 
@@ -185,6 +186,24 @@ def test_blank_is_judged_on_what_is_trained(
         pytest.skip("it isn't grey")
     icon.convert(mode).save(tmp_path / "a.png")
     assert ("blank" in found(tmp_path / "a.png", background)) is is_blank
+
+
+@pytest.mark.parametrize(
+    ("name", "is_anew"),
+    [("plain.png", False), ("grey.tif", True), ("lying.tif", True), ("lying.jpg", False),
+     ("adobe.jpg", True), ("plain.tif", False)],
+)  # fmt: skip
+def test_only_what_is_read_anew_has_another_hash(tmp_path: Path, name: str, is_anew: bool) -> None:
+    path, exif = tmp_path / name, Image.Exif()
+    if name.startswith("lying"):
+        exif[0x0112] = 6
+    if name.startswith("adobe"):
+        exif.get_ifd(0x8769)[0xA001] = 2
+    picture(0).save(path, exif=exif)
+    if name == "grey.tif":
+        path.write_bytes(tiff("<", 16, 0, [0, 3, 65_535]))
+    content = inspect(ImageRow(id="r", image=str(path), caption="words")).content
+    assert (content != hash_file(path)) is is_anew
 
 
 def test_a_picture_of_transparency_alone_is_blank(tmp_path: Path) -> None:
