@@ -300,8 +300,7 @@ def _fingerprint(rows: Iterable[Row]) -> str:
 
 def _identity(row: Row) -> dict[str, object]:
     absent = {name for name in row.beside if getattr(row, name) is None}
-    absent |= {name for name in row.optional if not getattr(row, name)}
-    values = row.model_dump(mode="json", exclude={row.media} | absent)
+    values = row.model_dump(mode="json", exclude={row.media} | absent | row.unset)
     # Whether a row has such a file counts, where the file lies doesn't; `content` hashes its bytes.
     return values | {name: True for name in row.beside if name in values}
 

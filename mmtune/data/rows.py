@@ -75,7 +75,12 @@ class Row(BaseModel):
 
     def own_fields(self) -> dict[str, object]:
         """The values of the fields that its type adds to `Row`, as JSON."""
-        return self.model_dump(mode="json", exclude=set(Row.model_fields))
+        return self.model_dump(mode="json", exclude=set(Row.model_fields) | self.unset)
+
+    @property
+    def unset(self) -> set[str]:
+        """The `optional` fields that aren't set: hashes of the row leave them out."""
+        return {name for name in self.optional if not getattr(self, name)}
 
     @property
     @abstractmethod
