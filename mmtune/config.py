@@ -236,8 +236,16 @@ class TrainOptions(Section):
     )
     tracker: str | None = setting(
         None,
-        "Also log to one of Accelerate's trackers: tensorboard, wandb, mlflow and others.",
+        "Also log to one of Accelerate's trackers: tensorboard, wandb, mlflow, trackio and others "
+        "(docs/trackers.md).",
         why="Off: the run folder has log.jsonl, and trackers are packages of their own.",
+    )
+    tracker_samples: bool = setting(
+        True,
+        "Also log samples of each validation to the tracker: pictures drawn, or recordings with "
+        "what was heard.",
+        why="On: a tracker is asked for by name. Off keeps texts, voices and pictures from a "
+        "tracker on another machine.",
     )
 
 

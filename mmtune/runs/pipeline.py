@@ -135,6 +135,7 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
+    require_packages(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning
 
@@ -154,6 +155,18 @@ def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
 
     with pinning(), together():
         _trained(config, None, reporter)
+
+
+def require_packages(config: RunConfig) -> None:
+    """Check that packages that settings name are installed, before anything is prepared.
+
+    Raises:
+        ConfigError: one is unknown or missing.
+    """
+    if config.train.tracker is not None:
+        from mmtune.training.tracker import require_tracker
+
+        require_tracker(config.train.tracker)
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
@@ -225,6 +238,7 @@ def _trained(
         config.train,
         folder,
         reporter,
+        config.model_dump(mode="json"),
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)

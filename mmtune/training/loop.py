@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, send_to_device
+from accelerate.utils import (
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+    send_to_device,
+)
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
@@ -37,8 +42,9 @@ from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.reporter import FitResult, Reporter
+from mmtune.training.samples import ShowsSamples
 from mmtune.training.task import Batch, Task
-from mmtune.training.tracker import Tracker, require_tracker
+from mmtune.training.tracker import Tracker, logging_folder, require_tracker
 
 
 @dataclass
@@ -59,6 +65,7 @@ def fit(
     options: TrainOptions,
     folder: Path,
     reporter: Reporter | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
@@ -72,6 +79,7 @@ def fit(
         options: settings of the training.
         folder: the run folder.
         reporter: receives the progress; None: nobody.
+        settings: all settings of the run, for its tracker; None: `options`.
 
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
@@ -83,9 +91,12 @@ def fit(
         raise TrainingError(
             "the dataset has no rows for training", "lower data.validation and data.test"
         )
-    loop = _Loop(task, train, validation, options, folder, reporter or Reporter())
+    loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings)
     with StopRequest() as stop:
-        return loop.run(stop)
+        try:
+            return loop.run(stop)
+        finally:
+            loop.tracker.finish()
 
 
 class _Loop:
@@ -97,6 +108,7 @@ class _Loop:
         options: TrainOptions,
         folder: Path,
         reporter: Reporter,
+        settings: Mapping[str, Any] | None,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.options, self.features = options, task.features
@@ -107,7 +119,9 @@ class _Loop:
         self.accelerator = make_accelerator(
             choose_precision(options.precision, device),
             log_with=options.tracker,
-            project_dir=str(folder),
+            project_config=ProjectConfiguration(
+                project_dir=str(folder), logging_dir=str(logging_folder(folder))
+            ),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]
@@ -135,8 +149,10 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        self.tracker = Tracker(self.accelerator, options.tracker, self.reporter.note)
-        self.tracker.start(options.model_dump(mode="json"))
+        self.settings = options.model_dump(mode="json") if settings is None else settings
+        self.tracker = Tracker(
+            self.accelerator, options.tracker, folder.resolve().name, self.reporter.note
+        )
 
     # --- the run ---
 
@@ -146,6 +162,7 @@ class _Loop:
         if not self.state.finished:
             for line in self.balance.lines() if self.balance is not None else ():
                 self.reporter.note(f"balance    {line}")
+            self.tracker.start(self.settings, self.state.step)
             self._prepare_prefix(stop)
             if self.state.step == 0 and not self.state.base:
                 self._validate()
@@ -369,7 +386,16 @@ class _Loop:
             self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
         self.tracker.log({f"validation/{k}": v for k, v in found.items()}, state.step)
+        self._show_samples()
         self.reporter.validation(state.step, found, best)
+
+    def _show_samples(self) -> None:
+        if not (self.main and self.options.tracker_samples and self.tracker.works):
+            return
+        if isinstance(self.task, ShowsSamples):
+            # A recording is the same at every step.
+            samples = self.task.samples(sounds=self.state.step == 0)
+            self.tracker.log_samples(samples, self.state.step)
 
     def _keep(self, step: int, values: Mapping[str, float]) -> None:
         if self.main:
