@@ -109,6 +109,7 @@ class ImageTask:
             guidance=options.guidance,
             resolution=self.resolution,
             batch=options.sample_batch,
+            strict=False,
         )
         self._attach(config)
         denoiser = Denoiser(base, self.objective, options.keep_layout, options.train_guidance)

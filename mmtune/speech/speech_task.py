@@ -18,8 +18,8 @@ from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.speech.corpus.term_list import find_terms, read_terms
-from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.sound.read import SAMPLE_RATE, read_row
+from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import SPOKEN, DecodeOptions, decode

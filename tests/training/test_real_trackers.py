@@ -7,8 +7,8 @@ installs them, and without them their tests are skipped.
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +96,26 @@ def test_steps_that_a_resumed_run_repeats_are_there_once(tmp_path: Path) -> None
     assert [event.step for event in scalars] == list(range(1, 10))
 
 
+def leveldb_records(data: bytes, skipped: int) -> Iterator[bytes]:
+    """The records of W&B's file: LevelDB's log format (doc/log_format.md there).
+
+    Args:
+        skipped: bytes of the file's own head, which count towards its first block.
+    """
+    at, whole = 0, b""
+    while at + 7 <= len(data):
+        left = 32_768 - (at + skipped) % 32_768
+        if left < 7:  # the rest of a block is filled with zeros
+            at += left
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        whole += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in {1, 4}:  # a whole record, or the last part of one
+            yield whole
+            whole = b""
+
+
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -103,12 +123,11 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
     assert run(tmp_path, "wandb") == []
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     [path] = tmp_path.rglob("*.wandb")
-    store, steps, named = DataStore(), [], []
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
+    steps: list[int] = []
+    named: list[str] = []
+    for data in leveldb_records(path.read_bytes()[7:], skipped=7):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
         named += [record.run.display_name] if record.HasField("run") else []
@@ -122,7 +141,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow")
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     monkeypatch.chdir(tmp_path)
     assert run(tmp_path, "mlflow") == []
     client = mlflow.MlflowClient()
@@ -141,8 +160,11 @@ def test_trackio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio")
     assert run(tmp_path, "trackio") == []
-    [path] = (tmp_path / "trackio").rglob("mmtune.db")
-    with sqlite3.connect(path) as database:
-        lines = database.execute("select run_name, step, metrics from metrics").fetchall()
-    assert {name for name, _, _ in lines} == {"first-try"}
-    assert [step for _, step, values in lines if '"loss"' in values] == list(range(1, 10))
+    from trackio.sqlite_storage import SQLiteStorage
+
+    lines = SQLiteStorage.get_logs("mmtune", "first-try")
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 10))
+    shown = [line for line in lines if "samples/text" in line]
+    assert [line["step"] for line in shown] == [0, 3, 6, 9]
+    assert "samples/picture-0" in shown[0]
+    assert "samples/sound-0" in shown[0]
