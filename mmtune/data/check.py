@@ -18,7 +18,7 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Inspection, Row, Split
 from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
-from mmtune.errors import DataError, printable
+from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
 
 
@@ -197,7 +197,8 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     cure = f"list all errors with mmtune check {dataset.source} --all"
     if dataset.rows:
         cure += f"; correct these rows, or train without them: --max_bad {dataset.bad + 0.005:.2f}"
-    return DataError(
+    kind = DataError if dataset.rows else NothingToUse
+    return kind(
         f"{printable(str(dataset.source))}: {len(dataset.quarantined)} of {dataset.found} rows "
         f"can't be used{share} ({counted}){first}",
         cure,
