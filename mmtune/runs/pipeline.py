@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -198,6 +199,7 @@ def _trained(
     from mmtune.training.balance import balance_groups
     from mmtune.training.loop import fit
 
+    began = time.perf_counter()
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
     with process.main_process_first():
         if process.is_main_process:
@@ -239,6 +241,7 @@ def _trained(
         folder,
         reporter,
         config.model_dump(mode="json"),
+        lambda validations: modality.later_work(config, dataset, task, began, validations),
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)

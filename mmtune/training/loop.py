@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from mmtune.training.balance import balance_groups
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.training.disk_space import bytes_in, require_space, run_bytes
+from mmtune.training.estimate import LaterWork, estimate
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
@@ -66,6 +67,7 @@ def fit(
     folder: Path,
     reporter: Reporter | None = None,
     settings: Mapping[str, Any] | None = None,
+    later: Callable[[int], LaterWork] | None = None,
 ) -> FitResult:
     """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
@@ -80,6 +82,8 @@ def fit(
         folder: the run folder.
         reporter: receives the progress; None: nobody.
         settings: all settings of the run, for its tracker; None: `options`.
+        later: gives the work after training, from the number of validations after the base's; it
+            is needed to estimate how long the whole command takes.
 
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
@@ -92,6 +96,7 @@ def fit(
             "the dataset has no rows for training", "lower data.validation and data.test"
         )
     loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings)
+    loop.later = later
     with StopRequest() as stop:
         try:
             return loop.run(stop)
@@ -149,6 +154,8 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
+        self.later: Callable[[int], LaterWork] | None = None
+        self.step_seconds = 0.0
         self.settings = options.model_dump(mode="json") if settings is None else settings
         self.tracker = Tracker(
             self.accelerator, options.tracker, folder.resolve().name, self.reporter.note
@@ -164,8 +171,7 @@ class _Loop:
                 self.reporter.note(f"balance    {line}")
             self.tracker.start(self.settings, self.state.step)
             self._prepare_prefix(stop)
-            if self.state.step == 0 and not self.state.base:
-                self._validate()
+            self._estimate(validate=self.state.step == 0 and not self.state.base)
             self._epochs(stop)
             self._save(finished=self.state.finished or "done")
         state = self.state
@@ -176,6 +182,28 @@ class _Loop:
         # Not `end_training`, which ends the process group: the comparison still needs it.
         self.accelerator.wait_for_everyone()
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
+
+    def _estimate(self, validate: bool) -> None:
+        """Make the first validation, and tell how long the whole command will take."""
+        began = time.perf_counter()
+        if validate:
+            self._validate()
+        seconds = time.perf_counter() - began if self.validation else 0.0
+        if self.later is None or not self.main or (self.validation and not validate):
+            return  # a resumed run hasn't measured a validation
+        after = math.ceil(self.total / self.every) if self.validation else 0
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with self._guarded("sampling"), torch.random.fork_rng(devices=devices):
+            found = estimate(
+                steps=self.total - self.state.step,
+                step_seconds=self.step_seconds,
+                validations=after + 1 if self.validation else 0,
+                validation_seconds=seconds,
+                later=self.later(after),
+                processes=self.accelerator.num_processes,
+            )
+        self.log.write(event="estimate", step=self.state.step, phases=dict(found.phases))
+        self.reporter.estimate(found)
 
     def _epochs(self, stop: StopRequest) -> None:
         while self.state.step < self.total:
@@ -225,6 +253,7 @@ class _Loop:
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
+        self.step_seconds = facts.step_seconds
         self.log.write(event="preflight", step=self.state.step, **facts.__dict__)
         if self.main:
             self._require_space(facts)

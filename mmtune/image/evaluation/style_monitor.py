@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ class StyleMonitor:
         self.brand = brand
         self._metric: StyleDistance | None = None
         self._scale: tuple[Stat, Stat] | None = None  # of the base's and of the real images
+        self.seconds_per_picture = 0.0  # of the last sampling
         self._shown: list[tuple[str, int, Image]] = []  # caption, seed, image of a validation
 
     def validate(self, rows: Sequence[Row]) -> Mapping[str, float]:
@@ -119,7 +121,10 @@ class StyleMonitor:
     def sample(self, row_seeds: Sequence[tuple[Row, int]]) -> list[Image]:
         """Generate one image for each row and seed, with the trigger in the prompt."""
         prompts = [prompt_of(row, self.options.trigger) for row, _ in row_seeds]
-        return self.sampler.sample(prompts, [seed for _, seed in row_seeds])
+        began = time.perf_counter()
+        images = self.sampler.sample(prompts, [seed for _, seed in row_seeds])
+        self.seconds_per_picture = (time.perf_counter() - began) / max(1, len(images))
+        return images
 
     def _style_metric(self) -> StyleDistance:
         if self._metric is None:
