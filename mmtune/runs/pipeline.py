@@ -164,6 +164,10 @@ def require_packages(config: RunConfig) -> None:
     Raises:
         ConfigError: one is unknown or missing.
     """
+    if config.train.optimizer != "adamw":
+        from mmtune.training.optimizer import require_optimizer
+
+        require_optimizer(config.train)
     if config.train.tracker is not None:
         from mmtune.training.tracker import require_tracker
 

@@ -41,6 +41,7 @@ from mmtune.training.estimate import LaterWork, estimate
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
+from mmtune.training.optimizer import make_optimizer, require_optimizer
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.reporter import FitResult, Reporter
 from mmtune.training.samples import ShowsSamples
@@ -120,6 +121,7 @@ class _Loop:
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
         require_tracker(options.tracker)
+        require_optimizer(options)
         device = this_process().device
         self.accelerator = make_accelerator(
             choose_precision(options.precision, device),
@@ -130,9 +132,7 @@ class _Loop:
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]
-        self.optimizer: Any = torch.optim.AdamW(
-            groups, lr=options.lr, weight_decay=options.weight_decay
-        )
+        self.optimizer: Any = make_optimizer(groups, options)
         self.module, self.optimizer = self.accelerator.prepare(task.module, self.optimizer)
         self.weights = {n: p for n, p in task.module.named_parameters() if p.requires_grad}
         self.balance = balance_groups(train, options.balance) if options.balance else None
