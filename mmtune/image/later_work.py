@@ -10,15 +10,15 @@ from mmtune.image.evaluation.prompt_measures import outside_rows
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.scorer_choice import choose_scorer
-from mmtune.training.estimate import LaterWork, compared_states
+from mmtune.training.estimate import Seconds, compared_states
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
 
 
 def later_work(
-    config: RunConfig, dataset: Dataset, task: ImageTask, began: float, validations: int
-) -> LaterWork:
+    config: RunConfig, dataset: Dataset, task: ImageTask, validations: int
+) -> tuple[Seconds, Seconds]:
     """Count the pictures of the comparisons; the time of one is measured in the validation."""
     options = config.task
     assert isinstance(options, ImageOptions)
@@ -28,8 +28,7 @@ def later_work(
     tried = states * max(options.scale_images, 2)
     compared = comparison_pictures(config, dataset)
     monitor = task.style_monitor
-    return LaterWork(
-        began,
+    return (
         lambda validation: tried * monitor.seconds_per_picture,
         lambda validation: compared * monitor.seconds_per_picture,
     )

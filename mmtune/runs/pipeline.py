@@ -125,23 +125,30 @@ class RunResult(Evaluation):
         return super().to_dict() | {"fit": plain_values(self.fit)}
 
 
-def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
+def train(
+    config: RunConfig, reporter: Reporter | None = None, began: float | None = None
+) -> RunResult:
     """Check the data, train an adapter, compare it with the base, and write the report.
 
     Calling it again with the same settings resumes the run, and takes little time if it is done.
     An adapter that was damaged since is restored from the run's checkpoint.
+
+    Args:
+        began: when the command began, by `time.perf_counter`, for the estimate of its duration;
+            None: now.
 
     Raises:
         MmtuneError: a problem that the user can solve; the error names the cure.
         Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
+    began = time.perf_counter() if began is None else began
     require_packages(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning
 
     with _lock(config.folder), pinning(), together():
-        return _train(config, reporter)
+        return _train(config, reporter, began)
 
 
 def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
@@ -155,7 +162,7 @@ def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
     from mmtune.prefix.cache import pinning
 
     with pinning(), together():
-        _trained(config, None, reporter)
+        _trained(config, None, reporter, time.perf_counter())
 
 
 def require_packages(config: RunConfig) -> None:
@@ -179,9 +186,9 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
     return locked(folder) if this_process().is_main_process else nullcontext()
 
 
-def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
+def _train(config: RunConfig, reporter: Reporter | None, began: float) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    dataset, task, result = _trained(config, suite, reporter)
+    dataset, task, result = _trained(config, suite, reporter, began)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
     comparison = measure(with_measuring(config), dataset, suite, task)
@@ -190,7 +197,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
 
 
 def _trained(
-    config: RunConfig, suite: Suite | None, reporter: Reporter | None
+    config: RunConfig, suite: Suite | None, reporter: Reporter | None, began: float
 ) -> tuple[Dataset, Task, FitResult]:
     """Check the data, train an adapter and save it.
 
@@ -201,9 +208,9 @@ def _trained(
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.balance import balance_groups
+    from mmtune.training.estimate import LaterWork
     from mmtune.training.loop import fit
 
-    began = time.perf_counter()
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
     with process.main_process_first():
         if process.is_main_process:
@@ -234,7 +241,9 @@ def _trained(
                 )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
+    loading = time.perf_counter()
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    loaded = time.perf_counter() - loading
     if process.is_main_process:
         record_base(folder, config.base, task.base_hash)
     result = fit(
@@ -245,7 +254,9 @@ def _trained(
         folder,
         reporter,
         config.model_dump(mode="json"),
-        lambda validations: modality.later_work(config, dataset, task, began, validations),
+        lambda validations: LaterWork(
+            began, *modality.later_work(config, dataset, task, validations, loaded)
+        ),
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)

@@ -15,7 +15,7 @@ from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.speech_task import SpeechTask
 from mmtune.speech.whisper.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.whisper.stages import AudioStage, seconds_of
-from mmtune.training.estimate import LaterWork, compared_states
+from mmtune.training.estimate import Seconds, compared_states
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -25,8 +25,12 @@ LONG_WINDOWS = 5  # windows of a recording of two minutes
 
 
 def later_work(
-    config: RunConfig, dataset: Dataset, task: SpeechTask, began: float, validations: int
-) -> LaterWork:
+    config: RunConfig,
+    dataset: Dataset,
+    task: SpeechTask,
+    validations: int,
+    load_seconds: float,
+) -> tuple[Seconds, Seconds]:
     """Count the answers of the comparisons, and measure one of them when it is asked for."""
     options = config.task
     assert isinstance(options, SpeechOptions)
@@ -40,9 +44,9 @@ def later_work(
             return 0.0
         hear, answer = time_of_one(task, test)
         heard, answers = comparison_answers(options, len(test))
-        return heard * hear + answers * answer
+        return load_seconds + heard * hear + answers * answer  # it loads the base again
 
-    return LaterWork(began, lambda validation: states * rows * validation, comparison)
+    return lambda validation: states * rows * validation, comparison
 
 
 def comparison_answers(options: SpeechOptions, test: int) -> tuple[int, int]:
@@ -60,8 +64,10 @@ def comparison_answers(options: SpeechOptions, test: int) -> tuple[int, int]:
         heard += 2 * some + some_general + options.probes
     heard += len(CONDITIONS) * min(options.robustness, test)
     heard += options.long_form * LONG_WINDOWS
-    beside = len(set(options.beside)) * test if options.terms is not None else 0
-    return heard + beside, heard * models + beside
+    ways = set(options.beside) if options.terms is not None else set()
+    # Retrieval decodes twice: without the terms, and with those that it found.
+    twice = sum("retrieval" in way for way in ways)
+    return heard + len(ways) * test, heard * models + (len(ways) + twice) * test
 
 
 @torch.no_grad()
