@@ -35,8 +35,8 @@ def finish(request: Export, place: Path, pipeline: str) -> tuple[str, ...]:
     card = request.card
     if request.base in STARTERS:
         return (
-            f"this LoRA fits {request.base} alone, which ComfyUI and A1111 don't load, so it is of no "
-            "use there; it shows how an export works. Train on a base that they have, such as "
+            f"this LoRA fits {request.base} alone, which ComfyUI and A1111 don't load: it is of no "
+            "use there, and shows how an export works. Train on a base that they have, such as "
             "stabilityai/stable-diffusion-xl-base-1.0",
         )
     trigger = f'; begin prompts with "{card.trigger}"' if card.trigger else ""
