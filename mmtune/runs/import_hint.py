@@ -38,7 +38,7 @@ def importable(source: Path, modality: Modality | None) -> Iterator[None]:
         cure = import_cure(source, modality)
         if not cure:
             raise
-        raise NothingToUse(error.found, cure) from error
+        raise NothingToUse(error.found, f"{cure}. Otherwise: {error.cure}") from error
 
 
 def import_cure(source: Path, modality: Modality | None = None) -> str:

@@ -125,24 +125,18 @@ class RunResult(Evaluation):
         return super().to_dict() | {"fit": plain_values(self.fit)}
 
 
-def train(
-    config: RunConfig, reporter: Reporter | None = None, began: float | None = None
-) -> RunResult:
+def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """Check the data, train an adapter, compare it with the base, and write the report.
 
     Calling it again with the same settings resumes the run, and takes little time if it is done.
     An adapter that was damaged since is restored from the run's checkpoint.
-
-    Args:
-        began: when the command began, by `time.perf_counter`, for the estimate of its duration;
-            None: now.
 
     Raises:
         MmtuneError: a problem that the user can solve; the error names the cure.
         Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
-    began = time.perf_counter() if began is None else began
+    began = time.perf_counter()
     require_packages(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning

@@ -6,7 +6,6 @@ are `str` or `Path`. Slow libraries are imported only when they are needed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -184,7 +183,6 @@ def train(
         KeyboardInterrupt: the run was stopped outside the training loop; the run folder is kept,
             and repeating the call resumes the run.
     """
-    began = time.perf_counter()
     config = load_recipe(recipe, **settings)
     # Imported after the settings are read, so that a typing error is reported at once.
 
@@ -194,7 +192,7 @@ def train(
     watched = shows_progress(progress)
     try:
         with RichReporter(progress_console()) if watched else nullcontext() as reporter:
-            return pipeline.train(config, reporter, began)
+            return pipeline.train(config, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; {config.folder} keeps the run up to its last checkpoint, and repeating the "
