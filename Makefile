@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-faults test-faults-all fuzz mutants lint settings bench bench-image starter-continue starter-judge clean
+.PHONY: help demo test test-all test-trackers test-faults test-faults-all fuzz mutants lint settings bench bench-image starter-continue starter-judge clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,10 @@ test: $(VENV)/.dev ## the default test suite, under 10 minutes on 2 cores
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
 	@$(PYTEST)
+
+test-trackers: $(VENV)/.dev ## install W&B, MLflow and trackio into the environment, and test logging to them
+	@$(BIN)/python -m pip install -q --disable-pip-version-check wandb mlflow-skinny trackio
+	@HF_HUB_OFFLINE=1 $(PYTEST) -n 0 tests/training/test_real_trackers.py
 
 # The tables of faults keep their cases in FILE.jsonl: a repeat goes on where the last one ended.
 FAULTS := OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.table --seed $(or $(SEED),0)

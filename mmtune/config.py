@@ -17,6 +17,7 @@ MAX_SEED = 2**32 - 1  # what all generators of random numbers take
 MAX_YAML = 10 * 2**20  # bytes
 Content = Literal["all", "generated", "none"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Optimizer = Literal["adamw", "adafactor", "lion", "prodigy", "adamw_8bit"]
 Schedule = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 
 
@@ -116,9 +117,16 @@ class TrainOptions(Section):
         "(arXiv 1604.06174): less memory, more time, the same result.",
         why="Off, because each step takes longer: 0.43 s became 0.81 s for SDXL (docs/scale.md).",
     )
+    optimizer: Optimizer = setting(
+        "adamw",
+        "Optimizer, each from a library. adafactor (transformers) keeps less in memory; lion "
+        "(pytorch_optimizer) wants a 3 to 10 times lower lr; prodigy (pytorch_optimizer) finds the "
+        "step size itself and wants lr 1; adamw_8bit (bitsandbytes) needs an NVIDIA GPU.",
+        why="AdamW is customary for LoRA, and the recipes' learning rates are for it.",
+    )
     lr: float = setting(
         1e-3,
-        "Learning rate of AdamW at its highest, after warmup.",
+        "Learning rate at its highest, after warmup.",
         unit="step size",
         why="Not tuned; the recipes set their own.",
         common=True,
@@ -139,7 +147,7 @@ class TrainOptions(Section):
     )
     weight_decay: float = setting(
         0.0,
-        "Decoupled weight decay of AdamW.",
+        "Decoupled weight decay of the optimizer.",
         unit="share per step, times lr",
         why="Off, as in transformers; not tuned.",
         ge=0,
@@ -236,8 +244,16 @@ class TrainOptions(Section):
     )
     tracker: str | None = setting(
         None,
-        "Also log to one of Accelerate's trackers: tensorboard, wandb, mlflow and others.",
+        "Also log to one of Accelerate's trackers: tensorboard, wandb, mlflow, trackio and others "
+        "(docs/trackers.md).",
         why="Off: the run folder has log.jsonl, and trackers are packages of their own.",
+    )
+    tracker_samples: bool = setting(
+        True,
+        "Also log samples of each validation to the tracker: pictures drawn, or recordings with "
+        "what was heard.",
+        why="On: a tracker is asked for by name. Off keeps texts, voices and pictures from a "
+        "tracker on another machine.",
     )
 
 

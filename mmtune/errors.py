@@ -38,6 +38,10 @@ class DataError(MmtuneError):
     """A manifest, folder or file that training can't use."""
 
 
+class NothingToUse(DataError):
+    """A file or folder in which no row was found, so that its format may be another one."""
+
+
 class BaseModelError(MmtuneError):
     """A base model that can't be found, read or recognised."""
 

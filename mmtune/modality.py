@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
+    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -146,6 +147,36 @@ class Modality:
     @abstractmethod
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
         """The task of a run: base loaded, adapter attached, nothing computed."""
+
+    def later_work(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        task: Task,
+        validations: int,
+        load_seconds: float,
+    ) -> tuple[Seconds, Seconds]:
+        """How long the comparisons after training take, for the estimate of the whole command.
+
+        Default: each compared row takes as long as one in the validation.
+
+        Args:
+            validations: after the base's.
+            load_seconds: that loading the base took.
+
+        Returns:
+            Of the choice of checkpoint and strength, and of the comparison with the base.
+        """
+        from mmtune.training.estimate import compared_states
+
+        held, test = len(dataset.split("validation")), len(dataset.split("test"))
+        train = config.train
+        states = compared_states(train.scales, train.compare_checkpoints, validations)
+        share = 2 * test / held if held else 0.0
+        return (
+            lambda validation: states * validation,
+            lambda validation: load_seconds + share * validation,
+        )
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

@@ -83,9 +83,10 @@ def export(
         place = failed if done.failed else out
         shutil.rmtree(failed, ignore_errors=True)  # left by an earlier export
         to.rename(place)
+    more = () if done.failed else record.finish(request, place)
     if scale != 1:
         notes.append(f"exported at strength {scale:g} of the adapter; --scale sets another")
-    return replace(done, path=place, notes=(*notes, *done.notes))
+    return replace(done, path=place, notes=(*notes, *done.notes, *more))
 
 
 def _check_licence(licence: Licence | None, base: str, accept: str) -> list[str]:

@@ -110,6 +110,14 @@ class ExportFormat(ABC):
             AdapterError: the format can't hold the adapter, or it isn't the same when read back.
         """
 
+    def finish(self, request: Export, place: Path) -> tuple[str, ...]:
+        """Write what belongs beside an export that is in its place, and say what to do with it.
+
+        Returns:
+            Notes for the user. Default: none.
+        """
+        return ()
+
     def precision_of(self, request: Export) -> str:
         """The precision to write, after what can be refused before any work.
 

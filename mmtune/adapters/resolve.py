@@ -85,8 +85,12 @@ def resolve_adapters(
                 "give a number such as 0.8",
             )
         folder = adapter_folder(path)
-        if folder in found.values():
-            raise ConfigError(f"--adapter {path} is given twice", "give it once, as PATH=WEIGHT")
+        twin = next((p for p in found.values() if p.resolve() == folder.resolve()), None)
+        if twin is not None:
+            other = "" if twin == folder else f": it is {twin}"
+            raise ConfigError(
+                f"--adapter {path} is given twice{other}", "give it once, as PATH=WEIGHT"
+            )
         check_adapter(folder)
         card = read_card(folder)
         _require(modality, card.modality, folder)

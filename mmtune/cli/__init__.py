@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
 
+from mmtune.cli.spaced_path import quoted
 from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
 from mmtune.system.arguments import Parser
 from mmtune.system.memory import guarded
@@ -117,6 +118,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(arguments)
     except MmtuneError as error:
         say(f"error: {error}", error=True)
+        if whole := quoted(arguments):
+            say(f"  a path with a space needs quotation marks: {whole}", error=True)
         return ERROR
     except Interrupted as stop:
         import shlex

@@ -60,6 +60,8 @@ def check(options: argparse.Namespace) -> int:
     """Run `mmtune check`: report what training can't use."""
     from mmtune.data.dataset import describe
     from mmtune.runs import public_functions as public
+    from mmtune.runs.import_hint import import_cure
+    from mmtune.runs.modalities import find_modality
 
     wanted = {"resolution": options.resolution, "background": options.background}
     settings = {name: value for name, value in wanted.items() if value is not None}
@@ -79,6 +81,10 @@ def check(options: argparse.Namespace) -> int:
     else:
         most = len(dataset.findings) if options.all else 5
         say("\n".join(describe(dataset, most)))
+        if not dataset.rows and (
+            hint := import_cure(options.path, find_modality(dataset.modality))
+        ):
+            say(f"next     {hint}")
     bad = any(finding.severity == "error" for finding in dataset.findings)
     return FINDINGS if bad else 0
 

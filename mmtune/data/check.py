@@ -18,7 +18,7 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
 from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
-from mmtune.errors import DataError, printable
+from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import snapshot_link
 
@@ -207,7 +207,8 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     lost = f"{len(dataset.quarantined)} of {dataset.found} rows can't be used{share}"
     if not dataset.found:
         lost = "no file could become a row"
-    return DataError(f"{printable(str(dataset.source))}: {lost} ({counted}){first}", cure)
+    kind = DataError if dataset.rows else NothingToUse
+    return kind(f"{printable(str(dataset.source))}: {lost} ({counted}){first}", cure)
 
 
 def _inspect_all(

@@ -20,7 +20,7 @@ from mmtune.data.ledger import OWN, Guess, Ledger, Used, is_litter
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
 from mmtune.data.split_folders import folder_splits
-from mmtune.errors import DataError, did_you_mean
+from mmtune.errors import DataError, NothingToUse, did_you_mean
 from mmtune.system.files import stream_aside
 from mmtune.system.inside import leads_out
 from mmtune.system.stored import lines_up_to, opened, reason_of
@@ -82,12 +82,12 @@ def read_rows(
         rows, findings = _validate(raws, modality.row, source, ledger)
         findings += [*told, *unused]
         if not rows and not findings and not modality.row.media:
-            raise DataError(
+            raise NothingToUse(
                 f"{source} holds no manifest",
                 f"write {source}/{WHOLE} with lines like {example(modality.row)}",
             )
         if not rows and not findings:
-            raise DataError(
+            raise NothingToUse(
                 f"{source} holds no {modality.row.media} files",
                 f"give a folder of {modality.row.media} files, or a manifest: "
                 f"{source}/NAME.jsonl with lines like {example(modality.row)}",
@@ -217,7 +217,7 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
         DataError: the file is missing, can't be read, is UTF-16, or isn't named .jsonl.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
-        raise DataError(
+        raise NothingToUse(
             f"{path} is neither a manifest (.jsonl) nor a folder",
             f"give a .jsonl file with one row per line: {example(row)}",
         )

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
+    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -77,6 +78,21 @@ class ImageModality(ImageReader, Modality):
         dtype = DTYPES[choose_precision(config.train.precision, device)]
         base = load_base(config.base, device, dtype, options.quantize)
         return ImageTask(config, dataset, base, cache)
+
+    def later_work(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        task: Task,
+        validations: int,
+        load_seconds: float,
+    ) -> tuple[Seconds, Seconds]:
+        """Count the pictures that the comparisons draw."""
+        from mmtune.image.image_task import ImageTask
+        from mmtune.image.later_work import later_work
+
+        assert isinstance(task, ImageTask)
+        return later_work(config, dataset, task, validations)
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from mmtune.adapters.resolve import ResolvedAdapters, resolve_adapters
+from mmtune.adapters.resolve import resolve_adapters
 from mmtune.adapters.routing import is_route
 from mmtune.data.check import usable_rows
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import READER
+from mmtune.image.sampling.strength_used import RANDOM_SEED, draw_seed, strength_of
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.quiet import public_call
 
@@ -129,7 +130,7 @@ def generate(
         base: a base model; None: the adapter's.
         label: of a route: selects the adapters for all prompts.
         rows: a manifest whose captions are drawn too, each with its labels.
-        seeds: of the images of each prompt.
+        seeds: of the images of each prompt; -1 is drawn at random, and a note names it.
         scale: strength of all adapters; 0 gives the base model. None: the strength at which the
             adapter was judged; 1 for several adapters, a route, and one with a weight.
         steps: of the sampler; None: as in the adapter's training.
@@ -138,11 +139,12 @@ def generate(
         quantize: bits in which the base's denoiser is held: "none", "int8" or "nf4".
         grid: also write grid.png, with the base's images above the adapter's.
         trigger: put the adapter's trigger phrase before prompts that don't hold it.
-        out: the folder for the files.
+        out: the folder for the files. A file that exists is kept; the new one gets a number.
 
     Raises:
         ConfigError: no model or prompt is named, or a setting is impossible.
-        AdapterError: an adapter is missing, or doesn't fit the base.
+        AdapterError: an adapter is missing, doesn't fit the base, or draws pictures that aren't
+            finite.
         DataError: the manifest can't be used.
     """
     named = _weighted(adapter)
@@ -150,13 +152,13 @@ def generate(
     wanted = [prompts] if isinstance(prompts, str) else list(prompts)
     chosen = [model.choose(None)] * len(wanted)
     notes: tuple[str, ...] = (model.note,) if wanted and model.note else ()
-    if scale is None:
-        scale = 1.0 if any(map(is_route, named)) else _default_scale(model)
-        if scale != 1:
-            notes += (
-                f"drawn at strength {scale:g}, at which the adapter was judged; "
-                "a scale of 1 is its full strength",
-            )
+    strength = strength_of(model, routed=any(map(is_route, named)), scale=scale)
+    scale = strength.scale
+    notes += strength.notes
+    random_seeds = [draw_seed() if seed == RANDOM_SEED else seed for seed in seeds]
+    if random_seeds != list(seeds):
+        notes += (f"seeds {', '.join(map(str, random_seeds))}: drawn at random where -1 was given",)
+    seeds = random_seeds
     unusable: list[str] = []
     if rows is not None:
         usable, unusable = usable_rows(Path(rows), READER)
@@ -192,12 +194,6 @@ def generate(
     images = [GeneratedImage(path, *each) for path, each in zip(paths, asked, strict=False)]
     sheet = paths[-1] if grid and paths else None
     return GeneratedImages(tuple(images), sheet, notes, tuple(unusable))
-
-
-def _default_scale(model: ResolvedAdapters) -> float:
-    """The strength at which a single adapter was judged; 1 where weights were given."""
-    cards, weights = list(model.cards.values()), list(model.choose(None).values())
-    return cards[0].default_scale if len(cards) == 1 and weights == [1.0] else 1.0
 
 
 def _weighted(adapter: Adapters | None) -> dict[Path, float]:

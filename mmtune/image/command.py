@@ -32,7 +32,10 @@ def generate_arguments(parser: Parser) -> None:
         help="draw the captions of a manifest, each with its row's labels",
     )
     parser.add_argument(
-        "--seed", type=seed, default=0, help="random seed of the first image (default: 0)"
+        "--seed",
+        type=seed,
+        default=0,
+        help="random seed of the first image; -1 draws one at random and prints it (default: 0)",
     )
     parser.add_argument(
         "--count", type=positive, default=1, help="images of each prompt (default: 1)"
@@ -74,16 +77,21 @@ def generate_arguments(parser: Parser) -> None:
 
 def generate(options: argparse.Namespace) -> int:
     from mmtune.image import api
+    from mmtune.image.sampling.strength_used import RANDOM_SEED, draw_seed
 
     if options.seeds and options.count > 1:
         raise ConfigError("--seeds and --count are both given", "--count N counts from --seed")
+    first = options.seed
+    if first == RANDOM_SEED and not options.seeds:
+        first = draw_seed()
+        say(f"note: seed {first}, drawn at random", error=True)
     found = api.generate(
         options.prompt or (),
         adapter=all_weighted(options.adapter or ()),
         base=options.base,
         label=options.label,
         rows=options.rows,
-        seeds=options.seeds or range(options.seed, options.seed + options.count),
+        seeds=options.seeds or range(first, first + options.count),
         scale=options.scale,
         steps=options.steps,
         guidance=options.guidance,

@@ -29,6 +29,7 @@ from mmtune.image.sampling.sampler import Sampler
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.training.randomness import Draw
+from mmtune.training.samples import Sample
 from mmtune.training.selection import Advice, Trial
 from mmtune.training.task import FIXED_EPOCH, Batch, Example, Monitor, ParamGroup
 
@@ -108,6 +109,7 @@ class ImageTask:
             guidance=options.guidance,
             resolution=self.resolution,
             batch=options.sample_batch,
+            strict=False,
         )
         self._attach(config)
         denoiser = Denoiser(base, self.objective, options.keep_layout, options.train_guidance)
@@ -245,6 +247,10 @@ class ImageTask:
         loss = self._loss(rows)
         style = self.style_monitor.validate(rows)
         return {"style_distance": style["style_distance"], "loss": loss, **style}
+
+    def samples(self, *, sounds: bool) -> list[Sample]:
+        """Return the first images of the last validation."""
+        return self.style_monitor.samples()
 
     @torch.no_grad()
     def advise(self, trials: Sequence[Trial], rows: Sequence[Row], name: str) -> Advice:

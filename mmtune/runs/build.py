@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from mmtune.config import RunConfig, Section, leaves_with
-from mmtune.errors import ConfigError, shortened
+from mmtune.errors import ConfigError, did_you_mean, shortened
 from mmtune.settings.reading import Given, collect, merge, nest, typed
 
 CORRECT = "correct this value"
@@ -73,14 +74,21 @@ def _explain(
         )
     # A setting of several types has an error for each of them.
     wrong = " or: ".join(e["msg"] for where, e in errors if where == name)
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        choices = re.findall(r"'([^']*)'", str((first.get("ctx") or {}).get("expected", "")))
+        cure = did_you_mean(first["input"], choices)
+        given = overrides.get(name)
+        return _wrong(
+            name, given or Given(name, first["input"]), "" if given else source, wrong, cure
+        )
     if name in overrides:
         return _wrong(name, overrides[name], "", wrong)
     return _wrong(name, Given(name, first["input"]), source, wrong)
 
 
-def _wrong(name: str, given: Given, source: str, wrong: str) -> ConfigError:
+def _wrong(name: str, given: Given, source: str, wrong: str, cure: str = CORRECT) -> ConfigError:
     found = shortened(f"{name} = {given.value!r}" if source else f"{given} ({name})")
-    return ConfigError(f"{source}: {found}: {wrong}" if source else f"{found}: {wrong}", CORRECT)
+    return ConfigError(f"{source}: {found}: {wrong}" if source else f"{found}: {wrong}", cure)
 
 
 def _setting(place: Sequence[str | int], known: Collection[str], prefix: str) -> str:

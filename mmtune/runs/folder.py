@@ -38,7 +38,8 @@ SUITE_FILE = "suite.yaml"  # in a run's folder: the one that judged it
 FILES = "files.json"  # in a run's folder: hashes of the files that its settings name
 BASE = "base"  # in files.json: the hash of the base's weights
 
-AFTERWARDS = {"suite", "report.content"}  # settings that change nothing of what is trained
+# Settings that change nothing of what is trained.
+AFTERWARDS = {"suite", "report.content", "train.tracker", "train.tracker_samples"}
 
 
 def keep_suite(folder: Path, suite: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mmtune.config import leaves
 from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, require_own_manifests
 from mmtune.data.rows import Row
-from mmtune.errors import DataError
+from mmtune.errors import DataError, NothingToUse
 from mmtune.modality import Modality
 from mmtune.system.plugins import Registry
 
@@ -62,7 +62,8 @@ def guess_modality(source: Path) -> Modality:
     if len(found) == 1:
         return found[0]
     what = "may be " + " or ".join(m.name for m in found) if found else "holds no known media"
-    raise DataError(f"{source} {what}", "give --modality " + "|".join(modality_names()))
+    kind = DataError if found else NothingToUse
+    raise kind(f"{source} {what}", "give --modality " + "|".join(modality_names()))
 
 
 def _fits(keys: Iterable[str], row: type[Row]) -> bool:

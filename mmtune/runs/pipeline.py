@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -135,11 +136,13 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
+    began = time.perf_counter()
+    require_packages(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning
 
     with _lock(config.folder), pinning(), together():
-        return _train(config, reporter)
+        return _train(config, reporter, began)
 
 
 def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
@@ -153,7 +156,23 @@ def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
     from mmtune.prefix.cache import pinning
 
     with pinning(), together():
-        _trained(config, None, reporter)
+        _trained(config, None, reporter, time.perf_counter())
+
+
+def require_packages(config: RunConfig) -> None:
+    """Check that packages that settings name are installed, before anything is prepared.
+
+    Raises:
+        ConfigError: one is unknown or missing.
+    """
+    if config.train.optimizer != "adamw":
+        from mmtune.training.optimizer import require_optimizer
+
+        require_optimizer(config.train)
+    if config.train.tracker is not None:
+        from mmtune.training.tracker import require_tracker
+
+        require_tracker(config.train.tracker)
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
@@ -161,9 +180,9 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
     return locked(folder) if this_process().is_main_process else nullcontext()
 
 
-def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
+def _train(config: RunConfig, reporter: Reporter | None, began: float) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    dataset, task, result = _trained(config, suite, reporter)
+    dataset, task, result = _trained(config, suite, reporter, began)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
     comparison = measure(with_measuring(config), dataset, suite, task)
@@ -172,7 +191,7 @@ def _train(config: RunConfig, reporter: Reporter | None) -> RunResult:
 
 
 def _trained(
-    config: RunConfig, suite: Suite | None, reporter: Reporter | None
+    config: RunConfig, suite: Suite | None, reporter: Reporter | None, began: float
 ) -> tuple[Dataset, Task, FitResult]:
     """Check the data, train an adapter and save it.
 
@@ -183,6 +202,7 @@ def _trained(
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.balance import balance_groups
+    from mmtune.training.estimate import LaterWork
     from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
@@ -215,7 +235,9 @@ def _trained(
                 )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
+    loading = time.perf_counter()
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
+    loaded = time.perf_counter() - loading
     if process.is_main_process:
         record_base(folder, config.base, task.base_hash)
     result = fit(
@@ -225,6 +247,10 @@ def _trained(
         config.train,
         folder,
         reporter,
+        config.model_dump(mode="json"),
+        lambda validations: LaterWork(
+            began, *modality.later_work(config, dataset, task, validations, loaded)
+        ),
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)

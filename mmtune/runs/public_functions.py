@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mmtune.config import DataOptions, RunConfig, Section
 from mmtune.errors import ConfigError
 from mmtune.runs import recipes
+from mmtune.runs.import_hint import importable
 from mmtune.runs.measuring import set_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality, guess_modality
 from mmtune.system.progress import counted, progress_console, shows_progress
@@ -86,9 +87,10 @@ def check(
     path = Path(source)
     if not path.exists():
         raise ConfigError(f"no such file or folder: {path}", "give a manifest.jsonl or a folder")
-    known = find_modality(modality) if modality is not None else guess_modality(path)
+    with importable(path, None if modality is None else find_modality(modality)):
+        known = find_modality(modality) if modality is not None else guess_modality(path)
     options = _task_settings(known, base, settings)
-    with counted("opening files", progress) as count:
+    with importable(path, known), counted("opening files", progress) as count:
         return data.check(
             path,
             known,

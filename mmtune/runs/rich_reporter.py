@@ -21,6 +21,7 @@ from rich.text import Text
 from mmtune.training.reporter import Reporter
 
 if TYPE_CHECKING:
+    from mmtune.training.estimate import Estimate
     from mmtune.training.preflight import Preflight
 
 
@@ -72,6 +73,10 @@ class RichReporter(Reporter):
         """Print what the run will cost, before it starts."""
         for line in facts.lines():
             self._print(line)
+
+    def estimate(self, found: Estimate) -> None:
+        """Print how long the whole command takes, by its phases."""
+        self._print(found.line())
 
     def filling(self, done: int, total: int) -> None:
         """Advance the bar of the precomputed features."""

@@ -10,6 +10,7 @@ from mmtune.config import DataOptions, RunConfig
 from mmtune.data.check import check
 from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
+from mmtune.runs.import_hint import importable
 from mmtune.runs.modalities import find_modality
 
 
@@ -27,15 +28,17 @@ def own_dataset(
     Raises:
         DataError: the data can't be used.
     """
-    return check(
-        source,
-        find_modality(config.modality),
-        config.data,
-        base=config.base,
-        settings=config.task,
-        record=record,
-        earlier=[earlier] if earlier else (),
-    )
+    modality = find_modality(config.modality)
+    with importable(source, modality):
+        return check(
+            source,
+            modality,
+            config.data,
+            base=config.base,
+            settings=config.task,
+            record=record,
+            earlier=[earlier] if earlier else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -78,16 +81,18 @@ def named_data(
     def read(
         options: DataOptions, strict: bool, divide: bool, earlier: Collection[str] = ()
     ) -> Dataset:
-        return check(
-            data,
-            find_modality(config.modality),
-            options,
-            strict=strict,
-            base=config.base,
-            settings=config.task,
-            divide=divide,
-            earlier=earlier,
-        )
+        modality = find_modality(config.modality)
+        with importable(data, modality):
+            return check(
+                data,
+                modality,
+                options,
+                strict=strict,
+                base=config.base,
+                settings=config.task,
+                divide=divide,
+                earlier=earlier,
+            )
 
     known = {fingerprint: name for fingerprint, name in trained.items() if fingerprint}
     for each in options if known else ():

@@ -108,13 +108,14 @@ NAMES: tuple[Elsewhere, ...] = (
         TRANSFORMERS,
     ),
     *_other(
-        "the optimizer is always AdamW with PyTorch's betas and epsilon; "
-        "lr and weight_decay are its settings",
+        "optimizer takes adamw, adafactor, lion, prodigy or adamw_8bit: give optimizer=adafactor; "
+        "betas and epsilon are the library's, lr and weight_decay are settings",
         "optim adam_beta1 adam_beta2 adam_epsilon",
         *(TRANSFORMERS, DIFFUSERS),
     ),
     *_other(
-        "the optimizer is always AdamW; lr and weight_decay are its settings",
+        "optimizer takes adamw, adafactor, lion, prodigy or adamw_8bit: give optimizer=prodigy; "
+        "lr and weight_decay are its settings",
         "optimizer_type optimizer_args",
         KOHYA,
     ),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
+    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -91,6 +92,21 @@ class SpeechModality(SpeechReader, Modality):
         base = load_for(config.base, config.train.precision)
         recompute = config.train.gradient_checkpointing
         return SpeechTask(base, config.lora, config.task, cache, config.train.seed, recompute)
+
+    def later_work(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        task: Task,
+        validations: int,
+        load_seconds: float,
+    ) -> tuple[Seconds, Seconds]:
+        """Count the answers of the comparisons, each measured on a few test rows."""
+        from mmtune.speech.later_work import later_work
+        from mmtune.speech.speech_task import SpeechTask
+
+        assert isinstance(task, SpeechTask)
+        return later_work(config, dataset, task, validations, load_seconds)
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

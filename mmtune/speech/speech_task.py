@@ -18,6 +18,7 @@ from mmtune.prefix.cache import PrefixCache
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part, Stage, Tensors
 from mmtune.speech.corpus.term_list import find_terms, read_terms
+from mmtune.speech.sound.read import SAMPLE_RATE, read_row
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import SpeechRow, speech_row, speech_rows
 from mmtune.speech.whisper.base import WhisperBase
@@ -30,6 +31,7 @@ from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
 from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
 from mmtune.system.memory import Phase
 from mmtune.training.randomness import Draw
+from mmtune.training.samples import MAX_SAMPLES, Sample
 from mmtune.training.task import Batch, Example, Loss, Monitor, ParamGroup
 
 VALIDATION_BATCH = 32  # number of rows that are decoded together
@@ -128,6 +130,7 @@ class SpeechTask:
             {term.text: term.variants for term in listed},
         )
         self._labels: dict[tuple[str, str | None, float, bool], Labels] = {}
+        self._heard: list[tuple[SpeechRow, str]] = []  # the last validation, as far as shown
 
     def labels(
         self,
@@ -240,6 +243,7 @@ class SpeechTask:
         metric = WordErrors(self.options.language)
         stats: dict[str, Any] = {}
         loss = units = 0.0
+        self._heard = []
         for batch in self._batches(speech_rows(rows)):
             found = self.features.get([self.stage.part(row) for row in batch])
             hidden = torch.stack([each["hidden"] for each in found]).to(self.stage.device)
@@ -253,6 +257,8 @@ class SpeechTask:
             for row, ids in zip(batch, spoken, strict=True):
                 text = self.base.text_of(ids)
                 stats[row.id] = metric.observe(row, Prediction(row.id, text))
+                if len(self._heard) < MAX_SAMPLES:
+                    self._heard.append((row, text))
             inputs, targets, mask = pad_labels(labels, self.base.ids["endoftext"])
             device = self.stage.device
             result = self.module(
@@ -269,6 +275,19 @@ class SpeechTask:
             "wer": float("nan") if wer is None else wer,
             "loss": loss / units if units else float("nan"),
         }
+
+    def samples(self, *, sounds: bool) -> list[Sample]:
+        """Return what was heard in the shortest rows of the last validation."""
+        return [
+            Sample(
+                row.id,
+                row.reference,
+                text,
+                sound=read_row(row) if sounds else None,
+                rate=SAMPLE_RATE,
+            )
+            for row, text in self._heard
+        ]
 
     def _batches(self, rows: Sequence[SpeechRow]) -> Iterable[list[SpeechRow]]:
         # Clips of similar length end together, so few finished rows stay in a batch.

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mmtune.config import TrainOptions
 from mmtune.errors import TrainingError
+from mmtune.training.optimizer import OPTIMIZERS
 
 MIB = 2**20
-# A checkpoint holds the weights, the best ones, and two moments of AdamW of the same size.
-IN_CHECKPOINT = 4
+IN_CHECKPOINT = 2  # the weights and the best ones, beside the optimizer's states of the same size
 OTHER = 32 * MIB  # log, answers and report
 
 
@@ -28,7 +28,7 @@ def run_bytes(weights: Iterable[Tensor], options: TrainOptions) -> int:
     """
     size = sum(weight.numel() * weight.element_size() for weight in weights)
     # A checkpoint is complete before an older one is deleted, and so is the adapter.
-    checkpoints = (options.keep + 1) * IN_CHECKPOINT
+    checkpoints = (options.keep + 1) * (IN_CHECKPOINT + OPTIMIZERS[options.optimizer].states)
     snapshots = options.compare_checkpoints + 2 if options.compare_checkpoints else 0
     return size * (checkpoints + snapshots + 2) + OTHER
 

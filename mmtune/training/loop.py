@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object, send_to_device
+from accelerate.utils import (
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+    send_to_device,
+)
 from diffusers.optimization import get_scheduler
 from torch import Tensor
 
@@ -32,13 +37,16 @@ from mmtune.training.balance import balance_groups
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.training.disk_space import bytes_in, require_space, run_bytes
+from mmtune.training.estimate import LaterWork, estimate
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
+from mmtune.training.optimizer import make_optimizer, require_optimizer
 from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.reporter import FitResult, Reporter
+from mmtune.training.samples import ShowsSamples
 from mmtune.training.task import Batch, Task
-from mmtune.training.tracker import Tracker, require_tracker
+from mmtune.training.tracker import Tracker, logging_folder, require_tracker
 
 
 @dataclass
@@ -59,6 +67,8 @@ def fit(
     options: TrainOptions,
     folder: Path,
     reporter: Reporter | None = None,
+    settings: Mapping[str, Any] | None = None,
+    later: Callable[[int], LaterWork] | None = None,
 ) -> FitResult:
     """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
@@ -72,6 +82,9 @@ def fit(
         options: settings of the training.
         folder: the run folder.
         reporter: receives the progress; None: nobody.
+        settings: all settings of the run, for its tracker; None: `options`.
+        later: gives the work after training, from the number of validations after the base's; it
+            is needed to estimate how long the whole command takes.
 
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
@@ -83,9 +96,13 @@ def fit(
         raise TrainingError(
             "the dataset has no rows for training", "lower data.validation and data.test"
         )
-    loop = _Loop(task, train, validation, options, folder, reporter or Reporter())
+    loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings)
+    loop.later = later
     with StopRequest() as stop:
-        return loop.run(stop)
+        try:
+            return loop.run(stop)
+        finally:
+            loop.tracker.finish()
 
 
 class _Loop:
@@ -97,23 +114,25 @@ class _Loop:
         options: TrainOptions,
         folder: Path,
         reporter: Reporter,
+        settings: Mapping[str, Any] | None,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.options, self.features = options, task.features
         self.checkpoints = folder / "checkpoints"
         check_trainable(task.module)
         require_tracker(options.tracker)
+        require_optimizer(options)
         device = this_process().device
         self.accelerator = make_accelerator(
             choose_precision(options.precision, device),
             log_with=options.tracker,
-            project_dir=str(folder),
+            project_config=ProjectConfiguration(
+                project_dir=str(folder), logging_dir=str(logging_folder(folder))
+            ),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
         groups: list[dict[str, Any]] = [dict(group) for group in task.param_groups()]
-        self.optimizer: Any = torch.optim.AdamW(
-            groups, lr=options.lr, weight_decay=options.weight_decay
-        )
+        self.optimizer: Any = make_optimizer(groups, options)
         self.module, self.optimizer = self.accelerator.prepare(task.module, self.optimizer)
         self.weights = {n: p for n, p in task.module.named_parameters() if p.requires_grad}
         self.balance = balance_groups(train, options.balance) if options.balance else None
@@ -135,8 +154,12 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        self.tracker = Tracker(self.accelerator, options.tracker, self.reporter.note)
-        self.tracker.start(options.model_dump(mode="json"))
+        self.later: Callable[[int], LaterWork] | None = None
+        self.step_seconds = 0.0
+        self.settings = options.model_dump(mode="json") if settings is None else settings
+        self.tracker = Tracker(
+            self.accelerator, options.tracker, folder.resolve().name, self.reporter.note
+        )
 
     # --- the run ---
 
@@ -146,9 +169,9 @@ class _Loop:
         if not self.state.finished:
             for line in self.balance.lines() if self.balance is not None else ():
                 self.reporter.note(f"balance    {line}")
+            self.tracker.start(self.settings, self.state.step)
             self._prepare_prefix(stop)
-            if self.state.step == 0 and not self.state.base:
-                self._validate()
+            self._estimate(validate=self.state.step == 0 and not self.state.base)
             self._epochs(stop)
             self._save(finished=self.state.finished or "done")
         state = self.state
@@ -159,6 +182,28 @@ class _Loop:
         # Not `end_training`, which ends the process group: the comparison still needs it.
         self.accelerator.wait_for_everyone()
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
+
+    def _estimate(self, validate: bool) -> None:
+        """Make the first validation, and tell how long the whole command will take."""
+        began = time.perf_counter()
+        if validate:
+            self._validate()
+        seconds = time.perf_counter() - began if self.validation else 0.0
+        if self.later is None or not self.main or (self.validation and not validate):
+            return  # a resumed run hasn't measured a validation
+        after = math.ceil(self.total / self.every) if self.validation else 0
+        devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        with self._guarded("sampling"), torch.random.fork_rng(devices=devices):
+            found = estimate(
+                steps=self.total - self.state.step,
+                step_seconds=self.step_seconds,
+                validations=after + 1 if self.validation else 0,
+                validation_seconds=seconds,
+                later=self.later(after),
+                processes=self.accelerator.num_processes,
+            )
+        self.log.write(event="estimate", step=self.state.step, phases=dict(found.phases))
+        self.reporter.estimate(found)
 
     def _epochs(self, stop: StopRequest) -> None:
         while self.state.step < self.total:
@@ -208,6 +253,7 @@ class _Loop:
         self.optimizer.zero_grad()
         torch.set_rng_state(random)
         self.reporter.preflight(facts)
+        self.step_seconds = facts.step_seconds
         self.log.write(event="preflight", step=self.state.step, **facts.__dict__)
         if self.main:
             self._require_space(facts)
@@ -369,7 +415,16 @@ class _Loop:
             self._keep(state.step, found)
         self.log.write(step=state.step, validation=found, best=best)
         self.tracker.log({f"validation/{k}": v for k, v in found.items()}, state.step)
+        self._show_samples()
         self.reporter.validation(state.step, found, best)
+
+    def _show_samples(self) -> None:
+        if not (self.main and self.options.tracker_samples and self.tracker.works):
+            return
+        if isinstance(self.task, ShowsSamples):
+            # A recording is the same at every step.
+            samples = self.task.samples(sounds=self.state.step == 0)
+            self.tracker.log_samples(samples, self.state.step)
 
     def _keep(self, step: int, values: Mapping[str, float]) -> None:
         if self.main:

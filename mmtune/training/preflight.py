@@ -69,7 +69,7 @@ class Preflight:
             )
         text.append(
             f"estimate   {self.step_seconds:.2f} s per step, "
-            f"{self.steps * self.step_seconds:.0f} s in total without validation; memory {memory}"
+            f"{self.steps * self.step_seconds:.0f} s for all steps; memory {memory}"
         )
         return text
 

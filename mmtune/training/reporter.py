@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mmtune.training.estimate import Estimate
     from mmtune.training.preflight import Preflight
 
 
@@ -15,6 +16,9 @@ class Reporter:
 
     def preflight(self, facts: Preflight) -> None:
         """Receive counts and estimates before the features are computed."""
+
+    def estimate(self, found: Estimate) -> None:
+        """Receive the estimate of the whole command, after the first validation."""
 
     def filling(self, done: int, total: int) -> None:
         """Receive the number of features that are stored, of `total`."""

@@ -142,6 +142,9 @@ def test_validation_repeats_and_leaves_no_trace(tmp_path: Path) -> None:
     assert first == task.validate(rows[::-1])
     assert all(torch.equal(p, before[n]) for n, p in task.module.state_dict().items())
     assert task.monitor.name in first
+    shown = task.samples(sounds=True)
+    assert {each.expected for each in shown} == {f"{row.reference} (seed 0)" for row in rows}
+    assert all(each.picture is not None and each.picture.shape[2] == 3 for each in shown)
     if "style" in first:  # the adapter is new: it is the base
         assert first["style"] == 0
 

@@ -44,6 +44,10 @@ def test_it_learns_real_speech(tmp_path: Path) -> None:
     assert result.best["loss"] < 0.5 * result.base["loss"]
     assert result.best["wer"] < 0.2
     assert task.validate(rows[:4])["wer"] == result.best["wer"]  # the best weights are in it
+    shown = task.samples(sounds=True)
+    assert {each.expected for each in shown} == {row.text for row in rows[:4]}
+    assert all(each.text and each.sound is not None and each.sound.ndim == 1 for each in shown)
+    assert [each.sound for each in task.samples(sounds=False)] == [None] * 4
 
 
 @needs(TINY)

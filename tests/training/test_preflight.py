@@ -32,15 +32,14 @@ def test_the_lines_name_shares_sizes_and_times() -> None:
         "trainable  2,500 of 10,000 parameters (25.00 %)",
         "features   2,000 to compute, 3 MiB, 12 s, computed once; storing them saves time after "
         "1.5 epochs",
-        "estimate   0.50 s per step, 150 s in total without validation; memory 7 MiB",
+        "estimate   0.50 s per step, 150 s for all steps; memory 7 MiB",
     ]
     known = dataclasses.replace(
         FACTS, cache_missing=0, needed_bytes=5 * 2**20, available_bytes=9 * 2**20
     )
     assert known.lines()[2:] == [
         "features   all in the cache",
-        "estimate   0.50 s per step, 150 s in total without validation; memory 5 of 9 MiB "
-        "(measured 7 MiB)",
+        "estimate   0.50 s per step, 150 s for all steps; memory 5 of 9 MiB (measured 7 MiB)",
     ]
     seldom = dataclasses.replace(FACTS, break_even=2.6)
     assert "computed each time (too few epochs)" in seldom.lines()[2]

@@ -10,7 +10,10 @@ import pytest
 from accelerate.tracking import GeneralTracker
 
 from mmtune.errors import ConfigError
+from mmtune.runs.pipeline import train
+from mmtune.runs.recipes import configure
 from mmtune.training.loop import fit
+from mmtune.training.tracker import flat_settings, require_tracker
 from tests.training.test_loop import Notes, options
 from tests.training.toy import ToyTask, rows
 
@@ -80,8 +83,41 @@ def test_a_tracker_gets_every_step_and_validation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("wandbb", "did you mean wandb"), ("mlflow", "install mlflow with pip")],
+    [
+        ("wandbb", "did you mean wandb"),
+        ("tensorbord", "did you mean tensorboard"),
+        ("mlflow", "pip install mlflow"),
+        ("comet_ml", "pip install comet-ml"),
+        ("nothing like it", "known: aim, clearml,"),
+    ],
 )
 def test_a_tracker_that_cannot_be_used_is_an_error(tmp_path: Path, name: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         fit(ToyTask(), rows(21), [], options(tracker=name), tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["speech", "image"])
+def test_it_is_an_error_before_the_run_has_a_folder(tmp_path: Path, modality: str) -> None:
+    given = {"recipe": "mine", "modality": modality, "base": "no such base"}
+    config = configure(given, "x", {"tracker": "tensorbord", "out": str(tmp_path / "runs")})
+    with pytest.raises(ConfigError, match="did you mean tensorboard"):
+        train(config)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_all_trackers_where_none_is_installed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmtune.training.tracker.get_available_trackers", list)
+    with pytest.raises(ConfigError, match="no tracker is installed"):
+        require_tracker("all")
+
+
+def test_a_finished_run_logs_nothing_more(tmp_path: Path) -> None:
+    for _ in range(2):
+        fit(ToyTask(), rows(21), rows(5, "held"), options(tracker="down"), tmp_path)
+    assert len(Down.logged) == 13  # 9 steps and 4 validations
+
+
+def test_settings_become_numbers_and_texts() -> None:
+    given = {"lr": 0.1, "scales": (0.5, 1.0), "max_steps": None, "data": {"path": Path("a/b")}}
+    flat = {"lr": 0.1, "scales": "0.5,1.0", "max_steps": "null", "data.path": str(Path("a/b"))}
+    assert flat_settings(given | {"cache": True}) == flat | {"cache": True}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 from PIL.Image import Image
 from torch import nn
 
@@ -22,6 +24,7 @@ from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.style import MIN_HELD_OUT, StyleDistance, style_score
 from mmtune.metrics.metric import Stat
+from mmtune.training.samples import MAX_SAMPLES, Sample
 from mmtune.training.selection import Advice, Trial
 
 
@@ -44,6 +47,8 @@ class StyleMonitor:
         self.brand = brand
         self._metric: StyleDistance | None = None
         self._scale: tuple[Stat, Stat] | None = None  # of the base's and of the real images
+        self.seconds_per_picture = 0.0  # of the last sampling
+        self._shown: list[tuple[str, int, Image]] = []  # caption, seed, image of a validation
 
     def validate(self, rows: Sequence[Row]) -> Mapping[str, float]:
         """Generate `validation_images` images for held-out captions and measure their style.
@@ -54,6 +59,8 @@ class StyleMonitor:
         """
         row_seeds = _row_seeds(_by_id(rows), self.options.validation_images)
         samples = self.sample(row_seeds)
+        pairs = list(zip(row_seeds, samples, strict=True))[:MAX_SAMPLES]
+        self._shown = [(row.reference, seed, image) for (row, seed), image in pairs]
         prompts = [row.id for row, _ in row_seeds]
         with self._without_adapter():
             metric = self._style_metric()
@@ -68,6 +75,13 @@ class StyleMonitor:
             base_drawn, real_drawn = self._scale
             found = style_score(metric, base_drawn, drawn, real_drawn, prompts)
         return values | ({"style": found.score.value} if found.measurable else {})
+
+    def samples(self) -> list[Sample]:
+        """The first images of the last validation, for a tracker."""
+        return [
+            Sample(f"{i} {caption[:60]}", f"{caption} (seed {seed})", picture=np.asarray(image))
+            for i, (caption, seed, image) in enumerate(self._shown)
+        ]
 
     def advise(self, trials: Sequence[Trial], rows: Sequence[Row], grid: Path) -> Advice:
         """Generate held-out captions in each state of the adapter, and recommend a state.
@@ -107,7 +121,10 @@ class StyleMonitor:
     def sample(self, row_seeds: Sequence[tuple[Row, int]]) -> list[Image]:
         """Generate one image for each row and seed, with the trigger in the prompt."""
         prompts = [prompt_of(row, self.options.trigger) for row, _ in row_seeds]
-        return self.sampler.sample(prompts, [seed for _, seed in row_seeds])
+        began = time.perf_counter()
+        images = self.sampler.sample(prompts, [seed for _, seed in row_seeds])
+        self.seconds_per_picture = (time.perf_counter() - began) / max(1, len(images))
+        return images
 
     def _style_metric(self) -> StyleDistance:
         if self._metric is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.exported import Export, Exported, ExportFormat
@@ -27,10 +28,21 @@ class ImageFormat(ExportFormat):
         write: writes `request.to`, reads it back and compares it with the adapter, which is loaded
             as `proof.SOURCE`; the last argument is the picture that it draws.
         dora: why a DoRA can't be held, and what to do about it; None where it can.
+        after: writes what belongs beside the file, and gives notes on its use.
     """
 
     write: Callable[[Export, DiffusionBase, Picture, Image], Proof]
     dora: tuple[str, str] | None = None
+    after: Callable[[Export, Path, str], tuple[str, ...]] | None = None
+
+    def finish(self, request: Export, place: Path) -> tuple[str, ...]:
+        """See `after`, which gets the class of the base's pipeline."""
+        from mmtune.image.source import read_index, resolve_base
+
+        if self.after is None:
+            return ()
+        index = read_index(resolve_base(request.base))
+        return self.after(request, place, str(index.get("_class_name")))
 
     def export(self, request: Export) -> Exported:
         """Write `request.to`, and prove it on its layers and on a picture that it draws.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mmtune.image.export.comfy_workflow import finish
 from mmtune.image.export.image_format import PRECISIONS, ImageFormat, Proof
 
 if TYPE_CHECKING:
@@ -33,4 +34,5 @@ FORMAT = ImageFormat(
         "--format fused puts it into the weights; --format diffusers keeps it as it is",
     ),
     write=_write,
+    after=finish,
 )

@@ -38,12 +38,15 @@ def save_png(image: Image, path: Path, facts: Mapping[str, object]) -> None:
     """Write an image as PNG, with `facts` as text (UTF-8) and the XMP mark of generated media.
 
     Args:
-        facts: PNG text entries by keyword, such as `prompt` and `seed`.
+        facts: PNG text entries by keyword, such as `seed`. Not `prompt`: under that keyword
+            ComfyUI expects its own JSON. `parameters` is written as A1111 writes it: as Latin-1
+            where that holds the text, else as UTF-8.
     """
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()
     for name, value in facts.items():
-        info.add_itxt(name, str(value))
+        write = info.add_text if name == "parameters" else info.add_itxt
+        write(name, str(value))
     info.add_itxt(XMP, xmp())
     save_picture(image, path, pnginfo=info)

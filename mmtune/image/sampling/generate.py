@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_options import Quantize
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.generated_metadata import save_png
+from mmtune.image.sampling import a1111_parameters
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
+from mmtune.system.version import VERSION
 
+PROMPT_KEY = "mmtune.prompt"  # PNG keyword; `prompt` is ComfyUI's, and holds JSON there
 Strengths = Mapping[Path, float]  # adapter folders with their strengths; empty: the base
 
 
@@ -78,19 +83,23 @@ def generate(
         options: single fields of `sampling`, such as `steps=20`.
 
     Returns:
-        The files, by prompt and then by seed, and the grid last. Each PNG records prompt, seed,
-        settings, base and adapters, and that a model made it
+        The files, by prompt and then by seed, and the grid last. A file that exists is kept: the
+        new one gets the next free number. Each PNG records prompt, seed, settings, base and
+        adapters, also as A1111's `parameters`, and that a model made it
         (`mmtune.image.pictures.generated_metadata`).
 
     Raises:
         BaseModelError: see `load_base`.
-        AdapterError: see `load_adapter`.
-        ConfigError: there is no prompt or seed, or `folder` has the name of an image file.
+        AdapterError: see `load_adapter`; or a picture isn't finite.
+        ConfigError: there is no prompt or seed, a number isn't finite, or `folder` has the name of
+            an image file.
     """
     if not prompts or not seeds:
         raise ConfigError("nothing to generate: no prompt", 'give --prompt "a red apple"')
     _require_folder_name(folder)
     sampling = replace(sampling or SamplingOptions(), **options)
+    _require_finite("weight", weight)
+    _require_finite("guidance", sampling.guidance)
     strengths = _strengths_of_prompts(adapter, len(prompts))
     adapters = {
         f"adapter{i}": path
@@ -130,10 +139,21 @@ def generate(
     paths: list[Path] = []
     for (place, seed), image in zip(place_seeds, images, strict=True):
         facts = _sampling_facts(loaded, adapters, weights[place], sampling)
-        path = folder / file_name(prompts[place], seed, None if weight == 1 else weight)
-        while path in paths:  # a prompt that is given again, with other adapters
-            path = folder / f"{path.stem}-again.png"
-        save_png(image, path, {"prompt": full_prompts[place], "seed": seed} | facts)
+        name = file_name(prompts[place], seed, None if weight == 1 else weight)
+        path = free_path(folder / name)
+        said = a1111_parameters.parameters(
+            full_prompts[place],
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            seed=seed,
+            size=image.size,
+            base=loaded.name,
+            scheduler=type(loaded.pipeline.scheduler).__name__,
+            adapters={adapter_label(adapters[n]): own for n, own in weights[place].items()},
+            version=VERSION,
+        )
+        own = {PROMPT_KEY: full_prompts[place], a1111_parameters.KEY: said, "seed": seed}
+        save_png(image, path, own | facts)
         paths.append(path)
     if grid:
         from mmtune.image.pictures.grid import draw_grid
@@ -142,7 +162,7 @@ def generate(
         captions = [f"#{seed} {prompts[place]}" for place, seed in place_seeds]
         common = weights[0] if _all_equal(weights) else {}
         facts = _sampling_facts(loaded, adapters, common, sampling)
-        paths.append(folder / "grid.png")
+        paths.append(free_path(folder / "grid.png"))
         save_png(draw_grid(captions, rows), paths[-1], facts)
     return paths
 
@@ -157,10 +177,21 @@ def file_name(prompt: str, seed: int, weight: float | None) -> str:
     return f"{words}-seed{seed}{'' if weight is None else f'-weight{weight:g}'}.png"
 
 
+def free_path(path: Path) -> Path:
+    """The path itself, or with the first number from 2 on whose file doesn't exist."""
+    numbered = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in count(2))
+    return next(each for each in chain([path], numbered) if not each.exists())
+
+
 def adapter_label(folder: Path, max_characters: int = 60) -> str:
     """Name an adapter as its card does, or after its folder if it has no card."""
     card = folder / CARD_FILE
     return (read_card(folder).name if card.is_file() else folder.name)[:max_characters]
+
+
+def _require_finite(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} is {value:g}, which is not a finite number", "give a number")
 
 
 def _require_folder_name(folder: Path) -> None:

@@ -70,7 +70,9 @@ def inspect(row: Row) -> Inspection:
             raise AudioFault(
                 "too-long",
                 f"{row.path} is {seconds:.1f} s long; Whisper hears at most {MAX_SECONDS:.0f} s",
-                "cut it at pauses into files, or into rows with start and end, each with its words",
+                "let a model find the cuts: mmtune import SOURCE --to NEW_FOLDER --align "
+                "--base starter:whisper-base; or cut it at pauses into files, or into rows with "
+                "start and end, each with its words",
             )
         if first == last:
             raise AudioFault(

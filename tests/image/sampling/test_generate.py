@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,12 @@ from safetensors.torch import load_file, save_file
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.evaluation.gate_result import GateResult
+from mmtune.evaluation.verdict import Verdict, write_verdict
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.image.image_row import ImageRow
+from mmtune.image.sampling.a1111_parameters import parameters
 from mmtune.image.sampling.generate import generate
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import generator_of
@@ -148,7 +154,8 @@ def test_generate_writes_pngs_that_say_what_they_are(adapter: Path, tmp_path: Pa
     ]
     with Image.open(paths[1]) as image:
         assert image.size == (64, 64)
-        assert image.info["prompt"] == "A red ball!"
+        assert image.info["mmtune.prompt"] == "A red ball!"
+        assert "prompt" not in image.info, "ComfyUI reads this as JSON"
         assert image.info["seed"] == "3"
         assert image.info["adapter"] == str(adapter)
         on = image.tobytes()
@@ -178,7 +185,7 @@ def test_a_picture_says_how_it_was_made_and_that_a_model_made_it(tmp_path: Path)
     with Image.open(paths[1]) as image:
         said = {k: str(v) for k, v in image.info.items()}
         drawn = image.tobytes()
-    assert (said["prompt"], said["seed"]) == ("rød bold", "3")
+    assert (said["mmtune.prompt"], said["seed"]) == ("rød bold", "3")
     assert (said["steps"], said["guidance"], said["base"]) == ("2", "1.5", settings["base"])
     assert said["base_hash"] == tiny.loaded("sd").fingerprint
     assert said["dtype"] == "float32"
@@ -277,3 +284,167 @@ def test_the_default_strength_is_that_of_the_figures(tmp_path: Path) -> None:
     ):
         found = card.model_copy(update=values)
         assert (found.judged_scale, found.default_scale) == (judged, default)
+
+
+def test_a_picture_that_exists_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmtune.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    base = ["--base", str(tiny.saved("sd")), "--guidance", "1", "--out", "out", "--grid"]
+    drawn: dict[str, bytes] = {}
+    for prompt, steps in (("apple", "1"), ("Apple!", "2")):
+        assert main(["generate", "--prompt", prompt, "--steps", steps, *base]) == 0
+        files = [Path(line) for line in capsys.readouterr().out.splitlines()]
+        assert not drawn.keys() & {path.name for path in files}
+        drawn |= {path.name: path.read_bytes() for path in files}
+    assert list(drawn) == ["apple-seed0.png", "grid.png", "apple-seed0-2.png", "grid-2.png"]
+    assert {path.name: path.read_bytes() for path in Path("out").iterdir()} == drawn
+
+
+def test_a_black_picture_is_an_error(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mmtune.cli import main
+    from tests.image import adapters
+
+    monkeypatch.chdir(tmp_path)
+    adapters.make(tmp_path / "one", "sd")
+    asked = ["generate", "--prompt", "apple", "--steps", "1", "--out", "out", "--adapter", "one"]
+    asked += ["--scale", "1e30"]
+    assert main(asked) == 2
+    said = capsys.readouterr().err
+    assert "picture of 'apple' with seed 0 has values that are NaN or infinite" in said
+    assert "lower --scale" in said
+    assert not Path("out").exists()
+
+
+def test_numbers_that_are_not_finite_are_errors(tmp_path: Path) -> None:
+    from mmtune.image import api
+    from tests.image import adapters
+
+    one = adapters.make(tmp_path / "one", "sd")
+    for number in (float("nan"), float("inf"), -float("inf")):
+        for values in ({"scale": number}, {"guidance": number}, {"adapter": {one: number}}):
+            with pytest.raises(ConfigError, match=r"finite number|below 1"):
+                api.generate("x", **{"adapter": one, "out": tmp_path / "out"} | values)
+
+
+def test_one_adapter_by_two_spellings_is_given_twice(tmp_path: Path) -> None:
+    from mmtune.adapters.resolve import resolve_adapters
+    from tests.image import adapters
+
+    one = adapters.make(tmp_path / "run" / "adapter", "sd")
+    (tmp_path / "link").symlink_to(one)
+    for other in (one / ".." / "adapter", tmp_path / "link", one.parent):
+        with pytest.raises(ConfigError, match="given twice"):
+            resolve_adapters("image", {one: 1.0, other: 1.0})
+
+
+def test_the_strength_and_its_reason_are_said(tmp_path: Path) -> None:
+    from mmtune.adapters.resolve import resolve_adapters
+    from mmtune.image.sampling.strength_used import strength_of
+    from tests.image import adapters
+
+    one = adapters.make(tmp_path / "run" / "adapter", "sd")
+    two = adapters.make(tmp_path / "two", "sd", r=2)
+    some = [{"metric": "style", "slice": "all", "items": 3}]
+    card = read_card(one)
+
+    def said(given: dict[Path, float], scale: float | None, **values: object) -> tuple[str, ...]:
+        model = resolve_adapters("image", given, base="any")
+        cards = {name: card.model_copy(update=values) for name in model.cards}
+        return strength_of(replace(model, cards=cards), routed=False, scale=scale).notes
+
+    judged = {"judged": 0.5, "measures": some}
+    for given, scale, values, note in (
+        ({one: 1.0}, None, {}, "drawn at strength 1, its full strength; the adapter wasn't judged"),
+        (
+            *({one: 1.0}, None, judged),
+            "drawn at strength 0.5, at which the adapter was judged; a scale of 1 is its full "
+            "strength",
+        ),
+        (
+            *({one: 1.0}, None, {"advised": 0.75, "advice": "the nearest"}),
+            "drawn at strength 0.75, which was recommended after training (the nearest); a scale "
+            "of 1 is its full strength",
+        ),
+        ({one: 1.0}, 0.3, judged, "drawn at strength 0.3, as --scale gives it"),
+        ({one: 1.0}, 0.0, judged, "strength 0: the base model alone, as --scale gives it"),
+        ({one: 0.7}, None, judged, "drawn at strength 0.7, as the weights of --adapter are given"),
+        (
+            *({one: 0.7, two: 1.0}, 0.5, judged),
+            f"drawn at strengths {one} 0.35, {two} 0.5, as --scale gives it",
+        ),
+    ):
+        assert said(given, scale, **values) == (note,)
+    assert said({}, None) == ()
+
+
+@pytest.mark.parametrize("decision", ["ship", "keep the base", "no adapter needed", "damaged"])
+def test_a_verdict_against_the_adapter_is_a_warning(tmp_path: Path, decision: str) -> None:
+    from mmtune.adapters.resolve import resolve_adapters
+    from mmtune.image.sampling.strength_used import strength_of
+    from tests.image import adapters
+
+    one = adapters.make(tmp_path / "run" / "adapter", "sd")
+    result = GateResult("g", "must", "failed", "", "", "style", "all", "difference", "lower")
+    (tmp_path / "run" / "verdict.json").write_text("{")
+    if decision != "damaged":
+        write_verdict(tmp_path / "run", Verdict(decision, "s", [], [], result, []))
+    model = resolve_adapters("image", {one: 1.0})
+    warned = strength_of(model, routed=False, scale=None).notes[1:]
+    assert bool(warned) == (decision in {"keep the base", "no adapter needed"})
+    assert all(f"the verdict on {one} is: {decision}" in note for note in warned)
+    assert strength_of(model, routed=False, scale=0.0).notes[1:] == ()
+
+
+def test_seed_minus_one_is_random_and_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mmtune.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    base = ["--base", str(tiny.saved("sd")), "--guidance", "1", "--steps", "1"]
+    drawn = iter([17, 23, 5])
+    for module in ("api", "sampling.strength_used"):
+        monkeypatch.setattr(f"mmtune.image.{module}.draw_seed", lambda: next(drawn))
+    for words, seeds, note in (
+        (["--seed", "-1", "--count", "2"], (17, 18), "seed 17, drawn at random"),
+        (["--seeds=-1,4"], (23, 4), "seeds 23, 4: drawn at random where -1 was given"),
+    ):
+        assert main(["generate", "--prompt", "x", *base, *words]) == 0
+        out, err = capsys.readouterr()
+        assert [Path(line).name for line in out.splitlines()] == [f"x-seed{n}.png" for n in seeds]
+        assert f"note: {note}" in err
+
+
+def test_a1111_reads_its_parameters() -> None:
+    """By the regular expressions of AUTOMATIC1111 1.10 (modules/infotext_utils.py)."""
+    field = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+    text = parameters(
+        "a red\napple",
+        steps=20,
+        guidance=5.5,
+        seed=7,
+        size=(512, 768),
+        base='C:/models, "mine"',
+        scheduler="EulerAncestralDiscreteScheduler",
+        adapters={"brand": 0.5, "other": 1.0},
+        version="1.2",
+    )
+    prompt, line = text.split("\n")
+    assert prompt == "a red apple <lora:brand:0.5> <lora:other:1>"
+    found = {k: json.loads(v) if v.startswith('"') else v for k, v in field.findall(line)}
+    assert found == {
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "CFG scale": "5.5",
+        "Seed": "7",
+        "Size": "512x768",
+        "Model": 'C:/models, "mine"',
+        "Version": "mmtune 1.2",
+    }

@@ -1,0 +1,95 @@
+"""Name the `mmtune import` line for data in a format that only an import reads."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmtune.data.ledger import OWN
+from mmtune.errors import MmtuneError, NothingToUse
+from mmtune.runs.modalities import MODALITIES
+from mmtune.system.stored import exists, opened
+
+if TYPE_CHECKING:
+    from mmtune.modality import Modality
+
+DATASET_INFO = "dataset_info.json"  # of `save_to_disk`, with the types of the columns
+MAX_INFO = 2**20  # bytes at the end of a file
+
+
+@contextmanager
+def importable(source: Path, modality: Modality | None) -> Iterator[None]:
+    """Give an error that no row was found the cure of an import, if an import reads the source.
+
+    Args:
+        source: the file or folder that is read as a manifest or as a folder of files.
+        modality: of the rows; None: any.
+
+    Raises:
+        NothingToUse: with the line that imports the source as its cure.
+    """
+    try:
+        yield
+    except NothingToUse as error:
+        cure = import_cure(source, modality)
+        if not cure:
+            raise
+        raise NothingToUse(error.found, f"{cure}. Otherwise: {error.cure}") from error
+
+
+def import_cure(source: Path, modality: Modality | None = None) -> str:
+    """The commands that import a source and check the result; empty if no import reads it."""
+    candidates = [each for _, each in MODALITIES.usable()] if modality is None else [modality]
+    if not exists(source) or _of_images(source):
+        return ""
+    if not any(_recognises(each, source) for each in candidates):
+        return ""
+    to = shlex.quote(str(_free_folder(source)))
+    return (
+        "this data is in a format that an import reads: "
+        f"mmtune import {shlex.quote(str(source))} --to {to}; then use {to}"
+    )
+
+
+def _recognises(modality: Modality, source: Path) -> bool:
+    try:
+        return modality.recognise(source)
+    except (MmtuneError, OSError, ValueError):
+        return False
+
+
+def _of_images(source: Path) -> bool:
+    """Whether a Hugging Face data set has a column of images and none of sound.
+
+    `datasets` writes the types of the columns as JSON into dataset_info.json of `save_to_disk`, and
+    into the end of a parquet file.
+    """
+    if source.is_dir():
+        found = sorted([*source.glob(f"**/{DATASET_INFO}"), *source.glob("**/*.parquet")])
+    else:
+        found = [source] if source.suffix.lower() == ".parquet" else []
+    for path in found[:1]:
+        try:
+            with opened(path) as file:
+                file.seek(max(0, path.stat().st_size - MAX_INFO))
+                written = re.sub(rb"\s", b"", file.read(MAX_INFO))
+        except OSError:
+            return False
+        return b'"_type":"Image"' in written and b'"_type":"Audio"' not in written
+    return False
+
+
+def _free_folder(source: Path) -> Path:
+    """A folder beside the source that doesn't exist, or that holds an earlier import."""
+    whole = source if source.name not in {"", "..", "."} else source.resolve()
+    stem = whole.stem if whole.is_file() else whole.name
+    number = 1
+    while True:
+        to = whole.with_name(f"{stem}-imported{'' if number == 1 else f'-{number}'}")
+        if not exists(to) or exists(to / OWN[0]):
+            return to
+        number += 1

@@ -1,0 +1,104 @@
+"""The workflow beside a kohya file, by ComfyUI's rules, and what an export says to do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mmtune.adapters.card import Card
+from mmtune.adapters.exported import Export
+from mmtune.image.export.comfy_workflow import LATENTS, finish, workflow
+from mmtune.image.export.to_kohya import FORMAT
+
+# Inputs and outputs of the nodes in ComfyUI 0.3.60 (nodes.py, comfy_extras/nodes_sd3.py and
+# nodes_flux.py), by hand: the required inputs with their types, and the outputs' types.
+NODES = {
+    "CheckpointLoaderSimple": ({"ckpt_name": str}, ("MODEL", "CLIP", "VAE")),
+    "LoraLoader": (
+        {
+            **{"model": "MODEL", "clip": "CLIP", "lora_name": str},
+            **{"strength_model": float, "strength_clip": float},
+        },
+        ("MODEL", "CLIP"),
+    ),
+    "CLIPTextEncode": ({"text": str, "clip": "CLIP"}, ("CONDITIONING",)),
+    "EmptyLatentImage": ({"width": int, "height": int, "batch_size": int}, ("LATENT",)),
+    "EmptySD3LatentImage": ({"width": int, "height": int, "batch_size": int}, ("LATENT",)),
+    "FluxGuidance": ({"conditioning": "CONDITIONING", "guidance": float}, ("CONDITIONING",)),
+    "KSampler": (
+        {
+            **{"model": "MODEL", "seed": int, "steps": int, "cfg": float, "sampler_name": str},
+            **{"scheduler": str, "positive": "CONDITIONING", "negative": "CONDITIONING"},
+            **{"latent_image": "LATENT", "denoise": float},
+        },
+        ("LATENT",),
+    ),
+    "VAEDecode": ({"samples": "LATENT", "vae": "VAE"}, ("IMAGE",)),
+    "SaveImage": ({"images": "IMAGE", "filename_prefix": str}, ()),
+}
+SCHEDULERS = ("normal", "simple")  # two of comfy.samplers.SCHEDULER_NAMES
+
+
+def request(folder: Path, base: str = "stabilityai/sdxl", trigger: str = "acme") -> Export:
+    card = Card(
+        name="brand",
+        recipe="brand_style",
+        modality="image",
+        base=base,
+        base_hash="0",
+        dataset="1" * 64,
+        rows={},
+        settings={"task": {"steps": 25, "guidance": 4.5, "trigger": trigger}},
+        advised=0.6,
+    )
+    return Export(folder, card, base, "kohya", folder / "x.safetensors", scale=0.6)
+
+
+@pytest.mark.parametrize("pipeline", LATENTS)
+def test_comfyui_would_accept_it(tmp_path: Path, pipeline: str) -> None:
+    nodes = workflow(request(tmp_path), "brand.safetensors", pipeline)
+    for node in nodes.values():
+        inputs, _ = NODES[node["class_type"]]
+        assert node["inputs"].keys() == inputs.keys()
+        for name, value in node["inputs"].items():
+            wanted = inputs[name]
+            if isinstance(wanted, str):
+                source, place = value
+                assert NODES[nodes[source]["class_type"]][1][place] == wanted
+            else:
+                assert type(value) is wanted, name
+    [sampler] = [each["inputs"] for each in nodes.values() if each["class_type"] == "KSampler"]
+    assert (sampler["steps"], sampler["scheduler"] in SCHEDULERS) == (25, True)
+    assert sampler["cfg"] == (1.0 if pipeline == "FluxPipeline" else 4.5)
+    [lora] = [each["inputs"] for each in nodes.values() if each["class_type"] == "LoraLoader"]
+    assert (lora["lora_name"], lora["strength_model"]) == ("brand.safetensors", 1.0)
+    assert "acme, a red apple" in json.dumps(nodes)
+
+
+def test_the_notes_say_what_to_do_with_the_file(tmp_path: Path) -> None:
+    place = tmp_path / "brand.safetensors"
+    asked = request(tmp_path)
+    use, shown = finish(asked, place, "StableDiffusionXLPipeline")
+    for words in ("ComfyUI/models/loras", "models/Lora of A1111", "stabilityai/sdxl", '"acme"'):
+        assert words in use
+    assert "use it at strength 1, which is the strength at which it was judged (0.6 of" in use
+    path = tmp_path / "brand.comfyui.json"
+    assert str(path) in shown
+    assert json.loads(path.read_text()) == workflow(asked, place.name, "StableDiffusionXLPipeline")
+    path.write_text("mine")
+    assert "exists and is kept" in finish(asked, place, "StableDiffusionXLPipeline")[1]
+    assert path.read_text() == "mine"
+    [given] = finish(replace(asked, scale=1.0), place, "QwenImagePipeline")  # no workflow of it
+    assert "the strength that you gave (1 of" in given
+    [plain] = finish(request(tmp_path, trigger=""), place, "ZImagePipeline")
+    assert "begin prompts" not in plain
+
+
+def test_a_starters_lora_is_of_no_use_elsewhere(tmp_path: Path) -> None:
+    place = tmp_path / "brand.safetensors"
+    [note] = FORMAT.finish(request(tmp_path, "starter:icons"), place)
+    assert "fits starter:icons alone" in note
+    assert not list(tmp_path.iterdir())
