@@ -77,8 +77,10 @@ def compose(
         ConfigError: the method is unknown, a setting is impossible, or `out` exists.
         AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
+    from mmtune.adapters.adopt import own_forms
     from mmtune.adapters.routing import write_route
     from mmtune.runs.adapters import compose as merge
+    from mmtune.runs.foreign_adapters import own_form
 
     place, weights = Path(out), {Path(path): float(w) for path, w in (adapters or {}).items()}
     data = None if isinstance(compare, bool) else Path(compare)
@@ -93,8 +95,9 @@ def compose(
                 "names the adapters, and nothing is merged",
                 "leave out the adapters, --method and --rank",
             )
-        done = write_route(Path(route), place, base=base)
+        done = write_route(Path(route), place, base=base, own_form=own_form)
     else:
+        weights = own_forms(weights, base, own_form)
         done = merge(weights, mixing, place, base=base)
     if compare is False:
         return done

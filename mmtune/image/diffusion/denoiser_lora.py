@@ -216,6 +216,17 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
         state = get_peft_model_state_dict(model, adapter_name=name)
         layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
         layers[f"{part}_lora_adapter_metadata"] = plain_config(model.peft_config[name].to_dict())
+    write_layers(base, layers, folder)
+
+
+def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -> None:
+    """Write a LoRA with diffusers.
+
+    Args:
+        base: whose pipeline class writes.
+        layers: the arguments of `save_lora_weights`: tensors and peft configs of each part.
+        folder: gets `pytorch_lora_weights.safetensors`.
+    """
     type(base.pipeline).save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
 
