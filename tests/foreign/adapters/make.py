@@ -123,13 +123,15 @@ def lycoris(settings: dict[str, Any]) -> tuple[Tensors, Tensors]:
             weight = module.org_module[0].weight
             change = module.apply_weight_decompose(weight + change) - weight
         changes[module.lora_name] = change
-    state = {
-        f"{module.lora_name}.{key}": value
-        for module in network.loras
-        for key, value in module.custom_state_dict().items()
-    } if settings.get("algo") != "full" else {
-        f"{module.lora_name}.diff": module.weight for module in network.loras
-    }
+    state = (
+        {
+            f"{module.lora_name}.{key}": value
+            for module in network.loras
+            for key, value in module.custom_state_dict().items()
+        }
+        if settings.get("algo") != "full"
+        else {f"{module.lora_name}.diff": module.weight for module in network.loras}
+    )
     return chosen(state, layers), chosen(changes, layers)
 
 
