@@ -61,7 +61,8 @@ def compose(
     """Merge adapters of one base into one, or write a route that selects adapters by label.
 
     Args:
-        adapters: run folders or adapter folders with their weights; a negative weight subtracts.
+        adapters: run folders, adapter folders or adapters of other programs, with their weights; a
+            negative weight subtracts.
         out: a folder that doesn't exist yet.
         method: "cat" (the default; exact), "svd", "linear", "ties", "dare_linear", "dare_ties" or
             "magnitude_prune".
@@ -146,7 +147,7 @@ def export(
     """Export a run's adapter for other programs, and check that it gives the same results.
 
     Args:
-        run: a run folder, or its adapter/ folder.
+        run: a run folder, its adapter/ folder, or an adapter of another program.
         format: for speech "transformers", "ctranslate2" or "ggml"; for images "diffusers", "kohya"
             or "fused".
         out: a file or folder that doesn't exist yet.
@@ -186,8 +187,8 @@ def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
     """Load an adapter on its base, to answer requests (`mmtune.predict.Request`).
 
     Args:
-        adapter: a run folder, its adapter/ folder, or a folder that `compose(route=…)` wrote. A
-            single adapter has the name "adapter"; requests give its weight.
+        adapter: a run folder, its adapter/ folder, a folder that `compose(route=…)` wrote, or an
+            adapter of another program. A single adapter has the name "adapter"; requests give its weight.
         base: the base model; None: the base that the adapter names.
 
     Raises:

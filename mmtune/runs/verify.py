@@ -103,8 +103,7 @@ def verify(run: Path) -> Verified:
     names = (CONFIG, LOG, CHECKPOINTS)
     if not any((run / name).exists() for name in names) and (foreign := find_foreign(run)):
         return Verified(run, (_foreign_file(foreign.file, run),))
-    names = (*names, "adapter")
-    if not any((run / name).exists() for name in names):
+    if not any((run / name).exists() for name in (*names, "adapter")):
         raise ConfigError(
             f"{run} is not a run folder", "give a run folder (runs/NAME) or an adapter folder"
         )
