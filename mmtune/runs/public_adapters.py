@@ -188,7 +188,8 @@ def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
 
     Args:
         adapter: a run folder, its adapter/ folder, a folder that `compose(route=…)` wrote, or an
-            adapter of another program. A single adapter has the name "adapter"; requests give its weight.
+            adapter of another program. A single adapter has the name "adapter"; requests give its
+            weight.
         base: the base model; None: the base that the adapter names.
 
     Raises:
