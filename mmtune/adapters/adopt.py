@@ -72,6 +72,16 @@ class ForeignAdapter:
         """Hash of the file's bytes."""
         return hash_file(self.file)
 
+    @property
+    def said_base(self) -> str:
+        """What sd-scripts wrote of the base, for messages: " (the file says: sd_v1)"; or nothing.
+
+        It is a kind or a file's name on another machine, so it can't be loaded.
+        """
+        known = ("ss_base_model_version", "modelspec.architecture", "ss_sd_model_name")
+        said = [text[:80] for name in known if (text := self.metadata.get(name, ""))]
+        return f" (the file says: {', '.join(said)})" if said else ""
+
     def named_base(self) -> str | None:
         """The base that its own config names; None if it names none."""
         named = (self.config or {}).get("base_model_name_or_path")
@@ -152,7 +162,9 @@ def base_for(foreign: ForeignAdapter, base: str | None) -> str:
         return base
     named = foreign.named_base()
     if named is None:
-        raise ConfigError(f"{foreign.given} doesn't say which model it was trained on", NAME_BASE)
+        raise ConfigError(
+            f"{foreign.given} names no model that it can be loaded on{foreign.said_base}", NAME_BASE
+        )
     return base_of(named, foreign.given)
 
 

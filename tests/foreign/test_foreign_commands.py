@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 import mmtune
@@ -36,7 +37,10 @@ def test_images(acme: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     options = ["--prompt", "a", "--steps", "2", "--out", str(out)]
     given = ["generate", "--adapter", f"{acme}=0.5", "--base", base]
     assert main([*given, *options]) == 0
-    assert list(out.glob("*.png"))
+    [picture] = out.glob("*.png")
+    with Image.open(picture) as image:
+        assert "acme.safetensors" in str(image.info)
+        assert "cache" not in str(image.info)
     assert main(["generate", "--adapter", str(acme), *options]) == 2
     assert "--base BASE" in capsys.readouterr().err
     # With an adapter of mmtune's, whose card names the base; the second one is its own base.
@@ -62,7 +66,7 @@ def test_what_evaluate_measures(acme: Path, tmp_path: Path) -> None:
     assert found.config.recipe == "none"
     assert found.card is not None
     assert found.card.origin["file"] == "acme.safetensors"
-    with pytest.raises(ConfigError, match="which model it was trained on"):
+    with pytest.raises(ConfigError, match="names no model that it can be loaded on"):
         find_adapter(acme)
 
 

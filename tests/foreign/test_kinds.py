@@ -291,9 +291,14 @@ def test_what_is_no_adapter(tmp_path: Path) -> None:
     for name, words in cases:
         with pytest.raises(AdapterError, match=words):
             MODALITY.own_form(tmp_path / name, "base")
-    with pytest.raises(ConfigError, match="which model it was trained on") as caught:
+    with pytest.raises(ConfigError, match="names no model that it can be loaded on") as caught:
         MODALITY.own_form(tmp_path / "a.safetensors")
     assert "--base BASE" in caught.value.cure
+    tensors = {f"unet.{OUT}.lora_A.weight": DOWN}
+    said = {"ss_base_model_version": "sdxl_base_v1-0", "ss_sd_model_name": "animals.safetensors"}
+    save_file(tensors, tmp_path / "a.safetensors", said)
+    with pytest.raises(ConfigError, match=r"says: sdxl_base_v1-0, animals\.safetensors"):
+        MODALITY.own_form(tmp_path / "a.safetensors")
     assert MODALITY.own_form(tmp_path / "nowhere") == tmp_path / "nowhere"
 
 

@@ -146,19 +146,19 @@ def resolve(
         raise AdapterError(
             f"{foreign.file}: {len(unread)} of {len(foreign.shapes)} keys belong to no layer of "
             f"{base.name} that an adapter can change (first: {min(unread)})",
-            _cure(unread, base),
+            _cure(unread, base, foreign),
         )
     return found
 
 
-def _cure(unread: list[str], base: DiffusionBase) -> str:
+def _cure(unread: list[str], base: DiffusionBase, foreign: ForeignAdapter) -> str:
     encoders = any(re.match(r"lora_te|text_encoder", key) for key in unread)
     if encoders and not base.family.text_encoders:
         return (
             f"mmtune adapts no text encoder of {base.family.name}: ask its author for a file "
             "without the text encoder"
         )
-    return "name the base that it was trained on: --base BASE"
+    return f"name the base that it was trained on{foreign.said_base}: --base BASE"
 
 
 def _names(stem: str) -> Iterator[str]:

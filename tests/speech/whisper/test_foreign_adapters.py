@@ -94,7 +94,7 @@ def test_who_names_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert read_card(MODALITY.own_form(folder)).base == BASE
     config = json.loads((folder / PEFT_CONFIG).read_text())
     for named, kind, words in (
-        (None, ConfigError, "which model it was trained on"),
+        (None, ConfigError, "names no model that it can be loaded on"),
         ("nobody/whisper-of-theirs", Exception, "not on this machine"),
     ):
         (folder / PEFT_CONFIG).write_text(json.dumps(config | {"base_model_name_or_path": named}))
