@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
+    from mmtune.adapters.adopt import ForeignAdapter
     from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.exported import ExportFormat
     from mmtune.adapters.members import Merge
@@ -260,6 +261,50 @@ class Modality:
         """Whether a source holds whole recordings to be heard from beginning to end, and no rows
         that can be trained on."""
         return False
+
+    def knows_adapter(self, keys: Collection[str]) -> bool:
+        """Whether an adapter of another program, whose tensors have these names, is for it."""
+        return False
+
+    def convert_adapter(self, foreign: ForeignAdapter, base: str, to: Path) -> Mapping[str, str]:
+        """Write an adapter of another program as its own files; see `mmtune.adapters.adopt`.
+
+        Returns:
+            Facts about it for its card.
+
+        Raises:
+            AdapterError: it doesn't fit the base, or is of a kind that can't be read.
+        """
+        raise AdapterError(
+            f"{self.name} reads no adapters of other programs", "give an adapter that mmtune made"
+        )
+
+    def own_form(self, given: Path, base: str | None = None) -> Path:
+        """Return the adapter itself, or for one of another program the folder of its conversion.
+
+        Args:
+            given: what the user named.
+            base: the base that the user named.
+
+        Raises:
+            ConfigError: nobody names the base.
+            AdapterError: the adapter can't be read, doesn't fit the base, or is of another
+                modality.
+            BaseModelError: the base can't be loaded, or would have to be downloaded unasked.
+        """
+        from mmtune.adapters.adopt import adopt, base_for, find_foreign
+
+        foreign = find_foreign(given)
+        if foreign is None:
+            return given
+        if not self.knows_adapter(foreign.shapes):
+            raise AdapterError(
+                f"{foreign.file} is no adapter for {self.name}: its keys are those of another "
+                f"model (first: {min(foreign.shapes, default='none')})",
+                "use speech adapters with `mmtune transcribe`, image adapters with "
+                "`mmtune generate`",
+            )
+        return adopt(foreign, base_for(foreign, base), self.name, self.convert_adapter)
 
     def merge(self, request: Merge) -> float:
         """Write several adapters as one, load it strictly, and see that it changes the output.

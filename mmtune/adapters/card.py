@@ -77,6 +77,8 @@ class Card(BaseModel):
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled by the evaluation
     # For a merged adapter, one entry for each part: name, recipe, hash, weight and dataset.
     parents: list[dict[str, Any]] = Field(default_factory=list)
+    # For an adapter of another program: name and hash of its file, and the kinds of its layers.
+    origin: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=versions)
     created: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
 
@@ -145,6 +147,8 @@ class Card(BaseModel):
         how = f"trained with mmtune's recipe `{self.recipe}`"
         if self.parents:
             how = "merged by mmtune from the adapters below"
+        elif self.origin:
+            how = f"converted by mmtune from `{self.origin['file']}` of another program"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
         lines = [f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]

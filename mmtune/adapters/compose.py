@@ -148,7 +148,7 @@ def card_of(request: Merge, distance: float, name: str) -> Card:
         recipe="compose",
         modality=cards[0].modality,
         base=request.base,
-        base_hash=cards[0].base_hash,
+        base_hash=next((card.base_hash for card in cards if card.base_hash), ""),
         base_licence=cards[0].base_licence,
         dataset=hash_json([card.dataset for card in cards]),
         rows=rows,

@@ -23,6 +23,7 @@ MAX_CONFIG = 2**20  # bytes of adapter_config.json
 MAX_RANKS = 400  # layers whose rank or alpha differs from the others'; peft compares each with each
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 OTHER_PARTS = (".lora_magnitude_vector.weight", ".lora_B.bias")
+ALPHA = ".alpha"  # of sd-scripts and LyCORIS, which may be a whole number
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 # Settings of peft that change more than pairs of matrices, or that run code on the base's weights.
 UNSUPPORTED = (
@@ -56,7 +57,8 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                         "load an adapter that peft, diffusers or mmtune wrote",
                     )
                 part = opened.get_slice(key)
-                if part.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+                whole = key.endswith(ALPHA) and part.get_dtype() in ("I64", "I32", "I16")
+                if part.get_dtype() not in ("F64", "F32", "F16", "BF16") and not whole:
                     raise AdapterError(
                         f"{path}: {key} has the type {part.get_dtype()}",
                         "save the adapter as float32, float16 or bfloat16",
@@ -122,11 +124,15 @@ def refuse_pickled(folder: Path, wanted: str = "safetensors file") -> None:
         )
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, kinds: Sequence[str] = ("LORA",)) -> dict[str, Any]:
     """Read a PEFT folder's adapter_config.json.
 
+    Args:
+        path: the file.
+        kinds: the values of `peft_type` that the caller can use.
+
     Raises:
-        AdapterError: it is missing, too large, no JSON, or of another kind than LoRA.
+        AdapterError: it is missing, too large, no JSON, or of another kind.
     """
     try:
         with path.open("rb") as file:
@@ -140,12 +146,40 @@ def read_config(path: Path) -> dict[str, Any]:
         raise AdapterError(
             f"{path} can't be read: {first_line(error)}", "restore the folder"
         ) from None
-    if values.get("peft_type") != "LORA":
+    if values.get("peft_type") not in kinds:
+        known = "LORA alone" if len(kinds) == 1 else ", ".join(kinds)
         raise AdapterError(
-            f"{path}: peft_type is {values.get('peft_type')!r}; mmtune loads LORA alone",
+            f"{path}: peft_type is {str(values.get('peft_type'))[:80]!r}; mmtune loads {known}",
             "train a LoRA adapter",
         )
     return values
+
+
+def scaling_of(name: str, given: Mapping[str, Any], rank: int | None, path: Path) -> float:
+    """Compute the factor that peft multiplies a layer's change by, from an adapter's config.
+
+    Args:
+        name: the layer, below the base's own names.
+        given: the config of LORA, LOHA or LOKR. Its patterns are read as by `lora_settings`.
+        rank: of the layer's tensors; None: they have none, as a LoKr of two whole matrices.
+        path: the file that holds the config, for messages.
+
+    Raises:
+        AdapterError: the config contradicts the tensors, holds a regular expression or a value
+            that isn't finite, or uses a feature that mmtune doesn't load.
+    """
+    _refuse_unsupported(given, path)
+    said = _of_layer("rank_pattern", given, name, _number("r", given, 8, path), path)
+    if rank is not None and said != rank:
+        raise AdapterError(
+            f"{path}: the rank of {name} is {said:g}, but its tensor has rank {rank}",
+            "restore the folder",
+        )
+    if said < 1:
+        raise AdapterError(f"{path}: the rank of {name} is {said:g}", "restore the folder")
+    alpha = _number("lora_alpha" if "lora_alpha" in given else "alpha", given, 8, path)
+    alpha = _of_layer("alpha_pattern", given, name, alpha, path)
+    return alpha / (math.sqrt(said) if given.get("use_rslora") is True else said)
 
 
 def lora_settings(shapes: Shapes, given: Mapping[str, Any] | None, path: Path) -> dict[str, Any]:

@@ -187,13 +187,23 @@ def _require_same(first: Member, part: Member) -> None:
             f"{first.card.modality}",
             "give adapters of one modality and one base",
         )
-    if part.card.base_hash != first.card.base_hash:
+    hashes = part.card.base_hash, first.card.base_hash
+    # An adapter of another program names no hash; a loader compares its layers with the base.
+    same = hashes[0] == hashes[1] if all(hashes) else _same_base(part.card.base, first.card.base)
+    if not same:
         raise AdapterError(
             f"{part.folder} is for the base {part.card.base} ({part.card.base_hash[:12]}), but "
             f"{first.folder} is for {first.card.base} ({first.card.base_hash[:12]})",
             "give adapters of one base (for images, also of one train.precision), "
             "or train one of them again",
         )
+
+
+def _same_base(one: str, other: str) -> bool:
+    places = [Path(base).expanduser() for base in (one, other)]
+    if all(place.exists() for place in places):
+        return places[0].resolve() == places[1].resolve()
+    return one == other
 
 
 def parents_of(parts: Sequence[Member]) -> list[dict[str, Any]]:

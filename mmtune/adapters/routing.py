@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from mmtune.adapters.adopt import own_forms
 from mmtune.adapters.card import CARD_FILE
 from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
@@ -140,13 +141,20 @@ def read_route_file(path: Path) -> RouteFile:
         ) from None
 
 
-def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
+def write_route(
+    source: Path,
+    out: Path,
+    *,
+    base: str | None = None,
+    own_form: Callable[[Path, str | None], Path] | None = None,
+) -> Routed:
     """Copy a route and its adapters into one folder: `gate.json` and `adapters/`.
 
     Args:
         source: a `RouteFile`, which names run folders or adapter folders.
         out: a folder that doesn't exist yet.
         base: the base model; None: the base that the cards name.
+        own_form: converts an adapter of another program for a base; None: there may be none.
 
     Raises:
         ConfigError: the file can't be read as a route, names no adapter, or `out` exists.
@@ -161,7 +169,8 @@ def write_route(source: Path, out: Path, *, base: str | None = None) -> Routed:
         raise ConfigError(
             f"{source} names no adapter", "name one for a label: labels: {scottish: runs/scottish}"
         )
-    parts = read_members(dict.fromkeys(paths, 1.0))
+    weights = dict.fromkeys(paths, 1.0)
+    parts = read_members(own_forms(weights, base, own_form) if own_form else weights)
     names = _names(parts)
     by_path = dict(zip(paths, names, strict=True))
 

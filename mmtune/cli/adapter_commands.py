@@ -14,7 +14,10 @@ from mmtune.system.output import say
 
 def export_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "run", type=Path, metavar="RUN|ADAPTER", help="a run folder or an adapter folder"
+        "run",
+        type=Path,
+        metavar="RUN|ADAPTER",
+        help="a run folder, an adapter folder or an adapter of another program (needs --base)",
     )
     from mmtune.runs.modalities import formats_in_words
 
@@ -90,7 +93,8 @@ def compose_arguments(parser: Parser) -> None:
         "adapters",
         nargs="*",
         metavar="RUN|ADAPTER[=WEIGHT]",
-        help="run folders or adapter folders, with weights (default: 1)",
+        help="run folders, adapter folders or adapters of other programs (which need --base), with "
+        "weights (default: 1)",
     )
     from mmtune.adapters.members import DENSITY, METHODS, methods_in_words
 

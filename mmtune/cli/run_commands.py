@@ -174,8 +174,8 @@ def evaluate_arguments(parser: Parser) -> None:
         "run",
         type=Path,
         metavar="RUN|ADAPTER",
-        help="a run folder, an adapter folder (of PEFT or diffusers too), or a folder of earlier "
-        "results",
+        help="a run folder, an adapter folder, an adapter of another program (needs --base), or a "
+        "folder of earlier results",
     )
     parser.add_argument(
         "--suite", metavar="NAME|FILE", help="suite of gates to judge by (default: the run's)"
@@ -296,7 +296,10 @@ def report(options: argparse.Namespace) -> int:
 
 def verify_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "run", type=Path, metavar="RUN_DIR", help="run folder, adapter folder or route folder"
+        "run",
+        type=Path,
+        metavar="RUN_DIR",
+        help="run folder, adapter folder, route folder or adapter of another program",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

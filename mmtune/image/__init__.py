@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from mmtune.image.image_options import ImageOptions
 from mmtune.modality import Modality
 
 if TYPE_CHECKING:
+    from mmtune.adapters.adopt import ForeignAdapter
     from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
@@ -136,6 +137,18 @@ class ImageModality(ImageReader, Modality):
         """The settings without the search for copies of training images."""
         task = config.task.model_copy(update={"copy_seeds": 0})
         return config.model_copy(update={"task": task})
+
+    def knows_adapter(self, keys: Collection[str]) -> bool:
+        """Whether these are keys of sd-scripts, LyCORIS, diffusers, peft or ComfyUI."""
+        from mmtune.image.diffusion.foreign_lora import knows
+
+        return knows(keys)
+
+    def convert_adapter(self, foreign: ForeignAdapter, base: str, to: Path) -> Mapping[str, str]:
+        """Write the adapter as a LoRA folder of diffusers."""
+        from mmtune.image.diffusion.foreign_lora import convert
+
+        return convert(foreign, base, to)
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one LoRA folder of diffusers."""

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from mmtune.adapters.adopt import own_forms
 from mmtune.adapters.resolve import resolve_adapters
 from mmtune.adapters.routing import is_route
 from mmtune.data.check import usable_rows
 from mmtune.errors import ConfigError
+from mmtune.image import MODALITY
 from mmtune.image.corpus.image_reader import READER
 from mmtune.image.sampling.strength_used import RANDOM_SEED, draw_seed, strength_of
 from mmtune.system.display import Displayed, Rows
@@ -125,8 +127,9 @@ def generate(
 
     Args:
         prompts: one or several.
-        adapter: a run's folder, its adapter/, or a folder that `mmtune.compose(route=…)` wrote;
-            several of one base, or several with their weights; None: the base alone.
+        adapter: a run's folder, its adapter/, a folder that `mmtune.compose(route=…)` wrote, or a
+            `.safetensors` file or folder of another program, which needs `base`; several of one
+            base, or several with their weights; None: the base alone.
         base: a base model; None: the adapter's.
         label: of a route: selects the adapters for all prompts.
         rows: a manifest whose captions are drawn too, each with its labels.
@@ -147,7 +150,7 @@ def generate(
             finite.
         DataError: the manifest can't be used.
     """
-    named = _weighted(adapter)
+    named = own_forms(_weighted(adapter), base, MODALITY.own_form)
     model = resolve_adapters("image", named, base=base, label=label)
     wanted = [prompts] if isinstance(prompts, str) else list(prompts)
     chosen = [model.choose(None)] * len(wanted)

@@ -17,8 +17,9 @@ def generate_arguments(parser: Parser) -> None:
         "--adapter",
         action="append",
         metavar="DIR[=WEIGHT]",
-        help="a run folder, an adapter folder or a route's folder; repeat it for several "
-        "adapters of one base",
+        help="a run folder, an adapter folder, a route's folder or an adapter of another program "
+        "(a .safetensors file or its folder; needs --base); repeat it for several adapters of one "
+        "base",
     )
     add_base(parser)
     add_label(parser)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
+from mmtune.adapters.adopt import own_forms
 from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
@@ -15,6 +16,7 @@ from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
 from mmtune.adapters.routing import RoutedPredictor, is_route, read_route
 from mmtune.errors import ConfigError
+from mmtune.runs.foreign_adapters import own_form
 from mmtune.runs.modalities import find_modality
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def compose(
         AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     check_mixing(mixing)
-    parts = read_members(adapters)
+    parts = read_members(own_forms(adapters, base, own_form))
     if not parts:
         raise ConfigError(
             "no adapter is given", "give adapters: mmtune compose runs/A runs/B=0.5 --out DIR"
@@ -67,7 +69,7 @@ def export(
         AdapterError: there is no adapter, the format can't hold it, the base's licence forbids
             it, or the export is not the same adapter. Nothing is left at `out`.
     """
-    folder = adapter_folder(run)
+    folder = adapter_folder(own_form(run, base))
     modality = find_modality(read_card(folder).modality, str(folder))
     return exporting.export(
         folder,
@@ -102,7 +104,7 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
             base or base_of(route.base, adapter), adapters
         )
         return RoutedPredictor(predictor, route)
-    folder = adapter_folder(adapter)
+    folder = adapter_folder(own_form(adapter, base))
     check_adapter(folder)
     card = read_card(folder)
     named = base or base_of(card.base, folder)

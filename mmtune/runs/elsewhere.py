@@ -169,7 +169,7 @@ def evaluate_against(
     with pinning(), together():
         rows = rows_to_measure([first, second], data)
         fitting = _as_private(_fitting(first, rows.trained), second)
-        other_path = second.run or second.folder
+        other_path = second.run or second.place
         with results_in(place, fitting, data, other_path, other_base) as config:
             if fresh and process.is_main_process:
                 forget(place)

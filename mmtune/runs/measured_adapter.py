@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mmtune.adapters.adopt import FOREIGN, find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card, weights_hash
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.foreign import read_config
@@ -15,13 +16,13 @@ from mmtune.adapters.routing import is_route
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.modality import Modality
+from mmtune.runs.foreign_adapters import is_known, own_form
 from mmtune.runs.measuring import with_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality
 from mmtune.runs.recipes import configure, load_run
 from mmtune.settings.declare import settings_of
 
 EVALUATION_FILE = "evaluation.json"  # in a folder of results: what was measured on what
-FOREIGN = "none"  # the recipe of an adapter that mmtune didn't train
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class MeasuredAdapter:
 
     Attributes:
         given: the path that the user named.
-        folder: the adapter folder.
+        place: the adapter folder, or for an adapter of another program its file or folder.
+        folder: the adapter folder in mmtune's own form.
         modality: its modality.
         config: the settings to measure with; the base is the one to measure on.
         run: its run folder; None: it has none.
@@ -42,6 +44,7 @@ class MeasuredAdapter:
     """
 
     given: Path
+    place: Path
     folder: Path
     modality: Modality
     config: RunConfig
@@ -55,7 +58,9 @@ class MeasuredAdapter:
     @property
     def name(self) -> str:
         """The name for tables and folders."""
-        return self.run.name if self.run is not None else self.folder.name
+        if self.run is not None:
+            return self.run.name
+        return self.place.stem if self.place.is_file() else self.place.name
 
 
 def find_adapter(
@@ -64,8 +69,8 @@ def find_adapter(
     """Find an adapter and its settings.
 
     Args:
-        given: a run folder, its adapter/ folder, an adapter folder with mmtune's card, or a LoRA
-            folder of PEFT or diffusers.
+        given: a run folder, its adapter/ folder, an adapter folder with mmtune's card, or a
+            folder or `.safetensors` file of another program.
         base: the base model; None: the one that the adapter names.
         settings: changes to the settings, by full or short name.
 
@@ -74,9 +79,9 @@ def find_adapter(
         AdapterError: the folder holds no adapter, or it is damaged.
         BaseModelError: only the adapter names the base, and it would have to be downloaded.
     """
-    if not given.is_dir():
+    if not given.exists():
         raise ConfigError(
-            f"{given} is not a run folder or an adapter folder: there is no such folder",
+            f"{given} is not a run folder or an adapter: there is no such file or folder",
             "give a run folder (runs/NAME) or an adapter folder",
         )
     given = given.resolve() if given.name in {"", ".."} else given
@@ -85,7 +90,10 @@ def find_adapter(
             f"{given} is a route of several adapters",
             "measure its adapters one by one: the folders in its adapters/",
         )
-    folder = _adapter_in(given)
+    place = folder = _adapter_in(given)
+    foreign = find_foreign(folder)
+    if foreign is not None and run_of(folder) is None and (given.is_file() or is_known(foreign)):
+        folder = own_form(folder, base)
     check_adapter(folder)
     run = run_of(folder)
     card = read_card(folder) if (folder / CARD_FILE).is_file() else None
@@ -104,6 +112,7 @@ def find_adapter(
         config = _without_code(config, settings or {})
     found = MeasuredAdapter(
         given,
+        place,
         folder,
         find_modality(config.modality),
         config,
@@ -117,9 +126,13 @@ def find_adapter(
 
 
 def _adapter_in(given: Path) -> Path:
+    if given.is_file():
+        return given
     for folder in (given, given / "adapter"):
         if (folder / CARD_FILE).is_file() or (folder.is_dir() and _modalities_of(folder)):
             return folder
+    if find_foreign(given) is not None:
+        return given
     return adapter_folder(given)  # which says what is missing
 
 

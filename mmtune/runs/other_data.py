@@ -88,7 +88,7 @@ class Evaluated:
         other_base: str | None = None,
     ) -> Evaluated:
         """Describe an evaluation whose results are in `folder`."""
-        adapter = found.run or found.folder
+        adapter = found.run or found.place
 
         def stored(path: Path) -> str:
             place, root = path.resolve(), adapter.resolve()
@@ -253,7 +253,7 @@ def results_folder(
     what += f"-against-{against.name}" if against is not None else ""
     if found.run is not None:
         return found.run / INSIDE / what
-    return found.folder.parent / f"{found.folder.name}-on-{what}"
+    return found.place.parent / f"{found.name}-on-{what}"
 
 
 def _name_of(data: Path) -> str:

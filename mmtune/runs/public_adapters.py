@@ -61,7 +61,8 @@ def compose(
     """Merge adapters of one base into one, or write a route that selects adapters by label.
 
     Args:
-        adapters: run folders or adapter folders with their weights; a negative weight subtracts.
+        adapters: run folders, adapter folders or adapters of other programs, with their weights; a
+            negative weight subtracts.
         out: a folder that doesn't exist yet.
         method: "cat" (the default; exact), "svd", "linear", "ties", "dare_linear", "dare_ties" or
             "magnitude_prune".
@@ -77,8 +78,10 @@ def compose(
         ConfigError: the method is unknown, a setting is impossible, or `out` exists.
         AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
+    from mmtune.adapters.adopt import own_forms
     from mmtune.adapters.routing import write_route
     from mmtune.runs.adapters import compose as merge
+    from mmtune.runs.foreign_adapters import own_form
 
     place, weights = Path(out), {Path(path): float(w) for path, w in (adapters or {}).items()}
     data = None if isinstance(compare, bool) else Path(compare)
@@ -93,8 +96,9 @@ def compose(
                 "names the adapters, and nothing is merged",
                 "leave out the adapters, --method and --rank",
             )
-        done = write_route(Path(route), place, base=base)
+        done = write_route(Path(route), place, base=base, own_form=own_form)
     else:
+        weights = own_forms(weights, base, own_form)
         done = merge(weights, mixing, place, base=base)
     if compare is False:
         return done
@@ -143,7 +147,7 @@ def export(
     """Export a run's adapter for other programs, and check that it gives the same results.
 
     Args:
-        run: a run folder, or its adapter/ folder.
+        run: a run folder, its adapter/ folder, or an adapter of another program.
         format: for speech "transformers", "ctranslate2" or "ggml"; for images "diffusers", "kohya"
             or "fused".
         out: a file or folder that doesn't exist yet.
@@ -183,8 +187,9 @@ def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
     """Load an adapter on its base, to answer requests (`mmtune.predict.Request`).
 
     Args:
-        adapter: a run folder, its adapter/ folder, or a folder that `compose(route=…)` wrote. A
-            single adapter has the name "adapter"; requests give its weight.
+        adapter: a run folder, its adapter/ folder, a folder that `compose(route=…)` wrote, or an
+            adapter of another program. A single adapter has the name "adapter"; requests give its
+            weight.
         base: the base model; None: the base that the adapter names.
 
     Raises:

@@ -349,7 +349,8 @@ def verify(run: PathLike) -> Verified:
     Nothing is changed, and no model is loaded. `Verified.damaged` has the damaged files.
 
     Args:
-        run: a run folder, finished or not, an adapter folder, or a route folder.
+        run: a run folder, finished or not, an adapter folder, a route folder, or an adapter of
+            another program.
 
     Raises:
         ConfigError: `run` is none of these.

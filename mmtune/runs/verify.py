@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import yaml
 
+from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, read_card
-from mmtune.adapters.integrity import adapter_files, damages
+from mmtune.adapters.integrity import adapter_files, content_hash, damages
 from mmtune.adapters.routing import is_route, read_route
 from mmtune.config import RunConfig, read_yaml
-from mmtune.errors import ConfigError, MmtuneError, first_line
+from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
 from mmtune.evaluation.suite import load_suite
@@ -88,7 +89,8 @@ def verify(run: Path) -> Verified:
     """Check the files of a run; nothing is changed, and no model is loaded.
 
     Args:
-        run: a run folder, finished or not, an adapter folder, or a route folder.
+        run: a run folder, finished or not, an adapter folder, a route folder, or an adapter of
+            another program.
 
     Raises:
         ConfigError: `run` is none of these.
@@ -98,8 +100,10 @@ def verify(run: Path) -> Verified:
         return Verified(run, tuple(f for each in adapters.values() for f in _adapter(each, run)))
     if (run / CARD_FILE).is_file():
         return Verified(run, tuple(_adapter(run, run)))
-    names = (CONFIG, LOG, CHECKPOINTS, "adapter")
-    if not any((run / name).exists() for name in names):
+    names = (CONFIG, LOG, CHECKPOINTS)
+    if not any((run / name).exists() for name in names) and (foreign := find_foreign(run)):
+        return Verified(run, (_foreign_file(foreign.file, run),))
+    if not any((run / name).exists() for name in (*names, "adapter")):
         raise ConfigError(
             f"{run} is not a run folder", "give a run folder (runs/NAME) or an adapter folder"
         )
@@ -235,6 +239,16 @@ def _adapter(folder: Path, root: Path) -> Iterator[CheckedFile]:
             yield CheckedFile(named(name), "missing" if missing else "damaged", found[name])
         else:
             yield CheckedFile(named(name), "ok" if card.files else "no hash stored")
+
+
+def _foreign_file(file: Path, root: Path) -> CheckedFile:
+    """Check the file of an adapter of another program: its numbers must be finite."""
+    name = file.relative_to(root).as_posix() if root.is_dir() else file.name
+    try:
+        content_hash(file)
+    except AdapterError as error:
+        return CheckedFile(name, "damaged", error.found)
+    return CheckedFile(name, "no hash stored")
 
 
 def _read_card(path: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_row import speech_row
 
 if TYPE_CHECKING:
+    from mmtune.adapters.adopt import ForeignAdapter
     from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.members import Merge
     from mmtune.adapters.routing import Router
@@ -142,6 +143,18 @@ class SpeechModality(SpeechReader, Modality):
         from mmtune.speech.evaluation.whole_calls import is_calls
 
         return is_calls(source)
+
+    def knows_adapter(self, keys: Collection[str]) -> bool:
+        """Whether these are keys of Whisper's layers."""
+        from mmtune.speech.whisper.foreign_lora import knows
+
+        return knows(keys)
+
+    def convert_adapter(self, foreign: ForeignAdapter, base: str, to: Path) -> Mapping[str, str]:
+        """Write the adapter as a PEFT folder of LoRA."""
+        from mmtune.speech.whisper.foreign_lora import convert
+
+        return convert(foreign, base, to)
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one PEFT folder."""

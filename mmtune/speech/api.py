@@ -13,6 +13,7 @@ from mmtune.adapters.resolve import resolve_adapters
 from mmtune.data.check import usable_rows
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError
+from mmtune.speech import MODALITY
 from mmtune.speech.corpus.speech_reader import READER
 from mmtune.speech.speech_row import speech_row
 from mmtune.system.display import Displayed, Rows
@@ -125,8 +126,8 @@ def transcribe(
     Args:
         files: audio files, folders (searched recursively) and manifests (.jsonl; their rows'
             spans, languages, prompts and labels count); one or several.
-        adapter: a run's folder, its adapter/, or a folder that `mmtune.compose(route=…)` wrote;
-            None: the base alone.
+        adapter: a run's folder, its adapter/, a folder that `mmtune.compose(route=…)` wrote, or a
+            folder of PEFT, which needs `base` unless its config names it; None: the base alone.
         base: a base model; None: the adapter's.
         label: of a route: selects the adapters for all recordings.
         language: a name, code or tag ("German", "de", "de-AT"); None: the adapter's, or heard.
@@ -210,7 +211,7 @@ class Transcriber:
         channels: ChannelChoice = "auto",
         speakers: Sequence[str] = (),
     ) -> None:
-        given = {Path(adapter): 1.0} if adapter is not None else {}
+        given = {MODALITY.own_form(Path(adapter), base): 1.0} if adapter is not None else {}
         self.model = resolve_adapters("speech", given, base=base, label=label)
         self.language, self.beams = language, beams
         self.prompt, self.words = prompt, words

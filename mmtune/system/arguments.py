@@ -35,7 +35,8 @@ def add_model(command: Parser) -> None:
         "--adapter",
         type=Path,
         metavar="DIR",
-        help="adapter to use: a run folder, its adapter/ folder or a route folder",
+        help="adapter to use: a run folder, its adapter/ folder, a route folder or a folder that "
+        "PEFT wrote (needs --base)",
     )
     add_label(command)
     add_base(command)

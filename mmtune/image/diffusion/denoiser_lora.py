@@ -109,7 +109,8 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
             f"{path} can't be loaded on {base.name}: it has no weights for the {part}",
             "load it on the base named in its card.json",
         )
-    given = (convert_unet_state_dict_to_peft(state) if part == "unet" else state).keys()
+    tensors = convert_unet_state_dict_to_peft(state) if part == "unet" else state
+    given = tensors.keys()
     wanted = {
         f"{part}.{key}"
         for part, model in base.adapted.items()
@@ -117,11 +118,44 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
         for key in get_peft_model_state_dict(model, adapter_name=name)
     }
     require_match(wanted - given, given - wanted, path, base.name)
+    for component, model in base.adapted.items():
+        if name in model.peft_config:
+            _require_loaded(component, model, tensors, name, path)
     with active(base, {}, {name: path}):
         without = probe_output(base)
     with active(base, {name: 1.0}, {name: path}):
         require_effect(without, probe_output(base), path)
     return path
+
+
+def _require_loaded(
+    part: str, model: Any, tensors: Mapping[str, torch.Tensor], name: str, path: Path
+) -> None:
+    """Put tensors into a model that its library has left out, and compare all.
+
+    transformers loads no magnitudes of DoRA into a text encoder, and doesn't say so.
+    """
+    from peft import get_peft_model_state_dict
+    from peft.utils.save_and_load import set_peft_model_state_dict
+
+    own = {
+        key.removeprefix(f"{part}."): tensor
+        for key, tensor in tensors.items()
+        if key.startswith(f"{part}.")
+    }
+
+    def differing() -> list[str]:
+        loaded = get_peft_model_state_dict(model, adapter_name=name)
+        return [key for key, value in loaded.items() if not torch.equal(value, own[key].to(value))]
+
+    if differing():
+        set_peft_model_state_dict(model, dict(own), adapter_name=name)
+    if other := differing():
+        raise AdapterError(
+            f"{path} can't be loaded: {len(other)} tensors of the {part} are others in the model "
+            f"(first: {other[0]})",
+            "report this with the versions of diffusers, transformers and peft",
+        )
 
 
 def require_small(shapes: Shapes, base: DiffusionBase, path: Path) -> None:
@@ -216,6 +250,17 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
         state = get_peft_model_state_dict(model, adapter_name=name)
         layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
         layers[f"{part}_lora_adapter_metadata"] = plain_config(model.peft_config[name].to_dict())
+    write_layers(base, layers, folder)
+
+
+def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -> None:
+    """Write a LoRA with diffusers.
+
+    Args:
+        base: whose pipeline class writes.
+        layers: the arguments of `save_lora_weights`: tensors and peft configs of each part.
+        folder: gets `pytorch_lora_weights.safetensors`.
+    """
     type(base.pipeline).save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
 

@@ -51,10 +51,10 @@ def stacked(base: DiffusionBase, folded: Folded) -> dict[str, Tensor] | None:
         The tensors of the file; None if a module has no such key, as the embedders.
     """
     part = base.family.denoiser_name
-    tensors, outs = folded.tensors[part], _outs(base)
+    tensors, outs = folded.tensors[part], linear_outputs(base)
     left = set(folded.modules(part))
     state: dict[str, Tensor] = {}
-    for stem, parts in _layers(outs):
+    for stem, parts in fused_layers(outs):
         present = [module for module in parts if module in left]
         if not present:
             continue
@@ -91,8 +91,8 @@ def unstacked(
         AdapterError: a key is unknown or missing, a shape or an alpha is wrong, parts of a layer
             mix, or a module changes that isn't in `wanted`.
     """
-    outs = _outs(base)
-    layers = {f"lora_unet_{stem}": parts for stem, parts in _layers(outs)}
+    outs = linear_outputs(base)
+    layers = {f"lora_unet_{stem}": parts for stem, parts in fused_layers(outs)}
     found: dict[str, Tensor] = {}
     for stem in sorted({key.partition(".")[0] for key in state}):
         keys = {key for key in state if key.partition(".")[0] == stem}
@@ -122,7 +122,7 @@ def unstacked(
     return found
 
 
-def _outs(base: DiffusionBase) -> dict[str, int]:
+def linear_outputs(base: DiffusionBase) -> dict[str, int]:
     """Outputs of each linear layer of the denoiser, adapted or not, by its name."""
     found = {}
     for name, module in base.denoiser.named_modules():
@@ -134,7 +134,7 @@ def _outs(base: DiffusionBase) -> dict[str, int]:
     return found
 
 
-def _layers(modules: Mapping[str, int]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def fused_layers(modules: Mapping[str, int]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Each layer of the original code with the base's modules that it is made of."""
     numbers: dict[str, set[str]] = {DOUBLE: set(), SINGLE: set()}
     for name in modules:

@@ -194,6 +194,13 @@ def _require_finite(name: str, value: float) -> None:
         raise ConfigError(f"{name} is {value:g}, which is not a finite number", "give a number")
 
 
+def _given_name(folder: Path) -> str:
+    """The adapter folder; for an adapter of another program its file, not a path in the cache."""
+    card = folder / CARD_FILE
+    origin = read_card(folder).origin if card.is_file() else {}
+    return origin.get("file", str(folder))
+
+
 def _require_folder_name(folder: Path) -> None:
     from PIL.Image import registered_extensions
 
@@ -267,7 +274,7 @@ def _sampling_facts(
         "base": base.name,
         "base_hash": base.fingerprint,
         "dtype": str(base.dtype).removeprefix("torch."),
-        "adapter": ", ".join(str(path) for path in on),
+        "adapter": ", ".join(_given_name(path) for path in on),
         "adapter_version": ", ".join(versions),
         "weight": ", ".join(f"{weight:g}" for weight in on.values()) or "0",
     }
