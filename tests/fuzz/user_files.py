@@ -158,6 +158,8 @@ def parse_imported(folder: Path) -> None:
             list(LAYOUTS["table"].pieces(path, ImportOptions()))
             if path.suffix == ".tsv":
                 list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
+        elif path.suffix == ".parquet" and path.is_file() and not path.is_symlink():
+            each(lambda: list(LAYOUTS["huggingface"].pieces(path, ImportOptions())))  # noqa: B023
     if name is None:
         return
     options = ImportOptions(language="en")
