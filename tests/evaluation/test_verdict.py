@@ -179,6 +179,9 @@ def test_a_failed_check_and_one_without_data_are_not_added_up(terminology: Suite
     assert verdict.decision == "keep the base"
     assert len(verdict.reasons) == 1, "what lacks data decides nothing here"
     assert "1 of 9 required checks failed (general speech)" in verdict.summary
+    wrong = measure("WER", "test without repeats", (0.3, 0.2, 0.45), 40)
+    both = judge(terminology, helpful(general=forgot, test=wrong))
+    assert "2 of 9 required checks failed (sentences, general speech)" in both.summary
     assert verdict.conditions[-1].startswith("Measure this before shipping. Does it stay silent")
 
 

@@ -103,6 +103,13 @@ def test_copies_are_found_wherever_they_are_shown(copy: object) -> None:
         assert all(n.mirrored is mirrored for n in found)
 
 
+@pytest.mark.parametrize("size", [0.8, 0.9, 1.0, 1.1, 1.25])
+def test_a_scaled_copy_is_as_similar_as_an_unscaled_one(size: float) -> None:
+    metric = AlignedTraining(TRAINING[:4])
+    found = metric.find([moved(i, 0.1, -0.1, size) for i in TRAINING[:4]])
+    assert min(n.similarity for n in found) > 0.9975
+
+
 def test_other_pictures_are_less_alike_than_copies() -> None:
     metric = AlignedTraining(TRAINING[:8])
     others = [*(icon(i) for i in range(100, 108)), Image.new("RGB", (64, 64), "white")]
