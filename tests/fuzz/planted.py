@@ -105,9 +105,8 @@ def _call(true: Any) -> None:
 
 def _opens_caption(path: Path, *rest: Any) -> None:
     """Reads a caption through a link without a look at where it leads."""
-    beside = path.with_suffix(".txt")
-    if beside.is_symlink():
-        beside.read_bytes()
+    if path.is_symlink():
+        path.read_bytes()
 
 
 PLACES = "mmtune.speech.corpus.importers.places"
@@ -117,7 +116,7 @@ CELLS, SUBTITLES = (
 )
 CUES = "mmtune.speech.corpus.importers.cues"
 KALDI, PIXELS = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.pixels"
-MANIFEST, CAPTIONS = "mmtune.data.manifest", "mmtune.image.corpus.caption_sources"
+MANIFEST, CAPTIONS = "mmtune.data.manifest", "mmtune.image.corpus.caption_files"
 METADATA = "mmtune.image.corpus.caption_metadata"
 READ, SNDFILE = "mmtune.speech.sound.read", "mmtune.speech.sound.sndfile"
 TERMS = "mmtune.speech.corpus.term_list"
@@ -166,7 +165,7 @@ BUGS: dict[str, Bug] = {
         "subtitles", CUES, "join", first(lambda cues, *rest: _when(len(cues) > 3)), "Planted",
     ),
     "captions: a link is followed": Bug(
-        "image folder", CAPTIONS, "caption_beside", first(_opens_caption), "opened",
+        "image folder", CAPTIONS, "read_captions", first(_opens_caption), "opened",
     ),
     "metadata: a file name without a suffix": Bug(
         "image folder", METADATA, "PurePosixPath", first(lambda file: _when("." not in file)),

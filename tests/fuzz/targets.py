@@ -96,6 +96,7 @@ TARGETS: dict[str, Target] = {
                 "image/corpus/folders.py",
                 "image/corpus/caption_sources.py",
                 "image/corpus/caption_metadata.py",
+                "image/corpus/caption_files.py",
             ),
             user_files.folder_seeds,
             user_files.parse_folder,

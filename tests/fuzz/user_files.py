@@ -343,6 +343,18 @@ def folder_seeds() -> list[Files]:
         {"train/metadata.csv": table(",", ("file_name", "caption", "weight"),
                                      ("a.png", "red", "2"), ("b.png", "", "x")),
          "train/a.png": b"x", "a.caption": b"c"},
+        {"a.png": b"x", "a.json": json.dumps({"caption": "red ball", "tags": ["x", "y"]}).encode(),
+         "b.jpg": b"x", "b.jpg.TXT": "box".encode("utf-16"), "c.webp": b"x", "c.txt": b" \n",
+         "c.Caption": "\u0431\u043e\u043a\u0441".encode("cp1251")},
+        {"a.png": b"x", "a.json": b'[{"tags": "one, two"}]', "b.png": b"x", "b.json": b'["x"]',
+         "A\u030a.png": b"x", "\u00c5.txt": b"ring\n", "c.png": b"x", "d.png": b"x",
+         "c.txt": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+         "d.json": json.dumps({"captions": ["one", "two"], "tag_string": "x y"}).encode()},
+        {"metadata.csv": "file_name\ttext\na.png\tred ball\n".encode("utf-16"), "a.png": b"x"},
+        {"metadata.jsonl": b'{"file_name": "a.png", "text": ["x", "y"]}\n[1]\n"\n', "a.png": b"x",
+         "reg/a.png": b"x", "b-masklabel.png": b"x", "b.png": b"x", "sample/c.png": b"x",
+         "latents/a.npz": b"x", ".thumbs/a.png": b"x", "page.pdf": b"x", "logo.svg": b"<svg/>"},
+        {f"Summer {i:02}.png": b"x" for i in range(12)},
     ]  # fmt: skip
 
 

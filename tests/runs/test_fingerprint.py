@@ -19,6 +19,8 @@ from mmtune.settings.declare import settings_of as declared
 HARMLESS = {
     "suite": "it judges the finished run, and the folder keeps a copy of the one that did",
     "report.content": "it decides what the page shows, and changes no figure",
+    "train.tracker": "it gets what is measured anyway, and changes no figure",
+    "train.tracker_samples": "as the tracker",
     "out": "it is a part of the run folder's path: another value is another folder",
     "name": "it is the run folder's name: another value is another folder",
     "modality": "a modality has its own recipes and settings; a run can't change it",
