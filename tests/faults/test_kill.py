@@ -92,7 +92,8 @@ def settings(data: Path, out: Path, extra: list[str]) -> list[str]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("modality", [pytest.param("speech", marks=pytest.mark.slow), "image"])
+@pytest.mark.slow
+@pytest.mark.parametrize("modality", ["speech", "image"])
 def test_kill_9_in_mid_epoch_ends_with_the_same_adapter(tmp_path: Path, modality: str) -> None:
     shutil.copytree(STORED / modality, tmp_path, dirs_exist_ok=True)  # a tiny base and its data
     weights = CASES[modality][2]

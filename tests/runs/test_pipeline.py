@@ -62,6 +62,7 @@ def test_a_command_that_failed_does_not_hold_the_name(tmp_path: Path) -> None:
         train(load_recipe("brand_style", good))
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_made_rows_and_strengths_are_in_the_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -231,6 +231,7 @@ def test_off_by_the_gate_is_the_base_bit_by_bit(folders: dict[str, Path], tmp_pa
     assert torch.equal(got, bare._answer())
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_transcribe_follows_a_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make(tmp_path / "a", 5, size=0.03)
@@ -294,6 +295,7 @@ def test_wrong_gates_are_told(
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_the_command_compares_alone_together_and_merged(
     folders: dict[str, Path],

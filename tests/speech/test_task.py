@@ -50,6 +50,7 @@ def test_it_learns_real_speech(tmp_path: Path) -> None:
     assert [each.sound for each in task.samples(sounds=False)] == [None] * 4
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_validation_does_not_follow_a_loop() -> None:
     """The untuned base repeats itself on some trimmed windows; one such row must not be all."""
@@ -268,6 +269,7 @@ def test_a_row_may_be_a_translation() -> None:
     assert tuple(heard) == labels.ids[: labels.given]
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_silence_is_learned(tmp_path: Path) -> None:
     """After a few steps on noise without words the model itself says that nobody speaks."""

@@ -296,7 +296,9 @@ def test_the_shift_is_the_samplers(kind: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(k, marks=pytest.mark.slow if k in ("sd3-no-t5", "flux-schnell") else ())
+        pytest.param(
+            k, marks=pytest.mark.slow if k in ("sd3-no-t5", "flux-schnell", "flux2-klein") else ()
+        )
         for k in KINDS
     ],
 )

@@ -264,6 +264,7 @@ def dark(images: Sequence[Image.Image]) -> list[bool]:
     return [float(np.asarray(image.convert("L")).mean()) < 128 for image in images]
 
 
+@pytest.mark.slow
 def test_named_encoders_add_their_figures(
     tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_batches_hold_one_shape_and_every_row_keeps_its_loss(tmp_path: Path, kin
     assert values == pytest.approx(task._loss(rows[::-1]), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_with_many_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
     data = tiny.brand(tmp_path / "brand", count=6, size=(60, 30))

@@ -37,6 +37,7 @@ def test_what_lies_below_the_adapters_is_computed_once(tmp_path: Path, cut: int 
     assert heard["last"] == len(rows) * (1 if cut is None else len(models))
 
 
+@pytest.mark.slow
 @needs(TINY)
 def test_a_batch_alone_is_what_it_is_among_others(tmp_path: Path) -> None:
     adapters = {"a": make(tmp_path / "a", 1)}

@@ -75,6 +75,7 @@ def test_gradients_are_those_of_the_whole_model() -> None:
         torch.testing.assert_close(mine, other, rtol=2e-3, atol=2e-4)
 
 
+@pytest.mark.slow
 @needs(TINY)
 @pytest.mark.parametrize(
     "kind",
