@@ -153,12 +153,14 @@ def parse_imported(folder: Path) -> None:
         each(lambda: at_border(import_speech, folder, to, settings=given(folder), dry=True))
     name = recognise(folder)
     for path in sorted(folder.iterdir()):
+        if path.is_symlink():  # a user may name a link; in a folder it isn't followed
+            continue
         recognise(path)
         if path.suffix in (".tsv", ".csv", ".jsonl", ".json") and path.is_file():
             list(LAYOUTS["table"].pieces(path, ImportOptions()))
             if path.suffix == ".tsv":
                 list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
-        elif path.suffix == ".parquet" and path.is_file() and not path.is_symlink():
+        elif path.suffix == ".parquet" and path.is_file():
             each(lambda: list(LAYOUTS["huggingface"].pieces(path, ImportOptions())))  # noqa: B023
     if name is None:
         return
