@@ -60,9 +60,10 @@ def _saved(source: Path) -> bool:
 
 def _tabled(source: Path) -> bool:
     tables = [source] if source.is_file() else table.tables_in(source)
+    folder = source if source.is_dir() else None
     return any(
         path.suffix.lower() in table.TABLES
-        and not (path.suffix.lower() == ".json" and is_transcript(path))
+        and not (path.suffix.lower() == ".json" and is_transcript(path, folder))
         for path in tables
     )
 
@@ -72,7 +73,7 @@ def _subtitled(source: Path) -> bool:
         suffix = source.suffix.lower()
         return suffix in (".vtt", ".srt") or (suffix == ".json" and is_transcript(source))
     return any(
-        path.suffix.lower() != ".json" or is_transcript(source / path)
+        path.suffix.lower() != ".json" or is_transcript(source / path, source)
         for _, path in scan_files(source, SUFFIXES)
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from mmtune.errors import MmtuneError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.speech_row import plain_words
+from mmtune.system.inside import leads_out
 from mmtune.system.stored import DAMAGE, read_bytes
 
 MAX_BYTES = 64_000_000  # size of one transcript or subtitle file: some days of speech with times
@@ -43,8 +44,16 @@ class StoredTranscript:
     changed: bool = False
 
 
-def is_transcript(path: Path) -> bool:
-    """Tell whether a JSON file holds a transcript: an object with timed segments."""
+def is_transcript(path: Path, folder: Path | None = None) -> bool:
+    """Tell whether a JSON file holds a transcript: an object with timed segments.
+
+    Args:
+        path: the file.
+        folder: the folder in which it was found; a link that leads out of it isn't read. None: the
+            user named the file.
+    """
+    if folder is not None and leads_out(folder, path):
+        return False
     try:
         read_transcript(read_bytes(path, most=MAX_BYTES))
     except (OSError, ValueError, MmtuneError):

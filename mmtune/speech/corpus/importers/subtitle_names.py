@@ -70,7 +70,7 @@ def _by_recording(folder: Path) -> dict[str, list[Path]]:
         if (
             owners
             and _of_this([part.casefold() for part in parts[count:-1]])
-            and (suffix != ".json" or is_transcript(path))
+            and (suffix != ".json" or is_transcript(path, path.parent))
         ):
             for name in owners:
                 found.setdefault(name, []).append(path)

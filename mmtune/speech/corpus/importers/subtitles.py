@@ -137,7 +137,7 @@ def import_subtitles(source: Path, options: ImportOptions) -> Found:
         if path.suffix.lower() in UNREAD:
             cure = "save the subtitles as .srt or .vtt"
             yield LeftOut(relative.as_posix(), f"{path.suffix} files aren't read", cure)
-        elif path.suffix.lower() != ".json" or is_transcript(path):
+        elif path.suffix.lower() != ".json" or is_transcript(path, folder):
             yield LeftOut(
                 relative.as_posix(),
                 "the folder has no recording of this name",
