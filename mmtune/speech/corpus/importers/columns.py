@@ -151,7 +151,12 @@ def _length(audio: Any, places: Places) -> float | None:
     data = audio.get("bytes") if isinstance(audio, Mapping) else None
     name = audio.get("path") if isinstance(audio, Mapping) else audio
     try:
-        source = io.BytesIO(data) if isinstance(data, bytes) else places.find(str(name)).path
+        if isinstance(data, bytes):
+            source: io.BytesIO | Path | None = io.BytesIO(data)
+        else:
+            source = places.find(str(name)).path
+            if source is not None and not places.may_read(source):
+                return None
         return float(soundfile.info(source).duration)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError):
         return None

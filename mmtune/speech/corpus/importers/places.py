@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PureWindowsPath
 
+from mmtune.system.inside import inside
 from mmtune.system.stored import is_file
 
 # Folders in which a table's files may lie, besides the table's own folder.
@@ -35,10 +36,14 @@ class Places:
     Args:
         root: the table's folder.
         audio_dir: folder of the recordings, which comes first.
+        allowed: another folder whose files may be read, if the table names them.
     """
 
-    def __init__(self, root: Path, audio_dir: Path | None = None) -> None:
+    def __init__(
+        self, root: Path, audio_dir: Path | None = None, allowed: Path | None = None
+    ) -> None:
         self.root = root
+        self.allowed = allowed
         self.audio_dir = audio_dir
         self.roots = [audio_dir, root] if audio_dir else [root]
         self._found = lru_cache(1024)(self._search)  # each row asks several times
@@ -59,6 +64,11 @@ class Places:
                             how = "" if literal else self._how(root, folder, end, name, ending)
                             return Place(path, how, by_name)
         return Place(None)
+
+    def may_read(self, path: Path) -> bool:
+        """Whether a file lies in one of the folders; a table of somebody else may name any file."""
+        folders = [*self.roots, self.allowed] if self.allowed else self.roots
+        return any(inside(folder, path) is not None for folder in folders)
 
     def missing(self, name: str) -> tuple[str, str]:
         """Say where a recording was looked for, and what helps."""

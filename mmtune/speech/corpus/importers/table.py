@@ -191,7 +191,8 @@ def pieces(
     Raises:
         DataError: the table can't be read to its end.
     """
-    places = Places(root, Path(options.audio_dir) if options.audio_dir else None)
+    given = (options.audio_dir, options.recordings)
+    places = Places(root, *(Path(each) if each else None for each in given))
     names = cache(lambda: names_of_files(read(), places))
     lacking: dict[tuple[str, ...], LeftOut] = {}  # by the fields that have no column
     known: set[tuple[str, ...]] = set()  # columns of which was told how they are understood
