@@ -162,18 +162,32 @@ def parse_sound(folder: Path) -> None:
 
 
 def picture_seeds() -> list[Files]:
-    return [{name: data} for name, data in corpus.pictures().items()]
+    drawn = (
+        b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">'
+        b'<rect width="5" height="5"/></svg>'
+    )
+    return [{name: data} for name, data in corpus.pictures().items()] + [{"a.svg": drawn}]
 
 
 def parse_picture(folder: Path) -> None:
     from mmtune.image.pictures.pixels import (
+        _formats,
+        colour_fault,
         decoded,
         open_image,
         open_mask,
         stored_size,
         thumbnail,
         upright_size,
+        visible_range,
     )
+
+    _formats.cache_clear()  # it was called before coverage is measured
+
+    def looked_at(path: Path) -> None:
+        with decoded(path) as image:
+            colour_fault(image)
+            visible_range(image)
 
     def small(path: Path) -> None:
         with decoded(path, reduced=True) as image:
@@ -187,4 +201,5 @@ def parse_picture(folder: Path) -> None:
             lambda: open_image(path),  # noqa: B023
             lambda: open_mask(path),  # noqa: B023
             lambda: small(path),  # noqa: B023
+            lambda: looked_at(path),  # noqa: B023
         )

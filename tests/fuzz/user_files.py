@@ -110,6 +110,16 @@ def table_seeds() -> list[Files]:
             ),
             **clips,
         },
+        {
+            "rows.csv": b'audio,text\na.wav,"Yes\nb.wav,No"\nc.wav,"Listen to\n'
+            b'd.wav",e.wav\nf.wav,it goes\non"\n'
+            b'g.wav,"one "two"\nh.wav,x,y\nk.wav\nl.wav,"open\n'
+        },
+        {
+            "rows.csv": b'audio,text,speaker\na.wav,"of\n\ntwo, lines",x\n'
+            b'b.wav,"c" d,y\nc.wav,"e\nd.wav,f,z\n'
+        },
+        {"rows.tsv": b'audio\ttext\na.wav\t"Yes\nb.wav\tNo"\n', "rows.csv": b'"audio\n'},
         {"rows.csv": table(",", *named), **places, OPTIONS: json.dumps(speakers).encode()},
         {"rows.csv": table(",", *named[:3]), **places, OPTIONS: b'{"speakers": "agent=0,agent=1"}'},
         {"rows.csv": table(",", *named[:3]), **places, OPTIONS: b'{"speakers": {"a": 0, "A": 1}}'},
@@ -160,13 +170,18 @@ def parse_imported(folder: Path) -> None:
             list(LAYOUTS["table"].pieces(path, ImportOptions()))
             if path.suffix == ".tsv":
                 list(LAYOUTS["commonvoice"].pieces(path, ImportOptions()))
+        elif path.suffix in (".vtt", ".srt") and path.is_file():
+            list(LAYOUTS["subtitles"].pieces(path, ImportOptions(language="sv")))
         elif path.suffix == ".parquet" and path.is_file():
             each(lambda: list(LAYOUTS["huggingface"].pieces(path, ImportOptions())))  # noqa: B023
     if name is None:
         return
     options = ImportOptions(language="en")
     linked = any(p.is_symlink() for p in folder.rglob("*") if p.suffix in SPEECH_SUFFIXES)
-    each(lambda: list(read_pieces(folder, options, name)))
+    each(
+        lambda: list(read_pieces(folder, options, name)),
+        lambda: list(read_pieces(folder, ImportOptions(), name)),
+    )
     if not linked:  # such a folder is refused before its layout's reader begins
         list(LAYOUTS[name].pieces(folder, options))
 
@@ -284,6 +299,9 @@ def subtitle_seeds() -> list[Files]:
         {"a.wav": b"x", "a.json": b"{}", "c.srt": b""},
         {"a.wav": b"x", "a.wav.vtt": moving(GROWING), "a.vtt": moving(SCROLLING)},
         {"a.wav": b"x", "a.vtt": moving(SCROLLING)},
+        {"a.wav": b"x", "a.sv.vtt": VTT.encode(), "a.de.vtt": VTT.encode(), "b.wav": b"x"},
+        {"a.wav": b"x", "a.sv.vtt": VTT.encode()},
+        {"a.wav": b"x", "a.vtt": VTT.encode(), "a.srt": SRT.encode(), "a.ass": b"x", "c.sub": b"x"},
     ]
 
 
