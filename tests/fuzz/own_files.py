@@ -184,13 +184,10 @@ def parse_picture(folder: Path) -> None:
 
     _formats.cache_clear()  # it was called before coverage is measured
 
-    def looked_at(path: Path) -> None:
-        with decoded(path) as image:
-            colour_fault(image)
-            visible_range(image)
-
     def small(path: Path) -> None:
         with decoded(path, reduced=True) as image:
+            colour_fault(image)
+            visible_range(image)
             thumbnail(image, 16)
 
     each(lambda: stored_size(folder), lambda: stored_size(folder / "nothing"))
@@ -201,5 +198,4 @@ def parse_picture(folder: Path) -> None:
             lambda: open_image(path),  # noqa: B023
             lambda: open_mask(path),  # noqa: B023
             lambda: small(path),  # noqa: B023
-            lambda: looked_at(path),  # noqa: B023
         )
