@@ -187,7 +187,8 @@ def parse_picture(folder: Path) -> None:
     def small(path: Path) -> None:
         with decoded(path, reduced=True) as image:
             colour_fault(image)
-            visible_range(image)
+            if image.width * image.height < 4_000_000:  # 64 million pixels take their time
+                visible_range(image)
             thumbnail(image, 16)
 
     each(lambda: stored_size(folder), lambda: stored_size(folder / "nothing"))
