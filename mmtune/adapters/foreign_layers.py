@@ -14,12 +14,17 @@ are folded into B, so that alpha is the rank:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmtune.adapters.foreign import MAX_RANKS
+from mmtune.adapters.lora import plain_config
 from mmtune.errors import AdapterError
 
 # The end of a tensor's name, and what the tensor is. The longer ends come first.
@@ -100,9 +105,63 @@ def split_name(key: str) -> tuple[str, str] | None:
     return None
 
 
-def unreadable_kind(key: str) -> str | None:
-    """Name the kind of a tensor that no LoRA can express; None for another tensor."""
-    return next((kind for end, kind in UNREADABLE.items() if key.endswith(end)), None)
+def keys_by_layer(keys: Iterable[str], file: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Group the names of a file's tensors by the layer that they change.
+
+    Args:
+        keys: the names.
+        file: the file, for messages.
+
+    Returns:
+        By the layer's name in the file, the names of its tensors by what they are; and the names
+        that aren't known.
+
+    Raises:
+        AdapterError: a tensor is of a kind that no LoRA can express.
+    """
+    layers: dict[str, dict[str, str]] = {}
+    unknown = []
+    for key in keys:
+        kind = next((kind for end, kind in UNREADABLE.items() if key.endswith(end)), None)
+        if kind is not None:
+            raise AdapterError(
+                f"{file} holds {kind} ({key}), which no LoRA can express, so mmtune doesn't read "
+                "it",
+                "give an adapter of LoRA, LoCon, LoHa, LoKr or DoRA",
+            )
+        split = split_name(key)
+        if split is None:
+            unknown.append(key)
+        else:
+            layers.setdefault(split[0], {})[split[1]] = key
+    return layers, unknown
+
+
+def require_all_known(
+    unknown: Collection[str], count: int, file: Path, base: str, cure: str
+) -> None:
+    """Refuse a file of which some tensors would be dropped.
+
+    Args:
+        unknown: names of tensors that belong to no layer of the base.
+        count: the number of all tensors.
+        file, base: for the message.
+        cure: what helps.
+
+    Raises:
+        AdapterError: there are such tensors.
+    """
+    if unknown:
+        raise AdapterError(
+            f"{file}: {len(unknown)} of {count} keys belong to no layer of {base} that an adapter "
+            f"can change (first: {min(unknown)})",
+            cure,
+        )
+
+
+def counted(kinds: Iterable[str]) -> str:
+    """List kinds with their counts: "LoHa x 2, LoRA x 30"."""
+    return ", ".join(f"{kind} x {count}" for kind, count in sorted(Counter(kinds).items()))
 
 
 def kind_of(parts: Iterable[str]) -> str:
@@ -242,6 +301,47 @@ def common_rank(ranks: Mapping[str, int], longest: Mapping[str, int], most: int)
         if len(now) - commonest <= most:
             return rank
     return 0
+
+
+def as_lora(pairs: Mapping[str, Pair], **given: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Write pairs as the tensors and the config of one adapter in PEFT's form.
+
+    Small ranks are padded where too many would differ (`common_rank`).
+
+    Args:
+        pairs: by the layer's name.
+        given: further settings of `peft.LoraConfig`.
+
+    Returns:
+        The tensors by PEFT's names below the model, and the config as plain values.
+    """
+    from peft import LoraConfig
+
+    ranks = {name: len(pair.down) for name, pair in pairs.items()}
+    longest = {name: max(len(pair.up), pair.down[0].numel()) for name, pair in pairs.items()}
+    rank = common_rank(ranks, longest, MAX_RANKS)
+    state: dict[str, Tensor] = {}
+    for name, pair in pairs.items():
+        whole = padded(pair, rank) if rank <= longest[name] else pair
+        ranks[name] = len(whole.down)
+        state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"] = whole.down, whole.up
+        if whole.magnitude is not None:
+            # peft keeps those of a convolution as [1, out, 1, 1].
+            ones = (1,) * (whole.up.ndim - 2)
+            magnitude = whole.magnitude.view(1, -1, *ones) if ones else whole.magnitude
+            state[f"{name}.lora_magnitude_vector"] = magnitude
+    common = Counter(ranks.values()).most_common(1)[0][0]
+    others = {name: each for name, each in ranks.items() if each != common}
+    config = LoraConfig(
+        r=common,
+        lora_alpha=common,
+        rank_pattern=others,
+        alpha_pattern=dict(others),
+        target_modules=sorted(ranks),
+        use_dora=any(pair.magnitude is not None for pair in pairs.values()),
+        **given,
+    )
+    return state, plain_config(config.to_dict())
 
 
 def _scale(parts: Mapping[str, Tensor]) -> float:

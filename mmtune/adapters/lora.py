@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,3 +106,8 @@ def require_effect(base_output: Tensor, adapter_output: Tensor, folder: Path | s
             f"{folder}: the adapter has no effect: its output equals the base's",
             "check that training made progress (log.jsonl) and that the weights are not all zero",
         )
+
+
+def plain_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the sets in a PEFT configuration, whose order differs from process to process."""
+    return {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}

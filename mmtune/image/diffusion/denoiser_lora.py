@@ -18,7 +18,7 @@ from mmtune.adapters.foreign import (
     require_safetensors,
 )
 from mmtune.adapters.integrity import check_adapter, check_base
-from mmtune.adapters.lora import require_effect, require_match
+from mmtune.adapters.lora import plain_config, require_effect, require_match
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.system.quiet import quiet
@@ -263,11 +263,6 @@ def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -
     """
     type(base.pipeline).save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
-
-
-def plain_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Sort the sets in a PEFT configuration, whose order differs from process to process."""
-    return {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
 
 
 @torch.no_grad()

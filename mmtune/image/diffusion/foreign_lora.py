@@ -9,24 +9,23 @@ original code (SDXL's, FLUX.1's). So one table of the base's own modules resolve
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.adopt import ForeignAdapter, own_config
-from mmtune.adapters.foreign import MAX_RANKS, scaling_of
+from mmtune.adapters.foreign import scaling_of
 from mmtune.adapters.foreign_layers import (
     Pair,
-    common_rank,
+    as_lora,
+    counted,
+    keys_by_layer,
     kind_of,
     own_rank,
-    padded,
-    split_name,
+    require_all_known,
     split_rows,
     to_pair,
-    unreadable_kind,
 )
 from mmtune.errors import AdapterError
 
@@ -95,10 +94,8 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
     tensors = load_tensors(foreign.file, AdapterError, "copy the file again from its source")
     configs = own_config(foreign, METADATA)
     pairs: dict[str, dict[str, Pair]] = {}
-    kinds: Counter[str] = Counter()
     for stem, (keys, targets) in layers.items():
         parts = {part: tensors[key] for part, key in keys.items()}
-        kinds[kind_of(parts)] += 1
         for target, pair in _pairs(foreign, configs, stem, parts, targets):
             if target.module in pairs.setdefault(target.part, {}):
                 raise AdapterError(
@@ -107,7 +104,7 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
                 )
             pairs[target.part][target.module] = pair
     _save(pairs, loaded, to)
-    return {"kinds": ", ".join(f"{kind} x {count}" for kind, count in sorted(kinds.items()))}
+    return {"kinds": counted(kind_of(keys) for keys, _ in layers.values())}
 
 
 def resolve(
@@ -121,20 +118,7 @@ def resolve(
     Raises:
         AdapterError: a key is of an unknown kind, or belongs to no module.
     """
-    stems: dict[str, dict[str, str]] = {}
-    unread: list[str] = []
-    for key in foreign.shapes:
-        if kind := unreadable_kind(key):
-            raise AdapterError(
-                f"{foreign.file} holds {kind} ({key}), which no LoRA can express, so mmtune "
-                "doesn't read it",
-                "give an adapter of LoRA, LoCon, LoHa, LoKr or DoRA",
-            )
-        split = split_name(key)
-        if split is None:
-            unread.append(key)
-        else:
-            stems.setdefault(split[0], {})[split[1]] = key
+    stems, unread = keys_by_layer(foreign.shapes, foreign.file)
     table, found = _table(base), {}
     for stem, keys in stems.items():
         targets = next((table[name] for name in _names(stem) if name in table), None)
@@ -142,12 +126,8 @@ def resolve(
             unread += keys.values()
         else:
             found[stem] = keys, targets
-    if unread:
-        raise AdapterError(
-            f"{foreign.file}: {len(unread)} of {len(foreign.shapes)} keys belong to no layer of "
-            f"{base.name} that an adapter can change (first: {min(unread)})",
-            _cure(unread, base, foreign),
-        )
+    cure = _cure(unread, base, foreign)
+    require_all_known(unread, len(foreign.shapes), foreign.file, base.name, cure)
     return found
 
 
@@ -250,39 +230,11 @@ def _pairs(
 
 
 def _save(pairs: Mapping[str, Mapping[str, Pair]], base: DiffusionBase, to: Path) -> None:
-    from peft import LoraConfig
+    from mmtune.image.diffusion.denoiser_lora import write_layers
 
-    from mmtune.image.diffusion.denoiser_lora import plain_config, write_layers
-
-    models = {base.family.denoiser_name: base.denoiser, **base.family.text_encoders}
     layers: dict[str, Any] = {}
     for part, modules in pairs.items():
-        shapes = _modules(models[part])
-        ranks = {name: len(pair.down) for name, pair in modules.items()}
-        longest = {name: max(shapes[name]) for name in modules}
-        rank = common_rank(ranks, longest, MAX_RANKS)
-        state: dict[str, Tensor] = {}
-        for name, pair in modules.items():
-            if rank <= longest[name]:
-                pair = padded(pair, rank)
-            ranks[name] = len(pair.down)
-            state[f"{name}.lora_A.weight"] = pair.down
-            state[f"{name}.lora_B.weight"] = pair.up
-            if pair.magnitude is not None:
-                # peft keeps those of a convolution as [1, out, 1, 1].
-                flat = len(shapes[name]) == 2
-                magnitude = pair.magnitude if flat else pair.magnitude.view(1, -1, 1, 1)
-                state[f"{name}.lora_magnitude_vector"] = magnitude
-        common = Counter(ranks.values()).most_common(1)[0][0]
-        others = {name: each for name, each in ranks.items() if each != common}
-        config = LoraConfig(
-            r=common,
-            lora_alpha=common,
-            rank_pattern=others,
-            alpha_pattern=dict(others),
-            target_modules=sorted(ranks),
-            use_dora=any(pair.magnitude is not None for pair in modules.values()),
-        )
+        state, config = as_lora(modules)
         layers[f"{part}_lora_layers"] = state
-        layers[f"{part}_lora_adapter_metadata"] = plain_config(config.to_dict())
+        layers[f"{part}_lora_adapter_metadata"] = config
     write_layers(base, layers, to)

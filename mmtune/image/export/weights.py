@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mmtune.adapters.card import file_hashes, versions
 from mmtune.adapters.exported import Export
+from mmtune.adapters.lora import plain_config
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active, plain_config
+from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active
 from mmtune.system.hashing import hash_bytes
 from mmtune.system.tensors import save_tensors
 
