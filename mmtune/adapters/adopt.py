@@ -82,6 +82,10 @@ class ForeignAdapter:
         said = [text[:80] for name in known if (text := self.metadata.get(name, ""))]
         return f" (the file says: {', '.join(said)})" if said else ""
 
+    def base_beside(self, usual: str | None) -> str | None:
+        """The base of the adapters that it is used with, if it doesn't name its own."""
+        return usual if self.named_base() is None else None
+
     def named_base(self) -> str | None:
         """The base that its own config names; None if it names none."""
         named = (self.config or {}).get("base_model_name_or_path")
@@ -114,7 +118,7 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
             )
         if given.suffix != SUFFIX:
             raise AdapterError(
-                f"{given} is no adapter: it is no {SUFFIX} file",
+                f"{given} is not an adapter: mmtune reads {SUFFIX} files",
                 f"give an adapter folder, a run folder or a {SUFFIX} file",
             )
         return _read(given, given)
@@ -183,12 +187,14 @@ def own_forms(
     Raises:
         MmtuneError: as `one` does.
     """
-    foreign = {path: find_foreign(path) is not None for path in weights}
+    foreign = {path: find_foreign(path) for path in weights}
+    usual = base
     if base is None and any(foreign.values()):
-        base = next((named for path in weights if (named := _base_of_card(path))), None)
+        usual = next((named for path in weights if (named := _base_of_card(path))), None)
     found: dict[Path, float] = {}
     for path, weight in weights.items():
-        own = one(path, base) if foreign[path] else path
+        each = foreign[path]
+        own = path if each is None else one(path, base or each.base_beside(usual))
         if own in found:
             raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
         found[own] = weight
@@ -262,7 +268,7 @@ def own_config(foreign: ForeignAdapter, key: str) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict):
         raise AdapterError(
-            f"{foreign.file}: {key} in its metadata is no JSON object", "restore the file"
+            f"{foreign.file}: {key} in its metadata is not a JSON object", "restore the file"
         )
     return values
 

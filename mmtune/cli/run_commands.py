@@ -234,6 +234,15 @@ def evaluate(options: argparse.Namespace) -> int:
 
     if options.against is not None:
         _refuse_with_against(options, "suite", "speakers", "gate")
+    elif options.gate and not (options.data or options.out):
+        from mmtune.runs.other_data import read_evaluation
+
+        earlier = read_evaluation(options.run)
+        if earlier is not None and earlier.against is not None:
+            raise ConfigError(
+                f"--gate needs a verdict, but {options.run} compares two adapters",
+                "leave --gate out, or measure each adapter by itself",
+            )
     found = public.evaluate(
         options.run,
         options.suite,
@@ -249,7 +258,6 @@ def evaluate(options: argparse.Namespace) -> int:
         return 0
     show(found.shown())
     if isinstance(found, Against):  # also the results of an earlier --against
-        _refuse_with_against(options, "gate")
         if options.redacted:
             say(f"redacted {public.report(found.folder, redacted=True)}")
         return 0

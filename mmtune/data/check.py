@@ -95,7 +95,7 @@ def check(
     quarantined = (*lost, *(row.id for row in rows if row.id in bad))
 
     def accepts(found: Assigned[Row]) -> bool:
-        share = len(quarantined) / (len(quarantined) + len(free))
+        share = len(quarantined) / (len(quarantined) + len(free) + len(spare))
         good_enough = bool(found.rows) and share <= options.max_bad
         return good_enough and not found.refused and not stopping
 

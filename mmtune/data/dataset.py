@@ -149,16 +149,18 @@ def remarks(dataset: Dataset) -> list[str]:
             f"{len(dataset.quarantined)} rows are left out; list them with mmtune check "
             f"{printable(str(dataset.source))}"
         )
-    lines += [line.replace(" ", " rows are ", 1) for line in _withheld(dataset)]
+    for line in _withheld(dataset):
+        count, _, what = line.partition(" ")
+        lines.append(f"{count} {'row is' if count == '1' else 'rows are'} {what}")
     return lines
 
 
 def _withheld(dataset: Dataset) -> Iterable[str]:
     """Lines about usable rows that were left out."""
     found = [each for each in dataset.findings if each.kind == "duplicate-content"]
-    copies = len({each.row for each in found if each.severity == "warning"})
+    copies = len({each.row for each in found}.intersection(dataset.withheld))
     if leaks := len(dataset.withheld) - copies:
-        yield f"{leaks} in no split: they would leak, or were trained on"
+        yield f"{leaks} in no split: leaks, or trained on before"
     if copies:
         yield f"{copies} left out: copies of others"
 

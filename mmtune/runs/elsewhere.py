@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.adapters.adopt import find_foreign
 from mmtune.errors import AdapterError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
@@ -154,7 +155,9 @@ def evaluate_against(
     from mmtune.prefix.cache import pinning
 
     first = find_adapter(adapter, base, settings)
-    second = find_adapter(other, base or first.config.base)
+    foreign = find_foreign(other) if other.exists() else None
+    usual = first.config.base
+    second = find_adapter(other, base or (foreign.base_beside(usual) if foreign else usual))
     if first.modality.name != second.modality.name:
         raise AdapterError(
             f"{adapter} is an adapter for {first.modality.name}, {other} for "
@@ -195,7 +198,8 @@ def _other_base(first: MeasuredAdapter, second: MeasuredAdapter, named: str | No
     if named is not None or first.card is None or second.card is None:
         return None
     ours, theirs = first.card, second.card
-    if ours.base_hash == theirs.base_hash or not (ours.base_hash and theirs.base_hash):
+    known = bool(ours.base_hash and theirs.base_hash)
+    if (ours.base_hash == theirs.base_hash) if known else (ours.base == theirs.base):
         return None
     if first.modality.compares_bases:
         return find_adapter(second.given).config.base

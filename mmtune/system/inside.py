@@ -44,7 +44,8 @@ def snapshot_blobs(folder: Path) -> Path | None:
     """
     for place in (folder, *folder.parents):
         blobs = place.parent.parent / "blobs"
-        if place.parent.name == "snapshots" and blobs.is_dir():
+        # A link of this name could make any folder one that may be read.
+        if place.parent.name == "snapshots" and blobs.is_dir() and not blobs.is_symlink():
             return blobs.resolve()
     return None
 

@@ -287,8 +287,8 @@ def test_a_row_between_two_splits_is_left_out(tmp_path: Path) -> None:
     (leak,) = (each for each in look(tmp_path).findings if each.kind == "leakage")
     assert "is in test (by the split ledger) and train (row r12)" in leak.message
     assert leak.cure.startswith("correct the sentence; if splits may share a sentence")
-    assert "             1 in no split: they would leak, or were trained on" in describe(data)
-    assert "1 rows are in no split: they would leak, or were trained on" in remarks(data)
+    assert "             1 in no split: leaks, or trained on before" in describe(data)
+    assert "1 row is in no split: leaks, or trained on before" in remarks(data)
     assert data.to_dict()["withheld"] == ["r12"]
     assert data.to_dict()["rows"] == 13
 

@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import mmtune
+from mmtune.adapters.adopt import own_forms
 from mmtune.adapters.card import read_card
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
@@ -99,3 +101,27 @@ def test_speech(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     route.write_text("by: accent\nlabels: {scottish: theirs, us: none}\n")
     routed = mmtune.compose(route=route, out=tmp_path / "routed", base=base)
     assert [part.card.name for part in routed.parts] == ["theirs"]
+
+
+def test_an_adapter_that_names_its_base_isnt_given_another_one(tmp_path: Path) -> None:
+    """Beside an adapter of another base; one that names none gets that one's."""
+    ours = STORED / "speech" / "trained" / "finished" / "adapter"
+    usual = read_card(ours).base
+    tensors = {"model.decoder.layers.0.fc1.lora_A.weight": torch.ones(2, 4)}
+    for name, config in (("named", {"base_model_name_or_path": "org/model"}), ("silent", {})):
+        (tmp_path / name).mkdir()
+        save_file(tensors, tmp_path / name / "adapter_model.safetensors")
+        (tmp_path / name / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA"} | config)
+        )
+    asked: dict[str, str | None] = {}
+
+    def one(path: Path, base: str | None) -> Path:
+        asked[path.name] = base
+        return path
+
+    weights = {ours: 1.0, tmp_path / "named": 1.0, tmp_path / "silent": 1.0}
+    own_forms(weights, None, one)
+    assert asked == {"named": None, "silent": usual}
+    own_forms(weights, "given", one)
+    assert asked == {"named": "given", "silent": "given"}

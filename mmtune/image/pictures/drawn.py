@@ -27,9 +27,9 @@ _PIXELS = {
 }
 # What a drawing must not read: other files. Places in itself and embedded data are let through.
 _OUTSIDE = re.compile(
-    rb"""(?:href\s*=\s*["']\s*|url\(\s*["']?\s*)(?!\#|data:|["')])""", re.IGNORECASE
+    r"""(?:href\s*=\s*["']\s*|url\(\s*["']?\s*)(?!\#|data:|["')])""", re.IGNORECASE
 )
-_LINK = re.compile(rb"<(?:\w+:)?a\b[^>]*>", re.IGNORECASE)
+_LINK = re.compile(r"<(?:\w+:)?a\b[^>]*>", re.IGNORECASE)
 
 
 def draw_svg(path: Path) -> Image.Image:
@@ -51,11 +51,12 @@ def draw_svg(path: Path) -> Image.Image:
     width, height = _shape(data)
     if max(width, height) > MAX_RATIO * min(width, height):
         raise ValueError(f"its shape is {width:g} to {height:g}")
-    if _OUTSIDE.search(_LINK.sub(b"", data)):
+    text = _text(data)
+    if _OUTSIDE.search(_LINK.sub("", text)):
         raise ValueError("it refers to other files, which aren't read")
     is_wide = width >= height
     png = resvg_py.svg_to_bytes(
-        svg_string=_text(data), width=SIDE if is_wide else None, height=None if is_wide else SIDE
+        svg_string=text, width=SIDE if is_wide else None, height=None if is_wide else SIDE
     )
     return Image.open(io.BytesIO(bytes(png)), formats=("PNG",))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -58,17 +59,20 @@ def wrapped(text: str, length: Callable[[str], float], width: float, most: int) 
     lines: list[str] = []
     words = text.split()
     while words and len(lines) < most:
-        count = len(words)
-        if len(lines) < most - 1:
-            while count > 1 and length(" ".join(words[:count])) > width:
-                count -= 1
+        count = 1
+        while count < len(words) and length(" ".join(words[: count + 1])) <= width:
+            count += 1
+        if len(lines) == most - 1:
+            count = len(words)
         line, words = " ".join(words[:count]), words[count:]
-        if length(line) > width:
-            while line and length(f"{line}…") > width:
-                line = line[:-1]
-            line = f"{line.rstrip()}…"
-        lines.append(line)
+        lines.append(line if length(line) <= width else cut(line, length, width))
     return lines or [""]
+
+
+def cut(text: str, length: Callable[[str], float], width: float) -> str:
+    """The longest beginning of a text that fits with an ellipsis behind it."""
+    fits = bisect.bisect(range(len(text)), width, key=lambda end: length(f"{text[:end]}…"))
+    return f"{text[: max(0, fits - 1)].rstrip()}…"
 
 
 def _tile(image: Image.Image) -> Image.Image:

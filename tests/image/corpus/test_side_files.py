@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from mmtune.config import DataOptions
 from mmtune.data.check import check
+from mmtune.data.dataset import remarks
 from mmtune.errors import DataError
+from mmtune.system.inside import inside
 from tests.data.pieces import IMAGE, write_image
 
 
@@ -140,3 +143,30 @@ def test_a_snapshot_of_the_hub_is_read(tmp_path: Path) -> None:
         "pear": "a green pear",
     }
     assert [each.row for each in data.findings if each.severity == "error"] == ["secret"]
+
+
+def test_a_link_that_is_called_blobs_opens_no_other_folder(tmp_path: Path) -> None:
+    snapshot, private = tmp_path / "data/snapshots/0a1b", tmp_path / "private"
+    snapshot.mkdir(parents=True)
+    private.mkdir()
+    secret = write_image(private / "secret.png", 3)
+    (tmp_path / "data/blobs").symlink_to(private)
+    write_image(snapshot / "apple.png", 1)
+    (snapshot / "secret.png").symlink_to(secret)
+    data = check(snapshot, IMAGE, strict=False, divide=False)
+    assert [row.id for row in data.rows] == ["apple"]
+    assert inside(snapshot, snapshot / "secret.png") is None
+
+
+def test_copies_count_as_rows_for_the_share_that_may_be_bad(tmp_path: Path) -> None:
+    """Training accepts 1 bad one of 20, so the splits of these rows are kept."""
+    names = "apple pear plum fig lime kiwi date bean leek corn".split()  # noqa: SIM905
+    for i, name in enumerate(names):
+        write_image(tmp_path / f"{name}.png", i)
+        shutil.copy(tmp_path / f"{name}.png", tmp_path / f"{name[::-1]}.png")
+    (tmp_path / "apple.png").write_bytes(b"\x89PNG")
+    data = check(tmp_path, IMAGE, DataOptions(max_bad=0.06), record=True)
+    assert (len(data.quarantined), len(data.withheld)) == (1, 9)
+    assert data.bad <= 0.06
+    assert (tmp_path / "mmtune-splits.jsonl").is_file()
+    assert any(line.startswith("9 rows are left out") for line in remarks(data))

@@ -160,9 +160,12 @@ def test_a_drawing(tmp_path: Path) -> None:
         f"{head}><image href='/etc/passwd'/></svg>",
         f"{head} width='1' height='9999'>{shape}</svg>",
     ):
-        path.write_text(bad)
-        with pytest.raises(ImageFault):
-            open_image(path)
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            path.write_text(bad, encoding=encoding)
+            with pytest.raises(ImageFault):
+                open_image(path)
+    path.write_text(f"{head}>{shape}</svg>", encoding="utf-16")
+    assert open_image(path).getpixel((100, 100)) == (200, 60, 60)
 
 
 GREY_ICONS = [
