@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -155,18 +154,20 @@ class Modality:
         dataset: Dataset,
         task: Task,
         validations: int,
+        validation_seconds: float,
         load_seconds: float,
-    ) -> tuple[Seconds, Seconds]:
+    ) -> tuple[float, float]:
         """How long the comparisons after training take, for the estimate of the whole command.
 
         Default: each compared row takes as long as one in the validation.
 
         Args:
             validations: after the base's.
+            validation_seconds: of one; 0 without validation rows.
             load_seconds: that loading the base took.
 
         Returns:
-            Of the choice of checkpoint and strength, and of the comparison with the base.
+            Seconds of the choice of checkpoint and strength, and of the comparison with the base.
         """
         from mmtune.training.estimate import compared_states
 
@@ -174,10 +175,7 @@ class Modality:
         train = config.train
         states = compared_states(train.scales, train.compare_checkpoints, validations)
         share = 2 * test / held if held else 0.0
-        return (
-            lambda validation: states * validation,
-            lambda validation: load_seconds + share * validation,
-        )
+        return states * validation_seconds, load_seconds + share * validation_seconds
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -86,8 +85,9 @@ class ImageModality(ImageReader, Modality):
         dataset: Dataset,
         task: Task,
         validations: int,
+        validation_seconds: float,
         load_seconds: float,
-    ) -> tuple[Seconds, Seconds]:
+    ) -> tuple[float, float]:
         """Count the pictures that the comparisons draw."""
         from mmtune.image.image_task import ImageTask
         from mmtune.image.later_work import later_work

@@ -10,7 +10,7 @@ from mmtune.image.evaluation.prompt_measures import outside_rows
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_task import ImageTask
 from mmtune.image.looks.scorer_choice import choose_scorer
-from mmtune.training.estimate import Seconds, compared_states
+from mmtune.training.estimate import compared_states
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 def later_work(
     config: RunConfig, dataset: Dataset, task: ImageTask, validations: int
-) -> tuple[Seconds, Seconds]:
-    """Count the pictures of the comparisons; the time of one is measured in the validation."""
+) -> tuple[float, float]:
+    """Seconds of the comparisons: their pictures, at the time of one in the validation."""
     options = config.task
     assert isinstance(options, ImageOptions)
     states = compared_states(config.train.scales, config.train.compare_checkpoints, validations)
@@ -27,11 +27,8 @@ def later_work(
         states = 0
     tried = states * max(options.scale_images, 2)
     compared = comparison_pictures(config, dataset)
-    monitor = task.style_monitor
-    return (
-        lambda validation: tried * monitor.seconds_per_picture,
-        lambda validation: compared * monitor.seconds_per_picture,
-    )
+    each = task.style_monitor.seconds_per_picture
+    return tried * each, compared * each
 
 
 def comparison_pictures(config: RunConfig, dataset: Dataset) -> int:

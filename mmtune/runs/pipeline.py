@@ -248,8 +248,8 @@ def _trained(
         folder,
         reporter,
         config.model_dump(mode="json"),
-        lambda validations: LaterWork(
-            began, *modality.later_work(config, dataset, task, validations, loaded)
+        lambda count, seconds: LaterWork(
+            began, *modality.later_work(config, dataset, task, count, seconds, loaded)
         ),
     )
     if process.is_main_process:

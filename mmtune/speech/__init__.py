@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from mmtune.predict import Predictor
     from mmtune.prefix.cache import PrefixCache
     from mmtune.prefix.features import Features
-    from mmtune.training.estimate import Seconds
     from mmtune.training.task import Task
 
 
@@ -100,14 +99,15 @@ class SpeechModality(SpeechReader, Modality):
         dataset: Dataset,
         task: Task,
         validations: int,
+        validation_seconds: float,
         load_seconds: float,
-    ) -> tuple[Seconds, Seconds]:
+    ) -> tuple[float, float]:
         """Count the answers of the comparisons, each measured on a few test rows."""
         from mmtune.speech.later_work import later_work
         from mmtune.speech.speech_task import SpeechTask
 
         assert isinstance(task, SpeechTask)
-        return later_work(config, dataset, task, validations, load_seconds)
+        return later_work(config, dataset, task, validations, validation_seconds, load_seconds)
 
     def predictor(
         self, base: str, adapters: Mapping[str, Path], features: Features | None = None

@@ -15,7 +15,7 @@ from mmtune.speech.speech_row import SpeechRow, speech_rows
 from mmtune.speech.speech_task import SpeechTask
 from mmtune.speech.whisper.decode import DecodeOptions, decode, most_ids
 from mmtune.speech.whisper.stages import AudioStage, seconds_of
-from mmtune.training.estimate import Seconds, compared_states
+from mmtune.training.estimate import compared_states
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -29,9 +29,10 @@ def later_work(
     dataset: Dataset,
     task: SpeechTask,
     validations: int,
+    validation_seconds: float,
     load_seconds: float,
-) -> tuple[Seconds, Seconds]:
-    """Count the answers of the comparisons, and measure one of them when it is asked for."""
+) -> tuple[float, float]:
+    """Seconds of the comparisons: their answers, at the time of one on a few test rows."""
     options = config.task
     assert isinstance(options, SpeechOptions)
     held, test = len(dataset.split("validation")), speech_rows(dataset.split("test"))
@@ -39,14 +40,12 @@ def later_work(
     general = options.retention_rows if options.retention is not None else 0
     rows = (held + general) / held if held else 0
 
-    def comparison(validation: float) -> float:
-        if not test:
-            return 0.0
-        hear, answer = time_of_one(task, test)
-        heard, answers = comparison_answers(options, len(test))
-        return load_seconds + heard * hear + answers * answer  # it loads the base again
-
-    return lambda validation: states * rows * validation, comparison
+    choosing = states * rows * validation_seconds
+    if not test:
+        return choosing, 0.0
+    hear, answer = time_of_one(task, test)
+    heard, answers = comparison_answers(options, len(test))
+    return choosing, load_seconds + heard * hear + answers * answer  # it loads the base again
 
 
 def comparison_answers(options: SpeechOptions, test: int) -> tuple[int, int]:

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-Seconds = Callable[[float], float]
-"""Gives the seconds of a phase, from the seconds of one validation (0 if there is none)."""
 
 
 @dataclass(frozen=True)
 class LaterWork:
-    """What a command does after training.
+    """Seconds of what a command does after training.
 
     Attributes:
         began: when the command began, by `time.perf_counter`.
-        choosing: the comparison of checkpoints and strengths.
-        comparison: the comparison with the base, on one process.
+        choosing: of the comparison of checkpoints and strengths.
+        comparison: of the comparison with the base, on one process.
     """
 
     began: float
-    choosing: Seconds
-    comparison: Seconds
+    choosing: float
+    comparison: float
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ def estimate(
             "preparation": max(0.0, spent - validation_seconds),
             "training": steps * step_seconds,
             "validation": validations * validation_seconds,
-            "choosing the strength": later.choosing(validation_seconds),
-            "comparison": later.comparison(validation_seconds) / processes,
+            "choosing the strength": later.choosing,
+            "comparison": later.comparison / processes,
         }
     )
 

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mmtune.config import TrainOptions
 from mmtune.data.rows import Row
-from mmtune.errors import TrainingError
+from mmtune.errors import MmtuneError, TrainingError
 from mmtune.system.memory import MemoryNeed, Phase, gauge_of, guarded
 from mmtune.system.precision import choose_precision
 from mmtune.system.processes import make_accelerator, this_process
@@ -68,7 +68,7 @@ def fit(
     folder: Path,
     reporter: Reporter | None = None,
     settings: Mapping[str, Any] | None = None,
-    later: Callable[[int], LaterWork] | None = None,
+    later: Callable[[int, float], LaterWork] | None = None,
 ) -> FitResult:
     """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
@@ -83,8 +83,9 @@ def fit(
         folder: the run folder.
         reporter: receives the progress; None: nobody.
         settings: all settings of the run, for its tracker; None: `options`.
-        later: gives the work after training, from the number of validations after the base's; it
-            is needed to estimate how long the whole command takes.
+        later: gives the work after training, from the number of validations after the base's and
+            the seconds of one (0 without validation); it is needed to estimate how long the whole
+            command takes.
 
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
@@ -96,8 +97,7 @@ def fit(
         raise TrainingError(
             "the dataset has no rows for training", "lower data.validation and data.test"
         )
-    loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings)
-    loop.later = later
+    loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings, later)
     with StopRequest() as stop:
         try:
             return loop.run(stop)
@@ -115,6 +115,7 @@ class _Loop:
         folder: Path,
         reporter: Reporter,
         settings: Mapping[str, Any] | None,
+        later: Callable[[int, float], LaterWork] | None,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.options, self.features = options, task.features
@@ -154,7 +155,7 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        self.later: Callable[[int], LaterWork] | None = None
+        self.later = later
         self.step_seconds = 0.0
         self.settings = options.model_dump(mode="json") if settings is None else settings
         self.tracker = Tracker(
@@ -193,15 +194,20 @@ class _Loop:
             return  # a resumed run hasn't measured a validation
         after = math.ceil(self.total / self.every) if self.validation else 0
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
-        with self._guarded("sampling"), torch.random.fork_rng(devices=devices):
-            found = estimate(
-                steps=self.total - self.state.step,
-                step_seconds=self.step_seconds,
-                validations=after + 1 if self.validation else 0,
-                validation_seconds=seconds,
-                later=self.later(after),
-                processes=self.accelerator.num_processes,
-            )
+        try:
+            with self._guarded("sampling"), torch.random.fork_rng(devices=devices):
+                later = self.later(after, seconds)
+        except MmtuneError as error:  # what it measures is read again later, and told there
+            self.reporter.note(f"how long the whole command takes isn't known: {error.found}")
+            return
+        found = estimate(
+            steps=self.total - self.state.step,
+            step_seconds=self.step_seconds,
+            validations=after + 1 if self.validation else 0,
+            validation_seconds=seconds,
+            later=later,
+            processes=self.accelerator.num_processes,
+        )
         self.log.write(event="estimate", step=self.state.step, phases=dict(found.phases))
         self.reporter.estimate(found)
 

@@ -16,7 +16,7 @@ from mmtune.training.reporter import Reporter
 from tests.training.test_loop import options
 from tests.training.toy import ToyTask, rows
 
-LATER = LaterWork(100.0, lambda validation: 3 * validation, lambda validation: 40.0)
+LATER = LaterWork(100.0, 24.0, 40.0)
 
 
 def test_the_phases_add_up() -> None:
@@ -118,8 +118,8 @@ def test_the_pictures_of_a_comparison_of_images() -> None:
     )
     assert comparison_pictures(judged, dataset) == 2 * 6 * 2 + 60  # type: ignore[arg-type]
     task = Made(style_monitor=Made(seconds_per_picture=0.5))
-    choosing, comparison = later_work(config, dataset, task, 4)  # type: ignore[arg-type]
-    assert (choosing(99.0), comparison(99.0)) == (3 * 12 / 2, 40.0)
+    found = later_work(config, dataset, task, 4)  # type: ignore[arg-type]
+    assert found == (3 * 12 / 2, 40.0)
 
 
 def test_a_run_tells_it_once(tmp_path: Path) -> None:
@@ -130,8 +130,9 @@ def test_a_run_tells_it_once(tmp_path: Path) -> None:
         def estimate(self, found: Estimate) -> None:
             told.append(found)
 
-    def later(validations: int) -> LaterWork:
+    def later(validations: int, seconds: float) -> LaterWork:
         asked.append(validations)
+        assert seconds > 0
         return LATER
 
     for _ in range(2):  # the second call finds the run done
@@ -141,3 +142,18 @@ def test_a_run_tells_it_once(tmp_path: Path) -> None:
     [entry] = [each for each in read_log(tmp_path / "log.jsonl") if each.get("event") == "estimate"]
     assert entry["phases"] == dict(found.phases)
     assert found.phases["comparison"] == 40.0
+
+
+def test_a_run_goes_on_without_an_estimate(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Hears(Reporter):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    def later(validations: int, seconds: float) -> LaterWork:
+        raise DataError("a.wav can't be read", "copy it again")
+
+    fit(ToyTask(), rows(21), rows(5, "held"), options(), tmp_path, Hears(), later=later)
+    assert "how long the whole command takes isn't known: a.wav can't be read" in told
+    assert any("loss" in entry for entry in read_log(tmp_path / "log.jsonl"))
