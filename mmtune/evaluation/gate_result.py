@@ -17,6 +17,7 @@ from mmtune.evaluation.suite import Gate, Level, Selector, Suite, without_patter
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.rare import NO_EVENT_END
+from mmtune.system.display import duration
 
 Status = Literal["passed", "failed", "not enough data"]
 MARGIN = 1.5  # of the items that are asked for where speakers are too few
@@ -54,8 +55,7 @@ class GateResult:
         upward: whether the threshold is an upper limit.
         closing: options of `mmtune evaluate` that give the gate its data; None: its items are the
             test rows.
-        near: whether the value lies too near to the threshold for any data that somebody would
-            collect.
+        near: whether the value is too close to the threshold for more items to decide.
     """
 
     name: str
@@ -128,11 +128,7 @@ class GateResult:
 def _time(items: int | None, seconds: float | None) -> str:
     if not items or not seconds:
         return ""
-    minutes = items * seconds / 60
-    shown = f"{minutes:.0f} min" if minutes >= 1 else f"{60 * minutes:.0f} s"
-    if minutes >= 120:
-        shown = f"{minutes / 60:.0f} h"
-    return f"(about {shown} on this machine)"
+    return f"(about {duration(items * seconds)} on this machine)"
 
 
 def more_items(items: int, value: float, end: float, bound: float) -> int | None:
@@ -347,10 +343,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
         what += f"; {measure.few}{test}"
     if near := near and status == "not enough data":
-        what += (
-            f". The value lies too near to the threshold for more items than these {measure.items}"
-        )
-        what += " to decide"
+        what += ". The value is too close to the threshold: more items would hardly decide"
     elif status == "not enough data" and more is not None:
         what += f". About {more:,} more items are needed ({measure.items} were measured"
         what += f"; {gate.items_from} sets the number)" if gate.items_from else ")"

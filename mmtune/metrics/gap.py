@@ -58,7 +58,7 @@ class WorstGroup(_OfGroups):
     with small groups the value is somewhat too bad.
     """
 
-    meaning = "How the group that is served worst has it."
+    meaning = "The value in the group that has the worst value."
 
     def __init__(self, metric: Metric, group: Mapping[str, int]) -> None:
         super().__init__(metric, group)
@@ -107,7 +107,7 @@ class GroupGap(_OfGroups):
         group: number of each row's group by row id; rows without a group are ignored.
     """
 
-    meaning = "How much worse the group that is served worst has it than the one served best."
+    meaning = "The difference between the worst group and the best one."
     higher_is_better = False
 
     def __init__(self, metric: Metric, group: Mapping[str, int]) -> None:

@@ -26,6 +26,7 @@ from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
+from mmtune.system.nested import flat
 from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
@@ -234,17 +235,6 @@ def begun(folder: Path) -> bool:
     """Whether a run has begun in this folder: its log exists."""
     # A command that failed before training, such as on a wrong path, must not occupy the name.
     return (folder / "log.jsonl").exists()
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Name the values of nested mappings by dotted keys; an empty mapping is a value."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
 
 
 def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) -> None:

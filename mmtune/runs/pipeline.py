@@ -213,7 +213,7 @@ def _trained(
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
-    # The ledger by every process, so that all of them divide the rows alike.
+    # Every process writes the ledger, so that all of them divide the rows alike.
     dataset = own_dataset(config, source, earlier, record=own)
     if config.train.balance:  # a wrong label is told before the base is loaded
         balance_groups(dataset.split("train"), config.train.balance)

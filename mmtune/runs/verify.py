@@ -21,12 +21,13 @@ from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
 from mmtune.evaluation.suite import load_suite
 from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
-from mmtune.runs.folder import AFTERWARDS, SUITE_FILE, flat
+from mmtune.runs.folder import AFTERWARDS, SUITE_FILE
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.trained_rows import DATA, ROWS, read_recorded_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.formats import without_format
+from mmtune.system.nested import flat
 
 State = Literal["ok", "no hash stored", "damaged", "missing"]
 BAD: tuple[State, ...] = ("damaged", "missing")

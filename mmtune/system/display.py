@@ -77,3 +77,13 @@ def table_html(rows: Rows) -> str:
 
     body = "".join(row(cells, "td") for cells in rows[1:])
     return f"<table><thead>{row(rows[0], 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, to two units: "40 s", "3 min 20 s", "2 h 5 min", "4 min"."""
+    whole = max(1, math.ceil(seconds)) if seconds > 0 else 0
+    if whole < 60:
+        return f"{whole} s"
+    units = ("min", "s", whole) if whole < 3600 else ("h", "min", whole // 60)
+    first, rest = divmod(units[2], 60)
+    return f"{first} {units[0]}" + (f" {rest} {units[1]}" if rest else "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from mmtune.system.display import duration
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,3 @@ def compared_states(scales: Sequence[float], kept: int, validations: int) -> int
     states = len({0.0, *scales}) if len(scales) > 1 else 0
     checkpoints = min(kept, validations)
     return states + (checkpoints + 1 if checkpoints > 1 else 0)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words, to two units: "40 s", "3 min 20 s", "2 h 5 min"."""
-    whole = max(1, math.ceil(seconds)) if seconds > 0 else 0
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
 from mmtune.errors import ConfigError, did_you_mean, first_line
+from mmtune.system.nested import flat
 from mmtune.training.samples import Sample
 from mmtune.training.tracker_samples import send_samples
 
@@ -130,17 +131,14 @@ def logging_folder(run: Path) -> Path:
     return run / FOLDER
 
 
-def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted name, as TensorBoard takes them: numbers, truth values and texts."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flat_settings(value, f"{name}.")
-        elif isinstance(value, bool | int | float | str):
-            flat[name] = value
-        elif isinstance(value, list | tuple):
-            flat[name] = ",".join(map(str, value))
-        else:
-            flat[name] = "null" if value is None else str(value)
-    return flat
+
+    def shown(value: Any) -> Any:
+        if isinstance(value, bool | int | float | str):
+            return value
+        if isinstance(value, list | tuple):
+            return ",".join(map(str, value))
+        return "null" if value is None else str(value)
+
+    return {name: shown(value) for name, value in flat(settings).items()}

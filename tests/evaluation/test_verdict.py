@@ -235,7 +235,7 @@ def test_nobody_is_sent_for_hopelessly_many_rows(
     verdict = judge(terminology, helpful(general=wide))
     found = gate(verdict, "general speech")
     assert (found.status, found.near) == ("not enough data", near)
-    assert ("too near to the threshold" in found.answer) == near
+    assert ("too close to the threshold" in found.answer) == near
     assert ("more items are needed" in found.answer) != near
     [step] = verdict.steps("runs/x", seconds=1.5)
     assert ("--retention_rows" in str(step)) != near

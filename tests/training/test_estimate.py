@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from mmtune.errors import DataError
 from mmtune.runs.recipes import configure
 from mmtune.speech.later_work import comparison_answers
 from mmtune.speech.speech_options import SpeechOptions
-from mmtune.training.estimate import Estimate, LaterWork, compared_states, duration, estimate
+from mmtune.system.display import duration
+from mmtune.training.estimate import Estimate, LaterWork, compared_states, estimate
 from mmtune.training.log import read_log
 from mmtune.training.loop import fit
 from mmtune.training.reporter import Reporter
@@ -68,7 +70,8 @@ def test_the_states_that_are_compared(
         (0.0, "0 s"),
         (0.2, "1 s"),
         (59.0, "59 s"),
-        (59.2, "1 min 0 s"),
+        (59.2, "1 min"),
+        (7200.0, "2 h"),
         (200.0, "3 min 20 s"),
         (7500.0, "2 h 5 min"),
     ],

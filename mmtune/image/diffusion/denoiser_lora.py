@@ -152,8 +152,8 @@ def _require_loaded(
         set_peft_model_state_dict(model, dict(own), adapter_name=name)
     if other := differing():
         raise AdapterError(
-            f"{path} can't be loaded: {len(other)} tensors of the {part} are others in the model "
-            f"(first: {other[0]})",
+            f"{path} can't be loaded: in the {part}, {len(other)} tensors differ from those of the "
+            f"file (first: {other[0]})",
             "report this with the versions of diffusers, transformers and peft",
         )
 

@@ -129,16 +129,14 @@ def _note(copies: Sequence[Copy], near: int, images: int, threshold: float, held
     # The threshold is the highest of n held-out images, and for n >= 100 their 99th percentile. A
     # further image of the brand is as likely as each of these to be the highest of all n + 1.
     chance = min(held_out + 1, 100)
-    note = (
-        f"{near} of {images} are more similar to a training image than {threshold:.2f}. About 1 in "
-        f"{chance} new images of the brand is, too"
-    )
+    note = f"{near} of {images} are more similar to a training image than {threshold:.2f}"
     if near:
-        note += f"; {len(copies)} of them are nearer than the base's image, and count"
+        note += f"; {len(copies)} of these are also nearer than the base's image, and count"
     mirrored = sum(copy.mirrored for copy in copies)
     if mirrored:
         note += f" ({mirrored} mirrored)"
-    return note + _pairs(copies)
+    note += f". By chance about 1 in {chance} new images of the brand is that similar"
+    return note + (f". Copies{_pairs(copies)}" if copies else "")
 
 
 def _pairs(copies: Sequence[Copy]) -> str:

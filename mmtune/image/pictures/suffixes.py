@@ -16,7 +16,7 @@ PLUGINS: dict[tuple[str, ...], tuple[str, str]] = {
     JXL_SUFFIXES: ("pillow_jxl", "pillow-jxl-plugin"),
     SVG_SUFFIXES: ("resvg_py", "resvg_py"),
 }
-# mmtune can't read these. They are listed all the same, so that no image is skipped in silence.
+# Read only with a package, or not at all. They are listed so that no image is skipped in silence.
 FOREIGN_SUFFIXES = (
     *(suffix for suffixes in PLUGINS for suffix in suffixes),
     *(".psd", ".psb", ".ai", ".eps", ".pdf", ".xcf", ".kra", ".indd", ".afphoto"),

@@ -137,8 +137,10 @@ def generate(
     images = sample(weights)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
+    labels = {name: adapter_label(path) for name, path in adapters.items()}
+    facts_of = [_sampling_facts(loaded, adapters, own, sampling) for own in weights]
     for (place, seed), image in zip(place_seeds, images, strict=True):
-        facts = _sampling_facts(loaded, adapters, weights[place], sampling)
+        facts = facts_of[place]
         name = file_name(prompts[place], seed, None if weight == 1 else weight)
         path = free_path(folder / name)
         said = a1111_parameters.parameters(
@@ -149,7 +151,7 @@ def generate(
             size=image.size,
             base=loaded.name,
             scheduler=type(loaded.pipeline.scheduler).__name__,
-            adapters={adapter_label(adapters[n]): own for n, own in weights[place].items()},
+            adapters={labels[name]: own for name, own in weights[place].items()},
             version=VERSION,
         )
         own = {PROMPT_KEY: full_prompts[place], a1111_parameters.KEY: said, "seed": seed}

@@ -149,7 +149,7 @@ def test_what_is_nearer_than_new_images_and_than_the_base_is_a_copy(
     assert copy.similarity > 0.98 > copy.base
     assert {(each.id, seed) for each, seed in wanted} == {("t0", 1), ("t1", 0)}
     assert "2 of 4 are more similar" in found.note
-    assert "1 of them are nearer than the base's image, and count (1 mirrored)" in found.note
+    assert "1 of these are also nearer than the base's image, and count (1 mirrored)" in found.note
     assert "1 in 9 new images" in found.note
     assert "(3 more repeat training images or one another)" in found.note
     # Too few different held-out images: the pairs are named, but there is no share.
