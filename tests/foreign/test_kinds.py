@@ -286,7 +286,7 @@ def test_what_is_no_adapter(tmp_path: Path) -> None:
         (".", "holds 2 .safetensors files.*a.safetensors, b.safetensors"),
         ("pickled", "pickled format"),
         ("acme.pt", "pickled format"),
-        ("notes.txt", "no .safetensors file"),
+        ("notes.txt", "mmtune reads .safetensors files"),
     ]
     for name, words in cases:
         with pytest.raises(AdapterError, match=words):
