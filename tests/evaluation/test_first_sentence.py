@@ -168,10 +168,12 @@ def test_a_list_that_costs_other_words_is_no_rival() -> None:
     assert (verdict.instead, verdict.main.status) == ("", "passed")
 
 
-def test_three_items_make_no_rival() -> None:
+@pytest.mark.parametrize(("items", "instead"), [(3, ""), (9, ""), (10, "base + retrieval")])
+def test_ten_items_make_a_rival(items: int, instead: str) -> None:
     """A way without an adapter needs as many items as an adapter."""
     name = "base + retrieval"
     terms = counted("term recall", "seen terms", 5, 31, 120, higher=True, **{name: 80})
-    few = Comparison("x", [replace(terms, items=3)], "", alternatives={name: "use"})
+    few = Comparison("x", [replace(terms, items=items)], "", alternatives={name: "use"})
     verdict = judge(load_suite("terminology"), few)
-    assert (verdict.instead, verdict.decision) == ("", "not known yet")
+    assert verdict.instead == instead
+    assert verdict.decision == ("no adapter needed" if instead else "not known yet")

@@ -47,6 +47,24 @@ def test_everything_comes_back_to_the_bit(tmp_path: Path) -> None:
     assert again.weights["w"].tolist() == [5, 5]
 
 
+def test_the_disk_holds_each_file_before_the_name_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power can leave a checkpoint with empty files under its name."""
+    folder = tmp_path / "step-0000003"
+    waited: set[int] = set()
+    wait = os.fsync
+
+    def fsync(handle: int) -> None:
+        if not folder.exists():
+            waited.add(os.fstat(handle).st_ino)
+        wait(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    save_checkpoint(folder, sample())
+    assert {path.stat().st_ino for path in folder.iterdir()} <= waited
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_damage(tmp_path: Path, value: float) -> None:
     for name, found in (("last", sample(value, 1)), ("best", sample(1, value))):
