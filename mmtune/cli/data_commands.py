@@ -104,8 +104,8 @@ def import__arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--format",
-        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles, transcripts or frames "
-        "(default: recognised from the content)",
+        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles, transcripts or "
+        "frames (default: recognised from the content)",
     )
     parser.add_argument(
         "--frames",

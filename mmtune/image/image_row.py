@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 
-
 SOURCE = "recording"  # key in `group`: the video that an imported frame was taken from
 
 

@@ -21,10 +21,12 @@ from mmtune.data.ledger import Guess, Used, is_litter
 from mmtune.data.manifest import MAX_LINE, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.data.text_beside import outside
-from mmtune.image.corpus.caption_files import encoding_of, texts_of
+from mmtune.image.corpus.caption_files import texts_of
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
+from mmtune.system.encodings import HEAD, SEPARATORS, encoding_of
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_at
 from mmtune.system.stored import lines_up_to, opened, reason_of, short_lines
 
 # Hugging Face's imagefolder layout: these files name each image with its caption.
@@ -105,6 +107,10 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
     """
     reader = _csv_lines if path.suffix == ".csv" else _json_lines
     own = set(ImageRow.model_fields) - {"content", "id", "image", "caption", "captions"}
+    if (pointer := pointer_at(path)) is not None:
+        found = f"{path} {pointer.found}: its captions are lost"
+        yield 0, Finding("unreadable-metadata", path.name, found, pointer.cure, file=str(path))
+        return
     try:
         for number, values in reader(path):
             if isinstance(values, Guess):
@@ -147,7 +153,7 @@ def _at(path: Path, line: int, finding: Finding) -> Finding:
 def _encoding(path: Path) -> tuple[str, list[Guess]]:
     """The encoding of a metadata file by its first bytes; and that it is a guess, if it is one."""
     with opened(path) as file:
-        encoding, guessed = encoding_of(file.read(8))
+        encoding, guessed = encoding_of(file.read(HEAD))
     source = f"every other byte of {path.name} is zero"
     return encoding, [Guess("encoding", encoding, source, first=path.name)] if guessed else []
 
@@ -195,7 +201,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]
 
 def _separator(head: str) -> str:
     """The separator with which the first line names the column of files; the comma by default."""
-    for separator in (",", ";", "\t", "|"):
+    for separator in SEPARATORS:
         if FILE_COLUMN in next(csv.reader([head], delimiter=separator), []):
             return separator
     return ","

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -185,7 +186,10 @@ def _picture_findings(row: ImageRow, picture: Picture) -> Iterator[Finding]:
             f"{row.path} holds {many} images; only the first one is used"
             if pages
             else f"{row.path} is an animation; only its first frame is used",
-            "save those that you want as PNG" if pages else "save the frame that you want as a PNG",
+            "save those that you want as PNG"
+            if pages
+            else "save the frame that you want as a PNG; of a GIF, take all scenes: mmtune import "
+            f"{shlex.quote(str(row.path))} --frames --to FOLDER",
             "warning",
         )
 

@@ -6,7 +6,6 @@ each. Captions go into .txt files beside the pictures, where `mmtune caption` wr
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -26,8 +25,8 @@ from mmtune.image.image_row import SOURCE
 from mmtune.image.pictures.alike import KnownLooks
 from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.pixels import ImageFault
-from mmtune.image.pictures.suffixes import readable_suffixes
-from mmtune.image.pictures.video import VIDEO_SUFFIXES, Frames
+from mmtune.image.pictures.suffixes import VIDEO_SUFFIXES, readable_suffixes
+from mmtune.image.pictures.video import Frames
 from mmtune.system.files import PARTIAL, remove_partials, unique_name, write_json
 from mmtune.system.inside import leads_out
 from mmtune.system.locks import LOCK, locked

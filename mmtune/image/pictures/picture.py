@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-LINES = 2**20  # pixels that are scaled to 8 bits at once
+LINES = 2**18  # pixels that are scaled to 8 bits at once
 
 
 @dataclass

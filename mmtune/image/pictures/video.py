@@ -24,10 +24,6 @@ from mmtune.image.pictures.pixels import COPY_AGAIN, ImageFault
 from mmtune.system.pictures import MAX_PIXELS, MAX_SIDE
 from mmtune.system.stored import opened, require_regular
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".3gp"),
-    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob"),
-)
 CONVERT = "convert it: ffmpeg -i FILE -pix_fmt yuv420p NEW.mp4"
 TO_SDR = "export it as SDR (Rec. 709)"
 HD = 576  # lines; taller videos that state no matrix have that of Rec. 709, as players take it
@@ -227,9 +223,8 @@ def _opened(path: Path) -> Iterator[Any]:
         found = f"{path} can't be read: {error.strerror or error}"
         raise ImageFault("unreadable", found, "correct the path, or allow reading it") from None
     if not kind:
-        fault, found, _ = name_content(path) or ("undecodable", "is no video that can be read", "")
-        cure = "git lfs pull" if fault == "lfs-pointer" else CONVERT
-        raise ImageFault(fault, f"{path} {found}", cure)
+        fault, found, cure = name_content(path) or ("undecodable", "is no video that is read", "")
+        raise ImageFault(fault, f"{path} {found}", cure if fault == "lfs-pointer" else CONVERT)
     try:
         # "file:" and the whitelist make FFmpeg treat the path as a file, whatever it looks like.
         container = av.open(
