@@ -6,6 +6,7 @@ finding by its kind, so nothing is ignored in silence.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -110,6 +111,12 @@ class Ledger:
         self._refused: dict[str, Reason] = {}
         for number, folder in enumerate(folders):
             self._walk(folder, prefix=f"{folder}/" if number else "")
+
+    def copy(self) -> Ledger:
+        """A ledger that learns further guesses by itself; all else is shared."""
+        other = copy.copy(self)
+        other.guesses = dict(self.guesses)
+        return other
 
     def add_folder(
         self, folder: Path, suffixes: Sequence[str] = (), without: Path | None = None

@@ -50,7 +50,7 @@ def save_video(
     Args:
         turned: degrees counterclockwise by which a player turns it.
         aspect: of a pixel.
-        stated: attributes of the codec: `color_primaries`, `color_trc`, `colorspace`, `color_range`.
+        stated: attributes of the codec, such as `color_primaries`.
         matrix: the matrix by which the pixels are made from RGB (H.273).
         times: of the frames, in units of 1 / rate.
     """

@@ -83,7 +83,8 @@ def stored_size(path: Path) -> tuple[int, int]:
         ImageFault: the file is missing, not a file, empty, undecodable or a size bomb.
     """
     with _opened(path) as file:
-        return file.picture.image.size
+        image = file.picture.image
+        return image.width, image.height
 
 
 def upright_size(path: Path) -> tuple[int, int]:

@@ -1,7 +1,8 @@
-"""Frames of videos as pictures to train on: cuts, near-copies, options, lineage, and what is left."""
+"""Frames of videos as pictures to train on: cuts, near-copies, options, and what is left out."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def test_cuts_are_those_of_ffmpeg(videos: Path) -> None:
     graph: Any = av.filter.Graph()
     source = graph.add_buffer(width=SIDE, height=SIDE, format="rgb24", time_base=1)
     steps = [source, graph.add("scdet", f"threshold={CUT}"), graph.add("buffersink")]
-    for one, other in zip(steps, steps[1:], strict=False):
+    for one, other in itertools.pairwise(steps):
         one.link_to(other)
     graph.configure()
     wanted = []
@@ -162,7 +163,7 @@ def test_a_source_without_pictures_keeps_the_earlier_import(tmp_path: Path) -> N
     save_video(path, scene(1, 4))
     import_frames(path, out, {})
     save_video(path, BLACK)
-    with pytest.raises(NothingToUse, match="gives no picture.*is kept"):
+    with pytest.raises(NothingToUse, match=r"gives no picture.*is kept"):
         import_frames(path, out, {})
     assert list(out.rglob("*.png"))
 

@@ -69,8 +69,14 @@ GIFS = {
 }
 
 
-def bmp(size: int, space: int = 0, ends: bytes = bytes(36), gamma: float = 0.0, profile: bytes = b"",
-        place: int | None = None) -> bytes:  # fmt: skip
+def bmp(
+    size: int,
+    space: int = 0,
+    ends: bytes = bytes(36),
+    gamma: float = 0.0,
+    profile: bytes = b"",
+    place: int | None = None,
+) -> bytes:
     pixels = b"".join(bytes(colour[::-1]) for colour in COLOURS)
     head = struct.pack("<IiiHHIIiiII", size, len(COLOURS), 1, 1, 24, 0, len(pixels), 0, 0, 0, 0)
     head += bytes(16) + struct.pack("<I", space) + ends
