@@ -1,4 +1,4 @@
-"""Captions from metadata.jsonl and metadata.csv, in the imagefolder layout of Hugging Face.
+"""Captions from metadata.jsonl, .csv or .tsv, in the imagefolder layout of Hugging Face.
 
 A file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, is read; so are tables that Excel
 writes with semicolons or tabs. Another file can't be read, and ends the check: its captions would
@@ -12,12 +12,12 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.ledger import Guess, Used, is_litter
+from mmtune.data.ledger import SHEETS, Guess, Used, is_litter
 from mmtune.data.manifest import MAX_LINE, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.data.text_beside import outside
@@ -30,7 +30,8 @@ from mmtune.system.pointers import pointer_at
 from mmtune.system.stored import lines_up_to, opened, reason_of, short_lines
 
 # Hugging Face's imagefolder layout: these files name each image with its caption.
-METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")  # in any case
+UNREAD = tuple(f"metadata{suffix}" for suffix in (".parquet", *SHEETS))
 FILE_COLUMN = "file_name"
 CAPTION_COLUMNS = (
     "text",
@@ -52,13 +53,17 @@ def metadata_of(
     rows: dict[str, dict[str, Any]] = {}
     findings = []
     read: list[Used | Guess] = []
-    for path in _metadata_files(folder):
+    for path in _files_named(folder, UNREAD):
+        found = f"{path} can't be read: {path.suffix} files aren't"
+        cure = "save it as metadata.csv, or remove it: otherwise its captions are lost"
+        findings.append(Finding("unreadable-metadata", path.name, found, cure, file=str(path)))
+    for path in _files_named(folder, METADATA):
         if path.is_symlink() and leads_out(folder, path):
             findings.append(outside(path, path.name))
             continue
-        found = used = 0
+        lines = used = 0
         for number, item in read_metadata(path):
-            found += number > 0
+            lines += number > 0
             if isinstance(item, Guess):
                 read.append(item)
                 continue
@@ -77,15 +82,15 @@ def metadata_of(
                 item = {**item, "mask": Path(at).as_posix()}
             rows[place] = {**item, "image": Path(place).as_posix()}
             used += 1
-        if found:
-            read.append(Used(path, found, used))
+        if lines:
+            read.append(Used(path, lines, used))
         wrong = [f for f in findings if f.file == str(path) and f.severity == "error"]
-        if found and not used and wrong:
+        if lines and not used and wrong:
             findings.append(
                 Finding(
                     "unreadable-metadata",
                     path.name,
-                    f"{path} can't be read: none of its {found} lines names an image",
+                    f"{path} can't be read: none of its {lines} lines names an image",
                     'write lines like {"file_name": "a.png", "text": "…"}, or remove it: otherwise '
                     "its captions are lost",
                     file=str(path),
@@ -95,7 +100,7 @@ def metadata_of(
 
 
 def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | Guess]]:
-    """Read a metadata.jsonl or metadata.csv file.
+    """Read a metadata.jsonl, metadata.csv or metadata.tsv file.
 
     Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
     `CAPTION_COLUMNS` that has text is the caption; in JSON it may be a list of captions. All other
@@ -105,7 +110,7 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
         The number of a line with its row, whose `image` is relative to the file's folder, or with
         a finding. The number is 0 for a finding or a guess about the whole file.
     """
-    reader = _csv_lines if path.suffix == ".csv" else _json_lines
+    reader = _json_lines if path.suffix.lower() == ".jsonl" else _csv_lines
     own = set(ImageRow.model_fields) - {"content", "id", "image", "caption", "captions"}
     if (pointer := pointer_at(path)) is not None:
         found = f"{path} {pointer.found}: its captions are lost"
@@ -184,7 +189,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]
         lines = short_lines(file, MAX_LINE)
         head = next(lines, "")
         separator = _separator(head)
-        if separator != ",":
+        if separator != "," and (separator, path.suffix.lower()) != ("\t", ".tsv"):
             source = f"the first line of {path.name}"
             yield 0, Guess("separator", separator, source, first=path.name)
         table = csv.DictReader(itertools.chain([head], lines), delimiter=separator)
@@ -207,9 +212,9 @@ def _separator(head: str) -> str:
     return ","
 
 
-def _metadata_files(folder: Path) -> list[Path]:
+def _files_named(folder: Path, wanted: Collection[str]) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(n for n in folders if not is_litter(n))
-        found += [Path(parent, name) for name in METADATA if name in names]
+        found += [Path(parent, name) for name in sorted(names) if name.casefold() in wanted]
     return found

@@ -1,4 +1,7 @@
-"""Captions from the JSON of kohya's scripts: an object with a caption or tags for each image."""
+"""Captions from the JSON of kohya's scripts: an object with a caption or tags for each image.
+
+A list of such objects that name their files (`file_name`) is read, too.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding
 from mmtune.image.corpus.caption_files import CAPTION_KEYS, TAG_KEY, captions_in
+from mmtune.image.corpus.caption_metadata import FILE_COLUMN
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from mmtune.system.inside import leads_out
 from mmtune.system.pointers import pointer_at, require_content
@@ -91,6 +95,12 @@ def _read(folder: Path, path: Path) -> dict[str, Mapping[str, Any]] | Finding | 
         if (pointer := pointer_at(place)) is not None:
             found, cure = f"{place} {pointer.found}: its captions are lost", pointer.cure
         return Finding("unreadable-metadata", path.as_posix(), found, cure, file=str(place))
+    if isinstance(values, list):  # as in metadata.jsonl, but one list
+        values = {
+            each[FILE_COLUMN]: each
+            for each in values
+            if isinstance(each, dict) and isinstance(each.get(FILE_COLUMN), str)
+        }
     if not isinstance(values, dict) or not values:
         return None
     if not all(isinstance(each, dict) for each in values.values()):

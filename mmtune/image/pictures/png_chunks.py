@@ -23,6 +23,7 @@ MAX_PROFILE = 16_000_000  # bytes of an inflated colour profile
 MAX_WORDS = 1_000_000  # bytes of inflated text; Pillow refuses a file with more
 # Text that may hold the orientation: XMP, and Exif as ImageMagick writes it.
 WORDS = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
+ANIMATION = 8  # bytes of an acTL chunk
 PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 
@@ -117,6 +118,10 @@ def _take(file: BinaryIO, chunks: _Chunks, name: bytes, place: int, length: int)
             chunks.pixels if chunks.pixels or name in (b"IDAT", b"IEND") else chunks.pieces, whole
         )
         return
+    if chunks.pixels and name in (*COLOURS, b"tRNS"):
+        return  # behind the pixels it has no meaning (PNG specification, section 5.6)
+    if name == b"acTL" and length != ANIMATION:
+        return  # a damaged animation; its first frame is a picture
     if length > MAX_CHUNK and name in COLOURS:
         chunks.colours.setdefault(name, None)
     kept = (b"tRNS", b"acTL", b"eXIf", *COLOURS, b"tEXt", b"zTXt", b"iTXt")

@@ -151,6 +151,27 @@ def test_transparency_of_16_bits_is_compared_whole(tmp_path: Path) -> None:
     assert found[1:].tolist() == [[value >> 8 for value in each] for each in NEAR]
 
 
+LATE = {
+    "gAMA behind the pixels": ("after", b"gAMA", struct.pack(">I", 100_000)),
+    "a short acTL": ("before", b"acTL", b"\0\0\0\2"),
+    "tRNS behind the pixels": ("after", b"tRNS", struct.pack(">3H", *COLOURS[0])),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_chunks_without_a_meaning_change_nothing(tmp_path: Path, name: str) -> None:
+    where, kind, data = LATE[name]
+    pixels = b"\0" + bytes(value for colour in COLOURS for value in colour)
+    extra = png_chunk(kind, data)
+    whole = png(len(COLOURS), 1, 8, 2, pixels, extra if where == "before" else b"")
+    end = png_chunk(b"IEND", b"")
+    if where == "after":
+        whole = whole.removesuffix(end) + extra + end
+    (tmp_path / "a.png").write_bytes(whole)
+    found = open_image(tmp_path / "a.png", "#00ff00")
+    assert [found.getpixel((x, 0)) for x in range(len(COLOURS))] == COLOURS
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     pixels = np.linspace(0, 1, 60, dtype=np.float32).reshape(6, 10)
