@@ -54,7 +54,7 @@ def save_video(
         matrix: the matrix by which the pixels are made from RGB (H.273).
         times: of the frames, in units of 1 / rate.
     """
-    usual = {"crf": "1", "x265-params": "log-level=none"} if codec.startswith("libx") else {}
+    usual = {"crf": "1"} if codec == "libx264" else {}
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=rate, options={**usual, **(options or {})})
         stream.height, stream.width = frames[0].shape[:2]

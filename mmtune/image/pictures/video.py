@@ -118,6 +118,7 @@ class Frames:
         self.path = path
         self.damaged = 0
         self.fault = ""
+        self._last_error = "it has no frame that can be shown"
 
     def __iter__(self) -> Iterator[Frame]:
         """Decode the video from its beginning; frames that are damaged are left out.
@@ -139,31 +140,47 @@ class Frames:
                 yield Frame(number, max(0.0, shown), frame, form)
                 number += 1
         if not number:
-            why = self.fault or "it has no frame that can be shown"
+            why = self.fault or self._last_error
             raise ImageFault("undecodable", f"{self.path} can't be read: {why}", COPY_AGAIN)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
-        import av
-
         smooth: _Deinterlaced | None = None
-        try:
-            for frame in container.decode(stream):
-                if frame.is_corrupt:
-                    self.damaged += 1
-                    continue
-                _require_size(self.path, frame.width, frame.height)
-                if frame.interlaced_frame and (smooth is None or not smooth.takes(frame)):
-                    if smooth is not None:
-                        yield from smooth.rest()
-                    smooth = _Deinterlaced(frame)
-                if smooth is not None and smooth.takes(frame):
-                    yield from smooth.of(frame)
-                else:
-                    yield frame
-        except (av.FFmpegError, OSError, ValueError, OverflowError, UnicodeError) as error:
-            self.fault = str(getattr(error, "strerror", None) or error).rstrip(".")
+        for frame in self._intact(container, stream):
+            _require_size(self.path, frame.width, frame.height)
+            if frame.interlaced_frame and (smooth is None or not smooth.takes(frame)):
+                if smooth is not None:
+                    yield from smooth.rest()
+                smooth = _Deinterlaced(frame)
+            if smooth is not None and smooth.takes(frame):
+                yield from smooth.of(frame)
+            else:
+                yield frame
         if smooth is not None:
             yield from smooth.rest()
+
+    def _intact(self, container: Any, stream: Any) -> Iterator[Any]:
+        import av
+
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (av.FFmpegError, OSError, ValueError) as error:
+                self.fault = _said(error)
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, ValueError, OverflowError) as error:
+                self.damaged += 1
+                self._last_error = _said(error)
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    self.damaged += 1
+                else:
+                    yield frame
 
 
 class _Deinterlaced:
@@ -234,11 +251,14 @@ def _opened(path: Path) -> Iterator[Any]:
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, ValueError, UnicodeError) as error:
-        why = str(getattr(error, "strerror", None) or error).rstrip(".")
-        found = f"{path} can't be read as a video: {why}"
+        found = f"{path} can't be read as a video: {_said(error)}"
         raise ImageFault("undecodable", found, COPY_AGAIN) from None
     with container:
         yield container
+
+
+def _said(error: BaseException) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
 
 
 def container_of(head: bytes) -> str:

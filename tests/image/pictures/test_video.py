@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[Callable[[Path], Path], tuple[int, ...]]] = {
     "avi": (lambda p: save_video(p / "a.avi", TWO, "mpeg4", "yuv420p", rate=25), RED),
     "ts": (lambda p: save_video(p / "a.ts", TWO), RED),
     "full range": (lambda p: save_video(p / "a.mp4", TWO, pixels="yuvj420p"), RED),
-    "10 bits": (lambda p: save_video(p / "a.mp4", TWO, "libx265", "yuv420p10le"), RED),
+    "10 bits": (lambda p: save_video(p / "a.mp4", TWO, "libx264", "yuv420p10le"), RED),
     "RGB": (lambda p: save_video(p / "a.mkv", TWO, "ffv1", "bgr0"), RED),
     "HD that states no matrix": (lambda p: save_video(p / "a.mp4", HD, matrix=1), RED),
     "HD that states Rec. 709": (
@@ -136,9 +136,22 @@ def test_transparent_videos_stay_transparent(tmp_path: Path) -> None:
     assert found.getpixel((60, 40)) == (*RED, 128)
 
 
+def test_damaged_frames_are_left_out(tmp_path: Path) -> None:
+    """Bytes of the second of five frames are overwritten; FFmpeg goes on behind them, too."""
+    path = save_video(tmp_path / "a.avi", [marked()] * 5, "mjpeg", "yuvj420p", rate=25)
+    data = bytearray(path.read_bytes())
+    begin = data.index(b"movi")
+    starts = [i for i in range(begin, len(data)) if data[i : i + 4] == b"00dc"]
+    data[starts[1] + 8 : starts[2]] = bytes(starts[2] - starts[1] - 8)
+    path.write_bytes(data)
+    frames = Frames(path)
+    assert [round(frame.time * 25) for frame in frames] == [0, 2, 3, 4]
+    assert (frames.damaged, frames.fault) == (1, "")
+
+
 def hdr(transfer: int) -> Callable[[Path], Path]:
     stated = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9}
-    return lambda p: save_video(p / "a.mp4", TWO, "libx265", "yuv420p10le", stated=stated)
+    return lambda p: save_video(p / "a.mp4", TWO, "libx264", "yuv420p10le", stated=stated)
 
 
 def text(name: str, content: bytes) -> Callable[[Path], Path]:
