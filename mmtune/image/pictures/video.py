@@ -62,15 +62,17 @@ class Form:
 
 @dataclass(frozen=True)
 class Frame:
-    """A decoded frame.
+    """A decoded frame; its methods raise `ImageFault` if its colours can't be converted.
 
     Attributes:
+        path: the video.
         number: its place in the video, from 0.
         time: when it is shown, in seconds from the video's start.
         decoded: the frame of PyAV.
         form: how it becomes a picture.
     """
 
+    path: Path
     number: int
     time: float
     decoded: Any
@@ -78,16 +80,15 @@ class Frame:
 
     def scaled(self, width: int, height: int, kind: str = "rgb24") -> NDArray[np.uint8]:
         """A small copy to measure: not turned, and in its own colours."""
-        small = self.decoded.reformat(width, height, kind, interpolation="AREA")
-        return np.asarray(small.to_ndarray(), np.uint8)
+        return self._converted(width, height, kind, interpolation="AREA")
 
     def picture(self) -> Image.Image:
         """The frame as RGB, or as RGBA if parts of it are transparent."""
         kind = "rgba" if _has_alpha(self.decoded) else "rgb24"
-        plain = self.decoded.reformat(
+        pixels = self._converted(
             format=kind, src_colorspace=self.form.matrix, interpolation="BICUBIC"
         )
-        image = Image.fromarray(plain.to_ndarray())
+        image = Image.fromarray(pixels)
         width, height = image.size
         aspect = self.form.aspect
         if aspect != 1:  # the shorter side is enlarged, so that nothing is lost
@@ -101,6 +102,15 @@ class Frame:
         if alpha is not None and alpha.getextrema() != (255, 255):
             rgb.putalpha(alpha)
         return rgb
+
+    def _converted(self, *size: Any, **more: Any) -> NDArray[np.uint8]:
+        import av
+
+        try:
+            return np.asarray(self.decoded.reformat(*size, **more).to_ndarray(), np.uint8)
+        except (av.FFmpegError, ValueError) as error:
+            found = f"{self.path} has colours that can't be converted: {_said(error)}"
+            raise ImageFault("undecodable", found, CONVERT) from None
 
 
 class Frames:
@@ -137,7 +147,7 @@ class Frames:
                 shown = number / rate
                 if frame.pts is not None and frame.time_base:
                     shown = float(frame.pts * frame.time_base) - start / 1_000_000
-                yield Frame(number, max(0.0, shown), frame, form)
+                yield Frame(self.path, number, max(0.0, shown), frame, form)
                 number += 1
         if not number:
             why = self.fault or self._last_error
