@@ -9,6 +9,9 @@ from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, in_help, not_negative, positive
 from mmtune.system.output import say
 
+FRAMES = "frames"  # the format for which --frames stands
+OF_FRAMES = ("max_frames", "min_gap", "caption")  # options that only it has
+
 
 def _modalities() -> str:
     from mmtune.runs.modalities import modality_names
@@ -101,8 +104,31 @@ def import__arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--format",
-        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles or transcripts "
-        "(default: recognised from the content)",
+        help="kaldi, commonvoice, huggingface, audiofolder, table, subtitles, transcripts or "
+        "frames (default: recognised from the content)",
+    )
+    parser.add_argument(
+        "--frames",
+        action="store_true",
+        help="import frames of the video SOURCE, or of all videos in it, as pictures: one of each "
+        "scene, without near-copies",
+    )
+    parser.add_argument(
+        "--max-frames",
+        type=positive,
+        metavar="N",
+        help="with --frames: pictures of each video, at most (default: 100)",
+    )
+    parser.add_argument(
+        "--min-gap",
+        type=not_negative,
+        metavar="SECONDS",
+        help="with --frames: least time between two pictures of a video (default: 1)",
+    )
+    parser.add_argument(
+        "--caption",
+        metavar="TEXT",
+        help="with --frames: caption of all pictures (default: none; `mmtune caption` writes them)",
     )
     parser.add_argument(
         "--modality", help=f"{_modalities()} (default: recognised from the content)"
@@ -167,6 +193,7 @@ def import_(options: argparse.Namespace) -> int:
     source: Path = options.source
     if not source.exists():
         raise ConfigError(f"no such file or folder: {source}", "give the data to import")
+    _settle_frames(options)
     if options.modality:
         fitting = [find_modality(options.modality)]
     else:
@@ -187,6 +214,7 @@ def import_(options: argparse.Namespace) -> int:
     names = ["language", "channel", "align", "base", "speakers"]
     names += ["recordings", "audio_dir", "encoding"]
     given = {name: value for name in names if (value := getattr(options, name))}
+    given |= {name: value for name in OF_FRAMES if (value := getattr(options, name)) is not None}
     with counted("importing") as count:
         result = fitting[0].import_data(
             source,
@@ -204,6 +232,22 @@ def import_(options: argparse.Namespace) -> int:
     else:
         say("\n".join(result.describe(len(result.left_out) if options.all else 5)))
     return 0 if result.rows else FINDINGS
+
+
+def _settle_frames(options: argparse.Namespace) -> None:
+    """Let --frames stand for its format; refuse options that have no effect without it."""
+    if options.frames:
+        if options.format not in (None, FRAMES):
+            raise ConfigError(
+                f"--frames and --format {options.format} exclude each other",
+                "leave one of them out",
+            )
+        options.format = FRAMES
+    for name in OF_FRAMES if options.format != FRAMES else ():
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} has no effect without --frames", "add --frames"
+            )
 
 
 def cache_arguments(parser: Parser) -> None:

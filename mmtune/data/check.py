@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmtune.config import DataOptions, Section
@@ -61,6 +61,29 @@ def check(
             of rows above `options.max_bad` has errors, no row is left, or a split that the data
             names would be empty without the rows that leak.
     """
+    inspected = inspect_source(
+        source, modality, terms=terms, base=base, settings=settings, progress=progress
+    )
+    return inspected.divided(options, strict=strict, divide=divide, record=record, earlier=earlier)
+
+
+def inspect_source(
+    source: Path,
+    modality: Reader,
+    *,
+    terms: Path | None = None,
+    base: str | None = None,
+    settings: Section | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inspected:
+    """Read the rows of a manifest or folder and open every file, without dividing the rows.
+
+    Args:
+        source, modality, terms, base, settings, progress: as for `check`.
+
+    Raises:
+        DataError: the source can't be used at all.
+    """
     inventory = [source] if source.is_dir() and modality.row.media else []
     ledger = Ledger(inventory, root_of(source))
     rows, findings = read_rows(source, modality, ledger)
@@ -87,51 +110,100 @@ def check(
         settings=settings,
     )
     bad = {finding.row for finding in of_rows if finding.severity == "error"}
-    links = [(finding.row, finding.other) for finding in of_rows if finding.other]
-    findings += of_rows
-    spare = {copy.row for copy in copies if copy.severity != "error"} - bad
-    free = [row for row, _ in good if row.id not in bad | spare]
-    stopping = [finding for finding in findings if finding.kind in STOPPING]
-    quarantined = (*lost, *(row.id for row in rows if row.id in bad))
-
-    def accepts(found: Assigned[Row]) -> bool:
-        share = len(quarantined) / (len(quarantined) + len(free) + len(spare))
-        good_enough = bool(found.rows) and share <= options.max_bad
-        return good_enough and not found.refused and not stopping
-
-    divided, fingerprint = Assigned(free), ""
-    if divide and free:
-        if earlier:
-            shares = (options.validation, options.test)
-            divided = assign(free, *shares, links=links, keep_leaks=True)
-            fingerprint = _fingerprint(divided.rows)
-        if fingerprint not in earlier:
-            divided = assign_and_keep(free, source, options, links, record=record, accepts=accepts)
-            fingerprint = ""
-        findings += _of_splits(divided, options, ledger)
-    kept = divided.rows
-    used = {row.id for row in kept}
-    dataset = Dataset(
+    return Inspected(
         source=source,
         modality=modality.name,
-        rows=tuple(kept),
-        findings=tuple(_placed(each, ledger) for each in findings),
-        quarantined=quarantined,
-        facts={row.id: inspection.facts for row, inspection in good if row.id in used},
-        fingerprint=fingerprint or _fingerprint(kept),
-        guesses=tuple(ledger.guesses.values()),
-        files=ledger.counts(),
-        lines={name: (each.found, each.used) for name, each in ledger.items.items()},
-        withheld=(*divided.left_out, *(row.id for row, _ in good if row.id in spare)),
-        made_by=_BY_CHECK,
+        ledger=ledger,
+        findings=(*findings, *of_rows),
+        good=tuple(good),
+        bad=frozenset(bad),
+        spare=frozenset({copy.row for copy in copies if copy.severity != "error"} - bad),
+        links=tuple((finding.row, finding.other) for finding in of_rows if finding.other),
+        quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
     )
-    if strict and (refused := [*stopping, *divided.refused]):
-        raise DataError(
-            printable(f"{source}: {'; '.join(each.message for each in refused)}"), refused[0].cure
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The rows of a source with their findings, before they are divided.
+
+    Attributes:
+        source, modality: as in `Dataset`.
+        ledger: of the source's files and lines.
+        findings: about lines, files and rows.
+        good: the rows whose files can be used, with what was seen of them.
+        bad: ids of those among them that have an error nevertheless.
+        spare: ids of copies, which are left out.
+        links: pairs of rows that must be in one split.
+        quarantined: ids or places of the rows that have errors.
+    """
+
+    source: Path
+    modality: str
+    ledger: Ledger
+    findings: tuple[Finding, ...]
+    good: tuple[tuple[Row, Inspection], ...]
+    bad: frozenset[str]
+    spare: frozenset[str]
+    links: tuple[tuple[str, str], ...]
+    quarantined: tuple[str, ...]
+
+    def divided(
+        self,
+        options: DataOptions,
+        *,
+        strict: bool = True,
+        divide: bool = True,
+        record: bool = False,
+        earlier: Collection[str] = (),
+    ) -> Dataset:
+        """Divide the rows into splits; arguments and errors are those of `check`."""
+        ledger = self.ledger.copy()
+        free = [row for row, _ in self.good if row.id not in self.bad | self.spare]
+        stopping = [finding for finding in self.findings if finding.kind in STOPPING]
+
+        def accepts(found: Assigned[Row]) -> bool:
+            errors = len(self.quarantined)
+            share = errors / (errors + len(free) + len(self.spare))
+            good_enough = bool(found.rows) and share <= options.max_bad
+            return good_enough and not found.refused and not stopping
+
+        findings = list(self.findings)
+        divided, fingerprint = Assigned(free), ""
+        if divide and free:
+            if earlier:
+                shares = (options.validation, options.test)
+                divided = assign(free, *shares, links=self.links, keep_leaks=True)
+                fingerprint = _fingerprint(divided.rows)
+            if fingerprint not in earlier:
+                divided = assign_and_keep(
+                    free, self.source, options, self.links, record=record, accepts=accepts
+                )
+                fingerprint = ""
+            findings += _of_splits(divided, options, ledger)
+        kept = divided.rows
+        used = {row.id for row in kept}
+        spare = (row.id for row, _ in self.good if row.id in self.spare)
+        dataset = Dataset(
+            source=self.source,
+            modality=self.modality,
+            rows=tuple(kept),
+            findings=tuple(_placed(each, ledger) for each in findings),
+            quarantined=self.quarantined,
+            facts={row.id: seen.facts for row, seen in self.good if row.id in used},
+            fingerprint=fingerprint or _fingerprint(kept),
+            guesses=tuple(ledger.guesses.values()),
+            files=ledger.counts(),
+            lines={name: (each.found, each.used) for name, each in ledger.items.items()},
+            withheld=(*divided.left_out, *spare),
+            made_by=_BY_CHECK,
         )
-    if strict and (dataset.bad > options.max_bad or not dataset.rows):
-        raise _refusal(dataset, options.max_bad)
-    return dataset
+        if strict and (refused := [*stopping, *divided.refused]):
+            messages = "; ".join(each.message for each in refused)
+            raise DataError(printable(f"{self.source}: {messages}"), refused[0].cure)
+        if strict and (dataset.bad > options.max_bad or not dataset.rows):
+            raise _refusal(dataset, options.max_bad)
+        return dataset
 
 
 def _of_splits(divided: Assigned[Row], options: DataOptions, ledger: Ledger) -> list[Finding]:

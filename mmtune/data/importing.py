@@ -51,6 +51,7 @@ class Imported(Displayed):
         new: ids of the rows that an earlier import into the folder doesn't have.
         removed: ids of the rows that only the earlier import has; they are no longer there.
         dry: nothing was written: the folder is as it was.
+        following: the command to run next; empty: `mmtune check` of the folder.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Imported(Displayed):
     new: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     dry: bool = False
+    following: str = ""
 
     def shown(self) -> Iterable[str | Rows]:
         """The lines that `mmtune import` prints."""
@@ -106,7 +108,7 @@ class Imported(Displayed):
             if len(group) > examples:
                 lines.append(f"  … and {len(group) - examples} more ({group[0].kind})")
         if self.rows and not self.dry:
-            lines.append(f"next: mmtune check {self.folder}")
+            lines.append(f"next: {self.following or f'mmtune check {self.folder}'}")
         return lines
 
 

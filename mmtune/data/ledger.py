@@ -6,6 +6,7 @@ finding by its kind, so nothing is ignored in silence.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from mmtune.data.rows import Finding, Severity
 from mmtune.system.contents import SPLITS_FILE
+from mmtune.system.pointers import pointer_at
+from mmtune.system.stored import exists, opened
 
 OWN = ("import.json", "left_out.jsonl")  # what `mmtune import` writes beside a manifest
 # Files and folders that programs leave behind. Nothing in such a folder is looked at.
@@ -21,6 +24,7 @@ LITTER = (
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
     *("@eadir", "#recycle", "@recycle", "icon\r", "lost+found"),
 )
+MAX_LINK = 1024  # bytes of a text that may be a link's path
 LITTER_BEGINS = (".", "__macosx", "~$")  # hidden; what macOS writes into archives; Office's locks
 TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather")
 SHEETS = (".xls", ".xlsx", ".ods", ".numbers")
@@ -107,6 +111,12 @@ class Ledger:
         self._refused: dict[str, Reason] = {}
         for number, folder in enumerate(folders):
             self._walk(folder, prefix=f"{folder}/" if number else "")
+
+    def copy(self) -> Ledger:
+        """A ledger that learns further guesses by itself; all else is shared."""
+        other = copy.copy(self)
+        other.guesses = dict(self.guesses)
+        return other
 
     def add_folder(
         self, folder: Path, suffixes: Sequence[str] = (), without: Path | None = None
@@ -195,7 +205,8 @@ class Ledger:
                 continue
             path = self.files[name]
             self.state[name] = "left out"
-            yield name, self._refused.get(name) or reason_of(path) or reason_by_kind(path)
+            refused = self._refused.get(name) or _pointer(path) or _written_link(path)
+            yield name, refused or reason_of(path) or reason_by_kind(path)
 
     def _walk(
         self, folder: Path, prefix: str, suffixes: Sequence[str] = (), without: Path | None = None
@@ -292,6 +303,30 @@ def _refused(path: Path) -> Reason | None:
     if path.name.endswith(SPLITS_FILE):
         return SPLITS
     return HIDDEN if is_litter(path.name) else _special(path)
+
+
+def _pointer(path: Path) -> Reason | None:
+    pointer = pointer_at(path)
+    return None if pointer is None else Reason("lfs-pointer", f"it {pointer.found}", pointer.cure)
+
+
+def _written_link(path: Path) -> Reason | None:
+    """Why a file isn't data that holds a path: Git writes links so where there are none."""
+    try:
+        if path.is_symlink() or not 0 < path.stat().st_size <= MAX_LINK:
+            return None
+        with opened(path) as file:
+            written = file.read(MAX_LINK).decode("utf-8")
+    except (OSError, ValueError):
+        return None
+    is_place = written.startswith(("../", "./")) and not any(c in written for c in "\n\r\0")
+    if not is_place or not exists(path.parent / written):
+        return None
+    return Reason(
+        "link",
+        f"it holds the path {written}: a link that was copied as a text",
+        f"put the files of {written} in its place",
+    )
 
 
 def _special(path: Path) -> Reason | None:

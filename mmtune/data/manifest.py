@@ -23,6 +23,7 @@ from mmtune.data.split_folders import folder_splits
 from mmtune.errors import DataError, NothingToUse, did_you_mean
 from mmtune.system.files import stream_aside
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_in
 from mmtune.system.stored import lines_up_to, opened, reason_of
 
 MAX_LINE = 1_000_000  # bytes in one row
@@ -214,7 +215,8 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
     """Yield the non-empty lines of a JSONL file with their numbers, counted from 1.
 
     Raises:
-        DataError: the file is missing, can't be read, is UTF-16, or isn't named .jsonl.
+        DataError: the file is missing, can't be read, is UTF-16 or a pointer of Git LFS, or isn't
+            named .jsonl.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
         raise NothingToUse(
@@ -224,6 +226,8 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
     try:
         with opened(path) as file:
             for number, line in enumerate(lines_up_to(file, MAX_LINE), start=1):
+                if number == 1 and (pointer := pointer_in(line)) is not None:
+                    raise DataError(f"{path} {pointer.found}", pointer.cure)
                 if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise DataError(f"{path} is UTF-16", "save it as UTF-8")
                 if number == 1:

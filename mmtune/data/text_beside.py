@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmtune.data.rows import Finding
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_in
 
 MAX_TEXT = 64_000  # bytes in one .txt
 
@@ -36,7 +37,7 @@ def read_words(beside: Path, folder: Path, row: str) -> str | bytes | Finding | 
 
     Returns:
         Its text; its bytes if they aren't UTF-8; None if there is no such file; a finding if it is
-        a link that leads out of the folder.
+        a link that leads out of the folder, or a pointer of Git LFS.
     """
     try:
         if beside.is_symlink() and leads_out(folder, beside):
@@ -47,6 +48,9 @@ def read_words(beside: Path, folder: Path, row: str) -> str | bytes | Finding | 
             data = file.read(MAX_TEXT + 1)
     except OSError:
         return None
+    if (pointer := pointer_in(data)) is not None:
+        found = f"{beside} {pointer.found}"
+        return Finding("lfs-pointer", row, found, pointer.cure, file=str(beside))
     if len(data) > MAX_TEXT:
         return data + b"\xff"  # too long for a transcript: invalid bytes make `check` refuse it
     try:
@@ -56,9 +60,9 @@ def read_words(beside: Path, folder: Path, row: str) -> str | bytes | Finding | 
 
 
 def without_words(path: Path, row: str) -> Finding:
-    """The note for a media file whose words are a link out of the dataset's folder."""
-    found = f"{path} isn't used, because its text file is a link out of the folder"
-    cure = "copy the text file into the folder, in place of the link"
+    """The note for a media file whose words can't be read, which has a finding of its own."""
+    found = f"{path} isn't used, because its text file can't be read"
+    cure = "correct the text file"
     return Finding("unused-media", row, found, cure, "note", file=str(path))
 
 

@@ -22,7 +22,7 @@ from mmtune.system.display import duration
 Status = Literal["passed", "failed", "not enough data"]
 MARGIN = 1.5  # of the items that are asked for where speakers are too few
 MOST_TIMES = 20  # the data for which a gate may ask, as a multiple of what was measured
-SEVERAL = "N"  # in `GateResult.closing`: the setting's count isn't that of the items
+SEVERAL = "N"  # in `GateResult.data_options`: the setting's count isn't that of the items
 ANSWERS: dict[Status, str] = {"passed": "yes", "failed": "no", "not enough data": "not known"}
 MAIN_ITEMS = 10  # least number of items for the main measure
 SIGNIFICANCE = 0.05  # level of the sign-flip test, which is used with few clusters
@@ -47,15 +47,18 @@ class GateResult:
     Attributes:
         name, level, asks, metric, slice, of, end: as in the gate; `slice` is the measured one.
         status: whether the gate passed.
-        finding: the figures that decide, in words.
+        finding: the figures that decide, in words; no setting is named.
         figure: value and interval; None if it wasn't measured.
         bound: the threshold in the metric's units; None if it isn't defined.
         items: number of items measured.
         more: estimated number of further items for a decision; None if it can't be estimated.
         upward: whether the threshold is an upper limit.
-        closing: options of `mmtune evaluate` that give the gate its data; None: its items are the
-            test rows.
+        data_options: options of `mmtune evaluate` that give the gate its data; None: its items are
+            the test rows.
         near: whether the value is too close to the threshold for more items to decide.
+        where: the slice in words; empty: as `slice`.
+        setting: what the setting does that gives the gate data: "set task.probes"; may be empty.
+        units: what items belong to, by which intervals are made: "speakers".
     """
 
     name: str
@@ -72,8 +75,21 @@ class GateResult:
     items: int = 0
     more: int | None = None
     upward: bool | None = None
-    closing: str | None = None
+    data_options: str | None = None
     near: bool = False
+    where: str = ""
+    setting: str = ""
+    units: str = "groups"
+
+    @property
+    def place(self) -> str:
+        """The slice in words."""
+        return self.where or without_patterns(self.slice)
+
+    @property
+    def full_finding(self) -> str:
+        """The finding, and what its setting does."""
+        return f"{self.finding}; {self.setting}" if self.setting else self.finding
 
     @property
     def allowed(self) -> str:
@@ -88,7 +104,7 @@ class GateResult:
     @property
     def answer(self) -> str:
         """The answer (yes, no or not known) with its reason."""
-        return f"{ANSWERS[self.status].capitalize()}: {self.finding}."
+        return f"{ANSWERS[self.status].capitalize()}: {self.full_finding}."
 
     @property
     def sentence(self) -> str:
@@ -109,10 +125,10 @@ class GateResult:
             return Step("train with other settings, or set another threshold, then:", command)
         if self.figure is not None and self.more is None:
             # As many items of the same speakers would tell no more.
-            return Step("add rows of other speakers, terms or recordings, then:", command)
-        if self.closing:
+            return Step(f"add rows of other {self.units}, then:", command)
+        if self.data_options:
             items = self.items + (self.more or 0) or None
-            name, _, value = self.closing.partition(" ")
+            name, _, value = self.data_options.partition(" ")
             if value == SEVERAL and items is not None:
                 times = f"raise {name} about {items / self.items:.1f} times, then:"
                 return Step(times, f"{command} {name} N", _time(items, seconds))
@@ -251,7 +267,7 @@ def _within(gate: Gate, measure: Measure, value: float) -> bool:
 def gate_results(gate: Gate, comparison: Comparison) -> Iterator[GateResult]:
     found = list(matching(gate, comparison))
     if not found and not gate.optional:
-        where = without_patterns(gate.slice)
+        where = gate.where or without_patterns(gate.slice)
         yield _unknown(gate, None, f"{gate.metric} on {where} was not measured")
     for measure in found:
         result = _apply(gate, measure)
@@ -342,11 +358,12 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
     if measure.few:
         test = "" if measure.p is None else f", sign-flip test p = {measure.p:.2g}"
         what += f"; {measure.few}{test}"
+    setting = ""
     if near := near and status == "not enough data":
         what += ". The value is too close to the threshold: more items would hardly decide"
     elif status == "not enough data" and more is not None:
-        what += f". About {more:,} more items are needed ({measure.items} were measured"
-        what += f"; {gate.items_from} sets the number)" if gate.items_from else ")"
+        what += f". About {more:,} more items are needed ({measure.items} were measured)"
+        setting = f"{gate.items_from} sets the number" if gate.items_from else ""
     return GateResult(
         name=gate.name if "*" not in gate.slice else f"{gate.name}: {measure.slice}",
         level=gate.level,
@@ -362,8 +379,10 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         items=measure.items,
         more=more,
         upward=upward,
-        closing=_more_of(gate),
+        data_options=_more_of(gate),
         near=near,
+        where=measure.slice,
+        setting=setting,
     )
 
 
@@ -380,27 +399,28 @@ def _bound(gate: Gate, measure: Measure) -> float | None:
 
 
 def _unknown(gate: Gate, measure: Measure | None, why: str) -> GateResult:
-    cure = f"; set {gate.needs}" if gate.needs is not None and measure is None else ""
     return GateResult(
         name=gate.name,
         level=gate.level,
         status="not enough data",
         asks=gate.asks,
-        finding=f"{why}{cure}",
+        finding=why,
         metric=gate.metric,
         slice=measure.slice if measure else gate.slice,
         of=gate.of,
         end=gate.end,
         items=measure.items if measure else 0,
         # What can't be measured lacks other rows, or what a gate without `needs` names.
-        closing=_first_data(gate) if measure is None or gate.needs is None else None,
+        data_options=_first_data(gate) if measure is None or gate.needs is None else None,
+        where=measure.slice if measure else gate.where or without_patterns(gate.slice),
+        setting=f"set {gate.needs}" if gate.needs is not None and measure is None else "",
     )
 
 
 def _first_data(gate: Gate) -> str | None:
     """The option that gives data to a gate whose measure has none."""
     needed = f"--{gate.needs.rpartition('.')[2]} VALUE" if gate.needs else None
-    return gate.closing or needed
+    return gate.data_options or needed
 
 
 def _more_of(gate: Gate) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
 
 from mmtune.config import RunConfig, Section, as_yaml, read_yaml
 from mmtune.errors import ConfigError, did_you_mean
@@ -48,8 +48,12 @@ class Gate(Selector):
     needs: Text | None = None  # the setting that must be on for the measure to exist
     items_from: Text | None = None  # the setting that sets the number of items
     several: bool = False  # that setting gives several items for each that it counts
-    # Options of `mmtune evaluate` that give the gate its data, as an example for readers.
-    closing: Text | None = None
+    where: Text | None = None  # the slice in words, if it is a pattern
+    # Options of `mmtune evaluate` that give the gate its data, as an example for readers. Suites
+    # of earlier versions call them "closing".
+    data_options: Annotated[
+        Text | None, Field(validation_alias=AliasChoices("data_options", "closing"))
+    ] = None
 
     @model_validator(mode="after")
     def _one_bound(self) -> Self:
@@ -69,6 +73,7 @@ class Suite(Section):
     modality: Text
     main: Annotated[tuple[Selector, ...], Field(min_length=1)]
     gates: tuple[Gate, ...] = ()
+    units: Text = "groups"  # what items belong to, by which intervals are made: "speakers"
 
     @field_validator("gates")
     @classmethod
@@ -96,23 +101,27 @@ class Extension(Section):
     extends: Text  # a suite's name, or a .yaml file beside this one
     main: tuple[Selector, ...] = ()
     gates: tuple[Gate, ...] = ()
+    units: Text | None = None
 
     def of(self, other: Suite) -> Suite:
         """Combine this extension with the suite that it extends."""
         names = {gate.name for gate in self.gates}
         main = (*self.main, *(one for one in other.main if one not in self.main))
         gates = (*self.gates, *(gate for gate in other.gates if gate.name not in names))
-        return Suite(name=self.name, modality=other.modality, main=main, gates=gates)
+        units = self.units or other.units
+        return Suite(name=self.name, modality=other.modality, main=main, gates=gates, units=units)
 
 
-# In patterns of slices: "test, * windows", but not "general speech, * with times".
-_OTHERS = re.compile(r", \* (?!with)")
 _PATTERN = re.compile(r"(, by|,|:)? ?\*")
 
 
 def without_patterns(text: str) -> str:
-    """Say a pattern of slices in words: "test, * windows" is "test, other windows"."""
-    return _PATTERN.sub("", _OTHERS.sub(", other ", text))
+    """A pattern of slices without its marks: "general speech, * with times" and so on.
+
+    Examples:
+        "WER on calls, *" becomes "WER on calls"; "test, by *" becomes "test".
+    """
+    return _PATTERN.sub("", text)
 
 
 def suites() -> list[str]:

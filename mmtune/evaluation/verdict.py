@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.earlier_verdicts import as_now
 from mmtune.evaluation.first_sentence import first_sentence, with_alternative
 from mmtune.evaluation.gate_result import (
     ANSWERS,
@@ -123,7 +124,8 @@ class Verdict(Displayed):
             f"verdict  {self.decision}   (suite {self.suite})",
             *([f"  {self.first}"] if self.first else []),
             *(
-                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} {gate.finding}"
+                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} "
+                f"{gate.full_finding}"
                 for gate in (self.main, *self.gates)
             ),
         ]
@@ -143,7 +145,12 @@ class Verdict(Displayed):
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Verdict:
-        """Make a verdict from the values of `to_json`."""
+        """Make a verdict from the values of `to_json`, also of earlier versions."""
+        values = dict(values)
+        if isinstance(values.get("main"), dict):
+            values["main"] = as_now(values["main"])
+        if isinstance(values.get("gates"), list):
+            values["gates"] = [as_now(e) if isinstance(e, dict) else e for e in values["gates"]]
         return _ADAPTER.validate_python(values)
 
 
@@ -162,7 +169,12 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
     other = rival(suite, comparison, measure) if measure is not None else None
     if measure is not None and other is not None:
         main = against(main, measure, other)
-    gates = [result for gate in suite.gates for result in gate_results(gate, comparison)]
+    main = replace(main, units=suite.units)
+    gates = [
+        replace(result, units=suite.units)
+        for gate in suite.gates
+        for result in gate_results(gate, comparison)
+    ]
     required = [main, *(gate for gate in gates if gate.level == "must")]
     failed = [gate for gate in required if gate.status == "failed"]
     unknown = [gate for gate in required if gate.status == "not enough data"]

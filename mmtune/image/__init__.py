@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmtune.config import RunConfig, Section
+from mmtune.data.importing import Imported
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import ImageReader
@@ -40,6 +41,26 @@ class ImageModality(ImageReader, Modality):
         *("real", "real, others' captions", "own less others' captions", "base, other seed"),
     )
     export_formats: Mapping[str, str] = FORMATS
+
+    def recognise(self, source: Path, layout: str | None = None) -> bool:
+        """Whether the layout is that of frames of videos; it is never guessed from the content."""
+        return layout == "frames"
+
+    def import_data(
+        self,
+        source: Path,
+        to: Path,
+        layout: str | None,
+        settings: Mapping[str, Any],
+        progress: Callable[[int], None] | None = None,
+        dry: bool = False,
+    ) -> Imported:
+        """Import frames of videos, see `mmtune.image.corpus.import_frames`."""
+        if layout != "frames":
+            return super().import_data(source, to, layout, settings, progress, dry)
+        from mmtune.image.corpus.import_frames import import_frames
+
+        return import_frames(source, to, settings, progress, dry)
 
     def prepare(self, config: RunConfig) -> Path:
         """Return the data path of the settings.

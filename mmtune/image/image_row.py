@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
 
+SOURCE = "recording"  # key in `group`: the video that an imported frame was taken from
+
 
 class ImageRow(Row):
     """One image with its caption.
@@ -61,6 +63,12 @@ class ImageRow(Row):
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
-        """The subject, or the caption if there is none; rows that share it stay in one split."""
+        """Keys of the subject, or the caption if there is none, and of the video it was taken from.
+
+        Rows that share one stay in one split.
+        """
         words = " ".join((self.subject or self.caption).casefold().split())
-        return (f"subject {words}",) if words else ()
+        keys = [f"subject {words}"] if words else []
+        if (video := self.group.get(SOURCE)) is not None:
+            keys.append(f"recording {video}")
+        return tuple(keys)

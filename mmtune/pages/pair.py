@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 
 from mmtune.config import Content
@@ -11,11 +10,9 @@ from mmtune.evaluation.comparison import Comparison
 from mmtune.metrics.explained import sentence_of
 from mmtune.metrics.measure import Measure
 from mmtune.pages.figures import reading
-from mmtune.pages.plots import Plot
 from mmtune.pages.redact import redact_base
 
 WRONG = "Wrong "  # what begins a sentence that counts errors (`Metric.says`)
-SIDES = re.compile(r"\b(base|adapter)\b")
 # Headings of examples that are chosen by result, in a comparison of base and adapter.
 HEADINGS = {
     "most gained": "Where {adapter} is better",
@@ -48,21 +45,6 @@ class Pair:
     def heading(self, kind: str) -> str:
         """The heading of a kind of examples."""
         return HEADINGS.get(kind, kind).format(**self.names) if kind in HEADINGS else kind
-
-    def plot(self, plot: Plot) -> Plot:
-        """A plot whose texts name the adapters; the kinds of its marks stay."""
-
-        def named(text: str) -> str:
-            return SIDES.sub(lambda found: self.names[found[0]], text)
-
-        marks = [replace(mark, tip=named(mark.tip)) for mark in plot.marks]
-        return replace(
-            plot,
-            title=named(plot.title),
-            text=named(plot.text),
-            note=named(plot.note),
-            marks=marks,
-        )
 
     def without_names(self) -> Pair:
         """The pair where names of folders may not be shown."""

@@ -25,6 +25,7 @@ from mmtune.pages.axes import (
 )
 from mmtune.pages.text_boxes import cut, cut_apart, width_of
 
+SIDES = {"base": "base", "adapter": "adapter"}  # what texts call the sides of a comparison
 NAME_MARGIN = 132  # left margin of a plot with names there
 GROUP_HEIGHT = 36  # height of one group
 MAX_POINTS = 400  # points of a line; more are averaged
@@ -147,16 +148,21 @@ def steps_plot(
     )
 
 
-def group_plots(measures: Sequence[Measure]) -> list[Plot]:
-    """Plot base and adapter in each group of the items, one plot for each metric and label."""
+def group_plots(measures: Sequence[Measure], names: Mapping[str, str] = SIDES) -> list[Plot]:
+    """Plot base and adapter in each group of the items, one plot for each metric and label.
+
+    Args:
+        measures: of the comparison.
+        names: what the texts call base and adapter.
+    """
     found: dict[tuple[str, str], list[Measure]] = {}
     for measure in measures:
         if measure.group is not None and math.isfinite(measure.adapter.value):
             found.setdefault((measure.metric, measure.group[0]), []).append(measure)
-    return [_groups(metric, label, some) for (metric, label), some in found.items()]
+    return [_groups(metric, label, some, names) for (metric, label), some in found.items()]
 
 
-def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
+def _groups(metric: str, label: str, measures: Sequence[Measure], sides: Mapping[str, str]) -> Plot:
     ends = [0.0]
     for m in measures:
         ends += [v for i in (m.base, m.adapter) for v in (i.low, i.high, i.value)]
@@ -173,13 +179,13 @@ def _groups(metric: str, label: str, measures: Sequence[Measure]) -> Plot:
             if math.isfinite(interval.value):
                 low, high = frame.across(interval.low), frame.across(interval.high)
                 lines.append(Line(kind, f"{low},{y} {high},{y}", whisker=True))
-                tip = f"{name}, {kind}: {interval}, {m.items} items"
+                tip = f"{name}, {sides[kind]}: {interval}, {m.items} items"
                 marks.append(Mark(kind, frame.across(interval.value), y, tip))
     few = min(m.items for m in measures)
     most = max(m.items for m in measures)
     return Plot(
         title=f"{metric} by {label}",
-        text=f"{metric} of base and adapter by {label}: " + "; ".join(told),
+        text=f"{metric} of {sides['base']} and {sides['adapter']} by {label}: " + "; ".join(told),
         x_label=cut(unit_of(metric), WIDTH),
         y_label="",
         x_ticks=frame.x_ticks(),
@@ -260,13 +266,16 @@ def _known(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
+def calibration_plot(
+    bins: Mapping[str, Sequence[Bin]], names: Mapping[str, str] = SIDES
+) -> Plot | None:
     """Plot how often words of some confidence were right (reliability diagram).
 
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), figure 1.
 
     Args:
         bins: bins by model, in ascending order.
+        names: what the texts call base and adapter.
     """
     models = {model: each for model, each in bins.items() if each}
     if not models:
@@ -279,10 +288,10 @@ def calibration_plot(bins: Mapping[str, Sequence[Bin]]) -> Plot | None:
         if len(places) > 1:
             lines.append(Line(kind, _points(places)))
         for (x, y), b in zip(places, each, strict=True):
-            tip = f"{kind}: confidence {b.confidence:.2f}, {b.accuracy:.2f} of {b.n} are right"
-            marks.append(Mark(kind, x, y, tip))
+            tip = f"confidence {b.confidence:.2f}, {b.accuracy:.2f} of {b.n} are right"
+            marks.append(Mark(kind, x, y, f"{names.get(kind, kind)}: {tip}"))
         error = sum(b.n * abs(b.accuracy - b.confidence) for b in each) / sum(b.n for b in each)
-        told.append(f"{kind} is off by {error:.3f} on average")
+        told.append(f"{names.get(kind, kind)} is off by {error:.3f} on average")
     return Plot(
         title="confidence and correctness",
         text="The share of right answers at each confidence; " + "; ".join(told),

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.gate_result import ANSWERS, GateResult, Step
-from mmtune.evaluation.suite import without_patterns
 from mmtune.evaluation.verdict import Verdict
 from mmtune.pages.plots import ThresholdGauge, gauge, number
 
 ORDER = ("failed", "not enough data", "passed")  # order of gates: the most important first
 SYMBOLS = {"passed": "✓", "failed": "✕", "not enough data": "?"}
-# Names of settings: the command says what to do.
-SETTING = re.compile(r"; (set )?[a-z_]+\.[a-z_]+( sets the number)?(?=[).]|$)")
 SMALLEST = 0.0005  # differences that are smaller are shown as none
 
 
@@ -40,16 +36,6 @@ class Check:
     measured: str
     gauge: ThresholdGauge | None
     step: Step | None = None
-
-
-def readable(text: str) -> str:
-    """Remove patterns of slices and names of settings from the text of a gate.
-
-    Examples:
-        "WER on test, * windows was not measured; set task.probes" becomes "WER on test, other
-        windows was not measured".
-    """
-    return SETTING.sub("", without_patterns(text))
 
 
 def checks_of(verdict: Verdict | None, run: str) -> dict[str, list[Check]]:
@@ -116,7 +102,7 @@ def _missing(verdict: Verdict, comparison: Comparison, run: str) -> list[tuple[s
     found: dict[Step, list[str]] = {}
     for gate in (verdict.main, *(gate for gate in verdict.gates if gate.level == "must")):
         if (step := gate.step(run, comparison.seconds)) is not None:
-            name = "whether it helps" if gate is verdict.main else readable(gate.name)
+            name = "whether it helps" if gate is verdict.main else gate.name
             found.setdefault(step, []).append(name)
     return [(_what(step, names), step.command) for step, names in found.items()]
 
@@ -131,13 +117,13 @@ def _what(step: Step, names: list[str]) -> str:
 def _question(gate: GateResult, gates: list[GateResult]) -> str:
     if Counter(each.asks for each in gates)[gate.asks] < 2:
         return gate.asks
-    return f"{gate.asks} ({readable(gate.slice)})"
+    return f"{gate.asks} ({gate.place})"
 
 
 def _measured(gate: GateResult) -> str:
     if gate.figure is None:
         return ""
-    name, value = f"{gate.metric} on {readable(gate.slice)}", gate.figure.value
+    name, value = f"{gate.metric} on {gate.place}", gate.figure.value
     name = f"{name[0].upper()}{name[1:]}"
     if gate.of != "difference":
         return f"{name}: {_plain(value)}"

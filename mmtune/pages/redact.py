@@ -89,6 +89,9 @@ def redact_verdict(verdict: Verdict, comparison: Comparison, own: OwnNames) -> V
     swaps = dict(slices)
     # Findings say a gate's pattern in words.
     swaps |= {without_patterns(old): new for old, new in slices.items() if "*" in old}
+    swaps |= {
+        gate.where: slices[gate.slice] for gate in gates if gate.where and gate.slice in slices
+    }
     for m in comparison.measures:
         if m.note:
             swaps[f" ({m.note.rstrip('.')})"] = ""

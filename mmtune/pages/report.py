@@ -27,9 +27,16 @@ from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show, stri
 from mmtune.pages.figures import Figure, figure
 from mmtune.pages.pair import Pair, pair_sentence
 from mmtune.pages.picture_table import PictureTables, picture_tables
-from mmtune.pages.plots import Plot, calibration_plot, group_plots, steps_plot, strengths_plot
+from mmtune.pages.plots import (
+    SIDES,
+    Plot,
+    calibration_plot,
+    group_plots,
+    steps_plot,
+    strengths_plot,
+)
 from mmtune.pages.preference import Result, stored_review
-from mmtune.pages.questions import Check, checks_of, next_steps, readable
+from mmtune.pages.questions import Check, checks_of, next_steps
 from mmtune.pages.redact import (
     Naming,
     NoNames,
@@ -127,7 +134,6 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["readable"] = readable
     html = environment.get_template("report.html.j2").render(
         runs=[
             _view(c, f, redacted, play, naming, pair)
@@ -188,9 +194,10 @@ def _view(
         pair = pair if content == "all" else pair.without_names()
         verdict = review = None
     place = str(folder) if folder and content == "all" else "RUN"
-    groups = group_plots(shown.measures)
+    names = SIDES if pair is None else pair.names
+    groups = group_plots(shown.measures, names)
     # The card is that of one adapter: its strengths say nothing of two.
-    others = _others(shown, card if pair is None else None)
+    others = _others(shown, card if pair is None else None, names)
     pictures, examples = _divided(
         show(comparison.examples, comparison.modality, sources, content, play)
     )
@@ -203,7 +210,7 @@ def _view(
         content=content,
         figures=[figure(m) for m in shown.measures],
         training=_training(folder, card),
-        plots=plots if pair is None else [pair.plot(plot) for plot in plots],
+        plots=plots,
         images=[
             (name, data)
             for name, file in shown.files.items()
@@ -282,9 +289,9 @@ def _training(folder: Path | None, card: Card | None) -> list[Plot]:
     return [plot for plot in drawn if plot is not None]
 
 
-def _others(comparison: Comparison, card: Card | None) -> list[Plot]:
+def _others(comparison: Comparison, card: Card | None, names: Mapping[str, str]) -> list[Plot]:
     """Plot the compared strengths, and the calibration of confidence."""
-    drawn = [calibration_plot(comparison.calibration)]
+    drawn = [calibration_plot(comparison.calibration, names)]
     if card is not None:
         name = next(iter(card.validation), "validation metric").replace("_", " ")
         chosen = card.scale if card.advised is None else card.advised

@@ -137,9 +137,10 @@ def import_data(
         source: the file or folder to import.
         to: the new folder, or that of an earlier import.
         modality: the modality's name; None: recognised from the content.
-        layout: the format's name, such as `table`; None: recognised from the content.
+        layout: the format's name, such as `table`, or `frames` for pictures from videos; None:
+            recognised from the content.
         settings: settings of the import, such as `language="de"`, `speakers="agent=0,customer=1"`,
-            `align=True` and `base=…`.
+            `align=True` and `base=…`; for frames `max_frames=20`, `min_gap=5` and `caption="…"`.
 
     Returns:
         The folder, the number of rows, and the items that were left out, each with its cure.

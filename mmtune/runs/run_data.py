@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.config import DataOptions, RunConfig
-from mmtune.data.check import check
+from mmtune.data.check import check, inspect_source
 from mmtune.data.dataset import Dataset
 from mmtune.data.rows import Row
 from mmtune.runs.import_hint import importable
@@ -78,26 +78,13 @@ def named_data(
         DataError: the data can't be used.
     """
 
-    def read(
-        options: DataOptions, strict: bool, divide: bool, earlier: Collection[str] = ()
-    ) -> Dataset:
-        modality = find_modality(config.modality)
-        with importable(data, modality):
-            return check(
-                data,
-                modality,
-                options,
-                strict=strict,
-                base=config.base,
-                settings=config.task,
-                divide=divide,
-                earlier=earlier,
-            )
-
-    known = {fingerprint: name for fingerprint, name in trained.items() if fingerprint}
-    for each in options if known else ():
-        found = read(each, False, True, known)
-        if found.fingerprint in known:
-            return NamedData(found, found.split("test"), known[found.fingerprint])
-    found = read(divide or config.data, True, divide is not None)
+    modality = find_modality(config.modality)
+    with importable(data, modality):
+        inspected = inspect_source(data, modality, base=config.base, settings=config.task)
+        known = {fingerprint: name for fingerprint, name in trained.items() if fingerprint}
+        for each in options if known else ():
+            found = inspected.divided(each, strict=False, earlier=known)
+            if found.fingerprint in known:
+                return NamedData(found, found.split("test"), known[found.fingerprint])
+        found = inspected.divided(divide or config.data, divide=divide is not None)
     return NamedData(found, found.split("test"))

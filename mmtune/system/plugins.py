@@ -139,6 +139,35 @@ def _packages(entries: list[EntryPoint]) -> str:
     return " and ".join(sorted(names))
 
 
+def import_named(target: str, source: str) -> Any:
+    """Import what a user names as "package.module:attribute".
+
+    Args:
+        target: the name.
+        source: the file or setting that names it, for the error.
+
+    Raises:
+        PluginError: the module can't be imported.
+        ConfigError: it has no such attribute.
+    """
+    module = target.partition(":")[0]
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever other people's code raises when it is imported
+        raise PluginError(
+            f"{source}: {module!r} can't be imported: {type(error).__name__}: {first_line(error)}",
+            "install its package, or name its folder in the environment: PYTHONPATH=FOLDER",
+        ) from error
+    try:
+        return _imported(target)
+    except AttributeError:
+        names = [key for key, value in vars(found).items() if callable(value)]
+        attribute = target.partition(":")[2]
+        raise ConfigError(
+            f"{source}: {module} has no {attribute!r}", did_you_mean(attribute, names)
+        ) from None
+
+
 def _imported(target: str) -> Any:
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)

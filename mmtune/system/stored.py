@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, AnyStr, BinaryIO, TextIO
 
 from mmtune.errors import ConfigError, DataError, MmtuneError, first_line
+from mmtune.system.pointers import require_content
 
 MAX_TEXT = 64 * 2**20  # bytes of a text file that a user writes: terms, captions, sentences
 PIECE = 2**20  # bytes that are read at once
@@ -115,9 +116,10 @@ def read_text(path: Path, encoding: str = "utf-8-sig", most: int = MAX_TEXT) -> 
 
     Raises:
         OSError: it can't be read.
-        DataError: it is larger.
+        DataError: it is larger, or is a pointer of Git LFS.
         UnicodeDecodeError: it isn't text of this encoding.
     """
+    require_content(path)
     text = read_bytes(path, most).decode(encoding)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 

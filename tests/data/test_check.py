@@ -3,13 +3,14 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mmtune.config import DataOptions
-from mmtune.data.check import check
+from mmtune.data.check import check, inspect_source
 from mmtune.data.dataset import Dataset, describe
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
@@ -308,3 +309,19 @@ def test_the_text_of_a_file_is_looked_for_once(
     monkeypatch.setattr(os.path, "lexists", lambda path: asked.append(str(path)) or exists(path))
     assert [row.reference for row in check(tmp_path, reader).rows] == ["words"]
     assert asked.count(str(tmp_path / "0.txt")) <= 1
+
+
+def test_rows_that_are_inspected_once_are_divided_in_several_ways(tmp_path: Path) -> None:
+    source = speech_set(tmp_path)
+    ways = [DataOptions(validation=0.2, test=0.2), DataOptions(validation=0.4, test=0.1)]
+    wanted = [check(source, SPEECH, each) for each in ways]
+    opened: list[str] = []
+
+    def inspect(row: Any) -> Any:
+        opened.append(row.id)
+        return SPEECH.inspect(row)
+
+    found = inspect_source(source, replace(SPEECH, inspect=inspect))
+    assert [found.divided(each) for each in ways] == wanted
+    assert wanted[0].fingerprint != wanted[1].fingerprint
+    assert len(opened) == 12

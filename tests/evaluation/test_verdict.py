@@ -256,7 +256,8 @@ def test_too_wide_an_interval_says_how_many_more(terminology: Suite) -> None:
     found = gate(verdict, "general speech")
     assert found.status == "not enough data"
     assert found.more == 40 * 4 - 40  # the half-width 0.08 has to become 0.04
-    assert "About 120 more items are needed (40 were measured; task.retention_rows" in found.answer
+    assert "About 120 more items are needed (40 were measured)" in found.finding
+    assert found.full_finding.endswith("; task.retention_rows sets the number")
 
 
 def test_few_items_decide_nothing(terminology: Suite) -> None:

@@ -169,9 +169,9 @@ MODES = ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbC
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb(mode: str) -> None:
-    from mmtune.image.pictures.pixels import flatten
+    from mmtune.image.pictures.picture import Picture
 
-    image = flatten(Image.new(mode, (4, 3)))
+    image = Picture(Image.new(mode, (4, 3))).flattened()
     assert (image.mode, image.size) == ("RGB", (4, 3))
 
 

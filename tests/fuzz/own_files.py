@@ -172,24 +172,21 @@ def picture_seeds() -> list[Files]:
 def parse_picture(folder: Path) -> None:
     from mmtune.image.pictures.pixels import (
         _formats,
-        colour_fault,
         decoded,
         open_image,
         open_mask,
         stored_size,
-        thumbnail,
         upright_size,
-        visible_range,
     )
 
     _formats.cache_clear()  # it was called before coverage is measured
 
     def small(path: Path) -> None:
-        with decoded(path, reduced=True) as image:
-            colour_fault(image)
-            if image.width * image.height < 4_000_000:  # 64 million pixels take their time
-                visible_range(image)
-            thumbnail(image, 16)
+        with decoded(path, reduced=True) as picture:
+            picture.colour_fault()
+            if picture.image.width * picture.image.height < 4_000_000:  # larger ones take long
+                picture.visible_range()
+            picture.thumbnail(16)
 
     each(lambda: stored_size(folder), lambda: stored_size(folder / "nothing"))
     for path in sorted(folder.iterdir()):

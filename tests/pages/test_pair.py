@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Bin, Measure
 from mmtune.pages.content import stricter
 from mmtune.pages.pair import Pair, pair_sentence
-from mmtune.pages.plots import calibration_plot
+from mmtune.pages.plots import calibration_plot, group_plots
 
 PAIR = Pair("A", "B")
 SYNTHETIC = "Measured on synthetic voices only."
@@ -84,12 +85,20 @@ def test_the_first_sentence_says_what_differs_and_on_what_it_was_measured() -> N
 
 
 def test_plots_and_headings_name_the_adapters() -> None:
-    plot = calibration_plot({"base": [Bin(0, 1, 0.7, 0.5, 9)], "adapter": [Bin(0, 1, 0.7, 0.7, 9)]})
-    assert plot is not None
-    named = Pair("rank-32", "rank-8").plot(plot)
+    bins = {"base": [Bin(0, 1, 0.7, 0.5, 9)], "adapter": [Bin(0, 1, 0.7, 0.7, 9)]}
+    names = Pair("rank-32", "rank-8").names
+    named = calibration_plot(bins, names)
+    assert named is not None
     assert "rank-8 is off by 0.200" in named.note
     assert named.marks[1].tip.startswith("rank-32: confidence")
     assert [mark.kind for mark in named.marks] == ["base", "adapter"], "they keep their looks"
+    groups = [
+        replace(measure("WER", 0.2, 0.1), slice=f"test, site {name}", group=("site", name))
+        for name in ("base camp", "valley")
+    ]
+    [by_site] = group_plots(groups, names)
+    assert by_site.text.startswith("WER of rank-8 and rank-32 by site: base camp 0.100 to 0.200")
+    assert by_site.marks[0].tip.startswith("base camp, rank-8:"), "labels of users stay"
     assert PAIR.heading("most gained") == "Where A is better"
     assert PAIR.heading("held-out captions") == "held-out captions"
 

@@ -9,18 +9,21 @@ from pathlib import Path
 import pytest
 
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.earlier_verdicts import as_now
 from mmtune.evaluation.gate_result import GateResult
 from mmtune.evaluation.verdict import Decision, Verdict, write_verdict
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
-from mmtune.pages.questions import checks_of, next_steps, readable
+from mmtune.pages.questions import checks_of, next_steps
 from mmtune.pages.report import write_report
 
 PASSED = GateResult(
     "silence", "must", "passed", "Is it silent?", "words on silence: 0", "words", "silence",
     "difference", "upper", Interval(0.0214, -0.03, 0.07), 0.1, 40,
 )  # fmt: skip
-OPEN = replace(PASSED, status="not enough data", figure=None, bound=None, closing="--probes 40")
+OPEN = replace(
+    PASSED, status="not enough data", figure=None, bound=None, data_options="--probes 40"
+)
 FAILED = replace(PASSED, status="failed")
 MAIN = replace(PASSED, name="it helps", asks="Does it help?")
 
@@ -34,7 +37,7 @@ def verdict(decision: Decision, *gates: GateResult, main: GateResult = MAIN) -> 
     [
         (
             "WER on test, * windows was not measured; set task.probes",
-            "WER on test, other windows was not measured",
+            "WER on test windows was not measured",
         ),
         ("WER on calls, *", "WER on calls"),
         ("WER on general speech, * without repeats", "WER on general speech without repeats"),
@@ -48,18 +51,36 @@ def verdict(decision: Decision, *gates: GateResult, main: GateResult = MAIN) -> 
         ("the upper end must be at most +0.05", "the upper end must be at most +0.05"),
     ],
 )
-def test_no_pattern_and_no_name_of_a_setting_is_shown(stored: str, shown: str) -> None:
-    assert readable(stored) == shown
+def test_findings_of_earlier_versions_lose_patterns_and_names_of_settings(
+    stored: str, shown: str
+) -> None:
+    assert as_now({"finding": stored})["finding"] == shown
+
+
+def test_verdicts_of_earlier_versions_are_read_in_todays_form() -> None:
+    now = verdict("not known yet", replace(OPEN, where="test", setting="set task.probes"))
+    values = now.to_json()
+    for each in (values["main"], *values["gates"]):
+        each["closing"] = each.pop("data_options")
+        each["finding"] = f"{each['finding']}; {each['setting']}".removesuffix("; ")
+        for name in ("where", "setting", "units"):
+            del each[name]
+    found = Verdict.from_json(values)
+    assert found.gates[0].full_finding == now.gates[0].full_finding
+    assert found.gates[0].setting == "set task.probes"
+    assert found.gates[0].step("RUN") == now.gates[0].step("RUN")
+    assert found.lines() == now.lines()
+    assert Verdict.from_json(found.to_json()) == found
 
 
 def test_the_first_screen_is_in_words_and_no_pattern_is_on_the_page(tmp_path: Path) -> None:
     interval = Interval(0.5, 0.4, 0.6)
     found = Measure("WER", "test", 40, interval, interval, interval, False)
     heard = {"kind": "test", "reference": "a cat", "base": "a hat", "adapter": "a cat"}
-    # Stored by earlier versions, with patterns in the findings.
     gates = [
         replace(OPEN, name="other windows", asks="Windows?", slice="test, * windows",
-                finding="WER on test, * windows was not measured; set task.probes"),
+                where="test, other windows", setting="set task.probes",
+                finding="WER on test, other windows was not measured"),
         PASSED,
     ]  # fmt: skip
     comparison = Comparison("speech", [found], "", examples=[heard])
@@ -122,7 +143,7 @@ def test_two_checks_that_ask_the_same_name_what_they_measured() -> None:
 def test_what_now() -> None:
     comparison = Comparison("x", [], "", use={"Use it": "mmtune transcribe --adapter {run} IN"})
     times = replace(OPEN, name="times")
-    lacking = replace(OPEN, name="it helps", closing=None)
+    lacking = replace(OPEN, name="it helps", data_options=None)
     should = replace(FAILED, level="should")
     cases: list[tuple[Verdict, list[tuple[str, str]]]] = [
         (verdict("keep the base", FAILED), [("Use the base without the adapter.", "")]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import os
 import unicodedata
@@ -14,18 +13,11 @@ from mmtune.data.ledger import is_litter
 from mmtune.data.rows import Finding
 from mmtune.data.text_beside import read_words
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
+from mmtune.system.encodings import encoding_of
 from mmtune.system.stored import read_bytes
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")  # kohya's scripts write the second
-LFS_POINTER = "version https://git-lfs"
 MAX_JSON = 1_000_000  # bytes of the JSON beside an image
-MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 CAPTION_KEYS = ("caption", "captions", "text")
 TAG_KEY = "tags"
 
@@ -99,9 +91,6 @@ def read_captions(place: Path, folder: Path, row: str) -> list[str] | Finding:
                 f"save it as UTF-8: iconv -f cp1252 -t utf-8 {place.name}, if it is Windows text",
                 file=str(place),
             )
-    if words and words.startswith(LFS_POINTER):
-        found = f"{place} is a pointer of Git LFS, not the caption itself"
-        return Finding("lfs-pointer", row, found, "git lfs pull", file=str(place))
     return [words] if words else []
 
 
@@ -126,23 +115,6 @@ def texts_of(value: object) -> list[str]:
     return list(dict.fromkeys(text for text in texts if text))
 
 
-def encoding_of(head: bytes) -> tuple[str, bool]:
-    """The encoding of a text by its first bytes, and whether that is a guess.
-
-    Without a byte order mark it is UTF-8, or UTF-16 if every other byte is zero.
-    """
-    marked = next((name for mark, name in MARKS.items() if head.startswith(mark)), None)
-    if marked is not None:
-        return marked, False
-    pair = head[:8]
-    if len(pair) >= 4 and len(pair) % 2 == 0:
-        if not any(pair[1::2]) and all(pair[::2]):
-            return "utf-16-le", True
-        if not any(pair[::2]) and all(pair[1::2]):
-            return "utf-16-be", True
-    return "utf-8-sig", False
-
-
 def _decoded(place: Path) -> str | None:
     from mmtune.data.text_beside import MAX_TEXT
 
@@ -160,8 +132,7 @@ def _read_json(place: Path, folder: Path, row: str) -> list[str] | Finding:
     if isinstance(linked, Finding):
         return linked
     try:
-        data = read_bytes(place, most=MAX_JSON)
-        values = json.loads(data.decode(encoding_of(data)[0]))
+        values = json.loads(read_bytes(place, most=MAX_JSON))  # it detects UTF-8, 16 and 32
     except Exception:  # not JSON: it may be anything, and the ledger names it
         return []
     return captions_in(values) if isinstance(values, dict) else []

@@ -1,4 +1,4 @@
-"""Captions from metadata.jsonl and metadata.csv, in the imagefolder layout of Hugging Face.
+"""Captions from metadata.jsonl, .csv or .tsv, in the imagefolder layout of Hugging Face.
 
 A file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, is read; so are tables that Excel
 writes with semicolons or tabs. Another file can't be read, and ends the check: its captions would
@@ -12,23 +12,26 @@ import csv
 import io
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mmtune.data.ledger import Guess, Used, is_litter
+from mmtune.data.ledger import SHEETS, Guess, Used, is_litter
 from mmtune.data.manifest import MAX_LINE, parse_line
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.data.text_beside import outside
-from mmtune.image.corpus.caption_files import encoding_of, texts_of
+from mmtune.image.corpus.caption_files import texts_of
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
+from mmtune.system.encodings import HEAD, SEPARATORS, encoding_of
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_at
 from mmtune.system.stored import lines_up_to, opened, reason_of, short_lines
 
 # Hugging Face's imagefolder layout: these files name each image with its caption.
-METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")  # in any case
+UNREAD = tuple(f"metadata{suffix}" for suffix in (".parquet", *SHEETS))
 FILE_COLUMN = "file_name"
 CAPTION_COLUMNS = (
     "text",
@@ -50,13 +53,17 @@ def metadata_of(
     rows: dict[str, dict[str, Any]] = {}
     findings = []
     read: list[Used | Guess] = []
-    for path in _metadata_files(folder):
+    for path in _files_named(folder, UNREAD):
+        found = f"{path} can't be read: {path.suffix} files aren't"
+        cure = "save it as metadata.csv, or remove it: otherwise its captions are lost"
+        findings.append(Finding("unreadable-metadata", path.name, found, cure, file=str(path)))
+    for path in _files_named(folder, METADATA):
         if path.is_symlink() and leads_out(folder, path):
             findings.append(outside(path, path.name))
             continue
-        found = used = 0
+        lines = used = 0
         for number, item in read_metadata(path):
-            found += number > 0
+            lines += number > 0
             if isinstance(item, Guess):
                 read.append(item)
                 continue
@@ -75,15 +82,15 @@ def metadata_of(
                 item = {**item, "mask": Path(at).as_posix()}
             rows[place] = {**item, "image": Path(place).as_posix()}
             used += 1
-        if found:
-            read.append(Used(path, found, used))
+        if lines:
+            read.append(Used(path, lines, used))
         wrong = [f for f in findings if f.file == str(path) and f.severity == "error"]
-        if found and not used and wrong:
+        if lines and not used and wrong:
             findings.append(
                 Finding(
                     "unreadable-metadata",
                     path.name,
-                    f"{path} can't be read: none of its {found} lines names an image",
+                    f"{path} can't be read: none of its {lines} lines names an image",
                     'write lines like {"file_name": "a.png", "text": "…"}, or remove it: otherwise '
                     "its captions are lost",
                     file=str(path),
@@ -93,7 +100,7 @@ def metadata_of(
 
 
 def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | Guess]]:
-    """Read a metadata.jsonl or metadata.csv file.
+    """Read a metadata.jsonl, metadata.csv or metadata.tsv file.
 
     Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
     `CAPTION_COLUMNS` that has text is the caption; in JSON it may be a list of captions. All other
@@ -103,8 +110,12 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
         The number of a line with its row, whose `image` is relative to the file's folder, or with
         a finding. The number is 0 for a finding or a guess about the whole file.
     """
-    reader = _csv_lines if path.suffix == ".csv" else _json_lines
+    reader = _json_lines if path.suffix.lower() == ".jsonl" else _csv_lines
     own = set(ImageRow.model_fields) - {"content", "id", "image", "caption", "captions"}
+    if (pointer := pointer_at(path)) is not None:
+        found = f"{path} {pointer.found}: its captions are lost"
+        yield 0, Finding("unreadable-metadata", path.name, found, pointer.cure, file=str(path))
+        return
     try:
         for number, values in reader(path):
             if isinstance(values, Guess):
@@ -147,7 +158,7 @@ def _at(path: Path, line: int, finding: Finding) -> Finding:
 def _encoding(path: Path) -> tuple[str, list[Guess]]:
     """The encoding of a metadata file by its first bytes; and that it is a guess, if it is one."""
     with opened(path) as file:
-        encoding, guessed = encoding_of(file.read(8))
+        encoding, guessed = encoding_of(file.read(HEAD))
     source = f"every other byte of {path.name} is zero"
     return encoding, [Guess("encoding", encoding, source, first=path.name)] if guessed else []
 
@@ -178,7 +189,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]
         lines = short_lines(file, MAX_LINE)
         head = next(lines, "")
         separator = _separator(head)
-        if separator != ",":
+        if separator != "," and (separator, path.suffix.lower()) != ("\t", ".tsv"):
             source = f"the first line of {path.name}"
             yield 0, Guess("separator", separator, source, first=path.name)
         table = csv.DictReader(itertools.chain([head], lines), delimiter=separator)
@@ -195,15 +206,15 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]
 
 def _separator(head: str) -> str:
     """The separator with which the first line names the column of files; the comma by default."""
-    for separator in (",", ";", "\t", "|"):
+    for separator in SEPARATORS:
         if FILE_COLUMN in next(csv.reader([head], delimiter=separator), []):
             return separator
     return ","
 
 
-def _metadata_files(folder: Path) -> list[Path]:
+def _files_named(folder: Path, wanted: Collection[str]) -> list[Path]:
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(n for n in folders if not is_litter(n))
-        found += [Path(parent, name) for name in METADATA if name in names]
+        found += [Path(parent, name) for name in sorted(names) if name.casefold() in wanted]
     return found

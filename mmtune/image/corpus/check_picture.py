@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageColor
+from PIL import ImageColor
 
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.image.corpus.check_caption import check_captions
 from mmtune.image.corpus.limits import read_limits
 from mmtune.image.image_row import ImageRow
-from mmtune.image.pictures.alike import LOOK, near_copies, visual_fingerprint
+from mmtune.image.pictures.alike import LOOK, look_of, near_copies
+from mmtune.image.pictures.picture import Picture
 from mmtune.image.pictures.pixels import (
     EXPORT_SRGB,
-    READ_ANEW,
-    READING_VERSION,
     ImageFault,
-    colour_fault,
     decoded,
     open_mask,
     stored_size,
     upright_size,
-    visible_range,
 )
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, convert_cure, readable_suffixes
 from mmtune.system.hashing import hash_file, hash_json
@@ -31,7 +29,6 @@ from mmtune.system.stored import is_file
 
 MAX_UPSCALING = 1.5  # factor of enlargement above which a finding is made
 MAX_BLANK = 4  # levels of 255 by which all visible colours may differ from the background
-LIGHT = 240  # visible colours from here on are compared on black, where they can be told apart
 
 
 def inspect(row: Row) -> Inspection:
@@ -41,8 +38,7 @@ def inspect(row: Row) -> Inspection:
 
     Returns:
         The hash of the content, findings, the facts `width` and `height` in pixels, and as marks
-        the fingerprint for near-copies (`visual_fingerprint`), followed for images with
-        transparent parts by the range of their visible colours; empty for blank images.
+        what `look_of` tells; empty for blank images.
     """
     if not isinstance(row, ImageRow):
         raise TypeError(f"an image row is needed, not {type(row).__name__}")
@@ -52,13 +48,15 @@ def inspect(row: Row) -> Inspection:
         return Inspection("", [Finding("undecodable", row.id, found, convert_cure(suffix))])
     try:
         width, height = stored_size(row.path)
-        with decoded(row.path, reduced=True) as image:
-            findings = list(_picture_findings(row, image))
-            look = _marks(row, image, findings)
-            is_anew = bool(image.info.get(READ_ANEW))
+        with decoded(row.path, reduced=True) as picture:
+            findings = list(_picture_findings(row, picture))
+            look = look_of(picture)
+            if not look:
+                findings.append(_blank_finding(row, picture))
+            reading = picture.reading
         content = hash_file(row.path)
-        if is_anew:  # what was cached of it has other pixels
-            content = hash_json([content, READING_VERSION])
+        if reading:  # what was cached of it has other pixels
+            content = hash_json([content, reading])
         if row.mask is not None:
             findings += _mask_findings(row)
             content = hash_json([content, hash_file(Path(row.mask))])
@@ -160,7 +158,7 @@ def _mask_findings(row: ImageRow) -> Iterator[Finding]:
         )
 
 
-def _picture_findings(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
+def _picture_findings(row: ImageRow, picture: Picture) -> Iterator[Finding]:
     if not row.caption.strip():
         yield Finding(
             "empty-text",
@@ -169,7 +167,7 @@ def _picture_findings(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
             f"write the caption into {row.path.with_suffix('.txt').name}, or name the file after "
             "what it shows, such as red-apple_01.png",
         )
-    if fault := colour_fault(image):
+    if fault := picture.colour_fault():
         yield Finding(
             "colours",
             row.id,
@@ -177,6 +175,7 @@ def _picture_findings(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
             EXPORT_SRGB,
             "warning",
         )
+    image = picture.image
     # Phones store further views of one photograph in a file (MPO); that is no animation.
     if image.format != "MPO" and getattr(image, "is_animated", False):
         many = getattr(image, "n_frames", 2)
@@ -187,31 +186,19 @@ def _picture_findings(row: ImageRow, image: Image.Image) -> Iterator[Finding]:
             f"{row.path} holds {many} images; only the first one is used"
             if pages
             else f"{row.path} is an animation; only its first frame is used",
-            "save those that you want as PNG" if pages else "save the frame that you want as a PNG",
+            "save those that you want as PNG"
+            if pages
+            else "save the frame that you want as a PNG; of a GIF, take all scenes: mmtune import "
+            f"{shlex.quote(str(row.path))} --frames --to FOLDER",
             "warning",
         )
 
 
-def _marks(row: ImageRow, image: Image.Image, findings: list[Finding]) -> bytes:
-    """What `check_rows` reads of an image; a blank one gets a finding and no marks."""
-    seen = visible_range(image)
-    if seen is None or (seen[0] == seen[1] and not _has_shape(image)):
-        found = "has one colour only" if seen else "is transparent everywhere"
-        cure = "remove it, unless the adapter should learn this"
-        findings.append(Finding("blank", row.id, f"{row.path} {found}", cure, "warning"))
-        return b""
-    if not image.has_transparency_data:
-        return visual_fingerprint(image)
-    on = "black" if min(seen[0]) >= LIGHT else "white"
-    return visual_fingerprint(image, on) + b"".join(seen)
-
-
-def _has_shape(image: Image.Image) -> bool:
-    """Whether some parts of an image are more transparent than others."""
-    if not image.has_transparency_data:
-        return False
-    low, high = image.convert("RGBA").getchannel("A").getextrema()
-    return bool(low != high)
+def _blank_finding(row: ImageRow, picture: Picture) -> Finding:
+    seen = picture.visible_range()
+    found = "has one colour only" if seen else "is transparent everywhere"
+    cure = "remove it, unless the adapter should learn this"
+    return Finding("blank", row.id, f"{row.path} {found}", cure, "warning")
 
 
 def _unseen_findings(row: Row, seen: bytes, background: str) -> Iterator[Finding]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmtune.data.ledger import Guess, Used
+from mmtune.data.ledger import OWN, Guess, Used
 from mmtune.data.manifest import scan_files
 from mmtune.data.rows import Finding
 from mmtune.data.split_folders import SPLIT_NAMES
+from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
 from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import Repeats, caption_from_name, parse_repeats
 from mmtune.image.corpus.kohya_captions import kohya_captions
 from mmtune.image.corpus.shared_names import shared_names
 from mmtune.image.corpus.side_files import Pictures, sort_pictures, stored_finding
-from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, convert_cure, readable_suffixes
+from mmtune.image.pictures.suffixes import (
+    FOREIGN_SUFFIXES,
+    VIDEO_SUFFIXES,
+    convert_cure,
+    readable_suffixes,
+)
 
 Told = Finding | Used | Guess
 
@@ -40,69 +47,104 @@ def scan(folder: Path) -> Iterator[dict[str, Any] | Told]:
     names = CaptionFiles(folder)
     pictures = image_files(folder, names)
     yield from _other_files(folder, names, pictures, set(metadata))
-    named = _by_spelling(metadata, [path for _, path in pictures.rows])
-    by_kohya, told = kohya_captions(folder, names.files, [path for _, path in pictures.rows])
+    images = [path for _, path in pictures.rows]
+    named = _by_spelling(metadata, images)
+    by_kohya, told = kohya_captions(folder, names.files, images)
     yield from told
-    words: dict[Path, None] = {}  # caption files that are used
-    spare: dict[Path, str] = {}  # caption files of images that have another caption
-    beside = {path: names.of(folder / path) for _, path in pictures.rows}
-    repeats = {parent: _repeats(parent) for parent in {path.parent for _, path in pictures.rows}}
-    times = {1 if each is None else each.times for each in repeats.values()}
-    if len(times) > 1:
-        yield _weights_finding(repeats, min(times))
+    repeats = {parent: _repeats(parent) for parent in {path.parent for path in images}}
+    least = min((1 if each is None else each.times for each in repeats.values()), default=1)
+    if any((1 if each is None else each.times) != least for each in repeats.values()):
+        yield _weights_finding(repeats, least)
+    words = _Words(folder, names)
     unnamed: list[tuple[str, Path, dict[str, Any]]] = []  # rows whose caption isn't stated
     for name, relative in pictures.rows:
         row: dict[str, Any] = {"id": name, "image": relative.as_posix()}
         group = repeats[relative.parent]
-        if group is not None and group.times != min(times):
-            row["weight"] = round(group.times / min(times), 4)
+        if group is not None and group.times != least:
+            row["weight"] = round(group.times / least, 4)
         if (known := metadata.pop(named.get(relative, ""), None)) is not None:
             yield from _guessed_split(relative, known, name)
             row |= {**_split(relative), **known, "image": relative.as_posix()}
         if relative in pictures.masks:
             row.setdefault("mask", pictures.masks[relative].as_posix())
         if row.get("caption"):
-            why = f"the metadata has a caption for {relative}"
-            spare |= {place: why for place in beside[relative] if place.suffix.lower() != ".json"}
-            yield row
-            continue
-        if texts := by_kohya.get(relative):
-            why = f"a JSON file has a caption for {relative}"
-            spare |= {place: why for place in beside[relative] if place.suffix.lower() != ".json"}
-            yield row | _captions(texts)
-            continue
-        found, failed = None, None
-        for source, texts_or_fault in first_filled(beside[relative], folder, name):
-            if isinstance(texts_or_fault, Finding):
-                failed = texts_or_fault
-            elif texts_or_fault:
-                words[source] = None
-                found = texts_or_fault
-        if failed is not None:
-            yield failed
-            yield _without_words(folder / relative, name)
-            continue
-        rest = [p for p in beside[relative] if p not in words and p.suffix.lower() != ".json"]
-        if found is not None:
-            used = next(place for place in beside[relative] if place in words)
-            spare |= dict.fromkeys(rest, f"{used.name} is read for {relative}")
-            yield row | _captions(found)
-        elif rest:
-            words[rest[0]] = None  # an empty caption file: its image has no caption
-            spare |= dict.fromkeys(rest[1:], f"{rest[0].name} is read for {relative}")
-            yield row
+            words.leave(relative, f"the metadata has a caption for {relative}")
+        elif texts := by_kohya.get(relative):
+            words.leave(relative, f"a JSON file has a caption for {relative}")
+            row |= _captions(texts)
         else:
-            unnamed.append((name, relative, row))
+            found = words.of(name, relative)
+            if isinstance(found, Finding):
+                yield found
+                yield without_words(folder / relative, name)
+                continue
+            if found is None:
+                unnamed.append((name, relative, row))
+                continue
+            row |= _captions(found)
+        yield row
     yield from _rows_by_name(folder, unnamed, repeats)
-    for path in sorted(words):
-        yield Used(path)
-    for path, reason in spare.items():
-        if path not in words:
-            cure = "remove the caption that is wrong"
-            row_id = path.relative_to(folder).as_posix()
-            yield Finding("unused-text", row_id, reason, cure, "warning", file=str(path))
-    taken = {name for name, _ in pictures.rows}
-    # Files that metadata names and that don't exist: opening them gives the finding.
+    yield from words.told()
+    yield from _unmet(metadata, {name for name, _ in pictures.rows})
+
+
+class _Words:
+    """The caption files beside images: which are read, and why the others aren't.
+
+    Args:
+        folder: the dataset's folder.
+        names: its files.
+    """
+
+    def __init__(self, folder: Path, names: CaptionFiles) -> None:
+        self._folder, self._names = folder, names
+        self._used: set[Path] = set()
+        self._spare: dict[Path, str] = {}
+
+    def leave(self, image: Path, why: str) -> None:
+        """Note that an image has its caption from elsewhere."""
+        self._leave(self._names.of(self._folder / image), why)
+
+    def of(self, row: str, image: Path) -> list[str] | Finding | None:
+        """The captions of an image, none if its caption file is empty.
+
+        Returns:
+            The captions; a finding if they can't be read; None: there is no caption file.
+        """
+        places = self._names.of(self._folder / image)
+        texts: list[str] = []
+        used = None
+        for place, found in first_filled(places, self._folder, row):
+            if isinstance(found, Finding):
+                return found
+            if found:
+                texts, used = found, place
+        others = [p for p in places if p.suffix.lower() != ".json"]
+        if used is None:
+            used = next((place for place in others if place not in self._used), None)
+        if used is None:
+            return None
+        self._used.add(used)
+        rest = [place for place in others if place not in self._used]
+        self._leave(rest, f"{used.name} is read for {image}")
+        return texts
+
+    def told(self) -> Iterator[Told]:
+        """The files that are used, and findings for the others."""
+        for path in sorted(self._used):
+            yield Used(path)
+        for path, reason in self._spare.items():
+            if path not in self._used:
+                cure = "remove the caption that is wrong"
+                name = path.relative_to(self._folder).as_posix()
+                yield Finding("unused-text", name, reason, cure, "warning", file=str(path))
+
+    def _leave(self, places: list[Path], why: str) -> None:
+        self._spare |= {place: why for place in places if place.suffix.lower() != ".json"}
+
+
+def _unmet(metadata: dict[str, dict[str, Any]], taken: set[str]) -> Iterator[dict[str, Any] | Told]:
+    """Rows for files that metadata names and that don't exist: opening them gives the finding."""
     for place, known in metadata.items():
         stem = Path(place).with_suffix("").as_posix()
         name = known["image"] if stem in taken else stem
@@ -133,6 +175,8 @@ def _other_files(
         yield Guess("mask", mask.name, "its name and its grey", first=mask.as_posix())
     for mask in dict.fromkeys(pictures.masks.values()):
         yield Used(folder / mask)
+    for own in OWN if listed else ():  # what an import of frames writes beside its metadata
+        yield Used(folder / own)
     readable = readable_suffixes()
     for path in names.files:
         suffix = path.suffix.lower()
@@ -144,6 +188,16 @@ def _other_files(
                 path.as_posix(),
                 f"mmtune doesn't read {suffix} files",
                 convert_cure(suffix),
+                "warning",
+                file=str(folder / path),
+            )
+        elif suffix in VIDEO_SUFFIXES and suffix not in readable:
+            place = shlex.quote(str(folder / path))
+            yield Finding(
+                "unused-image",
+                path.as_posix(),
+                "mmtune trains on pictures, not on videos",
+                f"import its scenes as pictures: mmtune import {place} --frames --to FOLDER",
                 "warning",
                 file=str(folder / path),
             )
@@ -164,6 +218,8 @@ def _by_spelling(metadata: dict[str, dict[str, Any]], images: list[Path]) -> dic
 
 
 def _captions(texts: list[str]) -> dict[str, Any]:
+    if not texts:
+        return {}
     return {"caption": texts[0]} | ({"captions": texts} if len(texts) > 1 else {})
 
 
@@ -185,12 +241,6 @@ def _rows_by_name(
             source = "the image's name" if own else f"the name of the folder {relative.parent}"
             yield Guess("caption", caption, source, first=name)
         yield {**row, "caption": caption} if caption else row
-
-
-def _without_words(path: Path, row: str) -> Finding:
-    found = f"{path} isn't used, because its caption file can't be read"
-    cure = "correct the caption file"
-    return Finding("unused-media", row, found, cure, "note", file=str(path))
 
 
 def _split(path: Path) -> dict[str, str]:

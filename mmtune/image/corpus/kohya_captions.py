@@ -1,4 +1,7 @@
-"""Captions from the JSON of kohya's scripts: an object with a caption or tags for each image."""
+"""Captions from the JSON of kohya's scripts: an object with a caption or tags for each image.
+
+A list of such objects that name their files (`file_name`) is read, too.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from typing import Any
 
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding
-from mmtune.image.corpus.caption_files import CAPTION_KEYS, TAG_KEY, captions_in, encoding_of
+from mmtune.image.corpus.caption_files import CAPTION_KEYS, TAG_KEY, captions_in
+from mmtune.image.corpus.caption_metadata import FILE_COLUMN
 from mmtune.image.pictures.suffixes import FOREIGN_SUFFIXES, IMAGE_SUFFIXES
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_at, require_content
 from mmtune.system.stored import read_bytes, reason_of
 
 OWN_KEYS = {*CAPTION_KEYS, TAG_KEY, "train_resolution"}
@@ -34,20 +39,45 @@ def kohya_captions(
     Returns:
         The captions by the image's path; the files that were read, and findings.
     """
-    known = list(images)
-    beside = {path.with_suffix("") for path in known} | set(known)
+    index = _Index(images)
     captions: dict[Path, list[str]] = {}
     told: list[Finding | Used | Guess] = []
     for path in files:
-        if path.suffix.lower() != ".json" or path.with_suffix("") in beside:
+        if path.suffix.lower() != ".json" or index.is_beside(path):
             continue
         values = _read(folder, path)
         if isinstance(values, Finding):
             told.append(values)
         elif values:
             told.append(Used(folder / path))
-            _match(folder, path, values, known, captions, told)
+            _match(folder, path, values, index, captions, told)
     return captions, told
+
+
+class _Index:
+    """Images by their path and by the end of it, with and without their suffix."""
+
+    def __init__(self, images: Iterable[Path]) -> None:
+        self._whole: dict[str, list[Path]] = {}
+        self._ends: dict[str, list[Path]] = {}
+        self._stems: set[Path] = set()
+        for image in images:
+            self._stems |= {image, image.with_suffix("")}
+            for form in (image, image.with_suffix("")):
+                self._whole.setdefault(_plain(str(form)), []).append(image)
+                self._ends.setdefault(_plain(form.name), []).append(image)
+
+    def is_beside(self, path: Path) -> bool:
+        """Whether a file has the name of an image, with another suffix or one more."""
+        return path.with_suffix("") in self._stems
+
+    def at(self, place: str) -> list[Path]:
+        """The images at a place."""
+        return self._whole.get(_plain(place), [])
+
+    def named(self, name: str) -> list[Path]:
+        """The images of a name, wherever they are."""
+        return self._ends.get(_plain(name), [])
 
 
 def _read(folder: Path, path: Path) -> dict[str, Mapping[str, Any]] | Finding | None:
@@ -55,14 +85,22 @@ def _read(folder: Path, path: Path) -> dict[str, Mapping[str, Any]] | Finding | 
     try:
         if place.is_symlink() and leads_out(folder, place):
             raise ValueError("it is a link that leads out of the folder")
-        data = read_bytes(place)
-        values = json.loads(data.decode(encoding_of(data)[0]))
+        require_content(place)
+        values = json.loads(read_bytes(place))  # in UTF-8, UTF-16 or UTF-32, which it detects
     except Exception as error:  # too large, of another encoding, no JSON, nested too deeply
         if not path.name.casefold().startswith(NAMES):
             return None
         found = f"{place} can't be read: {reason_of(error)}"
         cure = "correct it, save it as UTF-8, or remove it: otherwise its captions are lost"
+        if (pointer := pointer_at(place)) is not None:
+            found, cure = f"{place} {pointer.found}: its captions are lost", pointer.cure
         return Finding("unreadable-metadata", path.as_posix(), found, cure, file=str(place))
+    if isinstance(values, list):  # as in metadata.jsonl, but one list
+        values = {
+            each[FILE_COLUMN]: each
+            for each in values
+            if isinstance(each, dict) and isinstance(each.get(FILE_COLUMN), str)
+        }
     if not isinstance(values, dict) or not values:
         return None
     if not all(isinstance(each, dict) for each in values.values()):
@@ -74,21 +112,15 @@ def _match(
     folder: Path,
     path: Path,
     values: Mapping[str, Mapping[str, Any]],
-    images: list[Path],
+    index: _Index,
     captions: dict[Path, list[str]],
     told: list[Finding | Used | Guess],
 ) -> None:
-    whole: dict[str, list[Path]] = {}
-    ends: dict[str, list[Path]] = {}
-    for image in images:
-        for form in (image, image.with_suffix("")):
-            whole.setdefault(_plain(str(form)), []).append(image)
-            ends.setdefault(_plain(form.name), []).append(image)
     lost, by_end = [], []
     for key, entry in values.items():
         place = PurePosixPath(key.replace("\\", "/"))
-        found = whole.get(_plain((path.parent / place).as_posix())) or whole.get(_plain(key))
-        if not found and len(named := ends.get(_plain(place.name), [])) == 1:
+        found = index.at((path.parent / place).as_posix()) or index.at(key)
+        if not found and len(named := index.named(place.name)) == 1:
             found = named
             by_end.append(key)
         texts = captions_in(entry)

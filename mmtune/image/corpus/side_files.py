@@ -12,7 +12,7 @@ from PIL import ImageChops
 from mmtune.data.rows import Finding
 from mmtune.errors import DataError
 
-MASKS = (".mask", "-masklabel")  # mmtune's own, and OneTrainer's
+MASKS = (".mask", "-masklabel")  # mmtune's own, and OneTrainer's; all endings in any case
 LIKELY_MASKS = ("_mask", "-mask")  # if they are grey, beside the image that they name
 MASK_FOLDERS = ("mask", "masks")
 CONDITIONS = ("-condlabel",)  # OneTrainer
@@ -31,6 +31,9 @@ FOLDERS = {
     ),
     **dict.fromkeys(("sample", "model"), "models and their samples"),
     **dict.fromkeys(("thumb", "thumbs", "thumbnails"), "thumbnails"),
+    **dict.fromkeys(
+        ("conditioning", "conditioning_images", "conditioning_data"), "conditioning images"
+    ),
 }
 # Ordinary names, unless weights lie in the folder or beside it.
 OUTPUTS = ("samples", "models", "output", "outputs", "log", "logs", "checkpoints", "results")
@@ -87,7 +90,7 @@ def sort_pictures(
                 found.masks.setdefault(image, path)
             if guessed:
                 found.guessed.append(path)
-            if not masked and path.stem.endswith(MASKS[0]):
+            if not masked and path.stem.casefold().endswith(MASKS[0]):
                 found.rows.append((name, path))  # "gas.mask.png" shows a gas mask
             elif not masked:
                 why = "it is named as a mask, but no image has the rest of its name"
@@ -137,12 +140,12 @@ def _folder_of(path: Path, weights: set[Path]) -> str:
 def _name_of(path: Path, images: dict[str, list[Path]]) -> str:
     """What an image is by its name, if it is none to train on; empty: nothing is known."""
     stem = path.stem
-    if stem.endswith(CONDITIONS):
+    if stem.casefold().endswith(CONDITIONS):
         return "it is a conditioning image of OneTrainer"
     if _SAMPLE.fullmatch(stem):
         return "it is a sample that sd-scripts drew in a training"
     for end in THUMBNAILS:
-        rest = stem.removesuffix(end)
+        rest = _without(stem, end)
         if rest != stem and (end == ".thumb" or path.with_name(rest).as_posix() in images):
             return "it is a thumbnail or preview"
     rest = _SIZE.sub("", stem)
@@ -156,8 +159,8 @@ def _mask_of(
 ) -> tuple[list[Path], bool] | None:
     """The images whose mask this is, and whether that is a guess; None: it is no mask."""
     for end in MASKS:
-        if path.stem.endswith(end):
-            rest = path.with_name(path.stem.removesuffix(end))
+        if path.stem.casefold().endswith(end):
+            rest = path.with_name(_without(path.stem, end))
             return images.get(rest.as_posix(), []), False
     if path.parent.name.casefold() in MASK_FOLDERS:
         above = path.parent.parent
@@ -170,11 +173,16 @@ def _mask_of(
         ]
         return (named, True) if named and _is_grey(folder / path) else None
     for end in LIKELY_MASKS:
-        if path.stem.endswith(end):
-            place = path.with_name(path.stem.removesuffix(end)).as_posix()
+        if path.stem.casefold().endswith(end):
+            place = path.with_name(_without(path.stem, end)).as_posix()
             if place in images and _is_grey(folder / path):
                 return images[place], True
     return None
+
+
+def _without(stem: str, end: str) -> str:
+    """A name without its ending, which may be written in any case."""
+    return stem[: -len(end)] if stem.casefold().endswith(end) else stem
 
 
 def _is_grey(path: Path) -> bool:

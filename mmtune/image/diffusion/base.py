@@ -16,6 +16,7 @@ from mmtune.image.source import STARTER_HINT, STARTERS, read_index, resolve_base
 from mmtune.system.hashing import hash_json
 from mmtune.system.installed import intact_asset
 from mmtune.system.memory import guarded
+from mmtune.system.pointers import require_content
 from mmtune.system.quiet import quiet
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ def _load_pipeline(
                 folder, dtype=dtype, use_safetensors=True, **family.load, **absent
             )
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
+        for weights in sorted(source.rglob("*.*")) if isinstance(source, Path) else ():
+            require_content(weights, BaseModelError)
         raise BaseModelError(
             f"{base} can't be loaded: {first_line(error)}",
             f"replace the file that the error names (as safetensors), or {STARTER_HINT}",

@@ -7,7 +7,6 @@ hub id.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from PIL.Image import Image
 
 from mmtune.errors import ConfigError, did_you_mean, first_line
 from mmtune.system.hashing import hash_file
-from mmtune.system.plugins import PluginError, Registry
+from mmtune.system.plugins import PluginError, Registry, import_named
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +117,7 @@ def load_filter(name: str, device: torch.device) -> ContentFilter:
         checker = SafetyChecker(name, device)
         return ContentFilter(name, checker.identity, checker)
     if ":" in name:
-        return _made(name, _imported(name))
+        return _made(name, import_named(name, SETTING))
     if name not in FILTERS:
         known = [*FILTERS, "package.module:function", "a safety checker's folder or hub id"]
         raise ConfigError(f"{SETTING}: unknown image filter {name!r}", did_you_mean(name, known))
@@ -127,23 +126,6 @@ def load_filter(name: str, device: torch.device) -> ContentFilter:
 
 def _is_hub_id(name: str) -> bool:
     return name.count("/") == 1 and ":" not in name and not name.startswith((".", "/", "~"))
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # whatever other people's code raises when it is imported
-        raise PluginError(
-            f"{SETTING}: {module!r} can't be imported: {type(error).__name__}: {first_line(error)}",
-            "install its package, or name its folder in the environment: PYTHONPATH=FOLDER",
-        ) from error
-    if not hasattr(found, attribute):
-        names = [key for key, value in vars(found).items() if callable(value)]
-        raise ConfigError(
-            f"{SETTING}: {module} has no {attribute!r}", did_you_mean(attribute, names)
-        )
-    return getattr(found, attribute)
 
 
 def _made(name: str, target: Any) -> ContentFilter:

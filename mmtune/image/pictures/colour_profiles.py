@@ -44,6 +44,8 @@ CURVES: dict[int, Curve] = {
     15: VIDEO_CURVE,
 }
 HDR = {16: "PQ", 18: "HLG"}
+# Encoders state the curve of video, or none, for what is sRGB, and browsers show it so.
+VIDEO_TRANSFERS = (1, 2, 6, 14, 15)
 PLAIN_GAMMA = 0.45455  # what programs write for sRGB; browsers take it so
 # XYZ of D50, the white of ICC's connection space, and Bradford's matrix (ICC.1:2022, annex E).
 D50 = np.array([0.9642, 1.0, 0.8249])
@@ -126,8 +128,7 @@ def box_profile(head: bytes) -> bytes | None:
     if place < 0 or len(head) < place + 12:
         return None
     primaries, transfer = struct.unpack(">HH", head[place + 8 : place + 12])
-    # Encoders state the curve of video for what is sRGB, and browsers show it so.
-    return cicp_profile(primaries, 13 if transfer in (1, 2, 6, 14, 15) else transfer)
+    return cicp_profile(primaries, 13 if transfer in VIDEO_TRANSFERS else transfer)
 
 
 def is_profile(data: bytes) -> bool:

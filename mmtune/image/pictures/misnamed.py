@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmtune.image.pictures.suffixes import HEIF_SUFFIXES, JXL_SUFFIXES, convert_cure
+from mmtune.system.pointers import pointer_in
 from mmtune.system.stored import opened
 
 HEAD = 512  # bytes that are looked at
@@ -24,10 +25,8 @@ def name_content(path: Path) -> tuple[str, str, str] | None:
     except OSError:
         return None
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "lfs-pointer", "is a pointer of Git LFS, not the file itself", "git lfs pull"
-    if b"annex/objects/" in text[:200] or text.startswith(b"../.git/annex"):
-        return "lfs-pointer", "is a pointer of git-annex, not the file itself", "git annex get ."
+    if (pointer := pointer_in(head)) is not None:
+        return "lfs-pointer", pointer.found, pointer.cure
     if text.startswith((b"<!doctype html", b"<html")):
         return "undecodable", "is a web page, not an image", DOWNLOAD
     if text.startswith((b"<svg", b"<?xml")) and b"<svg" in text:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from mmtune.image.pictures.colour_profiles import SRGB, cicp_profile, gamma_profile, is_profile
+from mmtune.image.pictures.spliced import Piece, spliced
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK = 4_000_000  # bytes of an ancillary chunk that is read
@@ -23,6 +23,7 @@ MAX_PROFILE = 16_000_000  # bytes of an inflated colour profile
 MAX_WORDS = 1_000_000  # bytes of inflated text; Pillow refuses a file with more
 # Text that may hold the orientation: XMP, and Exif as ImageMagick writes it.
 WORDS = (b"XML:com.adobe.xmp", b"Raw profile type exif", b"Raw profile type APP1")
+ANIMATION = 8  # bytes of an acTL chunk
 PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 COLOURS = (b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM")
 
@@ -48,8 +49,8 @@ class Png:
 
 @dataclass
 class _Chunks:
-    pieces: list[bytes | tuple[int, int]] = field(default_factory=list)  # before the pixels
-    pixels: list[bytes | tuple[int, int]] = field(default_factory=list)  # and from there on
+    pieces: list[Piece] = field(default_factory=list)  # before the pixels
+    pixels: list[Piece] = field(default_factory=list)  # and from there on
     colours: dict[bytes, bytes | None] = field(default_factory=dict)  # None: it is damaged
     depth: int = 8
 
@@ -87,8 +88,7 @@ def read_png(file: BinaryIO) -> Png | None:
     if place < size:
         _join(chunks.pixels, (place, size))
     profile, fault, is_embedded = _profile(chunks.colours)
-    spliced = _Spliced(file, [*chunks.pieces, *chunks.pixels])
-    decodable = cast(BinaryIO, io.BufferedReader(spliced))
+    decodable = spliced(file, [*chunks.pieces, *chunks.pixels])
     return Png(decodable, chunks.depth, profile, fault, is_embedded)
 
 
@@ -118,6 +118,10 @@ def _take(file: BinaryIO, chunks: _Chunks, name: bytes, place: int, length: int)
             chunks.pixels if chunks.pixels or name in (b"IDAT", b"IEND") else chunks.pieces, whole
         )
         return
+    if chunks.pixels and name in (*COLOURS, b"tRNS"):
+        return  # behind the pixels it has no meaning (PNG specification, section 5.6)
+    if name == b"acTL" and length != ANIMATION:
+        return  # a damaged animation; its first frame is a picture
     if length > MAX_CHUNK and name in COLOURS:
         chunks.colours.setdefault(name, None)
     kept = (b"tRNS", b"acTL", b"eXIf", *COLOURS, b"tEXt", b"zTXt", b"iTXt")
@@ -182,48 +186,9 @@ def _profile(colours: dict[bytes, bytes | None]) -> tuple[bytes, str, bool]:
     return gamma_profile(struct.unpack(">I", gamma[:4])[0] / 100_000, xy), fault, False
 
 
-def _join(pieces: list[bytes | tuple[int, int]], piece: tuple[int, int]) -> None:
+def _join(pieces: list[Piece], piece: tuple[int, int]) -> None:
     last = pieces[-1] if pieces else b""
     if isinstance(last, tuple) and last[1] == piece[0]:
         pieces[-1] = (last[0], piece[1])
     else:
         pieces.append(piece)
-
-
-class _Spliced(io.RawIOBase):
-    """Pieces of a file, one after the other: bytes, or a start and an end in the file."""
-
-    def __init__(self, file: BinaryIO, pieces: list[bytes | tuple[int, int]]) -> None:
-        self._file = file
-        self._pieces = pieces
-        self._starts: list[int] = []
-        self._size = self._place = 0
-        for piece in pieces:
-            self._starts.append(self._size)
-            self._size += len(piece) if isinstance(piece, bytes) else piece[1] - piece[0]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(0, start + offset)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        target = memoryview(buffer).cast("B")
-        if self._place >= self._size:
-            return 0
-        index = bisect_right(self._starts, self._place) - 1
-        piece, within = self._pieces[index], self._place - self._starts[index]
-        if isinstance(piece, bytes):
-            data = piece[within : within + len(target)]
-        else:
-            self._file.seek(piece[0] + within)
-            data = self._file.read(min(len(target), piece[1] - piece[0] - within))
-        target[: len(data)] = data
-        self._place += len(data)
-        return len(data)

@@ -24,6 +24,11 @@ FOREIGN_SUFFIXES = (
     *(".jp2", ".j2k", ".jpx", ".tga", ".ico", ".icns", ".exr", ".hdr", ".ppm", ".pgm", ".pbm"),
     *(".dds", ".wmf", ".emf", ".qoi"),
 )
+# Their frames become pictures by `mmtune import --frames`; a GIF alone is also read as a picture.
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".3gp"),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob"),
+)
 
 
 @functools.cache

@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from mmtune.image.pictures.spliced import spliced
+
 PHOTOMETRIC, BITS, SAMPLE_FORMAT = 262, 258, 339
 WHITE_IS_ZERO, BLACK_IS_ZERO = 0, 1
 UNSIGNED, SIGNED = 1, 2
-MAX_PATCHED = 300_000_000  # bytes of a file that is copied to be read
 MAX_TAGS = 1000
 
 
@@ -51,11 +52,10 @@ def with_known_polarity(file: BinaryIO, head: bytes) -> tuple[BinaryIO, bool]:
     size = file.seek(0, io.SEEK_END)
     place, bits = _polarity(file, order, size)
     file.seek(0)
-    if place is None or bits <= 8 or size > MAX_PATCHED:
+    if place is None or bits <= 8:
         return file, False
-    data = bytearray(file.read())
-    data[place : place + 2] = struct.pack(order + "H", BLACK_IS_ZERO)
-    return io.BytesIO(bytes(data)), True
+    stated = struct.pack(order + "H", BLACK_IS_ZERO)
+    return spliced(file, [(0, place), stated, (place + 2, size)]), True
 
 
 def _polarity(file: BinaryIO, order: str, size: int) -> tuple[int | None, int]:

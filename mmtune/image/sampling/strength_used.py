@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import secrets
 from dataclasses import dataclass
-from pathlib import Path
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.resolve import ResolvedAdapters
 from mmtune.errors import ConfigError
-from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
+from mmtune.evaluation.verdict_against import verdict_against
 
 RANDOM_SEED = -1  # stands for a seed that is drawn at random, as in A1111
 SEEDS = 2**32 - 2**20  # below the largest seed of other programs, with room to count from it
-AGAINST = ("keep the base", "no adapter needed")  # verdicts
 
 
 @dataclass(frozen=True)
@@ -83,22 +81,9 @@ def _warnings(model: ResolvedAdapters, used: float) -> tuple[str, ...]:
     """What the verdicts of the adapters' runs say against them."""
     if used == 0:
         return ()
-    found = []
-    for folder in model.adapters.values():
-        decision = _decision(folder.resolve().parent)
-        if decision in AGAINST:
-            found.append(
-                f"the verdict on {folder} is: {decision} (see {folder.parent / 'report.html'}); "
-                "--scale 0 draws with the base"
-            )
-    return tuple(found)
-
-
-def _decision(run: Path) -> str:
-    if not (run / VERDICT_FILE).is_file():
-        return ""
-    try:
-        verdict = read_verdict(run)
-    except ConfigError:
-        return ""  # damaged: `mmtune verify` reports it
-    return verdict.decision if verdict is not None else ""
+    return tuple(
+        f"the verdict on {folder} is: {decision} (see {folder.parent / 'report.html'}); "
+        "--scale 0 draws with the base"
+        for folder in model.adapters.values()
+        if (decision := verdict_against(folder)) is not None
+    )

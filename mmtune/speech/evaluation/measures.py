@@ -24,6 +24,7 @@ from mmtune.metrics.measure import Bin, Measure
 from mmtune.metrics.metric import Metric, Stat, counts_of
 from mmtune.metrics.rare import rare_difference
 from mmtune.metrics.registry import added_metrics
+from mmtune.metrics.remembered import Remembered
 from mmtune.metrics.text.calibration import BrierScore, CalibrationError, ErrorRanking
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -114,13 +115,14 @@ def measures(
         some = [item for item in items if item.kind == kind]
         if (kind == "test" or kind.split(",")[0] == GENERAL) and _tell(some, "heard"):
             yield measure(LanguageAccuracy(language), kind, some)
+    words = Remembered(WordErrors(language))  # the same rows are in groups of several labels
     for label, groups in by_label(test).items():
         for value, some in groups.items():
-            of_group = measure(WordErrors(language), f"test, {label} {value}", some)
+            of_group = measure(words, f"test, {label} {value}", some)
             yield replace(of_group, group=(label, value))
         large = {name: some for name, some in groups.items() if len(some) >= FEW_OF_GROUP}
         if len(large) > 1 and tells_speakers(label, test):
-            yield from _groups(f"test, by {label}", large, language)
+            yield from _groups(f"test, by {label}", large, words)
     for kind in f"test {TIMED}", f"{GENERAL} {TIMED}", other_windows(options):
         if some := [item for item in items if item.kind == kind]:
             yield measure(WordErrors(language), kind, some)
@@ -146,11 +148,11 @@ def measures(
         yield measure(added, "test", test)
 
 
-def _groups(name: str, groups: dict[str, list[Item]], language: str) -> Iterable[Measure]:
+def _groups(name: str, groups: dict[str, list[Item]], words: Metric) -> Iterable[Measure]:
     """Measure the worst group before and after, and its distance from the best one."""
     numbers = {item.row.id: n for n, some in enumerate(groups.values()) for item in some}
     members = [item for some in groups.values() for item in some]
-    worst = WorstGroup(WordErrors(language), numbers)
+    worst = WorstGroup(words, numbers)
     found, names = measure(worst, name, members), list(groups)
     at = {
         model: worst.worst([worst.observe(item.row, item.heard[model]) for item in members])
@@ -158,7 +160,7 @@ def _groups(name: str, groups: dict[str, list[Item]], language: str) -> Iterable
     }
     said = [f"{names[n]} with the {model}" for model, n in at.items() if n is not None]
     yield replace(found, note="; ".join(filter(None, (f"worst: {', '.join(said)}", found.note))))
-    yield measure(GroupGap(WordErrors(language), numbers), name, members)
+    yield measure(GroupGap(words, numbers), name, members)
 
 
 def _repeats(name: str, items: Sequence[Item], words: WordErrors) -> Iterable[Measure]:

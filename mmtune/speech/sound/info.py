@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mmtune.errors import DataError
+from mmtune.system.pointers import pointer_at
 
 SAMPLE_RATE = 16_000  # Hz, what Whisper hears
 # Hz; fewer or more are a damaged header's. The lowest rate in use for speech is 4,000.
@@ -85,7 +86,8 @@ def require_file(path: Path) -> int:
     """Return the size of a regular file in bytes.
 
     Raises:
-        AudioFault: the file is missing, empty or not a regular file (a pipe would block forever).
+        AudioFault: the file is missing, empty, a pointer of Git LFS, or not a regular file (a pipe
+            would block forever).
     """
     try:
         if not path.is_file():
@@ -97,6 +99,8 @@ def require_file(path: Path) -> int:
         raise AudioFault("missing", f"{path}: {error}", "correct the path") from None
     if not size:
         raise AudioFault("empty", f"{path} has 0 bytes", COPY_AGAIN)
+    if (pointer := pointer_at(path)) is not None:
+        raise AudioFault("lfs-pointer", f"{path} {pointer.found}", pointer.cure)
     return size
 
 

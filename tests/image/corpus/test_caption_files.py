@@ -128,6 +128,9 @@ def test_kohya_s_json(tmp_path: Path) -> None:
 
 METADATA = {
     "semicolons": ("metadata.csv", b"file_name;text\na.png;a red apple\n"),
+    "capitals": ("Metadata.CSV", b"file_name,text\na.png,a red apple\n"),
+    "tabs": ("metadata.tsv", b"file_name\ttext\na.png\ta red apple\n"),
+    "one list of JSON": ("metadata.json", b'[{"file_name": "a.png", "text": "a red apple"}]'),
     "Excel's tabs": ("metadata.csv", "file_name\ttext\r\na.png\ta red apple\r\n".encode("utf-16")),
     "UTF-16": (
         "metadata.jsonl",
@@ -156,6 +159,8 @@ def test_metadata_of_other_forms(tmp_path: Path, name: str) -> None:
 UNREADABLE = {
     "metadata.csv": ("file_name,text\na.png,caf\xe9\n".encode("latin-1"), "not UTF-8 text"),
     "metadata.jsonl": (b'\xff\xfe{\0"', "not UTF-8 text|truncated"),
+    "metadata.parquet": (b"PAR1", "files aren't"),
+    "sub/Metadata.xlsx": (b"PK", "files aren't"),
     "sub/metadata.jsonl": (b'[{"file_name": "a.png", "text": "a"}]', "none of its 1 lines"),
     "sub/metadata.csv": (b"name,words\na.png,a\n", "none of its 1 lines"),
     "meta_lat.json": (b'{"a": {"caption": ', "Expecting value"),

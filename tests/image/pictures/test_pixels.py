@@ -14,7 +14,8 @@ from PIL import Image, ImageCms
 from mmtune.errors import ConfigError
 from mmtune.image.diffusion.stages import LatentStage
 from mmtune.image.image_options import ImageOptions
-from mmtune.image.pictures.pixels import flatten, open_image, thumbnail
+from mmtune.image.pictures.picture import Picture
+from mmtune.image.pictures.pixels import open_image
 from mmtune.prefix.stage import Part
 from mmtune.runs.recipes import configure
 from tests.data.pieces import picture
@@ -211,7 +212,7 @@ def test_what_is_transparent_shows_the_background(tmp_path: Path, mode: str) -> 
     else:
         rgba = Image.fromarray(np.dstack([grey, grey, grey, alpha]))
         whole = {"RGBa": "RGBA", "La": "LA"}.get(mode, mode)
-        found = flatten(rgba.convert(whole).convert(mode), "#00ff00")
+        found = Picture(rgba.convert(whole).convert(mode)).flattened("#00ff00")
     wanted = [[0, 255, 0], [100, 100, 100], [20, 224, 20]]
     assert np.asarray(found)[0].tolist() == [pytest.approx(w, abs=3) for w in wanted]
 
@@ -240,7 +241,7 @@ def test_every_orientation_stands_up(tmp_path: Path, suffix: str, orientation: i
     assert found.shape == turned.shape
     assert np.abs(found - turned).mean() < 12
     with Image.open(path) as image:
-        small = np.asarray(thumbnail(image, 2)).astype(int)
+        small = np.asarray(Picture(image).thumbnail(2)).astype(int)
     height, width = turned.shape[:2]
     middles = turned[height // 4 :: height // 2, width // 4 :: width // 2]
     assert np.abs(small - middles).mean() < 12

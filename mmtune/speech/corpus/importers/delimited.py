@@ -17,17 +17,10 @@ from typing import Any
 from mmtune.data.ledger import Guess
 from mmtune.data.manifest import MAX_LINE
 from mmtune.errors import DataError
+from mmtune.system.encodings import HEAD, SEPARATORS, encoding_of, marked_encoding
 from mmtune.system.stored import opened, reason_of
 
-SEPARATORS = ",;\t|"
 MAX_JOINED = 200  # lines of one cell; more is an unclosed quotation mark
-BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 Line = tuple[str, Mapping[str, Any]]
 """A row: its place for messages, and its values; a line that is no row has the key "" alone."""
@@ -144,7 +137,8 @@ def dialect_of(
         DataError: the file can't be read as text.
     """
     guesses = []
-    if encoding is None and (found := _encoding_of(table)).startswith("utf-16-"):
+    found, is_guess = encoding_of(_head(table))
+    if encoding is None and is_guess:
         source = f"every second byte of {table.name} is zero, and it has no byte order mark"
         guesses.append(Guess("encoding", found, source, first=table.name))
     if separator is None and (first := next(_lines(table, encoding), None)) is not None:
@@ -158,23 +152,9 @@ def separator_of(first: str) -> str:
     return max(SEPARATORS, key=first.count)
 
 
-def _mark_of(table: Path) -> str:
-    """The encoding of a table's byte order mark; "" if it has none."""
+def _head(table: Path) -> bytes:
     with opened(table) as file:
-        head = file.read(4)
-    return next((name for mark, name in BOMS if head.startswith(mark)), "")
-
-
-def _encoding_of(table: Path) -> str:
-    if marked := _mark_of(table):
-        return marked
-    with opened(table) as file:
-        head = file.read(200)
-    # The first line holds names of columns, and most of their letters are ASCII.
-    for name, zeros in (("utf-16-le", head[1::2]), ("utf-16-be", head[::2])):
-        if len(zeros) > 1 and zeros.count(0) > len(zeros) / 2:
-            return name
-    return "utf-8"
+        return file.read(HEAD)
 
 
 def _cells(record: str, separator: str) -> list[str] | None:
@@ -228,7 +208,8 @@ def _plain(line: str, separator: str) -> list[str]:
 def _lines(table: Path, encoding: str | None) -> Iterator[str]:
     csv.field_size_limit(MAX_LINE)
     try:
-        marked = _mark_of(table)
+        head = _head(table)
+        marked = marked_encoding(head)
         family = marked.removesuffix("-sig")
         if encoding and not codecs.lookup(encoding).name.startswith(family):
             raise DataError(
@@ -236,7 +217,7 @@ def _lines(table: Path, encoding: str | None) -> Iterator[str]:
                 f"as {encoding}",
                 "leave out --encoding",
             )
-        encoding = encoding or _encoding_of(table)
+        encoding = encoding or encoding_of(head)[0]
         # Only these end a line: other separators of Unicode may stand in a cell.
         with io.TextIOWrapper(opened(table), encoding=encoding, newline="") as text:
             first = True

@@ -20,6 +20,7 @@ from mmtune.speech.corpus.importers.piece import (
     unless_unreadable,
 )
 from mmtune.speech.corpus.importers.table import named_by, pieces
+from mmtune.system.pointers import require_content
 
 SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
 
@@ -44,6 +45,8 @@ def import_huggingface(source: Path, options: ImportOptions) -> Found:
     """
     if source.is_dir() and is_saved(source):
         datasets = _datasets()
+        for path in sorted(source.rglob("*.arrow")):
+            require_content(path)
         try:
             found = datasets.load_from_disk(str(source))
         except (OSError, ValueError, KeyError, TypeError) as error:

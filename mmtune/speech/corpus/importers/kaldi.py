@@ -23,6 +23,7 @@ from mmtune.speech.corpus.importers.piece import (
     unless_unreadable,
 )
 from mmtune.speech.sound.read import AudioFault, probe
+from mmtune.system.pointers import require_content
 from mmtune.system.stored import is_file, opened_text, reason_of, short_lines
 
 GENDERS = {"m": "male", "f": "female"}
@@ -208,6 +209,7 @@ def _beside(folder: Path, path: Path) -> Path:
 def _lines(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         return
+    require_content(path)
     try:
         with opened_text(path) as file:
             for line in short_lines(file, MAX_LINE):

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import DataError, MissingExtra
+from mmtune.system.pointers import require_content
 
 
 def read_parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a parquet file, each with its place; audio is {"bytes", "path"}.
 
     Raises:
-        DataError: it isn't a parquet file.
+        DataError: it isn't a parquet file, or is a pointer of Git LFS.
         MissingExtra: the package `datasets` isn't installed.
     """
+    require_content(path)
     datasets = _datasets()
     try:
         stream = datasets.load_dataset(

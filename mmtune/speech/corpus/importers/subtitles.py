@@ -54,6 +54,7 @@ from mmtune.speech.corpus.importers.subtitle_names import (
 from mmtune.speech.corpus.speaker_labels import FROM_LABEL, read_labels
 from mmtune.speech.sound.read import AudioFault, probe
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import require_content
 from mmtune.system.stored import read_bytes, reason_of
 
 UNREAD = (".ass", ".ssa", ".sbv", ".lrc", ".ttml", ".dfxp", ".stl", ".smi")  # other subtitles
@@ -150,9 +151,10 @@ def read_subtitles(path: Path, options: ImportOptions) -> Subtitles:
 
     Raises:
         OSError: it can't be read.
-        DataError: it has more than `MAX_BYTES`.
+        DataError: it has more than `MAX_BYTES`, or is a pointer of Git LFS.
         ValueError: it isn't in the format that its suffix names, or neither UTF-8 nor UTF-16.
     """
+    require_content(path)
     data = read_bytes(path, most=MAX_BYTES)
     if path.suffix.lower() == ".json":
         return _of_transcript(path, data)

@@ -42,6 +42,7 @@ from mmtune.speech.corpus.importers.places import Places
 from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.speech_row import DESCRIPTIVE
 from mmtune.system.contents import SPLITS_FILE
+from mmtune.system.pointers import require_content
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMMON_VOICE = ("client_id", "path", "sentence")
@@ -128,6 +129,7 @@ def metadata_in(folder: Path) -> list[Path]:
 
 
 def _pieces_of(table: Path, options: ImportOptions, fixed: Mapping[str, Any]) -> Found:
+    require_content(table)
     if table.suffix.lower() in TABLES[:2]:
         yield from dialect_of(table, _separator(table), options.encoding)
     yield from pieces(
@@ -154,6 +156,7 @@ def read_table(table: Path, encoding: str | None = None) -> Iterator[tuple[str, 
     Raises:
         DataError: the file can't be read as a table.
     """
+    require_content(table)
     suffix = table.suffix.lower()
     if suffix == ".parquet":
         from mmtune.speech.corpus.importers.parquet import read_parquet

@@ -12,6 +12,7 @@ from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers.captions import decoded
 from mmtune.speech.corpus.importers.piece import Found, ImportOptions, LeftOut, Piece, Used, filled
 from mmtune.system.inside import leads_out
+from mmtune.system.pointers import pointer_in
 
 MAX_BYTES = 2_000_000  # size of one transcript: some days of speech
 
@@ -52,6 +53,8 @@ def _text(path: Path) -> str | LeftOut:
             f"more than {MAX_BYTES:,} bytes are too many for a transcript",
             "check the file",
         )
+    if (pointer := pointer_in(data)) is not None:
+        return LeftOut(path.name, f"it {pointer.found}", pointer.cure, "lfs-pointer")
     try:
         return decoded(data)
     except UnicodeDecodeError:
