@@ -76,6 +76,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mmtune.cli.adapter_commands",
         "write an adapter for other programs, and check that it gives the same results",
     ),
+    "push": (
+        "mmtune.cli.adapter_commands",
+        "upload an adapter with its model card to the Hugging Face hub, without any of the data",
+    ),
     "cache": ("mmtune.cli.data_commands", "manage the cache of precomputed features"),
 }
 
@@ -92,6 +96,7 @@ examples:
   mmtune compose runs/brand_style runs/poster=0.5 --out both
   mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl
   mmtune export runs/brand_style --format kohya --out brand.safetensors
+  mmtune push runs/brand_style my-team/brand-style --dry-run
 """
 
 Command = Callable[[argparse.Namespace], int]

@@ -390,7 +390,8 @@ def _save_adapter(
     with folder_aside(final) as partial:
         with nullcontext() if scale == 1.0 else scaled(task.module, scale):
             task.save(partial)
-        card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
+        files = seal_adapter(partial)
+        card.model_copy(update={"files": files}).write(partial, modality.usage(card))
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 

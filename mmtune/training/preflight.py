@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import Gauge, MemoryNeed, measure_need
+from mmtune.system.portable import peak_resident
 from mmtune.training.randomness import Draw
 from mmtune.training.task import Task
 
@@ -97,8 +96,7 @@ def peak_memory(device: torch.device) -> int:
     """Return the peak memory so far in bytes: of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return peak_resident()
 
 
 def preflight(

@@ -10,11 +10,10 @@ from pathlib import Path
 from mmtune.adapters.card import Card
 from mmtune.adapters.resolve import ResolvedAdapters
 from mmtune.errors import ConfigError
-from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
+from mmtune.evaluation.verdict import AGAINST, VERDICT_FILE, read_verdict
 
 RANDOM_SEED = -1  # stands for a seed that is drawn at random, as in A1111
 SEEDS = 2**32 - 2**20  # below the largest seed of other programs, with room to count from it
-AGAINST = ("keep the base", "no adapter needed")  # verdicts
 
 
 @dataclass(frozen=True)
