@@ -216,7 +216,7 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     parser = _parser_of(found, name, function, text)
-    if name not in getattr(found, "TAKE_SETTINGS", ()):
+    if name != getattr(found, "TAKES_SETTINGS", ""):
         return command, parser.parse_args(rest)
     # The settings depend on the run.
     rest, given = found.take_settings(rest, parser.option_strings())

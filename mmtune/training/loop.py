@@ -54,7 +54,7 @@ from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.reporter import FitResult, Reporter
 from mmtune.training.samples import ShowsSamples
 from mmtune.training.task import Batch, Task
-from mmtune.training.tracker import Tracker, logging_folder, require_tracker
+from mmtune.training.tracker import FOLDER, Tracker, require_tracker
 
 
 @dataclass
@@ -141,7 +141,7 @@ class _Loop:
             choose_precision(options.precision, device),
             log_with=options.tracker,
             project_config=ProjectConfiguration(
-                project_dir=str(folder), logging_dir=str(logging_folder(folder))
+                project_dir=str(folder), logging_dir=str(folder / FOLDER)
             ),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
