@@ -1,8 +1,8 @@
 """What `mmtune train` says before training that the whole command will take, and what it took.
 
-    python benchmarks/estimate.py [--steps 30] [--out /tmp/estimate] [--history]
+    python benchmarks/estimate.py [--steps 30] [--pictures 4] [--out /tmp/estimate] [--history]
 
-Trains the demo's speech and image adapters, whole or for a number of steps, in an empty cache, and
+Trains the demo's speech and image adapters in an empty cache, whole or shortened, and
 prints the seconds of each phase as they were said after the first steps and as they were. On a
 machine that does other work as well, both change with its load, which is printed too.
 """
@@ -22,6 +22,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "brand_style"))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, metavar="N", help="train for N steps (default: all)")
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        metavar="N",
+        help="draw N pictures of one seed, in 8 steps of the sampler, for each measurement",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the runs")
     parser.add_argument(
         "--only", choices=("speech", "image"), help="train one adapter (default: both)"
@@ -35,10 +41,10 @@ def main() -> None:
         os.environ["MMTUNE_CACHE"] = str(Path(scratch) / "cache")  # before mmtune reads it
         for number in range(1 + options.history):
             for kind in [options.only] if options.only else ["speech", "image"]:
-                run(kind, out, f"{kind}-{number}", options.steps)
+                run(kind, out, f"{kind}-{number}", options.steps, options.pictures)
 
 
-def run(kind: str, out: Path, name: str, steps: int | None) -> None:
+def run(kind: str, out: Path, name: str, steps: int | None, pictures: int | None) -> None:
     """Train one adapter of the demo, and print its table."""
     import mmtune
     from mmtune.training.log import read_log
@@ -51,6 +57,9 @@ def run(kind: str, out: Path, name: str, steps: int | None) -> None:
         from openmoji import make_brand
 
         given |= {"data": make_brand(out / "openmoji"), "scales": [0.5, 0.75, 1.0]}
+        if pictures:
+            given |= {"scale_images": pictures, "validation_images": pictures, "seeds": 1}
+            given |= {"copy_captions": pictures, "copy_seeds": 1, "task.steps": 8}
     before = os.getloadavg()[0]
     recipe = {"speech": "terminology", "image": "brand_style"}[kind]
     folder = mmtune.train(recipe, out=out, name=name, **given).folder

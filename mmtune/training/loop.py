@@ -225,7 +225,8 @@ class _Loop:
     def _validations_left(self) -> int:
         if not self.validation:
             return 0
-        return math.ceil(self.total / self.every) - math.ceil(self.state.step / self.every)
+        done = max(0, self.state.step - 1) // self.every  # that of this step is still to come
+        return math.ceil(self.total / self.every) - done
 
     def _estimate(self, step_seconds: float, *, timed: bool) -> None:
         """Tell how long the whole command takes, by what is known now."""

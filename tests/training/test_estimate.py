@@ -207,6 +207,27 @@ def test_a_run_tells_a_range_and_then_the_phases(tmp_path: Path) -> None:
     assert set(clock.seconds) == {"preparation", "training", "validation"}
 
 
+@pytest.mark.parametrize(
+    ("steps", "every", "left_at_10"),
+    [(15, 3, 2), (30, 29, 2), (30, 10, 2), (29, 10, 2), (11, 20, 1), (10, 5, 0)],
+)
+def test_the_validations_that_are_left(
+    steps: int, every: int, left_at_10: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    left: list[int] = []
+
+    def hear(**given: object) -> Estimate:
+        left.append(int(str(given["validations"])))
+        return Estimate({})
+
+    monkeypatch.setattr("mmtune.training.loop.estimate", hear)
+    chosen = options(epochs=99, max_steps=steps, validate_every=every, checkpoint_every=100)
+    task = ToyTask()
+    fit(task, rows(21), rows(5, "held"), chosen, tmp_path, later=lambda count, seconds: LATER)
+    assert left[1] == left_at_10 + (10 % every == 0 or steps == 10)
+    assert left[0] == task.validations - 1
+
+
 def test_a_run_goes_on_without_an_estimate(tmp_path: Path) -> None:
     told: list[str] = []
 
