@@ -82,24 +82,39 @@ def did_you_mean(key: str, known: Iterable[str], spellings: Mapping[str, str] | 
         of more than `MAX_LISTED`.
     """
     names = list(known)
-    spelled = {**(spellings or {})}
-    spelled |= {name.rpartition(".")[2]: name for name in names} | {name: name for name in names}
-
-    def nearest(cutoff: float) -> list[str]:
-        likeness = dict.fromkeys(names, 0.0)
-        for part in {key[:MAX_COMPARED], key.rpartition(".")[2][:MAX_COMPARED]}:
-            for spelling, name in spelled.items():
-                ratio = difflib.SequenceMatcher(None, spelling, part).ratio()
-                likeness[name] = max(ratio, likeness[name])
-        best = sorted(names, key=lambda name: -likeness[name])[:3]
-        return [name for name in best if likeness[name] >= cutoff]
-
-    near = nearest(NEAR)
+    near = nearest(key, names, spellings=spellings)
     if near:
         return "did you mean " + " or ".join(near) + "?"
     if len(names) <= MAX_LISTED:
         return "known: " + ", ".join(names)
-    return f"known: {', '.join(nearest(0.0))} … ({len(names)} in all)"
+    some = nearest(key, names, spellings=spellings, cutoff=0.0)
+    return f"known: {', '.join(some)} … ({len(names)} in all)"
+
+
+def nearest(
+    key: str,
+    known: Iterable[str],
+    most: int = 3,
+    *,
+    spellings: Mapping[str, str] | None = None,
+    cutoff: float = NEAR,
+) -> list[str]:
+    """Find the known names that resemble an unknown one, the likest first; see `did_you_mean`.
+
+    Args:
+        most: the number of names to return.
+        cutoff: the least likeness, by difflib's ratio.
+    """
+    names = list(known)
+    spelled = {**(spellings or {})}
+    spelled |= {name.rpartition(".")[2]: name for name in names} | {name: name for name in names}
+    likeness = dict.fromkeys(names, 0.0)
+    for part in {key[:MAX_COMPARED], key.rpartition(".")[2][:MAX_COMPARED]}:
+        for spelling, name in spelled.items():
+            ratio = difflib.SequenceMatcher(None, spelling, part).ratio()
+            likeness[name] = max(ratio, likeness[name])
+    best = sorted(names, key=lambda name: -likeness[name])[:most]
+    return [name for name in best if likeness[name] >= cutoff]
 
 
 # Controls of the terminal (C0, DEL, C1), halves of surrogate pairs, separators of lines, and

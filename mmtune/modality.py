@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from mmtune.adapters.model_card import HERE
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.ledger import Guess, Used
@@ -18,9 +19,11 @@ from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
     from mmtune.adapters.adopt import ForeignAdapter
+    from mmtune.adapters.card import Card
     from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.exported import ExportFormat
     from mmtune.adapters.members import Merge
+    from mmtune.adapters.model_card import Usage
     from mmtune.adapters.routing import Router
     from mmtune.data.dataset import Dataset
     from mmtune.evaluation.comparison import Comparison
@@ -303,6 +306,15 @@ class Modality:
                 "`mmtune generate`",
             )
         return adopt(foreign, base_for(foreign, base), self.name, self.convert_adapter)
+
+    def usage(self, card: Card, adapter: str = HERE) -> Usage | None:
+        """How other programs load an adapter, for its README.md. Default: the page says nothing.
+
+        Args:
+            card: of the adapter.
+            adapter: its folder or its id on the hub, for the code.
+        """
+        return None
 
     def merge(self, request: Merge) -> float:
         """Write several adapters as one, load it strictly, and see that it changes the output.

@@ -15,6 +15,7 @@ from typing import (
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import TypedDict
 
+from mmtune.adapters.model_card import Usage, header, how_to_load
 from mmtune.errors import AdapterError
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
@@ -24,6 +25,7 @@ from mmtune.system.tensors import tensors_hash
 from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
+README = "README.md"  # a model card of the hub
 
 
 def versions() -> dict[str, str]:
@@ -127,15 +129,18 @@ class Card(BaseModel):
             facts.append(("judged at scale", f"{self.judged:g}"))
         return facts
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, usage: Usage | None = None) -> None:
         """Write `card.json` and a README.md for people into `folder`, atomically.
 
         An absolute path in them would tell others of this machine, so its name alone is written.
         The base's path stays whole, because the adapter can't be loaded without it.
+
+        Args:
+            usage: how other programs load it (`Modality.usage`).
         """
         shared = self.without_paths()
         write_text(folder / CARD_FILE, with_format(shared.model_dump_json(indent=2)) + "\n")
-        write_text(folder / "README.md", shared._page())
+        write_text(folder / README, shared._page(usage))
 
     def without_paths(self) -> Card:
         """Copy the card with the last part of each absolute path in its settings and notes."""
@@ -143,7 +148,7 @@ class Card(BaseModel):
         values = {"settings": self.settings, "measures": self.measures, **texts}
         return self.model_copy(update={name: _named_only(value) for name, value in values.items()})
 
-    def _page(self) -> str:
+    def _page(self, usage: Usage | None) -> str:
         how = f"trained with mmtune's recipe `{self.recipe}`"
         if self.parents:
             how = "merged by mmtune from the adapters below"
@@ -151,7 +156,8 @@ class Card(BaseModel):
             how = f"converted by mmtune from `{self.origin['file']}` of another program"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
-        lines = [f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]
+        head = header(self.name, self.base, self.base_licence, usage, self.measures)
+        lines = [head, f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]
         if self.dataset:
             rows = self.rows.get("train", 0)
             lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")
@@ -189,6 +195,7 @@ class Card(BaseModel):
             for m in self.measures:
                 cells = " | ".join(_cell(m[k]) for k in ("base", "adapter", "difference"))
                 lines.append(f"| {m['metric']} | {m['slice']} | {m['items']} | {cells} |")
+        lines += how_to_load(usage) if usage is not None else []
         return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,7 @@ from mmtune.adapters.members import (
     check_mixing,
     parents_of,
 )
+from mmtune.adapters.model_card import Usage
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import aside
@@ -77,6 +78,7 @@ def compose(
     merge: Callable[[Merge], float],
     *,
     base: str | None = None,
+    usage: Callable[[Card], Usage | None] = lambda card: None,
 ) -> Composed:
     """Merge adapters of one base into one with PEFT's `add_weighted_adapter`.
 
@@ -89,6 +91,7 @@ def compose(
         out: a folder that doesn't exist yet.
         merge: the modality's function that merges them (`Modality.merge`).
         base: the base model; None: the base that the cards name.
+        usage: says how other programs load the result (`Modality.usage`).
 
     Raises:
         ConfigError: the method is unknown, a setting is impossible, or `out` exists.
@@ -111,7 +114,7 @@ def compose(
                 "use --method svd with the sum of all ranks as --rank, which is exact too",
             )
         card = card_of(request, distance, out.name)
-        card.model_copy(update={"files": seal_adapter(folder)}).write(folder)
+        card.model_copy(update={"files": seal_adapter(folder)}).write(folder, usage(card))
     return Composed(out, parts, mixing, distance)
 
 

@@ -69,7 +69,7 @@ def export(
         )
     base = base or base_of(card.base, folder)
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
-    notes = _check_licence(licence, base, accept)
+    notes = check_licence(licence, base, accept)
     failed = out.with_name(f"{out.name}{FAILED_SUFFIX}")
     if failed.exists() and not failed.is_dir():
         raise ConfigError(
@@ -89,8 +89,13 @@ def export(
     return replace(done, path=place, notes=(*notes, *done.notes, *more))
 
 
-def _check_licence(licence: Licence | None, base: str, accept: str) -> list[str]:
-    """Refuse a restrictive licence unless the user accepts it by name; return notes on others."""
+def check_licence(licence: Licence | None, base: str, accept: str) -> list[str]:
+    """Refuse a restrictive licence unless the user accepts it by name; return notes on others.
+
+    Raises:
+        ConfigError: the accepted licence isn't the base's.
+        AdapterError: the base's licence restricts the use, and isn't accepted.
+    """
     if accept and (licence is None or accept.lower() != licence.name):
         found = "isn't stated" if licence is None else f"is {licence.name}"
         raise ConfigError(

@@ -76,6 +76,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mmtune.cli.adapter_commands",
         "write an adapter for other programs, and check that it gives the same results",
     ),
+    "push": (
+        "mmtune.cli.adapter_commands",
+        "upload an adapter with its model card to the Hugging Face hub, without any of the data",
+    ),
     "cache": ("mmtune.cli.data_commands", "manage the cache of precomputed features"),
 }
 
@@ -92,6 +96,7 @@ examples:
   mmtune compose runs/brand_style runs/poster=0.5 --out both
   mmtune export runs/terminology --format ctranslate2 --out model --check calls.jsonl
   mmtune export runs/brand_style --format kohya --out brand.safetensors
+  mmtune push runs/brand_style my-team/brand-style --dry-run
 """
 
 Command = Callable[[argparse.Namespace], int]
@@ -211,7 +216,7 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         show = next((found.TRAIN_FLAGS[w] for w in rest if w in found.TRAIN_FLAGS), "")
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     parser = _parser_of(found, name, function, text)
-    if name not in getattr(found, "TAKE_SETTINGS", ()):
+    if name != getattr(found, "TAKES_SETTINGS", ""):
         return command, parser.parse_args(rest)
     # The settings depend on the run.
     rest, given = found.take_settings(rest, parser.option_strings())

@@ -1,4 +1,4 @@
-"""Commands: export, compose."""
+"""Commands: export, compose, push."""
 
 from __future__ import annotations
 
@@ -158,4 +158,68 @@ def compose(options: argparse.Namespace) -> int:
         say(json.dumps(done.to_dict(), indent=2))
         return 0
     show(done.shown())
+    return 0
+
+
+def push_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN|ADAPTER",
+        help="a run folder, or an adapter folder that mmtune wrote",
+    )
+    parser.add_argument(
+        "repository", metavar="HUB_ID", help="repository on the hub to upload to, as OWNER/NAME"
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="list the files that would be uploaded, with their sizes, and upload nothing",
+    )
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="let everybody see the repository (default: a new one is private, and an existing one "
+        "must be)",
+    )
+    parser.add_argument(
+        "--base",
+        metavar="HUB_ID",
+        help="the base's id on the hub, if it was trained on a folder (default: the one that the "
+        "adapter names)",
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="upload also where the verdict is against the adapter, or its base is a starter",
+    )
+    parser.add_argument(
+        "--accept-licence",
+        default="",
+        metavar="NAME",
+        help="accept the licence of a base that restricts its use, by its name",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def push(options: argparse.Namespace) -> int:
+    """Run `mmtune push`: upload an adapter to the Hugging Face hub."""
+    import json
+
+    from mmtune.cli.console import show
+    from mmtune.runs import public_adapters as public
+
+    done = public.push(
+        options.run,
+        options.repository,
+        base=options.base,
+        private=not options.public,
+        anyway=options.anyway,
+        dry=options.dry_run,
+        accept_licence=options.accept_licence,
+    )
+    if options.json:
+        say(json.dumps(done.to_dict(), indent=2))
+    else:
+        show(done.shown())
     return 0

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtune.errors import FINDINGS, NEAR, ConfigError, did_you_mean
+from mmtune.errors import FINDINGS, ConfigError, did_you_mean, nearest
 from mmtune.system.arguments import Parser
 from mmtune.system.output import say
 
@@ -44,7 +43,7 @@ With --data or --against any setting can be changed, for these results alone:
   speech: --terms FILE --language de ...
   images: --task.steps N --seeds N ...
 """
-TAKE_SETTINGS = ("evaluate",)  # commands that take the settings of the run as options
+TAKES_SETTINGS = "evaluate"  # the command that takes the settings of a run as options
 TRAIN_FLAGS = {"-h": "help", "--help": "help", "--print-config": "settings"}
 
 
@@ -383,8 +382,7 @@ def take_settings(
         if not equals:
             value = next(rest, "--")
             if value.startswith("--"):
-                names = [option.removeprefix("--") for option in options]
-                near = difflib.get_close_matches(key, names, 1, NEAR)
+                near = nearest(key, [option.removeprefix("--") for option in options], 1)
                 meant = f"; did you mean --{near[0]}?" if near else ""
                 raise ConfigError(f"--{key} has no value", f"write --{key} VALUE{meant}")
         if key in settings:

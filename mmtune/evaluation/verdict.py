@@ -41,6 +41,7 @@ EXIT_CODES: dict[Decision, int] = {
     "not known yet": 3,
     "ship with conditions": 4,
 }
+AGAINST: tuple[Decision, ...] = ("keep the base", "no adapter needed")
 LACKING = "without enough data"
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmtune.errors import ConfigError
-from mmtune.evaluation.verdict import VERDICT_FILE, Decision, read_verdict
-
-AGAINST: tuple[Decision, ...] = ("keep the base", "no adapter needed")
+from mmtune.evaluation.verdict import AGAINST, VERDICT_FILE, Decision, read_verdict
 
 
 def verdict_against(adapter: Path) -> Decision | None:

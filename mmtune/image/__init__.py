@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtune.adapters.model_card import HERE
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.rows import Row
@@ -17,8 +18,10 @@ from mmtune.modality import Modality
 
 if TYPE_CHECKING:
     from mmtune.adapters.adopt import ForeignAdapter
+    from mmtune.adapters.card import Card
     from mmtune.adapters.combinations import TestSet
     from mmtune.adapters.members import Merge
+    from mmtune.adapters.model_card import Usage
     from mmtune.adapters.routing import Router
     from mmtune.data.dataset import Dataset
     from mmtune.evaluation.comparison import Comparison
@@ -170,6 +173,12 @@ class ImageModality(ImageReader, Modality):
         from mmtune.image.diffusion.foreign_lora import convert
 
         return convert(foreign, base, to)
+
+    def usage(self, card: Card, adapter: str = HERE) -> Usage:
+        """See `mmtune.image.usage`."""
+        from mmtune.image.usage import usage
+
+        return usage(card, adapter)
 
     def merge(self, request: Merge) -> float:
         """Merge several adapters into one LoRA folder of diffusers."""

@@ -73,7 +73,13 @@ def generate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
     )
-    parser.add_argument("--out", type=Path, default=Path("images"), metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("images"),
+        metavar="DIR",
+        help="folder to write the images into; no file in it is overwritten (default: images)",
+    )
 
 
 def generate(options: argparse.Namespace) -> int:

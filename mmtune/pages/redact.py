@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.suite import without_patterns
 from mmtune.evaluation.verdict import Verdict
+from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.language_code import LANGUAGES
 from mmtune.pages.preference import Result
@@ -76,6 +78,32 @@ def redact_comparison(comparison: Comparison, own: OwnNames) -> Comparison:
         )
     # Tables are removed because they hold terms.
     return replace(comparison, measures=measures, headline="", files={}, tables=[], notes=[])
+
+
+def redact_card_measures(
+    measures: Iterable[Mapping[str, Any]], own: OwnNames
+) -> list[dict[str, Any]]:
+    """Remove notes, values of labels and names of folders from the measures of a card."""
+    unknown = Interval(math.nan, math.nan, math.nan)
+    stored = [dict(measure) for measure in measures]
+    named = [
+        Measure(
+            metric=m["metric"], slice=m["slice"], items=m["items"], base=unknown, adapter=unknown,
+            difference=unknown, higher_is_better=True,
+            group=(m["group"][0], m["group"][1]) if m.get("group") else None,
+        )
+        for m in stored
+    ]  # fmt: skip
+    slices = _new_slices(named, own)
+    for m in stored:
+        new = slices.get(m["slice"], m["slice"])
+        if m.get("group"):
+            label = m["group"][0]
+            m["group"] = [label, new.rpartition(f"{label} ")[2].split(" ")[0]]
+        m |= {"slice": new} | ({"note": ""} if "note" in m else {})
+        for kept in {"references", "gained", "beyond"} & m.keys():
+            m[kept] = {n: value for n, value in m[kept].items() if n in own.reference_names}
+    return stored
 
 
 def redact_verdict(verdict: Verdict, comparison: Comparison, own: OwnNames) -> Verdict:

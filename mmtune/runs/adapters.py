@@ -44,8 +44,8 @@ def compose(
         raise ConfigError(
             "no adapter is given", "give adapters: mmtune compose runs/A runs/B=0.5 --out DIR"
         )
-    merge = find_modality(parts[0].card.modality).merge
-    return composing.compose(parts, mixing, out, merge, base=base)
+    modality = find_modality(parts[0].card.modality)
+    return composing.compose(parts, mixing, out, modality.merge, base=base, usage=modality.usage)
 
 
 def export(

@@ -21,6 +21,7 @@ from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, write_comp
 from mmtune.evaluation.suite import load_suite, suite_path
 from mmtune.runs.build import build
 from mmtune.runs.measuring import drop_measuring
+from mmtune.runs.modalities import find_modality
 from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.contents import hash_contents
@@ -292,7 +293,8 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
     }
     try:
         facts = {"measures": measures, "judged": card.judged_scale}
-        card.model_copy(update=facts).write(adapter)
+        changed = card.model_copy(update=facts)
+        changed.write(adapter, find_modality(card.modality).usage(changed))
         # Last, because a run that has its comparison isn't measured again.
         write_comparison(config.folder, found)
     except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,10 @@ from typing import TYPE_CHECKING
 from mmtune.data.ledger import OWN
 from mmtune.errors import MmtuneError, NothingToUse
 from mmtune.runs.modalities import MODALITIES
-from mmtune.system.stored import exists, opened
+from mmtune.system.stored import exists
 
 if TYPE_CHECKING:
     from mmtune.modality import Modality
-
-DATASET_INFO = "dataset_info.json"  # of `save_to_disk`, with the types of the columns
-MAX_INFO = 2**20  # bytes at the end of a file
 
 
 @contextmanager
@@ -44,7 +40,7 @@ def importable(source: Path, modality: Modality | None) -> Iterator[None]:
 def import_cure(source: Path, modality: Modality | None = None) -> str:
     """The commands that import a source and check the result; empty if no import reads it."""
     candidates = [each for _, each in MODALITIES.usable()] if modality is None else [modality]
-    if not exists(source) or _of_images(source):
+    if not exists(source):
         return ""
     if not any(_recognises(each, source) for each in candidates):
         return ""
@@ -60,27 +56,6 @@ def _recognises(modality: Modality, source: Path) -> bool:
         return modality.recognise(source)
     except (MmtuneError, OSError, ValueError):
         return False
-
-
-def _of_images(source: Path) -> bool:
-    """Whether a Hugging Face data set has a column of images and none of sound.
-
-    `datasets` writes the types of the columns as JSON into dataset_info.json of `save_to_disk`, and
-    into the end of a parquet file.
-    """
-    if source.is_dir():
-        found = sorted([*source.glob(f"**/{DATASET_INFO}"), *source.glob("**/*.parquet")])
-    else:
-        found = [source] if source.suffix.lower() == ".parquet" else []
-    for path in found[:1]:
-        try:
-            with opened(path) as file:
-                file.seek(max(0, path.stat().st_size - MAX_INFO))
-                written = re.sub(rb"\s", b"", file.read(MAX_INFO))
-        except OSError:
-            return False
-        return b'"_type":"Image"' in written and b'"_type":"Audio"' not in written
-    return False
 
 
 def _free_folder(source: Path) -> Path:

@@ -25,6 +25,7 @@ from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.runs.measured_adapter import EVALUATION_FILE, MeasuredAdapter
+from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import load_run
 from mmtune.runs.run_data import NamedData, named_data, own_dataset
 from mmtune.runs.trained_rows import read_recorded_rows, recorded_fingerprint
@@ -371,4 +372,5 @@ def _copy_adapter(found: MeasuredAdapter, config: RunConfig, to: Path) -> None:
                 copy_file(path, partial / path.name)
         files = card.files or {path.name: content_hash(path) for path in adapter_files(partial)}
         changes: dict[str, Any] = {"settings": settings, "files": files, "base": config.base}
-        card.model_copy(update=changes | {"measures": []}).write(partial)
+        changed = card.model_copy(update=changes | {"measures": []})
+        changed.write(partial, find_modality(card.modality).usage(changed))

@@ -26,6 +26,7 @@ from mmtune.evaluation.suite import Suite, load_suite, unmet
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, judge, read_verdict, write_verdict
 from mmtune.pages.report import PAGE, REDACTED, write_report
 from mmtune.pages.sources import require_own_files
+from mmtune.runs import timing
 from mmtune.runs.against_page import holds_two, write_against_page
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
@@ -51,6 +52,8 @@ from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
+from mmtune.training.estimate import CHOICE, COMPARISON, DATA, REPORT, Clock, LaterWork
+from mmtune.training.log import RunLog
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -136,13 +139,13 @@ def train(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         Locked: another command works in the run folder.
         Interrupted: a signal stopped the run; it is saved.
     """
-    began = time.perf_counter()
+    clock = Clock()
     require_packages(config)
     config.folder.mkdir(parents=True, exist_ok=True)
     from mmtune.prefix.cache import pinning
 
     with _lock(config.folder), pinning(), together():
-        return _train(config, reporter, began)
+        return _train(config, reporter, clock)
 
 
 def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
@@ -156,7 +159,7 @@ def train_adapter(config: RunConfig, reporter: Reporter | None = None) -> None:
     from mmtune.prefix.cache import pinning
 
     with pinning(), together():
-        _trained(config, None, reporter, time.perf_counter())
+        _trained(config, None, reporter, Clock())
 
 
 def require_packages(config: RunConfig) -> None:
@@ -180,29 +183,36 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
     return locked(folder) if this_process().is_main_process else nullcontext()
 
 
-def _train(config: RunConfig, reporter: Reporter | None, began: float) -> RunResult:
+def _train(config: RunConfig, reporter: Reporter | None, clock: Clock) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    dataset, task, result = _trained(config, suite, reporter, began)
+    dataset, task, result, said = _trained(config, suite, reporter, clock)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = measure(with_measuring(config), dataset, suite, task)
+    comparison = measure(with_measuring(config), dataset, suite, task, clock=clock)
     folder = config.folder
+    if said is not None and this_process().is_main_process:  # all of it was done in this call
+        RunLog(folder / "log.jsonl", active=True).write(event="took", phases=clock.seconds)
+        timing.record(_timing_kind(config), said, clock.seconds)
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 
 def _trained(
-    config: RunConfig, suite: Suite | None, reporter: Reporter | None, began: float
-) -> tuple[Dataset, Task, FitResult]:
+    config: RunConfig, suite: Suite | None, reporter: Reporter | None, clock: Clock
+) -> tuple[Dataset, Task, FitResult, LaterWork | None]:
     """Check the data, train an adapter and save it.
 
     Args:
         suite: what the run will be judged by; gates that will have no data are reported.
+        clock: gets the seconds of the phases.
+
+    Returns:
+        The data, the task, the result, and the later work as it was computed from measured units:
+        None if this call didn't begin the training.
     """
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.balance import balance_groups
-    from mmtune.training.estimate import LaterWork
     from mmtune.training.loop import fit
 
     modality, folder, process = find_modality(config.modality), config.folder, this_process()
@@ -235,11 +245,19 @@ def _trained(
                 )
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
+    clock.lap(DATA)
     loading = time.perf_counter()
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
     loaded = time.perf_counter() - loading
     if process.is_main_process:
         record_base(folder, config.base, task.base_hash)
+    said: list[LaterWork] = []
+
+    def later(count: int, seconds: float) -> LaterWork:
+        found = modality.later_work(config, dataset, task, count, seconds, loaded)
+        said.append(LaterWork(*found, timing.FIRST_REPORT))
+        return timing.corrected(_timing_kind(config), said[0])
+
     result = fit(
         task,
         (*dataset.split("train"), *added),
@@ -248,13 +266,18 @@ def _trained(
         folder,
         reporter,
         config.model_dump(mode="json"),
-        lambda count, seconds: LaterWork(
-            began, *modality.later_work(config, dataset, task, count, seconds, loaded)
-        ),
+        later,
+        clock,
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-    return dataset, task, result
+    clock.lap(CHOICE)
+    return dataset, task, result, said[0] if said else None
+
+
+def _timing_kind(config: RunConfig) -> str:
+    """The runs that are alike in the time that they take, compared with what is said."""
+    return f"{config.modality} {this_process().device.type}"
 
 
 def evaluate(
@@ -390,7 +413,8 @@ def _save_adapter(
     with folder_aside(final) as partial:
         with nullcontext() if scale == 1.0 else scaled(task.module, scale):
             task.save(partial)
-        card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
+        files = seal_adapter(partial)
+        card.model_copy(update={"files": files}).write(partial, modality.usage(card))
         (config.folder / COMPARISON_FILE).unlink(missing_ok=True)  # of an adapter that is gone
 
 
@@ -403,6 +427,7 @@ def measure(
     again: bool = False,
     keep: str | None = None,
     notes: Sequence[str] = (),
+    clock: Clock | None = None,
 ) -> Comparison:
     """Read the run's comparison, or make it: all processes answer, the main process writes.
 
@@ -411,16 +436,21 @@ def measure(
         again: make it even if there is one; it is replaced at the end.
         keep: the suite to copy into the run folder then.
         notes: remarks on the data that the comparison keeps.
+        clock: gets the seconds of the comparison and of the report.
     """
     process, path = this_process(), config.folder / COMPARISON_FILE
     if agreed(again or not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
             keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
+    if clock is not None:
+        clock.lap(COMPARISON)
     if process.is_main_process:
         if again:
             keep_suite(config.folder, keep)
         _conclude(config.folder, suite)
+    if clock is not None:
+        clock.lap(REPORT)
     process.wait_for_everyone()
     return read_comparison(config.folder)
 

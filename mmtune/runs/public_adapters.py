@@ -1,4 +1,4 @@
-"""The functions of `import mmtune` for finished adapters: compose, export, open_predictor.
+"""The functions of `import mmtune` for finished adapters: compose, export, open_predictor, push.
 
 They print nothing and never exit, as those of `mmtune.runs.public_functions`.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mmtune.adapters.members import Mixing
     from mmtune.adapters.routing import Routed
     from mmtune.predict import Predictor
+    from mmtune.runs.push import Pushed
 
 
 @overload
@@ -198,3 +199,43 @@ def open_predictor(adapter: PathLike, *, base: str | None = None) -> Predictor:
     from mmtune.runs import adapters
 
     return adapters.open_predictor(Path(adapter), base=base)
+
+
+@public_call("push")
+def push(
+    run: PathLike,
+    repository: str,
+    *,
+    base: str | None = None,
+    private: bool = True,
+    anyway: bool = False,
+    dry: bool = False,
+    accept_licence: str = "",
+) -> Pushed:
+    """Upload a run's adapter with its model card to the Hugging Face hub; see `mmtune.runs.push`.
+
+    Args:
+        run: a run folder, or an adapter folder that mmtune wrote.
+        repository: "owner/name" on the hub.
+        base: the base's id on the hub; None: the one that the adapter names.
+        private: make a new repository private; an existing one must then be private.
+        anyway: also where the verdict is against the adapter, or its base is a starter.
+        dry: upload nothing, and say what would be uploaded.
+        accept_licence: accept a base's licence that restricts its use, by the licence's name.
+
+    Raises:
+        ConfigError: the verdict is against the adapter, the base isn't on the hub, there is no
+            token, or the repository can't be used.
+        AdapterError: there is no adapter, or the upload failed.
+    """
+    from mmtune.runs.push import push as upload
+
+    return upload(
+        Path(run),
+        repository,
+        base=base,
+        private=private,
+        anyway=anyway,
+        dry=dry,
+        accept=accept_licence,
+    )

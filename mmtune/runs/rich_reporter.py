@@ -75,7 +75,7 @@ class RichReporter(Reporter):
             self._print(line)
 
     def estimate(self, found: Estimate) -> None:
-        """Print how long the whole command takes, by its phases."""
+        """Print how long the whole command takes: a range, or the phases."""
         self._print(found.line())
 
     def filling(self, done: int, total: int) -> None:

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 
 from mmtune.errors import ConfigError
 from mmtune.system.locks import locked_name
+from mmtune.system.portable import BINARY, read_at, set_mode, sync
 from mmtune.system.storage_errors import storage_error
 
 PARTIAL = ".partial-"  # begins the name of what is still being written
@@ -107,14 +108,14 @@ def append_text(path: Path, text: str, *, private: bool = False) -> None:
     mode = private_mode(path.parent) if private else 0o666
     data = text.encode("utf-8", "backslashreplace")
     with _naming(path):
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, mode)
         try:
             found = os.fstat(handle)
             size = found.st_size
             if private and found.st_mode & 0o777 & ~mode:
                 with contextlib.suppress(OSError):  # another member of the group owns it
-                    os.fchmod(handle, found.st_mode & mode)
-            if size and os.pread(handle, 1, size - 1) != b"\n":
+                    set_mode(handle, found.st_mode & mode)
+            if size and read_at(handle, 1, size - 1) != b"\n":
                 data = b"\n" + data
             try:
                 left = memoryview(data)
@@ -148,10 +149,10 @@ def file_aside(path: Path, *, private: bool = False, durable: bool = False) -> I
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
             yield partial
             if durable:
-                _sync(partial)
+                sync(partial)
             partial.replace(path)
             if durable:
-                _sync(path.parent)
+                sync(path.parent)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -182,7 +183,7 @@ def folder_aside(folder: Path, *, durable: bool = False) -> Iterator[Path]:
             yield partial
             if durable:
                 for path in (*partial.rglob("*"), partial):
-                    _sync(path)
+                    sync(path)
             if not (folder.is_symlink() or folder.exists()):
                 partial.rename(folder)
             elif not _exchange(partial, folder):
@@ -194,7 +195,7 @@ def folder_aside(folder: Path, *, durable: bool = False) -> Iterator[Path]:
                     raise
                 shutil.rmtree(old, ignore_errors=True)
             if durable:
-                _sync(folder.parent)
+                sync(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -342,11 +343,3 @@ def _exchange(one: Path, other: Path) -> bool:
     if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
         return False
     raise OSError(number, os.strerror(number), str(one), None, str(other))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,10 +1,10 @@
 """Locks: one command at a time works in a folder, and the next one is told which.
 
-A lock is a file that its holder locks with `flock`, so it ends with the process, however that ends.
-The file holds a record of the holder and is touched every few seconds while the lock is held. On a
-file system without `flock` the file's existence is the lock, and the record and the file's age tell
-whether the holder still runs. Some cluster file systems keep `flock` to one machine. So the record
-of another machine counts there too.
+A lock is a file that its holder locks with `flock` (on Windows with `msvcrt.locking`), so it ends
+with the process, however that ends. The file holds a record of the holder and is touched every few
+seconds while the lock is held. On a file system without such locks the file's existence is the
+lock, and the record and the file's age tell whether the holder still runs. Some cluster file
+systems keep `flock` to one machine. So the record of another machine counts there too.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ from pathlib import Path
 from typing import Literal
 
 from mmtune.errors import MmtuneError, printable
+from mmtune.system.portable import (
+    BINARY,
+    close,
+    is_running,
+    lock_file,
+    read_at,
+    touch,
+    write_at,
+)
 
 LOCK = ".lock"  # in the folder that is locked
 BREAK = "MMTUNE_BREAK_LOCK"  # environment variable: take the lock of another machine's dead process
 BEAT = 10.0  # s between two touches of a lock's file
 STALE = 60.0  # s without a touch after which the holder counts as dead
 MAX_RECORD = 65_536  # bytes; a longer file is no record
-UNSUPPORTED = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 State = Literal["free", "held", "stale"]
 
@@ -115,17 +123,17 @@ def hold(path: Path, what: Path, *, take_stale: bool = False) -> Iterator[None]:
             "delete it",
         ) from None
     ended = threading.Event()
-    beat = threading.Thread(target=_beat, args=(file, ended), name="lock", daemon=True)
+    beat = threading.Thread(target=_beat, args=(file, path, ended), name="lock", daemon=True)
     beat.start()
     try:
         yield
     finally:
         ended.set()
         beat.join()
+        ours = False
         with contextlib.suppress(OSError):
-            if _same(file, path):
-                path.unlink()
-        os.close(file)
+            ours = _same(file, path)
+        close(file, path if ours else None)
 
 
 @contextlib.contextmanager
@@ -162,7 +170,7 @@ def held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        free = _flock(file)
+        free = lock_file(file)
         return free is False or _state(file, path, native=free is not None) == "held"
     finally:
         os.close(file)
@@ -183,7 +191,7 @@ def _acquire(path: Path, what: Path, take_stale: bool) -> int:
 
 def _take(file: int, path: Path, what: Path, created: bool, take_stale: bool) -> bool:
     """Take the lock of an opened file; False: the file is no longer the lock's, so try again."""
-    native = _flock(file)
+    native = lock_file(file)
     if native is False:
         raise _refusal(what, _read_in_time(file), "held")
     if not _same(file, path):  # its holder has just removed it
@@ -198,7 +206,8 @@ def _take(file: int, path: Path, what: Path, created: bool, take_stale: bool) ->
     try:
         _write(file)
     except OSError:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            path.unlink(missing_ok=True)
         raise
     return True
 
@@ -206,7 +215,7 @@ def _take(file: int, path: Path, what: Path, created: bool, take_stale: bool) ->
 def _open_or_create(path: Path) -> tuple[int, bool]:
     while True:
         with contextlib.suppress(FileExistsError):
-            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY
             return os.open(path, flags, 0o666), True
         with contextlib.suppress(FileNotFoundError):
             return _open(path), False
@@ -214,29 +223,12 @@ def _open_or_create(path: Path) -> tuple[int, bool]:
 
 def _open(path: Path) -> int:
     # A folder may come from somebody else: a link is not followed, and a pipe is not waited for.
-    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags = os.O_RDWR | BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     file = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
         raise OSError(errno.EINVAL, "it is no regular file")
     return file
-
-
-def _flock(file: int) -> bool | None:
-    """Lock the file; False: another holds it. None: the system has no `flock` for this file."""
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in UNSUPPORTED:
-            return None
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
 
 
 def _state(file: int, path: Path, *, native: bool) -> State:
@@ -266,13 +258,7 @@ def _state(file: int, path: Path, *, native: bool) -> State:
 
 
 def _runs(holder: Holder) -> bool:
-    try:
-        os.kill(holder.pid, 0)
-    except PermissionError:  # another user's
-        pass
-    except (OSError, OverflowError):
-        return False
-    return _started(holder.pid) == holder.started
+    return is_running(holder.pid) and _started(holder.pid) == holder.started
 
 
 def _started(pid: int) -> str:
@@ -339,12 +325,12 @@ def _write(file: int) -> None:
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
     )
     os.ftruncate(file, 0)
-    os.pwrite(file, json.dumps(asdict(record)).encode(), 0)
+    write_at(file, json.dumps(asdict(record)).encode(), 0)
 
 
 def _read(file: int) -> Holder | None:
     try:
-        facts = json.loads(os.pread(file, MAX_RECORD, 0))
+        facts = json.loads(read_at(file, MAX_RECORD, 0))
         if int(facts["pid"]) < 2:  # an error names it for `kill`, which takes 0 and -1 for many
             return None
         return Holder(
@@ -368,10 +354,10 @@ def _read_in_time(file: int) -> Holder | None:
     return None
 
 
-def _beat(file: int, ended: threading.Event) -> None:
+def _beat(file: int, path: Path, ended: threading.Event) -> None:
     while not ended.wait(BEAT):
         with contextlib.suppress(OSError):
-            os.utime(file)
+            touch(file, path)
 
 
 def _boot() -> str:

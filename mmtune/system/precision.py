@@ -25,7 +25,8 @@ def cpu_has_bf16() -> bool:
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return False
-    flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines()
+    flags = next((line for line in lines if line.startswith("flags")), "")
     return bool({"avx512_bf16", "amx_bf16"} & set(flags.split()))
 
 

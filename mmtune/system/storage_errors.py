@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,8 +144,7 @@ def _guess(path: Path) -> int:
     folder = path.parent
     if not folder.is_dir():
         return errno.ENOENT
-    free = os.statvfs(folder)
-    if free.f_bavail * free.f_frsize < LOW:
+    if shutil.disk_usage(folder).free < LOW:
         return errno.ENOSPC
     return errno.EIO if os.access(folder, os.W_OK) else errno.EACCES
 

@@ -18,6 +18,7 @@ from typing import IO, Any, AnyStr, BinaryIO, TextIO
 
 from mmtune.errors import ConfigError, DataError, MmtuneError, first_line
 from mmtune.system.pointers import require_content
+from mmtune.system.portable import BINARY, make_blocking
 
 MAX_TEXT = 64 * 2**20  # bytes of a text file that a user writes: terms, captions, sentences
 PIECE = 2**20  # bytes that are read at once
@@ -32,10 +33,10 @@ def opened(path: Path) -> BinaryIO:
         OSError: there is no such file, it can't be read, or it is a pipe or a device.
     """
     # Without O_NONBLOCK, opening a pipe waits for a program that writes to it.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    handle = os.open(path, os.O_RDONLY | BINARY | getattr(os, "O_NONBLOCK", 0))
     try:
         require_regular(path, handle)
-        os.set_blocking(handle, True)
+        make_blocking(handle)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)

@@ -1,12 +1,42 @@
-"""Estimate how long a whole command takes, by its phases, after the first validation."""
+"""How long a whole command takes, by its phases: first a range, then by steps that were timed."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mmtune.system.display import duration
+
+DATA = "data"
+PREPARATION = "preparation"
+TRAINING = "training"
+VALIDATION = "validation"
+CHOICE = "choosing the strength"
+COMPARISON = "comparison"
+REPORT = "report"
+TIMED_STEPS = 10  # steps of the run after which its estimate is made
+WARM_UP = 2  # of these, the first that don't count
+RANGE = (0.6, 1.6)  # factors on what isn't measured yet, for the first range
+
+
+class Clock:
+    """Seconds that the phases of a command took so far.
+
+    Args:
+        began: when the command began, by `time.perf_counter`; None: now.
+    """
+
+    def __init__(self, began: float | None = None) -> None:
+        self.seconds: dict[str, float] = {}
+        self._mark = time.perf_counter() if began is None else began
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last call for a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._mark
+        self._mark = now
 
 
 @dataclass(frozen=True)
@@ -14,64 +44,115 @@ class LaterWork:
     """Seconds of what a command does after training.
 
     Attributes:
-        began: when the command began, by `time.perf_counter`.
         choosing: of the comparison of checkpoints and strengths.
         comparison: of the comparison with the base, on one process.
+        report: of the verdict and the page.
     """
 
-    began: float
     choosing: float
     comparison: float
+    report: float = 0.0
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of each phase of a command, by its name, in their order."""
+    """Seconds of each phase of a command.
+
+    Attributes:
+        phases: by name, in their order.
+        spent: seconds that have passed.
+        timed: whether steps of the run itself were timed.
+    """
 
     phases: Mapping[str, float]
+    spent: float = 0.0
+    timed: bool = True
 
     @property
     def seconds(self) -> float:
         """Of all phases."""
         return sum(self.phases.values())
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the most seconds that are likely before steps were timed."""
+        left = max(0.0, self.seconds - self.spent)
+        return self.spent + RANGE[0] * left, self.spent + RANGE[1] * left
+
     def line(self) -> str:
         """Format the phases for the terminal; phases of 0 seconds are left out."""
+        if not self.timed:
+            low, high = (duration(seconds) for seconds in self.range)
+            return (
+                f"time       {low} to {high} for the whole command; known better after "
+                f"{TIMED_STEPS} steps"
+            )
         parts = [f"{name} {duration(s)}" for name, s in self.phases.items() if s]
         return f"estimate   {duration(self.seconds)} for the whole command: {', '.join(parts)}"
 
 
+@dataclass
+class StepTimes:
+    """Times of a run's first steps."""
+
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float, total: int) -> bool:
+        """Add a step's time.
+
+        Args:
+            seconds: of the step.
+            total: steps of the run that this process makes.
+
+        Returns:
+            Whether it is the last one that is needed.
+        """
+        if len(self.seconds) >= min(TIMED_STEPS, total):
+            return False
+        self.seconds.append(seconds)
+        return len(self.seconds) == min(TIMED_STEPS, total)
+
+    @property
+    def typical(self) -> float:
+        """A later step's seconds, on average: without the first, the fastest and the slowest."""
+        later = sorted(self.seconds[WARM_UP:] or self.seconds)
+        return statistics.mean(later[1:-1] or later)
+
+
 def estimate(
     *,
+    clock: Mapping[str, float],
     steps: int,
     step_seconds: float,
     validations: int,
     validation_seconds: float,
     later: LaterWork,
     processes: int = 1,
-    now: float | None = None,
+    timed: bool = True,
 ) -> Estimate:
-    """Estimate a command after its first validation.
+    """Estimate a command.
 
     Args:
+        clock: seconds of the phases so far.
         steps: optimizer steps that are left.
         step_seconds: of one step.
-        validations: all validations, with the first.
-        validation_seconds: of the first; 0 if there are none.
+        validations: that are left.
+        validation_seconds: of one; 0 if there are none.
         later: the work after training.
         processes: that share the comparison.
-        now: the time, by `time.perf_counter`.
+        timed: whether steps of the run itself were timed.
     """
-    spent = (time.perf_counter() if now is None else now) - later.began
-    return Estimate(
-        {
-            "preparation": max(0.0, spent - validation_seconds),
-            "training": steps * step_seconds,
-            "validation": validations * validation_seconds,
-            "choosing the strength": later.choosing,
-            "comparison": later.comparison / processes,
-        }
-    )
+    left = {
+        DATA: 0.0,
+        PREPARATION: 0.0,
+        TRAINING: steps * step_seconds,
+        VALIDATION: validations * validation_seconds,
+        CHOICE: later.choosing,
+        COMPARISON: later.comparison / processes,
+        REPORT: later.report,
+    }
+    phases = {name: clock.get(name, 0.0) + seconds for name, seconds in left.items()}
+    return Estimate(phases, sum(clock.values()), timed)
 
 
 def compared_states(scales: Sequence[float], kept: int, validations: int) -> int:

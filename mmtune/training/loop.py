@@ -37,7 +37,15 @@ from mmtune.training.balance import balance_groups
 from mmtune.training.batches import Plan, Slot, shard
 from mmtune.training.checkpoint import Checkpoint, drop_old, newest, save_checkpoint
 from mmtune.training.disk_space import bytes_in, require_space, run_bytes
-from mmtune.training.estimate import LaterWork, estimate
+from mmtune.training.estimate import (
+    PREPARATION,
+    TRAINING,
+    VALIDATION,
+    Clock,
+    LaterWork,
+    StepTimes,
+    estimate,
+)
 from mmtune.training.interrupt import Interrupted, StopRequest
 from mmtune.training.kept_weights import Snapshot, Snapshots
 from mmtune.training.log import RunLog
@@ -46,7 +54,7 @@ from mmtune.training.preflight import Preflight, check_trainable, preflight
 from mmtune.training.reporter import FitResult, Reporter
 from mmtune.training.samples import ShowsSamples
 from mmtune.training.task import Batch, Task
-from mmtune.training.tracker import Tracker, logging_folder, require_tracker
+from mmtune.training.tracker import FOLDER, Tracker, require_tracker
 
 
 @dataclass
@@ -69,6 +77,7 @@ def fit(
     reporter: Reporter | None = None,
     settings: Mapping[str, Any] | None = None,
     later: Callable[[int, float], LaterWork] | None = None,
+    clock: Clock | None = None,
 ) -> FitResult:
     """Train the adapter in `task.module`, resuming from `folder/checkpoints` if there are any.
 
@@ -86,6 +95,7 @@ def fit(
         later: gives the work after training, from the number of validations after the base's and
             the seconds of one (0 without validation); it is needed to estimate how long the whole
             command takes.
+        clock: gets the seconds of the phases.
 
     Raises:
         TrainingError: no parameter is trainable, losses stay non-finite, or a checkpoint can't be
@@ -97,7 +107,9 @@ def fit(
         raise TrainingError(
             "the dataset has no rows for training", "lower data.validation and data.test"
         )
-    loop = _Loop(task, train, validation, options, folder, reporter or Reporter(), settings, later)
+    reporter = reporter or Reporter()
+    clock = clock or Clock()
+    loop = _Loop(task, train, validation, options, folder, reporter, settings, later, clock)
     with StopRequest() as stop:
         try:
             return loop.run(stop)
@@ -116,6 +128,7 @@ class _Loop:
         reporter: Reporter,
         settings: Mapping[str, Any] | None,
         later: Callable[[int, float], LaterWork] | None,
+        clock: Clock,
     ) -> None:
         self.task, self.train, self.validation = task, train, validation
         self.options, self.features = options, task.features
@@ -128,7 +141,7 @@ class _Loop:
             choose_precision(options.precision, device),
             log_with=options.tracker,
             project_config=ProjectConfiguration(
-                project_dir=str(folder), logging_dir=str(logging_folder(folder))
+                project_dir=str(folder), logging_dir=str(folder / FOLDER)
             ),
         )
         torch.manual_seed(options.seed + self.accelerator.process_index)
@@ -155,8 +168,11 @@ class _Loop:
         validations = math.ceil(self.total / self.every)
         self.snapshots = Snapshots(folder, options.compare_checkpoints, validations)
         self.state = _State()
-        self.later = later
-        self.step_seconds = 0.0
+        self.later, self.clock = later, clock
+        self.later_work: LaterWork | None = None
+        self.step_seconds, self.validation_seconds = 0.0, 0.0
+        self.step_times = StepTimes()
+        self.to_do = self.total  # steps of this process
         self.settings = options.model_dump(mode="json") if settings is None else settings
         self.tracker = Tracker(
             self.accelerator, options.tracker, folder.resolve().name, self.reporter.note
@@ -168,13 +184,16 @@ class _Loop:
         """Train from the last checkpoint to the end."""
         self._resume()
         if not self.state.finished:
+            self.to_do = self.total - self.state.step
             for line in self.balance.lines() if self.balance is not None else ():
                 self.reporter.note(f"balance    {line}")
             self.tracker.start(self.settings, self.state.step)
             self._prepare_prefix(stop)
-            self._estimate(validate=self.state.step == 0 and not self.state.base)
+            self.clock.lap(PREPARATION)
+            self._first_validation(self.state.step == 0 and not self.state.base)
             self._epochs(stop)
             self._save(finished=self.state.finished or "done")
+            self.clock.lap(TRAINING)
         state = self.state
         if self.best_weights:
             self._load_weights(self.best_weights)
@@ -184,31 +203,47 @@ class _Loop:
         self.accelerator.wait_for_everyone()
         return FitResult(state.step, state.best_step, state.best, state.base, state.finished)
 
-    def _estimate(self, validate: bool) -> None:
-        """Make the first validation, and tell how long the whole command will take."""
+    def _first_validation(self, validate: bool) -> None:
+        """Validate the base, and tell in which range the time of the whole command is."""
         began = time.perf_counter()
         if validate:
             self._validate()
-        seconds = time.perf_counter() - began if self.validation else 0.0
+        self.validation_seconds = time.perf_counter() - began if self.validation else 0.0
         if self.later is None or not self.main or (self.validation and not validate):
             return  # a resumed run hasn't measured a validation
-        after = math.ceil(self.total / self.every) if self.validation else 0
         devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         try:
             with self._guarded("sampling"), torch.random.fork_rng(devices=devices):
-                later = self.later(after, seconds)
+                self.later_work = self.later(self._validations_left(), self.validation_seconds)
         except MmtuneError as error:  # what it measures is read again later, and told there
             self.reporter.note(f"how long the whole command takes isn't known: {error.found}")
             return
+        finally:
+            self.clock.lap(PREPARATION)
+        self._estimate(self.step_seconds, timed=False)
+
+    def _validations_left(self) -> int:
+        if not self.validation:
+            return 0
+        done = max(0, self.state.step - 1) // self.every  # that of this step is still to come
+        return math.ceil(self.total / self.every) - done
+
+    def _estimate(self, step_seconds: float, *, timed: bool) -> None:
+        """Tell how long the whole command takes, by what is known now."""
+        if self.later_work is None:
+            return
         found = estimate(
+            clock=self.clock.seconds,
             steps=self.total - self.state.step,
-            step_seconds=self.step_seconds,
-            validations=after + 1 if self.validation else 0,
-            validation_seconds=seconds,
-            later=later,
+            step_seconds=step_seconds,
+            validations=self._validations_left(),
+            validation_seconds=self.validation_seconds,
+            later=self.later_work,
             processes=self.accelerator.num_processes,
+            timed=timed,
         )
-        self.log.write(event="estimate", step=self.state.step, phases=dict(found.phases))
+        name = "estimate" if timed else "range"
+        self.log.write(event=name, step=self.state.step, phases=dict(found.phases))
         self.reporter.estimate(found)
 
     def _epochs(self, stop: StopRequest) -> None:
@@ -357,6 +392,9 @@ class _Loop:
             )
             self.tracker.log(values, step)
         self.reporter.step(step, self.total, mean, lr)
+        if self.step_times.add(seconds, self.to_do):
+            self.clock.lap(TRAINING)
+            self._estimate(self.step_times.typical, timed=True)
 
     def _micro(
         self, slots: Sequence[Slot], epoch: int, rows: int, *, sync: bool
@@ -398,6 +436,7 @@ class _Loop:
     def _validate(self) -> None:
         if not self.validation:
             return
+        self.clock.lap(TRAINING if self.state.step else PREPARATION)
         values: list[dict[str, float]] = [{}]
         if self.main:
             devices = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
@@ -423,6 +462,7 @@ class _Loop:
         self.tracker.log({f"validation/{k}": v for k, v in found.items()}, state.step)
         self._show_samples()
         self.reporter.validation(state.step, found, best)
+        self.clock.lap(VALIDATION)
 
     def _show_samples(self) -> None:
         if not (self.main and self.options.tracker_samples and self.tracker.works):

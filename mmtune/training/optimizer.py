@@ -22,14 +22,12 @@ class NamedOptimizer:
 
     Attributes:
         make: makes it of parameter groups and the run's settings.
-        package: the module that has it; empty: PyTorch or transformers.
-        pip: what to install for it.
+        package: the module that has it, and its name on PyPI; empty: PyTorch or transformers.
         states: numbers that it keeps for each trainable parameter.
     """
 
     make: Callable[[Groups, TrainOptions], Any]
     package: str = ""
-    pip: str = ""
     states: int = 2
 
 
@@ -68,9 +66,9 @@ def _adamw_8bit(groups: Groups, options: TrainOptions) -> Any:
 OPTIMIZERS: Mapping[str, NamedOptimizer] = {
     "adamw": NamedOptimizer(_adamw),
     "adafactor": NamedOptimizer(_adafactor, states=1),
-    "lion": NamedOptimizer(_lion, "pytorch_optimizer", "pytorch_optimizer", states=1),
-    "prodigy": NamedOptimizer(_prodigy, "pytorch_optimizer", "pytorch_optimizer", states=4),
-    "adamw_8bit": NamedOptimizer(_adamw_8bit, "bitsandbytes", "bitsandbytes"),
+    "lion": NamedOptimizer(_lion, "pytorch_optimizer", states=1),
+    "prodigy": NamedOptimizer(_prodigy, "pytorch_optimizer", states=4),
+    "adamw_8bit": NamedOptimizer(_adamw_8bit, "bitsandbytes"),
 }
 
 
@@ -87,7 +85,7 @@ def require_optimizer(options: TrainOptions) -> None:
         raise ConfigError(
             f"train.optimizer is {name}, which needs the package {known.package}; it is not "
             "installed",
-            f"pip install {known.pip}, or choose adamw or adafactor",
+            f"pip install {known.package}, or choose adamw or adafactor",
         )
     if name == "adamw_8bit" and not torch.cuda.is_available():
         raise ConfigError(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-import sys
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,12 @@ from mmtune.errors import TrainingError
 from mmtune.prefix.features import Features
 from mmtune.prefix.stage import Part
 from mmtune.system.memory import Gauge, MemoryNeed, measure_need
+from mmtune.system.portable import peak_resident
 from mmtune.training.randomness import Draw
 from mmtune.training.task import Task
+
+MEASURED_STEPS = 3  # the median of their times is told
+ENOUGH_SECONDS = 10.0  # no further step is measured then
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,7 @@ class Preflight:
                 f"{self.needed_bytes * mib:,.0f} of {self.available_bytes * mib:,.0f} MiB "
                 f"(measured {memory})"
             )
-        text.append(
-            f"estimate   {self.step_seconds:.2f} s per step, "
-            f"{self.steps * self.step_seconds:.0f} s for all steps; memory {memory}"
-        )
+        text.append(f"step       about {self.step_seconds:.2f} s; memory {memory}")
         return text
 
 
@@ -97,8 +97,7 @@ def peak_memory(device: torch.device) -> int:
     """Return the peak memory so far in bytes: of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+    return peak_resident()
 
 
 def preflight(
@@ -151,9 +150,12 @@ def preflight(
         if not need.fits(len(first)):
             tight(need)
     step(first)  # warm-up
-    began = time.perf_counter()
-    step(first)
-    step_seconds = (time.perf_counter() - began) * options.batch_size / max(1, len(first))
+    times: list[float] = []
+    while len(times) < MEASURED_STEPS and sum(times) < ENOUGH_SECONDS:
+        began = time.perf_counter()
+        step(first)
+        times.append(time.perf_counter() - began)
+    step_seconds = statistics.median(times) * options.batch_size / max(1, len(first))
     per_row = len(used) / max(1, len(first))
     break_even = len(missing) / max(1.0, per_row * len(rows)) if missing else 0.0
     return Preflight(

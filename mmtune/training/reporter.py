@@ -18,7 +18,8 @@ class Reporter:
         """Receive counts and estimates before the features are computed."""
 
     def estimate(self, found: Estimate) -> None:
-        """Receive the estimate of the whole command, after the first validation."""
+        """Receive the estimate of the whole command: after the first validation a range, and once
+        again when steps were timed."""
 
     def filling(self, done: int, total: int) -> None:
         """Receive the number of features that are stored, of `total`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -124,11 +123,6 @@ class Tracker:
                 f"the tracker {self._name} failed and gets nothing more; the run goes on, and "
                 f"log.jsonl has all values ({type(error).__name__}: {first_line(error)})"
             )
-
-
-def logging_folder(run: Path) -> Path:
-    """The folder in a run's folder for trackers that write files."""
-    return run / FOLDER
 
 
 def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

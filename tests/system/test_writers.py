@@ -58,6 +58,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("prefix/cache.py", "partial.write_bytes"): "entries have a checksum, and names of their own",
     ("prefix/cache.py", "path.open"): LOCK,
     ("system/locks.py", "os.open"): LOCK,
+    ("system/portable.py", "os.open"): "it waits until a written file is on the disk",
     ("system/tensors.py", "path.open"): "it sorts metadata in a file that is still written aside",
 }
 

@@ -7,44 +7,100 @@ from pathlib import Path
 import pytest
 
 from mmtune.errors import DataError
+from mmtune.runs import timing
 from mmtune.runs.recipes import configure
 from mmtune.speech.later_work import comparison_answers
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.system.display import duration
-from mmtune.training.estimate import Estimate, LaterWork, compared_states, estimate
+from mmtune.training.estimate import (
+    Clock,
+    Estimate,
+    LaterWork,
+    StepTimes,
+    compared_states,
+    estimate,
+)
 from mmtune.training.log import read_log
 from mmtune.training.loop import fit
 from mmtune.training.reporter import Reporter
 from tests.training.test_loop import options
 from tests.training.toy import ToyTask, rows
 
-LATER = LaterWork(100.0, 24.0, 40.0)
+LATER = LaterWork(24.0, 40.0, 5.0)
+CLOCK = {"data": 4.0, "preparation": 18.0, "validation": 8.0, "training": 5.0}
 
 
 def test_the_phases_add_up() -> None:
     found = estimate(
-        steps=200, step_seconds=0.5, validations=5, validation_seconds=8.0, later=LATER, now=130.0
+        clock=CLOCK, steps=190, step_seconds=0.5, validations=4, validation_seconds=8.0, later=LATER
     )
     assert dict(found.phases) == {
-        "preparation": 22.0,  # 30 s so far, of which 8 s are the first validation
+        "data": 4.0,
+        "preparation": 18.0,
         "training": 100.0,
         "validation": 40.0,
         "choosing the strength": 24.0,
         "comparison": 40.0,
+        "report": 5.0,
     }
-    assert found.seconds == 226.0
+    assert (found.seconds, found.spent) == (231.0, 35.0)
     assert found.line() == (
-        "estimate   3 min 46 s for the whole command: preparation 22 s, training 1 min 40 s, "
-        "validation 40 s, choosing the strength 24 s, comparison 40 s"
+        "estimate   3 min 51 s for the whole command: data 4 s, preparation 18 s, training 1 min "
+        "40 s, validation 40 s, choosing the strength 24 s, comparison 40 s, report 5 s"
+    )
+
+
+def test_before_steps_are_timed_it_is_a_range() -> None:
+    found = Estimate({"training": 100.0, "comparison": 50.0}, spent=50.0, timed=False)
+    assert found.range == (50 + 60, 50 + 160)
+    assert found.line() == (
+        "time       1 min 50 s to 3 min 30 s for the whole command; known better after 10 steps"
     )
 
 
 def test_several_processes_share_the_comparison() -> None:
     given = {"steps": 1, "step_seconds": 1.0, "validations": 0, "validation_seconds": 0.0}
-    found = estimate(**given, later=LATER, processes=4, now=100.0)  # type: ignore[arg-type]
+    found = estimate(clock={}, **given, later=LATER, processes=4)  # type: ignore[arg-type]
     assert found.phases["comparison"] == 10.0
     assert "validation" not in found.line()
     assert "preparation" not in found.line()
+
+
+def test_a_typical_step_is_none_of_the_first_and_no_extreme() -> None:
+    times = StepTimes()
+    seconds = [9.0, 7.0, 1.0, 1.2, 1.4, 0.1, 8.0, 1.0, 1.2, 1.4]
+    assert [times.add(each, 100) for each in seconds] == [False] * 9 + [True]
+    assert not times.add(50.0, 100)
+    assert times.typical == pytest.approx(1.2)  # of 1.0, 1.0, 1.2, 1.2, 1.4, 1.4
+    short = StepTimes()
+    assert [short.add(each, 3) for each in (9.0, 7.0, 1.0)] == [False, False, True]
+    assert short.typical == 1.0
+
+
+def test_a_clock_counts_each_moment_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    moments = iter([10.0, 13.0, 14.0, 20.0])
+    monkeypatch.setattr("mmtune.training.estimate.time.perf_counter", lambda: next(moments))
+    clock = Clock()
+    for phase in ("data", "training", "data"):
+        clock.lap(phase)
+    assert clock.seconds == {"data": 3.0 + 6.0, "training": 1.0}
+
+
+def test_what_earlier_runs_took_corrects_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
+    assert timing.corrected("a cpu", LATER) == LATER
+    took = {"choosing the strength": 48.0, "comparison": 20.0, "report": 500.0}
+    for factor in (1.0, 1.0, 40.0):  # once the machine was busy
+        timing.record("a cpu", LATER, {name: factor * each for name, each in took.items()})
+    assert timing.corrected("a cpu", LATER) == LaterWork(48.0, 20.0, 4 * 5.0)
+    assert timing.corrected("b cpu", LATER) == LATER
+    for _ in range(20):
+        timing.record("a cpu", LATER, {"comparison": 40.0})
+    assert timing.corrected("a cpu", LATER) == LATER  # what wasn't done says nothing
+    (tmp_path / "cache" / timing.FILE).write_text('{"a cpu": [{"comparison": ["x"]}, 3]}')
+    assert timing.corrected("a cpu", LATER) == LATER
 
 
 @pytest.mark.parametrize(
@@ -125,7 +181,7 @@ def test_the_pictures_of_a_comparison_of_images() -> None:
     assert found == (3 * 12 / 2, 40.0)
 
 
-def test_a_run_tells_it_once(tmp_path: Path) -> None:
+def test_a_run_tells_a_range_and_then_the_phases(tmp_path: Path) -> None:
     told: list[Estimate] = []
     asked: list[int] = []
 
@@ -138,13 +194,38 @@ def test_a_run_tells_it_once(tmp_path: Path) -> None:
         assert seconds > 0
         return LATER
 
+    clock = Clock()
+    given = (rows(21), rows(5, "held"), options(epochs=5))
     for _ in range(2):  # the second call finds the run done
-        fit(ToyTask(), rows(21), rows(5, "held"), options(), tmp_path, Hears(), later=later)
-    assert asked == [3]
-    [found] = told
+        fit(ToyTask(), *given, tmp_path, Hears(), later=later, clock=clock)
+    assert asked == [5]
+    first, found = told
+    assert (first.timed, found.timed) == (False, True)
     [entry] = [each for each in read_log(tmp_path / "log.jsonl") if each.get("event") == "estimate"]
-    assert entry["phases"] == dict(found.phases)
+    assert (entry["step"], entry["phases"]) == (10, dict(found.phases))
     assert found.phases["comparison"] == 40.0
+    assert set(clock.seconds) == {"preparation", "training", "validation"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "left_at_10"),
+    [(15, 3, 2), (30, 29, 2), (30, 10, 2), (29, 10, 2), (11, 20, 1), (10, 5, 0)],
+)
+def test_the_validations_that_are_left(
+    steps: int, every: int, left_at_10: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    left: list[int] = []
+
+    def hear(**given: object) -> Estimate:
+        left.append(int(str(given["validations"])))
+        return Estimate({})
+
+    monkeypatch.setattr("mmtune.training.loop.estimate", hear)
+    chosen = options(epochs=99, max_steps=steps, validate_every=every, checkpoint_every=100)
+    task = ToyTask()
+    fit(task, rows(21), rows(5, "held"), chosen, tmp_path, later=lambda count, seconds: LATER)
+    assert left[1] == left_at_10 + (10 % every == 0 or steps == 10)
+    assert left[0] == task.validations - 1
 
 
 def test_a_run_goes_on_without_an_estimate(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_a_missing_package_is_an_error_before_the_run_has_a_folder(
     monkeypatch.setattr("mmtune.training.optimizer.find_spec", lambda package: None)
     given = {"recipe": "mine", "modality": "speech", "base": "none"}
     config = configure(given, "x", {"optimizer": name, "lr": 1, "out": str(tmp_path / "runs")})
-    with pytest.raises(ConfigError, match=f"pip install {OPTIMIZERS[name].pip}"):
+    with pytest.raises(ConfigError, match=f"pip install {OPTIMIZERS[name].package}"):
         train(config)
     assert not (tmp_path / "runs").exists()
 

@@ -32,14 +32,14 @@ def test_the_lines_name_shares_sizes_and_times() -> None:
         "trainable  2,500 of 10,000 parameters (25.00 %)",
         "features   2,000 to compute, 3 MiB, 12 s, computed once; storing them saves time after "
         "1.5 epochs",
-        "estimate   0.50 s per step, 150 s for all steps; memory 7 MiB",
+        "step       about 0.50 s; memory 7 MiB",
     ]
     known = dataclasses.replace(
         FACTS, cache_missing=0, needed_bytes=5 * 2**20, available_bytes=9 * 2**20
     )
     assert known.lines()[2:] == [
         "features   all in the cache",
-        "estimate   0.50 s per step, 150 s for all steps; memory 5 of 9 MiB (measured 7 MiB)",
+        "step       about 0.50 s; memory 5 of 9 MiB (measured 7 MiB)",
     ]
     seldom = dataclasses.replace(FACTS, break_even=2.6)
     assert "computed each time (too few epochs)" in seldom.lines()[2]
@@ -68,7 +68,7 @@ def test_what_is_missing_is_counted_and_weighed(
 
     def step(some: Sequence[Row]) -> None:
         stepped.append([row.id for row in some])
-        time.sleep(0.02)
+        time.sleep((0.3, 0.02, 0.3, 0.02)[len(stepped) - 1])
 
     options = TrainOptions(batch_size=8)
     first = items[6:10]
@@ -78,9 +78,9 @@ def test_what_is_missing_is_counted_and_weighed(
     assert facts.cache_missing == missing
     assert facts.break_even == pytest.approx(break_even)
     assert facts.cache_bytes == missing * WIDTH * 4
-    # One step to warm up, and one of 4 of the 8 rows that is measured.
-    assert stepped == [[row.id for row in first]] * 2
-    assert facts.step_seconds >= 2 * 0.02
+    # One step to warm up, and the median of three of 4 of the 8 rows: one slow step doesn't count.
+    assert stepped == [[row.id for row in first]] * 4
+    assert 2 * 0.02 <= facts.step_seconds < 2 * 0.3
     assert (facts.encode_seconds > 0) is (missing > 0)
     assert (facts.needed_bytes, facts.available_bytes) == (0, 0)
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mmtune.adapters.exported import Export
-from mmtune.image.source import STARTERS
+from mmtune.image.export.use_notes import starter_note, strength_and_trigger
 from mmtune.system.files import write_text
 
 SUFFIX = ".comfyui.json"  # in place of the file's own
@@ -32,23 +32,12 @@ def finish(request: Export, place: Path, pipeline: str) -> tuple[str, ...]:
         place: where the file is now.
         pipeline: the class of the base's pipeline.
     """
-    card = request.card
-    if request.base in STARTERS:
-        return (
-            f"this LoRA fits {request.base} alone, which ComfyUI and A1111 don't load: it is of no "
-            "use there, and shows how an export works. Train on a base that they have, such as "
-            "stabilityai/stable-diffusion-xl-base-1.0",
-        )
-    trigger = f'; begin prompts with "{card.trigger}"' if card.trigger else ""
-    judged = (
-        "the strength at which it was judged"
-        if request.scale == card.default_scale
-        else ("the strength that you gave")
-    )
+    starter = starter_note(request, "ComfyUI and A1111")
+    if starter:
+        return (starter,)
     notes = [
-        f"copy {place.name} to ComfyUI/models/loras, or to models/Lora of A1111; its base is "
-        f"{request.base}; use it at strength 1, which is {judged} ({request.scale:g} of the "
-        f"trained adapter){trigger}",
+        f"copy {place.name} to ComfyUI/models/loras, or to models/Lora of A1111; "
+        f"{strength_and_trigger(request)}",
     ]
     if pipeline not in LATENTS:
         return tuple(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmtune.image.export.image_format import PRECISIONS, ImageFormat, Proof
+from mmtune.image.export.use_notes import use_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,4 +29,5 @@ FORMAT = ImageFormat(
     "a LoRA folder for load_lora_weights",
     PRECISIONS,
     write=_write,
+    after=use_folder,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmtune.image.export.image_format import PRECISIONS, ImageFormat, Proof
+from mmtune.image.export.use_notes import use_pipeline
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -25,4 +26,5 @@ FORMAT = ImageFormat(
     "the whole pipeline, the adapter in its weights",
     PRECISIONS,
     write=_write,
+    after=use_pipeline,
 )

@@ -100,7 +100,10 @@ def exif_profile(image: Image.Image) -> bytes:
         exif = image.getexif()
         own = exif.get_ifd(ExifTags.IFD.Exif)
         space = own.get(ExifTags.Base.ColorSpace)
-        interop = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")
+        try:
+            interop = str(exif.get_ifd(ExifTags.IFD.Interop).get(1, "")).strip("\0 ")
+        except KeyError:  # Pillow before 13 raises it where there is none
+            interop = ""
         # DCF 2.0: uncalibrated, and R03 for the optional colour space. Others write 2 for it.
         if space == 2 or (space != 1 and interop == "R03"):
             return matrix_profile(ADOBE_PLACES, (ADOBE_GAMMA,))

@@ -35,11 +35,21 @@ class SpeechFormat(ExportFormat):
             exist yet.
         engine: opens the folder in its engine; the last argument is whether the base forbids ids.
         engine_packages: modules that the engine needs.
+        use: how to use the folder, with `{place}` for its path.
     """
 
     write: Callable[[WhisperBase, str, Path], None]
     engine: Callable[[Path, str, bool], Engine]
     engine_packages: tuple[str, ...] = ()
+    use: str = ""
+
+    def finish(self, request: Export, place: Path) -> tuple[str, ...]:
+        """Say how to use the folder, and that it needs neither the base nor a strength."""
+        whole = (
+            f"it is a whole model: the adapter is in the weights of {request.base}, at "
+            f"{request.scale:g} of its trained strength"
+        )
+        return (f"{self.use.format(place=place)}; {whole}",) if self.use else (whole,)
 
     def export(self, request: Export) -> Exported:
         """Write the folder `request.to`, check it, and record the result in its PARITY.json.

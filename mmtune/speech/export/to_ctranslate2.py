@@ -92,5 +92,6 @@ FORMAT = SpeechFormat(
     ("ctranslate2",),
     write=_write,
     engine=_engine,
+    use='use it with faster-whisper: WhisperModel("{place}").transcribe("call.wav")',
     engine_packages=("ctranslate2", "faster_whisper"),
 )

@@ -208,5 +208,6 @@ FORMAT = SpeechFormat(
     precision_note="whisper.cpp's convolutions need it",
     write=_write,
     engine=_engine,
+    use=f"use it with whisper.cpp: whisper-cli -m {{place}}/{MODEL_FILE} -f call.wav",
     engine_packages=("pywhispercpp",),
 )

@@ -132,4 +132,5 @@ FORMAT = SpeechFormat(
     ("fp32", "fp16", "bf16"),
     write=_write,
     engine=_engine,
+    use='use it with transformers: pipeline("automatic-speech-recognition", model="{place}")',
 )

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from mmtune.errors import BaseModelError, MissingExtra, MmtuneError
 from mmtune.system.files import write_bytes, write_text
 from mmtune.system.hashing import hash_tensors
+from mmtune.system.portable import sync
 from mmtune.system.resources import cache_root
 from mmtune.system.tensors import save_tensors, tensors_hash
 
@@ -319,13 +318,8 @@ def _write(folder: Path, starter: Starter, tensors: dict[str, Tensor]) -> None:
     for path in folder.iterdir():
         path.chmod(0o644)
     folder.chmod(0o755)
-    _sync(folder.iterdir())
-
-
-def _sync(paths: Iterable[Path]) -> None:
-    for path in paths:
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+    for path in folder.iterdir():
+        sync(path)
 
 
 def _count(tensors: dict[str, Tensor], side: str) -> int:

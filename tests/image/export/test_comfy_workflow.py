@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.exported import Export
+from mmtune.image.export import FORMATS as IMAGE_FORMATS
 from mmtune.image.export.comfy_workflow import LATENTS, finish, workflow
 from mmtune.image.export.to_kohya import FORMAT
+from mmtune.image.export.use_notes import use_folder, use_pipeline
+from mmtune.speech.export import FORMATS as SPEECH_FORMATS
 
 # Inputs and outputs of the nodes in ComfyUI 0.3.60 (nodes.py, comfy_extras/nodes_sd3.py and
 # nodes_flux.py), by hand: the required inputs with their types, and the outputs' types.
@@ -102,3 +106,41 @@ def test_a_starters_lora_is_of_no_use_elsewhere(tmp_path: Path) -> None:
     [note] = FORMAT.finish(request(tmp_path, "starter:icons"), place)
     assert "fits starter:icons alone" in note
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_and_a_pipeline_say_what_to_do_with_them(tmp_path: Path) -> None:
+    place, asked = tmp_path / "brand", request(tmp_path)
+    [folder] = use_folder(asked, place, "StableDiffusionXLPipeline")
+    assert f'load_lora_weights("{place}")' in folder
+    for words in ("its base is stabilityai/sdxl", "at strength 1", "0.6 of", '"acme"'):
+        assert words in folder
+    [starter] = use_folder(request(tmp_path, "starter:icons"), place, "StableDiffusionXLPipeline")
+    assert "of no use there" in starter
+    [pipeline] = use_pipeline(asked, place, "StableDiffusionXLPipeline")
+    assert f'from_pretrained("{place}")' in pipeline
+    for words in ("base stabilityai/sdxl", "at 0.6 of its trained strength", '"acme"'):
+        assert words in pipeline
+    assert "begin prompts" not in use_pipeline(request(tmp_path, trigger=""), place, "")[0]
+
+
+@pytest.mark.parametrize("name", IMAGE_FORMATS)
+def test_each_image_format_says_what_to_do(name: str) -> None:
+    module, _, record = IMAGE_FORMATS[name].partition(":")
+    assert getattr(importlib.import_module(module), record).after is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("transformers", 'pipeline("automatic-speech-recognition", model="{place}")'),
+        ("ctranslate2", 'WhisperModel("{place}")'),
+        ("ggml", "whisper-cli -m {place}/ggml-model.bin"),
+    ],
+)
+def test_each_speech_format_says_what_to_do(tmp_path: Path, name: str, words: str) -> None:
+    module, _, record = SPEECH_FORMATS[name].partition(":")
+    format = getattr(importlib.import_module(module), record)
+    [said] = format.finish(request(tmp_path, "openai/whisper-base"), tmp_path / "model")
+    assert words.format(place=tmp_path / "model") in said
+    assert "in the weights of openai/whisper-base, at 0.6 of its trained strength" in said
+    assert set(SPEECH_FORMATS) == {"transformers", "ctranslate2", "ggml"}

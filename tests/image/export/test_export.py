@@ -20,7 +20,7 @@ from diffusers.utils import convert_state_dict_to_kohya
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from mmtune.adapters.export import _check_licence
+from mmtune.adapters.export import check_licence
 from mmtune.adapters.licence import licence_of
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
@@ -367,7 +367,7 @@ def test_a_licence_that_restrains_must_be_accepted(page: str, name: str, tmp_pat
 )
 def test_other_licences_are_remarked_on_or_pass(page: str, note: str, tmp_path: Path) -> None:
     base = licensed(tmp_path, page)
-    notes = _check_licence(licence_of(str(base)), "base", "")
+    notes = check_licence(licence_of(str(base)), "base", "")
     assert len(notes) == bool(note)
     assert note in "".join(notes)
 

@@ -167,8 +167,7 @@ def exif_of(space: int | None, interop: str = "", **more: object) -> Image.Exif:
     if space is not None:
         own[0xA001] = space
     if interop:
-        exif.get_ifd(0xA005)[1] = interop
-        own[0xA005] = exif.get_ifd(0xA005)
+        own[0xA005] = {1: interop}
     if more:
         own[0xA500] = 2.2
         exif[0x13E] = (0.3127, 0.329)

@@ -51,6 +51,8 @@ def _heads(path: Path) -> bool:
 
 
 def _saved(source: Path) -> bool:
+    if huggingface.holds_pictures_only(source):
+        return False
     if source.is_file():
         return source.suffix.lower() == ".parquet"
     return huggingface.is_saved(source) or any(

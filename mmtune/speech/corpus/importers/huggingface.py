@@ -6,6 +6,7 @@ decoder needs torchcodec, and a damaged file would end the import.
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +22,11 @@ from mmtune.speech.corpus.importers.piece import (
 )
 from mmtune.speech.corpus.importers.table import named_by, pieces
 from mmtune.system.pointers import require_content
+from mmtune.system.stored import opened
 
-SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+INFO = "dataset_info.json"  # with the types of the columns
+SAVED = ("dataset_dict.json", INFO, "state.json")
+MAX_INFO = 2**20  # bytes at the end of a file that may hold these types
 
 
 def is_saved(folder: Path) -> bool:
@@ -35,6 +39,27 @@ def parquet_in(source: Path) -> list[Path]:
     if source.is_file():
         return [source]
     return sorted(source / relative for _, relative in scan_files(source, (".parquet",)))
+
+
+def holds_pictures_only(source: Path) -> bool:
+    """Whether a dataset has a column of images and none of sound.
+
+    `datasets` writes the types of the columns as JSON into dataset_info.json of `save_to_disk`, and
+    into the end of a parquet file.
+    """
+    if source.is_dir():
+        found = sorted([*source.glob(f"**/{INFO}"), *source.glob("**/*.parquet")])
+    else:
+        found = [source] if source.suffix.lower() == ".parquet" else []
+    for path in found[:1]:
+        try:
+            with opened(path) as file:
+                file.seek(max(0, path.stat().st_size - MAX_INFO))
+                written = re.sub(rb"\s", b"", file.read(MAX_INFO))
+        except OSError:
+            return False
+        return b'"_type":"Image"' in written and b'"_type":"Audio"' not in written
+    return False
 
 
 def import_huggingface(source: Path, options: ImportOptions) -> Found:

@@ -1,0 +1,52 @@
+"""How other programs load an image adapter: the code in its README.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmtune.adapters.model_card import HERE, Usage
+
+if TYPE_CHECKING:
+    from mmtune.adapters.card import Card
+
+TASK = "text-to-image"
+WITH_DIFFUSERS = """
+import torch
+from diffusers import DiffusionPipeline
+
+device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+pipeline = DiffusionPipeline.from_pretrained({base!r}, torch_dtype=dtype).to(device)
+pipeline.load_lora_weights({adapter!r}, weight_name={file!r}, adapter_name="adapter")
+pipeline.set_adapters("adapter", {scale:g})
+drawn = pipeline({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g})
+drawn.images[0].save("apple.png")
+"""
+WITH_MMTUNE = """
+import mmtune
+
+print(mmtune.generate("a red apple", adapter={adapter!r}))
+"""
+FILE = "pytorch_lora_weights.safetensors"
+STEPS, GUIDANCE = 30, 5.0  # of an adapter whose card doesn't say
+
+
+def usage(card: Card, adapter: str = HERE) -> Usage:
+    """Make the code that draws with an adapter: diffusers' own, for a starter mmtune's.
+
+    Args:
+        card: of the adapter.
+        adapter: its folder or its id on the hub.
+    """
+    given = card.settings.get("task")
+    task = given if isinstance(given, dict) else {}
+    starter = card.base.startswith("starter:")
+    code = (WITH_MMTUNE if starter else WITH_DIFFUSERS).format(
+        base=card.base,
+        adapter=adapter,
+        file=FILE,
+        scale=card.default_scale,
+        prompt=f"{card.trigger}, a red apple" if card.trigger else "a red apple",
+        steps=int(task.get("steps") or STEPS),
+        guidance=float(task.get("guidance") or GUIDANCE),
+    )
+    return Usage(library="diffusers", task=TASK, code=code, tags=("diffusers", TASK))
