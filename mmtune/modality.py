@@ -51,6 +51,8 @@ class Modality:
     """Whether a comparison needs training rows beside the test rows, such as images of a look."""
     adapter_files: Sequence[str] = ()
     """Names of the files that an adapter of another program consists of."""
+    adapter_settings: Sequence[str] = ()
+    """Full names of its own settings that say which layers an adapter has."""
     slice_names: Sequence[str] = ()
     """Names that it gives to slices itself, after the kind of the rows: "in parts" of "long form,
     in parts". A redacted page shows them; all others may be values of users' labels."""
@@ -276,6 +278,25 @@ class Modality:
         raise AdapterError(
             f"{self.name} reads no adapters of other programs", "give an adapter that mmtune made"
         )
+
+    def settings_of_adapter(
+        self, folder: Path, base: str, beside: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Read the settings by which training goes on from an adapter, such as its rank.
+
+        Args:
+            folder: the adapter folder, in mmtune's own form.
+            base: its base.
+            beside: settings that the user gives, by full name; theirs hold.
+
+        Returns:
+            Values by the settings' full names.
+
+        Raises:
+            AdapterError: the adapter can't be read, or no training can start from it.
+            BaseModelError: the base can't be found.
+        """
+        raise AdapterError(f"{self.name} can't train on from an adapter", "leave out --init")
 
     def own_form(self, given: Path, base: str | None = None) -> Path:
         """Return the adapter itself, or for one of another program the folder of its conversion.

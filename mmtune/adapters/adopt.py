@@ -8,7 +8,6 @@ where it comes from and holds no results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -253,24 +252,6 @@ def adopt(foreign: ForeignAdapter, base: str, modality: str, convert: Convert) -
             )
             card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
     return folder
-
-
-def own_config(foreign: ForeignAdapter, key: str) -> dict[str, Any]:
-    """Read a JSON object in the file's metadata; empty if there is none.
-
-    Raises:
-        AdapterError: it can't be read.
-    """
-    text = foreign.metadata.get(key, "")
-    try:
-        values = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise AdapterError(
-            f"{foreign.file}: {key} in its metadata is not a JSON object", "restore the file"
-        )
-    return values
 
 
 def _plain(name: str) -> str:

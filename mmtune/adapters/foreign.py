@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import AdapterError, first_line
+from mmtune.system.tensors import read_metadata
 
 MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; an adapter of 2,000 layers has 1 MiB
 MAX_CONFIG = 2**20  # bytes of adapter_config.json
 MAX_RANKS = 400  # layers whose rank or alpha differs from the others'; peft compares each with each
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 OTHER_PARTS = (".lora_magnitude_vector.weight", ".lora_B.bias")
+CONFIGS = "lora_adapter_metadata"  # of diffusers: peft's configs, by `part.setting`
 ALPHA = ".alpha"  # of sd-scripts and LyCORIS, which may be a whole number
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 # Settings of peft that change more than pairs of matrices, or that run code on the base's weights.
@@ -69,6 +71,24 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise AdapterError(
             f"{path} can't be read: {first_line(error)}", "restore the file"
         ) from None
+
+
+def json_in_metadata(path: Path, key: str) -> dict[str, Any]:
+    """Read a JSON object in a safetensors file's metadata; empty if there is none.
+
+    Raises:
+        AdapterError: it can't be read.
+    """
+    text = read_metadata(path, AdapterError).get(key, "")
+    try:
+        values = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise AdapterError(
+            f"{path}: {key} in its metadata is not a JSON object", "restore the file"
+        )
+    return values
 
 
 def require_small_header(path: Path) -> None:

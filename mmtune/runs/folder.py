@@ -41,6 +41,7 @@ BASE = "base"  # in files.json: the hash of the base's weights
 
 # Settings that change nothing of what is trained.
 AFTERWARDS = {"suite", "report.content", "train.tracker", "train.tracker_samples"}
+COPIED = {"init"}  # settings whose file isn't needed again: the run folder has a copy
 
 
 def keep_suite(folder: Path, suite: str | None) -> None:
@@ -171,7 +172,10 @@ def check_files(config: RunConfig, *, missing: bool = False) -> None:
 def _check_files(config: RunConfig, now: Mapping[str, str], *, missing: bool = False) -> None:
     before = _read_files(config.folder)
     for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
-        if before.get(name) == now.get(name) or (missing and name not in now):
+        gone = name not in now
+        if before.get(name) == now.get(name) or (gone and (missing or name in COPIED)):
+            continue
+        if missing and name in COPIED:
             continue
         value = attrgetter(name)(config)
         what = "has changed" if name in now else "is gone"
@@ -286,6 +290,9 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     adapter = config.folder / "adapter"
     card = read_card(adapter)
+    if card.parent:
+        started = f"training of {card.name} started from {card.parent}"
+        found = dataclasses.replace(found, notes=[started, *found.notes])
     # To the byte: a card of an earlier version would be written otherwise today.
     before = {
         p: p.read_bytes() for p in (adapter / CARD_FILE, adapter / "README.md") if p.is_file()

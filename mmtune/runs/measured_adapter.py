@@ -179,8 +179,9 @@ def _without_code(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
 
 
 def _values_of(card: Card) -> dict[str, Any]:
-    # A merged adapter has no run.
-    known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
+    # A merged adapter has no run; the adapter that training started from isn't needed again.
+    left_out = ("compose", "out", "suite", "init")
+    known = {k: v for k, v in card.settings.items() if k not in left_out}
     values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
     return values | known | {"base": card.base}
 

@@ -43,6 +43,7 @@ from mmtune.runs.folder import (
 )
 from mmtune.runs.measuring import keep_measuring, with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.parent import keep_parent, lineage_of, without_parents_rows
 from mmtune.runs.recipes import load_run
 from mmtune.runs.run_data import own_dataset
 from mmtune.runs.saved_adapter import saved_before
@@ -182,21 +183,24 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
 
 def _train(config: RunConfig, reporter: Reporter | None, began: float) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    dataset, task, result = _trained(config, suite, reporter, began)
+    dataset, task, result, notes = _trained(config, suite, reporter, began)
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = measure(with_measuring(config), dataset, suite, task)
+    comparison = measure(with_measuring(config), dataset, suite, task, notes=notes)
     folder = config.folder
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 
 def _trained(
     config: RunConfig, suite: Suite | None, reporter: Reporter | None, began: float
-) -> tuple[Dataset, Task, FitResult]:
+) -> tuple[Dataset, Task, FitResult, list[str]]:
     """Check the data, train an adapter and save it.
 
     Args:
         suite: what the run will be judged by; gates that will have no data are reported.
+
+    Returns:
+        The data to measure on, the task, the result, and notes on the data.
     """
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
@@ -210,6 +214,7 @@ def _trained(
         if process.is_main_process:
             remove_partials(folder)
             claim(config)
+            keep_parent(config)
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
@@ -233,6 +238,7 @@ def _trained(
                     f"suite      {setting} is not set, so these gates will have no data: "
                     f"{', '.join(names)}"
                 )
+    dataset, notes = without_parents_rows(config, dataset)
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
     loading = time.perf_counter()
@@ -254,7 +260,7 @@ def _trained(
     )
     if process.is_main_process:
         _save_adapter(config, dataset, len(added), task, result, reporter)
-    return dataset, task, result
+    return dataset, task, result, notes
 
 
 def evaluate(
@@ -309,10 +315,11 @@ def _evaluate(
         source = modality.prepare(config)
     dataset = own_dataset(config, source, recorded_fingerprint(config.folder))
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
+    dataset, more = without_parents_rows(config, dataset)
     if process.is_main_process and fresh:
         forget(config.folder)
     # The earlier comparison, verdict and suite stay until the new comparison is complete.
-    found = measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    found = measure(config, dataset, gates, again=True, keep=suite, notes=[*notes, *more])
     if process.is_main_process:
         keep_measuring(config, changed)
     return found
@@ -386,6 +393,7 @@ def _save_adapter(
         sweep=[cast(TriedPoint, dataclasses.asdict(each)) for each in strength.points],
         advised=strength.advised,
         advice=strength.reason,
+        lineage=lineage_of(config),
     )
     with folder_aside(final) as partial:
         with nullcontext() if scale == 1.0 else scaled(task.module, scale):

@@ -190,8 +190,9 @@ def train(
     from mmtune.runs.rich_reporter import RichReporter
 
     watched = shows_progress(progress)
+    start = "the base" if config.init is None else "the adapter of --init"
     try:
-        with RichReporter(progress_console()) if watched else nullcontext() as reporter:
+        with RichReporter(progress_console(), start) if watched else nullcontext() as reporter:
             return pipeline.train(config, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(

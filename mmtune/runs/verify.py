@@ -15,7 +15,7 @@ from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import adapter_files, content_hash, damages
 from mmtune.adapters.routing import is_route, read_route
-from mmtune.config import RunConfig, read_yaml
+from mmtune.config import PARENT, RunConfig, read_yaml
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
@@ -121,9 +121,9 @@ def _checked(run: Path) -> Iterator[CheckedFile]:
     if (run / LOG).exists():
         yield _file(run, LOG, _log)
     yield from _weights(run)
-    adapter = run / "adapter"
-    if adapter.is_dir():
-        yield from _adapter(adapter, run)
+    for adapter in (run / PARENT, run / "adapter"):
+        if adapter.is_dir():
+            yield from _adapter(adapter, run)
     if (run / ANSWERS_FILE).exists():
         lines, images = damaged_answers(run)
         found = [f"line {number} can't be read" for number in lines]

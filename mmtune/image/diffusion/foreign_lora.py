@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.adapters.adopt import ForeignAdapter, own_config
-from mmtune.adapters.foreign import scaling_of
+from mmtune.adapters.adopt import ForeignAdapter
+from mmtune.adapters.foreign import CONFIGS, json_in_metadata, scaling_of
 from mmtune.adapters.foreign_layers import (
     Pair,
     as_lora,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from mmtune.image.diffusion.base import DiffusionBase
 
-METADATA = "lora_adapter_metadata"  # of diffusers: peft's configs, by `part.setting`
 DENOISER = (
     *("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_transformer_", "lycoris_"),
     *("base_model_model_", "model_diffusion_model_", "diffusion_model_", "unet_", "transformer_"),
@@ -92,7 +91,7 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
     require_small(foreign.shapes, loaded, foreign.file)
     layers = resolve(foreign, loaded)
     tensors = load_tensors(foreign.file, AdapterError, "copy the file again from its source")
-    configs = own_config(foreign, METADATA)
+    configs = json_in_metadata(foreign.file, CONFIGS)
     pairs: dict[str, dict[str, Pair]] = {}
     for stem, (keys, targets) in layers.items():
         parts = {part: tensors[key] for part, key in keys.items()}
