@@ -35,6 +35,7 @@ class ImageModality(ImageReader, Modality):
 
     options: type[Section] = ImageOptions
     compares_with_training = True
+    adapters_read = "a LoRA adapter of a diffusion model"
     adapter_settings = ("task.text_encoder",)
     adapter_files = ("pytorch_lora_weights.safetensors",)
     reference_names = (

@@ -27,6 +27,7 @@ from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.nested import flat
+from mmtune.system.run_folder import begun
 from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
@@ -224,21 +225,6 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def _write_settings(path: Path, config: RunConfig) -> None:
     write_text(path, f"format: {FORMAT}\n{config.dump()}")
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run folder, also one that is damaged.
-
-    An adapter/ or checkpoints/ alone says nothing: folders of other programs hold them too.
-    """
-    settings = (folder / "config.yaml").exists()
-    return settings or begun(folder) or (folder / COMPARISON_FILE).exists()
-
-
-def begun(folder: Path) -> bool:
-    """Whether a run has begun in this folder: its log exists."""
-    # A command that failed before training, such as on a wrong path, must not occupy the name.
-    return (folder / "log.jsonl").exists()
 
 
 def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) -> None:

@@ -16,10 +16,10 @@ from mmtune.config import RunConfig
 from mmtune.data.row_keys import KnownKeys
 from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.modality import Modality
-from mmtune.runs.folder import begun
 from mmtune.runs.foreign_adapters import own_form
 from mmtune.runs.trained_rows import ROWS, read_recorded_rows
 from mmtune.system.files import copy_file, folder_aside
+from mmtune.system.run_folder import begun
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset

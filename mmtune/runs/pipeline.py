@@ -30,7 +30,6 @@ from mmtune.runs.against_page import holds_two, write_against_page
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
-    begun,
     check_files,
     claim,
     keep_comparison,
@@ -52,6 +51,7 @@ from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
+from mmtune.system.run_folder import begun
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset

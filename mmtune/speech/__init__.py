@@ -34,6 +34,7 @@ class SpeechModality(SpeechReader, Modality):
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
     compares_bases = True
+    adapters_read = "a LoRA adapter of Whisper"
     adapter_settings = ("task.encoder_layers",)
     adapter_files = ("adapter_config.json", "adapter_model.safetensors")
     slice_names = ("trimmed windows", "padded windows", "in parts", "real recordings")

@@ -294,6 +294,11 @@ def is_stream(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def plain_name(name: str, otherwise: str) -> str:
+    """Return `name` with dashes for what no file's name should hold; `otherwise` if it is empty."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name) or otherwise
+
+
 def unique_name(name: str, taken: Collection[str]) -> str:
     """Return `name`, or `name-2`, `name-3` … : the first that isn't in `taken`."""
     unique, number = name, 1

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import mmtune
-from mmtune.adapters.adopt import own_forms
+from mmtune.adapters.adopt import ForeignAdapter, own_forms
 from mmtune.adapters.card import read_card
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
@@ -116,9 +116,9 @@ def test_an_adapter_that_names_its_base_isnt_given_another_one(tmp_path: Path) -
         )
     asked: dict[str, str | None] = {}
 
-    def one(path: Path, base: str | None) -> Path:
-        asked[path.name] = base
-        return path
+    def one(foreign: ForeignAdapter, base: str | None) -> Path:
+        asked[foreign.given.name] = base
+        return foreign.given
 
     weights = {ours: 1.0, tmp_path / "named": 1.0, tmp_path / "silent": 1.0}
     own_forms(weights, None, one)

@@ -197,8 +197,9 @@ def _require_loaded(
         loaded = get_peft_model_state_dict(model, adapter_name=name)
         return [key for key, value in loaded.items() if not torch.equal(value, own[key].to(value))]
 
-    if differing():
-        set_peft_model_state_dict(model, dict(own), adapter_name=name)
+    if not differing():
+        return
+    set_peft_model_state_dict(model, dict(own), adapter_name=name)
     if other := differing():
         raise AdapterError(
             f"{path} can't be loaded: in the {part}, {len(other)} tensors differ from those of the "
@@ -306,11 +307,14 @@ def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -
     """Write a LoRA with diffusers.
 
     Args:
-        base: whose pipeline class writes.
+        base: whose family's pipeline class writes.
         layers: the arguments of `save_lora_weights`: tensors and peft configs of each part.
         folder: gets `pytorch_lora_weights.safetensors`.
     """
-    type(base.pipeline).save_lora_weights(folder, **layers)
+    import diffusers
+
+    pipeline = getattr(diffusers, base.family.pipeline_class)
+    pipeline.save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
 
 
