@@ -89,8 +89,15 @@ def fit(config: Any, start: Mapping[str, Pair]) -> Any:
         start: the layers that training starts from, by name.
 
     Raises:
-        ConfigError: its rank is smaller than that of every layer.
+        ConfigError: its rank is smaller than that of every layer, or it isn't of LoRA.
     """
+    from peft import LoraConfig
+
+    if not isinstance(config, LoraConfig):
+        raise ConfigError(
+            f"--init works with LoRA and DoRA, not with {config.peft_type}",
+            "leave --init out, or train a LoRA",
+        )
     ranks = {place: len(pair.down) for place, pair in start.items()}
     least = min(ranks.values(), default=config.r)
     if config.r < least:
