@@ -1,6 +1,6 @@
 """Give adapters of other programs to every command, and print what came of it as a table.
 
-    python -m tests.foreign.every_command
+    python -m tests.foreign.every_command [speech|image]
 
 PEFT and diffusers write their adapters here with their own code; the files of sd-scripts and
 LyCORIS are those that `tests/foreign/adapters/make.py` wrote. Random numbers stand for training.
@@ -254,7 +254,7 @@ def speech_commands(place: Path) -> Commands:
         ),
         **with_results(SPEECH_BASE, heard, ("--probes", "0")),
         "`compose --route`": routed,
-        **exports(SPEECH_BASE, {"transformers": "hf", "ctranslate2": "ct2", "ggml": "one.bin"}),
+        **exports(SPEECH_BASE, {"transformers": "hf", "ctranslate2": "ct2", "ggml": "ggml"}),
         "`train --init`": train,
     }
 
@@ -333,22 +333,22 @@ def lines_of(rows: list[list[str]]) -> list[str]:
     return [*head, "|---" * len(rows[0]) + "|", *(line for each in rest for line in each)]
 
 
-def tables(place: Path) -> dict[str, tuple[list[list[str]], list[str]]]:
-    """Both tables, by the modality's name."""
-    speech, image = place / "speech", place / "image"
-    for folder in (speech, image):
-        folder.mkdir()
-    of_speech = speech_cases(speech), speech_commands(speech), speech_changes, speech, SPEECH_BASE
-    of_image = image_cases(image), image_commands(image), image_changes, image, tiny.saved("sd")
-    return {"speech": table(*of_speech), "image": table(*of_image)}
+def table_of(modality: str, place: Path) -> tuple[list[list[str]], list[str]]:
+    """The table of one modality; `place` is an empty folder."""
+    if modality == "speech":
+        return table(
+            speech_cases(place), speech_commands(place), speech_changes, place, SPEECH_BASE
+        )
+    return table(image_cases(place), image_commands(place), image_changes, place, tiny.saved("sd"))
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["MMTUNE_CACHE"] = f"{scratch}/cache"
-        for name, (rows, told) in tables(Path(scratch)).items():
-            print(f"\n{name}\n", *lines_of(rows), sep="\n")
-            print(*(f"{i}. {note}" for i, note in enumerate(told, 1)), sep="\n")
+    for name in sys.argv[1:] or ("speech", "image"):
+        with tempfile.TemporaryDirectory() as scratch:
+            os.environ["MMTUNE_CACHE"] = f"{scratch}/cache"
+            rows, told = table_of(name, Path(scratch))
+        print(f"\n{name}\n", *lines_of(rows), sep="\n")
+        print(*(f"{i}. {note}" for i, note in enumerate(told, 1)), sep="\n")
 
 
 if __name__ == "__main__":

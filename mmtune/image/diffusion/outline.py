@@ -39,7 +39,7 @@ def outline(base: str) -> DiffusionBase:
     index = read_index(source)
     family = family_class(str(index.get("_class_name")))
     parts = [] if family is None else [family.denoiser_name, *getattr(family, "text_parts", ())]
-    named = {part: index.get(part) or (None, None) for part in parts}
+    named: dict[str, Any] = {part: index.get(part) or (None, None) for part in parts}
     if family is None or any(library not in (None, *LIBRARIES) for library, _ in named.values()):
         return load_base(base, device, dtype)  # which says what is wrong
     # A family may ask whether the pipeline has a part.
