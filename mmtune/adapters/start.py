@@ -81,6 +81,25 @@ def read_layers(model: Any, name: str) -> dict[str, Pair]:
     return found
 
 
+def require_rank(rank: int, pairs: Iterable[Pair]) -> None:
+    """Refuse a rank in which no layer of an adapter has room.
+
+    Args:
+        rank: `lora.rank`.
+        pairs: all layers of the adapter that training starts from.
+
+    Raises:
+        ConfigError: it is smaller than the rank of every layer.
+    """
+    least = min((len(pair.down) for pair in pairs), default=rank)
+    if rank < least:
+        raise ConfigError(
+            f"lora.rank = {rank}: the adapter of --init has rank {least}",
+            f"leave --rank out, or give --rank {least} or more: a larger rank begins as the same "
+            "adapter",
+        )
+
+
 def fit(config: Any, start: Mapping[str, Pair]) -> Any:
     """Give a `peft.LoraConfig` the ranks of layers that are larger than its own.
 
@@ -89,7 +108,7 @@ def fit(config: Any, start: Mapping[str, Pair]) -> Any:
         start: the layers that training starts from, by name.
 
     Raises:
-        ConfigError: its rank is smaller than that of every layer, or it isn't of LoRA.
+        ConfigError: it isn't of LoRA.
     """
     from peft import LoraConfig
 
@@ -99,13 +118,6 @@ def fit(config: Any, start: Mapping[str, Pair]) -> Any:
             "leave --init out, or train a LoRA",
         )
     ranks = {place: len(pair.down) for place, pair in start.items()}
-    least = min(ranks.values(), default=config.r)
-    if config.r < least:
-        raise ConfigError(
-            f"lora.rank = {config.r}: the adapter of --init has rank {least}",
-            f"leave --rank out, or give --rank {least} or more: a larger rank begins as the same "
-            "adapter",
-        )
     scaling = _scaling(config.r, config.lora_alpha, config.use_rslora)
     larger = {place: rank for place, rank in ranks.items() if rank > config.r}
     config.rank_pattern = larger

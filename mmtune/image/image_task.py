@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.lora import lora_config
-from mmtune.adapters.start import fit, put_layers
+from mmtune.adapters.start import fit, put_layers, require_rank
 from mmtune.config import LoraOptions, RunConfig
 from mmtune.errors import ConfigError, first_line
 from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
@@ -131,6 +131,7 @@ class ImageTask:
 
         denoiser, part = self.base.denoiser, self.family.denoiser_name
         start = {} if config.parent is None else read_start(self.base, config.parent)
+        require_rank(config.lora.rank, (p for layers in start.values() for p in layers.values()))
         if start.keys() - {part} and not self.options.text_encoder:
             raise ConfigError(
                 "task.text_encoder = false: the adapter of --init changes the text encoder too",

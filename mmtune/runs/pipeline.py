@@ -259,8 +259,21 @@ def _trained(
         ),
     )
     if process.is_main_process:
+        if reporter is not None and config.init is not None:
+            _note_no_gain(config, task, result, reporter)
         _save_adapter(config, dataset, len(added), task, result, reporter)
     return dataset, task, result, notes
+
+
+def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Reporter) -> None:
+    """Report that no validation was better than that of the adapter that training started from."""
+    name = task.monitor.name
+    before, best = result.base.get(name), result.best.get(name)
+    if before is not None and best is not None and not task.monitor.better(best, before):
+        reporter.note(
+            f"no step has a better {name} than {config.init} ({before:.4f}; the best: {best:.4f}): "
+            "keep using that adapter"
+        )
 
 
 def evaluate(

@@ -185,8 +185,7 @@ def run(*words: object) -> str:
     text = errors.getvalue()
     assert code in (1, 2), (words, code, text)
     assert "cure: " in text, (words, text)
-    found = [line for line in text.splitlines() if not line.startswith(("note", "warning"))]
-    return "\n".join(found[-4:])
+    return text[text.rindex("error: ") :].strip()
 
 
 Commands = Mapping[str, Callable[[Path, Path], str]]

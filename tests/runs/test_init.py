@@ -21,7 +21,7 @@ from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.image.diffusion.denoiser_lora import load_adapter, probe_output, read_start
 from mmtune.image.image_task import ImageTask
 from mmtune.runs.parent import keep_parent, without_parents_rows
-from mmtune.runs.pipeline import train_adapter
+from mmtune.runs.pipeline import train, train_adapter
 from mmtune.runs.recipes import configure, load_recipe, load_run
 from mmtune.runs.run_data import own_dataset
 from mmtune.runs.trained_rows import ROWS, record_rows
@@ -171,6 +171,14 @@ def test_rows_that_the_adapter_was_trained_on_are_not_measured(speech: Path) -> 
         without_parents_rows(config, dataset)
 
 
+class Notes(Reporter):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
 class Stop(Reporter):
     def step(self, step: int, total: int, loss: float, lr: float) -> None:
         if step == 1:
@@ -180,7 +188,11 @@ class Stop(Reporter):
 @pytest.mark.slow
 def test_a_stopped_run_resumes_without_the_adapter(speech: Path) -> None:
     whole = settings(name="whole")
-    result = mmtune.train(whole)
+    notes = Notes()
+    result = train(whole, notes)
+    best, before = result.fit.best["wer"], result.fit.base["wer"]
+    told = any(line.startswith(f"no step has a better wer than {FINISHED}") for line in notes.lines)
+    assert told == (best >= before)
     card = read_card(result.adapter)
     parent = Path(FINISHED) / "adapter"
     [first] = card.lineage

@@ -13,7 +13,7 @@ from mmtune.adapters.card import adapter_folder
 from mmtune.adapters.foreign import read_config, read_shapes
 from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.lora import attach_lora
-from mmtune.adapters.start import described, fit, put_layers, read_layers
+from mmtune.adapters.start import described, fit, put_layers, read_layers, require_rank
 from mmtune.adapters.switch import MARKER, PREFIX, WEIGHTS, AdapterSwitch
 from mmtune.config import LoraOptions
 from mmtune.errors import AdapterError, BaseModelError, ConfigError, did_you_mean
@@ -100,6 +100,7 @@ def attach(
     options = options.model_copy(update={"targets": ()})
     if start is None:
         return attach_lora(base.model, options, chosen, seed, base.name)
+    require_rank(options.rank, start.values())
     attached = attach_lora(base.model, options, chosen, seed, base.name, lambda c: fit(c, start))
     put_layers(base.model, start)
     return attached
