@@ -188,7 +188,7 @@ def scaling_of(name: str, given: Mapping[str, Any], rank: int | None, path: Path
         AdapterError: the config contradicts the tensors, holds a regular expression or a value
             that isn't finite, or uses a feature that mmtune doesn't load.
     """
-    _refuse_unsupported(given, path)
+    refuse_unsupported(given, path)
     said = _of_layer("rank_pattern", given, name, _number("r", given, 8, path), path)
     if rank is not None and said != rank:
         raise AdapterError(
@@ -234,7 +234,7 @@ def lora_settings(shapes: Shapes, given: Mapping[str, Any] | None, path: Path) -
     if not ranks:
         raise AdapterError(f"{path.parent} holds no LoRA pair", "load a LoRA adapter")
     alphas: dict[str, float] = dict(ranks)
-    _refuse_unsupported(given or {}, path)
+    refuse_unsupported(given or {}, path)
     for name, rank in ranks.items() if given is not None else ():
         assert given is not None
         said = _of_layer("rank_pattern", given, name, _number("r", given, 8, path), path)
@@ -303,7 +303,16 @@ def require_bounded(shapes: Shapes, modules: Mapping[str, Any], path: Path, base
             )
 
 
-def _refuse_unsupported(given: Mapping[str, Any], path: Path) -> None:
+def refuse_unsupported(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse an adapter whose config asks for more than LoRA pairs.
+
+    Args:
+        given: peft's config.
+        path: its file, for the message.
+
+    Raises:
+        AdapterError: it does.
+    """
     used = [name for name in UNSUPPORTED if given.get(name)]
     if given.get("bias", "none") != "none":
         used.append("bias")
