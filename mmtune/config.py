@@ -15,6 +15,7 @@ from mmtune.settings.yaml_text import dump_yaml, load_yaml
 MAX_RANK = 8_192  # far above any useful one; a typing error shouldn't fill the memory
 MAX_SEED = 2**32 - 1  # what all generators of random numbers take
 MAX_YAML = 10 * 2**20  # bytes
+PARENT = "parent"  # in a run's folder: a copy of the adapter that it starts from
 Content = Literal["all", "generated", "none"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Optimizer = Literal["adamw", "adafactor", "lion", "prodigy", "adamw_8bit"]
@@ -338,6 +339,14 @@ class RunConfig(Section):
             harmless="The run folder records the hash of its weights.",
         ),
     ]
+    init: Path | None = setting(
+        None,
+        "Adapter that training starts from: a run, an adapter folder, or an adapter of another "
+        "program (docs/adapters.md). Its base, rank, alpha, kind and layers hold, unless they are "
+        "given beside it. Null: training starts from the base.",
+        why="Off: most runs start from the base.",
+        common=True,
+    )
     out: Path = setting(
         Path("runs"),
         "Folder that run folders are in.",
@@ -374,6 +383,11 @@ class RunConfig(Section):
     def folder(self) -> Path:
         """Where the run writes."""
         return self.out / self.name
+
+    @property
+    def parent(self) -> Path | None:
+        """Where the run keeps a copy of the adapter that it starts from; None: the base."""
+        return None if self.init is None else self.folder / PARENT
 
     def dump(self) -> str:
         """The settings as YAML, readable by `load_config`."""

@@ -54,6 +54,10 @@ class Modality:
     """Whether a comparison needs training rows beside the test rows, such as images of a look."""
     adapter_files: Sequence[str] = ()
     """Names of the files that an adapter of another program consists of."""
+    adapters_read: str = "an adapter that mmtune made"
+    """Adapters that it can use, for messages: "a LoRA adapter of Whisper"."""
+    adapter_settings: Sequence[str] = ()
+    """Full names of its own settings that say which layers an adapter has."""
     slice_names: Sequence[str] = ()
     """Names that it gives to slices itself, after the kind of the rows: "in parts" of "long form,
     in parts". A redacted page shows them; all others may be values of users' labels."""
@@ -277,8 +281,27 @@ class Modality:
             AdapterError: it doesn't fit the base, or is of a kind that can't be read.
         """
         raise AdapterError(
-            f"{self.name} reads no adapters of other programs", "give an adapter that mmtune made"
+            f"{self.name} reads no adapters of other programs", f"give {self.adapters_read}"
         )
+
+    def settings_of_adapter(
+        self, folder: Path, base: str, beside: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Read the settings by which training goes on from an adapter, such as its rank.
+
+        Args:
+            folder: the adapter folder, in mmtune's own form.
+            base: its base.
+            beside: settings that the user gives, by full name; theirs hold.
+
+        Returns:
+            Values by the settings' full names.
+
+        Raises:
+            AdapterError: the adapter can't be read, or no training can start from it.
+            BaseModelError: the base can't be found.
+        """
+        raise AdapterError(f"{self.name} can't train on from an adapter", "leave out --init")
 
     def own_form(self, given: Path, base: str | None = None) -> Path:
         """Return the adapter itself, or for one of another program the folder of its conversion.
@@ -288,22 +311,35 @@ class Modality:
             base: the base that the user named.
 
         Raises:
-            ConfigError: nobody names the base.
-            AdapterError: the adapter can't be read, doesn't fit the base, or is of another
-                modality.
-            BaseModelError: the base can't be loaded, or would have to be downloaded unasked.
+            MmtuneError: see `adopt`; or the adapter can't be read.
         """
-        from mmtune.adapters.adopt import adopt, base_for, find_foreign
+        from mmtune.adapters.adopt import find_foreign
 
         foreign = find_foreign(given)
-        if foreign is None:
-            return given
+        return given if foreign is None else self.adopt(foreign, base)
+
+    def adopt(self, foreign: ForeignAdapter, base: str | None) -> Path:
+        """Convert an adapter of another program, unless that was done before.
+
+        Args:
+            foreign: the adapter.
+            base: the base that the user named.
+
+        Returns:
+            The folder of its conversion.
+
+        Raises:
+            ConfigError: nobody names the base.
+            AdapterError: the adapter doesn't fit the base, or is of another modality.
+            BaseModelError: the base can't be loaded, or would have to be downloaded unasked.
+        """
+        from mmtune.adapters.adopt import adopt, base_for
+
         if not self.knows_adapter(foreign.shapes):
             raise AdapterError(
                 f"{foreign.file} is no adapter for {self.name}: its keys are those of another "
                 f"model (first: {min(foreign.shapes, default='none')})",
-                "use speech adapters with `mmtune transcribe`, image adapters with "
-                "`mmtune generate`",
+                f"give {self.adapters_read}",
             )
         return adopt(foreign, base_for(foreign, base), self.name, self.convert_adapter)
 

@@ -8,7 +8,6 @@ where it comes from and holds no results.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
-from mmtune.adapters.consent import base_of
+from mmtune.adapters.consent import base_identity, base_of
 from mmtune.adapters.foreign import (
     PICKLED,
     read_config,
@@ -26,10 +25,11 @@ from mmtune.adapters.foreign import (
 )
 from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, content_hash, seal_adapter
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.system.files import folder_aside
+from mmtune.system.files import folder_aside, plain_name
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.locks import hold_when_free
 from mmtune.system.resources import cache_root
+from mmtune.system.run_folder import is_run
 from mmtune.system.tensors import read_metadata
 
 FOREIGN = "none"  # the recipe of an adapter that mmtune didn't train
@@ -94,6 +94,8 @@ class ForeignAdapter:
 
 # Writes the files of mmtune's own form for a base, and returns facts about them for the card.
 Convert = Callable[[ForeignAdapter, str, Path], Mapping[str, str]]
+# Gives the folder that an adapter is converted to, for the base that the user named.
+Adopt = Callable[[ForeignAdapter, "str | None"], Path]
 
 
 def find_foreign(given: Path) -> ForeignAdapter | None:
@@ -125,12 +127,16 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
     for folder in (given, given / "adapter"):
         if (folder / CARD_FILE).is_file():
             return None
-    if not given.is_dir() or (given / "checkpoints").is_dir():
+    if not given.is_dir():
         return None
-    for folder in (given, given / "adapter"):
+    # A run holds no tensors itself; its adapter/ without a card is damaged, and not another's.
+    folders = (given,) if is_run(given) else (given, given / "adapter")
+    for folder in folders:
         file = _only_file(folder) if folder.is_dir() else None
         if file is not None:
             return _read(given, file)
+    if is_run(given):
+        return None
     refuse_pickled(given)
     return None
 
@@ -172,9 +178,7 @@ def base_for(foreign: ForeignAdapter, base: str | None) -> str:
     return base_of(named, foreign.given)
 
 
-def own_forms(
-    weights: Mapping[Path, float], base: str | None, one: Callable[[Path, str | None], Path]
-) -> dict[Path, float]:
+def own_forms(weights: Mapping[Path, float], base: str | None, convert: Adopt) -> dict[Path, float]:
     """Replace each adapter of another program by the folder that it is converted to.
 
     Without a named base, it is that of the first adapter with a card.
@@ -182,10 +186,10 @@ def own_forms(
     Args:
         weights: adapters of one base, with weights.
         base: the base that the user named.
-        one: does it for one adapter and a base.
+        convert: converts one adapter, given the base that the user named or that it gets.
 
     Raises:
-        MmtuneError: as `one` does.
+        MmtuneError: as `convert` does.
     """
     foreign = {path: find_foreign(path) for path in weights}
     usual = base
@@ -194,7 +198,7 @@ def own_forms(
     found: dict[Path, float] = {}
     for path, weight in weights.items():
         each = foreign[path]
-        own = path if each is None else one(path, base or each.base_beside(usual))
+        own = path if each is None else convert(each, base or each.base_beside(usual))
         if own in found:
             raise ConfigError(f"{path} is given twice", "give it once, as PATH=WEIGHT")
         found[own] = weight
@@ -224,10 +228,9 @@ def adopt(foreign: ForeignAdapter, base: str, modality: str, convert: Convert) -
         AdapterError: the adapter doesn't fit the base, or is of a kind that mmtune doesn't read.
         BaseModelError: the base can't be loaded.
     """
-    place = Path(base).expanduser()
-    named = str(place.resolve()) if place.exists() else base
-    key = hash_json([VERSION, foreign.digest, dict(foreign.config or {}), named, modality])
-    folder = cache_root() / "adapters" / f"{_plain(foreign.name)}-{key[:16]}"
+    config = dict(foreign.config or {})
+    key = hash_json([VERSION, foreign.digest, config, base_identity(base), modality])
+    folder = cache_root() / "adapters" / f"{plain_name(foreign.name, 'adapter')[:60]}-{key[:16]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with hold_when_free(folder.with_name(f"{folder.name}.lock"), folder):
         if (folder / CARD_FILE).is_file():
@@ -253,25 +256,3 @@ def adopt(foreign: ForeignAdapter, base: str, modality: str, convert: Convert) -
             )
             card.model_copy(update={"files": seal_adapter(partial)}).write(partial)
     return folder
-
-
-def own_config(foreign: ForeignAdapter, key: str) -> dict[str, Any]:
-    """Read a JSON object in the file's metadata; empty if there is none.
-
-    Raises:
-        AdapterError: it can't be read.
-    """
-    text = foreign.metadata.get(key, "")
-    try:
-        values = json.loads(text) if text else {}
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise AdapterError(
-            f"{foreign.file}: {key} in its metadata is not a JSON object", "restore the file"
-        )
-    return values
-
-
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)[:60] or "adapter"

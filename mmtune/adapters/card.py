@@ -79,6 +79,9 @@ class Card(BaseModel):
     measures: list[dict[str, Any]] = Field(default_factory=list)  # filled by the evaluation
     # For a merged adapter, one entry for each part: name, recipe, hash, weight and dataset.
     parents: list[dict[str, Any]] = Field(default_factory=list)
+    # Of an adapter that training started from another one: that one, then what it started from
+    # itself. Each entry has name, recipe, hash, base and dataset; of another program also file.
+    lineage: list[dict[str, str]] = Field(default_factory=list)
     # For an adapter of another program: name and hash of its file, and the kinds of its layers.
     origin: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=versions)
@@ -116,9 +119,19 @@ class Card(BaseModel):
             return 1.0
         return self.judged_scale if self.judged is None else self.judged
 
+    @property
+    def parent(self) -> str:
+        """The adapter that training started from, for people; empty: it started from the base."""
+        if not self.lineage:
+            return ""
+        first = self.lineage[0]
+        file = f", converted from {first['file']}" if first.get("file") else ""
+        return f"{first['name']} ({first['hash'][:16]}{file})"
+
     def facts(self) -> list[tuple[str, str]]:
-        """Named facts for the report: trigger, compared checkpoints and compared strengths."""
-        facts = [("trigger", self.trigger)] if self.trigger else []
+        """Named facts for the report: parent, trigger, compared checkpoints and strengths."""
+        facts = [("started from", self.parent)] if self.parent else []
+        facts += [("trigger", self.trigger)] if self.trigger else []
         if self.checkpoint:
             facts += tried(self.checkpoints)
             facts.append(("kept checkpoint", f"step {self.best_step}: {self.checkpoint}"))
@@ -154,6 +167,8 @@ class Card(BaseModel):
             how = "merged by mmtune from the adapters below"
         elif self.origin:
             how = f"converted by mmtune from `{self.origin['file']}` of another program"
+        elif self.parent:
+            how += ", starting from another adapter"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
         head = header(self.name, self.base, self.base_licence, usage, self.measures)
@@ -161,6 +176,8 @@ class Card(BaseModel):
         if self.dataset:
             rows = self.rows.get("train", 0)
             lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")
+        if self.parent:
+            lines.append(f"- training started from: {self.parent}")
         if self.parents:
             lines += [
                 f"- part: `{parent['name']}` ({parent['hash'][:16]}), weight {parent['weight']:g}"

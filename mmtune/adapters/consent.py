@@ -41,6 +41,12 @@ def base_of(named: str, place: Path, *, option: bool = True) -> str:
     )
 
 
+def base_identity(base: str) -> str:
+    """A base's name by which two spellings of it are equal: a folder counts by its place."""
+    place = Path(base).expanduser()
+    return str(place.resolve()) if place.exists() else base
+
+
 def _is_hub_id(base: str) -> bool:
     # The rule by which the modalities tell a hub id from a folder.
     if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import AdapterError, first_line
+from mmtune.system.tensors import read_metadata
 
 MAX_HEADER = 16 * 2**20  # bytes of a safetensors header; an adapter of 2,000 layers has 1 MiB
 MAX_CONFIG = 2**20  # bytes of adapter_config.json
 MAX_RANKS = 400  # layers whose rank or alpha differs from the others'; peft compares each with each
 PARTS = (".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector")
 OTHER_PARTS = (".lora_magnitude_vector.weight", ".lora_B.bias")
+CONFIGS = "lora_adapter_metadata"  # of diffusers: peft's configs, by `part.setting`
 ALPHA = ".alpha"  # of sd-scripts and LyCORIS, which may be a whole number
 PICKLED = (".bin", ".pt", ".pth", ".ckpt")
 # Settings of peft that change more than pairs of matrices, or that run code on the base's weights.
@@ -69,6 +71,24 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         raise AdapterError(
             f"{path} can't be read: {first_line(error)}", "restore the file"
         ) from None
+
+
+def json_in_metadata(path: Path, key: str) -> dict[str, Any]:
+    """Read a JSON object in a safetensors file's metadata; empty if there is none.
+
+    Raises:
+        AdapterError: it can't be read.
+    """
+    text = read_metadata(path, AdapterError).get(key, "")
+    try:
+        values = json.loads(text) if text else {}
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise AdapterError(
+            f"{path}: {key} in its metadata is not a JSON object", "restore the file"
+        )
+    return values
 
 
 def require_small_header(path: Path) -> None:
@@ -168,7 +188,7 @@ def scaling_of(name: str, given: Mapping[str, Any], rank: int | None, path: Path
         AdapterError: the config contradicts the tensors, holds a regular expression or a value
             that isn't finite, or uses a feature that mmtune doesn't load.
     """
-    _refuse_unsupported(given, path)
+    refuse_unsupported(given, path)
     said = _of_layer("rank_pattern", given, name, _number("r", given, 8, path), path)
     if rank is not None and said != rank:
         raise AdapterError(
@@ -214,7 +234,7 @@ def lora_settings(shapes: Shapes, given: Mapping[str, Any] | None, path: Path) -
     if not ranks:
         raise AdapterError(f"{path.parent} holds no LoRA pair", "load a LoRA adapter")
     alphas: dict[str, float] = dict(ranks)
-    _refuse_unsupported(given or {}, path)
+    refuse_unsupported(given or {}, path)
     for name, rank in ranks.items() if given is not None else ():
         assert given is not None
         said = _of_layer("rank_pattern", given, name, _number("r", given, 8, path), path)
@@ -283,7 +303,16 @@ def require_bounded(shapes: Shapes, modules: Mapping[str, Any], path: Path, base
             )
 
 
-def _refuse_unsupported(given: Mapping[str, Any], path: Path) -> None:
+def refuse_unsupported(given: Mapping[str, Any], path: Path) -> None:
+    """Refuse an adapter whose config asks for more than LoRA pairs.
+
+    Args:
+        given: peft's config.
+        path: its file, for the message.
+
+    Raises:
+        AdapterError: it does.
+    """
     used = [name for name in UNSUPPORTED if given.get(name)]
     if given.get("bias", "none") != "none":
         used.append("bias")

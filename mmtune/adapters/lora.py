@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,12 @@ def lora_config(options: LoraOptions, targets: Sequence[str] | str) -> Any:
 
 
 def attach_lora(
-    model: Any, options: LoraOptions, targets: Sequence[str] | str, seed: int, name: str
+    model: Any,
+    options: LoraOptions,
+    targets: Sequence[str] | str,
+    seed: int,
+    name: str,
+    change: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
 
@@ -46,11 +51,14 @@ def attach_lora(
         options, targets: see `lora_config`.
         seed: of the adapter's initial weights.
         name: of the base, which the adapter's configuration names.
+        change: changes the `peft.LoraConfig` of these settings; None: it stays.
     """
     import torch
     from peft import get_peft_model
 
     config = lora_config(options, targets)
+    if change is not None:
+        config = change(config)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft records the loaded folder, which for a starter exists on one machine only, and warns.
         warnings.filterwarnings("ignore", "The PEFT config's `base_model_name_or_path`")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
+from mmtune.adapters.consent import base_identity
 from mmtune.adapters.integrity import check_adapter
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.system.plugins import Registry
@@ -188,8 +189,9 @@ def _require_same(first: Member, part: Member) -> None:
             "give adapters of one modality and one base",
         )
     hashes = part.card.base_hash, first.card.base_hash
+    bases = {base_identity(each.card.base) for each in (part, first)}
     # An adapter of another program names no hash; a loader compares its layers with the base.
-    same = hashes[0] == hashes[1] if all(hashes) else _same_base(part.card.base, first.card.base)
+    same = hashes[0] == hashes[1] if all(hashes) else len(bases) == 1
     if not same:
         raise AdapterError(
             f"{part.folder} is for the base {part.card.base} ({part.card.base_hash[:12]}), but "
@@ -197,13 +199,6 @@ def _require_same(first: Member, part: Member) -> None:
             "give adapters of one base (for images, also of one train.precision), "
             "or train one of them again",
         )
-
-
-def _same_base(one: str, other: str) -> bool:
-    places = [Path(base).expanduser() for base in (one, other)]
-    if all(place.exists() for place in places):
-        return places[0].resolve() == places[1].resolve()
-    return one == other
 
 
 def parents_of(parts: Sequence[Member]) -> list[dict[str, Any]]:

@@ -144,7 +144,7 @@ def _require(wanted: str, found: str, folder: Path) -> None:
     if found != wanted:
         raise AdapterError(
             f"{folder} is an adapter for {found}, not for {wanted}",
-            "use speech adapters with `mmtune transcribe`, image adapters with `mmtune generate`",
+            f"give an adapter for {wanted}",
         )
 
 

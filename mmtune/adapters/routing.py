@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from mmtune.adapters.adopt import own_forms
+from mmtune.adapters.adopt import Adopt, own_forms
 from mmtune.adapters.card import CARD_FILE
 from mmtune.adapters.compose import compared, comparison_shown, new_folder
 from mmtune.adapters.members import Member, parents_of, read_members
@@ -18,7 +18,13 @@ from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.predict import Prediction, Predictor, Request
 from mmtune.system.display import Displayed, Rows
-from mmtune.system.files import copy_file, finished_files, unique_name, write_text
+from mmtune.system.files import (
+    copy_file,
+    finished_files,
+    plain_name,
+    unique_name,
+    write_text,
+)
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import inside
@@ -146,7 +152,7 @@ def write_route(
     out: Path,
     *,
     base: str | None = None,
-    own_form: Callable[[Path, str | None], Path] | None = None,
+    convert: Adopt | None = None,
 ) -> Routed:
     """Copy a route and its adapters into one folder: `gate.json` and `adapters/`.
 
@@ -154,7 +160,7 @@ def write_route(
         source: a `RouteFile`, which names run folders or adapter folders.
         out: a folder that doesn't exist yet.
         base: the base model; None: the base that the cards name.
-        own_form: converts an adapter of another program for a base; None: there may be none.
+        convert: converts an adapter of another program for a base; None: there may be none.
 
     Raises:
         ConfigError: the file can't be read as a route, names no adapter, or `out` exists.
@@ -170,7 +176,7 @@ def write_route(
             f"{source} names no adapter", "name one for a label: labels: {scottish: runs/scottish}"
         )
     weights = dict.fromkeys(paths, 1.0)
-    parts = read_members(own_forms(weights, base, own_form) if own_form else weights)
+    parts = read_members(own_forms(weights, base, convert) if convert else weights)
     names = _names(parts)
     by_path = dict(zip(paths, names, strict=True))
 
@@ -225,8 +231,7 @@ def _names(parts: Sequence[Member]) -> list[str]:
     """Unique names for the adapters that can be folder names, taken from their cards."""
     names: list[str] = []
     for part in parts:
-        plain = "".join(c if c.isalnum() or c in "-_" else "-" for c in part.card.name) or "adapter"
-        names.append(unique_name(plain, names))
+        names.append(unique_name(plain_name(part.card.name, "adapter"), names))
     return names
 
 

@@ -122,6 +122,12 @@ class AdapterSwitch:
                 layer.scaling.update(scaling)
             self.model.base_model.disable_adapter_layers()
 
+    def unload(self) -> None:
+        """Take all adapters out again; the model is then as it was before."""
+        if self.model is not None:
+            self.model.unload()
+        self.model, self.inner = None, {}
+
     def _layers(self) -> list[Any]:
         from peft.tuners.lora import LoraLayer
 

@@ -23,6 +23,7 @@ TRAIN_HELP = """\
   --epochs N       passes over the data; the full name works too: --train.epochs N
   --lr X           learning rate
   --rank N         size of the adapter
+  --init ADAPTER   start from an adapter: a run, a folder, or a file of another program
   --print-config   print all settings as YAML, and do not train
 
 examples:

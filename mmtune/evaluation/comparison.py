@@ -17,6 +17,7 @@ from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.moved import relative_to_run
+from mmtune.system.run_folder import COMPARISON_FILE as COMPARISON_FILE
 from mmtune.system.stored import damaged, read_json_object
 
 INTERVALS = ("base", "adapter", "difference", "control")
@@ -97,9 +98,6 @@ class Comparison(Displayed):
             named = {name: _null_to_nan(measure.get(name, {})) for name in NAMED}
             measures.append({**measure, **_null_to_nan(intervals), **named})
         return _ADAPTER.validate_python({**values, "measures": measures})
-
-
-COMPARISON_FILE = "comparison.json"
 
 
 def read_comparison(run: Path, name: str = COMPARISON_FILE) -> Comparison:

@@ -39,6 +39,8 @@ class ImageModality(ImageReader, Modality):
 
     options: type[Section] = ImageOptions
     compares_with_training = True
+    adapters_read = "a LoRA adapter of a diffusion model"
+    adapter_settings = ("task.text_encoder",)
     adapter_files = ("pytorch_lora_weights.safetensors",)
     reference_names = (
         *("real", "real, others' captions", "own less others' captions", "base, other seed"),
@@ -102,6 +104,14 @@ class ImageModality(ImageReader, Modality):
         dtype = DTYPES[choose_precision(config.train.precision, device)]
         base = load_base(config.base, device, dtype, options.quantize)
         return ImageTask(config, dataset, base, cache)
+
+    def settings_of_adapter(
+        self, folder: Path, base: str, beside: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Read rank, alpha, kind and whether text encoders are adapted from a LoRA folder."""
+        from mmtune.image.diffusion.denoiser_lora import settings_of_adapter
+
+        return settings_of_adapter(folder, beside)
 
     def later_work(
         self,

@@ -150,7 +150,7 @@ def generate(
             finite.
         DataError: the manifest can't be used.
     """
-    named = own_forms(_weighted(adapter), base, MODALITY.own_form)
+    named = own_forms(_weighted(adapter), base, MODALITY.adopt)
     model = resolve_adapters("image", named, base=base, label=label)
     wanted = [prompts] if isinstance(prompts, str) else list(prompts)
     chosen = [model.choose(None)] * len(wanted)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.lora import lora_config
-from mmtune.config import RunConfig
+from mmtune.adapters.start import fit, put_layers, require_rank
+from mmtune.config import LoraOptions, RunConfig
 from mmtune.errors import ConfigError, first_line
 from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of, wordings
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser
-from mmtune.image.diffusion.denoiser_lora import save_adapter
+from mmtune.image.diffusion.denoiser_lora import read_start, save_adapter
 from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import objective_of
 from mmtune.image.diffusion.recolour import Recolour, fit_recolour
@@ -127,16 +129,21 @@ class ImageTask:
     def _attach(self, config: RunConfig) -> None:
         from diffusers.training_utils import cast_training_params
 
-        denoiser = self.base.denoiser
+        denoiser, part = self.base.denoiser, self.family.denoiser_name
+        start = {} if config.parent is None else read_start(self.base, config.parent)
+        require_rank(config.lora.rank, (p for layers in start.values() for p in layers.values()))
+        if start.keys() - {part} and not self.options.text_encoder:
+            raise ConfigError(
+                "task.text_encoder = false: the adapter of --init changes the text encoder too",
+                "leave --text_encoder out, or give --text_encoder true",
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
                 with warnings.catch_warnings():
                     # peft warns that it can't merge into a quantized layer; we never merge.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
-                    denoiser.add_adapter(
-                        lora_config(config.lora, self.family.targets), adapter_name=TRAINED_ADAPTER
-                    )
+                    self._add(denoiser, config.lora, self.family.targets, start.get(part))
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",
@@ -148,9 +155,23 @@ class ImageTask:
                 plain = config.lora.model_copy(update={"targets": []})
                 family = self._text_family()
                 for name, encoder in family.text_encoders.items():
-                    chosen = lora_config(plain, family.text_targets(name))
-                    encoder.add_adapter(chosen, adapter_name=TRAINED_ADAPTER)
+                    self._add(encoder, plain, family.text_targets(name), start.get(name))
         cast_training_params(list(self.base.adapted.values()), dtype=torch.float32)
+        for name, layers in start.items():
+            put_layers(self.base.adapted[name], layers, TRAINED_ADAPTER)
+
+    def _add(
+        self,
+        model: Any,
+        options: LoraOptions,
+        targets: Sequence[str] | str,
+        start: Mapping[str, Pair] | None,
+    ) -> None:
+        """Add a fresh adapter: on `targets`, or on the layers of the one that it starts from."""
+        chosen = lora_config(options, targets if start is None else sorted(start))
+        model.add_adapter(
+            chosen if start is None else fit(chosen, start), adapter_name=TRAINED_ADAPTER
+        )
 
     def _text_family(self) -> TextFamily:
         if isinstance(self.family, TextFamily) and self.family.text_encoders:

@@ -55,6 +55,7 @@ from mmtune.training.log import read_log
 PAGE, REDACTED = "report.html", "report-redacted.html"
 GRID_SIDE = 2048  # pixels; longest side of an image grid
 GRID = "grid"  # name of the grid among a comparison's files
+OWN_FACTS = ("trigger", "started from")  # of a card, in words that are the user's own
 OPEN_KINDS = 2  # kinds of examples that are visible at once
 
 
@@ -309,7 +310,7 @@ def _facts(card: Card | None, content: Content) -> list[tuple[str, str]]:
         ("dataset", f"{rows}; fingerprint {card.dataset[:16]}"),
         ("checkpoint", f"step {card.best_step} of {card.steps}"),
         ("trained", card.created),
-        *(fact for fact in card.facts() if content == "all" or fact[0] != "trigger"),
+        *(fact for fact in card.facts() if content == "all" or fact[0] not in OWN_FACTS),
     ]
     return [*facts, ("versions", ", ".join(f"{n} {v}" for n, v in card.versions.items()))]
 

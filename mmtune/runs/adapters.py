@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
-from mmtune.adapters.adopt import own_forms
 from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
@@ -29,7 +28,8 @@ def compose(
     """Merge adapters of one base into one; see `compose` in adapters/compose.py.
 
     Args:
-        adapters: run folders or adapter folders, with weights; a negative weight subtracts.
+        adapters: run folders or adapter folders in mmtune's own form, with weights; a negative
+            weight subtracts.
         mixing: the method and its settings.
         out: a folder that doesn't exist yet.
         base: the base model; None: the base that the cards name.
@@ -39,7 +39,7 @@ def compose(
         AdapterError: the adapters don't fit each other, or this method can't merge them.
     """
     check_mixing(mixing)
-    parts = read_members(own_forms(adapters, base, own_form))
+    parts = read_members(adapters)
     if not parts:
         raise ConfigError(
             "no adapter is given", "give adapters: mmtune compose runs/A runs/B=0.5 --out DIR"

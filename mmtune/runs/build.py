@@ -59,6 +59,30 @@ def build(
         raise _explain(error, source, known, last, "") from None
 
 
+def given_with(
+    name: str,
+    values: Mapping[str, Any],
+    source: str,
+    options: type[Section],
+    overrides: Mapping[str, Any],
+) -> set[str]:
+    """The settings that are given where a setting is, or later: beside it, or in `overrides`.
+
+    Args:
+        name: the setting's full name.
+        values, source, options, overrides: as for `build`.
+
+    Raises:
+        ConfigError: a setting is unknown or ambiguous.
+    """
+    known = leaves_with(options)
+    last = collect(overrides, known)
+    if name in last:
+        return set(last)
+    own = {k: v for k, v in values.items() if k != "bases" and (k != "task" or v)}
+    return {*collect(own, known, source), *last}
+
+
 def _explain(
     error: ValidationError,
     source: str,

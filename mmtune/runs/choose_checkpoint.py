@@ -74,15 +74,22 @@ def choose_checkpoint(
     """
     from mmtune.training.kept_weights import read_snapshots
     from mmtune.training.selection import CHECKPOINTS, Trial
-    from mmtune.training.strength import put
+    from mmtune.training.strength import can_scale, put
 
     best = KeptStep(result.best_step, result.best)
     kept = read_snapshots(config.folder) if config.train.compare_checkpoints else []
     if len(kept) < 3 or not dataset.split("validation"):  # only the base and one checkpoint
         return best
-    trials = [Trial(1.0 if each.step else 0.0, each.step, each.weights) for each in kept]
+    if config.init is None:
+        trials = [Trial(1.0 if each.step else 0.0, each.step, each.weights) for each in kept]
+    elif can_scale(task.module):  # step 0 is the adapter that training started from
+        trials = [Trial(0.0), *(Trial(1.0, each.step, each.weights) for each in kept[1:])]
+    else:
+        note("checkpoints are not compared, because a DoRA that starts from another has no base")
+        return best
     advice = _advice(config, dataset, task, trials, CHECKPOINTS, retention, note)
-    found = next(each for each in kept if each.step == advice.chosen.step)
+    chosen = advice.chosen.step or 0
+    found = next(each for each in kept if each.step == chosen)
     reason = advice.reason
     if not found.step:
         found = next(each for each in kept if each.step == result.best_step)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.adopt import find_foreign
+from mmtune.adapters.consent import base_of
 from mmtune.errors import AdapterError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
@@ -26,6 +27,7 @@ from mmtune.runs.folder import SUITE_FILE
 from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
 from mmtune.runs.other_data import results_folder, results_in, rows_to_measure
 from mmtune.runs.pipeline import Evaluation, measure, suite_for
+from mmtune.runs.recipes import load_run
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.processes import this_process, together
 
@@ -202,7 +204,8 @@ def _other_base(first: MeasuredAdapter, second: MeasuredAdapter, named: str | No
     if (ours.base_hash == theirs.base_hash) if known else (ours.base == theirs.base):
         return None
     if first.modality.compares_bases:
-        return find_adapter(second.given).config.base
+        own = theirs.base if second.run is None else load_run(second.run).base
+        return base_of(own, second.folder)
     raise AdapterError(
         f"{first.given} was trained on the base {ours.base}, {second.given} on {theirs.base}",
         "compare adapters of one base, or measure each with its own: mmtune evaluate "

@@ -28,6 +28,7 @@ from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
 from mmtune.system.nested import flat
+from mmtune.system.run_folder import begun
 from mmtune.system.stored import damaged, read_json_object
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ BASE = "base"  # in files.json: the hash of the base's weights
 
 # Settings that change nothing of what is trained.
 AFTERWARDS = {"suite", "report.content", "train.tracker", "train.tracker_samples"}
+COPIED = {"init"}  # settings whose file isn't needed again: the run folder has a copy
 
 
 def keep_suite(folder: Path, suite: str | None) -> None:
@@ -172,7 +174,10 @@ def check_files(config: RunConfig, *, missing: bool = False) -> None:
 def _check_files(config: RunConfig, now: Mapping[str, str], *, missing: bool = False) -> None:
     before = _read_files(config.folder)
     for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
-        if before.get(name) == now.get(name) or (missing and name not in now):
+        gone = name not in now
+        if before.get(name) == now.get(name) or (gone and (missing or name in COPIED)):
+            continue
+        if missing and name in COPIED:
             continue
         value = attrgetter(name)(config)
         what = "has changed" if name in now else "is gone"
@@ -221,21 +226,6 @@ def _write_files(folder: Path, files: Mapping[str, str]) -> None:
 
 def _write_settings(path: Path, config: RunConfig) -> None:
     write_text(path, f"format: {FORMAT}\n{config.dump()}")
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder is a run folder, also one that is damaged.
-
-    An adapter/ or checkpoints/ alone says nothing: folders of other programs hold them too.
-    """
-    settings = (folder / "config.yaml").exists()
-    return settings or begun(folder) or (folder / COMPARISON_FILE).exists()
-
-
-def begun(folder: Path) -> bool:
-    """Whether a run has begun in this folder: its log exists."""
-    # A command that failed before training, such as on a wrong path, must not occupy the name.
-    return (folder / "log.jsonl").exists()
 
 
 def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) -> None:
@@ -287,6 +277,9 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
     measures = [dataclasses.asdict(measure) for measure in found.measures]
     adapter = config.folder / "adapter"
     card = read_card(adapter)
+    if card.parent:
+        started = f"training of {card.name} started from {card.parent}"
+        found = dataclasses.replace(found, notes=[started, *found.notes])
     # To the byte: a card of an earlier version would be written otherwise today.
     before = {
         p: p.read_bytes() for p in (adapter / CARD_FILE, adapter / "README.md") if p.is_file()

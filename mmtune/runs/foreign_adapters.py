@@ -22,7 +22,7 @@ def modality_of(foreign: ForeignAdapter) -> Modality:
         first = min(foreign.shapes, default="none")
         raise AdapterError(
             f"{foreign.file}: its keys are those of {names} (first: {first})",
-            "give a LoRA adapter of Whisper, or of a diffusion model",
+            f"give {' or '.join(modality.adapters_read for _, modality in MODALITIES.usable())}",
         )
     return found[0]
 
@@ -30,6 +30,19 @@ def modality_of(foreign: ForeignAdapter) -> Modality:
 def is_known(foreign: ForeignAdapter) -> bool:
     """Whether a modality can convert the adapter."""
     return any(modality.knows_adapter(foreign.shapes) for _, modality in MODALITIES.usable())
+
+
+def convert(foreign: ForeignAdapter, base: str | None) -> Path:
+    """Convert an adapter of another program by its modality, unless that was done before.
+
+    Args:
+        foreign: the adapter.
+        base: the base that the user named.
+
+    Raises:
+        MmtuneError: see `Modality.adopt`.
+    """
+    return modality_of(foreign).adopt(foreign, base)
 
 
 def own_form(given: Path, base: str | None = None) -> Path:
@@ -40,11 +53,7 @@ def own_form(given: Path, base: str | None = None) -> Path:
         base: the base that the user named.
 
     Raises:
-        ConfigError: nobody names the base.
-        AdapterError: the adapter can't be read, or doesn't fit the base.
-        BaseModelError: the base can't be loaded, or would have to be downloaded unasked.
+        MmtuneError: see `Modality.adopt`; or the adapter can't be read.
     """
     foreign = find_foreign(given)
-    if foreign is None:
-        return given
-    return modality_of(foreign).own_form(given, base)
+    return given if foreign is None else convert(foreign, base)

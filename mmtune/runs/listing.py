@@ -17,10 +17,10 @@ from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
 from mmtune.evaluation.verdict import Verdict, read_verdict
 from mmtune.metrics.measure import Measure, interval_text
-from mmtune.runs.folder import is_run
 from mmtune.runs.recipes import load_run
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.nested import flat
+from mmtune.system.run_folder import is_run
 
 RunState = Literal["measured", "not measured", "not finished", "damaged"]
 PLACES = ("name", "out")  # settings that say where a run is

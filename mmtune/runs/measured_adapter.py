@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mmtune.adapters.adopt import FOREIGN, find_foreign
+from mmtune.adapters.adopt import FOREIGN, ForeignAdapter, find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card, weights_hash
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.foreign import read_config
@@ -16,7 +16,7 @@ from mmtune.adapters.routing import is_route
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.modality import Modality
-from mmtune.runs.foreign_adapters import is_known, own_form
+from mmtune.runs.foreign_adapters import convert, is_known
 from mmtune.runs.measuring import with_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality
 from mmtune.runs.recipes import configure, load_run
@@ -90,10 +90,8 @@ def find_adapter(
             f"{given} is a route of several adapters",
             "measure its adapters one by one: the folders in its adapters/",
         )
-    place = folder = _adapter_in(given)
-    foreign = find_foreign(folder)
-    if foreign is not None and run_of(folder) is None and (given.is_file() or is_known(foreign)):
-        folder = own_form(folder, base)
+    place, foreign = _adapter_in(given)
+    folder = place if foreign is None else convert(foreign, base)
     check_adapter(folder)
     run = run_of(folder)
     card = read_card(folder) if (folder / CARD_FILE).is_file() else None
@@ -125,15 +123,18 @@ def find_adapter(
     return _without_missing(found)
 
 
-def _adapter_in(given: Path) -> Path:
-    if given.is_file():
-        return given
+def _adapter_in(given: Path) -> tuple[Path, ForeignAdapter | None]:
+    """Where the adapter is; and the adapter, if it has to be converted."""
     for folder in (given, given / "adapter"):
-        if (folder / CARD_FILE).is_file() or (folder.is_dir() and _modalities_of(folder)):
-            return folder
-    if find_foreign(given) is not None:
-        return given
-    return adapter_folder(given)  # which says what is missing
+        own = folder.is_dir() and run_of(folder) is not None and _modalities_of(folder)
+        if own or (folder / CARD_FILE).is_file():
+            return folder, None
+    foreign = find_foreign(given)
+    if foreign is None:
+        return adapter_folder(given), None  # which says what is missing
+    place = foreign.file.parent if given.is_dir() and _modalities_of(foreign.file.parent) else given
+    # Files that a modality names but doesn't know by their keys are measured as they are.
+    return place, foreign if given.is_file() or is_known(foreign) else None
 
 
 def _modalities_of(folder: Path) -> list[Modality]:
@@ -179,8 +180,9 @@ def _without_code(config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
 
 
 def _values_of(card: Card) -> dict[str, Any]:
-    # A merged adapter has no run.
-    known = {k: v for k, v in card.settings.items() if k not in ("compose", "out", "suite")}
+    # A merged adapter has no run; the adapter that training started from isn't needed again.
+    left_out = ("compose", "out", "suite", "init")
+    known = {k: v for k, v in card.settings.items() if k not in left_out}
     values = {"recipe": card.recipe, "modality": card.modality, "name": card.name}
     return values | known | {"base": card.base}
 

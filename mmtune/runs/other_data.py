@@ -19,7 +19,7 @@ import yaml
 
 from mmtune.adapters.card import Card
 from mmtune.adapters.integrity import PEFT_CONFIG, adapter_files, content_hash
-from mmtune.config import RunConfig
+from mmtune.config import PARENT, RunConfig
 from mmtune.data.dataset import Dataset
 from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Row
@@ -141,6 +141,11 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
             record = KnownKeys()
             record.add(entries)
             records.append((each.name, record))
+        before = read_recorded_rows(each.run / PARENT) if each.run is not None else None
+        if before is not None:
+            record = KnownKeys()
+            record.add(before)
+            records.append((f"the adapter that {each.name} started from", record))
         dataset, reason = _training_data(each)
         if dataset is not None:
             seen |= {row.content: each.name for row in dataset.rows if row.split in BEFORE}

@@ -31,7 +31,6 @@ from mmtune.runs.against_page import holds_two, write_against_page
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
 from mmtune.runs.folder import (
     SUITE_FILE,
-    begun,
     check_files,
     claim,
     keep_comparison,
@@ -44,6 +43,7 @@ from mmtune.runs.folder import (
 )
 from mmtune.runs.measuring import keep_measuring, with_measuring
 from mmtune.runs.modalities import find_modality, play, setting_names
+from mmtune.runs.parent import keep_parent, lineage_of, without_parents_rows
 from mmtune.runs.recipes import load_run
 from mmtune.runs.run_data import own_dataset
 from mmtune.runs.saved_adapter import saved_before
@@ -52,6 +52,7 @@ from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
+from mmtune.system.run_folder import begun
 from mmtune.training.estimate import CHOICE, COMPARISON, DATA, REPORT, Clock, LaterWork
 from mmtune.training.log import RunLog
 
@@ -185,10 +186,13 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
 
 def _train(config: RunConfig, reporter: Reporter | None, clock: Clock) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    dataset, task, result, said = _trained(config, suite, reporter, clock)
+    trained = _trained(config, suite, reporter, clock)
+    dataset, task, result, said = trained.dataset, trained.task, trained.fit, trained.later
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
-    comparison = measure(with_measuring(config), dataset, suite, task, clock=clock)
+    comparison = measure(
+        with_measuring(config), dataset, suite, task, notes=trained.notes, clock=clock
+    )
     folder = config.folder
     if said is not None and this_process().is_main_process:  # all of it was done in this call
         RunLog(folder / "log.jsonl", active=True).write(event="took", phases=clock.seconds)
@@ -196,18 +200,34 @@ def _train(config: RunConfig, reporter: Reporter | None, clock: Clock) -> RunRes
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What training leaves for the comparison.
+
+    Attributes:
+        dataset: the data to measure on.
+        task: the task, with its models loaded.
+        fit: the result of the loop.
+        notes: remarks on the data.
+        later: the work after the loop, as it was computed from measured units; None if this call
+            didn't begin the training.
+    """
+
+    dataset: Dataset
+    task: Task
+    fit: FitResult
+    notes: list[str]
+    later: LaterWork | None
+
+
 def _trained(
     config: RunConfig, suite: Suite | None, reporter: Reporter | None, clock: Clock
-) -> tuple[Dataset, Task, FitResult, LaterWork | None]:
+) -> _Trained:
     """Check the data, train an adapter and save it.
 
     Args:
         suite: what the run will be judged by; gates that will have no data are reported.
         clock: gets the seconds of the phases.
-
-    Returns:
-        The data, the task, the result, and the later work as it was computed from measured units:
-        None if this call didn't begin the training.
     """
     from mmtune.data.dataset import remarks
     from mmtune.data.split_ledger import mark_trained
@@ -220,6 +240,7 @@ def _trained(
         if process.is_main_process:
             remove_partials(folder)
             claim(config)
+            keep_parent(config)
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
@@ -243,6 +264,7 @@ def _trained(
                     f"suite      {setting} is not set, so these gates will have no data: "
                     f"{', '.join(names)}"
                 )
+    dataset, notes = without_parents_rows(config, dataset)
     with process.main_process_first():
         added = _added(config, dataset, reporter if process.is_main_process else None)
     clock.lap(DATA)
@@ -270,14 +292,27 @@ def _trained(
         clock,
     )
     if process.is_main_process:
+        if reporter is not None and config.init is not None:
+            _note_no_gain(config, task, result, reporter)
         _save_adapter(config, dataset, len(added), task, result, reporter)
     clock.lap(CHOICE)
-    return dataset, task, result, said[0] if said else None
+    return _Trained(dataset, task, result, notes, said[0] if said else None)
 
 
 def _timing_kind(config: RunConfig) -> str:
     """The runs that are alike in the time that they take, compared with what is said."""
     return f"{config.modality} {this_process().device.type}"
+
+
+def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Reporter) -> None:
+    """Report that no validation was better than that of the adapter that training started from."""
+    name = task.monitor.name
+    before, best = result.base.get(name), result.best.get(name)
+    if before is not None and best is not None and not task.monitor.better(best, before):
+        reporter.note(
+            f"no step has a better {name} than {config.init} ({before:.4f}; the best: {best:.4f}): "
+            "keep using that adapter"
+        )
 
 
 def evaluate(
@@ -332,10 +367,11 @@ def _evaluate(
         source = modality.prepare(config)
     dataset = own_dataset(config, source, recorded_fingerprint(config.folder))
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
+    dataset, more = without_parents_rows(config, dataset)
     if process.is_main_process and fresh:
         forget(config.folder)
     # The earlier comparison, verdict and suite stay until the new comparison is complete.
-    found = measure(config, dataset, gates, again=True, keep=suite, notes=notes)
+    found = measure(config, dataset, gates, again=True, keep=suite, notes=[*notes, *more])
     if process.is_main_process:
         keep_measuring(config, changed)
     return found
@@ -409,6 +445,7 @@ def _save_adapter(
         sweep=[cast(TriedPoint, dataclasses.asdict(each)) for each in strength.points],
         advised=strength.advised,
         advice=strength.reason,
+        lineage=lineage_of(config),
     )
     with folder_aside(final) as partial:
         with nullcontext() if scale == 1.0 else scaled(task.module, scale):

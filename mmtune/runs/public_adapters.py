@@ -82,7 +82,7 @@ def compose(
     from mmtune.adapters.adopt import own_forms
     from mmtune.adapters.routing import write_route
     from mmtune.runs.adapters import compose as merge
-    from mmtune.runs.foreign_adapters import own_form
+    from mmtune.runs.foreign_adapters import convert
 
     place, weights = Path(out), {Path(path): float(w) for path, w in (adapters or {}).items()}
     data = None if isinstance(compare, bool) else Path(compare)
@@ -97,9 +97,9 @@ def compose(
                 "names the adapters, and nothing is merged",
                 "leave out the adapters, --method and --rank",
             )
-        done = write_route(Path(route), place, base=base, own_form=own_form)
+        done = write_route(Path(route), place, base=base, convert=convert)
     else:
-        weights = own_forms(weights, base, own_form)
+        weights = own_forms(weights, base, convert)
         done = merge(weights, mixing, place, base=base)
     if compare is False:
         return done

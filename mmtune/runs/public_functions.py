@@ -21,6 +21,7 @@ from mmtune.runs.measuring import set_measuring
 from mmtune.runs.modalities import MODALITIES, find_modality, guess_modality
 from mmtune.system.progress import counted, progress_console, shows_progress
 from mmtune.system.quiet import public_call
+from mmtune.system.run_folder import is_run
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -191,8 +192,9 @@ def train(
     from mmtune.runs.rich_reporter import RichReporter
 
     watched = shows_progress(progress)
+    start = "the base" if config.init is None else "the adapter of --init"
     try:
-        with RichReporter(progress_console()) if watched else nullcontext() as reporter:
+        with RichReporter(progress_console(), start) if watched else nullcontext() as reporter:
             return pipeline.train(config, reporter)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
@@ -250,7 +252,6 @@ def evaluate(
         AdapterError: an adapter is damaged, or doesn't fit the base.
     """
     from mmtune.runs.elsewhere import evaluate_against, evaluate_on
-    from mmtune.runs.folder import is_run
     from mmtune.runs.other_data import read_evaluation
 
     path, given = Path(run), dict(settings or {})

@@ -8,8 +8,9 @@ from typing import Any
 
 from mmtune.config import RunConfig, Section, read_yaml
 from mmtune.errors import ConfigError, did_you_mean, printable
-from mmtune.runs.build import build
+from mmtune.runs.build import build, given_with
 from mmtune.runs.modalities import find_modality
+from mmtune.runs.parent import inherited
 from mmtune.settings.declare import settings_of
 from mmtune.system.formats import without_format
 from mmtune.system.moved import places_of
@@ -48,12 +49,20 @@ def configure(
 ) -> RunConfig:
     """Validate the settings of a run together with those of its modality (see `build`).
 
+    With `init`, the settings that describe its adapter replace those that are given before it.
+
     Raises:
         ConfigError: the modality or a setting is unknown, missing or impossible.
+        AdapterError: the adapter of `init` can't be read, or is for another modality.
     """
     modality = find_modality(str(values.get("modality", "")), source)
-    config = build(values, source, modality.options, overrides or {})
+    given = overrides or {}
+    config = build(values, source, modality.options, given)
     _require_name(config.name)
+    if config.init is not None:
+        beside = given_with("init", values, source, modality.options, given)
+        more = inherited(config, modality, beside)
+        config = build(values, source, modality.options, {**more, **given}) if more else config
     return config
 
 

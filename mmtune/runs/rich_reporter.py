@@ -29,10 +29,14 @@ class RichReporter(Reporter):
     """Progress bars with the remaining time; validations and notes appear as lines above them.
 
     Use it as a context manager, which closes the bars at the end and after an error.
+
+    Args:
+        console: where to write.
+        start: what training starts from.
     """
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, start: str = "the base") -> None:
+        self.console, self.start = console, start
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -89,7 +93,7 @@ class RichReporter(Reporter):
     def validation(self, step: int, values: Mapping[str, float], best: bool) -> None:
         """Print the results of a validation on one line."""
         figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        mark = "  (the base)" if step == 0 else "  best so far" if best else ""
+        mark = f"  ({self.start})" if step == 0 else "  best so far" if best else ""
         self._print(f"step {step:<6} {figures}{mark}")
 
     def note(self, text: str) -> None:

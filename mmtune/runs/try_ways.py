@@ -16,6 +16,7 @@ from mmtune.runs.adapters import compose
 from mmtune.runs.measured_adapter import config_of, run_of
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.run_data import named_data, own_dataset
+from mmtune.system.files import unique_name
 
 OTHER_METHODS = ("linear", "ties", "dare_linear")  # methods that a merged adapter is compared with
 
@@ -90,7 +91,7 @@ def test_sets_of(asked: Ways, data: Path | None) -> list[TestSet]:
                 "training items of the adapter",
                 "restore the data, or give other data: --compare MANIFEST",
             )
-        name = config.name if config.name not in found else f"{config.name}-{len(found) + 1}"
+        name = unique_name(config.name, found)
         found[name] = TestSet(name, config, dataset)
     return list(found.values())
 

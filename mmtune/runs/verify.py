@@ -15,7 +15,7 @@ from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import adapter_files, content_hash, damages
 from mmtune.adapters.routing import is_route, read_route
-from mmtune.config import RunConfig, read_yaml
+from mmtune.config import PARENT, RunConfig, read_yaml
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
@@ -28,10 +28,11 @@ from mmtune.settings.declare import settings_of
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.formats import without_format
 from mmtune.system.nested import flat
+from mmtune.system.run_folder import CONFIG_FILE, LOG_FILE, is_run
 
 State = Literal["ok", "no hash stored", "damaged", "missing"]
 BAD: tuple[State, ...] = ("damaged", "missing")
-CONFIG, LOG, CHECKPOINTS = "config.yaml", "log.jsonl", "checkpoints"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,9 @@ def verify(run: Path) -> Verified:
         return Verified(run, tuple(f for each in adapters.values() for f in _adapter(each, run)))
     if (run / CARD_FILE).is_file():
         return Verified(run, tuple(_adapter(run, run)))
-    names = (CONFIG, LOG, CHECKPOINTS)
-    if not any((run / name).exists() for name in names) and (foreign := find_foreign(run)):
+    if (foreign := find_foreign(run)) is not None:
         return Verified(run, (_foreign_file(foreign.file, run),))
-    if not any((run / name).exists() for name in (*names, "adapter")):
+    if not is_run(run) and not (run / "adapter" / CARD_FILE).is_file():
         raise ConfigError(
             f"{run} is not a run folder", "give a run folder (runs/NAME) or an adapter folder"
         )
@@ -113,17 +113,17 @@ def verify(run: Path) -> Verified:
 
 def _checked(run: Path) -> Iterator[CheckedFile]:
     card = _card(run / "adapter")
-    yield _file(run, CONFIG, lambda path: _settings(path, card))
+    yield _file(run, CONFIG_FILE, lambda path: _settings(path, card))
     if (run / DATA).exists():
         yield _file(run, DATA, lambda path: _data(path, card))
     if (run / ROWS).exists():
         yield _file(run, ROWS, _rows)
-    if (run / LOG).exists():
-        yield _file(run, LOG, _log)
+    if (run / LOG_FILE).exists():
+        yield _file(run, LOG_FILE, _log)
     yield from _weights(run)
-    adapter = run / "adapter"
-    if adapter.is_dir():
-        yield from _adapter(adapter, run)
+    for adapter in (run / PARENT, run / "adapter"):
+        if adapter.is_dir():
+            yield from _adapter(adapter, run)
     if (run / ANSWERS_FILE).exists():
         lines, images = damaged_answers(run)
         found = [f"line {number} can't be read" for number in lines]

@@ -37,6 +37,8 @@ class SpeechModality(SpeechReader, Modality):
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
     compares_bases = True
+    adapters_read = "a LoRA adapter of Whisper"
+    adapter_settings = ("task.encoder_layers",)
     adapter_files = ("adapter_config.json", "adapter_model.safetensors")
     slice_names = ("trimmed windows", "padded windows", "in parts", "real recordings")
     slice_endings = (" without repeats", " with times")
@@ -94,7 +96,18 @@ class SpeechModality(SpeechReader, Modality):
         assert isinstance(config.task, SpeechOptions)
         base = load_for(config.base, config.train.precision)
         recompute = config.train.gradient_checkpointing
-        return SpeechTask(base, config.lora, config.task, cache, config.train.seed, recompute)
+        return SpeechTask(
+            *(base, config.lora, config.task, cache, config.train.seed, recompute),
+            parent=config.parent,
+        )
+
+    def settings_of_adapter(
+        self, folder: Path, base: str, beside: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """Read rank, alpha, kind and adapted layers of a PEFT folder."""
+        from mmtune.speech.whisper.decoder_lora import settings_of_adapter
+
+        return settings_of_adapter(folder, base, beside)
 
     def later_work(
         self,

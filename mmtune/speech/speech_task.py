@@ -92,6 +92,7 @@ class SpeechTask:
         recompute: `train.gradient_checkpointing`.
         max_ids: largest number of ids for a row in validation.
         spare_ids: number of ids that a row may have beyond twice its reference's.
+        parent: folder of the adapter that training starts from; None: the base.
     """
 
     monitor = Monitor("wer", higher_is_better=False)
@@ -107,6 +108,7 @@ class SpeechTask:
         *,
         max_ids: int = SPOKEN,
         spare_ids: int = SPARE_IDS,
+        parent: Path | None = None,
     ) -> None:
         self.base, self.options = base, options
         self.max_ids, self.spare_ids = max_ids, spare_ids
@@ -117,7 +119,7 @@ class SpeechTask:
         stages: dict[str, Stage] = {NAME: self.stage}
         self.features = Features(stages, cache)
         self.base_hash = base.fingerprint
-        self.model = attach(base, lora, seed, cut)
+        self.model = attach(base, lora, seed, cut, parent)
         self.module: nn.Module = SpeechModule(base.model, cut)
         self.kept = KeptStage(self.stage, self.features, self.model, self._bare)
         stages[KEPT] = self.kept

@@ -17,7 +17,7 @@ import shutil
 import stat
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -295,10 +295,20 @@ def is_stream(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
+def plain_name(name: str, otherwise: str) -> str:
+    """Return `name` with dashes for what no file's name should hold; `otherwise` if it is empty."""
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name) or otherwise
+
+
 def unique_name(name: str, taken: Collection[str]) -> str:
     """Return `name`, or `name-2`, `name-3` … : the first that isn't in `taken`."""
+    return first_free(name, taken.__contains__)
+
+
+def first_free(name: str, taken: Callable[[str], bool]) -> str:
+    """Return `name`, or `name-2`, `name-3` … : the first that isn't `taken`."""
     unique, number = name, 1
-    while unique in taken:
+    while taken(unique):
         number += 1
         unique = f"{name}-{number}"
     return unique

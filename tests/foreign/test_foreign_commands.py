@@ -12,7 +12,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import mmtune
-from mmtune.adapters.adopt import own_forms
+from mmtune.adapters import adopt
+from mmtune.adapters.adopt import ForeignAdapter, own_forms
 from mmtune.adapters.card import read_card
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
@@ -22,6 +23,7 @@ from tests.conformance.test_stored_runs import STORED
 from tests.image import adapters, tiny
 
 FILES = Path(__file__).parent / "adapters"
+READ = adopt._read
 
 
 @pytest.fixture
@@ -61,8 +63,11 @@ def test_images(acme: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         mmtune.transcribe(acme, adapter=acme, base=base)
 
 
-def test_what_evaluate_measures(acme: Path, tmp_path: Path) -> None:
+def test_what_evaluate_measures(acme: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    monkeypatch.setattr(adopt, "_read", lambda given, file: read.append(file) or READ(given, file))
     found = find_adapter(acme, str(tiny.saved("sd")))
+    assert read == [acme], "its header is read once"
     assert (found.name, found.place, found.run) == ("acme", acme, None)
     assert found.modality.name == "image"
     assert found.config.recipe == "none"
@@ -116,9 +121,9 @@ def test_an_adapter_that_names_its_base_isnt_given_another_one(tmp_path: Path) -
         )
     asked: dict[str, str | None] = {}
 
-    def one(path: Path, base: str | None) -> Path:
-        asked[path.name] = base
-        return path
+    def one(foreign: ForeignAdapter, base: str | None) -> Path:
+        asked[foreign.given.name] = base
+        return foreign.given
 
     weights = {ours: 1.0, tmp_path / "named": 1.0, tmp_path / "silent": 1.0}
     own_forms(weights, None, one)

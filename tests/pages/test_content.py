@@ -35,7 +35,7 @@ from mmtune.speech.evaluation.measures import REAL, WITHOUT_REPEATS
 PLACES = (
     *("reference", "base", "adapter", "control", "caption", "row", "file", "speaker", "accent"),
     *("trigger", "folder", "note", "rater", "path", "style", "term"),
-    *("older", "side", "voice", "clinic", "nurse", "doctor"),
+    *("older", "side", "voice", "clinic", "nurse", "doctor", "parent"),
 )
 WORDS = {f"zq{place}" for place in PLACES}
 INTERVAL = Interval(0.5, 0.4, 0.6)
@@ -138,7 +138,8 @@ def run(tmp_path: Path) -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     card = {"name": "calls", "recipe": "dialect", "modality": "speech", "base": "/zqfolder/model",
             "base_hash": "ab" * 32, "dataset": "cd" * 32, "rows": {"test": 3},
-            "settings": {"task": {"trigger": "zqtrigger"}}}  # fmt: skip
+            "settings": {"task": {"trigger": "zqtrigger"}},
+            "lineage": [{"name": "zqparent", "hash": "ef" * 32}]}  # fmt: skip
     (folder / "adapter" / "card.json").write_text(json.dumps(card))
     return folder
 

@@ -13,7 +13,7 @@ import yaml
 import mmtune
 from mmtune.cli import main
 from mmtune.errors import ConfigError
-from mmtune.runs.folder import is_run
+from mmtune.system.run_folder import is_run
 from tests.conformance.test_stored_runs import STORED
 
 WEIGHTS = "adapter/adapter_model.safetensors"

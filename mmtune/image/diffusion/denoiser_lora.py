@@ -11,14 +11,18 @@ from typing import Any
 import torch
 
 from mmtune.adapters.foreign import (
+    CONFIGS,
     Shapes,
+    json_in_metadata,
     lora_settings,
     read_shapes,
     require_bounded,
     require_safetensors,
 )
+from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.integrity import check_adapter, check_base
 from mmtune.adapters.lora import plain_config, require_effect, require_match
+from mmtune.adapters.start import described, read_layers
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.system.quiet import quiet
@@ -128,6 +132,51 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     return path
 
 
+def read_start(base: DiffusionBase, folder: Path) -> dict[str, dict[str, Pair]]:
+    """Load an adapter strictly, read its layers, and take it out again.
+
+    Args:
+        base: is as before afterwards.
+        folder: the adapter that training starts from.
+
+    Returns:
+        Pairs of strength 1 by the layer's name, for each model that it changes.
+
+    Raises:
+        AdapterError: see `load_adapter`.
+    """
+    load_adapter(base, folder, "parent")
+    found = {
+        part: layers
+        for part, model in base.adapted.items()
+        if (layers := read_layers(model, "parent"))
+    }
+    base.pipeline.unload_lora_weights()
+    return found
+
+
+def settings_of_adapter(folder: Path, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """Read rank, alpha and kind of a LoRA folder, and whether it changes text encoders.
+
+    Raises:
+        AdapterError: the folder can't be read, or holds more than LoRA pairs.
+    """
+    path = folder / WEIGHTS
+    own = json_in_metadata(path, CONFIGS)
+    parts: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, shape in read_shapes(path).items():
+        part, _, name = key.partition(".")
+        parts.setdefault(part, {})[name] = shape
+    given = {
+        part: {k.removeprefix(f"{part}."): v for k, v in own.items() if k.startswith(f"{part}.")}
+        for part in parts
+    }
+    settings = described(
+        ((shapes, given[part] or None, path) for part, shapes in parts.items()), beside
+    )
+    return settings | {"task.text_encoder": any("text_encoder" in part for part in parts)}
+
+
 def _require_loaded(
     part: str, model: Any, tensors: Mapping[str, torch.Tensor], name: str, path: Path
 ) -> None:
@@ -148,8 +197,9 @@ def _require_loaded(
         loaded = get_peft_model_state_dict(model, adapter_name=name)
         return [key for key, value in loaded.items() if not torch.equal(value, own[key].to(value))]
 
-    if differing():
-        set_peft_model_state_dict(model, dict(own), adapter_name=name)
+    if not differing():
+        return
+    set_peft_model_state_dict(model, dict(own), adapter_name=name)
     if other := differing():
         raise AdapterError(
             f"{path} can't be loaded: in the {part}, {len(other)} tensors differ from those of the "
@@ -257,11 +307,14 @@ def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -
     """Write a LoRA with diffusers.
 
     Args:
-        base: whose pipeline class writes.
+        base: whose family's pipeline class writes.
         layers: the arguments of `save_lora_weights`: tensors and peft configs of each part.
         folder: gets `pytorch_lora_weights.safetensors`.
     """
-    type(base.pipeline).save_lora_weights(folder, **layers)
+    import diffusers
+
+    pipeline = getattr(diffusers, base.family.pipeline_class)
+    pipeline.save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
 
 

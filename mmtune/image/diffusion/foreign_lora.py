@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmtune.adapters.adopt import ForeignAdapter, own_config
-from mmtune.adapters.foreign import scaling_of
+from mmtune.adapters.adopt import ForeignAdapter
+from mmtune.adapters.foreign import CONFIGS, json_in_metadata, scaling_of
 from mmtune.adapters.foreign_layers import (
     Pair,
     as_lora,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from mmtune.image.diffusion.base import DiffusionBase
 
-METADATA = "lora_adapter_metadata"  # of diffusers: peft's configs, by `part.setting`
 DENOISER = (
     *("lora_unet_", "lora_transformer_", "lycoris_unet_", "lycoris_transformer_", "lycoris_"),
     *("base_model_model_", "model_diffusion_model_", "diffusion_model_", "unet_", "transformer_"),
@@ -71,7 +70,7 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
 
     Args:
         foreign: the adapter.
-        base: the base that it is for; it is loaded on the CPU for the names of its modules.
+        base: the base that it is for; its modules and their shapes are read, and not its weights.
         to: an empty folder.
 
     Returns:
@@ -82,17 +81,15 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
             can express.
         BaseModelError: the base can't be loaded.
     """
-    import torch
-
-    from mmtune.image.diffusion.base import load_base
     from mmtune.image.diffusion.denoiser_lora import require_small
+    from mmtune.image.diffusion.outline import outline
     from mmtune.system.tensors import load_tensors
 
-    loaded = load_base(base, torch.device("cpu"), torch.bfloat16)
+    loaded = outline(base)
     require_small(foreign.shapes, loaded, foreign.file)
     layers = resolve(foreign, loaded)
     tensors = load_tensors(foreign.file, AdapterError, "copy the file again from its source")
-    configs = own_config(foreign, METADATA)
+    configs = json_in_metadata(foreign.file, CONFIGS)
     pairs: dict[str, dict[str, Pair]] = {}
     for stem, (keys, targets) in layers.items():
         parts = {part: tensors[key] for part, key in keys.items()}
@@ -153,23 +150,19 @@ def _names(stem: str) -> Iterator[str]:
 def _table(base: DiffusionBase) -> dict[str, tuple[Target, ...]]:
     """The base's modules by all names that other programs give to them, with underscores."""
     from mmtune.image.export.kohya_flux_layers import fused_layers, linear_outputs
-    from mmtune.image.export.kohya_names import ldm_name
+    from mmtune.image.export.kohya_names import original_names
 
     part, model = base.family.denoiser_name, base.denoiser
     own = _modules(model)
     names: dict[str, tuple[Target, ...]] = {}
-    layers = getattr(model.config, "layers_per_block", None)
-    blocks = getattr(model.config, "up_block_types", ())
-    attentive = [i for i, kind in enumerate(blocks) if "CrossAttn" in kind]
+    original = original_names(own, model.config) if part == "unet" else {}
     for module, shape in own.items():
         target = (Target(part, module, shape),)
         names[module.replace(".", "_")] = target
         if module.endswith(".to_out.0"):
             names.setdefault(module.removesuffix(".0").replace(".", "_"), target)
-        if part == "unet" and isinstance(layers, int):
-            original = ldm_name(module, layers, attentive)
-            if original is not None:
-                names.setdefault(original.replace(".", "_"), target)
+        if module in original:
+            names.setdefault(original[module].replace(".", "_"), target)
     if base.family.export_names.single_file == "flux":
         for stem, modules in fused_layers(linear_outputs(base)):
             targets = tuple(Target(part, name, own[name]) for name in modules if name in own)

@@ -11,6 +11,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.exported import Export
+from mmtune.adapters.foreign_layers import Pair, padded
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS, load_adapter
@@ -101,17 +102,36 @@ def kohya(base: DiffusionBase, folded: Folded) -> dict[str, Tensor]:
 
     diffusers' `convert_state_dict_to_kohya` gives the same keys where kohya uses diffusers' names.
     It knows neither the names of SDXL's UNet nor those of CLIP.
+
+    Two things are written for the sake of diffusers' loader, and change nothing. All layers get
+    the largest rank, with zeros, because it divides the most common alpha by each layer's own
+    rank. Of a text encoder whose attention has no `out_proj` it doesn't recognise the keys, so one
+    gets a pair of zeros.
     """
     state: dict[str, Tensor] = {}
     for part, tensors in folded.tensors.items():
-        stems = _stems(base, part, folded.modules(part))
-        for key, tensor in tensors.items():
-            module, _, rest = key.partition(".lora_")
-            stem = stems[module]
-            state[stem + (DOWN if rest.startswith("A.") else UP)] = tensor
-            if rest.startswith("A."):
-                state[stem + ALPHA] = torch.tensor(float(tensor.shape[0]))
+        modules = folded.modules(part)
+        pairs = {
+            module: Pair(tensors[f"{module}.lora_A.weight"], tensors[f"{module}.lora_B.weight"])
+            for module in modules
+        }
+        if part != base.family.denoiser_name:
+            pairs |= _unchanged_output(base.family.text_encoders[part], modules)
+        for module, stem in _stems(base, part, pairs).items():
+            pair = padded(pairs[module], folded.rank)
+            state[stem + DOWN], state[stem + UP] = pair.down, pair.up
+            state[stem + ALPHA] = torch.tensor(float(folded.rank))
     return state
+
+
+def _unchanged_output(encoder: Any, modules: Iterable[str]) -> dict[str, Pair]:
+    """A pair of zeros for an attention's output, if attention is adapted and no output is."""
+    attention = [module for module in modules if ".self_attn." in module]
+    if not attention or any(module.endswith(".out_proj") for module in attention):
+        return {}
+    name = f"{attention[0].rpartition('.')[0]}.out_proj"
+    out, ins = encoder.get_submodule(name).weight.shape
+    return {name: Pair(torch.zeros(1, ins), torch.zeros(out, 1))}
 
 
 def check_kohya(path: Path, base: DiffusionBase) -> None:

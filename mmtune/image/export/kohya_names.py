@@ -94,14 +94,24 @@ def unet_names(modules: Iterable[str], config: object, sdxl: bool) -> dict[str, 
         The names, by diffusers' names.
     """
     modules = list(modules)
+    found = original_names(modules, config) if sdxl else {}
+    return found if len(found) == len(modules) else {module: module for module in modules}
+
+
+def original_names(modules: Iterable[str], config: object) -> dict[str, str]:
+    """Give a UNet's modules the names of the original code; modules without one are left out.
+
+    Args:
+        modules: diffusers' names.
+        config: diffusers' configuration of the UNet.
+    """
     layers = getattr(config, "layers_per_block", None)
-    if not sdxl or not isinstance(layers, int):
-        return {module: module for module in modules}
+    if not isinstance(layers, int):
+        return {}
     kinds = getattr(config, "up_block_types", ())
     attentive = [i for i, kind in enumerate(kinds) if "CrossAttn" in kind]
-    found = {module: ldm_name(module, layers, attentive) for module in modules}
-    whole = {module: name for module, name in found.items() if name is not None}
-    return whole if len(whole) == len(modules) else {module: module for module in modules}
+    found = ((module, ldm_name(module, layers, attentive)) for module in modules)
+    return {module: name for module, name in found if name is not None}
 
 
 def clip_name(module: str, encoder: int, of: int) -> str:

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from mmtune.image.sampling import a1111_parameters
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import SAMPLE_BATCH
 from mmtune.predict import Request
+from mmtune.system.files import first_free
 from mmtune.system.precision import DTYPES, choose_precision
 from mmtune.system.processes import pick_device
 from mmtune.system.version import VERSION
@@ -181,8 +181,11 @@ def file_name(prompt: str, seed: int, weight: float | None) -> str:
 
 def free_path(path: Path) -> Path:
     """The path itself, or with the first number from 2 on whose file doesn't exist."""
-    numbered = (path.with_name(f"{path.stem}-{n}{path.suffix}") for n in count(2))
-    return next(each for each in chain([path], numbered) if not each.exists())
+
+    def place(stem: str) -> Path:
+        return path.with_name(stem + path.suffix)
+
+    return place(first_free(path.stem, lambda stem: place(stem).exists()))
 
 
 def adapter_label(folder: Path, max_characters: int = 60) -> str:

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from mmtune.adapters.card import adapter_folder
-from mmtune.adapters.foreign import read_shapes
+from mmtune.adapters.foreign import read_config, read_shapes
+from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.lora import attach_lora
-from mmtune.adapters.switch import MARKER, WEIGHTS, AdapterSwitch
+from mmtune.adapters.start import described, fit, put_layers, read_layers, require_rank
+from mmtune.adapters.switch import MARKER, PREFIX, WEIGHTS, AdapterSwitch
 from mmtune.config import LoraOptions
-from mmtune.errors import AdapterError, ConfigError, did_you_mean
-from mmtune.speech.whisper.base import WhisperBase
+from mmtune.errors import AdapterError, BaseModelError, ConfigError, did_you_mean
+from mmtune.speech.whisper.base import WhisperBase, resolve_base
 from mmtune.speech.whisper.encoder import finish
+from mmtune.system.stored import read_json_object
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 ATTENTIONS = ("self_attn", "encoder_attn")
@@ -70,7 +73,13 @@ def adapted_from(folder: Path) -> int | None:
     return min((int(layer[1]) for layer in found if layer), default=None)
 
 
-def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None = None) -> Any:
+def attach(
+    base: WhisperBase,
+    options: LoraOptions,
+    seed: int,
+    cut: int | None = None,
+    parent: Path | None = None,
+) -> Any:
     """Add a fresh adapter to a base and return the `PeftModel`; the base's weights stay frozen.
 
     Args:
@@ -78,11 +87,62 @@ def attach(base: WhisperBase, options: LoraOptions, seed: int, cut: int | None =
         options: rank, targets and kind of the adapter.
         seed: random seed of the adapter's initial weights.
         cut: first adapted encoder layer; None adapts only the decoder.
+        parent: folder of the adapter that it begins as; None: it changes nothing yet.
+
+    Raises:
+        AdapterError: the parent can't be loaded on the base.
+        ConfigError: the settings leave out layers of the parent, or have no place for them.
     """
     count = len(base.model.model.encoder.layers)
     upper = range(count)[cut:] if cut is not None else ()
-    options, chosen = options.model_copy(update={"targets": ()}), targets(options.targets, upper)
-    return attach_lora(base.model, options, chosen, seed, base.name)
+    start = None if parent is None else _read_start(base, parent, upper)
+    chosen = sorted(start) if start and not options.targets else targets(options.targets, upper)
+    options = options.model_copy(update={"targets": ()})
+    if start is None:
+        return attach_lora(base.model, options, chosen, seed, base.name)
+    require_rank(options.rank, start.values())
+    attached = attach_lora(base.model, options, chosen, seed, base.name, lambda c: fit(c, start))
+    put_layers(base.model, start)
+    return attached
+
+
+def _read_start(base: WhisperBase, parent: Path, upper: Sequence[int]) -> dict[str, Pair]:
+    """Load an adapter strictly, read its layers, and take it out again."""
+    adapters = load_adapters(base, {"parent": parent})
+    layers = read_layers(base.model, adapters.inner["parent"])
+    adapters.unload()
+    lowest = adapted_from(parent)
+    if lowest is not None and lowest not in upper:
+        count = len(base.model.model.encoder.layers)
+        raise ConfigError(
+            f"task.encoder_layers = {len(upper)}: the adapter of --init changes the encoder's "
+            f"layers from {lowest} on",
+            f"leave --encoder_layers out, or give {count - lowest} or more",
+        )
+    return layers
+
+
+def settings_of_adapter(folder: Path, base: str, beside: Mapping[str, Any]) -> dict[str, Any]:
+    """Read rank, alpha, kind and adapted layers of a PEFT folder; see `described`.
+
+    Raises:
+        AdapterError: the folder can't be read, or holds more than LoRA pairs of Whisper's layers.
+        BaseModelError: the base can't be found.
+    """
+    shapes = {k.removeprefix(PREFIX): shape for k, shape in read_shapes(folder / WEIGHTS).items()}
+    own = described([(shapes, read_config(folder / MARKER), folder / MARKER)], beside)
+    return own | {"task.encoder_layers": _adapted_layers(adapted_from(folder), base)}
+
+
+def _adapted_layers(lowest: int | None, base: str) -> int | str:
+    """`task.encoder_layers` of an adapter, from the lowest layer of the encoder that it changes."""
+    if lowest is None:
+        return 0
+    if lowest == 0:
+        return "all"
+    place = resolve_base(base) / "config.json"
+    count: int = read_json_object(place, "restore the base", BaseModelError)["encoder_layers"]
+    return count - lowest
 
 
 def load_adapters(base: WhisperBase, adapters: Mapping[str, Path]) -> Switch:

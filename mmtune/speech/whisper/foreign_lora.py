@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mmtune.adapters.adopt import ForeignAdapter
-from mmtune.adapters.foreign import scaling_of
+from mmtune.adapters.foreign import refuse_unsupported, scaling_of
 from mmtune.adapters.foreign_layers import (
     Pair,
     as_lora,
@@ -23,9 +22,6 @@ from mmtune.adapters.foreign_layers import (
 from mmtune.adapters.switch import MARKER, PREFIX, WEIGHTS
 from mmtune.errors import AdapterError
 from mmtune.system.files import write_json
-
-if TYPE_CHECKING:
-    pass
 
 LAYERS = re.compile(r"(base_model\.model\.)?(model\.)?(en|de)coder\.layers\.\d+\.")
 MAX_SIDE = 2**16  # of a layer; the sides of the largest Whisper's layers are 5,120
@@ -61,6 +57,7 @@ def convert(foreign: ForeignAdapter, base: str, to: Path) -> dict[str, str]:
             f"{file} doesn't say its alpha: {file.with_name(MARKER)} is missing",
             f"give the whole folder that peft wrote, with {MARKER} and {WEIGHTS}",
         )
+    refuse_unsupported(given, file.with_name(MARKER))
     layers = _layers(foreign)
     tensors = load_tensors(file, AdapterError, "copy the file again from its source")
     pairs: dict[str, Pair] = {}
