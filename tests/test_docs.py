@@ -75,7 +75,7 @@ def check(line: str, copies: dict[str, str]) -> None:
         try:
             configure(read_yaml(resource("recipes", recipe) / "recipe.yaml"), line, settings)
         except ConfigError as error:
-            if "no such folder" not in str(error):
+            if not re.search("no such (file or )?folder", str(error)):
                 raise
     elif words[1:] not in (["--help"], ["--version"]):
         _, options = cli.parse(words[1:])
