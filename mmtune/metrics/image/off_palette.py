@@ -20,6 +20,7 @@ from mmtune.metrics.metric import Quantity
 FLAT = 16  # levels of 255 by which a channel may differ among a pixel and its eight neighbours
 REACH = 2  # pixels from an edge's pixel to the nearest one with a palette colour
 EDGE_FACTOR = 2.0  # tolerance of mixtures, in tolerances: resizing overshoots at edges
+MAX_PROJECTED = 500_000  # colours times groups of palette colours at once; bounds the memory
 MAX_NAMED = 3  # foreign colours that are named
 MERGED = 12.0  # CIEDE2000 within which foreign colours are named as one
 
@@ -68,41 +69,54 @@ def off_palette(
     around = ndimage.maximum_filter(inside, size=2 * REACH + 1, mode="nearest")
     mixed = ~inside & at_edge & around
     if mixed.any():
-        colours, places = distinct_colours(rgb[mixed])
+        # Four levels are far less than the tolerance, and a photograph then has few colours.
+        colours, places = distinct_colours(rgb[mixed] // 4 * 4 + 2)
         parts = palette if behind is None else np.concatenate([palette, behind])
-        inside[mixed] = _to_mixtures(colours, parts)[places] <= EDGE_FACTOR * tolerance
+        inside[mixed] = _are_mixtures(colours, parts, EDGE_FACTOR * tolerance)[places]
     return OffPalette(float((~inside).mean()), _main_colours(rgb[~inside], inside.size))
 
 
-def _to_mixtures(colours: Colours, palette: Colours) -> NDArray[np.float64]:
-    """CIEDE2000 of each colour to the nearest mixture of up to three palette colours.
+def _are_mixtures(colours: Colours, palette: Colours, most: float) -> NDArray[np.bool_]:
+    """Which colours are within `most` (CIEDE2000) of a mixture of up to three palette colours.
 
     Renderers mix sRGB values as they are, so mixtures lie on segments and triangles of them.
     """
-    nearest = np.full(len(colours), np.inf)
-    points = np.zeros_like(colours)
-    for size in range(1, min(3, len(palette)) + 1):
-        for corners in combinations(palette, size):
-            candidate = _project(colours, np.stack(corners))
-            distance = ((candidate - colours) ** 2).sum(1)
-            closer = distance < nearest
-            nearest[closer], points[closer] = distance[closer], candidate[closer]
-    return _pairwise(to_lab(colours), to_lab(points))
-
-
-def _project(colours: Colours, corners: Colours) -> Colours:
-    """The orthogonal projection onto the corners' point, line or plane; inf outside the simplex.
-
-    A projection outside a triangle has its nearest point on a segment, which is tried, too.
-    """
-    if len(corners) == 1:
-        return np.broadcast_to(corners[0], colours.shape)
-    edges = corners[1:] - corners[0]
-    solved, _, rank, _ = np.linalg.lstsq(edges.T, (colours - corners[0]).T, rcond=None)
-    outside = (solved < 0).any(0) | (solved.sum(0) > 1)
-    found: Colours = corners[0] + solved.T @ edges
-    found[outside | (rank < len(edges))] = np.inf
+    found = np.zeros(len(colours), dtype=np.bool_)
+    for size in range(2, min(3, len(palette)) + 1):
+        left = colours[~found]  # most edges are between two colours
+        corners = palette[np.array(list(combinations(range(len(palette)), size)))]
+        found[~found] = _pairwise(to_lab(left), to_lab(_nearest(left, corners))) <= most
     return found
+
+
+def _nearest(colours: Colours, corners: Colours) -> Colours:
+    """The mixture that is nearest to each colour in sRGB, of some groups of corners.
+
+    Where a colour's projection lies outside each group's segment or triangle, the nearest corner is
+    taken.
+
+    Args:
+        colours: [colours, 3].
+        corners: [groups, 2 or 3, 3].
+    """
+    ends = corners.reshape(-1, 3)
+    nearest = ends[((colours[:, None] - ends[None]) ** 2).sum(2).argmin(1)]
+    distance = ((nearest - colours) ** 2).sum(1)
+    step = max(1, MAX_PROJECTED // max(1, len(colours)))
+    for start in range(0, len(corners), step):
+        some = corners[start : start + step]
+        edges = (some[:, 1:] - some[:, :1]).transpose(0, 2, 1)  # [groups, 3, 1 or 2]
+        away = colours[:, None] - some[None, :, 0]  # [colours, groups, 3]
+        parts = np.einsum("gij,ngj->ngi", np.linalg.pinv(edges), away)
+        points = some[None, :, 0] + np.einsum("gij,ngj->ngi", edges, parts)
+        squares = ((points - colours[:, None]) ** 2).sum(2)
+        squares[(parts < 0).any(2) | (parts.sum(2) > 1)] = np.inf
+        best = squares.argmin(1)
+        own = np.arange(len(colours))
+        closer = squares[own, best] < distance
+        nearest[closer] = points[own, best][closer]
+        distance[closer] = squares[own, best][closer]
+    return nearest
 
 
 def _pairwise(first: Colours, second: Colours) -> NDArray[np.float64]:
