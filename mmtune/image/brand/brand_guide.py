@@ -157,6 +157,7 @@ def read_guide(path: Path) -> BrandGuide:
         if value is None:  # `notes:` with nothing behind it
             continue
         try:
+            _require_encodable(value)
             read[key] = _as_given(typed(value, known[key]), known[key])
         except ValueError as error:
             raise _wrong(path, [key], value, str(error)) from None
@@ -193,7 +194,7 @@ def colour_of(ground: str, palette: Mapping[str, str]) -> str:
     """The `#RRGGBB` of a ground: of a palette colour's name, a CSS name or a hexadecimal text."""
     if ground in palette:
         return palette[ground]
-    red, green, blue, *_ = ImageColor.getrgb(ground)
+    red, green, blue, *_ = ImageColor.getrgb(ground)  # a name of CSS, or #RRGGBB already
     return f"#{red:02X}{green:02X}{blue:02X}"
 
 
@@ -211,11 +212,9 @@ def _ground(given: str, palette: Mapping[str, str]) -> str:
         return own[name.casefold()]
     if _HEX.fullmatch(name):
         return to_hex(name, name)
-    try:
-        colour_of(name, {})
-    except ValueError:
+    if name.casefold() not in ImageColor.colormap:
         known = [*palette, "white", TRANSPARENT]
-        raise ValueError(f"{given!r} is no ground: {did_you_mean(name, known)}") from None
+        raise ValueError(f"{given!r} is no ground: {did_you_mean(name, known)}")
     return name.casefold()
 
 
@@ -228,6 +227,17 @@ def _as_given(value: Any, kind: Any) -> Any:
     if not isinstance(value, list | tuple):
         raise ValueError("it is a list: [a, b], or a line `- a` for each")
     return tuple(_text(each, f"value {i + 1}") for i, each in enumerate(value))
+
+
+def _require_encodable(value: Any) -> None:
+    """Refuse halves of surrogate pairs (`"\\uD800"` in YAML), which no page could hold."""
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError("it has half of a surrogate pair, which is no character")
+    if isinstance(value, Mapping):
+        value = [each for pair in value.items() for each in pair]
+    if isinstance(value, list | tuple):
+        for each in value:
+            _require_encodable(each)
 
 
 def _text(value: Any, what: str) -> str:
