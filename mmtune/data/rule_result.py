@@ -49,9 +49,10 @@ class Judgement:
     def __str__(self) -> str:
         if self.outcome == "not measurable":
             return f"{self.outcome}; {self.reason}" if self.reason else self.outcome
-        said = f"{self.outcome}, {self.broken} of {self.items} break it"
+        counted = f"{self.broken} of {self.items}" if self.broken else f"all {self.items}"
+        said = f"{self.outcome} by {counted}"
         if self.low is not None and self.high is not None:
-            said += f" (of further ones {self.low:.0%} to {self.high:.0%} would)"
+            said += f" (of further ones {self.low:.0%} to {self.high:.0%} would break it)"
         return f"{said}; {self.reason}" if self.reason else said
 
 

@@ -54,7 +54,7 @@ def test_the_review_page_shows_the_guide_and_no_outcome(run: Path) -> None:
     assert "Round corners." in page
     assert page.count("data:image/png") == 3  # both sides and one reference; the other lies outside
     # Which of the two breaks a rule would tell them apart.
-    assert "break it" not in page
+    assert "broken by" not in page
     assert "at most 2 %" not in page
 
 
@@ -68,8 +68,8 @@ def test_the_report_shows_each_rule_s_outcome(run: Path) -> None:
     write_report(run / "report.html", [read_comparison(run)], [run])
     page = (run / "report.html").read_text()
     assert "Brand guide: Acme" in page
-    assert "kept, 0 of 71 break it" in page
-    assert "broken, 12 of 80 break it (of further ones 8% to 24% would)" in page
+    assert "kept by all 71" in page
+    assert "broken by 12 of 80 (of further ones 8% to 24% would break it)" in page
     assert "not measurable; no scorer" in page
     assert "a box #0: 42 % is blue" in page
     assert "11 more break it" in page
@@ -78,7 +78,7 @@ def test_the_report_shows_each_rule_s_outcome(run: Path) -> None:
 def test_a_redacted_report_has_outcomes_and_counts_alone(run: Path) -> None:
     write_report(run / "report.html", [read_comparison(run)], [run], redacted=True)
     page = (run / "report.html").read_text()
-    assert "broken, 12 of 80 break it" in page
+    assert "broken by 12 of 80" in page
     for hidden in ("Acme", "FCEA2B", "Round corners", "a box", "no scorer", "at most 2 %"):
         assert hidden not in page, hidden
 
@@ -107,10 +107,10 @@ def test_lines_for_the_terminal_have_broken_rules_first_and_cures() -> None:
     broken = RuleResult("palette", "colours", "remove it", {"data": Judgement(
         "broken", 3, 3, breaches=breaches)})  # fmt: skip
     assert rule_lines([kept, broken], 2) == [
-        "rule palette (colours): broken, 3 of 3 break it",
+        "rule palette (colours): broken by 3 of 3",
         "  r0: blue\\x1b[31m",
         "  r1: blue\\x1b[31m",
         "  … and 1 more",
         "  Cure: remove it",
-        "rule ground (white): kept, 0 of 3 break it",
+        "rule ground (white): kept by all 3",
     ]

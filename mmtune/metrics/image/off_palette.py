@@ -100,7 +100,7 @@ def _nearest(colours: Colours, corners: Colours) -> Colours:
         corners: [groups, 2 or 3, 3].
     """
     ends = corners.reshape(-1, 3)
-    nearest = ends[((colours[:, None] - ends[None]) ** 2).sum(2).argmin(1)]
+    nearest: Colours = ends[((colours[:, None] - ends[None]) ** 2).sum(2).argmin(1)]
     distance = ((nearest - colours) ** 2).sum(1)
     step = max(1, MAX_PROJECTED // max(1, len(colours)))
     for start in range(0, len(corners), step):

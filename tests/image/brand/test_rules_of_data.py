@@ -101,7 +101,7 @@ def test_each_broken_rule_names_its_rows(brand: Path, capsys: pytest.CaptureFixt
     assert main(words) == 1
     said = capsys.readouterr().out
     assert "the ground is #F4EBDA" in said
-    assert "rule forbidden words (no caption has one of: cheap): broken, 1 of 8 break it" in said
+    assert "rule forbidden words (no caption has one of: cheap): broken by 1 of 8" in said
     assert '--trigger "acme icon"' in said
     assert main([*words[:2]]) == 0  # the rows themselves are good
     assert len(mmtune.check(brand / "manifest.jsonl").rows) == 8
