@@ -51,6 +51,12 @@ def test_an_icon_of_palette_colours_keeps_it_at_any_size(side: int, finer: int) 
     assert share(icon(side, finer)) == 0
 
 
+def test_a_long_strip_keeps_its_short_side() -> None:
+    strip = Image.new("RGB", (4000, 16), WHITE)
+    ImageDraw.Draw(strip).rectangle((0, 8, 3999, 15), fill=RED)
+    assert share(strip) == 0
+
+
 @pytest.mark.parametrize("method", [Image.Resampling.LANCZOS, Image.Resampling.BICUBIC])
 def test_an_icon_that_was_resized_keeps_it(method: Image.Resampling) -> None:
     assert share(icon(512).resize((64, 64), method)) < 0.005

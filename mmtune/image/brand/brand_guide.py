@@ -142,7 +142,9 @@ def read_guide(path: Path) -> BrandGuide:
     """
     if not is_file(path):
         raise ConfigError(
-            f"no such brand guide: {path}", f"name the file of the guide, a brand.yaml; {DOCS}"
+            f"no such brand guide: {path}",
+            "name its file: --brand FILE of check and generate, --brand_guide FILE of train and "
+            f"evaluate (null: none); {DOCS}",
         )
     values = read_yaml(path)
     known = leaves(BrandGuide)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 256  # pixels; a longer side is reduced to this one
+SIDE = 256  # pixels along a side of a square; others are reduced to the same area
 CLEAR = 128  # alpha below which a pixel counts as transparent
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """The pixels of a picture, at most `SIDE` along its longer side.
+    """The pixels of a picture, at most about `SIDE` x `SIDE` of them.
 
     Attributes:
         rgb: sRGB from 0 to 255, [height, width, 3].
@@ -36,7 +36,7 @@ def reduce_picture(image: Any, alpha: Any = None) -> Reduced:
     """
     from PIL.Image import Resampling
 
-    scale = min(1.0, SIDE / max(image.size))
+    scale = min(1.0, SIDE / (image.width * image.height) ** 0.5)
     size = tuple(max(1, round(side * scale)) for side in image.size)
     small = image.convert("RGB").resize(size, Resampling.BOX)
     rgb = np.asarray(small, dtype=np.uint8)
