@@ -27,9 +27,10 @@ from mmtune.settings.declare import Setting, settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
+from mmtune.system.hashing import hash_file
 from mmtune.system.nested import flat
 from mmtune.system.run_folder import begun
-from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.stored import damaged, is_file, read_json_object
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -140,12 +141,15 @@ def files_of(config: RunConfig) -> dict[str, str]:
 
 
 def _judging_files(config: RunConfig) -> dict[str, str]:
-    """The hash of each file that only judges results, by its setting; see `files_of`."""
+    """The hash of each file that only judges results, by its setting.
+
+    Unlike in `files_of`, folders and what a manifest names aren't read: these are recordings.
+    """
     found = {}
     for each in settings_of(type(config.task), "task."):
         value = attrgetter(each.name)(config) if _only_judges(each) else None
-        if value is not None and (contents := hash_contents(Path(value))):
-            found[each.name] = contents
+        if value is not None and is_file(Path(value)):
+            found[each.name] = hash_file(Path(value))
     return found
 
 
