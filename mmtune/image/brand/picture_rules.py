@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mmtune.image.brand.brand_guide import TRANSPARENT, BrandGuide, rgb_of
-from mmtune.image.pictures.pixels import open_layers
+from mmtune.image.pictures.pixels import decoded
 from mmtune.metrics.image.ground import WRONG_GROUND, find_ground
 from mmtune.metrics.image.off_palette import OFF_PALETTE, off_palette
 from mmtune.metrics.image.palette import delta_e, to_hex, to_lab
@@ -62,13 +61,10 @@ def read_reduced(path: Path, background: str) -> Reduced:
     Raises:
         DataError: it can't be read.
     """
-    rgb, alpha = open_layers(path)
-    if alpha is None:
-        return reduce_picture(rgb)
-    whole = rgb.copy()
-    whole.putalpha(alpha)
-    under = Image.new("RGBA", rgb.size, background)
-    return reduce_picture(Image.alpha_composite(under, whole), alpha)
+    with decoded(path) as picture:
+        upright = picture.upright()
+        _, alpha = upright.without_alpha()
+        return reduce_picture(upright.flattened(background), alpha)
 
 
 def _palette_rule(guide: BrandGuide, background: str, drawn: bool) -> PictureRule:

@@ -14,8 +14,7 @@ from mmtune.image.brand.brand_guide import BrandGuide
 from mmtune.image.brand.forbidden_words import find_words
 from mmtune.image.brand.picture_rules import picture_rules, read_reduced
 from mmtune.image.corpus.prompt import prompt_of, wordings
-from mmtune.image.image_row import ImageRow
-from mmtune.image.pictures.alike import near_copies, visual_fingerprint
+from mmtune.image.pictures.alike import KnownLooks, visual_fingerprint
 from mmtune.image.pictures.pixels import decoded
 from mmtune.system.hashing import hash_file
 
@@ -117,23 +116,20 @@ def _wrong_references(references: Sequence[Path], rows: Sequence[Row]) -> Iterat
     """The references that can't be read, or are test pictures, also in another size or format."""
     test = [row for row in rows if row.split == "test"]
     hashes = {hash_file(row.path): row for row in test}
-    looks = [_look(row.path) for row in test]
+    looks = KnownLooks(max(1, len(test)))
+    for row in test:
+        looks.add(_look(row.path))
     for path in references:
         try:
-            look = _look(path)
+            near = [test[place] for place, _ in looks.copies_of(_look(path))]
         except DataError as error:
             yield Breach(path.name, error.found)
             continue
-        same = hashes.get(hash_file(path))
-        if same is None:
-            own = ImageRow(id=f"reference {path}", image=str(path), caption="-")
-            near = near_copies([*test, own], [*looks, look])
-            others = [each.other for each in near if each.row == own.id]
-            same = next((row for row in test if row.id in others), None)
+        same = hashes.get(hash_file(path)) or next(iter(near), None)
         if same is not None:
             yield Breach(path.name, f"{path} is the test picture {same.id!r}, or nearly so")
 
 
 def _look(path: Path) -> bytes:
-    with decoded(path, reduced=True) as image:
-        return visual_fingerprint(image)
+    with decoded(path, reduced=True) as picture:
+        return visual_fingerprint(picture)

@@ -64,16 +64,6 @@ def open_image(path: Path, background: str = "white") -> Image.Image:
         return picture.upright().flattened(background)
 
 
-def open_layers(path: Path) -> tuple[Image.Image, Image.Image | None]:
-    """Open an image as RGB in sRGB, upright, with its alpha beside it; None: all of it is opaque.
-
-    Raises:
-        DataError: as `open_image`.
-    """
-    with decoded(path) as image:
-        return without_alpha(_upright(image))
-
-
 def open_mask(path: Path) -> Image.Image:
     """Open a mask as mode L, upright: 255 is trained on fully, 0 not at all.
 
