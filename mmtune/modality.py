@@ -14,6 +14,7 @@ from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rule_result import RuleResult
 from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.system.plugins import Registry
 
@@ -104,6 +105,10 @@ class Modality:
         settings: Section | None = None,
     ) -> list[Finding]:
         """See `mmtune/data/reader.py`. Default: no findings."""
+        return []
+
+    def judge_rules(self, rows: Sequence[Row], settings: Section | None = None) -> list[RuleResult]:
+        """See `mmtune/data/reader.py`. Default: there are no rules."""
         return []
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:

@@ -48,6 +48,19 @@ def check_arguments(parser: Parser) -> None:
         help="colour behind transparent parts of images, such as black or #102030 (default: white)",
     )
     parser.add_argument(
+        "--brand",
+        "--brand_guide",
+        type=Path,
+        metavar="FILE",
+        help="guide of the brand, such as brand.yaml; marks each of its rules kept, broken or not "
+        "measurable on these images and captions",
+    )
+    parser.add_argument(
+        "--trigger",
+        metavar="PHRASE",
+        help="phrase that training will put before each caption of an image",
+    )
+    parser.add_argument(
         "--shared",
         metavar="KIND,KIND",
         default="",
@@ -67,6 +80,7 @@ def check(options: argparse.Namespace) -> int:
     from mmtune.runs.modalities import find_modality
 
     wanted = {"resolution": options.resolution, "background": options.background}
+    wanted |= {"brand_guide": options.brand, "trigger": options.trigger}
     settings = {name: value for name, value in wanted.items() if value is not None}
     shared = [kind.strip() for kind in options.shared.split(",") if kind.strip()]
     dataset = public.check(
@@ -82,13 +96,14 @@ def check(options: argparse.Namespace) -> int:
 
         say(json.dumps(dataset.to_dict(), indent=2))
     else:
-        most = len(dataset.findings) if options.all else 5
+        most = max(len(dataset.findings), dataset.found) if options.all else 5
         say("\n".join(describe(dataset, most)))
         if not dataset.rows and (
             hint := import_cure(options.path, find_modality(dataset.modality))
         ):
             say(f"next     {hint}")
     bad = any(finding.severity == "error" for finding in dataset.findings)
+    bad |= any(rule.is_broken for rule in dataset.rules)
     return FINDINGS if bad else 0
 
 

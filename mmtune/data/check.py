@@ -46,7 +46,8 @@ def check(
         strict: raise an error if the data can't be trained on; otherwise return all findings.
         terms: a term list; the modality compares the rows' spelling with it.
         base: the base model; the modality also reports what this base can't read.
-        settings: the modality's settings in the run that will use the rows.
+        settings: the modality's settings in the run that will use the rows; they may name rules
+            that the rows are judged by.
         progress: called with (files opened, number of files).
         divide: give each row a split; otherwise all usable rows stay, with the splits that the
             data names.
@@ -64,7 +65,10 @@ def check(
     inspected = inspect_source(
         source, modality, terms=terms, base=base, settings=settings, progress=progress
     )
-    return inspected.divided(options, strict=strict, divide=divide, record=record, earlier=earlier)
+    dataset = inspected.divided(
+        options, strict=strict, divide=divide, record=record, earlier=earlier
+    )
+    return replace(dataset, rules=tuple(modality.judge_rules(dataset.rows, settings)))
 
 
 def inspect_source(

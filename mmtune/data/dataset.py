@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from mmtune.data.ledger import Guess, guessed_lines
 from mmtune.data.rows import Finding, Row, Severity, Split
+from mmtune.data.rule_result import RuleResult, rule_lines
 from mmtune.errors import printable
 from mmtune.system.display import Displayed, Rows, plain_values
 
@@ -37,6 +38,7 @@ class Dataset(Displayed):
             are rows; the others have findings.
         withheld: ids of usable rows that were left out: they would leak between splits, are named
             as test and were trained on, or are copies of others.
+        rules: rules that the user has written down, and whether the rows keep them.
         made_by: a private marker that `check` sets.
     """
 
@@ -51,6 +53,7 @@ class Dataset(Displayed):
     files: Mapping[str, int] = field(default_factory=dict)
     lines: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
+    rules: tuple[RuleResult, ...] = ()
     made_by: object = None
 
     def __post_init__(self) -> None:
@@ -79,6 +82,7 @@ class Dataset(Displayed):
             },
             "guesses": plain_values(self.guesses),
             "findings": plain_values(self.findings),
+            "rules": plain_values(self.rules),
         }
 
     def shown(self) -> Iterable[str | Rows]:
@@ -133,7 +137,7 @@ def describe(dataset: Dataset, examples: int = 5) -> list[str]:
         lines += (f"  {line}" for line in _in_full(group[:examples]))
         if len(group) > examples:
             lines.append(f"  … and {len(group) - examples} more")
-    return lines
+    return lines + rule_lines(dataset.rules, examples)
 
 
 def remarks(dataset: Dataset) -> list[str]:
@@ -152,6 +156,7 @@ def remarks(dataset: Dataset) -> list[str]:
     for line in _withheld(dataset):
         count, _, what = line.partition(" ")
         lines.append(f"{count} {'row is' if count == '1' else 'rows are'} {what}")
+    lines += rule_lines([each for each in dataset.rules if each.is_broken], 1)
     return lines
 
 

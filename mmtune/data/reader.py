@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from mmtune.config import Section
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rule_result import RuleResult
 
 
 class Reader(Protocol):
@@ -54,5 +55,14 @@ class Reader(Protocol):
             seen: the result of `inspect` for each row.
             base: the base model, if it is known.
             settings: the modality's settings in the run, if there is a run.
+        """
+        ...
+
+    def judge_rules(self, rows: Sequence[Row], settings: Section | None = None) -> list[RuleResult]:
+        """Judge the usable rows, each with its split, by rules that the user has written down.
+
+        Args:
+            rows: the usable rows.
+            settings: the modality's settings, which name the rules' file.
         """
         ...

@@ -11,7 +11,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from mmtune.data.rule_result import rule_table
 from mmtune.errors import ConfigError, printable
+from mmtune.evaluation.shown_guide import Guide
 from mmtune.metrics.measure import Bin, Measure, Table, measure_rows
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import write_text
@@ -47,6 +49,7 @@ class Comparison(Displayed):
         seconds: computing time of one item with base and adapter; None: it wasn't measured. It
             isn't compared either.
         notes: remarks on the data, such as test rows that were trained on and are left out.
+        guide: rules that the user has written down, and whether base and adapter keep them.
     """
 
     modality: str
@@ -62,6 +65,7 @@ class Comparison(Displayed):
     use: dict[str, str] = field(default_factory=dict)
     seconds: float | None = field(default=None, compare=False)
     notes: list[str] = field(default_factory=list)
+    guide: Guide | None = None
 
     def measure_of(self, metric: str, slice: str) -> Measure | None:
         """The measure of a metric on a slice; None: there is none."""
@@ -73,9 +77,10 @@ class Comparison(Displayed):
         return self.to_json()
 
     def shown(self) -> Iterable[str | Rows]:
-        """The headline, notes, and a table of the measures with their 95 % intervals."""
+        """The headline, notes, and tables of the measures and of the rules that were judged."""
         notes = [printable(f"note: {note}") for note in self.notes]
-        return [self.headline, *notes, measure_rows(self.measures)]
+        rules = [rule_table(self.guide.rules, {})] if self.guide is not None else []
+        return [self.headline, *notes, measure_rows(self.measures), *rules]
 
     def to_json(self) -> dict[str, Any]:
         """Convert to JSON values, with paths as text and undefined figures as null."""

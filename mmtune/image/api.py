@@ -16,6 +16,8 @@ from mmtune.adapters.routing import is_route
 from mmtune.data.check import usable_rows
 from mmtune.errors import ConfigError
 from mmtune.image import MODALITY
+from mmtune.image.brand.forbidden_words import refuse_words
+from mmtune.image.brand.words_beside import words_of
 from mmtune.image.corpus.image_reader import READER
 from mmtune.image.sampling.strength_used import RANDOM_SEED, draw_seed, strength_of
 from mmtune.system.display import Displayed, Rows
@@ -121,6 +123,7 @@ def generate(
     quantize: Quantize = "none",
     grid: bool = False,
     trigger: bool = True,
+    brand: str | Path | None = None,
     out: str | Path = "images",
 ) -> GeneratedImages:
     """Draw images of prompts, and write them as PNG files.
@@ -142,10 +145,13 @@ def generate(
         quantize: bits in which the base's denoiser is held: "none", "int8" or "nf4".
         grid: also write grid.png, with the base's images above the adapter's.
         trigger: put the adapter's trigger phrase before prompts that don't hold it.
+        brand: the guide of a brand, `brand.yaml`; prompts with a word that it forbids are refused.
+            None: the words that the adapters carry from the guide of their training.
         out: the folder for the files. A file that exists is kept; the new one gets a number.
 
     Raises:
-        ConfigError: no model or prompt is named, or a setting is impossible.
+        ConfigError: no model or prompt is named, a prompt has a forbidden word, or a setting is
+            impossible.
         AdapterError: an adapter is missing, doesn't fit the base, or draws pictures that aren't
             finite.
         DataError: the manifest can't be used.
@@ -169,6 +175,9 @@ def generate(
         chosen += [model.choose(row) for row in usable]
     if not wanted:
         raise ConfigError("nothing to draw is named", '--prompt "a red apple", or --rows MANIFEST')
+    guide = Path(brand) if brand is not None else None
+    for source, words in words_of(guide, model.adapters.values()).items():
+        refuse_words(wanted, words, str(source))
     # How the first adapter was trained is how all are sampled.
     tasks = [card.settings.get("task") or {} for card in model.cards.values()]
     given = {"steps": steps, "guidance": guidance}

@@ -74,6 +74,13 @@ def generate_arguments(parser: Parser) -> None:
         "--no-trigger", action="store_true", help="leave out the adapter's trigger phrase"
     )
     parser.add_argument(
+        "--brand",
+        type=Path,
+        metavar="FILE",
+        help="guide of the brand, such as brand.yaml; a prompt with a word that it forbids is "
+        "refused (default: the words that the adapter carries from its training)",
+    )
+    parser.add_argument(
         "--out",
         type=Path,
         default=Path("images"),
@@ -106,6 +113,7 @@ def generate(options: argparse.Namespace) -> int:
         quantize=options.quantize,
         grid=options.grid,
         trigger=not options.no_trigger,
+        brand=options.brand,
         out=options.out,
     )
     for note in found.notes:

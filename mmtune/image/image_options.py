@@ -190,6 +190,15 @@ class ImageOptions(Section):
         "images.",
         why="Only you know them; an estimate is a fair start.",
     )
+    brand_guide: Path | None = setting(
+        None,
+        "Guide of the brand, a YAML file (docs/brand-guide.md): palette, grounds, forbidden words "
+        "and things, trigger, reference pictures. The check and the report mark each of its rules "
+        "kept, broken or not measurable. Null: no guide.",
+        why="Only you know the brand's rules.",
+        measuring=True,
+        harmless="It changes nothing that is trained; base and adapter are measured by it again.",
+    )
     controls: Path | None = setting(
         None,
         "Folder of real images in other styles, one subfolder for each, to test whether the "

@@ -15,6 +15,8 @@ from mmtune.adapters.lora import lora_config
 from mmtune.adapters.start import fit, put_layers, require_rank
 from mmtune.config import LoraOptions, RunConfig
 from mmtune.errors import ConfigError, first_line
+from mmtune.image.brand.brand_guide import read_guide
+from mmtune.image.brand.words_beside import write_words
 from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
 from mmtune.image.corpus.prompt import prompt_of, wordings
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
@@ -333,8 +335,13 @@ class ImageTask:
         return memory_hints(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
-        """Write the adapter as `pytorch_lora_weights.safetensors`; see `save_adapter`."""
+        """Write the adapter as `pytorch_lora_weights.safetensors`; see `save_adapter`.
+
+        With a brand's guide, `brand.yaml` beside it has the words that prompts may not have.
+        """
         save_adapter(self.base, TRAINED_ADAPTER, folder)
+        if self.options.brand_guide is not None:
+            write_words(read_guide(self.options.brand_guide), folder)
 
     def release(self) -> DiffusionBase:
         """Remove the adapter and return the base as it was loaded.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmtune.evaluation.comparison import Comparison
+from mmtune.evaluation.shown_guide import without_contents
 from mmtune.evaluation.suite import without_patterns
 from mmtune.evaluation.verdict import Verdict
 from mmtune.metrics.bootstrap import Interval
@@ -54,7 +55,8 @@ class NoNames:
 def redact_comparison(comparison: Comparison, own: OwnNames) -> Comparison:
     """Remove headline, files, tables, notes, values of labels and names of folders.
 
-    Examples stay, because `content.show` applies the policy to them.
+    Of a user's rules the outcomes and counts stay. Examples stay, because `content.show` applies
+    the policy to them.
     """
     slices = _new_slices(comparison.measures, own)
     measures = []
@@ -77,7 +79,9 @@ def redact_comparison(comparison: Comparison, own: OwnNames) -> Comparison:
             )
         )
     # Tables are removed because they hold terms.
-    return replace(comparison, measures=measures, headline="", files={}, tables=[], notes=[])
+    guide = without_contents(comparison.guide) if comparison.guide is not None else None
+    found = replace(comparison, measures=measures, headline="", files={}, tables=[], notes=[])
+    return replace(found, guide=guide)
 
 
 def redact_card_measures(

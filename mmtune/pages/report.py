@@ -25,6 +25,7 @@ from mmtune.metrics.measure import Table
 from mmtune.pages.axes import BOTTOM, HEIGHT, RIGHT, TOP, WIDTH
 from mmtune.pages.content import MAX_EXAMPLES, Examples, Play, embed, show, stricter
 from mmtune.pages.figures import Figure, figure
+from mmtune.pages.guide_view import GuideView, view_guide
 from mmtune.pages.pair import Pair, pair_sentence
 from mmtune.pages.picture_table import PictureTables, picture_tables
 from mmtune.pages.plots import (
@@ -85,6 +86,7 @@ class RunView:
     tables: list[Table] = field(default_factory=list)
     speed: dict[str, float] = field(default_factory=dict)
     pair: Pair | None = None  # two adapters: the other one stands in the base's place
+    guide: GuideView | None = None  # the user's rules, and whether base and adapter keep them
     first: str = ""  # the result in words, where there is no verdict to say it
 
     @property
@@ -232,6 +234,7 @@ def _view(
         tables=shown.tables,
         speed=shown.speed,
         pair=pair,
+        guide=view_guide(shown.guide, sources, pair.names if pair else {}) if shown.guide else None,
         first=pair_sentence(shown, pair) if pair is not None else "",
     )
 

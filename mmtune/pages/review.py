@@ -20,6 +20,7 @@ from mmtune.adapters.card import weights_hash
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import read_comparison
 from mmtune.pages.content import Play, departures, embed, picture
+from mmtune.pages.guide_view import GuideView, view_guide
 from mmtune.pages.sources import Sources, require_own_files, sources_of
 from mmtune.system.files import write_text
 from mmtune.system.hashing import hash_json, hash_text
@@ -159,11 +160,15 @@ def write_review(
         same=same,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
+    guide = read_comparison(run).guide
+    view = view_guide(guide, sources) if guide is not None else None
     with locked(run if out is None else path.parent):
-        return _write(path, key, shown)
+        return _write(path, key, shown, view)
 
 
-def _write(path: Path, key: Key, shown: Sequence[Mapping[str, Any]]) -> Page:
+def _write(
+    path: Path, key: Key, shown: Sequence[Mapping[str, Any]], guide: GuideView | None
+) -> Page:
     beside = path.parent / KEY
     if beside.exists() and read_model(beside, Key).review != key.review:
         raise ConfigError(
@@ -171,11 +176,11 @@ def _write(path: Path, key: Key, shown: Sequence[Mapping[str, Any]]) -> Page:
             "choose another folder: --out FOLDER/review.html",
         )
     write_text(beside, key.model_dump_json(indent=2) + "\n", private=True)
-    write_text(path, _html(key.review, shown), private=True)
+    write_text(path, _html(key.review, shown, guide), private=True)
     return Page(path, beside, len(shown), key.same)
 
 
-def _html(review: str, shown: Sequence[Mapping[str, Any]]) -> str:
+def _html(review: str, shown: Sequence[Mapping[str, Any]], guide: GuideView | None) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     here = Path(__file__).parent
@@ -185,7 +190,10 @@ def _html(review: str, shown: Sequence[Mapping[str, Any]]) -> str:
         loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined
     )
     return environment.get_template("review.html.j2").render(
-        data={"review": review, "items": shown}, script=script, script_hash=f"sha256-{digest}"
+        data={"review": review, "items": shown},
+        script=script,
+        script_hash=f"sha256-{digest}",
+        guide=guide,
     )
 
 

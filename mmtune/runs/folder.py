@@ -23,13 +23,14 @@ from mmtune.runs.build import build
 from mmtune.runs.measuring import drop_measuring
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.trained_rows import DATA, record_rows
-from mmtune.settings.declare import settings_of
+from mmtune.settings.declare import Setting, settings_of
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
+from mmtune.system.hashing import hash_file
 from mmtune.system.nested import flat
 from mmtune.system.run_folder import begun
-from mmtune.system.stored import damaged, read_json_object
+from mmtune.system.stored import damaged, is_file, read_json_object
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
@@ -72,7 +73,7 @@ def claim(config: RunConfig) -> None:
         base = {}
         with contextlib.suppress(ConfigError):  # a damaged record is replaced
             base = {k: v for k, v in _read_files(config.folder).items() if k == BASE}
-        _write_files(config.folder, files_of(config) | base)
+        _write_files(config.folder, files_of(config) | _judging_files(config) | base)
         return
     # Settings that came with a later version have their defaults in the run of an earlier one.
     stored = without_format(read_yaml(path), path)
@@ -85,7 +86,7 @@ def claim(config: RunConfig) -> None:
     ]
     # The strength was chosen on the retention rows, so the run depends on which file has them.
     task = settings_of(type(config.task), "task.")
-    measuring = {each.name for each in task if each.measuring and not each.file}
+    measuring = {e.name for e in task if e.measuring and (not e.file or e.harmless)}
     if differing and set(differing) <= AFTERWARDS | measuring:
         _write_settings(path, config)
         if measuring & set(differing):
@@ -99,6 +100,7 @@ def claim(config: RunConfig) -> None:
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
     _check_files(config, files)
+    _measure_again_if_judged_otherwise(config)
 
 
 def _moved(config: RunConfig, old: Mapping[str, Any], now: Mapping[str, str]) -> set[str]:
@@ -138,6 +140,31 @@ def files_of(config: RunConfig) -> dict[str, str]:
     return found
 
 
+def _judging_files(config: RunConfig) -> dict[str, str]:
+    """The hash of each file that only judges results, by its setting.
+
+    Unlike in `files_of`, folders and what a manifest names aren't read: these are recordings.
+    """
+    found = {}
+    for each in settings_of(type(config.task), "task."):
+        value = attrgetter(each.name)(config) if _only_judges(each) else None
+        if value is not None and is_file(Path(value)):
+            found[each.name] = hash_file(Path(value))
+    return found
+
+
+def _only_judges(setting: Setting) -> bool:
+    return setting.file and setting.measuring and bool(setting.harmless)
+
+
+def _measure_again_if_judged_otherwise(config: RunConfig) -> None:
+    """Remove a comparison that was made with other contents of a file that judges results."""
+    before, now = _read_files(config.folder), _judging_files(config)
+    if any(before.get(name, contents) != contents for name, contents in now.items()):
+        (config.folder / COMPARISON_FILE).unlink(missing_ok=True)
+        _write_files(config.folder, before | now)
+
+
 def require_consent(config: RunConfig) -> None:
     """Check that no model which the run folder's settings name would have to be downloaded.
 
@@ -173,7 +200,8 @@ def check_files(config: RunConfig, *, missing: bool = False) -> None:
 
 def _check_files(config: RunConfig, now: Mapping[str, str], *, missing: bool = False) -> None:
     before = _read_files(config.folder)
-    for name in sorted((before.keys() | now.keys()) - {BASE} if before else ()):
+    judging = {e.name for e in settings_of(type(config.task), "task.") if _only_judges(e)}
+    for name in sorted((before.keys() | now.keys()) - {BASE, *judging} if before else ()):
         gone = name not in now
         if before.get(name) == now.get(name) or (gone and (missing or name in COPIED)):
             continue

@@ -27,13 +27,25 @@ class Pieces:
     scan: Callable[..., Any]
     inspect: Callable[..., Any]
     check_rows: Callable[..., Any]
+    judge_rules: Callable[..., Any]
 
 
+_SPEECH, _IMAGE = SpeechModality(), ImageModality()
 SPEECH: Any = Pieces(
-    "speech", SpeechRow, speech_check.scan, speech_check.inspect, SpeechModality().check_rows
+    "speech",
+    SpeechRow,
+    speech_check.scan,
+    speech_check.inspect,
+    _SPEECH.check_rows,
+    _SPEECH.judge_rules,
 )
 IMAGE: Any = Pieces(
-    "image", ImageRow, folders.scan, image_check.inspect, ImageModality().check_rows
+    "image",
+    ImageRow,
+    folders.scan,
+    image_check.inspect,
+    _IMAGE.check_rows,
+    _IMAGE.judge_rules,
 )
 
 

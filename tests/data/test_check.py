@@ -248,6 +248,7 @@ def test_an_inspection_that_breaks_is_a_finding(tmp_path: Path) -> None:
     class Breaks:
         name, row, scan = SPEECH.name, SPEECH.row, SPEECH.scan
         check_rows = staticmethod(SPEECH.check_rows)
+        judge_rules = staticmethod(SPEECH.judge_rules)
 
         @staticmethod
         def inspect(row: Any) -> Any:

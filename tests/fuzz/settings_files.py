@@ -127,6 +127,28 @@ def parse_suite(folder: Path) -> None:
     load_suite(str(folder / "again.yaml"))
 
 
+def guide_seeds() -> list[Files]:
+    return [
+        {"brand.yaml": b"brand: Acme\npalette: {ink: '#3F3F3F', sun: FCEA2B}\ntolerance: 4\n"
+                       b"off_palette: 0.1\ngrounds: [white, transparent, ink, '#abc', navy]\n"
+                       b"forbidden_words: [cheap, low cost]\nforbidden_things: [a gun]\n"
+                       b"trigger: acme icon\nreferences: [a.png]\nnotes: |\n  Round.\n"},
+        {"brand.yaml": b"palette: ['#fff', '#000']\ngrounds: rgb(999, 0, 0)\n"},
+        {"brand.yaml": b"forbidden_words: [no, 2024, ~]\n"},
+        {"brand.yaml": b"palette: {1: 000000}\n"},
+    ]  # fmt: skip
+
+
+def parse_guide(folder: Path) -> None:
+    from mmtune.image.brand.brand_guide import read_guide
+    from mmtune.image.brand.forbidden_words import find_words
+    from mmtune.image.brand.picture_rules import picture_rules
+
+    guide = read_guide(folder / "brand.yaml")
+    picture_rules(guide, "#ffffff")
+    find_words("a cheap car", guide.forbidden_words)
+
+
 def route_seeds() -> list[Files]:
     route = {"modality": "speech", "base": "b", "base_hash": "0", "by": "accent", "parents": [],
              "labels": {"a": {"one": 0.5}}, "otherwise": {}}  # fmt: skip

@@ -124,6 +124,13 @@ TARGETS: dict[str, Target] = {
             0.5,
         ),
         Target(
+            "brand guide",
+            ("image/brand/brand_guide.py",),
+            settings_files.guide_seeds,
+            settings_files.parse_guide,
+            0.5,
+        ),
+        Target(
             "route",
             ("adapters/routing.py:read_route_file,read_route,is_route,Route.of_label",),
             settings_files.route_seeds,

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from mmtune.adapters.card import read_card
 from mmtune.errors import AdapterError, ConfigError
+from mmtune.image.brand.words_beside import GUIDE_FILE, words_of
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
 from mmtune.runs.pipeline import evaluate, train, train_adapter
 from mmtune.training.interrupt import Interrupted
@@ -31,7 +32,12 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("kind", tiny.KINDS)
 def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str) -> None:
     data = tiny.brand(tmp_path / "brand", size=(50, 40))
-    result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs"))
+    guide = tmp_path / "brand.yaml"
+    guide.write_text(
+        'palette: ["#FF0000", "#000000"]\ngrounds: [white]\nforbidden_words: [cheap]\n'
+    )
+    given = {"brand_guide": str(guide)}
+    result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs", **given))
     adapter = result.folder / "adapter"
     assert (adapter / WEIGHTS).is_file()
     card = read_card(adapter)
@@ -39,8 +45,14 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     found = {m.metric: m for m in result.comparison.measures}
     assert found.keys() == {
         "style", "style distance", "nearest training image", "palette", "copies", "KID",
-        "content",
+        "content", "off-palette images", "wrong grounds",
     }  # fmt: skip
+    assert result.comparison.guide is not None
+    rules = {rule.name: rule.judged for rule in result.comparison.guide.rules}
+    assert rules["palette"]["data"].broken == 10  # two of twelve are red
+    assert rules["ground"]["data"].outcome == rules["forbidden words"]["data"].outcome == "kept"
+    assert rules["palette"].keys() == rules["ground"].keys() == {"data", "base", "adapter"}
+    assert words_of(None, [adapter]) == {adapter / GUIDE_FILE: ("cheap",)}
     # Four held-out images say little, and a base in a folder brings no model that judges captions.
     assert "4 held-out images are too few; 15 are needed" in found["style"].note
     assert "can't tell copies from new images; 30 are needed" in found["copies"].note

@@ -40,3 +40,31 @@ def test_another_value_is_refused(tmp_path: Path) -> None:
     written(tmp_path, lr=0.25)
     with pytest.raises(ConfigError, match=r"train\.lr was 0\.25"):
         again(tmp_path)
+
+
+def guided(tmp_path: Path, name: str | None = "brand.yaml") -> None:
+    given = {"base": "b", "out": str(tmp_path), "name": "run"}
+    claim(
+        load_recipe("brand_style", given | ({"brand_guide": str(tmp_path / name)} if name else {}))
+    )
+
+
+def test_results_are_judged_again_by_another_guide_and_nothing_is_trained(tmp_path: Path) -> None:
+    """A guide that changes drops the comparison, and never refuses the run."""
+    guide, compared = tmp_path / "brand.yaml", tmp_path / "run" / "comparison.json"
+    guide.write_text("trigger: acme\n")
+    guided(tmp_path)
+    (tmp_path / "run" / "log.jsonl").touch()
+    compared.touch()
+    guided(tmp_path)
+    assert compared.exists()
+    guide.write_text("trigger: acme icon\n")
+    guided(tmp_path)
+    assert not compared.exists()
+    compared.touch()
+    guided(tmp_path)
+    assert compared.exists()
+    guide.unlink()  # whoever reads it says so
+    guided(tmp_path)
+    guided(tmp_path, None)
+    assert not compared.exists()

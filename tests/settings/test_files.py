@@ -36,6 +36,7 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     harmless = {name for name in named if ALL[name].harmless}
     assert harmless == {
         *("out", "suite", "base", "data.path", "task.calls", "task.hurtful", "task.image_filter"),
+        "task.brand_guide",
     }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.config import Section
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rule_result import RuleResult
 from mmtune.errors import ConfigError
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_row import ImageRow
@@ -60,6 +61,20 @@ class ImageReader:
         return check_picture.check_rows(
             rows, seen, base, options.resolution, options.trigger, options.background
         )
+
+    def judge_rules(self, rows: Sequence[Row], settings: Section | None = None) -> list[RuleResult]:
+        """Judge rows by the brand's guide, see `mmtune.image.brand.rules_of_data.judge_data`.
+
+        Raises:
+            ConfigError: the guide can't be read.
+        """
+        if not isinstance(settings, ImageOptions) or settings.brand_guide is None:
+            return []
+        from mmtune.image.brand.brand_guide import read_guide
+        from mmtune.image.brand.rules_of_data import judge_data
+
+        guide = read_guide(settings.brand_guide)
+        return judge_data(guide, rows, settings.trigger, settings.background)
 
 
 READER = ImageReader()

@@ -28,6 +28,7 @@ from mmtune.image.evaluation.compared_images import (
     memoized,
 )
 from mmtune.image.evaluation.copies import Copy, copies_measure
+from mmtune.image.evaluation.guide_rules import JudgedBy, judge_guide, with_guide
 from mmtune.image.evaluation.measures import (
     adapter_style,
     added_measures,
@@ -58,6 +59,7 @@ from mmtune.image.pictures.pixels import open_image
 from mmtune.image.sampling.predictor import ImagePredictor
 from mmtune.image.sampling.sampler import Sampler
 from mmtune.metrics.image.clip_score import PROMPT_MATCH
+from mmtune.metrics.image.content_score import CONTENT
 from mmtune.metrics.image.nearest import NearestTraining
 from mmtune.metrics.image.style import STYLE_QUANTITY, StyleDistance, StyleScore
 from mmtune.metrics.measure import Measure
@@ -135,6 +137,7 @@ def compare(
     if other is not None:
         adapters[OTHER] = other
         options = options.model_copy(update={"copy_seeds": 0})
+    options = with_guide(options)
     test, train = held_out_rows(dataset), dataset.split("train")
     base, features = _load(config, options, task)
     for path in adapters.values():
@@ -186,9 +189,13 @@ def compare(
     nearest, near = nearest_measure(compared, generated.similar, train)
     grid = _save_grid(folder, test, compared)
     copies = generated.copies[1] if generated.copies else []
+    embed = memoized(scorer.images) if scorer is not None else None
     measures = _measures(
-        options, base, generated, metric, style, nearest, scorer, reason, content_filter
+        options, base, generated, metric, style, nearest, scorer, embed, reason, content_filter
     )
+    content = next(m for m in measures if m.metric == CONTENT.name)
+    judged = judge_guide(options, folder, dataset.rows, compared, JudgedBy(content, scorer, embed))
+    measures += judged[1] if judged else []
     if other is not None:
         measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
     return Comparison(
@@ -206,6 +213,7 @@ def compare(
             "Use it": 'mmtune generate --adapter {run} --prompt "TEXT"',
             "Export it": "mmtune export {run} --format kohya --out brand.safetensors",
         },
+        guide=judged[0] if judged else None,
     )
 
 
@@ -303,6 +311,7 @@ def _measures(
     style: StyleScore,
     nearest: Measure,
     scorer: Scorer | None,
+    embed: Embed | None,
     reason: str,
     content_filter: ContentFilter | None,
 ) -> list[Measure]:
@@ -315,10 +324,9 @@ def _measures(
     measures.append(palette_measure(compared, options.palette))
     measures += [generated.copies[0]] if generated.copies else []
     measures += set_measures(compared, metric)
-    if scorer is None:
+    if scorer is None or embed is None:
         measures.append(unknown_content(compared, f"no model judges captions: {reason}"))
     else:
-        embed = memoized(scorer.images)
         measures.append(content_measure(compared, scorer, embed))
         measures.append(prompt_measure(compared, scorer, embed))
         if generated.outside is not None:

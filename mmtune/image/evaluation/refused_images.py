@@ -9,7 +9,8 @@ import numpy as np
 from mmtune.image.evaluation.compared_images import ComparedImages
 from mmtune.image.looks.content_filter import ContentFilter
 from mmtune.metrics.bootstrap import paired_bootstrap, wider
-from mmtune.metrics.image.refused import REFUSED, refused_by_prompt, refused_share
+from mmtune.metrics.image.events import event_share, events_by_prompt
+from mmtune.metrics.image.refused import REFUSED
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.metric import Stat
 from mmtune.metrics.rare import rare_difference
@@ -37,9 +38,9 @@ def refused_measure(sets: Sequence[ComparedImages], chosen: ContentFilter) -> Me
         for one in sets:
             images = one.base if model == "base" else one.adapter
             refused = chosen.refused(images, [row.reference for row in one.rows])
-            stats[model] += refused_by_prompt(refused, one.seeds)
+            stats[model] += events_by_prompt(refused, one.seeds)
     prompts = [row.reference for one in sets for row in one.rows[:: one.seeds]]
-    base, adapter, difference = paired_bootstrap(stats["base"], stats["adapter"], refused_share)
+    base, adapter, difference = paired_bootstrap(stats["base"], stats["adapter"], event_share)
     rare = rare_difference(stats["base"], stats["adapter"])
     counts = {model: np.sum(own, axis=0) for model, own in stats.items()}
     (before, images), (after, _) = counts["base"], counts["adapter"]

@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.config import Section
 from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
+from mmtune.data.rule_result import RuleResult
 from mmtune.speech.speech_row import SpeechRow
 
 
@@ -47,6 +48,10 @@ class SpeechReader:
         from mmtune.speech.corpus import check_recording
 
         return check_recording.check_rows(rows, terms)
+
+    def judge_rules(self, rows: Sequence[Row], settings: Section | None = None) -> list[RuleResult]:
+        """Judge no rules: speech has none that a user could write down."""
+        return []
 
 
 READER = SpeechReader()
