@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import resource
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,16 +58,28 @@ def test_a_cache_pays_from_its_break_even_on(epochs: float, break_even: float, p
     [(1, 0, 10, 1.0), (2, 0, 20, 2.0), (3, 0, 30, 3.0), (2, 4, 12, 1.2), (2, 10, 0, 0.0)],
 )
 def test_what_is_missing_is_counted_and_weighed(
-    tmp_path: Path, views: int, stored: int, missing: int, break_even: float
+    tmp_path: Path,
+    views: int,
+    stored: int,
+    missing: int,
+    break_even: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each row has `views` parts of 12 floats and reads one in an epoch; of some all are known."""
     task, items = ToyTask(PrefixCache(tmp_path), views=views), rows(10)
     task.features.fill([part for row in items[:stored] for part in task.variants(row)])
     stepped: list[list[str]] = []
+    moments = [0.0]
+
+    def now() -> float:
+        moments.append(moments[-1] + 1e-4)
+        return moments[-1]
+
+    monkeypatch.setattr("mmtune.training.preflight.time.perf_counter", now)
 
     def step(some: Sequence[Row]) -> None:
         stepped.append([row.id for row in some])
-        time.sleep((0.3, 0.02, 0.3, 0.02)[len(stepped) - 1])
+        moments.append(moments[-1] + (9.0, 0.5, 3.0, 0.25)[len(stepped) - 1])
 
     options = TrainOptions(batch_size=8)
     first = items[6:10]
@@ -80,7 +91,7 @@ def test_what_is_missing_is_counted_and_weighed(
     assert facts.cache_bytes == missing * WIDTH * 4
     # One step to warm up, and the median of three of 4 of the 8 rows: one slow step doesn't count.
     assert stepped == [[row.id for row in first]] * 4
-    assert 2 * 0.02 <= facts.step_seconds < 2 * 0.3
+    assert facts.step_seconds == pytest.approx(2 * 0.5, abs=0.01)
     assert (facts.encode_seconds > 0) is (missing > 0)
     assert (facts.needed_bytes, facts.available_bytes) == (0, 0)
 
