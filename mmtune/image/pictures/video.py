@@ -7,7 +7,7 @@ itself, it would also open playlists, which may name any other file of the machi
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ CONVERT = "convert it: ffmpeg -i FILE -pix_fmt yuv420p NEW.mp4"
 TO_SDR = "export it as SDR (Rec. 709)"
 HD = 576  # lines; taller videos that state no matrix have that of Rec. 709, as players take it
 UNSTATED, BT709 = 2, 1  # in Rec. ITU-T H.273
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # decoders that keep the alpha
 MAX_ASPECT = 10.0  # of a pixel; another one is a damaged header's
 # Turns and mirrors by the signs of a display matrix (a, b, c, d).
 Turn = Image.Transpose
@@ -171,7 +172,7 @@ class Frames:
     def _intact(self, container: Any, stream: Any) -> Iterator[Any]:
         import av
 
-        packets = container.demux(stream)
+        packets, decode = container.demux(stream), _decoder(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -181,7 +182,7 @@ class Frames:
             if packet is None:
                 return
             try:
-                frames = packet.decode()
+                frames = decode(packet)
             except (av.FFmpegError, ValueError, OverflowError) as error:
                 self.damaged += 1
                 self._last_error = _said(error)
@@ -301,6 +302,18 @@ def _track(path: Path, container: Any) -> Any:
         raise ImageFault("no-video", found, f"remove it, or {CONVERT}")
     tracks[0].thread_type = "AUTO"
     return tracks[0]
+
+
+def _decoder(stream: Any) -> Callable[[Any], list[Any]]:
+    """What decodes the packets of a stream: FFmpeg's own decoders of VP8 and VP9 lose the alpha."""
+    import av
+
+    stated = {key.casefold(): value for key, value in stream.metadata.items()}
+    name = WITH_ALPHA.get(stream.codec_context.name, "")
+    if stated.get("alpha_mode") != "1" or name not in av.codec.codecs_available:
+        return lambda packet: list(packet.decode())
+    decoder: Any = av.CodecContext.create(name, "r")
+    return lambda packet: list(decoder.decode(packet))
 
 
 def _form(path: Path, stream: Any, frame: Any) -> Form:

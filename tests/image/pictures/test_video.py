@@ -130,10 +130,25 @@ def test_times_of_a_variable_frame_rate(tmp_path: Path) -> None:
     assert [frame.time for frame in Frames(path)] == pytest.approx([0, 0.1, 3.0, 3.1], abs=2e-3)
 
 
-def test_transparent_videos_stay_transparent(tmp_path: Path) -> None:
-    picture = np.dstack([marked(), np.full((48, 64), 128, np.uint8)])
-    found = first(save_video(tmp_path / "a.mov", [picture] * 2, "qtrle", "argb"))
-    assert found.getpixel((60, 40)) == (*RED, 128)
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.mov", "qtrle", "argb"),
+        ("b.mov", "prores_ks", "yuva444p10le"),
+        ("a.webm", "libvpx-vp9", "yuva420p"),
+        ("b.webm", "libvpx", "yuva420p"),
+    ],
+)
+def test_transparent_videos_stay_transparent(
+    tmp_path: Path, name: str, codec: str, pixels: str
+) -> None:
+    alpha = np.zeros((48, 64), np.uint8)
+    alpha[16:, 16:] = 255
+    picture = np.dstack([marked(), alpha])
+    plain = {"auto-alt-ref": "0"} if codec == "libvpx" else {}
+    found = first(save_video(tmp_path / name, [picture] * 2, codec, pixels, options=plain))
+    assert np.abs(np.subtract(found.getpixel((60, 40)), (*RED, 255))).max() <= 6
+    assert found.getpixel((4, 4))[3] <= 2
 
 
 def test_damaged_frames_are_left_out(tmp_path: Path) -> None:
