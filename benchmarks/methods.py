@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmtune.prefix.features import Features
     from mmtune.predict import Prediction
+    from mmtune.prefix.features import Features
     from mmtune.speech.speech_row import SpeechRow
     from mmtune.speech.speech_task import SpeechTask
     from mmtune.speech.whisper.base import WhisperBase

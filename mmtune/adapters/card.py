@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from mmtune.adapters.model_card import Usage, header, how_to_load
 from mmtune.errors import AdapterError
+from mmtune.methods import METHODS
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
@@ -102,6 +103,15 @@ class Card(BaseModel):
         return str(task.get("trigger") or "") if isinstance(task, dict) else ""
 
     @property
+    def method(self) -> str:
+        """The title of the method that it was trained by, such as "LoRA" or "(IA)³"."""
+        adapter, lora = (self.settings.get(name) for name in ("adapter", "lora"))
+        if isinstance(lora, dict) and lora.get("dora"):
+            return METHODS["dora"].title
+        named = adapter.get("method") if isinstance(adapter, dict) else None
+        return METHODS[named].title if named in METHODS else METHODS["lora"].title
+
+    @property
     def judged_scale(self) -> float:
         """The strength at which the adapter is judged: the recommended one, else as it is saved.
 
@@ -129,8 +139,9 @@ class Card(BaseModel):
         return f"{first['name']} ({first['hash'][:16]}{file})"
 
     def facts(self) -> list[tuple[str, str]]:
-        """Named facts for the report: parent, trigger, compared checkpoints and strengths."""
-        facts = [("started from", self.parent)] if self.parent else []
+        """Named facts for the report: method, parent, trigger, compared steps and strengths."""
+        facts = [] if self.method == METHODS["lora"].title else [("method", self.method)]
+        facts += [("started from", self.parent)] if self.parent else []
         facts += [("trigger", self.trigger)] if self.trigger else []
         if self.checkpoint:
             facts += tried(self.checkpoints)
@@ -171,8 +182,10 @@ class Card(BaseModel):
             how += ", starting from another adapter"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
+        article = "An" if self.method.startswith("(I") else "A"
         head = header(self.name, self.base, self.base_licence, usage, self.measures)
-        lines = [head, f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]
+        lines = [head, f"# {self.name}", ""]
+        lines += [f"{article} {self.method} adapter for `{self.base}`, {how}.", ""]
         if self.dataset:
             rows = self.rows.get("train", 0)
             lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")

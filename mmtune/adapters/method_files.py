@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtune.adapters.foreign import Shapes
+from mmtune.adapters.foreign import Shapes, read_config
+from mmtune.adapters.integrity import PEFT_CONFIG
 from mmtune.errors import AdapterError
-from mmtune.methods import METHODS, Method
+from mmtune.methods import METHODS, Method, method_of_peft
 
 PARTS: Mapping[str, tuple[str, ...]] = {  # of each layer; LoKr has some of them
     "loha": ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
@@ -139,3 +140,35 @@ def _number(name: str, given: Mapping[str, Any], path: Path) -> float:
 
 
 KINDS = tuple(METHODS[name].peft_type for name in ("lora", *PARTS))  # what `read_settings` reads
+ALL_KINDS = tuple(dict.fromkeys(each.peft_type for each in METHODS.values()))
+
+
+def peft_kind(folder: Path) -> str:
+    """Return peft's name of an adapter's method; "LORA" where the folder isn't a PEFT folder.
+
+    Raises:
+        AdapterError: the config can't be read, or is of a method that mmtune doesn't know.
+    """
+    config = folder / PEFT_CONFIG
+    return str(read_config(config, ALL_KINDS)["peft_type"]) if config.is_file() else "LORA"
+
+
+def require_mergeable(folder: Path) -> None:
+    """Refuse an adapter that can't be merged with others into one.
+
+    Raises:
+        AdapterError: its method has no such merge.
+    """
+    method = method_of_peft(peft_kind(folder))
+    assert method is not None
+    if not method.merges:
+        side = (
+            "use the adapters side by side (--adapter A --adapter B)"
+            if method.by_layer
+            else "use each alone, or choose one for each row: mmtune compose --gate"
+        )
+        raise AdapterError(
+            f"{folder} is trained by {method.title}; mmtune compose merges the pairs of matrices "
+            "of LoRA, which it doesn't have",
+            f"{side}, or train with adapter.method lora",
+        )
