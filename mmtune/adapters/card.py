@@ -108,8 +108,8 @@ class Card(BaseModel):
         adapter, lora = (self.settings.get(name) for name in ("adapter", "lora"))
         if isinstance(lora, dict) and lora.get("dora"):
             return METHODS["dora"].title
-        named = adapter.get("method") if isinstance(adapter, dict) else None
-        return METHODS[named].title if named in METHODS else METHODS["lora"].title
+        named = str(adapter.get("method")) if isinstance(adapter, dict) else ""
+        return METHODS[named if named in METHODS else "lora"].title
 
     @property
     def judged_scale(self) -> float:

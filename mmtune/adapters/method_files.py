@@ -27,6 +27,7 @@ OTHERS = (
     *("modules_to_save", "rank_pattern", "alpha_pattern", "use_effective_conv2d"),
     *("decompose_both", "fan_in_fan_out"),
 )
+MAX_NUMBER = 1e9  # of a rank or alpha; NaN isn't below it
 RESTORE = "restore the folder, or train the adapter again"
 _ENDING = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
 
@@ -64,7 +65,7 @@ def read_settings(
             **fixed, feedforward_modules=[name for name in sorted(layers) if name.endswith(inputs)]
         )
     rank, alpha = _whole("r", given, path), _number("alpha", given, path)
-    longest = max(max(_sides(modules[name])) for name in layers)
+    longest = max(max(_sides(modules[name]) or (0,)) for name in layers)
     if not 1 <= rank <= longest:
         raise AdapterError(f"{path}: the rank r is {rank}; layers have {longest} sides", RESTORE)
     if method.name == "loha":
@@ -106,7 +107,7 @@ def _layers(
     return found
 
 
-def _sides(module: Any) -> tuple[int, int] | None:
+def _sides(module: Any) -> tuple[int, ...] | None:
     """Outputs and inputs of a layer, a convolution's with its kernel; None: it is no such layer."""
     inner = module.get_base_layer() if hasattr(module, "get_base_layer") else module
     shape = getattr(getattr(inner, "weight", None), "shape", ())
@@ -133,10 +134,9 @@ def _whole(name: str, given: Mapping[str, Any], path: Path) -> int:
 
 def _number(name: str, given: Mapping[str, Any], path: Path) -> float:
     value = given.get(name)
-    wrong = isinstance(value, bool) or not isinstance(value, int | float)
-    if wrong or abs(value) > 1e9 or value != value:  # type: ignore[arg-type, operator]
-        raise AdapterError(f"{path}: {name} = {str(value)[:80]} is no usable number", RESTORE)
-    return float(value)  # type: ignore[arg-type]
+    if not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < MAX_NUMBER:
+        return float(value)
+    raise AdapterError(f"{path}: {name} = {str(value)[:80]} is no usable number", RESTORE)
 
 
 KINDS = tuple(METHODS[name].peft_type for name in ("lora", *PARTS))  # what `read_settings` reads

@@ -112,6 +112,7 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
 
 def adapted_layers(base: DiffusionBase) -> Iterator[tuple[str, Any]]:
     """List peft's layers of all adapted parts, with their names in the pipeline."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     for part, model in base.adapted.items():
         for name, layer in model.named_modules():
