@@ -91,7 +91,7 @@ def _layers(
         if not 1 <= math.prod(shape) <= max(weight) ** 2:
             raise AdapterError(
                 f"{path.parent}: {key} has the shape {shape}, too large for a layer of "
-                f"{weight[0]}x{weight[1]}",
+                f"{'x'.join(map(str, weight))}",
                 "load the adapter on the base that it was trained on",
             )
         found.setdefault(name, set()).add(part)

@@ -27,7 +27,7 @@ from mmtune.runs.pipeline import train
 from mmtune.training.loop import fit
 from tests.image import tiny
 
-OTHERS = ("loha", "lokr", "ia3")
+OTHERS = ("loha", pytest.param("lokr", marks=pytest.mark.slow), "ia3")
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 KIND = "sdxl-one-encoder"
 CONVOLUTIONS = "to_q,to_v,conv1"
@@ -84,7 +84,9 @@ def answer(base: DiffusionBase, folder: Path, weight: float) -> torch.Tensor:
         return probe_output(base)
 
 
-@pytest.mark.parametrize("method", OTHERS)
+@pytest.mark.parametrize(
+    "method", ["loha", *(pytest.param(name, marks=pytest.mark.slow) for name in ("lokr", "ia3"))]
+)
 def test_it_trains_resumes_bit_by_bit_and_loads_as_it_was(method: str, root: Path) -> None:
     folder = trained(root, method)
     again = root / f"{method}-resumed"
