@@ -6,8 +6,8 @@ Each row of the table is one training of the same base on the same recordings of
 same order, for as many steps. Adapters change decoder and top layers of the encoder (a prefix: the
 decoder alone); full fine-tuning changes all layers of both. WER is of greedy decoding on windows of
 30 s, on other speakers of the accent and on general speech, with paired 95 % intervals. Learning
-rates are the usual ones of each method and aren't tuned (--rates sets others). Seconds of a step are
-of the processor, without the layers below, which are computed once (all but full fine-tuning).
+rates are the usual ones of each method and aren't tuned (--rates sets others). Seconds of a step
+are of the processor, without the frozen layers below, which are computed once.
 
 Full fine-tuning is a loop of its own: mmtune trains adapters alone.
 """
