@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mmtune.config import RunConfig, Section, leaves_with
 from mmtune.errors import ConfigError, did_you_mean, shortened
-from mmtune.runs.method_settings import fitting, require_settings
+from mmtune.runs.method_settings import fitting, require_settings, spelled_out
 from mmtune.settings.reading import Given, collect, merge, nest, typed
 
 CORRECT = "correct this value"
@@ -60,7 +60,7 @@ def build(
     except ValidationError as error:
         raise _explain(error, source, known, last, "") from None
     require_settings(config, {**first, **suited, **last}, source)
-    return config
+    return spelled_out(config)
 
 
 def given_with(

@@ -72,6 +72,13 @@ def require_settings(config: RunConfig, given: Mapping[str, Given], source: str)
         )
 
 
+def spelled_out(config: RunConfig) -> RunConfig:
+    """Set `lora.dora` where `adapter.method` is dora: a modality's code may read only that."""
+    if config.method.name != "dora":
+        return config
+    return config.model_copy(update={"lora": config.lora.model_copy(update={"dora": True})})
+
+
 def require_known(method: Method, known: MethodNames, modality: str) -> None:
     """Refuse a method that the run's modality can't train.
 

@@ -62,6 +62,7 @@ def test_dora_has_two_spellings_and_no_strength() -> None:
     for over in ({"adapter.method": "dora"}, {"lora.dora": True}):
         config = configure(RECIPE, "x", over)
         assert config.method.name == "dora"
+        assert config.lora.dora  # which code reads that knows no other method
         with pytest.raises(ConfigError, match=r"train\.scales is 0\.5, but DoRA has no strength"):
             configure(RECIPE, "x", {**over, "train.scales": [0.5]})
     with pytest.raises(ConfigError, match="these are two methods"):
