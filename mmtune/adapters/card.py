@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 
 from mmtune.adapters.model_card import Usage, header, how_to_load
 from mmtune.errors import AdapterError
-from mmtune.methods import METHODS
+from mmtune.methods import METHODS, Method
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
@@ -103,13 +103,13 @@ class Card(BaseModel):
         return str(task.get("trigger") or "") if isinstance(task, dict) else ""
 
     @property
-    def method(self) -> str:
-        """The title of the method that it was trained by, such as "LoRA" or "(IA)³"."""
+    def method(self) -> Method:
+        """The method that it was trained by."""
         adapter, lora = (self.settings.get(name) for name in ("adapter", "lora"))
         if isinstance(lora, dict) and lora.get("dora"):
-            return METHODS["dora"].title
+            return METHODS["dora"]
         named = str(adapter.get("method")) if isinstance(adapter, dict) else ""
-        return METHODS[named if named in METHODS else "lora"].title
+        return METHODS[named if named in METHODS else "lora"]
 
     @property
     def judged_scale(self) -> float:
@@ -140,7 +140,7 @@ class Card(BaseModel):
 
     def facts(self) -> list[tuple[str, str]]:
         """Named facts for the report: method, parent, trigger, compared steps and strengths."""
-        facts = [] if self.method == METHODS["lora"].title else [("method", self.method)]
+        facts = [] if self.method.name == "lora" else [("method", self.method.title)]
         facts += [("started from", self.parent)] if self.parent else []
         facts += [("trigger", self.trigger)] if self.trigger else []
         if self.checkpoint:
@@ -182,10 +182,13 @@ class Card(BaseModel):
             how += ", starting from another adapter"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
-        article = "An" if self.method.startswith("(I") else "A"
-        head = header(self.name, self.base, self.base_licence, usage, self.measures)
+        article = "An" if self.method.name == "ia3" else "A"
+        head = header(
+            *(self.name, self.base, self.base_licence, usage, self.measures),
+            method=self.method.name,
+        )
         lines = [head, f"# {self.name}", ""]
-        lines += [f"{article} {self.method} adapter for `{self.base}`, {how}.", ""]
+        lines += [f"{article} {self.method.title} adapter for `{self.base}`, {how}.", ""]
         if self.dataset:
             rows = self.rows.get("train", 0)
             lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")

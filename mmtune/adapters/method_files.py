@@ -110,7 +110,7 @@ def _layers(
 def _sides(module: Any) -> tuple[int, ...] | None:
     """Outputs and inputs of a layer, a convolution's with its kernel; None: it is no such layer."""
     inner = module.get_base_layer() if hasattr(module, "get_base_layer") else module
-    shape = getattr(getattr(inner, "weight", None), "shape", ())
+    shape: Any = getattr(getattr(inner, "weight", None), "shape", ())
     return (int(shape[0]), math.prod(shape[1:])) if len(shape) > 1 else None
 
 

@@ -79,6 +79,20 @@ def spelled_out(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"lora": config.lora.model_copy(update={"dora": True})})
 
 
+def require_lora(config: RunConfig) -> None:
+    """Refuse to start another method than LoRA or DoRA from an adapter.
+
+    Raises:
+        ConfigError: the run has `init` and such a method.
+    """
+    if config.method.peft_type != "LORA":
+        raise ConfigError(
+            f"--init {config.init} starts from an adapter, which works with LoRA and DoRA, not "
+            f"with {config.method.title}",
+            "leave --init out, or use adapter.method lora",
+        )
+
+
 def require_known(method: Method, known: MethodNames, modality: str) -> None:
     """Refuse a method that the run's modality can't train.
 

@@ -97,6 +97,11 @@ def test_a_modality_trains_the_methods_that_it_has() -> None:
     assert load_recipe("dialect", {"method": "prefix", "tokens": 4}).adapter.tokens == 4
 
 
+def test_init_is_for_lora() -> None:
+    with pytest.raises(ConfigError, match="works with LoRA and DoRA, not with LoKr"):
+        configure(RECIPE, "x", {"init": "runs/old", "adapter.method": "lokr"})
+
+
 def test_methods_are_found_by_the_names_of_peft() -> None:
     assert method_of_peft("LORA") == METHODS["lora"]
     assert method_of_peft("LORA", dora=True) == METHODS["dora"]
