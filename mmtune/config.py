@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from mmtune.errors import ConfigError
+from mmtune.methods import METHODS, Method, MethodName
 from mmtune.settings.declare import setting, settings_of
 from mmtune.settings.yaml_text import dump_yaml, load_yaml
 
@@ -28,8 +29,40 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class AdapterOptions(Section):
+    """The kind of the adapter."""
+
+    method: MethodName = setting(
+        "lora",
+        "What is trained: lora (arXiv 2106.09685), dora (LoRA with a learned length of each weight "
+        "row, arXiv 2402.09353), loha (a product of two LoRAs, arXiv 2108.06098), lokr (a "
+        "Kronecker product), ia3 (a factor for each output, arXiv 2205.05638), or prefix (keys and "
+        "values before the text, arXiv 2101.00190; Whisper alone). docs/methods.md compares them.",
+        why="LoRA is what most programs load.",
+        common=True,
+    )
+    factor: int | None = setting(
+        None,
+        "Size of the smaller matrix of a Kronecker product (method lokr): larger means more "
+        "weights in it and fewer in the other. Null: as square as the layer allows.",
+        unit="rows",
+        why="As in PEFT: it gives the fewest weights.",
+        ge=2,
+        le=MAX_RANK,
+    )
+    tokens: int = setting(
+        16,
+        "Length of the prefix (method prefix): keys and values in each layer of the decoder, which "
+        "then has as many fewer positions for text.",
+        unit="positions",
+        why="Not tuned.",
+        ge=1,
+        le=256,
+    )
+
+
 class LoraOptions(Section):
-    """The adapter, a LoRA (arXiv 2106.09685)."""
+    """The adapter's size and place. Not all methods have all of these settings."""
 
     rank: int = setting(
         16,
@@ -66,7 +99,7 @@ class LoraOptions(Section):
     dora: bool = setting(
         False,
         "Also learn the magnitude of each weight row (DoRA, arXiv 2402.09353). Scale 0 is then "
-        "not the base model.",
+        "not the base model. The same as adapter.method dora.",
         why="Off, as in PEFT; a DoRA adapter has no strengths between off and on.",
     )
     targets: tuple[str, ...] = setting(
@@ -369,15 +402,15 @@ class RunConfig(Section):
     )
     report: ReportOptions = ReportOptions()
     data: DataOptions = DataOptions()
+    adapter: AdapterOptions = AdapterOptions()
     lora: LoraOptions = LoraOptions()
     train: TrainOptions = TrainOptions()
     task: SerializeAsAny[Section] = Section()
 
-    @model_validator(mode="after")
-    def _dora_has_no_strength(self) -> Self:
-        if self.lora.dora and self.train.scales != (1.0,) and len(self.train.scales) == 1:
-            raise ValueError("train.scales: DoRA acts at 1 alone, for at 0 it isn't the base")
-        return self
+    @property
+    def method(self) -> Method:
+        """How the adapter is trained; `lora.dora` is another spelling of `adapter.method` dora."""
+        return METHODS["dora" if self.lora.dora else self.adapter.method]
 
     @property
     def folder(self) -> Path:

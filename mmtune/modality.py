@@ -16,6 +16,7 @@ from mmtune.data.ledger import Guess, Used
 from mmtune.data.rows import Finding, Inspection, Row
 from mmtune.data.rule_result import RuleResult
 from mmtune.errors import AdapterError, ConfigError, DataError
+from mmtune.methods import LORA_ALONE, MethodNames
 from mmtune.system.plugins import Registry
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Modality:
     row: type[Row]
     options: type[Section] = Section
     """Ways that only this modality has: the section `task` of a recipe."""
+    methods: MethodNames = LORA_ALONE
+    """Values of `adapter.method` that its task can train."""
     metrics: Sequence[str] = ()
     """Registered names of the metrics of its comparison, the most telling first."""
     compares_bases: bool = False

@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 BELOW_MODALITIES = (
-    *("errors", "settings", "config", "system", "data", "predict", "prefix", "metrics", "training"),
+    *(
+        "errors",
+        "methods",
+        "settings",
+        "config",
+        "system",
+        "data",
+        "predict",
+        "prefix",
+        "metrics",
+        "training",
+    ),
     *("adapters", "evaluation", "modality"),
 )
 EVERYTHING = (*BELOW_MODALITIES, "pages", "speech", "image", "runs", "cli")
@@ -23,16 +34,29 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "errors": (),
     "system": ("errors",),
     "settings": ("errors",),
-    "config": ("errors", "settings"),
+    "methods": (),
+    "config": ("errors", "methods", "settings"),
     "data": ("errors", "config", "system"),
     "predict": ("data",),
     "prefix": ("errors", "system"),
     "metrics": ("errors", "system", "data", "predict"),
-    "training": ("errors", "config", "system", "data", "predict", "prefix", "metrics"),
-    "adapters": ("errors", "config", "system", "data", "predict"),
+    "training": (
+        *("errors", "methods", "config", "system", "data", "predict", "prefix", "metrics"),
+    ),
+    "adapters": ("errors", "methods", "config", "system", "data", "predict"),
     "evaluation": ("errors", "config", "system", "data", "predict", "metrics"),
     "pages": (
-        *("errors", "settings", "config", "system", "data", "metrics", "adapters", "evaluation"),
+        *(
+            "errors",
+            "methods",
+            "settings",
+            "config",
+            "system",
+            "data",
+            "metrics",
+            "adapters",
+            "evaluation",
+        ),
         *("training.log",),
     ),
     "modality": BELOW_MODALITIES,

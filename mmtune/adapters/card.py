@@ -17,6 +17,7 @@ from typing_extensions import TypedDict
 
 from mmtune.adapters.model_card import Usage, header, how_to_load
 from mmtune.errors import AdapterError
+from mmtune.methods import METHODS, Method
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
@@ -102,6 +103,15 @@ class Card(BaseModel):
         return str(task.get("trigger") or "") if isinstance(task, dict) else ""
 
     @property
+    def method(self) -> Method:
+        """The method that it was trained by."""
+        adapter, lora = (self.settings.get(name) for name in ("adapter", "lora"))
+        if isinstance(lora, dict) and lora.get("dora"):
+            return METHODS["dora"]
+        named = str(adapter.get("method")) if isinstance(adapter, dict) else ""
+        return METHODS[named if named in METHODS else "lora"]
+
+    @property
     def judged_scale(self) -> float:
         """The strength at which the adapter is judged: the recommended one, else as it is saved.
 
@@ -129,8 +139,9 @@ class Card(BaseModel):
         return f"{first['name']} ({first['hash'][:16]}{file})"
 
     def facts(self) -> list[tuple[str, str]]:
-        """Named facts for the report: parent, trigger, compared checkpoints and strengths."""
-        facts = [("started from", self.parent)] if self.parent else []
+        """Named facts for the report: method, parent, trigger, compared steps and strengths."""
+        facts = [] if self.method.name == "lora" else [("method", self.method.title)]
+        facts += [("started from", self.parent)] if self.parent else []
         facts += [("trigger", self.trigger)] if self.trigger else []
         if self.checkpoint:
             facts += tried(self.checkpoints)
@@ -171,8 +182,13 @@ class Card(BaseModel):
             how += ", starting from another adapter"
         elif not self.dataset:
             how = "measured by mmtune, and trained with another program"
-        head = header(self.name, self.base, self.base_licence, usage, self.measures)
-        lines = [head, f"# {self.name}", "", f"A LoRA adapter for `{self.base}`, {how}.", ""]
+        article = "An" if self.method.name == "ia3" else "A"
+        head = header(
+            *(self.name, self.base, self.base_licence, usage, self.measures),
+            method=self.method.name,
+        )
+        lines = [head, f"# {self.name}", ""]
+        lines += [f"{article} {self.method.title} adapter for `{self.base}`, {how}.", ""]
         if self.dataset:
             rows = self.rows.get("train", 0)
             lines.append(f"- trained on {rows} rows, dataset `{self.dataset[:16]}`")

@@ -53,12 +53,19 @@ def attach_lora(
         name: of the base, which the adapter's configuration names.
         change: changes the `peft.LoraConfig` of these settings; None: it stays.
     """
+    config = lora_config(options, targets)
+    return attach_config(model, config if change is None else change(config), seed, name)
+
+
+def attach_config(model: Any, config: Any, seed: int, name: str) -> Any:
+    """A `PeftModel` with a fresh adapter of any method; see `attach_lora`.
+
+    Args:
+        config: of peft.
+    """
     import torch
     from peft import get_peft_model
 
-    config = lora_config(options, targets)
-    if change is not None:
-        config = change(config)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft records the loaded folder, which for a starter exists on one machine only, and warns.
         warnings.filterwarnings("ignore", "The PEFT config's `base_model_name_or_path`")

@@ -57,7 +57,12 @@ def is_hub_id(base: str) -> bool:
 
 
 def header(
-    name: str, base: str, licence: str, usage: Usage | None, measures: Sequence[Mapping[str, Any]]
+    name: str,
+    base: str,
+    licence: str,
+    usage: Usage | None,
+    measures: Sequence[Mapping[str, Any]],
+    method: str = "lora",
 ) -> str:
     """Make the YAML header of a model card, with the lines of dashes around it.
 
@@ -67,6 +72,7 @@ def header(
         licence: of the base; empty: unknown.
         usage: None: no library is named.
         measures: of a card; the adapter's own values of those that aren't of one group of items.
+        method: by which it was trained, a tag of the hub.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -90,7 +96,7 @@ def header(
         language=(usage.language or None) if usage is not None else None,
         license=(licence if licence in LICENCES else "other") if licence else None,
         license_name=licence if licence and licence not in LICENCES else None,
-        tags=["lora", "mmtune", *(usage.tags if usage is not None else ())],
+        tags=[method, "mmtune", *(usage.tags if usage is not None else ())],
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=name if results else None,
         eval_results=results or None,

@@ -14,6 +14,7 @@ from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import ImageReader
 from mmtune.image.export import FORMATS
 from mmtune.image.image_options import ImageOptions
+from mmtune.methods import BY_LAYER
 from mmtune.modality import Modality
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class ImageModality(ImageReader, Modality):
     """
 
     options: type[Section] = ImageOptions
+    methods = BY_LAYER
     compares_with_training = True
     adapters_read = "a LoRA adapter of a diffusion model"
     adapter_settings = ("task.text_encoder",)

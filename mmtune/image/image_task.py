@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mmtune.adapters.foreign_layers import Pair
-from mmtune.adapters.lora import lora_config
+from mmtune.adapters.peft_configs import peft_config
 from mmtune.adapters.start import fit, put_layers, require_rank
-from mmtune.config import LoraOptions, RunConfig
+from mmtune.config import AdapterOptions, LoraOptions, RunConfig
 from mmtune.errors import ConfigError, first_line
 from mmtune.image.brand.brand_guide import read_guide
 from mmtune.image.brand.words_beside import write_words
@@ -50,14 +50,14 @@ MAX_TIMESTEP_DRAWS = 1000  # draws until a timestep is in the noisiest share
 
 
 class ImageTask:
-    """Trains LoRA on the denoiser, from cached latents and caption embeddings.
+    """Trains an adapter of the denoiser, from cached latents and caption embeddings.
 
     Implements `mmtune.training.task.Task`.
 
     Args:
         config: the run's settings; its `task` is `ImageOptions`.
         dataset: validation measures the style distance to its training rows.
-        base: loaded, without adapters; the LoRA is added to its denoiser.
+        base: loaded, without adapters; the adapter is added to its denoiser.
         cache: stores the latents and embeddings; None: they are computed when needed.
 
     Raises:
@@ -139,13 +139,16 @@ class ImageTask:
                 "task.text_encoder = false: the adapter of --init changes the text encoder too",
                 "leave --text_encoder out, or give --text_encoder true",
             )
+        adapter = config.adapter.model_copy(update={"method": config.method.name})
+        self._require_lora(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
             try:
                 with warnings.catch_warnings():
                     # peft warns that it can't merge into a quantized layer; we never merge.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
-                    self._add(denoiser, config.lora, self.family.targets, start.get(part))
+                    own = start.get(part)
+                    self._add(denoiser, config.lora, adapter, self.family.targets, own)
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",
@@ -157,7 +160,8 @@ class ImageTask:
                 plain = config.lora.model_copy(update={"targets": []})
                 family = self._text_family()
                 for name, encoder in family.text_encoders.items():
-                    self._add(encoder, plain, family.text_targets(name), start.get(name))
+                    own, targets = start.get(name), family.text_targets(name)
+                    self._add(encoder, plain, adapter, targets, own)
         cast_training_params(list(self.base.adapted.values()), dtype=torch.float32)
         for name, layers in start.items():
             put_layers(self.base.adapted[name], layers, TRAINED_ADAPTER)
@@ -166,14 +170,29 @@ class ImageTask:
         self,
         model: Any,
         options: LoraOptions,
+        adapter: AdapterOptions,
         targets: Sequence[str] | str,
         start: Mapping[str, Pair] | None,
     ) -> None:
         """Add a fresh adapter: on `targets`, or on the layers of the one that it starts from."""
-        chosen = lora_config(options, targets if start is None else sorted(start))
+        chosen = peft_config(options, adapter, targets if start is None else sorted(start))
         model.add_adapter(
             chosen if start is None else fit(chosen, start), adapter_name=TRAINED_ADAPTER
         )
+
+    def _require_lora(self, config: RunConfig) -> None:
+        """Refuse what works with LoRA alone."""
+        if config.method.peft_type == "LORA":
+            return
+        for name, used in (
+            ("text_encoder", self.options.text_encoder),
+            ("quantize", self.base.quantized != "none"),
+        ):
+            if used:
+                raise ConfigError(
+                    f"task.{name} works with LoRA and DoRA, not with {config.method.title}",
+                    f"leave task.{name} out, or use adapter.method lora",
+                )
 
     def _text_family(self) -> TextFamily:
         if isinstance(self.family, TextFamily) and self.family.text_encoders:
@@ -255,7 +274,7 @@ class ImageTask:
         return batch | conditions
 
     def param_groups(self) -> list[ParamGroup]:
-        """List all LoRA weights, as one group."""
+        """List all weights of the adapter, as one group."""
         return [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
 
     @torch.no_grad()
@@ -335,7 +354,7 @@ class ImageTask:
         return memory_hints(doing, self.base, self.options.sample_batch, self.resolution)
 
     def save(self, folder: Path) -> None:
-        """Write the adapter as `pytorch_lora_weights.safetensors`; see `save_adapter`.
+        """Write the adapter; see `save_adapter`.
 
         With a brand's guide, `brand.yaml` beside it has the words that prompts may not have.
         """

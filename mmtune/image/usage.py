@@ -21,6 +21,18 @@ pipeline.set_adapters("adapter", {scale:g})
 drawn = pipeline({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g})
 drawn.images[0].save("apple.png")
 """
+WITH_PEFT = """
+import torch
+from diffusers import DiffusionPipeline
+from peft import PeftModel
+
+device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
+pipeline = DiffusionPipeline.from_pretrained({base!r}, torch_dtype=dtype)
+denoiser = pipeline.unet if hasattr(pipeline, "unet") else pipeline.transformer
+PeftModel.from_pretrained(denoiser, {adapter!r})  # its layers are put into the denoiser
+drawn = pipeline.to(device)({prompt!r}, num_inference_steps={steps}, guidance_scale={guidance:g})
+drawn.images[0].save("apple.png")
+"""
 WITH_MMTUNE = """
 import mmtune
 
@@ -39,8 +51,10 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
     """
     given = card.settings.get("task")
     task = given if isinstance(given, dict) else {}
-    starter = card.base.startswith("starter:")
-    code = (WITH_MMTUNE if starter else WITH_DIFFUSERS).format(
+    lora = card.method.peft_type == "LORA"
+    # peft has no strength that holds for all methods, so mmtune's own code stands for it.
+    own = card.base.startswith("starter:") or (not lora and card.default_scale != 1)
+    code = (WITH_MMTUNE if own else WITH_DIFFUSERS if lora else WITH_PEFT).format(
         base=card.base,
         adapter=adapter,
         file=FILE,
@@ -49,4 +63,6 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
         steps=int(task.get("steps") or STEPS),
         guidance=float(task.get("guidance") or GUIDANCE),
     )
-    return Usage(library="diffusers", task=TASK, code=code, tags=("diffusers", TASK))
+    return Usage(
+        library="diffusers" if lora else "peft", task=TASK, code=code, tags=("diffusers", TASK)
+    )

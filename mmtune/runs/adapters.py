@@ -13,6 +13,7 @@ from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
+from mmtune.adapters.method_files import require_mergeable
 from mmtune.adapters.routing import RoutedPredictor, is_route, read_route
 from mmtune.errors import ConfigError
 from mmtune.runs.foreign_adapters import own_form
@@ -44,6 +45,8 @@ def compose(
         raise ConfigError(
             "no adapter is given", "give adapters: mmtune compose runs/A runs/B=0.5 --out DIR"
         )
+    for part in parts:
+        require_mergeable(part.folder)
     modality = find_modality(parts[0].card.modality)
     return composing.compose(parts, mixing, out, modality.merge, base=base, usage=modality.usage)
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mmtune.config import RunConfig, Section, leaves_with
 from mmtune.errors import ConfigError, did_you_mean, shortened
+from mmtune.runs.method_settings import fitting, require_settings, spelled_out
 from mmtune.settings.reading import Given, collect, merge, nest, typed
 
 CORRECT = "correct this value"
@@ -40,6 +41,7 @@ def build(
     first, last = collect(own, known, source), collect(overrides, known)
     base = (last.get("base") or first.get("base") or Given("base", None)).value
     suited = collect((values.get("bases") or {}).get(str(base)) or {}, known, source)
+    first, suited = fitting(first, last), fitting(suited, last)
     merged: dict[str, Any] = {}
     for name, given in [*first.items(), *suited.items(), *last.items()]:
         on_top = last.get(name) is given
@@ -54,9 +56,11 @@ def build(
     except ValidationError as error:
         raise _explain(error, source, known, last, "task.") from None
     try:
-        return RunConfig.model_validate({**merged, "task": task})
+        config = RunConfig.model_validate({**merged, "task": task})
     except ValidationError as error:
         raise _explain(error, source, known, last, "") from None
+    require_settings(config, {**first, **suited, **last}, source)
+    return spelled_out(config)
 
 
 def given_with(

@@ -117,7 +117,7 @@ def choose_strength(
         return Strength()
     if not can_scale(task.module):
         if advises:
-            note("strengths are not compared, because DoRA can't be scaled")
+            note(f"strengths are not compared, because {config.method.title} can't be scaled")
         return Strength()
     advice = _advice(config, dataset, task, strengths(scales), STRENGTHS, retention, note)
     if advises:

@@ -9,6 +9,7 @@ from typing import Any
 from mmtune.config import RunConfig, Section, read_yaml
 from mmtune.errors import ConfigError, did_you_mean, printable
 from mmtune.runs.build import build, given_with
+from mmtune.runs.method_settings import require_known, require_lora
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.parent import inherited
 from mmtune.settings.declare import settings_of
@@ -58,8 +59,10 @@ def configure(
     modality = find_modality(str(values.get("modality", "")), source)
     given = overrides or {}
     config = build(values, source, modality.options, given)
+    require_known(config.method, modality.methods, modality.name)
     _require_name(config.name)
     if config.init is not None:
+        require_lora(config)
         beside = given_with("init", values, source, modality.options, given)
         more = inherited(config, modality, beside)
         config = build(values, source, modality.options, {**more, **given}) if more else config

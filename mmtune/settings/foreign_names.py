@@ -174,13 +174,13 @@ NAMES: tuple[Elsewhere, ...] = (
     ),
     *_other("biases stay frozen, as by default in PEFT; leave it out", "bias", PEFT, UNSLOTH),
     *_other(
-        "mmtune trains LoRA weights alone; lora.targets names the modules that get them",
+        "mmtune trains adapters alone; lora.targets names the modules that get one",
         "modules_to_save",
         PEFT,
     ),
     *_other("the recipe decides; leave it out", "task_type", PEFT),
     *_other(
-        "adapters are LoRA; lora.dora=true is the other kind",
+        "adapter.method chooses the kind of adapter: lora, dora, loha, lokr or ia3",
         "network_module network_args",
         KOHYA,
     ),
@@ -215,7 +215,7 @@ NAMES: tuple[Elsewhere, ...] = (
         "load_in_8bit",
         UNSLOTH,
     ),
-    *_other("mmtune trains LoRA weights alone; give lora.rank", "full_finetuning", UNSLOTH),
+    *_other("mmtune trains adapters alone; give lora.rank", "full_finetuning", UNSLOTH),
 )
 
 BY_NAME: Mapping[str, Elsewhere] = {each.name: each for each in NAMES}

@@ -10,6 +10,7 @@ from mmtune.adapters.model_card import HERE
 from mmtune.config import RunConfig, Section
 from mmtune.data.importing import Imported
 from mmtune.data.rows import Row
+from mmtune.methods import BY_LAYER
 from mmtune.modality import Modality
 from mmtune.speech.corpus.speech_reader import SpeechReader
 from mmtune.speech.export import FORMATS
@@ -36,6 +37,7 @@ class SpeechModality(SpeechReader, Modality):
 
     options: type[Section] = SpeechOptions
     export_formats: Mapping[str, str] = FORMATS
+    methods = (*BY_LAYER, "prefix")
     compares_bases = True
     adapters_read = "a LoRA adapter of Whisper"
     adapter_settings = ("task.encoder_layers",)
@@ -89,15 +91,17 @@ class SpeechModality(SpeechReader, Modality):
         return retention_rows(config.task, "validation")
 
     def task(self, config: RunConfig, dataset: Dataset, cache: PrefixCache | None) -> Task:
-        """Load the base and make the task that trains a LoRA on it."""
+        """Load the base and make the task that trains an adapter on it."""
         from mmtune.speech.speech_task import SpeechTask
         from mmtune.speech.whisper.base import load_for
 
         assert isinstance(config.task, SpeechOptions)
         base = load_for(config.base, config.train.precision)
         recompute = config.train.gradient_checkpointing
+        adapter = config.adapter.model_copy(update={"method": config.method.name})
         return SpeechTask(
             *(base, config.lora, config.task, cache, config.train.seed, recompute),
+            adapter=adapter,
             parent=config.parent,
         )
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmtune.config import LoraOptions
+from mmtune.config import AdapterOptions, LoraOptions
 from mmtune.data.rows import Row
+from mmtune.errors import DataError
 from mmtune.metrics.text.term_finder import TermFinder
 from mmtune.metrics.text.wer import WordErrors
 from mmtune.predict import Prediction
@@ -28,6 +29,7 @@ from mmtune.speech.whisper.encoder import cut_of, finish
 from mmtune.speech.whisper.forward import decode_all
 from mmtune.speech.whisper.labels import Labels, make_labels, pad_labels
 from mmtune.speech.whisper.loss import LIKELY, frozen_cross_entropy
+from mmtune.speech.whisper.prefix import Prefix, attach_prefix
 from mmtune.speech.whisper.stages import KEPT, NAME, AudioStage, KeptStage, seconds_of, spoken_times
 from mmtune.system.memory import Phase
 from mmtune.training.randomness import Draw
@@ -46,13 +48,18 @@ class SpeechModule(nn.Module):
     Args:
         whisper: a `WhisperForConditionalGeneration`.
         cut: number of encoder layers that the stored states have passed; None: all.
+        prefix: the trained weights of a prefix, which the decoder reads; None: there is none.
     """
 
-    def __init__(self, whisper: Any, cut: int | None = None) -> None:
+    def __init__(
+        self, whisper: Any, cut: int | None = None, prefix: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.cut = cut
         if cut is not None:
             self.encoder = whisper.model.encoder
+        if prefix is not None:
+            self.prefix = prefix
         self.decoder = whisper.model.decoder
         self.project = whisper.proj_out
 
@@ -81,11 +88,11 @@ class SpeechModule(nn.Module):
 
 
 class SpeechTask:
-    """Trains a LoRA on the decoder and upper encoder layers, with cached states of the lower ones.
+    """Trains an adapter of decoder and upper encoder layers, with cached states of the lower ones.
 
     Args:
         base: loaded base; its layers get the adapter.
-        lora: settings of the adapter.
+        lora: size and place of the adapter.
         options: language, windows, number of adapted encoder layers and others.
         cache: cache of encoder states; None computes them again each time.
         seed: random seed of the adapter's initial weights.
@@ -93,6 +100,8 @@ class SpeechTask:
         max_ids: largest number of ids for a row in validation.
         spare_ids: number of ids that a row may have beyond twice its reference's.
         parent: folder of the adapter that training starts from; None: the base.
+        adapter: the method, and settings of its own; None: LoRA. A prefix changes no layer of the
+            encoder, whatever `options` says.
     """
 
     monitor = Monitor("wer", higher_is_better=False)
@@ -109,19 +118,29 @@ class SpeechTask:
         max_ids: int = SPOKEN,
         spare_ids: int = SPARE_IDS,
         parent: Path | None = None,
+        adapter: AdapterOptions | None = None,
     ) -> None:
+        adapter = adapter or AdapterOptions()
         self.base, self.options = base, options
         self.max_ids, self.spare_ids = max_ids, spare_ids
         if recompute:
             base.model.activation_checkpointing_enable({"use_reentrant": False})
-        cut = cut_of(base.model.model.encoder, options.encoder_layers)
+        prefixed = adapter.method == "prefix"
+        cut = None if prefixed else cut_of(base.model.model.encoder, options.encoder_layers)
         self.stage = AudioStage(base, options.windows, cut, options.views)
         stages: dict[str, Stage] = {NAME: self.stage}
         self.features = Features(stages, cache)
         self.base_hash = base.fingerprint
-        self.model = attach(base, lora, seed, cut, parent)
-        self.module: nn.Module = SpeechModule(base.model, cut)
-        self.kept = KeptStage(self.stage, self.features, self.model, self._bare)
+        self.prefix: Prefix | None = None
+        if prefixed:
+            self.model, self.prefix = attach_prefix(base, adapter.tokens, seed)
+        else:
+            self.model = attach(base, lora, seed, cut, parent, adapter)
+        self.module: nn.Module = SpeechModule(
+            base.model, cut, self.model.prompt_encoder if prefixed else None
+        )
+        # The adapter, as far as it can be switched off.
+        self.kept = KeptStage(self.stage, self.features, self.prefix or self.model, self._bare)
         stages[KEPT] = self.kept
         path = None if options.terms is None else find_terms(options.terms)
         listed = () if path is None else read_terms(path, options.language)
@@ -159,8 +178,19 @@ class SpeechTask:
             # If some rows teach that nobody speaks, the others must teach that somebody does.
             start = self.options.mix.nonspeech > 0
             found = make_labels(self.base, asked, self.options.language, spans, times, start)
+            self._require_room(row, len(found.ids))
             self._labels[key] = found
         return found
+
+    def _require_room(self, row: SpeechRow, ids: int) -> None:
+        most = int(self.base.model.config.max_target_positions)
+        taken = self.model.active_peft_config.num_virtual_tokens if self.prefix else 0
+        if taken and ids > most - taken:
+            raise DataError(
+                f"row {row.id!r}: its text has {ids} tokens, but a prefix of {taken} leaves "
+                f"{most - taken} positions",
+                "divide the row, lower adapter.tokens, or choose another adapter.method",
+            )
 
     def _bare(self, row: SpeechRow) -> Labels:
         return self.labels(row)

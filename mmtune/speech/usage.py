@@ -43,7 +43,8 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
     # A base for English alone takes no language.
     named = f', language="{language}"' if language.isalpha() and language != "en" else ""
     starter = card.base.startswith("starter:")
-    code = WITH_MMTUNE if starter else WITH_PEFT
+    # peft's generation knows no prefix of Whisper's decoder.
+    code = WITH_MMTUNE if starter or not card.method.by_layer else WITH_PEFT
     return Usage(
         library="peft",
         task=TASK,

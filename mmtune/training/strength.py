@@ -8,36 +8,54 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-# PEFT's names of the half of a LoRA pair that is initialised with zeros.
-ZERO_INIT = ("lora_B", "lora_embedding_B")
+from mmtune.methods import METHODS
+
+FROM_ZERO = tuple(name for each in METHODS.values() for name in each.from_zero)
+FROM_ONE = tuple(name for each in METHODS.values() for name in each.from_one)
 MAGNITUDE = "lora_magnitude_vector"  # PEFT's name of DoRA's magnitudes
 
 
 @contextmanager
 def scaled(module: nn.Module, scale: float) -> Iterator[None]:
-    """Scale the LoRA updates of `module` by `scale` inside the context, also when it is saved.
+    """Scale the change that an adapter makes, inside the context, also when it is saved.
 
     The weights themselves are scaled, so every library that loads them gives the same result.
+    Of LoRA, LoHa and LoKr, the factor that is zero at first is multiplied; of (IA)³, the vectors'
+    distance from one.
 
     Raises:
-        ValueError: the module has no LoRA pair, or has DoRA's magnitudes, which can't be scaled.
+        ValueError: the module has no weights of a method that can be scaled, or has DoRA's
+            magnitudes.
     """
-    names = [name for name, _ in module.named_parameters()]
-    if any(MAGNITUDE in name for name in names):
+    named = list(module.named_parameters())
+    if any(MAGNITUDE in name for name, _ in named):
         raise ValueError("DoRA can't be scaled: at scale 0 its magnitudes still change the output")
-    pairs = [p for name, p in module.named_parameters() if any(up in name for up in ZERO_INIT)]
-    if not pairs:
-        raise ValueError("the module has no LoRA pair to scale")
-    saved: list[Tensor] = [p.detach().clone() for p in pairs]
+    zero, one = ([p for name, p in named if _is(name, of)] for of in (FROM_ZERO, FROM_ONE))
+    if not zero and not one:
+        raise ValueError("the module has no adapter that can be scaled")
+    saved: list[Tensor] = [p.detach().clone() for p in (*zero, *one)]
     with torch.no_grad():
-        for p in pairs:
+        for p in zero:
             p.mul_(scale)
+        for p in one if scale != 1 else ():  # so that 1 changes no bit
+            p.sub_(1).mul_(scale).add_(1)
     try:
         yield
     finally:
         with torch.no_grad():
-            for p, old in zip(pairs, saved, strict=True):
+            for p, old in zip((*zero, *one), saved, strict=True):
                 p.copy_(old)
+
+
+def is_fresh(module: nn.Module) -> bool:
+    """Whether an adapter that can be scaled is as it was before training: it changes nothing."""
+    named = list(module.named_parameters())
+    begun = any(bool(p.any()) for name, p in named if _is(name, FROM_ZERO))
+    return not begun and all(bool((p == 1).all()) for name, p in named if _is(name, FROM_ONE))
+
+
+def _is(name: str, parts: tuple[str, ...]) -> bool:
+    return any(part in name.split(".") for part in parts)
 
 
 @contextmanager
@@ -67,6 +85,6 @@ def put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def can_scale(module: nn.Module) -> bool:
     """Whether `scaled` can be applied to the module."""
     names = [name for name, _ in module.named_parameters()]
-    return any(up in name for name in names for up in ZERO_INIT) and not any(
+    return any(_is(name, (*FROM_ZERO, *FROM_ONE)) for name in names) and not any(
         MAGNITUDE in name for name in names
     )

@@ -1,4 +1,4 @@
-"""LoRA adapters of a pipeline: loading, saving, switching on and off."""
+"""Adapters of a pipeline: loading, saving, switching on and off."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mmtune.adapters.card import file_hashes
 from mmtune.adapters.foreign import (
     CONFIGS,
     Shapes,
@@ -20,11 +21,20 @@ from mmtune.adapters.foreign import (
     require_safetensors,
 )
 from mmtune.adapters.foreign_layers import Pair
-from mmtune.adapters.integrity import check_adapter, check_base
+from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base
 from mmtune.adapters.lora import plain_config, require_effect, require_match
+from mmtune.adapters.method_files import peft_kind
 from mmtune.adapters.start import described, read_layers
+from mmtune.adapters.switch import WEIGHTS as PEFT_WEIGHTS
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
+from mmtune.image.diffusion.denoiser_methods import (
+    is_other,
+    load_other,
+    others_on,
+    require_alike,
+    save_other,
+)
 from mmtune.system.quiet import quiet
 from mmtune.system.tensors import make_reproducible
 
@@ -60,23 +70,29 @@ def active(
         return
     pipeline = base.pipeline
     on = {name: weight for name, weight in weights.items() if weight != 0}
-    if on:
-        pipeline.enable_lora()
-        pipeline.set_adapters(list(on), list(on.values()))
-    else:
-        pipeline.disable_lora()
+    held = getattr(base.denoiser, "peft_config", {})
     try:
+        if any(name in held and is_other(base.denoiser, name) for name in on):
+            with others_on(base, on):
+                yield
+            return
+        if on:
+            pipeline.enable_lora()
+            pipeline.set_adapters(list(on), list(on.values()))
+        else:
+            pipeline.disable_lora()
         yield
     finally:
         pipeline.disable_lora()
 
 
 def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
-    """Load a diffusers LoRA into the base strictly, and leave it switched off.
+    """Load an adapter into the base strictly, and leave it switched off.
 
     Args:
         base: gets the adapter in its denoiser, and in text encoders that it adapts.
-        folder: holds `pytorch_lora_weights.safetensors`.
+        folder: holds `pytorch_lora_weights.safetensors` of diffusers, or, of another method than
+            LoRA, a PEFT folder of the denoiser.
         name: name of the adapter in the pipeline.
 
     Returns:
@@ -85,17 +101,38 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     Raises:
         AdapterError: the file is missing or damaged, the base has other weights than the card
             names, keys don't match the base or are missing, or the adapter doesn't change the
-            denoiser's output.
+            denoiser's output; or it is of another method than those that are loaded.
     """
+    other = (folder / PEFT_CONFIG).is_file()
+    if not other:
+        require_safetensors(folder / WEIGHTS)
+    check_adapter(folder)
+    check_base(folder, base.name, base.fingerprint, any_name=True)
+    if other:
+        require_alike(base, peft_kind(folder), folder)
+        path = load_other(base, folder, name)
+    else:
+        require_alike(base, "LORA", folder)
+        path = _load_lora(base, folder, name)
+    with active(base, {}, {name: path}):
+        without = probe_output(base)
+    with active(base, {name: 1.0}, {name: path}):
+        require_effect(without, probe_output(base), path)
+    return path
+
+
+def file_digest(folder: Path) -> str:
+    """Hash the weights of an adapter: its one file, whatever the method."""
+    hashes = file_hashes(folder)
+    return hashes[WEIGHTS] if WEIGHTS in hashes else hashes[PEFT_WEIGHTS]
+
+
+def _load_lora(base: DiffusionBase, folder: Path, name: str) -> Path:
     from diffusers.utils import convert_unet_state_dict_to_peft
     from peft import get_peft_model_state_dict
     from safetensors import SafetensorError
 
-    path = folder / WEIGHTS
-    require_safetensors(path)
-    check_adapter(folder)
-    check_base(folder, base.name, base.fingerprint, any_name=True)
-    pipeline = base.pipeline
+    path, pipeline = folder / WEIGHTS, base.pipeline
     require_small(read_shapes(path), base, path)
     try:
         # It warns of text encoders without LoRA; keys are compared below.
@@ -125,10 +162,6 @@ def load_adapter(base: DiffusionBase, folder: Path, name: str) -> Path:
     for component, model in base.adapted.items():
         if name in model.peft_config:
             _require_loaded(component, model, tensors, name, path)
-    with active(base, {}, {name: path}):
-        without = probe_output(base)
-    with active(base, {name: 1.0}, {name: path}):
-        require_effect(without, probe_output(base), path)
     return path
 
 
@@ -284,6 +317,8 @@ def checked_config(base: DiffusionBase, path: Path) -> Iterator[dict[str, Any]]:
 def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
     """Write an adapter as a folder that diffusers' `load_lora_weights` reads.
 
+    Of another method than LoRA, it is the folder that peft reads of the denoiser.
+
     The file's metadata holds rank and alpha: without them diffusers assumes alpha = rank. Keys are
     peft's (`lora_A`, `lora_B`), because `convert_state_dict_to_diffusers` renames only those of
     attention, and `load_lora_weights` silently drops half of a file with both kinds of keys.
@@ -295,6 +330,9 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
     """
     from peft import get_peft_model_state_dict
 
+    if is_other(base.denoiser, name):
+        save_other(base, name, folder)
+        return
     layers: dict[str, Any] = {}
     for part, model in base.adapted.items():
         state = get_peft_model_state_dict(model, adapter_name=name)

@@ -26,6 +26,7 @@ from mmtune.metrics.image.style import MIN_HELD_OUT, StyleDistance, style_score
 from mmtune.metrics.metric import Stat
 from mmtune.training.samples import MAX_SAMPLES, Sample
 from mmtune.training.selection import Advice, Trial
+from mmtune.training.strength import is_fresh
 
 
 class StyleMonitor:
@@ -34,7 +35,7 @@ class StyleMonitor:
     Args:
         sampler: samples with the base that holds the adapter.
         options: trigger, numbers of images and scorer.
-        module: the trained module, whose LoRA weights tell whether training has begun.
+        module: the trained module, whose adapter's weights tell whether training has begun.
         brand: the training rows, to which the style distance is measured.
     """
 
@@ -69,7 +70,7 @@ class StyleMonitor:
             if len(set(prompts)) < MIN_HELD_OUT:
                 return values
             if self._scale is None:
-                base = samples if self._is_untrained() else self.sample(row_seeds)
+                base = samples if is_fresh(self.module) else self.sample(row_seeds)
                 real = self._real_images([row for row, _ in row_seeds])
                 self._scale = metric.statistics(base), metric.statistics(real)
             base_drawn, real_drawn = self._scale
@@ -144,11 +145,6 @@ class StyleMonitor:
             yield
         finally:
             pipeline.enable_lora()
-
-    def _is_untrained(self) -> bool:
-        # LoRA starts with B = 0, where the adapted model is the base itself.
-        named = self.module.named_parameters()
-        return not any(bool(p.any()) for name, p in named if "lora_B" in name)
 
     def _real_images(self, rows: Sequence[Row]) -> list[Image]:
         return [open_image(row.path, self.options.background) for row in rows]

@@ -28,11 +28,13 @@ class ImageFormat(ExportFormat):
         write: writes `request.to`, reads it back and compares it with the adapter, which is loaded
             as `proof.SOURCE`; the last argument is the picture that it draws.
         dora: why a DoRA can't be held, and what to do about it; None where it can.
+        lora_alone: whether it holds pairs of matrices, as LoRA has them, and nothing else.
         after: writes what belongs beside the file, and gives notes on its use.
     """
 
     write: Callable[[Export, DiffusionBase, Picture, Image], Proof]
     dora: tuple[str, str] | None = None
+    lora_alone: bool = True
     after: Callable[[Export, Path, str], tuple[str, ...]] | None = None
 
     def finish(self, request: Export, place: Path) -> tuple[str, ...]:
@@ -60,6 +62,8 @@ class ImageFormat(ExportFormat):
         from mmtune.system.processes import pick_device
 
         precision = self.precision_of(request)
+        if self.lora_alone:
+            self._require_lora(request)
         if request.check is not None:
             raise ConfigError(
                 "--check is for speech: image adapters are proved on a picture that they draw",
@@ -73,9 +77,23 @@ class ImageFormat(ExportFormat):
                 "choose another --format",
             )
         load_adapter(base, request.adapter, SOURCE)
-        if self.dora and any(m.peft_config[SOURCE].use_dora for m in base.adapted.values()):
+        configs = [model.peft_config[SOURCE] for model in base.adapted.values()]
+        if self.dora and any(config.use_dora for config in configs):
             found, cure = self.dora
             raise AdapterError(f"{request.adapter} is a DoRA: {found}", cure)
         picture = Picture(base, precision)
         proof, notes = self.write(request, base, picture, picture.draw({SOURCE: request.scale}))
         return Exported(request.to, request.format, proof, notes)
+
+    def _require_lora(self, request: Export) -> None:
+        from mmtune.adapters.method_files import peft_kind
+        from mmtune.methods import method_of_peft
+
+        method = method_of_peft(peft_kind(request.adapter))
+        if method is not None and method.peft_type != "LORA":
+            raise AdapterError(
+                f"{request.adapter} is trained by {method.title}, and the format {self.name} holds "
+                "LoRA alone",
+                "--format fused puts it into the base's weights; the adapter's own folder loads in "
+                "peft (PeftModel.from_pretrained)",
+            )

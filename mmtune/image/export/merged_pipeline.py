@@ -12,6 +12,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from mmtune.adapters.exported import Export, hashed_weights
+from mmtune.adapters.layer_strength import changed
 from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.parity import SOURCE, Picture, adapted_layers, same_change, unproved
@@ -45,6 +46,7 @@ def write_fused(
     """
     pipeline, device, dtype = base.pipeline, base.device, base.dtype
     wanted, parts = _wanted(base, request.scale), list(base.adapted)
+    layers = sum(1 for _ in adapted_layers(base))
     with active(base, {SOURCE: request.scale}, {SOURCE: None}):
         pipeline.fuse_lora(components=parts, adapter_names=[SOURCE])
     with quiet():
@@ -62,10 +64,10 @@ def write_fused(
     if found.keys() != names:
         extra = sorted(found.keys() ^ names)
         raise unproved(request.to, f"{len(extra)} keys differ, such as {extra[0]}")
-    for name, weight in wanted.items():
-        same_change(weight, found[f"{name}.weight"].cpu(), name, request.to)
+    for name, tensor in wanted.items():
+        same_change(tensor, found[name].cpu(), name, request.to)
     levels = picture.compare(before, picture.draw({}, again), request.to)
-    return {"keys": len(found), "layers": len(wanted), **levels}, notes
+    return {"keys": len(found), "layers": layers, **levels}, notes
 
 
 def _state(base: DiffusionBase, parts: Iterable[str]) -> dict[str, Tensor]:
@@ -77,20 +79,13 @@ def _state(base: DiffusionBase, parts: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _wanted(base: DiffusionBase, scale: float) -> dict[str, Tensor]:
-    """Each adapted layer's weight with its change, fp32; DoRA's come from peft's own formula."""
-    found = {}
+    """Each adapted layer's parameters with the adapter in them, fp32, by their names."""
     with active(base, {SOURCE: scale}, {SOURCE: None}):
-        for name, layer in adapted_layers(base):
-            change, weight = layer.get_delta_weight(SOURCE), layer.get_base_layer().weight
-            if SOURCE in layer.lora_magnitude_vector:
-                # arXiv 2402.09353, eq. 5: magnitude by (W + change) over its norm of each row.
-                whole = (weight + change).float()
-                norms = whole.flatten(1).norm(dim=1)
-                length = layer.lora_magnitude_vector[SOURCE].weight.float().flatten() / norms
-                found[name] = (whole * length.view(-1, *[1] * (whole.ndim - 1))).cpu()
-            else:
-                found[name] = (weight.float() + change.float()).cpu()
-    return found
+        return {
+            f"{name}.{parameter}": tensor.cpu()
+            for name, layer in adapted_layers(base)
+            for parameter, tensor in changed(layer, SOURCE).items()
+        }
 
 
 def _complete(request: Export) -> tuple[str, ...]:

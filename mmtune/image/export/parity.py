@@ -102,7 +102,7 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
                 raise unproved(path, f"only the {' and '.join(has)} adapter changes {name}")
             wanted, found = (layer.get_delta_weight(each) for each in has)
             same_change(wanted, found, name, path)
-            vectors = layer.lora_magnitude_vector
+            vectors = layer.lora_magnitude_vector  # the formats that are compared hold LoRA alone
             with_dora = [vectors[each].weight for each in has if each in vectors]
             if len(with_dora) == 1 or (with_dora and not torch.equal(*with_dora)):
                 raise unproved(path, f"{name} has other magnitudes")
@@ -111,12 +111,12 @@ def same_layers(base: DiffusionBase, scale: float, path: Path) -> int:
 
 
 def adapted_layers(base: DiffusionBase) -> Iterator[tuple[str, Any]]:
-    """List peft's LoRA layers of all adapted parts, with their names in the pipeline."""
-    from peft.tuners.lora import LoraLayer
+    """List peft's layers of all adapted parts, with their names in the pipeline."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
 
     for part, model in base.adapted.items():
         for name, layer in model.named_modules():
-            if isinstance(layer, LoraLayer):
+            if isinstance(layer, BaseTunerLayer):
                 yield f"{part}.{name}", layer
 
 

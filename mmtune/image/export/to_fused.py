@@ -25,6 +25,7 @@ FORMAT = ImageFormat(
     "fused",
     "the whole pipeline, the adapter in its weights",
     PRECISIONS,
+    lora_alone=False,
     write=_write,
     after=use_pipeline,
 )

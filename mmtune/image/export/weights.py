@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from mmtune.adapters.card import file_hashes, versions
+from mmtune.adapters.card import versions
 from mmtune.adapters.exported import Export
 from mmtune.adapters.lora import plain_config
 from mmtune.image.diffusion.base import DiffusionBase
-from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active
+from mmtune.image.diffusion.denoiser_lora import active, file_digest
 from mmtune.system.hashing import hash_bytes
 from mmtune.system.tensors import save_tensors
 
@@ -84,7 +84,7 @@ def origin(request: Export) -> dict[str, str]:
     """Record where an export comes from: adapter, data, base and licence, as strings."""
     card = request.card
     facts = {
-        "mmtune.adapter": f"{card.name}@{file_hashes(request.adapter)[WEIGHTS]}",
+        "mmtune.adapter": f"{card.name}@{file_digest(request.adapter)}",
         "mmtune.base": card.base,
         "mmtune.base_hash": card.base_hash,
         "mmtune.dataset": card.dataset,

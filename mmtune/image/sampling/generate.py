@@ -11,11 +11,11 @@ from typing import Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import CARD_FILE, file_hashes, read_card
+from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import with_triggers
 from mmtune.image.diffusion.base import DiffusionBase, load_base
-from mmtune.image.diffusion.denoiser_lora import WEIGHTS
+from mmtune.image.diffusion.denoiser_lora import file_digest
 from mmtune.image.image_options import Quantize
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.generated_metadata import save_png
@@ -269,8 +269,7 @@ def _sampling_facts(
     """
     on = {adapters[name]: weight for name, weight in weights.items()}
     versions = [
-        f"{adapter_label(path)}@{file_hashes(path)[WEIGHTS][:16]}*{weight:g}"
-        for path, weight in on.items()
+        f"{adapter_label(path)}@{file_digest(path)[:16]}*{weight:g}" for path, weight in on.items()
     ]
     quantized = {} if base.quantized == "none" else {"quantize": base.quantized}
     return quantized | {

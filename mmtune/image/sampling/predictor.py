@@ -9,9 +9,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from mmtune.adapters.card import file_hashes
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
-from mmtune.image.diffusion.denoiser_lora import WEIGHTS, active, load_adapter
+from mmtune.image.diffusion.denoiser_lora import active, file_digest, load_adapter
 from mmtune.image.sampling.sampler import SAMPLE_BATCH, Sampler
 from mmtune.predict import Prediction, Request
 from mmtune.prefix.features import Features
@@ -53,7 +52,7 @@ class ImagePredictor:
         self.adapters = dict(adapters)
         for name, path in adapters.items():
             load_adapter(base, path, name)
-        self.files = {name: file_hashes(path)[WEIGHTS] for name, path in adapters.items()}
+        self.files = {name: file_digest(path) for name, path in adapters.items()}
         if len(base.adapted) > 1:
             features = None  # each adapter gives captions other embeddings
         self.sampler = Sampler(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mmtune.errors import AdapterError
 from mmtune.speech.whisper.base import WhisperBase, load_base
 from mmtune.speech.whisper.decoder_lora import load_adapters
 
@@ -20,13 +21,18 @@ def merge(base: str, adapter: Path, scale: float = 1.0) -> WhisperBase:
 
     Raises:
         BaseModelError: the base can't be used.
-        AdapterError: the adapter is damaged, was made for another base, has no effect, or gives
-            weights that aren't finite.
+        AdapterError: the adapter is damaged, was made for another base, has no effect, has no form
+            as weights (a prefix), or gives weights that aren't finite.
     """
-    from mmtune.errors import AdapterError
-
     loaded = load_base(base)
     switch = load_adapters(loaded, {_NAME: adapter})
+    if switch.method is not None and not switch.method.by_layer:
+        raise AdapterError(
+            f"{adapter} is trained by {switch.method.title}: it changes what the decoder attends "
+            "to and no weights, so it can't be merged into them",
+            "use it in mmtune (mmtune transcribe --adapter) or in peft, or train another "
+            "adapter.method, such as lora, to export it",
+        )
     with switch.on({_NAME: scale}):
         try:
             loaded.model = switch.model.merge_and_unload(safe_merge=True)

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmtune.speech.whisper.prefix import prefix_length
+
 SPOKEN = 224  # most ids of a clip, as openai/whisper's `sample_len`
 PACE, AT_ONCE = 10.0, 24  # most ids per second, and in addition: twice those of the fastest speech
 SHRINK = 0.75  # drop finished rows once this share of a batch, or less, is unfinished
@@ -156,7 +158,7 @@ class _Decoder:
 
         self.decoder = model.model.decoder
         self.project = model.proj_out
-        self.positions = int(model.config.max_target_positions)
+        self.positions = int(model.config.max_target_positions) - prefix_length(self.decoder)
         generation = model.generation_config
         self.end = int(generation.eos_token_id)
         device = self.project.weight.device

@@ -1,9 +1,10 @@
-"""LoRA on Whisper: attach an adapter for training, load adapters strictly, switch between them."""
+"""Adapters of Whisper: attach one for training, load several strictly, switch between them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,23 @@ import torch
 from mmtune.adapters.card import adapter_folder
 from mmtune.adapters.foreign import read_config, read_shapes
 from mmtune.adapters.foreign_layers import Pair
-from mmtune.adapters.lora import attach_lora
+from mmtune.adapters.lora import attach_config
+from mmtune.adapters.peft_configs import peft_config
 from mmtune.adapters.start import described, fit, put_layers, read_layers, require_rank
 from mmtune.adapters.switch import MARKER, PREFIX, WEIGHTS, AdapterSwitch
-from mmtune.config import LoraOptions
+from mmtune.config import AdapterOptions, LoraOptions
 from mmtune.errors import AdapterError, BaseModelError, ConfigError, did_you_mean
+from mmtune.methods import METHODS, Method
 from mmtune.speech.whisper.base import WhisperBase, resolve_base
 from mmtune.speech.whisper.encoder import finish
+from mmtune.speech.whisper.prefix import Prefix, load_prefix
 from mmtune.system.stored import read_json_object
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 ATTENTIONS = ("self_attn", "encoder_attn")
+# (IA)³ multiplies keys, values and what goes into the second layer after the attention (section 3.3
+# of arXiv 2205.05638).
+IA3_TARGETS, IA3_INPUTS = ("k_proj", "v_proj", "fc2"), ("fc2",)
 KNOWN = (*TARGETS, *(f"{kind}.{name}" for kind in ATTENTIONS for name in TARGETS[:4]))
 
 
@@ -79,29 +86,35 @@ def attach(
     seed: int,
     cut: int | None = None,
     parent: Path | None = None,
+    adapter: AdapterOptions | None = None,
 ) -> Any:
     """Add a fresh adapter to a base and return the `PeftModel`; the base's weights stay frozen.
 
     Args:
         base: is changed: peft puts the adapter into its layers.
-        options: rank, targets and kind of the adapter.
+        options: rank and targets of the adapter.
         seed: random seed of the adapter's initial weights.
         cut: first adapted encoder layer; None adapts only the decoder.
         parent: folder of the adapter that it begins as; None: it changes nothing yet.
+        adapter: a method that changes layers; None: LoRA.
 
     Raises:
         AdapterError: the parent can't be loaded on the base.
         ConfigError: the settings leave out layers of the parent, or have no place for them.
     """
+    adapter = adapter or AdapterOptions()
     count = len(base.model.model.encoder.layers)
     upper = range(count)[cut:] if cut is not None else ()
     start = None if parent is None else _read_start(base, parent, upper)
-    chosen = sorted(start) if start and not options.targets else targets(options.targets, upper)
+    usual = IA3_TARGETS if adapter.method == "ia3" else TARGETS
+    names = options.targets or usual
+    chosen = sorted(start) if start and not options.targets else targets(names, upper)
     options = options.model_copy(update={"targets": ()})
+    config = peft_config(options, adapter, chosen, IA3_INPUTS)
     if start is None:
-        return attach_lora(base.model, options, chosen, seed, base.name)
+        return attach_config(base.model, config, seed, base.name)
     require_rank(options.rank, start.values())
-    attached = attach_lora(base.model, options, chosen, seed, base.name, lambda c: fit(c, start))
+    attached = attach_config(base.model, fit(config, start), seed, base.name)
     put_layers(base.model, start)
     return attached
 
@@ -167,6 +180,47 @@ class Switch(AdapterSwitch):
     def __init__(self, base: WhisperBase) -> None:
         super().__init__(base.model, base.name, base.fingerprint, self._answer)
         self.base = base
+        self.prefix: Prefix | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The values of `peft_type` that can be loaded."""
+        return (*super().kinds, METHODS["prefix"].peft_type)
+
+    def _attach(self, inner: str, method: Method, given: Mapping[str, Any], folder: Path) -> None:
+        if method.by_layer:
+            super()._attach(inner, method, given, folder)
+            return
+        self.model = load_prefix(self.base, self.model, inner, given, folder)
+        self.prefix = self.prefix or Prefix(self.base.model.model.decoder, self.model)
+
+    @contextmanager
+    def on(self, weights: Mapping[str, float]) -> Iterator[None]:
+        """Within it, these adapters act with these weights, and no other; see `AdapterSwitch`.
+
+        Raises:
+            AdapterError: an adapter that isn't loaded; or several prefixes, or a prefix with
+                another strength than 0 or 1.
+        """
+        acting = {name: weight for name, weight in weights.items() if weight != 0}
+        known = acting.keys() <= self.inner.keys()
+        if self.prefix is None or not acting or not known:
+            with super().on(weights if self.prefix is None or not known else {}):
+                yield
+            return
+        if len(acting) > 1 or set(acting.values()) != {1.0}:
+            found = ", ".join(f"{name}={weight:g}" for name, weight in acting.items())
+            raise AdapterError(
+                f"{found}: prefixes can't be used together, nor at another strength than 1",
+                "use one of them at strength 1: --adapter PATH",
+            )
+        [name] = acting
+        self.model.set_adapter(self.inner[name])
+        self.prefix.enabled = True
+        try:
+            yield
+        finally:
+            self.prefix.enabled = False
 
     def _answer(self) -> torch.Tensor:
         """Compute logits [1, 3, vocabulary] of eight artificial frames, through all layers."""

@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mmtune.speech.whisper.prefix import prefix_length
+
 
 def decode_all(decoder: Any, inputs: Tensor, hidden: Tensor) -> Tensor:
     """Compute the last hidden states; equal to `WhisperDecoder.forward` up to rounding.
 
     Args:
-        decoder: a `WhisperDecoder`, with or without one LoRA adapter in its layers.
+        decoder: a `WhisperDecoder`, with or without one adapter.
         inputs: ids, [rows, length], padded on the right.
         hidden: encoder outputs, [rows, frames, width].
 
@@ -51,20 +53,25 @@ def _absorbed(layer: Any, x: Tensor, hidden: Tensor) -> Tensor:
 
 
 def can_absorb(decoder: Any, length: int) -> bool:
-    """Whether absorption is exact and cheaper: no dropout or DoRA, fewer tokens than head width."""
+    """Whether absorption is exact and cheaper: plain LoRA or none, fewer tokens than head width."""
     config = decoder.config
     dropouts = (config.dropout, config.attention_dropout, config.activation_dropout)
     if any(dropouts) or config.decoder_layerdrop:
         return False
     attention = decoder.layers[0].encoder_attn
-    if length >= attention.head_dim:
+    if length >= attention.head_dim or prefix_length(decoder):
         return False
     projections = [p for layer in decoder.layers for p in _projections(layer.encoder_attn)]
-    return all(not _has_dropout(p) and not _has_dora(p) for p in projections)
+    return not any(_is_other(p) or _has_dropout(p) or _has_dora(p) for p in projections)
 
 
 def _projections(attention: Any) -> tuple[Any, Any]:
     return attention.k_proj, attention.v_proj
+
+
+def _is_other(layer: Any) -> bool:
+    # A layer of another method than LoRA.
+    return hasattr(layer, "base_layer") and not hasattr(layer, "lora_A")
 
 
 def _has_dropout(layer: Any) -> bool:

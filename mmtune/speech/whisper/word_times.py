@@ -27,6 +27,7 @@ from mmtune.speech.whisper.base import WhisperBase
 from mmtune.speech.whisper.decode import Spoken
 from mmtune.speech.whisper.fallback import Heard
 from mmtune.speech.whisper.labels import prefix_ids
+from mmtune.speech.whisper.prefix import prefix_length
 
 FRAMES = 50  # frames of the encoder's output per second
 MEDIAN = 7  # frames of the median filter that smooths the attention
@@ -81,7 +82,7 @@ def align(
     if not rows:
         return found
     prefixes = [prefix_ids(base, languages[i]) for i in rows]
-    most = int(base.model.config.max_target_positions)
+    most = int(base.model.config.max_target_positions) - prefix_length(base.model.model.decoder)
     texts = [list(spoken[i])[: most - len(p)] for i, p in zip(rows, prefixes, strict=True)]
     lengths = [len(p) + len(t) for p, t in zip(prefixes, texts, strict=True)]
     window = heard.shape[1]
