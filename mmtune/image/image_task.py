@@ -145,7 +145,7 @@ class ImageTask:
                 with warnings.catch_warnings():
                     # peft warns that it can't merge into a quantized layer; we never merge.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
-                    self._add(denoiser, config.lora, self.family.targets, start.get(part))
+                    self._add(denoiser, config.lora, self.family.lora_targets(), start.get(part))
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",
