@@ -366,7 +366,8 @@ class RunConfig(Section):
         str,
         setting(
             ...,
-            "Base model to adapt: starter:NAME, a folder, or a Hugging Face id.",
+            "Base model to adapt: starter:NAME, a folder, a Hugging Face id, or for images one "
+            ".safetensors file of Stable Diffusion 1.x, 2.x or XL.",
             common=True,
             file=True,
             harmless="The run folder records the hash of its weights.",
@@ -379,6 +380,17 @@ class RunConfig(Section):
         "given beside it. Null: training starts from the base.",
         why="Off: most runs start from the base.",
         common=True,
+    )
+    base_config: str | None = setting(
+        None,
+        "Folder of a diffusers pipeline that describes a base which is a single file: its "
+        "configurations and tokenizers are read, its weights are not. It becomes a part of the "
+        "base's name: FILE.safetensors@FOLDER. Null: mmtune's own description of the kind that the "
+        "file is of.",
+        why="mmtune describes Stable Diffusion 1.x, 2.x and XL; only models with other layers need "
+        "a folder.",
+        file=True,
+        harmless="The hash of the base that the run folder records depends on it.",
     )
     out: Path = setting(
         Path("runs"),

@@ -151,6 +151,10 @@ class Modality:
             )
         return config.data.path
 
+    def remarks_on_base(self, config: RunConfig) -> Sequence[str]:
+        """What the user should know of the base before it is trained. Default: nothing."""
+        return ()
+
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """A manifest of rows made to be trained on beside the data's own; None for none."""
         return None

@@ -13,6 +13,7 @@ import shlex
 from pathlib import Path
 
 from mmtune.errors import BaseModelError
+from mmtune.system.base_name import is_checkpoint
 
 ALLOW = "MMTUNE_ALLOW_DOWNLOAD"  # environment variable: 1 allows downloads of any named model
 _ENTRIES = ("config.json", "model_index.json")
@@ -49,7 +50,7 @@ def base_identity(base: str) -> str:
 
 def _is_hub_id(base: str) -> bool:
     # The rule by which the modalities tell a hub id from a folder.
-    if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:
+    if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1 or is_checkpoint(base):
         return False
     return not Path(base).expanduser().is_dir()
 

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmtune.system.base_name import SUFFIX, is_checkpoint, split_base
+from mmtune.system.tensors import read_metadata
+
 MODEL_CARD = "README.md"
 # Parts of the names of licences that forbid commercial use or sharing changed copies:
 # cc-by-nc-4.0, cc-by-nd-4.0, flux-1-dev-non-commercial-license, sai-nc-community.
@@ -51,7 +54,8 @@ def read_licence(page: Path) -> Licence | None:
 
 
 def licence_of(base: str) -> Licence | None:
-    """Find the licence of a base: a folder with a README.md, or a hub id; None if unknown.
+    """Find the licence of a base: a folder with a README.md, a file whose metadata says it
+    (`modelspec.license` of Stability's ModelSpec), or a hub id; None if unknown.
 
     The model card of a hub id is downloaded unless it is on this machine already. A hub that can't
     be reached is no error.
@@ -59,6 +63,12 @@ def licence_of(base: str) -> Licence | None:
     folder = Path(base).expanduser()
     if folder.is_dir():
         return read_licence(folder / MODEL_CARD)
+    file = Path(split_base(base)[0]).expanduser()
+    if file.suffix == SUFFIX and file.is_file():
+        said = read_metadata(file).get("modelspec.license", "").strip().lower()
+        return Licence(said) if said else None
+    if is_checkpoint(base):
+        return None
     if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:
         return None
     from huggingface_hub import hf_hub_download

@@ -14,7 +14,7 @@ from types import ModuleType
 
 from mmtune.cli.spaced_path import quoted
 from mmtune.errors import ERROR, INTERRUPTED, ConfigError, MmtuneError, did_you_mean
-from mmtune.system.arguments import Parser
+from mmtune.system.arguments import Parser, apply_base_config
 from mmtune.system.memory import guarded
 from mmtune.system.output import say
 from mmtune.system.storage_errors import translated
@@ -151,6 +151,7 @@ def _run(arguments: list[str]) -> int:
             code = 0
         else:
             command, options = parse(arguments)
+            apply_base_config(options)
             code = command(options)
     except SystemExit:
         _flush()  # --help was printed

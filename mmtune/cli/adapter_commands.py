@@ -8,7 +8,7 @@ from typing import Any
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import FINDINGS
-from mmtune.system.arguments import Parser, finite, in_help, positive, seed
+from mmtune.system.arguments import Parser, add_base_config, finite, in_help, positive, seed
 from mmtune.system.output import say
 
 
@@ -30,6 +30,7 @@ def export_arguments(parser: Parser) -> None:
         "--out", type=Path, required=True, metavar="PATH", help="new file or folder to write"
     )
     parser.add_argument("--base", help="base model (default: the one that the adapter names)")
+    add_base_config(parser)
     parser.add_argument(
         "--scale", type=finite, help="adapter strength (default: the one at which it was judged)"
     )
@@ -121,6 +122,7 @@ def compose_arguments(parser: Parser) -> None:
         help="route rows to adapters by label: a YAML file that names an adapter for each label",
     )
     parser.add_argument("--base", help="base model (default: the one that the adapters name)")
+    add_base_config(parser)
     parser.add_argument(
         "--compare",
         type=Path,

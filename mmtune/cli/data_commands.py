@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
-from mmtune.system.arguments import Parser, in_help, not_negative, positive
+from mmtune.system.arguments import Parser, add_base_config, in_help, not_negative, positive
 from mmtune.system.output import say
 
 FRAMES = "frames"  # the format for which --frames stands
@@ -36,6 +36,7 @@ def check_arguments(parser: Parser) -> None:
         "--base",
         help="base model for these images; reports captions that its text encoder would cut off",
     )
+    add_base_config(parser)
     parser.add_argument(
         "--resolution",
         type=positive,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.errors import FINDINGS, ConfigError, did_you_mean, nearest
-from mmtune.system.arguments import Parser
+from mmtune.system.arguments import Parser, add_base_config
 from mmtune.system.output import say
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 TRAIN_HELP = """\
 `mmtune train RECIPE --help` explains the settings of a recipe. The ones given most often:
   --data PATH      what to train on: a manifest.jsonl, or a folder of files
-  --base MODEL     base model: starter:NAME, a folder, or a Hugging Face id
+  --base MODEL     base model: starter:NAME, a folder, a Hugging Face id; for images also a file
   --name NAME      folder of the run below runs/ (default: the recipe's name)
   --epochs N       passes over the data; the full name works too: --train.epochs N
   --lr X           learning rate
@@ -190,6 +190,7 @@ def evaluate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--base", metavar="MODEL", help="base model (default: the one that the adapter names)"
     )
+    add_base_config(parser)
     parser.add_argument(
         "--against",
         type=Path,

@@ -87,6 +87,13 @@ class ImageModality(ImageReader, Modality):
             )
         return config.data.path
 
+    def remarks_on_base(self, config: RunConfig) -> Sequence[str]:
+        """Warn of a base that is distilled to few steps."""
+        from mmtune.image.diffusion.distilled import distilled_note
+
+        note = distilled_note(config.base)
+        return () if note is None else (note,)
+
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """Generate images for prior preservation, see `mmtune.image.corpus.prior.draw_prior`."""
         from mmtune.image.corpus.prior import draw_prior

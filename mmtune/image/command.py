@@ -8,7 +8,17 @@ from pathlib import Path
 
 from mmtune.adapters.resolve import all_weighted
 from mmtune.errors import ERROR, ConfigError
-from mmtune.system.arguments import Parser, add_base, add_label, finite, positive, seed, seeds, text
+from mmtune.system.arguments import (
+    Parser,
+    add_base,
+    add_base_config,
+    add_label,
+    finite,
+    positive,
+    seed,
+    seeds,
+    text,
+)
 from mmtune.system.output import say
 
 
@@ -22,6 +32,7 @@ def generate_arguments(parser: Parser) -> None:
         "base",
     )
     add_base(parser)
+    add_base_config(parser)
     add_label(parser)
     parser.add_argument(
         "--prompt", type=text, action="append", help="what to draw; repeat it for several prompts"

@@ -116,7 +116,7 @@ class ImageOptions(Section):
     )
     train_guidance: float = setting(
         1.0,
-        "Guidance that FLUX.1 [dev] is told while it trains.",
+        "Guidance that FLUX.1 [dev] and FLUX.2 [dev] are told while they train.",
         unit="guidance scale",
         why="At 1 the model is asked for the plain picture (docs/families.md).",
         ge=0,
@@ -147,7 +147,8 @@ class ImageOptions(Section):
     )
     guidance: float = setting(
         5.0,
-        "Classifier-free guidance of sampled images; 1 is off. FLUX.1 [dev] takes it as an input.",
+        "Classifier-free guidance of sampled images; 1 is off. FLUX.1 [dev] and FLUX.2 [dev] take "
+        "it as an input.",
         unit="guidance scale",
         why="As in diffusers' pipeline for SDXL.",
         ge=1,

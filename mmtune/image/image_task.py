@@ -148,7 +148,7 @@ class ImageTask:
                     # peft warns that it can't merge into a quantized layer; we never merge.
                     warnings.filterwarnings("ignore", message=".*get_apply_tensor_subclass")
                     own = start.get(part)
-                    self._add(denoiser, config.lora, adapter, self.family.targets, own)
+                    self._add(denoiser, config.lora, adapter, self.family.lora_targets(), own)
             except ValueError as error:
                 raise ConfigError(
                     f"lora.targets: {first_line(error)}",

@@ -1,4 +1,4 @@
-"""Location of a diffusion base: a folder, a starter or the hub. It loads no torch."""
+"""Location of a diffusion base: a folder, a file, a starter or the hub. It loads no weights."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.errors import BaseModelError, did_you_mean, first_line
+from mmtune.image.single_file import SingleFile, open_single_file
+from mmtune.system.base_name import is_checkpoint, split_base
 from mmtune.system.resources import resource
 from mmtune.system.stored import read_json_object
 
 STARTERS = {"starter:icons": "starter-icons"}  # folders in assets/, by name
 STARTER_HINT = "use starter:icons, which needs no download"
 INDEX_FILE = "model_index.json"
+Source = Path | SingleFile | str
 
 
-def resolve_base(base: str) -> Path | str:
+def resolve_base(base: str) -> Source:
     """Find where a base is.
 
     Args:
-        base: a hub id, a local folder or a starter.
+        base: a hub id, a local folder, a single .safetensors file (see
+            `mmtune.system.base_name`) or a starter.
 
     Returns:
-        The folder, or the hub id itself.
+        The folder, the file with the folder that describes it, or the hub id itself.
 
     Raises:
-        BaseModelError: the starter is unknown, or the folder doesn't exist or has no
-            `model_index.json`.
+        BaseModelError: the starter is unknown, the folder doesn't exist or has no
+            `model_index.json`, or the file is none that can be trained.
     """
     if base.startswith("starter:"):
         if base not in STARTERS:
@@ -39,28 +43,36 @@ def resolve_base(base: str) -> Path | str:
                 "give the folder that DiffusionPipeline.save_pretrained wrote, or " + STARTER_HINT,
             )
         return folder
-    if base.startswith(("/", ".", "~")) or base.count("/") != 1:
+    name, config = split_base(base)
+    file = Path(name).expanduser()
+    if file.is_file():
+        return open_single_file(file, config)
+    if base.startswith(("/", ".", "~")) or base.count("/") != 1 or is_checkpoint(base):
+        what = f"file: {name}" if is_checkpoint(base) else f"folder: {base}"
         raise BaseModelError(
-            f"no such folder: {base}", f"correct the path, give a hub id, or {STARTER_HINT}"
+            f"no such {what}", f"correct the path, give a hub id, or {STARTER_HINT}"
         )
     return base
 
 
-def read_index(source: Path | str) -> dict[str, Any]:
+def read_index(source: Source) -> dict[str, Any]:
     """Read a pipeline's `model_index.json`; see `read_json`."""
     return read_json(source, INDEX_FILE)
 
 
-def read_json(source: Path | str, file: str) -> dict[str, Any]:
+def read_json(source: Source, file: str) -> dict[str, Any]:
     """Read a small JSON file of a base.
 
     Args:
-        source: from `resolve_base`; a file of a hub id is downloaded.
+        source: from `resolve_base`; a file of a hub id is downloaded. Of a single-file base, the
+            folder that describes it is read.
         file: path in the base, such as `vae/config.json`.
 
     Raises:
         BaseModelError: there is no such file, the hub can't be reached, or the file isn't JSON.
     """
+    if isinstance(source, SingleFile):
+        source = source.config
     path = source / file if isinstance(source, Path) else _download(source, file)
     try:
         value = read_json_object(path, "download the model again", BaseModelError)

@@ -18,6 +18,7 @@ from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.text.language_code import LANGUAGES
 from mmtune.pages.preference import Result
+from mmtune.system.base_name import is_checkpoint
 
 HIDDEN_TEXT = "(left out)"
 
@@ -176,9 +177,11 @@ def redact_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def redact_base(base: str) -> str:
-    """Return the base's name, or "a local folder" if it is a path on somebody's disk."""
+    """Return the base's name, or what it is if it is a path on somebody's disk."""
     path = Path(base).expanduser()
     local = path.is_absolute() or base.startswith((".", "~")) or base.count("/") > 1
+    if is_checkpoint(base):
+        return "a local file"
     return "a local folder" if local or path.exists() else base
 
 

@@ -12,6 +12,7 @@ from mmtune.config import RunConfig, Section, leaves_with
 from mmtune.errors import ConfigError, did_you_mean, shortened
 from mmtune.runs.method_settings import fitting, require_settings, spelled_out
 from mmtune.settings.reading import Given, collect, merge, nest, typed
+from mmtune.system.base_name import join_base
 
 CORRECT = "correct this value"
 
@@ -51,6 +52,8 @@ def build(
             raise _wrong(name, given, "" if on_top else source, str(error)) from None
         merged = merge(merged, nest(name, value))
     merged.setdefault("name", merged.get("recipe"))
+    if (described_by := merged.pop("base_config", None)) is not None:
+        merged["base"] = join_base(str(merged.get("base")), str(described_by))
     try:
         task = options.model_validate(merged.get("task") or {})
     except ValidationError as error:

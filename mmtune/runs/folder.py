@@ -24,6 +24,7 @@ from mmtune.runs.measuring import drop_measuring
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.trained_rows import DATA, record_rows
 from mmtune.settings.declare import Setting, settings_of
+from mmtune.system.base_name import split_base
 from mmtune.system.contents import hash_contents
 from mmtune.system.files import write_bytes, write_json, write_text
 from mmtune.system.formats import FORMAT, without_format
@@ -111,7 +112,7 @@ def _moved(config: RunConfig, old: Mapping[str, Any], now: Mapping[str, str]) ->
     data = config.data.path if old.get("data.path") is not None else None
     if data is not None and data.exists() and (config.folder / DATA).is_file():
         found.add("data.path")
-    if BASE in before and Path(config.base).exists():
+    if BASE in before and Path(split_base(config.base)[0]).expanduser().exists():
         found.add("base")
     return {"out", "name"} | found
 

@@ -256,6 +256,8 @@ def _trained(
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
+            for line in modality.remarks_on_base(config):
+                reporter.note(f"base       {line}")
             lacking: dict[str, list[str]] = {}
             for gate in unmet(suite, config) if suite is not None else ():
                 lacking.setdefault(str(gate.needs), []).append(gate.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mmtune.errors import ConfigError
+from mmtune.system.base_name import join_base
 
 MAX_COUNT = 1_000_000  # of items, beams, steps or pixels; more is a typing error
 MAX_SEED = 2**62
@@ -57,6 +58,34 @@ def add_base(command: Parser) -> None:
     command.add_argument(
         "--base", help="base model (default: the adapter's); give it alone to use no adapter"
     )
+
+
+def add_base_config(command: Parser) -> None:
+    """Add the argument `--base-config`, which `apply_base_config` joins to `--base`."""
+    command.add_argument(
+        "--base-config",
+        metavar="FOLDER",
+        help="folder of a diffusers pipeline that describes a --base which is a single "
+        ".safetensors file; its weights aren't read (default: mmtune's own, for Stable Diffusion "
+        "1.x, 2.x and XL)",
+    )
+
+
+def apply_base_config(options: argparse.Namespace) -> None:
+    """Join the value of `--base-config` to that of `--base`, as the name of one base.
+
+    Raises:
+        ConfigError: it is given without a `--base` that is a single file.
+    """
+    config = getattr(options, "base_config", None)
+    if config is None:
+        return
+    if options.base is None:
+        raise ConfigError(
+            f"--base-config {config} describes a base, but no --base is given",
+            "give the file that it describes: --base FILE.safetensors",
+        )
+    options.base = join_base(options.base, config)
 
 
 def positive(text: str) -> int:

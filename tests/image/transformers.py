@@ -1,4 +1,4 @@
-"""Small random pipelines of the transformer families: SD3, FLUX.1, FLUX.2 klein, Z-Image."""
+"""Small random pipelines of the families of transformers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import torch
 
-KINDS = ("sd3", "sd3-no-t5", "flux-dev", "flux-schnell", "flux2-klein", "z-image")
+KINDS = (
+    *("sd3", "sd3-no-t5", "flux-dev", "flux-schnell", "chroma", "flux2-dev", "flux2-klein"),
+    *("qwen-image", "z-image"),
+)
 SIDE = 32  # pixels of the images in tests; the autoencoders halve a side
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }} {{ m['content'] }}<|im_end|>{% endfor %}"
@@ -21,8 +24,10 @@ def pipeline(kind: str) -> Any:
         made = _sd3("no-t5" not in kind)
     elif kind.startswith("flux-"):
         made = _flux(kind == "flux-dev")
+    elif kind.startswith("flux2-"):
+        made = _flux2(kind == "flux2-dev")
     else:
-        made = _klein() if kind == "flux2-klein" else _z_image()
+        made = {"chroma": _chroma, "qwen-image": _qwen_image, "z-image": _z_image}[kind]()
     _wake(made.transformer)
     return made
 
@@ -67,9 +72,9 @@ def _t5(width: int) -> tuple[Any, Any]:
     return words, T5EncoderModel(config)
 
 
-def _qwen(width: int, layers: int) -> tuple[Any, Any]:
+def _qwen_words() -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3ForCausalLM
+    from transformers import Qwen2Tokenizer
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     pieces = [*special, *sorted(ByteLevel.alphabet())]
@@ -79,8 +84,15 @@ def _qwen(width: int, layers: int) -> tuple[Any, Any]:
         additional_special_tokens=special[1:],
     )
     words.chat_template = TEMPLATE
+    return words
+
+
+def _qwen(width: int, layers: int) -> tuple[Any, Any]:
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    words = _qwen_words()
     config = Qwen3Config(
-        vocab_size=len(pieces),
+        vocab_size=len(words),
         hidden_size=width,
         intermediate_size=2 * width,
         num_hidden_layers=layers,
@@ -156,10 +168,156 @@ def _flux(dev: bool) -> Any:
     )
 
 
-def _klein() -> Any:
-    from diffusers import AutoencoderKLFlux2, Flux2KleinPipeline, Flux2Transformer2DModel
+def _chroma() -> Any:
+    from diffusers import ChromaPipeline, ChromaTransformer2DModel
 
-    words, reader = _qwen(8, 27)  # the pipeline reads its 9th, 18th and 27th layer
+    words, t5 = _t5(24)
+    transformer = ChromaTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        axes_dims_rope=(2, 2, 4),
+        approximator_num_channels=16,
+        approximator_hidden_dim=16,
+        approximator_layers=1,
+    )
+    return ChromaPipeline(
+        transformer=transformer,
+        scheduler=_scheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=_vae(4, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=t5,
+        tokenizer=words,
+    )
+
+
+def _qwen_image() -> Any:
+    from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    words = _qwen_words()
+    text = {
+        "vocab_size": len(words),
+        "hidden_size": 24,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "mrope_section": [2, 2, 2],
+        },
+        "pad_token_id": 0,
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 24,
+        "fullatt_block_indexes": [0],
+    }
+    config = Qwen2_5_VLConfig(text_config=text, vision_config=vision)
+    vae = AutoencoderKLQwenImage(
+        base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[-0.7, -0.7, -0.9, 0.1],
+        latents_std=[2.8, 1.4, 2.3, 2.6],
+    )
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        axes_dims_rope=(2, 2, 4),
+    )
+    return QwenImagePipeline(
+        transformer=transformer,
+        scheduler=_scheduler(
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            max_image_seq_len=8192,
+            shift_terminal=0.02,
+        ),
+        vae=vae,
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config),
+        tokenizer=words,
+    )
+
+
+def _mistral(width: int, layers: int) -> tuple[Any, Any]:
+    from tokenizers import Tokenizer
+    from tokenizers.decoders import ByteLevel as Decoder
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import (
+        Mistral3Config,
+        Mistral3ForConditionalGeneration,
+        PreTrainedTokenizerFast,
+    )
+
+    special = ["<unk>", "<s>", "</s>", "<pad>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    pieces = [*special, *sorted(ByteLevel.alphabet())]
+    inner = Tokenizer(
+        BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], unk_token="<unk>")
+    )
+    inner.pre_tokenizer, inner.decoder = ByteLevel(add_prefix_space=False), Decoder()
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        unk_token="<unk>",
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        padding_side="left",
+        additional_special_tokens=special[4:],
+    )
+    words.chat_template = (
+        "<s>{% for m in messages %}{{ m['role'] }}{% for c in m['content'] %}{{ c['text'] }}"
+        "{% endfor %}{% endfor %}"
+    )
+    text = {
+        "model_type": "mistral",
+        "vocab_size": len(pieces),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 8,
+        "pad_token_id": 3,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=4)
+    return words, Mistral3ForConditionalGeneration(config)
+
+
+def _flux2(dev: bool) -> Any:
+    from diffusers import (
+        AutoencoderKLFlux2,
+        Flux2KleinPipeline,
+        Flux2Pipeline,
+        Flux2Transformer2DModel,
+    )
+
+    # [klein] reads its 9th, 18th and 27th layer, [dev] its 10th, 20th and 30th.
+    words, reader = _mistral(8, 30) if dev else _qwen(8, 27)
     vae = AutoencoderKLFlux2(
         block_out_channels=(8, 16),
         down_block_types=("DownEncoderBlock2D",) * 2,
@@ -179,9 +337,9 @@ def _klein() -> Any:
         joint_attention_dim=24,
         timestep_guidance_channels=16,
         axes_dims_rope=(2, 2, 2, 2),
-        guidance_embeds=False,
+        guidance_embeds=dev,
     )
-    return Flux2KleinPipeline(
+    return (Flux2Pipeline if dev else Flux2KleinPipeline)(
         transformer=transformer,
         scheduler=_scheduler(shift=3.0, use_dynamic_shifting=True),
         vae=vae,

@@ -37,6 +37,7 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     assert harmless == {
         *("out", "suite", "base", "data.path", "task.calls", "task.hurtful", "task.image_filter"),
         "task.brand_guide",
+        "base_config",
     }
 
 

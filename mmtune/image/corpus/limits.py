@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError, first_line
+
+if TYPE_CHECKING:
+    from mmtune.image.source import Source
 
 UNLIMITED_TOKENS = 100_000  # tokenizers without a limit report a far larger number of tokens
 DENOISERS = ("unet", "transformer")
@@ -67,7 +69,7 @@ def read_limits(base: str) -> Limits:
     """Read the limits of a base.
 
     Args:
-        base: a hub id, a local folder or a starter.
+        base: a hub id, a local folder, a single file or a starter.
 
     Raises:
         BaseModelError: the base can't be found, or one of its files can't be read.
@@ -89,11 +91,17 @@ def _present(index: Mapping[str, Any], name: str) -> bool:
     return isinstance(value, list) and len(value) == 2 and value[0] is not None
 
 
-def _text_limit(base: str, source: Path | str, name: str) -> TextLimit | None:
+def _text_limit(base: str, source: Source, name: str) -> TextLimit | None:
     from transformers import AutoTokenizer
 
+    from mmtune.image.single_file import SingleFile, clip_tokenizer
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, subfolder=name)
+        if isinstance(source, SingleFile) and source.shipped:
+            tokenizer = clip_tokenizer(source.config / name)
+        else:
+            place = source.config if isinstance(source, SingleFile) else source
+            tokenizer = AutoTokenizer.from_pretrained(place, subfolder=name)
         tokens = int(tokenizer.model_max_length)
     except Exception as error:  # transformers and the hub raise many kinds
         from mmtune.image.source import STARTER_HINT
@@ -105,7 +113,7 @@ def _text_limit(base: str, source: Path | str, name: str) -> TextLimit | None:
     return TextLimit(tokenizer, tokens) if tokens < UNLIMITED_TOKENS else None
 
 
-def _resolution(source: Path | str, index: Mapping[str, Any]) -> int | None:
+def _resolution(source: Source, index: Mapping[str, Any]) -> int | None:
     part = next((name for name in DENOISERS if _present(index, name)), None)
     if part is None:
         return None

@@ -19,6 +19,7 @@ from mmtune.image.corpus.prompt import MIX, PRIOR, with_trigger
 from mmtune.image.image_options import ImageOptions
 from mmtune.image.image_row import ImageRow
 from mmtune.image.pictures.encode import save_picture
+from mmtune.system.base_name import split_base
 from mmtune.system.files import write_json
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import read_text, reason_of, stored_key
@@ -153,8 +154,8 @@ def captions_to_draw(options: ImageOptions, trained: Sequence[str]) -> list[str]
 
 def _base_identity(base: str) -> str:
     # Another model may be written to the same folder. Hashing files needs no loaded model.
-    folder = Path(base)
-    files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else []
+    place = Path(split_base(base)[0]).expanduser()
+    files = [place] if place.is_file() else sorted(place.rglob("*.safetensors"))
     return hash_json([base, [hash_file(file) for file in files]]) if files else base
 
 

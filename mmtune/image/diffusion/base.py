@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.diffusion.families import PIPELINES, Family, family_class
-from mmtune.image.diffusion.identity import part_hashes
+from mmtune.image.diffusion.identity import WEIGHT_FILES, part_hashes
+from mmtune.image.diffusion.load_single_file import load_single_file
 from mmtune.image.diffusion.quantize import base_memory_hints, quantize, require_quantizer
 from mmtune.image.image_options import Quantize
-from mmtune.image.source import STARTER_HINT, STARTERS, read_index, resolve_base
+from mmtune.image.single_file import SingleFile
+from mmtune.image.source import STARTER_HINT, STARTERS, Source, read_index, resolve_base
+from mmtune.system.base_files import pickled_in, refuse_pointers, weight_variant
 from mmtune.system.hashing import hash_json
 from mmtune.system.installed import intact_asset
 from mmtune.system.memory import guarded
@@ -32,7 +35,7 @@ class DiffusionBase:
     """A loaded diffusion pipeline.
 
     Attributes:
-        name: hub id, folder or starter, as the user gave it.
+        name: hub id, folder, file or starter, as the user gave it.
         pipeline: the diffusers pipeline, frozen, in evaluation mode.
         family: how pipelines of this class encode, train and sample.
         hashes: hashes of weights and configuration by part (`unet` or `transformer`, `vae`,
@@ -80,7 +83,7 @@ def load_base(
     Only safetensors are read: a pickled checkpoint can run code.
 
     Args:
-        base: a hub id, a local folder or `starter:icons`.
+        base: a hub id, a local folder, a single .safetensors file or `starter:icons`.
         device: where the pipeline goes.
         dtype: number format of all weights. An SDXL autoencoder in fp16 is run in fp32
             (`force_upcast`).
@@ -107,8 +110,7 @@ def load_base(
         intact_asset(STARTERS[base], BaseModelError)
     if isinstance(source, Path):
         _require_files(source, index)
-    pipeline, folder = _load_pipeline(base, source, index, family, dtype)
-    hashes = part_hashes(pipeline, family.denoiser_name, folder)
+    pipeline, hashes = _load_pipeline(base, source, index, family, dtype)
     for part in MODEL_PARTS:
         if (model := getattr(pipeline, part, None)) is not None:
             model.requires_grad_(False).eval()
@@ -128,12 +130,12 @@ def load_base(
 
 def _load_pipeline(
     base: str,
-    source: Path | str,
+    source: Source,
     index: Mapping[str, Any],
     family: type[Family],
     dtype: torch.dtype,
-) -> tuple[Any, Path]:
-    """The pipeline on the CPU, and the folder of its files."""
+) -> tuple[Any, dict[str, str]]:
+    """The pipeline on the CPU, and the hashes of its files' content."""
     import diffusers
 
     # diffusers must be told which components are null in the index.
@@ -141,13 +143,32 @@ def _load_pipeline(
     try:
         with quiet():
             cls = getattr(diffusers, family.pipeline_class)
-            if isinstance(source, Path):
-                folder = source
-            else:  # from_pretrained would download too, but not tell us the folder
-                folder = Path(cls.download(source, use_safetensors=True, **absent))
-            pipeline = cls.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, **family.load, **absent
-            )
+            if isinstance(source, SingleFile):
+                pipeline = load_single_file(source, index, family)
+                hashes = part_hashes(pipeline, family.denoiser_name, source.file)
+                pipeline.to(dtype=dtype)
+            else:
+                # from_pretrained would download too, but not tell us the folder
+                folder = (
+                    source
+                    if isinstance(source, Path)
+                    else Path(cls.download(source, use_safetensors=True, **absent))
+                )
+                variant = weight_variant(_part_folders(folder, index), WEIGHT_FILES)
+                ours = family.components(folder)
+                pipeline = cls.from_pretrained(
+                    folder,
+                    dtype=dtype,
+                    use_safetensors=True,
+                    variant=variant,
+                    **family.load,
+                    **absent,
+                    **dict.fromkeys(ours),
+                )
+                pipeline.register_modules(**ours)
+                hashes = part_hashes(pipeline, family.denoiser_name, folder, variant)
+    except BaseModelError:
+        raise
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
         for weights in sorted(source.rglob("*.*")) if isinstance(source, Path) else ():
             require_content(weights, BaseModelError)
@@ -156,22 +177,34 @@ def _load_pipeline(
             f"replace the file that the error names (as safetensors), or {STARTER_HINT}",
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline, folder
+    return pipeline, hashes
+
+
+def _part_folders(folder: Path, index: Mapping[str, Any]) -> list[Path]:
+    return [folder / part for part in MODEL_PARTS if (index.get(part) or [None])[0]]
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
-    for part in MODEL_PARTS:
-        if not (index.get(part) or [None])[0]:
+    refuse_pointers(sorted(path for path in folder.glob("*/*")))
+    for part in _part_folders(folder, index):
+        if not (part / "config.json").is_file():
+            raise BaseModelError(
+                f"{part / 'config.json'} is missing", f"copy it, or {STARTER_HINT}"
+            )
+        if any(part.glob("*.safetensors")):
             continue
-        if not (folder / part / "config.json").is_file():
+        if pickled := pickled_in(part):
             raise BaseModelError(
-                f"{folder / part / 'config.json'} is missing", f"copy it, or {STARTER_HINT}"
+                f"{pickled} is pickled, which can run code when it is read, and {part} holds no "
+                ".safetensors file",
+                "get the model as safetensors; or, where you trust it, load the folder with "
+                "diffusers and save it again: DiffusionPipeline.from_pretrained(FOLDER)"
+                ".save_pretrained(OTHER)",
             )
-        if not any((folder / part).glob("*.safetensors")):
-            raise BaseModelError(
-                f"{folder / part} holds no .safetensors file, so its weights are missing",
-                f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
-            )
+        raise BaseModelError(
+            f"{part} holds no .safetensors file, so its weights are missing",
+            f"copy them (pickled .bin files are not read), or {STARTER_HINT}",
+        )
 
 
 def memory_hints(

@@ -25,13 +25,17 @@ DAMAGED_CURE = "copy or download the base again"
 DTYPE_KEYS = ("dtype", "torch_dtype")  # transformers adds the loaded model's to its config
 
 
-def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
+def part_hashes(
+    pipeline: Any, denoiser: str, place: Path, variant: str | None = None
+) -> dict[str, str]:
     """Hash what a sample depends on besides prompt, sampler and number format, by SHA-256.
 
     Args:
         pipeline: loaded; its configurations, tokenizers and scheduler are hashed.
         denoiser: `unet` or `transformer`.
-        folder: where it was loaded from; the weights in its files are hashed.
+        place: the folder that it was loaded from; the weights in its files are hashed. Or the
+            single file: the loaded weights are hashed, which must have the file's number format.
+        variant: of the weights that were loaded, such as "fp16".
 
     Returns:
         Hashes of the denoiser, `vae`, `text` and `scheduler`.
@@ -51,8 +55,11 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
             if not key.startswith("_") and "version" not in key and key not in DTYPE_KEYS
         }
         weights = {}
-        for key, value in stored_tensors(folder / name):
-            require_finite({key: value}, folder / name, BaseModelError, DAMAGED_CURE)
+        whole = place.is_file()
+        tensors = model.state_dict().items() if whole else stored_tensors(place / name, variant)
+        for key, value in tensors:
+            source = f"{place}: {name}" if whole else place / name
+            require_finite({key: value}, source, BaseModelError, DAMAGED_CURE)
             weights[key] = hash_tensors([(key, value)])
         return hash_json([json.loads(json.dumps(facts, default=str)), weights])
 
@@ -78,24 +85,34 @@ def part_hashes(pipeline: Any, denoiser: str, folder: Path) -> dict[str, str]:
     }
 
 
-def stored_tensors(part: Path) -> Iterator[tuple[str, Tensor]]:
+def stored_tensors(part: Path, variant: str | None = None) -> Iterator[tuple[str, Tensor]]:
     """Read all weights of a part one after another, in the order of its files.
 
     Args:
         part: folder as `save_pretrained` writes it, in shards or not.
+        variant: of the weights, such as "fp16"; a part without it has plain weights.
 
     Yields:
         Name and tensor.
     """
     from safetensors import safe_open
 
-    for path in _files(part):
+    for path in _files(part, variant):
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - it isn't a mapping
                 yield name, file.get_tensor(name)
 
 
-def _files(part: Path) -> list[Path]:
+def _files(part: Path, variant: str | None) -> list[Path]:
+    if variant is not None:
+        own = [
+            path
+            for name in WEIGHT_FILES
+            for path in sorted(part.glob(f"{name}*.safetensors"))
+            if f".{variant}." in path.name or f".{variant}-" in path.name
+        ]
+        if own:
+            return own
     for name in WEIGHT_FILES:
         index = part / f"{name}.safetensors.index.json"
         if index.is_file():

@@ -176,7 +176,7 @@ class LatentStage:
         if upcast:
             vae.to(torch.float32)
         try:
-            encoded = vae.encode(pixels.to(self.base.device, vae.dtype))
+            encoded = self.base.family.encode_image(pixels.to(self.base.device, vae.dtype))
         finally:
             if upcast:
                 vae.to(torch.float16)

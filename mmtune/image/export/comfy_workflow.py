@@ -12,6 +12,7 @@ from typing import Any
 
 from mmtune.adapters.exported import Export
 from mmtune.image.export.use_notes import starter_note, strength_and_trigger
+from mmtune.system.base_name import is_checkpoint, split_base
 from mmtune.system.files import write_text
 
 SUFFIX = ".comfyui.json"  # in place of the file's own
@@ -106,5 +107,7 @@ def _node(kind: str, **inputs: Any) -> dict[str, Any]:
 
 
 def _checkpoint(base: str) -> str:
-    """A likely name of the base's single file: users choose theirs."""
+    """The base's file, or a likely name of it: users choose theirs."""
+    if is_checkpoint(base):
+        return PurePosixPath(split_base(base)[0].replace(chr(92), "/")).name
     return f"{PurePosixPath(base.replace(chr(92), '/')).name}.safetensors"

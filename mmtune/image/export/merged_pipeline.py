@@ -17,6 +17,7 @@ from mmtune.image.diffusion.base import DiffusionBase, load_base
 from mmtune.image.diffusion.denoiser_lora import active
 from mmtune.image.export.parity import SOURCE, Picture, adapted_layers, same_change, unproved
 from mmtune.image.export.weights import origin
+from mmtune.image.single_file import SingleFile
 from mmtune.image.source import INDEX_FILE, resolve_base
 from mmtune.system.files import copy_folder, write_json
 from mmtune.system.quiet import quiet
@@ -91,6 +92,8 @@ def _wanted(base: DiffusionBase, scale: float) -> dict[str, Tensor]:
 def _complete(request: Export) -> tuple[str, ...]:
     """Copy the base's components that aren't loaded, and list them in the index again."""
     source = resolve_base(request.base)
+    if isinstance(source, SingleFile):  # it has nothing that isn't loaded
+        return ()
     folder = source if isinstance(source, Path) else _snapshot(source)
     if folder is None or not (folder / INDEX_FILE).is_file():
         return ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +14,9 @@ from mmtune.adapters.exported import Export
 from mmtune.adapters.lora import plain_config
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.denoiser_lora import active, file_digest
+from mmtune.system.base_name import is_checkpoint, split_base
 from mmtune.system.hashing import hash_bytes
 from mmtune.system.tensors import save_tensors
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -106,12 +105,13 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
     """
     card, (spec, version) = request.card, base.family.export_kind()
     train = card.settings.get("train") or {}
+    file, _ = split_base(card.base)
     facts = {
         "ss_network_module": base.family.export_names.network,
         "ss_network_dim": str(folded.rank),
         "ss_network_alpha": str(folded.rank),
         "ss_base_model_version": version,
-        "ss_sd_model_name": card.base,
+        "ss_sd_model_name": Path(file).name if is_checkpoint(file) else file,
         "ss_v2": str("-v2-" in spec),
         "ss_output_name": card.name,
         "ss_num_train_images": str(card.rows.get("train", 0)),

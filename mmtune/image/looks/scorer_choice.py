@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.errors import BaseModelError
@@ -54,9 +53,9 @@ def choose_scorer(clip_model: str | None, base: str) -> ScorerChoice:
 
     Args:
         clip_model: `task.clip_model`. None: `starter:match` for the icon starter, else
-            `DEFAULT_CLIP`. It is downloaded for a base of the hub. For a base in a folder it is
-            used if it is on this machine.
-        base: the base's name: a hub id, a folder or a starter.
+            `DEFAULT_CLIP`. It is downloaded for a base of the hub. For a base in a folder or
+            file it is used if it is on this machine.
+        base: the base's name: a hub id, a folder, a file or a starter.
     """
     if clip_model == NO_SCORER:
         return ScorerChoice(None, reason=f"task.clip_model is {NO_SCORER}")
@@ -64,11 +63,11 @@ def choose_scorer(clip_model: str | None, base: str) -> ScorerChoice:
         return ScorerChoice(clip_model, named=True)
     if base in STARTERS:
         return ScorerChoice(MATCH)
-    if isinstance(resolve_base(base), Path) and not _is_here(DEFAULT_CLIP):
+    if not isinstance(resolve_base(base), str) and not _is_here(DEFAULT_CLIP):
         return ScorerChoice(
             None,
-            reason=f"the base is a folder, and the default scorer {DEFAULT_CLIP} is not on this "
-            f"machine; name a scorer by --clip_model, such as {DEFAULT_CLIP}",
+            reason=f"the base is a folder or file, and the default scorer {DEFAULT_CLIP} is not on "
+            f"this machine; name a scorer by --clip_model, such as {DEFAULT_CLIP}",
         )
     return ScorerChoice(DEFAULT_CLIP)
 

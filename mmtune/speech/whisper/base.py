@@ -11,14 +11,23 @@ from typing import Any
 from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
+from mmtune.system.base_files import pickled_in, refuse_pointers, weight_variant
+from mmtune.system.base_name import is_checkpoint
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.stored import read_json_object
 from mmtune.system.tensors import require_finite
 
-# Files that a folder needs; a hub repository may also hold other frameworks and precisions.
-NEEDED = ("config.json", "generation_config.json", "preprocessor_config.json", "tokenizer")
+# Files that a folder needs, each under one of its names; transformers 5 saves the settings of the
+# spectrogram inside processor_config.json. A hub repository may also hold other frameworks.
+NEEDED = {
+    "config.json": ("config.json",),
+    "generation_config.json": ("generation_config.json",),
+    "preprocessor_config.json": ("preprocessor_config.json", "processor_config.json"),
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+}
 WANTED = ("*.json", "merges.txt", "model*.safetensors")
 UNWANTED = ("*fp32*",)  # whisper-large-v3 carries its weights twice
+WEIGHTS = ("model",)  # the name of the weights' files, before a variant and their suffix
 
 
 @dataclass
@@ -83,6 +92,12 @@ def resolve_base(base: str) -> Path:
     path = Path(base).expanduser()
     if path.is_dir():
         return _complete(path, base)
+    if is_checkpoint(base):
+        raise BaseModelError(
+            f"base {base!r} is a file; a Whisper model is a folder of weights, config.json and "
+            "tokenizer",
+            f"give the folder, as transformers writes it, or {_cure().removeprefix('use ')}",
+        )
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
         raise BaseModelError(f"base {base!r} is neither a folder nor a hub id", _cure())
     return _complete(_from_hub(base), base)
@@ -94,16 +109,27 @@ def _cure() -> str:
 
 
 def _complete(folder: Path, base: str) -> Path:
-    def there(name: str) -> bool:
-        if name == "tokenizer":
-            return any((folder / file).exists() for file in ("tokenizer.json", "vocab.json"))
-        return (folder / name).exists()
-
-    missing = [name for name in NEEDED if not there(name)]
+    refuse_pointers(sorted(folder.glob("*")))
+    missing = [
+        name
+        for name, files in NEEDED.items()
+        if not any((folder / file).exists() for file in files)
+    ]
     if not any(folder.glob("*.safetensors")):
+        if pickled := pickled_in(folder):
+            raise BaseModelError(
+                f"base {base!r}: {pickled} is pickled, which can run code when it is read, and "
+                f"{folder} holds no .safetensors file",
+                "get the model as safetensors; or, where you trust it, load the folder with "
+                "transformers and save it again: WhisperForConditionalGeneration"
+                ".from_pretrained(FOLDER).save_pretrained(OTHER)",
+            )
         missing.append("model.safetensors")
     if missing:
-        raise BaseModelError(f"base {base!r}: {folder} lacks {', '.join(missing)}", _cure())
+        raise BaseModelError(
+            f"base {base!r}: {folder} lacks {', '.join(missing)}",
+            f"copy what is missing from the model that it was trained from; or {_cure()}",
+        )
     return folder
 
 
@@ -192,7 +218,11 @@ def load_base(base: str, device: Any = "cpu", dtype: Any = None) -> WhisperBase:
     try:
         with _without_bars():
             model = WhisperForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype or torch.float32, local_files_only=True, use_safetensors=True
+                folder,
+                dtype=dtype or torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                variant=weight_variant([folder], WEIGHTS),
             )
         tokenizer = WhisperTokenizer.from_pretrained(folder, local_files_only=True)
         extractor = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)

@@ -12,6 +12,7 @@ import torch
 
 from mmtune.errors import BaseModelError
 from mmtune.image.diffusion.base import load_base
+from mmtune.image.diffusion.denoiser_lora import probe_output
 from mmtune.image.diffusion.families import FAMILIES
 from mmtune.image.image_row import ImageRow
 from mmtune.image.sampling.predictor import ImagePredictor
@@ -95,6 +96,33 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     assert f"{copy / 'unet'} holds no .safetensors" in refusal(str(copy))
     (copy / "unet" / "config.json").unlink()
     assert str(copy / "unet" / "config.json") in refusal(str(copy))
+
+
+@pytest.mark.parametrize("shards", ["10GB", "20KB"])
+def test_a_folder_with_one_variant_alone_is_that_base(tmp_path: Path, shards: str) -> None:
+    """`*.fp16.safetensors` and nothing else, whole or in shards: as if they had plain names."""
+    made = tiny.pipeline("sdxl").to(dtype=torch.float16)
+    made.save_pretrained(tmp_path / "plain")
+    made.save_pretrained(tmp_path / "fp16", variant="fp16", max_shard_size=shards)
+    assert not list((tmp_path / "fp16").rglob("*model.safetensors"))
+    plain, variant = (
+        load_base(str(tmp_path / name), CPU, torch.float32) for name in ("plain", "fp16")
+    )
+    assert variant.hashes == plain.hashes
+    assert torch.equal(probe_output(variant), probe_output(plain))
+
+
+def test_pointers_and_pickled_weights_are_called_by_name(tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny.saved("sd"), tmp_path / "sd")
+    [weights] = (copy / "vae").glob("*.safetensors")
+    weights.rename(copy / "vae" / "diffusion_pytorch_model.bin")
+    text = refusal(str(copy))
+    assert f"{copy / 'vae' / 'diffusion_pytorch_model.bin'} is pickled" in text
+    assert "save_pretrained" in text
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    text = refusal(str(copy))
+    assert f"{weights} is a pointer of Git LFS" in text
+    assert f"git lfs pull` in {copy / 'vae'}" in text
 
 
 def test_damaged_and_foreign_pipelines_are_refused(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -43,6 +45,9 @@ from tests.image import tiny
 from tests.image.transformers import KINDS, SIDE
 
 PROMPTS = ["red ball", "a blue box"]
+# FLUX.2's text encoders have 27 or 30 layers, which takes time even where they are small.
+EVERY = [pytest.param(k, marks=pytest.mark.slow if k == "flux2-dev" else ()) for k in KINDS]
+UNCOMPARED = ("return_dict", "timestep_cond", "cross_attention_kwargs")
 CPU = torch.device("cpu")
 
 
@@ -82,6 +87,14 @@ def calls_of(model: Any) -> Iterator[list[tuple[dict[str, Any], Any]]]:
         hook.remove()
 
 
+def guided(kind: str, guidance: float, prompts: int = 2) -> dict[str, Any]:
+    """What each pipeline calls classifier-free guidance."""
+    if kind == "qwen-image":
+        empty = [""] * prompts if guidance > 1 else None
+        return {"true_cfg_scale": guidance, "negative_prompt": empty}
+    return {"guidance_scale": guidance - 1 if kind == "z-image" else guidance}
+
+
 def same(ours: Any, theirs: Any) -> None:
     if isinstance(theirs, Tensor):
         theirs = theirs if theirs.ndim else theirs.expand_as(ours)
@@ -105,7 +118,6 @@ def test_training_calls_the_denoiser_as_the_pipeline_does(kind: str, guidance: f
     """The pipeline alone, prompts in; then ours, with its latents and time, from our stages."""
     base = tiny.loaded(kind)
     family, pipeline = base.family, base.pipeline
-    scale = {"z-image": guidance - 1}.get(kind, guidance)
     states: list[tuple[Tensor, Tensor]] = []
 
     def watch(pipe: Any, i: int, t: Tensor, values: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def test_training_calls_the_denoiser_as_the_pipeline_does(kind: str, guidance: f
             height=SIDE,
             width=SIDE,
             num_inference_steps=3,
-            guidance_scale=scale,
+            **guided(kind, guidance),
             generator=[generator_of(p, 0) for p in PROMPTS],
             callback_on_step_end=watch,
         )
@@ -129,9 +141,11 @@ def test_training_calls_the_denoiser_as_the_pipeline_does(kind: str, guidance: f
     per_step = len(theirs) // 3
     for step in (1, 2):
         t, noisy = states[step][0], states[step - 1][1]
-        if kind.startswith("flux-"):
+        if kind.startswith("flux-") or kind == "chroma":
             noisy = pipeline._unpack_latents(noisy, SIDE, SIDE, 2)
-        elif kind == "flux2-klein":
+        elif kind == "qwen-image":
+            noisy = pipeline._unpack_latents(noisy, SIDE, SIDE, 2).squeeze(2)
+        elif kind.startswith("flux2-"):
             noisy = noisy.permute(0, 2, 1).reshape(2, 16, 8, 8)
         rows = [(text, noisy)]
         if family.uses_empty(guidance):
@@ -140,7 +154,7 @@ def test_training_calls_the_denoiser_as_the_pipeline_does(kind: str, guidance: f
             if per_step == 1 and len(rows) == 2:  # both halves in one call
                 order = rows[::-1] if kind == "z-image" else rows
                 stored, inputs = order[0][0] + order[1][0], torch.cat([noisy, noisy])
-            else:  # FLUX.2 calls once for each, the caption first
+            else:  # FLUX.2, Chroma and Qwen-Image call once for each, the caption first
                 stored, inputs = rows.pop()
             if kind == "sdxl":  # whose Euler steps scale their input
                 inputs = call["sample"]
@@ -154,13 +168,13 @@ def test_training_calls_the_denoiser_as_the_pipeline_does(kind: str, guidance: f
                 more = few[:, -1:].expand(-1, 255, -1)
                 mine["encoder_hidden_states"] = torch.cat([few, more], dim=1)
             for name in call.keys() | mine.keys():
-                if name not in ("return_dict", "timestep_cond", "cross_attention_kwargs"):
+                if name not in UNCOMPARED:
                     same(mine.get(name), call.get(name))
             same(result, output)
             assert predicted.shape == inputs.shape
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 @torch.no_grad()
 def test_latents_decode_to_what_the_autoencoder_saw(kind: str, tmp_path: Path) -> None:
     """Our latents through the end of the pipeline are the autoencoder's own round trip."""
@@ -173,14 +187,18 @@ def test_latents_decode_to_what_the_autoencoder_saw(kind: str, tmp_path: Path) -
     [stored] = stage.encode([Part("latent", "a", 0, row)])
     latent = stored["latent"] if "latent" in stored else stored["mean"]
     vae, processor = base.pipeline.vae, base.pipeline.image_processor
-    mode = vae.encode(processor.preprocess(image)).latent_dist.mode()
-    expected = processor.postprocess(vae.decode(mode).sample)[0]
+    pixels = processor.preprocess(image)
+    if kind == "qwen-image":  # a video of one frame
+        whole = vae.decode(vae.encode(pixels[:, :, None]).latent_dist.mode()).sample[:, :, 0]
+    else:
+        whole = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
+    expected = processor.postprocess(whole)[0]
 
     def put(pipe: Any, i: int, t: Tensor, values: dict[str, Any]) -> dict[str, Any]:
         packed = latent[None]
-        if kind.startswith("flux-"):
+        if kind.startswith("flux-") or kind in ("chroma", "qwen-image"):
             packed = pipe._pack_latents(packed, 1, 4, 16, 16)
-        elif kind == "flux2-klein":
+        elif kind.startswith("flux2-"):
             packed = pipe._pack_latents(packed)
         return {"latents": packed}
 
@@ -189,7 +207,7 @@ def test_latents_decode_to_what_the_autoencoder_saw(kind: str, tmp_path: Path) -
         height=SIDE,
         width=SIDE,
         num_inference_steps=1,
-        guidance_scale=0.0 if kind == "z-image" else 1.0,
+        **guided(kind, 1.0, prompts=1),
         callback_on_step_end=put,
     ).images
     # Scaled and scaled back: a value may round to the next level.
@@ -199,7 +217,7 @@ def test_latents_decode_to_what_the_autoencoder_saw(kind: str, tmp_path: Path) -
     assert ("std" in stored) == base.family.posterior
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 @torch.no_grad()
 def test_a_row_has_one_loss_in_any_batch(tmp_path: Path, kind: str) -> None:
     task = task_on(tmp_path, kind)
@@ -210,7 +228,7 @@ def test_a_row_has_one_loss_in_any_batch(tmp_path: Path, kind: str) -> None:
     assert not torch.allclose(together, task.module(batch_of(task, rows, epoch=1)).total)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_the_loss_is_the_velocitys_and_lora_alone_gets_gradients(tmp_path: Path, kind: str) -> None:
     task = task_on(tmp_path, kind)
     batch = batch_of(task, list(task._brand)[:3])
@@ -271,7 +289,14 @@ def test_timesteps_have_the_density_of_diffusers(density: str) -> None:
     assert (ours[:, None] - listed).abs().min(1).values.max() < 1e-2
 
 
-@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "flux-schnell", "flux2-klein", "z-image"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("sd3", "flux-dev", "flux-schnell", "flux2-klein", "z-image"),
+        # Qwen-Image's sampler also stretches its sigmas.
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("chroma", "flux2-dev")),
+    ],
+)
 def test_the_shift_is_the_samplers(kind: str) -> None:
     """The pipeline's own sigmas, of even ones before the shift."""
     base = tiny.loaded(kind)
@@ -296,9 +321,7 @@ def test_the_shift_is_the_samplers(kind: str) -> None:
 @pytest.mark.parametrize(
     "kind",
     [
-        pytest.param(
-            k, marks=pytest.mark.slow if k in ("sd3-no-t5", "flux-schnell", "flux2-klein") else ()
-        )
+        pytest.param(k, marks=() if k in ("sd3", "flux-dev", "z-image") else pytest.mark.slow)
         for k in KINDS
     ],
 )
@@ -324,7 +347,7 @@ def test_a_folder_becomes_an_adapter_that_diffusers_reads(
         height=SIDE,
         width=SIDE,
         num_inference_steps=2,
-        guidance_scale=1.0 if kind == "z-image" else 2.0,
+        **guided(kind, 2.0),
         generator=[generator_of(prompt, 0) for prompt in PROMPTS],
     ).images
     base = tiny.loaded(kind)
@@ -349,7 +372,13 @@ def _null(kind: str) -> dict[str, None]:
 
 
 @pytest.mark.parametrize("over", [{"rslora": "true"}, {"dora": "true"}, {}])
-@pytest.mark.parametrize("kind", ["sd3", "flux-dev", "flux2-klein", "z-image"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("sd3", "flux-dev", "flux2-klein", "z-image"),
+        *(pytest.param(k, marks=pytest.mark.slow) for k in ("chroma", "flux2-dev", "qwen-image")),
+    ],
+)
 def test_each_kind_of_lora_is_read_back_bit_by_bit(
     tmp_path: Path, kind: str, over: dict[str, str]
 ) -> None:
@@ -367,7 +396,7 @@ def test_each_kind_of_lora_is_read_back_bit_by_bit(
     assert not torch.equal(before, trained)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EVERY)
 def test_half_precision_trains_and_samples(tmp_path: Path, kind: str) -> None:
     config = tiny.config(
         tiny.saved(kind), tiny.brand(tmp_path / "brand"), tmp_path, resolution=str(SIDE)
@@ -383,6 +412,19 @@ def test_half_precision_trains_and_samples(tmp_path: Path, kind: str) -> None:
     assert any(bool(p.grad.any()) for p in group["params"])
     [image] = task.sampler.sample(["red ball"], [0])
     assert image.size == (SIDE, SIDE)
+
+
+@pytest.mark.slow
+def test_flux2_dev_needs_no_processor_of_images(tmp_path: Path) -> None:
+    """Its index names one, which needs torchvision; the tokenizer alone reads captions."""
+    folder = shutil.copytree(tiny.saved("flux2-dev"), tmp_path / "b")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PixtralProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    base = load_base(str(folder), CPU, torch.float32)
+    assert base.hashes == tiny.loaded("flux2-dev").hashes
+    [text] = TextStage(base).encode([text_part("red ball")])
+    assert text["embeds"].shape == (512, 24)
 
 
 def test_an_adapter_of_another_family_is_refused(tmp_path: Path) -> None:
@@ -461,7 +503,7 @@ def test_settings_that_cannot_work_are_explained(tmp_path: Path) -> None:
 
 
 def test_names_are_unlike() -> None:
-    assert len({f.name for f in FAMILIES}) == len({f.pipeline_class for f in FAMILIES}) == 6
+    assert len({f.name for f in FAMILIES}) == len({f.pipeline_class for f in FAMILIES}) == 9
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

@@ -91,6 +91,46 @@ def test_folders(tmp_path: Path) -> None:
         resolve_base(str(tmp_path))
 
 
+def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
+    for name in ("config.json", "generation_config.json", "tokenizer.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(BaseModelError, match=r"pytorch_model\.bin is pickled"):
+        resolve_base(str(tmp_path))
+    weights = tmp_path / "model.safetensors"
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(BaseModelError, match=f"git lfs pull` in {tmp_path}"):
+        resolve_base(str(tmp_path))
+    weights.touch()
+    weights.write_bytes(b"\0")
+    with pytest.raises(BaseModelError, match=r"lacks preprocessor_config\.json\n.*trained from"):
+        resolve_base(str(tmp_path))
+    (tmp_path / "processor_config.json").write_text("{}")  # as transformers 5 saves it
+    assert resolve_base(str(tmp_path)) == tmp_path
+    with pytest.raises(BaseModelError, match="a Whisper model is a folder"):
+        resolve_base(str(weights))
+
+
+@pytest.mark.slow
+@needs(TINY)
+@pytest.mark.parametrize("shards", ["10GB", "20MB"])
+def test_a_folder_as_transformers_saves_it(tmp_path: Path, shards: str) -> None:
+    """Of a processor and of weights that have a variant alone, whole or in shards."""
+    import torch
+    from transformers import WhisperProcessor
+
+    from mmtune.speech.whisper.base import load_base
+
+    base = load_base(TINY)
+    WhisperProcessor(base.feature_extractor, base.tokenizer).save_pretrained(tmp_path)
+    base.model.half().save_pretrained(tmp_path, variant="fp16", max_shard_size=shards)
+    found = load_base(str(tmp_path))
+    assert not (tmp_path / "preprocessor_config.json").exists()
+    assert found.feature_extractor.to_dict() == base.feature_extractor.to_dict()
+    for name, value in found.model.state_dict().items():
+        assert torch.equal(value, base.model.state_dict()[name].float()), name
+
+
 @needs(TINY)
 def test_a_folder_of_another_model_or_with_damaged_weights(tmp_path: Path) -> None:
     from mmtune.speech.whisper.base import load_base

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mmtune.image.diffusion.families.family import ExportNames, Family, TextFamily
-from mmtune.image.diffusion.families.flux import Flux, Flux2Klein
+from mmtune.image.diffusion.families.flux import Chroma, Flux, Flux2Dev, Flux2Klein
+from mmtune.image.diffusion.families.qwen_image import QwenImage
 from mmtune.image.diffusion.families.sd3 import StableDiffusion3
 from mmtune.image.diffusion.families.unet import StableDiffusion, StableDiffusionXL
 from mmtune.image.diffusion.families.z_image import ZImage
@@ -14,7 +15,10 @@ FAMILIES: tuple[type[Family], ...] = (
     StableDiffusionXL,
     StableDiffusion3,
     Flux,
+    Chroma,
+    Flux2Dev,
     Flux2Klein,
+    QwenImage,
     ZImage,
 )
 

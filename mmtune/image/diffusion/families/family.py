@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -87,9 +88,18 @@ class Family(ABC):
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = pipeline
 
+    @classmethod
+    def components(cls, folder: Path) -> dict[str, Any]:
+        """Load components of a folder that can't be loaded as its index says, by name."""
+        return {}
+
     def export_kind(self) -> tuple[str, str]:
         """The loaded base's kind, as ModelSpec and as sd-scripts name it."""
         return self.export_names.architecture, self.export_names.version
+
+    def lora_targets(self) -> Sequence[str] | str:
+        """`targets`; or an expression that leaves out those of them which have no effect."""
+        return self.targets
 
     @property
     def denoiser(self) -> Any:
@@ -127,6 +137,10 @@ class Family(ABC):
             config.get("max_shift", 1.15),
         )
         return float(shift)
+
+    def encode_image(self, pixels: Tensor) -> Any:
+        """Call the autoencoder's `encode` with images, [images, 3, height, width]."""
+        return self.pipeline.vae.encode(pixels)
 
     def latents(self, encoded: Any) -> Tensors:
         """Scale the output of the autoencoder's `encode` as the scheduler expects latents.

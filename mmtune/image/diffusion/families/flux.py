@@ -1,18 +1,19 @@
-"""FLUX.1 and FLUX.2 [klein]: transformers over 2x2 patches of latents."""
+"""FLUX.1, FLUX.2 and Chroma: transformers over 2x2 patches of latents."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mmtune.image.diffusion.families.comfy import FLUX
-from mmtune.image.diffusion.families.family import JOINT_ATTENTION, ExportNames, Family
+from mmtune.image.diffusion.families.family import JOINT_ATTENTION, ExportNames, Family, Noise
 from mmtune.prefix.stage import Tensors
 
-KLEIN_STEPS = 50  # the klein pipeline's default number of steps
+FLUX2_STEPS = 50  # the default number of steps of both FLUX.2 pipelines
 
 
 class Flux(Family):
@@ -97,7 +98,7 @@ class Flux2Klein(Family):
         """Compute the pipeline's empirical shift, at its default number of steps."""
         from diffusers.pipelines.flux2.pipeline_flux2_klein import compute_empirical_mu
 
-        return float(compute_empirical_mu(tokens, KLEIN_STEPS))
+        return float(compute_empirical_mu(tokens, FLUX2_STEPS))
 
     def latents(self, encoded: Any) -> Tensors:
         """Scale the mode, in patches of 2x2, by the running statistics of `vae.bn`: `latent`."""
@@ -128,7 +129,7 @@ class Flux2Klein(Family):
         predicted = model(
             hidden_states=pipeline._pack_latents(noisy),
             timestep=timesteps.to(noisy.dtype) / 1000,
-            guidance=None,
+            guidance=self._distilled(guidance, noisy),
             encoder_hidden_states=embeds,
             txt_ids=pipeline._prepare_text_ids(embeds).to(noisy.device),
             img_ids=pipeline._prepare_latent_ids(noisy).to(noisy.device),
@@ -141,7 +142,113 @@ class Flux2Klein(Family):
         """Return False for step-distilled pipelines, which ignore guidance."""
         return guidance > 1 and not self.pipeline.config.is_distilled
 
+    def _distilled(self, guidance: float, noisy: Tensor) -> Tensor | None:
+        """The guidance as an input of the denoiser, [rows]; None: it has no such input."""
+        return None
+
     def image_features(self, output: Any, tokens: int) -> Tensor:
         """Select the image's part: a pair's second, or the last tokens."""
         features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
         return features
+
+
+class Flux2Dev(Flux2Klein):
+    """FLUX.2 [dev]: Mistral Small 3 reads the caption, and the guidance is an input."""
+
+    name = "FLUX.2 dev"
+    pipeline_class = "Flux2Pipeline"
+    export_names = ExportNames("flux-2-dev", "flux2", "transformer", comfy=FLUX)
+
+    @classmethod
+    def components(cls, folder: Path) -> dict[str, Any]:
+        """Load the tokenizer alone: its processor of images needs torchvision, and isn't used."""
+        from transformers import AutoTokenizer
+
+        return {"tokenizer": AutoTokenizer.from_pretrained(folder / "tokenizer")}
+
+    def uses_empty(self, guidance: float) -> bool:
+        """Return False: guidance is an input."""
+        return False
+
+    def _distilled(self, guidance: float, noisy: Tensor) -> Tensor:
+        return torch.full([len(noisy)], guidance, device=noisy.device, dtype=torch.float32)
+
+
+class Chroma(Flux):
+    """Chroma, made from FLUX.1 [schnell]: no pooled caption, no distilled guidance.
+
+    T5's padding is masked but for one token, as the pipeline does it.
+    """
+
+    name = "Chroma"
+    pipeline_class = "ChromaPipeline"
+    export_names = ExportNames("chroma", "chroma", "flux", comfy=FLUX, network="networks.lora_flux")
+
+    def export_kind(self) -> tuple[str, str]:
+        """It has one kind."""
+        return self.export_names.architecture, self.export_names.version
+
+    def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
+        """Encode captions as T5's `embeds`, [512, width], and `text_mask`, [512]; 1 is read."""
+        embeds, _, mask, *_ = self.pipeline.encode_prompt(
+            prompt=list(captions), device=device, do_classifier_free_guidance=False
+        )
+        return [{"embeds": e, "text_mask": m} for e, m in zip(embeds, mask, strict=True)]
+
+    def predict(
+        self,
+        model: nn.Module,
+        noisy: Tensor,
+        timesteps: Tensor,
+        conditions: Tensors,
+        guidance: float = 1.0,
+    ) -> Tensor:
+        """Predict the velocity, noise - latents."""
+        rows, channels, height, width = noisy.shape
+        pipeline, scale = self.pipeline, int(self.pipeline.vae_scale_factor)
+        device, dtype, embeds = noisy.device, noisy.dtype, conditions["embeds"]
+        packed = pipeline._pack_latents(noisy, rows, channels, height, width)
+        image = torch.ones(rows, packed.shape[1], device=device, dtype=torch.bool)
+        predicted = model(
+            hidden_states=packed,
+            timestep=timesteps.to(dtype) / 1000,
+            encoder_hidden_states=embeds,
+            txt_ids=torch.zeros(embeds.shape[1], 3, device=device, dtype=dtype),
+            img_ids=pipeline._prepare_latent_image_ids(
+                rows, height // 2, width // 2, device, dtype
+            ),
+            attention_mask=torch.cat([conditions["text_mask"], image], dim=1),
+            return_dict=False,
+        )[0]
+        unpacked: Tensor = pipeline._unpack_latents(predicted, height * scale, width * scale, scale)
+        return unpacked
+
+    def uses_empty(self, guidance: float) -> bool:
+        """Tell whether classifier-free guidance is on."""
+        return guidance > 1
+
+    def sampling(
+        self,
+        text: Sequence[Tensors],
+        empty: Tensors | None,
+        guidance: float,
+        device: torch.device,
+    ) -> dict[str, Any]:
+        """Make the pipeline's arguments, with the masks of the captions."""
+        embeds = [{"embeds": t["embeds"]} for t in text]
+        inputs = super().sampling(embeds, empty, guidance, device)
+        mask = torch.stack([t["text_mask"] for t in text]).to(device)
+        inputs["prompt_attention_mask"] = mask
+        if empty is not None:
+            inputs["negative_prompt_attention_mask"] = empty["text_mask"].to(device).expand_as(mask)
+        return inputs
+
+    def image_features(self, output: Any, tokens: int) -> Tensor:
+        """Select the image's part: a pair's second, or the last tokens."""
+        features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
+        return features
+
+    def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
+        """Make a small latent, and a short caption that is read whole."""
+        noisy, conditions = super().probe(noise)
+        return noisy, conditions | {"text_mask": torch.ones_like(conditions["embeds"][..., 0])}
