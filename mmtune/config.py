@@ -61,6 +61,10 @@ class AdapterOptions(Section):
     )
 
 
+# Settings of `LoraOptions` that describe an adapter: one that training starts from decides them.
+LORA_SHAPE = ("rank", "alpha", "rslora", "dora", "targets")
+
+
 class LoraOptions(Section):
     """The adapter's size and place. Not all methods have all of these settings."""
 

@@ -17,9 +17,8 @@ import torch
 
 from mmtune.adapters.foreign import Shapes, lora_settings
 from mmtune.adapters.foreign_layers import Pair
+from mmtune.config import LORA_SHAPE
 from mmtune.errors import ConfigError
-
-LORA = ("rank", "alpha", "rslora", "dora", "targets")  # settings that describe an adapter
 
 
 def described(
@@ -53,7 +52,7 @@ def described(
     wanted, rslora = beside.get("lora.rank", rank), bool(beside.get("lora.rslora", False))
     alpha = scaling / _scaling(wanted, 1.0, rslora)
     own = {"rank": rank, "alpha": alpha, "rslora": rslora, "dora": dora, "targets": []}
-    return {f"lora.{name}": own[name] for name in LORA}
+    return {f"lora.{name}": own[name] for name in LORA_SHAPE}
 
 
 def _scaling(rank: int, alpha: float, rslora: bool) -> float:

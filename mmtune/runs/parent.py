@@ -11,8 +11,7 @@ from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_h
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import adapter_files, check_adapter
 from mmtune.adapters.routing import is_route
-from mmtune.adapters.start import LORA
-from mmtune.config import RunConfig
+from mmtune.config import LORA_SHAPE, RunConfig
 from mmtune.data.row_keys import KnownKeys
 from mmtune.errors import AdapterError, ConfigError, DataError
 from mmtune.modality import Modality
@@ -41,7 +40,7 @@ def inherited(config: RunConfig, modality: Modality, beside: Collection[str]) ->
         AdapterError: it can't be read, is damaged, or is for another modality.
         BaseModelError: only the adapter names the base, and it would have to be downloaded.
     """
-    decided = {"base", *(f"lora.{name}" for name in LORA), *modality.adapter_settings}
+    decided = {"base", *(f"lora.{name}" for name in LORA_SHAPE), *modality.adapter_settings}
     if decided <= set(beside):
         return {}
     folder = _copy_of(config) or _found(config, config.base if "base" in beside else None)
