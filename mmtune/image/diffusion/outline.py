@@ -9,7 +9,7 @@ from typing import Any
 from mmtune.errors import BaseModelError, first_line
 from mmtune.image.diffusion.base import MODEL_PARTS, DiffusionBase, load_base
 from mmtune.image.diffusion.families import family_class
-from mmtune.image.source import INDEX_FILE, read_index, read_json, resolve_base
+from mmtune.image.source import INDEX_FILE, Source, read_index, read_json, resolve_base
 
 LIBRARIES = ("diffusers", "transformers")  # an index may name any; others are not imported
 
@@ -18,10 +18,10 @@ def outline(base: str) -> DiffusionBase:
     """Build the models of a base that adapters can change, on PyTorch's meta device.
 
     Only configurations are read, so this takes seconds and little memory, whatever the base's size.
-    A base without an index of diffusers, such as a single file, is loaded whole.
+    Those of a single file are in the folder that describes it.
 
     Args:
-        base: a hub id, a local folder or `starter:icons`.
+        base: a hub id, a local folder, a single file or `starter:icons`.
 
     Returns:
         A base for looking up modules and shapes; its pipeline holds these models alone.
@@ -53,7 +53,7 @@ def outline(base: str) -> DiffusionBase:
         return load_base(base, device, dtype)
 
 
-def _model(base: str, source: Path | str, part: str, library: str, kind: str) -> Any:
+def _model(base: str, source: Source, part: str, library: str, kind: str) -> Any:
     import importlib
 
     from accelerate import init_empty_weights
