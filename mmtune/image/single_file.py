@@ -14,8 +14,8 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from mmtune.errors import BaseModelError, first_line
-from mmtune.system.base_files import refuse_pointers
 from mmtune.system.base_name import SUFFIX
+from mmtune.system.pointers import require_content
 from mmtune.system.resources import resource
 
 Prediction = Literal["epsilon", "v_prediction"]
@@ -75,7 +75,7 @@ def open_single_file(file: Path, config: str | None) -> SingleFile:
             "give the model's .safetensors file; if there is none, convert it where you trust it, "
             "such as in A1111 (Checkpoint Merger, safetensors)",
         )
-    refuse_pointers([file])
+    require_content(file, BaseModelError)
     shapes, metadata = _header(file)
     if config is not None:
         folder = Path(config).expanduser()

@@ -1,4 +1,4 @@
-"""Weights in a base's folder: variants such as `model.fp16.safetensors`, and files that hold none.
+"""Weights in a base's folder: variants such as `model.fp16.safetensors`, and pickled files.
 
 diffusers and transformers load `NAME.safetensors` or the shards that `NAME.safetensors.index.json`
 lists. A variant has its name before the suffix, and they load it only if they are told its name.
@@ -10,12 +10,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mmtune.errors import BaseModelError
-
 # NAME.VARIANT.safetensors; shards number the name or the variant.
 _VARIANT = re.compile(r"\.([A-Za-z]\w*)(-\d{5}-of-\d{5})?\.safetensors")
 PREFERRED = ("fp32", "bf16", "fp16")
-POINTER_BYTES = 1024  # a pointer is a few lines of text
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".msgpack", ".h5")
 
 
@@ -56,28 +53,6 @@ def _variants(folder: Path, names: Sequence[str]) -> set[str]:
             if rest != path.name and match:
                 found.add(match[1])
     return found
-
-
-def refuse_pointers(files: Iterable[Path]) -> None:
-    """Refuse files that only point at the content which Git LFS or git-annex keeps elsewhere.
-
-    Raises:
-        BaseModelError: one is such a pointer.
-    """
-    for path in files:
-        if not path.is_file() or path.stat().st_size > POINTER_BYTES:
-            continue
-        text = path.read_bytes()
-        if text.startswith(b"version https://git-lfs"):
-            raise BaseModelError(
-                f"{path} is a pointer of Git LFS, not the file itself",
-                f"run `git lfs pull` in {path.parent}",
-            )
-        if b"annex/objects/" in text[:200]:
-            raise BaseModelError(
-                f"{path} is a pointer of git-annex, not the file itself",
-                f"run `git annex get .` in {path.parent}",
-            )
 
 
 def pickled_in(folder: Path) -> Path | None:

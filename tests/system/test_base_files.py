@@ -1,4 +1,4 @@
-"""Which weights of a base's folder are loaded, and files that hold none."""
+"""Which weights of a base's folder are loaded, and pickled ones."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtune.errors import BaseModelError
-from mmtune.system.base_files import pickled_in, refuse_pointers, weight_variant
+from mmtune.system.base_files import pickled_in, weight_variant
 
 NAMES = ("diffusion_pytorch_model", "model")
 
@@ -40,26 +39,6 @@ def test_a_variant_is_chosen_where_there_are_no_plain_weights(
         for file in files:
             (place / file).touch()
     assert weight_variant(places, NAMES) == variant
-
-
-@pytest.mark.parametrize(
-    ("text", "cure"),
-    [
-        (
-            "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3438167540\n",
-            "lfs pull",
-        ),
-        ("/annex/objects/SHA256E-s3438167540--00.safetensors\n", "annex get"),
-        ("../.git/annex/objects/a/b/SHA256E-s1--00/SHA256E-s1--00\n", "annex get"),
-    ],
-)
-def test_pointers_are_called_by_name(tmp_path: Path, text: str, cure: str) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    refuse_pointers([tmp_path / "config.json", tmp_path, tmp_path / "absent"])
-    (tmp_path / "model.safetensors").write_text(text)
-    with pytest.raises(BaseModelError, match=cure) as caught:
-        refuse_pointers(sorted(tmp_path.iterdir()))
-    assert str(tmp_path / "model.safetensors") in str(caught.value)
 
 
 def test_pickled_weights_are_found(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from mmtune.image.diffusion.quantize import base_memory_hints, quantize, require
 from mmtune.image.image_options import Quantize
 from mmtune.image.single_file import SingleFile
 from mmtune.image.source import STARTER_HINT, STARTERS, Source, read_index, resolve_base
-from mmtune.system.base_files import pickled_in, refuse_pointers, weight_variant
+from mmtune.system.base_files import pickled_in, weight_variant
 from mmtune.system.hashing import hash_json
 from mmtune.system.installed import intact_asset
 from mmtune.system.memory import guarded
@@ -170,8 +170,6 @@ def _load_pipeline(
     except BaseModelError:
         raise
     except Exception as error:  # diffusers, transformers and the hub raise many kinds
-        for weights in sorted(source.rglob("*.*")) if isinstance(source, Path) else ():
-            require_content(weights, BaseModelError)
         raise BaseModelError(
             f"{base} can't be loaded: {first_line(error)}",
             f"replace the file that the error names (as safetensors), or {STARTER_HINT}",
@@ -185,7 +183,8 @@ def _part_folders(folder: Path, index: Mapping[str, Any]) -> list[Path]:
 
 
 def _require_files(folder: Path, index: Mapping[str, Any]) -> None:
-    refuse_pointers(sorted(path for path in folder.glob("*/*")))
+    for path in sorted(folder.glob("*/*")):
+        require_content(path, BaseModelError)
     for part in _part_folders(folder, index):
         if not (part / "config.json").is_file():
             raise BaseModelError(

@@ -18,10 +18,10 @@ def outline(base: str) -> DiffusionBase:
     """Build the models of a base that adapters can change, on PyTorch's meta device.
 
     Only configurations are read, so this takes seconds and little memory, whatever the base's size.
-    A folder without an index of diffusers is loaded whole.
+    Those of a single file are in the folder that describes it.
 
     Args:
-        base: a hub id, a local folder or `starter:icons`.
+        base: a hub id, a local folder, a single file or `starter:icons`.
 
     Returns:
         A base for looking up modules and shapes; its pipeline holds these models alone.

@@ -11,9 +11,10 @@ from typing import Any
 from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
-from mmtune.system.base_files import pickled_in, refuse_pointers, weight_variant
+from mmtune.system.base_files import pickled_in, weight_variant
 from mmtune.system.base_name import is_checkpoint
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.pointers import require_content
 from mmtune.system.stored import read_json_object
 from mmtune.system.tensors import require_finite
 
@@ -109,7 +110,8 @@ def _cure() -> str:
 
 
 def _complete(folder: Path, base: str) -> Path:
-    refuse_pointers(sorted(folder.glob("*")))
+    for path in sorted(folder.glob("*")):
+        require_content(path, BaseModelError)
     missing = [
         name
         for name, files in NEEDED.items()

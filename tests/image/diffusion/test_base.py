@@ -122,7 +122,7 @@ def test_pointers_and_pickled_weights_are_called_by_name(tmp_path: Path) -> None
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
     text = refusal(str(copy))
     assert f"{weights} is a pointer of Git LFS" in text
-    assert f"git lfs pull` in {copy / 'vae'}" in text
+    assert "git lfs pull" in text
 
 
 def test_damaged_and_foreign_pipelines_are_refused(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_what_is_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
         resolve_base(str(tmp_path))
     weights = tmp_path / "model.safetensors"
     weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(BaseModelError, match=f"git lfs pull` in {tmp_path}"):
+    with pytest.raises(BaseModelError, match="git lfs pull"):
         resolve_base(str(tmp_path))
     weights.touch()
     weights.write_bytes(b"\0")
