@@ -177,7 +177,7 @@ def test_what_other_methods_cannot_is_refused_in_words(root: Path, tmp_path: Pat
 @pytest.mark.parametrize("method", OTHERS)
 def test_fused_holds_the_adapter(method: str, root: Path, tmp_path: Path) -> None:
     done = export(trained(root, method), "fused", tmp_path / "whole", scale=0.8)
-    assert done.facts["layers"] > 10
+    assert done.proof["layers"] > 10
 
 
 @pytest.mark.slow
