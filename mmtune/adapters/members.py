@@ -114,6 +114,11 @@ class Member:
     card: Card
     digest: str
 
+    @property
+    def place(self) -> str:
+        """For messages: its folder; of an adapter of another program the file that it is of."""
+        return self.card.origin.get("file", str(self.folder))
+
 
 @dataclass(frozen=True)
 class Merge:

@@ -94,9 +94,9 @@ def _combine(
 def _require_plain(config: Any, part: Member) -> None:
     if config.use_dora:
         raise AdapterError(
-            f"{part.folder} uses DoRA, and DoRA's magnitudes can't be merged",
-            "use the adapters side by side (mmtune generate --adapter A --adapter B), or train "
-            "with lora.dora: false",
+            f"{part.place} uses DoRA, and DoRA's magnitudes can't be merged",
+            "use the adapters side by side (mmtune generate --adapter A --adapter B) or by label "
+            "(mmtune compose --route FILE), or train with lora.dora: false",
         )
     if config.modules_to_save or config.bias != "none" or getattr(config, "lora_bias", False):
         raise AdapterError(

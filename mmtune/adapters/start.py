@@ -17,8 +17,24 @@ import torch
 
 from mmtune.adapters.foreign import Shapes, lora_settings
 from mmtune.adapters.foreign_layers import Pair
+from mmtune.adapters.method_files import peft_kind
 from mmtune.config import LORA_SHAPE
-from mmtune.errors import ConfigError
+from mmtune.errors import AdapterError, ConfigError
+
+
+def require_pairs(folder: Path) -> None:
+    """Refuse an adapter of another method than LoRA and DoRA.
+
+    Raises:
+        AdapterError: its config names another method, or can't be read.
+    """
+    kind = peft_kind(folder)
+    if kind != "LORA":
+        raise AdapterError(
+            f"{folder} is an adapter of the method {kind}; training starts from LoRA and DoRA "
+            "alone",
+            "give --init another adapter, or leave it out",
+        )
 
 
 def described(

@@ -18,6 +18,7 @@ import mmtune
 from mmtune.adapters.card import read_card, weights_hash
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError, DataError
+from mmtune.image import MODALITY as IMAGE
 from mmtune.image.diffusion.denoiser_lora import load_adapter, probe_output, read_start
 from mmtune.image.image_task import ImageTask
 from mmtune.runs.parent import keep_parent, without_parents_rows
@@ -25,6 +26,7 @@ from mmtune.runs.pipeline import train, train_adapter
 from mmtune.runs.recipes import configure, load_recipe, load_run
 from mmtune.runs.run_data import own_dataset
 from mmtune.runs.trained_rows import ROWS, record_rows
+from mmtune.speech import MODALITY as SPEECH
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.speech.speech_task import SpeechTask
 from mmtune.speech.whisper.base import WhisperBase, load_for
@@ -286,3 +288,10 @@ def test_what_the_file_of_another_program_needs(
         drawing(image(tmp_path, base=str(tiny.saved("sd")), text_encoder="false"))
     with pytest.raises(ConfigError, match="names no model that it can be loaded on"):
         image(tmp_path)
+
+
+def test_an_adapter_of_another_method(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LOHA"}')
+    for modality in (IMAGE, SPEECH):
+        with pytest.raises(AdapterError, match="LOHA"):
+            modality.settings_of_adapter(tmp_path, "base", {})

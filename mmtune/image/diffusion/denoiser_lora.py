@@ -24,7 +24,7 @@ from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, check_base
 from mmtune.adapters.lora import plain_config, require_effect, require_match
 from mmtune.adapters.method_files import peft_kind
-from mmtune.adapters.start import described, read_layers
+from mmtune.adapters.start import described, read_layers, require_pairs
 from mmtune.adapters.switch import WEIGHTS as PEFT_WEIGHTS
 from mmtune.errors import AdapterError, first_line
 from mmtune.image.diffusion.base import DiffusionBase
@@ -194,6 +194,7 @@ def settings_of_adapter(folder: Path, beside: Mapping[str, Any]) -> dict[str, An
     Raises:
         AdapterError: the folder can't be read, or holds more than LoRA pairs.
     """
+    require_pairs(folder)
     path = folder / WEIGHTS
     own = json_in_metadata(path, CONFIGS)
     parts: dict[str, dict[str, tuple[int, ...]]] = {}

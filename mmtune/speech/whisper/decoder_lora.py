@@ -15,7 +15,14 @@ from mmtune.adapters.foreign import read_config, read_shapes
 from mmtune.adapters.foreign_layers import Pair
 from mmtune.adapters.lora import attach_config
 from mmtune.adapters.peft_configs import peft_config
-from mmtune.adapters.start import described, fit, put_layers, read_layers, require_rank
+from mmtune.adapters.start import (
+    described,
+    fit,
+    put_layers,
+    read_layers,
+    require_pairs,
+    require_rank,
+)
 from mmtune.adapters.switch import MARKER, PREFIX, WEIGHTS, AdapterSwitch
 from mmtune.config import AdapterOptions, LoraOptions
 from mmtune.errors import AdapterError, BaseModelError, ConfigError, did_you_mean
@@ -142,6 +149,7 @@ def settings_of_adapter(folder: Path, base: str, beside: Mapping[str, Any]) -> d
         AdapterError: the folder can't be read, or holds more than LoRA pairs of Whisper's layers.
         BaseModelError: the base can't be found.
     """
+    require_pairs(folder)
     shapes = {k.removeprefix(PREFIX): shape for k, shape in read_shapes(folder / WEIGHTS).items()}
     own = described([(shapes, read_config(folder / MARKER), folder / MARKER)], beside)
     return own | {"task.encoder_layers": _adapted_layers(adapted_from(folder), base)}
