@@ -65,6 +65,12 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     )
     assert distance.adapter.value != distance.base.value
     assert result.comparison.headline.startswith("image    run   style 0 = base, 1 = brand: ")
+    # What was said of the time, and what it took, which corrects the next estimate.
+    events = {e["event"]: e for e in read_log(result.folder / "log.jsonl") if "event" in e}
+    said, took = events["estimate"]["phases"], events["took"]["phases"]
+    assert said.keys() == events["range"]["phases"].keys() >= took.keys()
+    assert min(took[phase] for phase in said if phase != "choosing the strength") > 0
+    assert json.loads((tmp_path / "cache" / "timing.json").read_text()).keys() == {"image cpu"}
     with Image.open(result.folder / "grid.png") as grid:
         assert grid.height > 3 * 100
     assert result.comparison.examples

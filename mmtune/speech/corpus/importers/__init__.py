@@ -51,8 +51,6 @@ def _heads(path: Path) -> bool:
 
 
 def _saved(source: Path) -> bool:
-    if huggingface.holds_pictures_only(source):
-        return False
     if source.is_file():
         return source.suffix.lower() == ".parquet"
     return huggingface.is_saved(source) or any(
@@ -105,7 +103,12 @@ LABELLED = ("audiofolder", "table", "transcripts")
 
 
 def recognise(source: Path) -> str | None:
-    """Recognise the layout of a file or folder by its content; None if it is unknown."""
+    """Recognise the layout of a file or folder by its content; None if it is unknown.
+
+    A dataset of pictures is unknown, although its JSON files look like tables.
+    """
+    if huggingface.holds_pictures_only(source):
+        return None
     return next((name for name, each in LAYOUTS.items() if each.recognises(source)), None)
 
 

@@ -48,7 +48,8 @@ def holds_pictures_only(source: Path) -> bool:
     into the end of a parquet file.
     """
     if source.is_dir():
-        found = sorted([*source.glob(f"**/{INFO}"), *source.glob("**/*.parquet")])
+        told = sorted([*source.glob(INFO), *source.glob(f"*/{INFO}")])  # of one split, or of each
+        found = told or parquet_in(source)
     else:
         found = [source] if source.suffix.lower() == ".parquet" else []
     for path in found[:1]:
