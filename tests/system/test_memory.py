@@ -146,7 +146,7 @@ def test_the_estimate_comes_before_the_whole_step(available: int, warned: bool) 
         gauge=gauge,
         tight=tight,
     )
-    assert gauge.tried == [1, 8, 8]
+    assert gauge.tried == [1, 8, 8, 8, 8]
     trained = sum(p.numel() for _, p in task.weights())
     assert found.needed_bytes == (1000 + 800) * MIB + 12 * trained
     assert found.available_bytes == available * MIB
