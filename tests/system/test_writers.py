@@ -44,7 +44,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("speech/whisper/starter.py", "GenerationConfig(…).save_pretrained"): RENAMED,
     ("speech/whisper/starter.py", "WhisperFeatureExtractor(…).save_pretrained"): RENAMED,
     ("speech/whisper/starter.py", "tokenizer.save_pretrained"): RENAMED,
-    ("image/diffusion/denoiser_lora.py", "type(…).save_lora_weights"): ASIDE,
+    ("image/diffusion/denoiser_lora.py", "pipeline.save_lora_weights"): ASIDE,
     ("image/export/merged_pipeline.py", "pipeline.save_pretrained"): ASIDE,
     ("image/export/kohya.py", "type(…).save_lora_weights"): ASIDE,
     ("speech/export/to_ctranslate2.py", "TransformersConverter(…).convert"): ASIDE,
