@@ -116,8 +116,9 @@ class Member:
 
     @property
     def place(self) -> str:
-        """For messages: its folder; of an adapter of another program the file that it is of."""
-        return self.card.origin.get("file", str(self.folder))
+        """For messages: its folder; of an adapter of another program its name and its file."""
+        file = self.card.origin.get("file")
+        return f"{self.card.name} ({file})" if file else str(self.folder)
 
 
 @dataclass(frozen=True)
