@@ -94,6 +94,6 @@ def test_made_rows_and_strengths_are_in_the_card(
 
 
 def test_dora_has_one_strength() -> None:
-    with pytest.raises(ConfigError, match=r"DoRA acts at 1 alone"):
+    with pytest.raises(ConfigError, match=r"DoRA has no strength between"):
         load_recipe("terminology", {"lora.dora": "true", "scales": "[0.5]"})
     assert load_recipe("terminology", {"lora.dora": "true"}).lora.dora

@@ -36,7 +36,7 @@ REASONS: dict[tuple[str, str], str] = {
     ("speech/sound/sndfile.py", "os.open"): "it opens /dev/null",
     ("settings/yaml_text.py", "yaml.dump"): "it returns text",
     ("training/checkpoint.py", "torch.save"): ASIDE,
-    ("runs/pipeline.py", "task.save"): ASIDE,
+    ("runs/train_on_data.py", "task.save"): ASIDE,
     ("runs/saved_adapter.py", "task.save"): ASIDE,
     ("speech/speech_task.py", "self.model.save_pretrained"): ASIDE,
     ("speech/whisper/merge_adapters.py", "switch.model.save_pretrained"): ASIDE,
