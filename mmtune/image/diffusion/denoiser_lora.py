@@ -352,8 +352,9 @@ def write_layers(base: DiffusionBase, layers: Mapping[str, Any], folder: Path) -
     """
     import diffusers
 
-    pipeline = getattr(diffusers, base.family.pipeline_class)
-    pipeline.save_lora_weights(folder, **layers)
+    with quiet():  # importing the class may warn of packages that nothing here needs
+        pipeline = getattr(diffusers, base.family.pipeline_class)
+        pipeline.save_lora_weights(folder, **layers)
     make_reproducible(folder / WEIGHTS)
 
 

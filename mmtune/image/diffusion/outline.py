@@ -10,6 +10,7 @@ from mmtune.errors import BaseModelError, first_line
 from mmtune.image.diffusion.base import MODEL_PARTS, DiffusionBase, load_base
 from mmtune.image.diffusion.families import family_class
 from mmtune.image.source import INDEX_FILE, Source, read_index, read_json, resolve_base
+from mmtune.system.quiet import quiet
 
 LIBRARIES = ("diffusers", "transformers")  # an index may name any; others are not imported
 
@@ -60,8 +61,9 @@ def _model(base: str, source: Source, part: str, library: str, kind: str) -> Any
 
     config = read_json(source, f"{part}/config.json")
     try:
-        cls = getattr(importlib.import_module(library), kind)
-        with init_empty_weights():
+        module = importlib.import_module(library)  # its log can be silenced once it is imported
+        with quiet(), init_empty_weights():
+            cls = getattr(module, kind)
             if library == "diffusers":
                 return cls.from_config(config)
             return cls(cls.config_class.from_dict(config))
