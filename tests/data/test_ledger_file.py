@@ -141,3 +141,19 @@ def test_the_ledger_is_no_content_and_no_data(tmp_path: Path) -> None:
 def test_an_empty_ledger_knows_nothing(tmp_path: Path) -> None:
     (speech_set(tmp_path, 3) / SPLITS_FILE).touch()
     assert not read_ledger(tmp_path).known.sides
+
+
+def test_a_ledger_that_grows_has_no_empty_lines(tmp_path: Path) -> None:
+    source = speech_set(tmp_path, 12)
+    look(source)
+    before = (tmp_path / SPLITS_FILE).read_bytes()
+    speech_set(tmp_path, 24)
+    look(source)
+    after = (tmp_path / SPLITS_FILE).read_bytes()
+    assert after.startswith(before)
+    assert len(after) > len(before)
+    assert b"\n\n" not in after
+    (tmp_path / SPLITS_FILE).write_bytes(after.removesuffix(b"\n"))  # an editor may do so
+    speech_set(tmp_path, 36)
+    look(source)
+    assert (tmp_path / SPLITS_FILE).read_bytes().startswith(after)

@@ -321,6 +321,7 @@ def test_an_empty_folder_shows_what_is_expected(tmp_path: Path, modality: Any) -
         read_rows(tmp_path, modality)
     assert example(modality.row) in caught.value.cure
     assert modality.row.model_validate(json.loads(example(modality.row)))
+    assert next(iter(json.loads(example(modality.row)))) == "id"
 
 
 def test_sentences_compare_without_case_and_punctuation_but_with_vowel_signs() -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from mmtune.metrics.bootstrap import bootstrap, paired_bootstrap
+from mmtune.metrics.bootstrap import SKEWED_CLUSTERS, bootstrap, paired_bootstrap
 from mmtune.metrics.rare import rare_difference
 
 
@@ -110,3 +110,13 @@ def test_rare_events_are_held(share: float) -> None:
         high = found.high if found is not None else 3 / 300  # the rule for no event
         above += high < truth
     assert above / rounds < 0.05
+
+
+def test_from_a_hundred_clusters_on_the_tails_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of fewer clusters the tails are narrower, so the interval is wider."""
+    values = list(np.random.default_rng(1).exponential(size=(SKEWED_CLUSTERS, 1)))
+    usual = [bootstrap(values[:n], mean) for n in (SKEWED_CLUSTERS, SKEWED_CLUSTERS - 1)]
+    monkeypatch.setattr("mmtune.metrics.bootstrap.SKEWED_TAIL", 1.0)
+    whole = [bootstrap(values[:n], mean) for n in (SKEWED_CLUSTERS, SKEWED_CLUSTERS - 1)]
+    assert (usual[0].low, usual[0].high) == (whole[0].low, whole[0].high)
+    assert usual[1].high > whole[1].high

@@ -64,6 +64,12 @@ def test_a_phrase_in_a_loop_is_found(phrase: list[str]) -> None:
     assert repeats(text, " ".join(dict.fromkeys(phrase)))
 
 
+def test_few_are_judged_as_rare_events() -> None:
+    """Of 40 rows without a repeat the resamples are all 0; the limit of rare events isn't."""
+    assert Repeats.rare
+    assert not Repeats.higher_is_better
+
+
 def test_the_share() -> None:
     metric = Repeats()
     rows = [SpeechRow(id=str(i), audio="a.wav", text="well then") for i in range(4)]

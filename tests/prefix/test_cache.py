@@ -100,6 +100,19 @@ def test_verify_removes_what_is_damaged(tmp_path: Path) -> None:
     assert cache.verify() == []
 
 
+def test_verify_meets_another_command_that_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = PrefixCache(tmp_path)
+    cache.put(key(0), sample())
+
+    def gone(path: Path) -> None:
+        path.unlink()
+
+    monkeypatch.setattr("mmtune.prefix.cache._read", gone)
+    assert cache.verify() == [key(0)]
+
+
 def test_ls_sums_by_note(tmp_path: Path) -> None:
     cache = PrefixCache(tmp_path)
     assert cache.ls() == []

@@ -93,6 +93,8 @@ def test_the_limit_and_the_repeats_are_said() -> None:
         "accent welsh has 3 rows; each is seen 16.7 times an epoch",
         "accent london has 116 rows; each is seen 0.431 times an epoch",
     ]
+    alike = balance_groups(labelled({"welsh": 2, "scots": 2, "london": 4}), "accent").lines()
+    assert [line.split()[1] for line in alike] == ["scots", "welsh", "london"]
     many = balance_groups(labelled({f"g{n:02}": 1 + n for n in range(11)}), "accent")
     assert len(many.lines()) == 9
     assert many.lines()[-1] == "and 3 larger groups"

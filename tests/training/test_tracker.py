@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 import accelerate.tracking
 import pytest
+from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
 
 from mmtune.errors import ConfigError
 from mmtune.runs.pipeline import train
 from mmtune.runs.recipes import configure
 from mmtune.training.loop import fit
-from mmtune.training.tracker import flat_settings, require_tracker
+from mmtune.training.tracker import Tracker, flat_settings, require_tracker
 from tests.training.test_loop import Notes, options
 from tests.training.toy import ToyTask, rows
 
@@ -109,6 +110,16 @@ def test_all_trackers_where_none_is_installed_is_an_error(monkeypatch: pytest.Mo
     monkeypatch.setattr("mmtune.training.tracker.get_available_trackers", list)
     with pytest.raises(ConfigError, match="no tracker is installed"):
         require_tracker("all")
+
+
+def test_an_ended_tracker_gets_nothing_more(tmp_path: Path) -> None:
+    accelerator = Accelerator(log_with="down", project_dir=str(tmp_path), cpu=True)
+    tracker = Tracker(accelerator, "down", "run", Notes().note)
+    tracker.start({}, 0)
+    tracker.log({"loss": 1.0}, 1)
+    tracker.finish()
+    tracker.log({"loss": 1.0}, 2)
+    assert [step for step, _ in Down.logged] == [1]
 
 
 def test_a_finished_run_logs_nothing_more(tmp_path: Path) -> None:

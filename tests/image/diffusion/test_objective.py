@@ -172,3 +172,20 @@ def test_a_diffusion_timestep_is_any_of_the_schedules() -> None:
     drawn = {objective.draw_timestep(Draw(0, 0, str(i)), 64) for i in range(200)}
     assert drawn == set(range(7))
     assert objective.timestep_at(1.0) == 7
+
+
+def test_a_level_is_a_share_of_the_timesteps() -> None:
+    objective = Flow({"num_train_timesteps": 500}, FAMILY, None)
+    assert [objective.timestep_at(level) for level in (0.0, 0.25, 1.0)] == [0, 125, 500]
+
+
+@pytest.mark.parametrize("logit", [-60.0, 60.0])
+def test_the_cleanest_draw_still_has_noise(logit: float) -> None:
+    """Far from 0 the logistic function is 0 or 1 exactly; the timestep is one of the schedule."""
+
+    class Far:
+        def normal(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+            return torch.full(shape, logit)
+
+    found = Flow({}, FAMILY, None).draw_timestep(Far(), 64)  # type: ignore[arg-type]
+    assert found == (1000 if logit < 0 else pytest.approx(1))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmtune.speech.whisper.decode import DecodeOptions, _beam
+from mmtune.speech.whisper.decode import DecodeOptions, _beam, _Search
 
 END, VOCABULARY = 0, 14
 
@@ -107,3 +107,12 @@ def test_more_beams_find_texts_that_are_as_probable_or_more() -> None:
         totals.append(sum(sum(scores) for _, scores in found))
     assert totals == sorted(totals)
     assert totals[-1] > totals[0]
+
+
+@pytest.mark.parametrize(("best", "over"), [(-3.0, True), (-2.0, True), (-1.0, False)])
+def test_the_search_ends_where_no_beam_can_become_better(best: float, over: bool) -> None:
+    """At a tie, too: the finished beam came first."""
+    search = _Search(0, 10, [[1], [2]], [[0.0], [0.0]], [(-0.25, [], []), (-1.0, [], [])])
+    options = DecodeOptions(beams=2, length_penalty=1.0)
+    assert search.advance([(best, 0, 3), (best, 1, 4)], END, options) == [0, 1]
+    assert search.over == over

@@ -67,6 +67,9 @@ def test_each_of_several_terms_is_marked() -> None:
     labels = make_labels(base, row, "en", spans)
     written = [base.tokenizer.decode([labels.ids[at]]) for at in labels.terms]
     assert "".join(written) == " metoprolol apixaban"
+    # A term that begins with the space after a word holds nothing of this word.
+    spaced = make_labels(base, row, "en", [(spans[0][0] - 1, spans[0][1])]).terms
+    assert "".join(base.tokenizer.decode([labels.ids[at]]) for at in spaced) == " metoprolol"
     alone = make_labels(base, row, "en", spans[1:])
     assert set(alone.terms) < set(labels.terms)
     assert make_labels(base, row, "en").terms == ()
