@@ -306,7 +306,7 @@ def _refused(path: Path) -> Reason | None:
 
 
 def _pointer(path: Path) -> Reason | None:
-    pointer = pointer_at(path)
+    pointer = None if path.is_symlink() else pointer_at(path)  # a link may lead out of the folder
     return None if pointer is None else Reason("lfs-pointer", f"it {pointer.found}", pointer.cure)
 
 
