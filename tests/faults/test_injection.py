@@ -78,7 +78,10 @@ def test_the_trace_names_the_writer_of_each_file(attacker: Attack) -> None:
     # torch writes in C++, safetensors in Rust, the rest is Python's.
     assert {"torch.pt", "state.json", "sha256.json", "step-0000001"} <= written
     assert any("safetensors" in path or ".tmp" in path for _, path, _ in trace)
-    writing = ("training/checkpoint.py", "system/files.py", "system/tensors.py")
+    writing = (
+        *("training/checkpoint.py", "system/files.py", "system/tensors.py"),
+        "system/portable.py",  # fsync
+    )
     # Three innermost functions are named, which may all belong to the writing of one file.
     assert all(functions.startswith(writing) for _, _, functions in trace)
     assert any("checkpoint.py:save_checkpoint" in functions for _, _, functions in trace)

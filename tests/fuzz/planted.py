@@ -115,7 +115,7 @@ CELLS, SUBTITLES = (
     "mmtune.speech.corpus.importers.subtitles",
 )
 CUES = "mmtune.speech.corpus.importers.cues"
-KALDI, PIXELS = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.pixels"
+KALDI, PICTURE = "mmtune.speech.corpus.importers.kaldi", "mmtune.image.pictures.picture"
 MANIFEST, CAPTIONS = "mmtune.data.manifest", "mmtune.image.corpus.caption_files"
 METADATA = "mmtune.image.corpus.caption_metadata"
 READ, SNDFILE = "mmtune.speech.sound.read", "mmtune.speech.sound.sndfile"
@@ -184,11 +184,11 @@ BUGS: dict[str, Bug] = {
         first(lambda path, info, span: _when(info.channels > 2 or info.rate < 1000)), "Planted",
     ),
     "picture: an image higher than wide": Bug(
-        "picture", PIXELS, "flatten", first(lambda image, *rest: _when(image.height > image.width)),
-        "Planted",
+        "picture", PICTURE, "Picture.flattened",
+        first(lambda self, *rest: _when(self.image.height > self.image.width)), "Planted",
     ),
     "picture: grey with transparency": Bug(
-        "picture", PIXELS, "_colours", first(lambda image: _when(image.mode == "LA")), "Planted",
+        "picture", PICTURE, "_colours", first(lambda image: _when(image.mode == "LA")), "Planted",
     ),
     "recipe: a number without end": Bug(
         "recipe", "mmtune.runs.recipes", "build",

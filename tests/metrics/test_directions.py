@@ -18,6 +18,7 @@ BETTER_LOWER = {
     "refused images",
     "style distance",
     "nearest training image",
+    *("off-palette images", "wrong grounds", "forbidden things"),
 }
 
 

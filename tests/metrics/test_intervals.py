@@ -167,6 +167,7 @@ def test_only_the_bootstrap_makes_intervals_of_figures() -> None:
         "metrics/rare.py",
         "metrics/jackknife.py",
         "metrics/image/style.py",
+        "metrics/image/events.py",
         "evaluation/gate_result.py",
         "speech/evaluation/score.py",
     }
