@@ -21,7 +21,7 @@ from mmtune.config import read_yaml
 from mmtune.data.manifest import read_rows, write_manifest
 from mmtune.errors import MmtuneError
 from mmtune.evaluation.answers import ANSWERS_FILE, StoredPredictor
-from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
+from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, named_from, read_comparison
 from mmtune.evaluation.gate_result import GateResult
 from mmtune.evaluation.suite import Gate, Selector, Suite, load_suite
 from mmtune.evaluation.verdict import VERDICT_FILE, Verdict, read_verdict, write_verdict
@@ -300,3 +300,18 @@ def test_a_damaged_file_is_one_error_with_a_cure(file: str, damage: str, tmp_pat
     assert str(path) in caught.value.found
     assert caught.value.cure
     assert len(str(caught.value)) < 1_000
+
+
+def test_paths_in_examples_are_named_from_the_run(tmp_path: Path) -> None:
+    """Only a manifest's row holds paths as texts; any other text stays as it is."""
+    row = {"audio": str(tmp_path / "data" / "a.wav"), "text": "x", "weight": 1.0}
+    example = {
+        "row": row,
+        "output": tmp_path / "b.png",
+        "heard": str(tmp_path),
+        "more": {"a": "/b"},
+    }
+    found = named_from(Comparison("x", [], "", examples=[example]), tmp_path).examples[0]
+    assert found["row"] == row | {"audio": "data/a.wav"}
+    assert str(found["output"]) == "b.png"
+    assert (found["heard"], found["more"]) == (example["heard"], example["more"])

@@ -47,6 +47,12 @@ def test_shuffling_gives_each_item_another_prompt(prompts: list[str]) -> None:
     assert {prompts[i] for i in order} == set(prompts)
 
 
+def test_prompts_are_turned_by_half_of_their_number() -> None:
+    assert shuffled("abc") == [1, 2, 0]
+    assert shuffled("abcde") == [2, 3, 4, 0, 1]
+    assert shuffled("aab") == [2, 2, 0]
+
+
 def scores(mean: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(mean, 1, (40, 1))
 

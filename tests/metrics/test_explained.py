@@ -15,7 +15,7 @@ import pytest
 import mmtune.metrics
 from mmtune.metrics.explained import explain, unit_of
 from mmtune.metrics.gap import GroupGap, WorstGroup
-from mmtune.metrics.registry import METRICS
+from mmtune.metrics.registry import METRICS, make_metric
 from mmtune.metrics.remembered import Remembered
 from mmtune.metrics.text.critical_errors import KINDS, CriticalErrors
 from mmtune.metrics.text.drift import start_figures
@@ -104,3 +104,8 @@ def test_an_unknown_figure_goes_by_its_name() -> None:
         "",
         "of a plugin that is gone",
     )
+
+
+def test_a_metric_is_found_by_the_name_of_an_entry_point() -> None:
+    assert make_metric("critical_errors").name == "critical errors"
+    assert make_metric("WER").name == make_metric("wer").name == "WER"

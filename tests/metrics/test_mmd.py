@@ -88,3 +88,10 @@ def test_counts_are_of_whole_clusters_drawn_anew() -> None:
     assert (counts[0].reshape(10, 3)[:, 0] == first).all()
     # Each cluster is drawn as often as each other: 400 times, give or take chance.
     assert counts[:, ::3].sum(axis=0) == pytest.approx(np.full(10, 400), abs=80)
+
+
+def test_two_images_have_a_distance_and_one_has_none() -> None:
+    distance = KernelDistance(polynomial, cloud(30, seed=1))
+    assert math.isfinite(distance.of(cloud(2)))
+    assert math.isnan(distance.of(cloud(1)))
+    assert math.isnan(distance.of(cloud(0)))

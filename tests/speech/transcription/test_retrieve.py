@@ -129,6 +129,8 @@ def test_lists(tmp_path: Path) -> None:
     path.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="holds no term"):
         read_list(path)
+    path.write_text("\n".join(f"term{i}" for i in range(MAX_TERMS)))
+    assert len(read_list(path).terms) == MAX_TERMS
     path.write_text("\n".join(f"term{i}" for i in range(MAX_TERMS + 1)))
     with pytest.raises(ConfigError, match="100,001 terms; the limit is 100,000"):
         read_list(path)

@@ -134,3 +134,39 @@ def test_all_but_the_placed_terms_is_the_first_pass(
 def test_any_text_may_be_spliced(first: str, second: str) -> None:
     text, placed = splice(first, f"{second} metoprolol {second}", INDEX, LISTED)
     assert (text == first) or placed
+
+
+@pytest.mark.parametrize(
+    ("monthly", "price", "expected"),
+    [
+        (0.99, 0.99, "The monthly price rose."),
+        (0.99, SURE - 0.1, "The monthly Prysm rose."),
+        (SURE - 0.1, SURE - 0.1, "The Momentally Prysm rose."),
+    ],
+)
+def test_each_word_is_sure_or_not_for_itself(monthly: float, price: float, expected: str) -> None:
+    first = "The monthly price rose."
+    words = [["The", 0.99], [" monthly", monthly], [" pr", price], ["ice", 0.99], [" rose.", 0.99]]
+    assert splice(first, "Momentally Prysm rose", INDEX, LISTED, "en", words)[0] == expected
+
+
+def test_several_words_are_replaced_unless_all_of_them_are_sure() -> None:
+    first, second = "We discussed law certain and more.", "We discussed losartan and more."
+    for law, certain, replaced in ((0.99, 0.2, True), (0.2, 0.99, True), (0.99, 0.99, False)):
+        words = [["We", 0.9], [" discussed", 0.9], [" law", law], [" certain", certain]]
+        words += [[" and", 0.9], [" more.", 0.9]]
+        text, placed = splice(first, second, INDEX, LISTED, "en", words)
+        assert bool(placed) == replaced
+        assert text == ("We discussed losartan and more." if replaced else first)
+
+
+def test_the_space_before_the_first_word_belongs_to_no_text() -> None:
+    """Whisper's first word begins with a space, which the text lacks."""
+    words = [[" He", 0.9], [" had", 0.8], [" metaprolol", 0.2], [" today. ", 0.7]]
+    text, placed = splice(
+        "He had metaprolol today.", "He had metoprolol", INDEX, LISTED, "en", words
+    )
+    assert text == "He had metoprolol today."
+    after = spliced_words(words, text, placed, 0.25)
+    assert ["metoprolol", 0.25] in [[str(word).strip(), score] for word, score in after]
+    assert (str(after[0][0]).strip(), after[0][1]) == ("He", 0.9)

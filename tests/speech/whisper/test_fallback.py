@@ -47,6 +47,9 @@ def test_a_second_pass_must_say_as_much() -> None:
     assert agrees(first, heard("we gave her metoprolol in the morning"))
     assert not agrees(first, heard(""))
     assert not agrees(first, heard("we gave"))
+    assert agrees(first, heard("we gave her"))  # 3 of 8 words: half of them less one
+    assert agrees(heard("yes"), heard("four words at once"))
+    assert not agrees(heard("yes"), heard("and these are five words"))
     assert not agrees(first, heard(LOOP))
     assert not agrees(first, heard("we gave her " + "metoprolol apixaban " * 8, log=-2))
 
