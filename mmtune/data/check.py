@@ -94,7 +94,8 @@ def inspect_source(
     findings += _unused_files(source, modality, ledger, rows)
     # Findings until here are about lines and files. Their labels, such as "line 2", may be equal to
     # the id of a row that is good.
-    errors = [finding for finding in findings if finding.severity == "error"]
+    # Those that stop training are about a whole file, of which the rows aren't known.
+    errors = [f for f in findings if f.severity == "error" and f.kind not in STOPPING]
     lost = [row for row, _, _ in dict.fromkeys((f.row, f.file, f.line) for f in errors)]
     inspected = _inspect_all(rows, root_of(source), modality, progress)
     of_rows = [f for _, inspection in inspected for f in inspection.findings]
