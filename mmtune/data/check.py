@@ -244,6 +244,14 @@ def _unused_files(
     listed = (source / WHOLE).is_file() or (source / "train.jsonl").is_file()
     media = modality.row.media
     suffixes = {Path(str(getattr(row, media))).suffix.lower() for row in rows} if media else set()
+    if listed:
+        suffixes.update(modality.row.suffixes)
+    unnamed = {
+        key: path.name
+        for name, path in ledger.files.items()
+        if name not in ledger.state and path.suffix.lower() in suffixes - {""}
+        for key in (path, path.with_suffix(""))  # call.wav has call.txt or call.wav.txt
+    }
 
     def reason_of(path: Path) -> Reason | None:
         if path.suffix.lower() in suffixes - {""}:
@@ -256,6 +264,10 @@ def _unused_files(
             )
             return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
         if path.suffix.lower() == ".txt" and listed:
+            if beside := unnamed.get(path.with_suffix("")):
+                found = f"its file {beside} isn't in the manifest"
+                cure = f"add a row for {beside} with this text, or remove both"
+                return Reason("unused-text", found, cure, "note")
             return Reason("unused-text", "the manifest holds the texts", "remove it", "note")
         return None
 
