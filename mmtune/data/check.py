@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
+from mmtune.data.duplicates import duplicates
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
-from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
+from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
@@ -105,7 +106,7 @@ def inspect_source(
         for row, inspection in inspected
         if row.id not in bad
     ]
-    copies = _duplicates([row for row, _ in good])
+    copies = duplicates([row for row, _ in good])
     of_rows += copies
     of_rows += modality.check_rows(
         [row for row, _ in good],
@@ -353,35 +354,6 @@ def resolve_paths(row: Row, root: Path) -> Row | Finding:
             )
         resolved[name] = str(path)
     return row.model_copy(update=resolved)
-
-
-def _duplicates(rows: Sequence[Row]) -> list[Finding]:
-    first: dict[str, Row] = {}
-    findings = []
-    # Of two equal rows in named splits the one in train stays, and an unnamed one goes.
-    for row in sorted(
-        rows, key=lambda row: PRECEDENCE.index(row.split) if row.split else len(PRECEDENCE)
-    ):
-        other = first.setdefault(row.content, row)
-        if other is not row:
-            agree = other.reference == row.reference
-            findings.append(
-                Finding(
-                    "duplicate-content",
-                    row.id,
-                    _same(row, other)
-                    + ("" if agree else f", but its text is {row.reference[:60]!r}"),
-                    "remove one of the rows" if agree else "keep only the row whose text is right",
-                    "error" if row.copies_are_bad else "warning",
-                )
-            )
-    return findings
-
-
-def _same(row: Row, other: Row) -> str:
-    if row.media:
-        return f"{row.path} is the same file as {other.path} (row {other.id!r})"
-    return f"row {row.id!r} has the same fields as row {other.id!r}"
 
 
 def _fingerprint(rows: Iterable[Row]) -> str:
