@@ -118,6 +118,13 @@ class ModelCaptioner:
                     model, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
                 )
         except Exception as error:  # transformers and the hub raise many kinds
+            if isinstance(error, OSError) and not Path(model).exists():
+                raise BaseModelError(
+                    f"{model} is not on this machine and can't be downloaded from the hub "
+                    f"({first_line(error)})",
+                    "connect to the hub, or name the folder of an image-to-text model: --model "
+                    "FOLDER, or leave out --model to use file names",
+                ) from None
             raise BaseModelError(
                 f"{model} can't be loaded as an image captioner: {first_line(error)}",
                 "name an image-to-text model with safetensors, such as "

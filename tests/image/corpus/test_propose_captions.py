@@ -96,7 +96,9 @@ def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
         ("empty", [], "holds no images"),
         ("manifest", [], "already lists these images"),
         ("images", ["--prompt", "x"], "--model"),
-        ("images", ["--model", "./nothere"], "can't be loaded as an image captioner"),
+        ("images", ["--model", "./nothere"], "can't be downloaded from the hub"),
+        ("images", ["--model", "owner/nothere"], "cure: connect to the hub, or name the folder"),
+        ("images", ["--model", "."], "can't be loaded as an image captioner"),
     ],
 )
 def test_errors(
