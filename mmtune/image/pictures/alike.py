@@ -135,7 +135,7 @@ def same_in_detail(look: bytes, other: bytes) -> bool:
         for part in (ImageChops.subtract(image, greatest), ImageChops.subtract(least, image)):
             beyond = ImageChops.lighter(beyond, part)
     worst = Image.fromarray(np.asarray(beyond).max(2)).filter(ImageFilter.BoxBlur(1))
-    return worst.getextrema()[1] <= NEAR_DETAIL
+    return bool(worst.getextrema()[1] <= NEAR_DETAIL)
 
 
 def near_copies(rows: Sequence[Row], looks: Sequence[bytes]) -> list[Finding]:
