@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from mmtune.errors import FINDINGS, ConfigError
@@ -10,6 +11,8 @@ from mmtune.system.arguments import Parser, add_base_config, in_help, not_negati
 from mmtune.system.output import say
 
 FRAMES = "frames"  # the format for which --frames stands
+# Suffixes of videos, of which frames may be wanted.
+VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts")
 OF_FRAMES = ("max_frames", "min_gap", "caption")  # options that only it has
 
 
@@ -222,6 +225,12 @@ def import_(options: argparse.Namespace) -> int:
             found = f"--format {options.format}: no such format"
         else:
             found = f"the format of {source} was not recognised"
+            if source.suffix.lower() in VIDEOS:
+                whole = f"mmtune import {shlex.quote(str(source))} --frames --to "
+                raise ConfigError(
+                    f"{source} is a video",
+                    f"import its frames as pictures: {whole}{shlex.quote(str(options.to))}",
+                )
         raise ConfigError(
             found,
             f"give --modality {'|'.join(modality_names())} or another --format; "

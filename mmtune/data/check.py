@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
+from mmtune.data.duplicates import duplicates
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
-from mmtune.data.split import PRECEDENCE, Assigned, assign, missing_splits, shared_by_splits
+from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
 from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
@@ -94,7 +95,8 @@ def inspect_source(
     findings += _unused_files(source, modality, ledger, rows)
     # Findings until here are about lines and files. Their labels, such as "line 2", may be equal to
     # the id of a row that is good.
-    errors = [finding for finding in findings if finding.severity == "error"]
+    # Those that stop training are about a whole file, of which the rows aren't known.
+    errors = [f for f in findings if f.severity == "error" and f.kind not in STOPPING]
     lost = [row for row, _, _ in dict.fromkeys((f.row, f.file, f.line) for f in errors)]
     inspected = _inspect_all(rows, root_of(source), modality, progress)
     of_rows = [f for _, inspection in inspected for f in inspection.findings]
@@ -104,7 +106,7 @@ def inspect_source(
         for row, inspection in inspected
         if row.id not in bad
     ]
-    copies = _duplicates([row for row, _ in good])
+    copies = duplicates([row for row, _ in good])
     of_rows += copies
     of_rows += modality.check_rows(
         [row for row, _ in good],
@@ -243,6 +245,14 @@ def _unused_files(
     listed = (source / WHOLE).is_file() or (source / "train.jsonl").is_file()
     media = modality.row.media
     suffixes = {Path(str(getattr(row, media))).suffix.lower() for row in rows} if media else set()
+    if listed:
+        suffixes.update(modality.row.suffixes)
+    unnamed = {
+        key: path.name
+        for name, path in ledger.files.items()
+        if name not in ledger.state and path.suffix.lower() in suffixes - {""}
+        for key in (path, path.with_suffix(""))  # call.wav has call.txt or call.wav.txt
+    }
 
     def reason_of(path: Path) -> Reason | None:
         if path.suffix.lower() in suffixes - {""}:
@@ -255,6 +265,10 @@ def _unused_files(
             )
             return Reason("unused-table", found, f"check it by its own name: mmtune check {path}")
         if path.suffix.lower() == ".txt" and listed:
+            if beside := unnamed.get(path.with_suffix("")):
+                found = f"its file {beside} isn't in the manifest"
+                cure = f"add a row for {beside} with this text, or remove both"
+                return Reason("unused-text", found, cure, "note")
             return Reason("unused-text", "the manifest holds the texts", "remove it", "note")
         return None
 
@@ -340,35 +354,6 @@ def resolve_paths(row: Row, root: Path) -> Row | Finding:
             )
         resolved[name] = str(path)
     return row.model_copy(update=resolved)
-
-
-def _duplicates(rows: Sequence[Row]) -> list[Finding]:
-    first: dict[str, Row] = {}
-    findings = []
-    # Of two equal rows in named splits the one in train stays, and an unnamed one goes.
-    for row in sorted(
-        rows, key=lambda row: PRECEDENCE.index(row.split) if row.split else len(PRECEDENCE)
-    ):
-        other = first.setdefault(row.content, row)
-        if other is not row:
-            agree = other.reference == row.reference
-            findings.append(
-                Finding(
-                    "duplicate-content",
-                    row.id,
-                    _same(row, other)
-                    + ("" if agree else f", but its text is {row.reference[:60]!r}"),
-                    "remove one of the rows" if agree else "keep only the row whose text is right",
-                    "error" if row.copies_are_bad else "warning",
-                )
-            )
-    return findings
-
-
-def _same(row: Row, other: Row) -> str:
-    if row.media:
-        return f"{row.path} is the same file as {other.path} (row {other.id!r})"
-    return f"row {row.id!r} has the same fields as row {other.id!r}"
 
 
 def _fingerprint(rows: Iterable[Row]) -> str:

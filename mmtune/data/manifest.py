@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -218,6 +219,7 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
         DataError: the file is missing, can't be read, is UTF-16 or a pointer of Git LFS, or isn't
             named .jsonl.
     """
+    refuse_media_file(path, row)
     if path.suffix.lower() not in (".jsonl", ".ndjson") and path.exists():
         raise NothingToUse(
             f"{path} is neither a manifest (.jsonl) nor a folder",
@@ -237,6 +239,19 @@ def lines_of(path: Path, row: type[Row]) -> Iterator[tuple[int, bytes]]:
     except (OSError, ValueError) as error:
         what = "no such file" if isinstance(error, FileNotFoundError) else reason_of(error)
         raise DataError(f"{path}: {what}", "give a .jsonl manifest or a folder") from None
+
+
+def refuse_media_file(source: Path, row: type[Row]) -> None:
+    """Refuse one media file as a source.
+
+    Raises:
+        NothingToUse: it is neither a manifest nor a folder.
+    """
+    if source.suffix.lower() in row.suffixes and source.is_file():
+        raise NothingToUse(
+            f"{source} is one {row.media} file, and neither a manifest (.jsonl) nor a folder",
+            f"give its folder: mmtune check {shlex.quote(str(source.parent))}",
+        )
 
 
 def parse_line(line: bytes) -> dict[str, Any]:

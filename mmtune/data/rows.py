@@ -38,6 +38,8 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     media: ClassVar[str] = ""
+    # Suffixes of the files that may be an item's, in small letters.
+    suffixes: ClassVar[tuple[str, ...]] = ()
     # Other fields that may hold a path; their files' hashes are part of `content`.
     beside: ClassVar[tuple[str, ...]] = ()
     # Fields that count for the dataset's fingerprint only where they are set, because earlier

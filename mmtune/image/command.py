@@ -173,6 +173,9 @@ def caption(options: argparse.Namespace) -> int:
         f"{counts['new']} {done}, {counts['kept']} had one already, {counts['nothing']} without"
         + (f", {counts['failed']} can't be read" if counts["failed"] else "")
     )
+    if counts["nothing"]:
+        model = "another model, or " if options.model else "a model (--model MODEL), or "
+        say(f"for those without: {model}write each caption into the .txt file of the image's name")
     if counts["new"]:
         say(f"next: read them, and mmtune check {options.folder}")
     return ERROR if counts["failed"] else 0

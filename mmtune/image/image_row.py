@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
+from mmtune.image.pictures.suffixes import readable_suffixes
 
 SOURCE = "recording"  # key in `group`: the video that an imported frame was taken from
 
@@ -25,6 +26,7 @@ class ImageRow(Row):
     """
 
     media: ClassVar[str] = "image"
+    suffixes: ClassVar[tuple[str, ...]] = readable_suffixes()
     synonyms: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"image", "image_path", "img"}) | FILE_NAMES,
         *SYNONYMS,

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.config import leaves
-from mmtune.data.manifest import BY_SPLIT, WHOLE, keys_of, lines_of, require_own_manifests
+from mmtune.data.manifest import (
+    BY_SPLIT,
+    WHOLE,
+    keys_of,
+    lines_of,
+    refuse_media_file,
+    require_own_manifests,
+)
 from mmtune.data.rows import Row
 from mmtune.errors import DataError, NothingToUse
 from mmtune.modality import Modality
@@ -48,6 +55,8 @@ def guess_modality(source: Path) -> Modality:
         raise DataError(f"{source}: no such file or folder", "give a .jsonl manifest or a folder")
     found = []
     for _, modality in MODALITIES.usable():
+        refuse_media_file(source, modality.row)
+    for _, modality in MODALITIES.usable():
         manifests = [source] if source.is_file() else [source / n for n in (WHOLE, *BY_SPLIT)]
         manifests = [path for path in manifests if path.is_file()]
         if source.is_dir():
@@ -62,6 +71,13 @@ def guess_modality(source: Path) -> Modality:
     if len(found) == 1:
         return found[0]
     what = "may be " + " or ".join(m.name for m in found) if found else "holds no known media"
+    if not found and source.is_dir():
+        media = [each.row.media for _, each in MODALITIES.usable() if each.row.media]
+        raise NothingToUse(
+            f"{source} {what}",
+            f"give a folder of {' files or of '.join(media)} files, or write {source / WHOLE} with "
+            "one row per line",
+        )
     kind = DataError if found else NothingToUse
     raise kind(f"{source} {what}", "give --modality " + "|".join(modality_names()))
 

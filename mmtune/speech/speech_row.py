@@ -62,6 +62,10 @@ class SpeechRow(Row):
     """
 
     media: ClassVar[str] = "audio"
+    suffixes: ClassVar[tuple[str, ...]] = (
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
+        *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
+    )
     synonyms: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"audio", "audio_filepath", "audio_path", "wav"}) | FILE_NAMES,
         *SYNONYMS,

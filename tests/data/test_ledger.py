@@ -351,3 +351,33 @@ def test_subtitles_in_several_languages_are_named(tmp_path: Path) -> None:
     assert {each.file for each in result.left_out} == {"talk.wav", "talk.de.vtt", "talk.en.vtt"}
     assert all("several languages" in each.found for each in result.left_out)
     assert result.files == {"found": 3, "used": 0, "left_out": 3}
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg", ".wav", ".mp3"])
+def test_files_that_a_manifest_does_not_name(tmp_path: Path, kind: str) -> None:
+    """Of whatever suffix, with the texts beside them."""
+    is_image = kind in (".png", ".jpg")
+    if is_image:
+        write_image(tmp_path / "a.png", 1)
+        row = {"id": "a", "image": "a.png", "caption": "an apple"}
+    else:
+        write_audio(tmp_path / "a.wav", seed=1)
+        row = {"id": "a", "audio": "a.wav", "text": "an apple"}
+    write_manifest(tmp_path / "manifest.jsonl", [row])
+    for name in (f"Rocket FINAL v2{kind}", "Rocket FINAL v2.txt", "a.txt"):
+        (tmp_path / name).write_bytes(b"x")
+    data = check(tmp_path, IMAGE if is_image else SPEECH, strict=False, divide=False)
+    found = {each.file: (each.kind, each.message, each.cure) for each in data.findings}
+    name = f"Rocket FINAL v2{kind}"
+    media = "image" if is_image else "audio"
+    assert found[name] == (
+        "unnamed",
+        f"no row of the manifest names it as {media}",
+        "add a row for it, or remove it",
+    )
+    assert found["Rocket FINAL v2.txt"] == (
+        "unused-text",
+        f"its file {name} isn't in the manifest",
+        f"add a row for {name} with this text, or remove both",
+    )
+    assert found["a.txt"][1:] == ("the manifest holds the texts", "remove it")

@@ -297,7 +297,7 @@ def test_splits_named_by_files(tmp_path: Path) -> None:
     ("name", "data", "says"),
     [
         ("m.csv", b"audio,text\n", "neither a manifest"),
-        ("a.wav", b"RIFF", "neither a manifest"),
+        ("a.wav", b"RIFF", "is one audio file, and neither a manifest"),
         ("m.jsonl", b"", "holds no rows"),
         ("m.jsonl", b"\n \n", "holds no rows"),
         ("m.jsonl", '{"id": "1"}'.encode("utf-16"), "UTF-16"),

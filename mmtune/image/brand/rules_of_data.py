@@ -14,7 +14,7 @@ from mmtune.image.brand.brand_guide import BrandGuide
 from mmtune.image.brand.forbidden_words import find_words
 from mmtune.image.brand.picture_rules import picture_rules, read_reduced
 from mmtune.image.corpus.prompt import prompt_of, wordings
-from mmtune.image.pictures.alike import KnownLooks, visual_fingerprint
+from mmtune.image.pictures.alike import WIDE_BITS, KnownLooks, same_in_detail, visual_fingerprint
 from mmtune.image.pictures.pixels import decoded
 from mmtune.system.hashing import hash_file
 
@@ -116,12 +116,14 @@ def _wrong_references(references: Sequence[Path], rows: Sequence[Row]) -> Iterat
     """The references that can't be read, or are test pictures, also in another size or format."""
     test = [row for row in rows if row.split == "test"]
     hashes = {hash_file(row.path): row for row in test}
-    looks = KnownLooks(max(1, len(test)))
-    for row in test:
-        looks.add(_look(row.path))
+    known, looks = KnownLooks(max(1, len(test))), [_look(row.path) for row in test]
+    for look in looks:
+        known.add(look)
     for path in references:
         try:
-            near = [test[place] for place, _ in looks.copies_of(_look(path))]
+            own = _look(path)
+            alike = (place for place, _ in known.copies_of(own, WIDE_BITS))
+            near = [test[place] for place in alike if same_in_detail(own, looks[place])]
         except DataError as error:
             yield Breach(path.name, error.found)
             continue

@@ -32,9 +32,10 @@ from mmtune.system.stored import lines_up_to, opened, reason_of, short_lines
 # Hugging Face's imagefolder layout: these files name each image with its caption.
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.tsv")  # in any case
 UNREAD = tuple(f"metadata{suffix}" for suffix in (".parquet", *SHEETS))
-FILE_COLUMN = "file_name"
+FILE_COLUMN, TEXT_COLUMN = "file_name", "text"
+COLUMNS = f"the columns {FILE_COLUMN} and {TEXT_COLUMN}"
 CAPTION_COLUMNS = (
-    "text",
+    TEXT_COLUMN,
     "caption",
     "prompt",
     *sorted(next(s for s in SYNONYMS if "caption" in s)),
@@ -91,12 +92,32 @@ def metadata_of(
                     "unreadable-metadata",
                     path.name,
                     f"{path} can't be read: none of its {lines} lines names an image",
-                    'write lines like {"file_name": "a.png", "text": "…"}, or remove it: otherwise '
-                    "its captions are lost",
+                    f"{_line_cure(path)}, or remove it: otherwise its captions are lost",
                     file=str(path),
                 )
             )
     return rows, findings, read
+
+
+def table_finding(folder: Path, path: Path) -> Finding | None:
+    """The finding for a table beside images that isn't named as metadata; None: it is no such file.
+
+    Args:
+        folder: the dataset's folder.
+        path: the file, relative to it.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", *SHEETS) or path.name.casefold() in METADATA + UNREAD:
+        return None
+    if pointer_at(folder / path) is not None:
+        return None
+    beside = path.with_name(f"metadata{suffix if suffix in ('.csv', '.tsv') else '.csv'}")
+    how = "rename it" if beside.suffix == suffix else "save it as"
+    if (folder / beside).exists():
+        how = "move its lines into"
+    cure = f"if it holds captions, {how} {beside.name}, with {COLUMNS}"
+    found, place = "this table isn't read", path.as_posix()
+    return Finding("unused-table", place, found, cure, "warning", file=str(folder / path))
 
 
 def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | Guess]]:
@@ -121,7 +142,10 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
             if isinstance(values, Guess):
                 yield 0, values
                 continue
-            where = f"{path.name} line {number}"
+            if isinstance(values, Finding):
+                yield 0, values
+                return
+            where = f"{path.name}, line {number}"
             if isinstance(values, str):
                 cure = 'write one JSON object on the line: {"file_name": "a.png", "text": "…"}'
                 found = f"{path}, line {number}: {values}"
@@ -129,8 +153,10 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
                 continue
             file = values.get(FILE_COLUMN)
             if not isinstance(file, str) or not file:
-                found = f"{path}, line {number}: the key {FILE_COLUMN!r} is missing"
-                cure = f"give the image's file name under the key {FILE_COLUMN!r}"
+                lack = f"the key {FILE_COLUMN!r} is missing"
+                if reader is _csv_lines:
+                    lack = f"the column {FILE_COLUMN} is empty"
+                found, cure = f"{path}, line {number}: {lack}", _line_cure(path)
                 yield number, _at(path, number, Finding("missing-key", where, found, cure))
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}
@@ -149,6 +175,13 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
         found = f"{path} can't be read: {reason_of(error)}"
         cure = "save it as UTF-8, or remove it: otherwise its captions are lost"
         yield 0, Finding("unreadable-metadata", path.name, found, cure, file=str(path))
+
+
+def _line_cure(path: Path) -> str:
+    """How a line of a metadata file is to be written."""
+    if path.suffix.lower() == ".jsonl":
+        return 'write lines like {"file_name": "a.png", "text": "…"}'
+    return f"write the image's file name into the column {FILE_COLUMN} of each line"
 
 
 def _at(path: Path, line: int, finding: Finding) -> Finding:
@@ -182,13 +215,22 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]
                 yield number, f"not a row: {error}"
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]:
+def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess | Finding]]:
     encoding, guesses = _encoding(path)
     yield from ((0, guess) for guess in guesses)
     with io.TextIOWrapper(opened(path), encoding=encoding, newline="") as file:
         lines = short_lines(file, MAX_LINE)
         head = next(lines, "")
         separator = _separator(head)
+        columns = next(csv.reader([head], delimiter=separator), [])
+        if columns and FILE_COLUMN not in columns:
+            named = ", ".join(each.strip()[:40] for each in columns[:10])
+            found = f"{path} can't be read: no column is named {FILE_COLUMN}; it has: {named}"
+            cure = (
+                f"name {COLUMNS} in the first line, or remove it: otherwise its captions are lost"
+            )
+            yield 0, Finding("unreadable-metadata", path.name, found, cure, file=str(path))
+            return
         if separator != "," and (separator, path.suffix.lower()) != ("\t", ".tsv"):
             source = f"the first line of {path.name}"
             yield 0, Guess("separator", separator, source, first=path.name)
@@ -205,11 +247,13 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, dict[str, Any] | str | Guess]]
 
 
 def _separator(head: str) -> str:
-    """The separator with which the first line names the column of files; the comma by default."""
-    for separator in SEPARATORS:
-        if FILE_COLUMN in next(csv.reader([head], delimiter=separator), []):
-            return separator
-    return ","
+    """The separator with which the first line names the column of files.
+
+    If no column has that name, it is the one that makes most columns; the comma by default.
+    """
+    columns = {each: next(csv.reader([head], delimiter=each), []) for each in SEPARATORS}
+    named = (each for each, names in columns.items() if FILE_COLUMN in names)
+    return next(named, max(columns, key=lambda each: len(columns[each])))
 
 
 def _files_named(folder: Path, wanted: Collection[str]) -> list[Path]:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mmtune.data.rows import Row
 
 
+MIN_ROWS = 4  # two to train on and two held out
 MIN_TEST_ROWS = 4  # with fewer test rows, the validation rows are used too
 
 
@@ -25,10 +26,14 @@ def held_out_rows(dataset: Dataset) -> tuple[Row, ...]:
     train, test = dataset.split("train"), dataset.split("test")
     rows = test if len(test) >= MIN_TEST_ROWS else (*test, *dataset.split("validation"))
     if len(train) < 2 or len(rows) < 2:
+        count = len(dataset.rows)
+        cure = "add images (20 are a good start), or hold more of them out: --test 0.3"
+        if count < MIN_ROWS:
+            cure = f"add images: {MIN_ROWS} or more are needed, and 20 are a good start"
         raise DataError(
             f"{dataset.source}: {len(train)} images to train on and {len(rows)} held out; a style "
             "needs two or more of each",
-            "add images (20 are a good start), or hold more of them out: --test 0.3",
+            cure,
         )
     return rows
 

@@ -14,7 +14,7 @@ from mmtune.data.rows import Finding
 from mmtune.data.split_folders import SPLIT_NAMES
 from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
-from mmtune.image.corpus.caption_metadata import metadata_of
+from mmtune.image.corpus.caption_metadata import metadata_of, table_finding
 from mmtune.image.corpus.caption_sources import Repeats, caption_from_name, parse_repeats
 from mmtune.image.corpus.kohya_captions import kohya_captions
 from mmtune.image.corpus.shared_names import shared_names
@@ -203,6 +203,8 @@ def _other_files(
             )
         elif (stored := stored_finding(folder, path)) is not None:
             yield stored
+        elif (table := table_finding(folder, path)) is not None:
+            yield table
 
 
 def _by_spelling(metadata: dict[str, dict[str, Any]], images: list[Path]) -> dict[Path, str]:

@@ -24,7 +24,7 @@ from mmtune.image.corpus.scenes import Chosen, survey
 from mmtune.image.image_row import SOURCE
 from mmtune.image.pictures.alike import KnownLooks
 from mmtune.image.pictures.encode import save_picture
-from mmtune.image.pictures.pixels import ImageFault
+from mmtune.image.pictures.pixels import ImageFault, decoded
 from mmtune.image.pictures.suffixes import VIDEO_SUFFIXES, readable_suffixes
 from mmtune.image.pictures.video import Frames
 from mmtune.system.files import PARTIAL, remove_partials, unique_name, write_json
@@ -218,6 +218,11 @@ def _survey_all(
             away = outside(path, name)
             _leave(found, ledger, path, name, LeftOut(name, away.message, away.cure, away.kind))
             continue
+        if path.suffix.lower() == ".gif" and _is_still(path):
+            cure = "copy it into the new folder" if source.is_dir() else "give a video"
+            still = LeftOut(name, "this GIF has one frame: it is a picture", cure, "unused-image")
+            _leave(found, ledger, path, name, still)
+            continue
         frames = Frames(path)
         try:
             result = survey(frames, known, options.max_frames, options.min_gap, counted)
@@ -255,6 +260,15 @@ def _survey_all(
             LeftOut(each.row, each.message, each.cure, each.kind, each.severity, each.file)
         )
     return found
+
+
+def _is_still(path: Path) -> bool:
+    """Whether an image file holds one picture only; one that can't be read has its fault later."""
+    try:
+        with decoded(path, reduced=True) as picture:
+            return not getattr(picture.image, "is_animated", False)
+    except ImageFault:
+        return False
 
 
 def _leave(found: _Found, ledger: Ledger, path: Path, name: str, why: LeftOut) -> None:

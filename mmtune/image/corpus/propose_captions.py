@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mmtune.data.copy_marks import without_copy_mark
 from mmtune.data.manifest import BY_SPLIT, WHOLE
 from mmtune.errors import BaseModelError, ConfigError, DataError, first_line
 from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
@@ -15,7 +16,8 @@ from mmtune.image.corpus.caption_metadata import metadata_of
 from mmtune.image.corpus.caption_sources import caption_from_name
 from mmtune.image.corpus.folders import image_files
 from mmtune.image.corpus.kohya_captions import kohya_captions
-from mmtune.image.corpus.shared_names import shared_names
+from mmtune.image.corpus.shared_names import unlike_names
+from mmtune.image.pictures.pixels import decoded
 from mmtune.system.files import write_new_text
 from mmtune.system.inside import leads_out
 
@@ -31,7 +33,13 @@ MAX_CHARACTERS = 500
 
 # Numbers, sizes (1024x768), versions (v2), and hashes: six or more hexadecimal digits, at least
 # one of them a decimal digit.
-_NO_WORD = re.compile(r"\d+|\d+x\d+|v\d+|(?=[a-f]*\d)[0-9a-f]{6,}|copy", re.IGNORECASE)
+_NO_WORD = re.compile(
+    r"\d+|\d+x\d+|v\d+|(?=[a-f]*\d)[0-9a-f]{6,}|copy|kopie|final|"
+    # How the file was made, and of what kind it is: "moon 16bit", "apple sRGB", "logo @2x".
+    r"\d+(?:bit|bpc|bpp|dpi|ppi|px|k|mp|x)|bit|dpi|ppi|px|s?rgba?|cmyk|adobergb|displayp3|hdr|"
+    r"png|jpe?g|tiff?|gif|webp|avif|heic|bmp|psd|svg|hires|lowres|thumb|thumbnail|preview",
+    re.IGNORECASE,
+)
 _BREAK = re.compile(r"[\W_]+")
 
 
@@ -57,6 +65,8 @@ class Proposal:
 def proposal_from_name(stem: str) -> str:
     """Propose a caption from a file's name: its words without numbers, sizes, versions and hashes.
 
+    Marks of a copy, and words that only tell of the file's format, are left out, too.
+
     A proposal is reviewed, so every part that may be no word is left out. For an
     image without a caption file, `mmtune.image.corpus.caption_sources.caption_from_name` keeps
     more: only a counter at the end is removed.
@@ -67,13 +77,18 @@ def proposal_from_name(stem: str) -> str:
     Returns:
         "red apple" for "0041_red-apple_3f9ac04e"; "" if no word is left, as for "IMG_2041".
     """
-    name = caption_from_name(stem)
+    name = caption_from_name(without_copy_mark(stem))
     return " ".join(word for word in _BREAK.split(name) if word and not _NO_WORD.fullmatch(word))
 
 
 def by_name(image: Path) -> str:
-    """Caption an image by its file's name alone, see `proposal_from_name`."""
-    return proposal_from_name(image.stem)
+    """Caption an image by its file's name alone, see `proposal_from_name`.
+
+    Raises:
+        DataError: the image can't be read.
+    """
+    with decoded(image, reduced=True):
+        return proposal_from_name(image.stem)
 
 
 class ModelCaptioner:
@@ -103,6 +118,13 @@ class ModelCaptioner:
                     model, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
                 )
         except Exception as error:  # transformers and the hub raise many kinds
+            if isinstance(error, OSError) and not Path(model).exists():
+                raise BaseModelError(
+                    f"{model} is not on this machine and can't be downloaded from the hub "
+                    f"({first_line(error)})",
+                    "connect to the hub, or name the folder of an image-to-text model: --model "
+                    "FOLDER, or leave out --model to use file names",
+                ) from None
             raise BaseModelError(
                 f"{model} can't be loaded as an image captioner: {first_line(error)}",
                 "name an image-to-text model with safetensors, such as "
@@ -169,7 +191,7 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
     """Propose captions for the images of a folder that have none; no file is overwritten.
 
     An image also has a caption if the folder's metadata names one. Masks and files of other tools
-    get none. A name that many unlike pictures share (`shared_names`) is no proposal.
+    get none. A name that many unlike pictures share (`unlike_names`) is no proposal.
 
     Args:
         folder: searched recursively.
@@ -198,7 +220,7 @@ def propose(folder: Path, captioner: Captioner, *, write: bool = True) -> Iterat
         raise ConfigError(f"{folder} holds no images", "name a folder of images")
     stated = {Path(place) for place, row in metadata_of(folder)[0].items() if row.get("caption")}
     stated |= kohya_captions(folder, names.files, files)[0].keys()
-    shared = shared_names(folder, files) if captioner is by_name else []
+    shared = unlike_names(folder, files) if captioner is by_name else []
     nameless = {relative for each in shared for relative in each.images}
     planned: set[Path] = set()
     for relative in files:

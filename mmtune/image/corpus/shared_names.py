@@ -19,6 +19,7 @@ from mmtune.image.pictures.pixels import ImageFault, decoded
 MIN_PICTURES = 5
 MIN_SHARE = 0.25  # of the pictures that have a name
 SURELY = 12  # pictures, whatever their share
+FEW = 3  # pictures under a name that are a series, if no other name has so many
 SEEN = 8  # pictures of a name that are compared
 MIN_BITS = 12  # of 64 of their perceptual hashes that differ, in the median
 _NUMBER = re.compile(r"\d+")
@@ -56,22 +57,45 @@ def shared_names(folder: Path, images: Iterable[Path]) -> list[SharedName]:
         folder: the dataset's folder.
         images: the pictures whose caption would be their name, relative to `folder`.
     """
+    groups = _groups(images)
+    total = sum(map(len, groups))
+    return [
+        SharedName(caption_from_name(group[0].stem), tuple(group))
+        for group in groups
+        if len(group) >= MIN_PICTURES
+        if len(group) >= SURELY or len(group) > MIN_SHARE * total
+        if _are_unlike(folder, group, MIN_PICTURES)
+    ]
+
+
+def unlike_names(folder: Path, images: Iterable[Path]) -> list[SharedName]:
+    """Find the names that are no proposals: `shared_names`, and the only name of a few pictures.
+
+    Where several names have pictures with numbers, the names tell things apart.
+
+    Args:
+        folder: the dataset's folder.
+        images: its pictures, relative to `folder`.
+    """
+    images = list(images)
+    shared = shared_names(folder, images)
+    several = [group for group in _groups(images) if len(group) >= FEW]
+    if not shared and len(several) == 1 and _are_unlike(folder, several[0], FEW):
+        return [SharedName(caption_from_name(several[0][0].stem), tuple(several[0]))]
+    return shared
+
+
+def _groups(images: Iterable[Path]) -> list[list[Path]]:
+    """The pictures of each folder whose names are equal but for a number; single names, too."""
     groups: dict[tuple[Path, str], list[Path]] = {}
     for image in images:
         if caption_from_name(image.stem):
             key = (image.parent, _NUMBER.sub("#", image.stem))
             groups.setdefault(key, []).append(image)
-    total = sum(map(len, groups.values()))
-    return [
-        SharedName(caption_from_name(group[0].stem), tuple(group))
-        for (_, skeleton), group in groups.items()
-        if "#" in skeleton and len(group) >= MIN_PICTURES
-        if len(group) >= SURELY or len(group) > MIN_SHARE * total
-        if _are_unlike(folder, group)
-    ]
+    return list(groups.values())
 
 
-def _are_unlike(folder: Path, images: list[Path]) -> bool:
+def _are_unlike(folder: Path, images: list[Path], least: int) -> bool:
     hashes = []
     for i in range(min(SEEN, len(images))):
         image = folder / images[i * len(images) // min(SEEN, len(images))]
@@ -80,7 +104,7 @@ def _are_unlike(folder: Path, images: list[Path]) -> bool:
                 hashes.append(int.from_bytes(visual_fingerprint(picture)[:HASH], "big"))
         except ImageFault:
             continue
-    if len(hashes) < MIN_PICTURES:
+    if len(hashes) < least:
         return False
     differing = [(a ^ b).bit_count() for a, b in itertools.combinations(hashes, 2)]
     return statistics.median(differing) >= MIN_BITS

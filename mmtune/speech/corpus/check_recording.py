@@ -28,10 +28,7 @@ from mmtune.speech.sound.read import (
 from mmtune.speech.sound.signal import Signal, SignalMeter
 from mmtune.speech.speech_row import SOURCE, SpeechRow, speech_row, speech_rows
 
-SPEECH_SUFFIXES = (
-    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
-    *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
-)
+SPEECH_SUFFIXES = SpeechRow.suffixes
 CLIPPED = 0.001  # share of samples in runs at full scale, above which a recording is clipped
 TELEPHONE = {"telephone", "phone", "call"}  # labels of recordings that are narrowband on purpose
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # Hz

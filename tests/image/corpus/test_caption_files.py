@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mmtune.data.check import check
+from mmtune.data.dataset import describe
 from mmtune.data.manifest import write_manifest
 from mmtune.errors import DataError
 from mmtune.image.corpus.prompt import wordings
@@ -162,7 +163,7 @@ UNREADABLE = {
     "metadata.parquet": (b"PAR1", "files aren't"),
     "sub/Metadata.xlsx": (b"PK", "files aren't"),
     "sub/metadata.jsonl": (b'[{"file_name": "a.png", "text": "a"}]', "none of its 1 lines"),
-    "sub/metadata.csv": (b"name,words\na.png,a\n", "none of its 1 lines"),
+    "sub/metadata.csv": (b"name,words\na.png,a\n", "it has: name, words"),
     "meta_lat.json": (b'{"a": {"caption": ', "Expecting value"),
 }
 
@@ -259,3 +260,53 @@ def test_names_that_are_captions(tmp_path: Path, kind: str) -> None:
     rows, kinds = looked_at(tmp_path)
     assert "shared-name" not in kinds
     assert len(rows) >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "cure"),
+    [
+        ("pictures.csv", "name,caption\na.png,an apple\n", "rename it metadata.csv, with"),
+        ("captions.TSV", "name\tcaption\na.png\tan apple\n", "rename it metadata.tsv, with"),
+        ("list.xlsx", "PK", "save it as metadata.csv, with"),
+    ],
+)
+def test_a_table_of_another_name_is_to_become_metadata(
+    tmp_path: Path, name: str, data: str, cure: str
+) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / name).write_text(data)
+    found = check(tmp_path, IMAGE, strict=False, divide=False)
+    (finding,) = [each for each in found.findings if each.file == name]
+    assert (finding.kind, finding.severity) == ("unused-table", "warning")
+    assert f"{cure} the columns file_name and text" in finding.cure
+
+
+@pytest.mark.parametrize(
+    ("head", "columns"),
+    [
+        ("Dateiname;Beschreibung", "Dateiname, Beschreibung"),
+        ("file,caption", "file, caption"),
+        ("image\twords\tnote", "image, words, note"),
+    ],
+)
+def test_a_csv_with_other_columns(tmp_path: Path, head: str, columns: str) -> None:
+    separator = next(each for each in ";,\t" if each in head)
+    for i in range(3):
+        write_image(tmp_path / f"thing {'abc'[i]}.png", i)
+    lines = [head, *(f"{name}.png{separator}words" for name in "abc")]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    data = check(tmp_path, IMAGE, strict=False, divide=False)
+    (finding,) = [each for each in data.findings if each.kind == "unreadable-metadata"]
+    assert finding.message.endswith(f"no column is named file_name; it has: {columns}")
+    assert finding.cure.startswith("name the columns file_name and text in the first line")
+    assert data.found == 3
+
+
+def test_a_line_of_a_csv_without_a_file_s_name(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,an apple\n,a pear\n")
+    data = check(tmp_path, IMAGE, strict=False, divide=False)
+    (line,) = [each for each in describe(data) if "column file_name" in each]
+    assert line.count("line 3") == line.count("metadata.csv") == 1
+    assert "is empty" in line
+    assert "{" not in line

@@ -20,6 +20,8 @@ from mmtune.errors import BaseModelError
 from mmtune.image import ImageModality
 from mmtune.image.corpus.limits import TextLimit, read_limits
 from mmtune.image.image_options import ImageOptions
+from mmtune.image.pictures.alike import KnownLooks, look_of
+from mmtune.image.pictures.picture import Picture
 from mmtune.runs import pipeline
 from tests.data.pieces import IMAGE, write_image
 from tests.image import tiny
@@ -64,6 +66,7 @@ COPIES = {
     "bright.png": lambda image: ImageEnhance.Brightness(image).enhance(1.05),
     "clear.png": lambda image: image.convert("RGBA"),
     "few.gif": lambda image: image.quantize(64),
+    "cropped.png": lambda image: image.crop((2, 2, 254, 254)),
 }
 
 
@@ -101,6 +104,56 @@ def test_the_same_shape_in_another_colour_is_no_copy(tmp_path: Path) -> None:
         ImageDraw.Draw(image).ellipse((20, 24, 100, 110), fill=colour, outline="black", width=4)
         image.save(tmp_path / f"{colour} ball.png")
     assert of_kind(check(tmp_path, IMAGE), "near-duplicate") == []
+
+
+def on_disc(icon: str) -> Image.Image:
+    """An icon of a set: all have the same ground and disc."""
+    image = Image.new("RGB", (256, 256), "#fac83c")
+    pen = ImageDraw.Draw(image)
+    if icon == "ice cream":
+        pen.polygon((100, 128, 156, 128, 128, 200), "#b46e32")
+        pen.ellipse((92, 66, 164, 138), "#f082a0")
+    elif icon == "lamp":
+        pen.polygon((107, 72, 149, 72, 174, 133, 82, 133), "#e65a46")
+        pen.rectangle((123, 133, 133, 190), "#5a3c28")
+    elif icon == "tree":
+        pen.ellipse((84, 64, 172, 148), "#46964a")
+        pen.rectangle((118, 143, 138, 194), "#6e4628")
+    elif icon == "bulb":
+        pen.ellipse((92, 66, 164, 143), "#fff096")
+        pen.rectangle((113, 143, 143, 190), "#787882")
+    elif icon == "pear":
+        pen.ellipse((92, 118, 164, 190), "#aabe3c")
+        pen.ellipse((107, 82, 149, 143), "#aabe3c")
+    whole = Image.new("RGB", (400, 400), "white")
+    ImageDraw.Draw(whole).ellipse((15, 15, 385, 385), "#fac83c")
+    whole.paste(image.crop((70, 60, 186, 210)), (142, 125))
+    return whole
+
+
+ICONS = ("ice cream", "lamp", "tree", "bulb", "pear")
+
+
+def test_icons_on_one_disc_are_no_copies(tmp_path: Path) -> None:
+    looks = [look_of(Picture(on_disc(icon))) for icon in ICONS]
+    known = KnownLooks()
+    candidates = 0
+    for look in looks:
+        candidates += len(known.copies_of(look))
+        known.add(look)
+    assert candidates, "no pair is alike in the coarse comparison: the icons test nothing"
+    for icon in ICONS:
+        on_disc(icon).save(tmp_path / f"{icon}.png")
+    assert of_kind(check(tmp_path, IMAGE), "near-duplicate") == []
+
+
+@pytest.mark.parametrize("icon", ICONS)
+def test_a_copy_of_an_icon_is_found_among_the_others(tmp_path: Path, icon: str) -> None:
+    for each in ICONS:
+        on_disc(each).save(tmp_path / f"{each}.png")
+    on_disc(icon).resize((200, 200)).save(tmp_path / "z copied.webp", quality=95)
+    (finding,) = of_kind(check(tmp_path, IMAGE), "near-duplicate")
+    assert (finding.row, finding.other) == ("z copied", icon)
 
 
 def test_a_file_twice_is_one_finding(tmp_path: Path) -> None:

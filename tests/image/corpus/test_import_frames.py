@@ -227,3 +227,16 @@ def test_a_video_beside_pictures_is_named_with_its_import(videos: Path) -> None:
     [about] = [f for f in found if f.row == "summer ad.mp4"]
     assert about.kind == "unused-image"
     assert f"mmtune import '{videos / 'summer ad.mp4'}' --frames" in about.cure
+
+
+def test_a_gif_of_one_frame_is_no_video(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(scene(i, 1)[0]) for i in (1, 2)]
+    source = tmp_path / "brand"
+    source.mkdir()
+    pictures[0].save(source / "still.gif")
+    pictures[0].save(source / "moving.gif", save_all=True, append_images=pictures[1:])
+    result = import_frames(source, tmp_path / "out", {"min_gap": 0})
+    (left,) = [each for each in result.left_out if each.where == "still.gif"]
+    assert (left.kind, left.found) == ("unused-image", "this GIF has one frame: it is a picture")
+    assert result.rows > 0
+    assert all("moving" in row["file_name"] for row in rows_of(tmp_path / "out"))

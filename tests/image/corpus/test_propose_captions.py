@@ -12,7 +12,13 @@ from PIL import Image
 from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.errors import BaseModelError
-from mmtune.image.corpus.propose_captions import ModelCaptioner, by_name, one_line, propose
+from mmtune.image.corpus.propose_captions import (
+    ModelCaptioner,
+    by_name,
+    one_line,
+    proposal_from_name,
+    propose,
+)
 from mmtune.image.pictures.pixels import open_image
 from tests.data.pieces import IMAGE, picture, write_image
 from tests.image import tiny
@@ -90,7 +96,9 @@ def test_a_file_that_comes_meanwhile_stays(tmp_path: Path) -> None:
         ("empty", [], "holds no images"),
         ("manifest", [], "already lists these images"),
         ("images", ["--prompt", "x"], "--model"),
-        ("images", ["--model", "./nothere"], "can't be loaded as an image captioner"),
+        ("images", ["--model", "./nothere"], "can't be downloaded from the hub"),
+        ("images", ["--model", "owner/nothere"], "cure: connect to the hub, or name the folder"),
+        ("images", ["--model", "."], "can't be loaded as an image captioner"),
     ],
 )
 def test_errors(
@@ -233,3 +241,43 @@ def test_a_model_that_converses_is_asked_and_its_question_cut_off(
 def test_captions_are_one_line() -> None:
     assert one_line('  "A red\napple."\n\nLet me know …') == "A red apple."
     assert len(one_line("word " * 1000)) <= 500
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("moon 16bit", "moon"), ("moon 16 bit", "moon"), ("apple Kopie", "apple"),
+        ("apple - Copy (2)", "apple"), ("Copy of green pear", "green pear"),
+        ("Rocket FINAL v2", "Rocket"), ("logo@2x", "logo"), ("red apple_sRGB_300dpi", "red apple"),
+        ("copia de pera verde", "pera verde"), ("bitter lemon", "bitter lemon"),
+        ("pixel art cat", "pixel art cat"),
+    ],
+)  # fmt: skip
+def test_copy_marks_and_technical_words_are_no_caption(name: str, words: str) -> None:
+    assert proposal_from_name(name) == words
+
+
+def test_one_name_of_unlike_pictures_is_no_proposal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(4):
+        write_image(tmp_path / f"Summer Campaign 0{i}.png", i)
+    for i, name in enumerate(("apple", "pear", "plum", "fig")):
+        write_image(tmp_path / f"{name}.png", 10 + i)
+    (tmp_path / "cherry.png").write_bytes(b"")
+    assert main(["caption", str(tmp_path)]) == 2
+    said = capsys.readouterr().out
+    assert texts(tmp_path) == {
+        f"{name}.txt": f"{name}\n" for name in ("apple", "pear", "plum", "fig")
+    }
+    assert "Summer Campaign 00.png: nothing to say" in said
+    assert "--model" in said
+    assert ".txt" in said
+
+
+def test_names_of_several_things_with_views_are_proposals(tmp_path: Path) -> None:
+    for i in range(3):
+        write_image(tmp_path / f"apple_0{i}.png", i)
+        write_image(tmp_path / f"pear_0{i}.png", 10 + i)
+    found = {each.caption for each in propose(tmp_path, by_name, write=False)}
+    assert found == {"apple", "pear"}
