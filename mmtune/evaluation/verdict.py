@@ -170,9 +170,9 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
     other = rival(suite, comparison, measure) if measure is not None else None
     if measure is not None and other is not None:
         main = against(main, measure, other)
-    main = replace(main, units=suite.units)
+    main = replace(main, units=suite.units, new_rows=suite.new_rows)
     gates = [
-        replace(result, units=suite.units)
+        replace(result, units=suite.units, new_rows=suite.new_rows)
         for gate in suite.gates
         for result in gate_results(gate, comparison)
     ]
