@@ -125,7 +125,9 @@ class Verdict(Displayed):
             f"verdict  {self.decision}   (suite {self.suite})",
             *([f"  {self.first}"] if self.first else []),
             *(
-                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} "
+                # The main measure is none of the required checks, which the summary counts.
+                f"  {ANSWERS[gate.status]:<{width}}  "
+                f"{'main' if gate is self.main else gate.level:<6}  {gate.asks} "
                 f"{gate.full_finding}"
                 for gate in (self.main, *self.gates)
             ),

@@ -218,6 +218,21 @@ def test_manifest_says_its_modality(recordings: Path, capsys: pytest.CaptureFixt
     assert "--modality" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["generate", "--prompt", "a ball", "--adapter"], ["export"]])
+def test_an_unfinished_run_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    run = tmp_path / "runs" / "brand"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("recipe: brand_style\n")
+    (run / "log.jsonl").touch()
+    more = ["--format", "kohya", "--out", str(tmp_path / "x.safetensors")]
+    assert main([*command, str(run), *(more if command == ["export"] else [])]) == 2
+    told = capsys.readouterr().err
+    assert f"the run {run} isn't finished" in told
+    assert "repeat the run's `mmtune train` command to finish it" in told
+
+
 def test_adapter_folder_takes_runs_and_adapters(tmp_path: Path) -> None:
     adapter = tmp_path / "runs" / "a" / "adapter"
     adapter.mkdir(parents=True)
