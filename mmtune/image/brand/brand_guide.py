@@ -143,8 +143,7 @@ def read_guide(path: Path) -> BrandGuide:
     if not is_file(path):
         raise ConfigError(
             f"no such brand guide: {path}",
-            "name its file: --brand FILE of check and generate, --brand_guide FILE of train and "
-            f"evaluate (null: none); {DOCS}",
+            f"name its file: --brand FILE (of train and evaluate, null means none); {DOCS}",
         )
     values = read_yaml(path)
     known = leaves(BrandGuide)
