@@ -461,14 +461,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
             raise ConfigError(f"no such file: {path}" if missing else f"{path} is not a file", cure)
         if path.stat().st_size > MAX_YAML:
             raise ConfigError(f"{path} has more than {MAX_YAML:,} bytes", cure)
-        value = load_yaml(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = load_yaml(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}", cure) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {error}", "mend the line that it names") from None
+    except UnicodeDecodeError:
+        raise ConfigError(
+            f"{path} is not YAML: it isn't text in UTF-8, but perhaps a PDF or a picture",
+            "give a text file with `key: value` lines, in UTF-8",
+        ) from None
+    except yaml.YAMLError as error:
+        raise _not_yaml(path, text, error) from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds no settings", "write `key: value` lines")
     return {str(key): each for key, each in value.items()}
+
+
+def _not_yaml(path: Path, text: str, error: yaml.YAMLError) -> ConfigError:
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    if mark is None:
+        cure = "give a text file with `key: value` lines"
+        return ConfigError(f"{path} is not YAML: {error}", cure)
+    number, lines = mark.line + 1, text.split("\n")
+    line = lines[mark.line] if mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return ConfigError(
+            f"{path}, line {number}, is not YAML: it begins with a tab", "write spaces instead"
+        )
+    return ConfigError(f"{path} is not YAML: {error}", f"mend line {number}, or the one before it")
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:

@@ -21,6 +21,7 @@ from mmtune.methods import METHODS, Method
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.formats import with_format, without_format
 from mmtune.system.hashing import hash_file, hash_json
+from mmtune.system.run_folder import is_run
 from mmtune.system.stored import damaged, read_json_object
 from mmtune.system.tensors import tensors_hash
 from mmtune.system.version import VERSION
@@ -286,9 +287,11 @@ def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:
     for folder in (path, path / "adapter"):
         if (folder / marker).is_file():
             return folder
-    if (path / "checkpoints").is_dir():
+    unfinished = is_run(path) and not (path / "adapter").is_dir()
+    if unfinished or (path / "checkpoints").is_dir():
         raise AdapterError(
-            f"the run {path} isn't finished", "repeat its command to resume training"
+            f"the run {path} isn't finished",
+            "repeat the run's `mmtune train` command to finish it",
         )
     raise AdapterError(
         f"{path} holds no adapter: {marker} is missing",

@@ -218,10 +218,10 @@ def parse(arguments: Sequence[str]) -> tuple[Command, argparse.Namespace]:
         return command, argparse.Namespace(recipe=recipe, settings=settings, show=show)
     parser = _parser_of(found, name, function, text)
     if name != getattr(found, "TAKES_SETTINGS", ""):
-        return command, parser.parse_args(rest)
+        return command, parser.parse(rest)
     # The settings depend on the run.
     rest, given = found.take_settings(rest, parser.option_strings())
-    return command, parser.parse_args(rest, argparse.Namespace(settings=given))
+    return command, parser.parse(rest, argparse.Namespace(settings=given))
 
 
 def _parser_of(module: ModuleType, name: str, function: str, text: str) -> Parser:

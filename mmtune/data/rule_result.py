@@ -52,7 +52,8 @@ class Judgement:
         counted = f"{self.broken} of {self.items}" if self.broken else f"all {self.items}"
         said = f"{self.outcome} by {counted}"
         if self.low is not None and self.high is not None:
-            said += f" (of further ones {self.low:.0%} to {self.high:.0%} would break it)"
+            share = f"{self.low:.0%} to {self.high:.0%}" if self.low else f"up to {self.high:.0%}"
+            said += f" (of many new ones, {share} may break it)"
         return f"{said}; {self.reason}" if self.reason else said
 
 

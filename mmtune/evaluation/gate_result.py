@@ -59,6 +59,9 @@ class GateResult:
         where: the slice in words; empty: as `slice`.
         setting: what the setting does that gives the gate data: "set task.probes"; may be empty.
         units: what items belong to, by which intervals are made: "speakers".
+        new_rows: what other test rows are, where they need a folder of their own: "pictures that
+            weren't trained on"; empty: they are added to the data.
+        per_row: number of items that were made of each test row.
     """
 
     name: str
@@ -80,6 +83,8 @@ class GateResult:
     where: str = ""
     setting: str = ""
     units: str = "groups"
+    new_rows: str = ""
+    per_row: int = 1
 
     @property
     def place(self) -> str:
@@ -123,6 +128,8 @@ class GateResult:
         command = f"mmtune evaluate {run}"
         if self.near:
             return Step("train with other settings, or set another threshold, then:", command)
+        if self.new_rows and (self.data_options or "--data ").startswith("--data "):
+            return self._in_a_new_folder(command, seconds)
         if self.figure is not None and self.more is None:
             # As many items of the same speakers would tell no more.
             return Step(f"add rows of other {self.units}, then:", command)
@@ -136,9 +143,21 @@ class GateResult:
             option = f"{name} {items if counted else value}"
             return Step("", f"{command} {option}", _time(items, seconds))
         if self.more:
-            rows = f"add about {self.more:,} test rows to the data, then:"
+            count = math.ceil(self.more / self.per_row)
+            rows = f"add about {count:,} test rows to the data, then:"
             return Step(rows, command, _time(self.items + self.more, seconds))
         return Step("add other test rows to the data, then:", command)
+
+    def _in_a_new_folder(self, command: str, seconds: float | None) -> Step:
+        """How to measure on new rows alone: most rows added to the data would be trained on."""
+        items = self.items + self.more if self.more else None
+        what = self.new_rows
+        if items is not None:
+            what = f"about {math.ceil(items / self.per_row):,} {what}"
+        elif self.figure is not None:
+            what += f", of other {self.units},"
+        text = f"put {what} into a folder of their own (only these are measured), then:"
+        return Step(text, f"{command} --data NEW_FOLDER", _time(items, seconds))
 
 
 def _time(items: int | None, seconds: float | None) -> str:
@@ -362,7 +381,8 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
     if near := near and status == "not enough data":
         what += ". The value is too close to the threshold: more items would hardly decide"
     elif status == "not enough data" and more is not None:
-        what += f". About {more:,} more items are needed ({measure.items} were measured)"
+        each = f", {measure.per_row} of each test row" if measure.per_row > 1 else ""
+        what += f". About {more:,} more items are needed ({measure.items} were measured{each})"
         setting = f"{gate.items_from} sets the number" if gate.items_from else ""
     return GateResult(
         name=gate.name if "*" not in gate.slice else f"{gate.name}: {measure.slice}",
@@ -383,6 +403,7 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         near=near,
         where=measure.slice,
         setting=setting,
+        per_row=measure.per_row,
     )
 
 

@@ -74,6 +74,8 @@ class Suite(Section):
     main: Annotated[tuple[Selector, ...], Field(min_length=1)]
     gates: tuple[Gate, ...] = ()
     units: Text = "groups"  # what items belong to, by which intervals are made: "speakers"
+    # What new test rows are, where they go into a folder of their own; empty: into the data.
+    new_rows: str = ""
 
     @field_validator("gates")
     @classmethod
@@ -102,14 +104,21 @@ class Extension(Section):
     main: tuple[Selector, ...] = ()
     gates: tuple[Gate, ...] = ()
     units: Text | None = None
+    new_rows: str | None = None
 
     def of(self, other: Suite) -> Suite:
         """Combine this extension with the suite that it extends."""
         names = {gate.name for gate in self.gates}
         main = (*self.main, *(one for one in other.main if one not in self.main))
         gates = (*self.gates, *(gate for gate in other.gates if gate.name not in names))
-        units = self.units or other.units
-        return Suite(name=self.name, modality=other.modality, main=main, gates=gates, units=units)
+        return Suite(
+            name=self.name,
+            modality=other.modality,
+            main=main,
+            gates=gates,
+            units=self.units or other.units,
+            new_rows=other.new_rows if self.new_rows is None else self.new_rows,
+        )
 
 
 _PATTERN = re.compile(r"(, by|,|:)? ?\*")

@@ -125,7 +125,9 @@ class Verdict(Displayed):
             f"verdict  {self.decision}   (suite {self.suite})",
             *([f"  {self.first}"] if self.first else []),
             *(
-                f"  {ANSWERS[gate.status]:<{width}}  {gate.level:<6}  {gate.asks} "
+                # The main measure is none of the required checks, which the summary counts.
+                f"  {ANSWERS[gate.status]:<{width}}  "
+                f"{'main' if gate is self.main else gate.level:<6}  {gate.asks} "
                 f"{gate.full_finding}"
                 for gate in (self.main, *self.gates)
             ),
@@ -170,9 +172,9 @@ def judge(suite: Suite, comparison: Comparison) -> Verdict:
     other = rival(suite, comparison, measure) if measure is not None else None
     if measure is not None and other is not None:
         main = against(main, measure, other)
-    main = replace(main, units=suite.units)
+    main = replace(main, units=suite.units, new_rows=suite.new_rows)
     gates = [
-        replace(result, units=suite.units)
+        replace(result, units=suite.units, new_rows=suite.new_rows)
         for gate in suite.gates
         for result in gate_results(gate, comparison)
     ]

@@ -159,6 +159,8 @@ def generate(
     named = own_forms(_weighted(adapter), base, MODALITY.adopt)
     model = resolve_adapters("image", named, base=base, label=label)
     wanted = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not all(prompt.strip() for prompt in wanted):
+        raise ConfigError("a prompt is empty", 'write what to draw: --prompt "a red apple"')
     chosen = [model.choose(None)] * len(wanted)
     notes: tuple[str, ...] = (model.note,) if wanted and model.note else ()
     strength = strength_of(model, routed=any(map(is_route, named)), scale=scale)

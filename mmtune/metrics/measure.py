@@ -33,6 +33,7 @@ class Measure:
     p: float | None = None
     units: int = 0  # number of speakers (or terms, recordings) behind the figures; 0: not counted
     enough: int = 0  # units below which no end of an interval is evidence; 0: any number is
+    per_row: int = 1  # number of items that were made of each test row: images of a caption
     # Label and value, if the slice is one group of the items: ("accent", "indian").
     group: tuple[str, str] | None = None
     # Of a metric that counts (`Metric.says`): by model, how many, and out of how many.

@@ -39,6 +39,7 @@ from mmtune.system.stored import damaged, read_json_object
 
 INSIDE = "evaluations"  # folder in a run folder
 BEFORE = ("train", "validation")  # splits whose rows an adapter has seen
+LEAST = 2  # rows to measure, and to compare with, where an adapter is compared with its training
 HALF = 0.5  # share of the rows that are held out, where the others must show the look
 
 
@@ -173,8 +174,8 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
             if record.side_of(f"content {row.content}") in BEFORE:
                 seen[row.content] = name
     kept = [row for row in test if row.content not in seen]
+    names = " and ".join(sorted({seen[r.content] for r in test if r.content in seen}))
     if left := len(test) - len(kept):
-        names = " and ".join(sorted({seen[r.content] for r in test if r.content in seen}))
         notes.append(f"{left} of {len(test)} rows aren't measured: {names} was trained on them")
     if not kept:
         raise DataError(
@@ -186,7 +187,15 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
     shown: Sequence[Row] = own.split("train") if own is not None else ()
     if not trained and first.modality.compares_with_training:
         shown = found.split("train")
-    rows = (*_apart(shown, kept), *(row.model_copy(update={"split": "test"}) for row in kept))
+    apart = _apart(shown, kept)
+    if first.modality.compares_with_training and min(len(apart), len(kept)) < LEAST:
+        why = f": {names} was trained on the other {left}, which are left out" if left else ""
+        raise DataError(
+            f"{found.source}: {len(kept)} of its {len(test)} rows can be measured{why}; "
+            f"{LEAST} or more are needed, and as many others to compare with",
+            "give a folder of others that it wasn't trained on: --data PATH",
+        )
+    rows = (*apart, *(row.model_copy(update={"split": "test"}) for row in kept))
     return Measured(dataclasses.replace(found, rows=rows), trained, tuple(notes))
 
 

@@ -10,7 +10,12 @@ from mmtune.settings.foreign_names import BY_NAME
 
 # Short names that aren't the last part of a name. `--steps` is always the length of the training,
 # also where a kind of data has steps of its own (`--task.steps`).
-SHORT_NAMES = {"data": "data.path", "batch": "train.batch_size", "steps": "train.max_steps"}
+SHORT_NAMES = {
+    "data": "data.path",
+    "batch": "train.batch_size",
+    "steps": "train.max_steps",
+    "brand": "task.brand_guide",  # as `mmtune check` and `mmtune generate` have it
+}
 
 
 def resolve(key: str, known: Collection[str], source: str = "") -> str:
@@ -32,8 +37,9 @@ def resolve(key: str, known: Collection[str], source: str = "") -> str:
         return wanted
     section, _, last = wanted.rpartition(".")
     for short in (wanted, last):
-        if short in SHORT_NAMES and _inside(SHORT_NAMES[short], section):
-            return SHORT_NAMES[short]
+        ours = SHORT_NAMES.get(short)
+        if ours in known and _inside(ours, section):
+            return ours
     if wanted in sections(known):
         inner = [name for name in known if name.startswith(f"{wanted}.")]
         raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -79,6 +80,31 @@ def load_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except (ValueError, TypeError, RecursionError) as error:  # such as a number of 5,000 digits
         raise yaml.YAMLError(str(error)) from None
+
+
+def line_of(text: str, place: Sequence[str | int]) -> int | None:
+    """The number of the line on which a value of a YAML text begins, or else what it is in.
+
+    Args:
+        text: what `load_yaml` reads.
+        place: the way to the value: names of keys, and places in lists and mappings from 0.
+
+    Returns:
+        None if not even the first part of the way is there.
+    """
+    node, line = _Loader(text).get_single_node(), None
+    for part in place:
+        inner: Mapping[str | int, tuple[Any, Any]] = {}
+        if isinstance(node, yaml.MappingNode):
+            named = {key.value: (key, value) for key, value in node.value}
+            inner = named if isinstance(part, str) else dict(enumerate(named.values()))
+        elif isinstance(node, yaml.SequenceNode):
+            inner = {i: (value, value) for i, value in enumerate(node.value)}
+        if part not in inner:
+            break
+        found, node = inner[part]
+        line = found.start_mark.line + 1
+    return line
 
 
 def _require_closed(text: str) -> None:

@@ -4,18 +4,87 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from mmtune.errors import ConfigError
+from mmtune.errors import ConfigError, nearest
 from mmtune.system.base_name import join_base
 
 MAX_COUNT = 1_000_000  # of items, beams, steps or pixels; more is a typing error
 MAX_SEED = 2**62
 
 
+NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
+# What other programs call our options.
+SPELLINGS = {
+    **dict.fromkeys(("--strength", "--weight", "--lora-scale", "--lora_scale"), "--scale"),
+    **dict.fromkeys(("--cfg", "--cfg-scale", "--guidance-scale", "--guidance_scale"), "--guidance"),
+    **dict.fromkeys(("--num-inference-steps", "--num_inference_steps"), "--steps"),
+    **dict.fromkeys(("--num-images", "--batch-count", "-n"), "--count"),
+    **dict.fromkeys(("--output", "--outdir", "--output-dir", "-o"), "--out"),
+    **dict.fromkeys(("--model", "--checkpoint"), "--base"),
+    **dict.fromkeys(("--lora",), "--adapter"),
+}
+
+
+class _Number:
+    """What argparse asks whether a word such as -1 is a value, and no option."""
+
+    @staticmethod
+    def match(word: str) -> bool:
+        return NEGATIVE.fullmatch(word) is not None
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises a `ConfigError` instead of exiting."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._negative_number_matcher = _Number  # argparse's own doesn't know -1e9
+
+    def parse(
+        self, arguments: Sequence[str], namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """Parse a command line; words that no argument takes are an error with what was meant.
+
+        Raises:
+            ConfigError: an argument is unknown or missing, or a value is wrong.
+        """
+        found, extra = self.parse_known_args(arguments, namespace)
+        if not extra:
+            return found
+        cure = self._meant(extra[0]) or self._with_quotes(list(arguments))
+        raise ConfigError(
+            f"unrecognized arguments: {' '.join(extra)}", cure or f"see `{self.prog} --help`"
+        )
+
+    def _meant(self, word: str) -> str:
+        """The option that an unknown one resembles, or is called in another program."""
+        name = word.partition("=")[0]
+        if not name.startswith("-"):
+            return ""
+        known = self.option_strings()
+        if SPELLINGS.get(name) in known:
+            return f"{SPELLINGS[name]} is its name here; see `{self.prog} --help`"
+        near = nearest(name, known, 1)
+        return f"did you mean {near[0]}? see `{self.prog} --help`" if near else ""
+
+    def _with_quotes(self, arguments: list[str]) -> str:
+        """An option's text that the shell has divided, in quotation marks."""
+        if self._get_positional_actions():  # which may take some of the words
+            return ""
+        for place, option in enumerate(arguments):
+            action = self._option_string_actions.get(option)
+            if action is None or action.type is not text:
+                continue
+            words = list(takewhile(lambda each: not each.startswith("-"), arguments[place + 1 :]))
+            if len(words) > 1:
+                said = " ".join(words)
+                return f'a text of several words needs quotation marks: {option} "{said}"'
+        return ""
 
     def error(self, message: str) -> NoReturn:
         """Raise argparse's message as an error with a cure.
@@ -90,7 +159,7 @@ def apply_base_config(options: argparse.Namespace) -> None:
 
 def positive(text: str) -> int:
     """Parse an integer from 1 to `MAX_COUNT`."""
-    value = int(text)
+    value = _whole(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
     if value > MAX_COUNT:
@@ -100,10 +169,30 @@ def positive(text: str) -> int:
 
 def finite(text: str) -> float:
     """Parse a number that isn't NaN or infinite."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number{_instead(text)}") from None
     if not math.isfinite(value):
         raise argparse.ArgumentTypeError(f"{text} is not a finite number")
     return value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _instead(text: str) -> str:
+    """How to write what may be meant: `0,5` or `80%`."""
+    number = text.strip().removesuffix("%").strip().replace(",", ".")
+    try:
+        value = float(number)
+    except ValueError:
+        return ": write it as 0.5"
+    return f": write {value / 100 if text.strip().endswith('%') else value:g}"
 
 
 def not_negative(text: str) -> float:
@@ -116,7 +205,7 @@ def not_negative(text: str) -> float:
 
 def seed(text: str) -> int:
     """Parse a random seed; PyTorch's generators take whole numbers of 64 bits."""
-    value = int(text)
+    value = _whole(text)
     if abs(value) > MAX_SEED:
         raise argparse.ArgumentTypeError(f"{text} is not between -{MAX_SEED} and {MAX_SEED}")
     return value

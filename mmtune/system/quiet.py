@@ -36,9 +36,11 @@ def quiet() -> Iterator[None]:
 
 
 def quiet_libraries() -> None:
-    """Silence deprecation warnings, which a user can't act upon, and tqdm's about widgets."""
+    """Silence warnings that a user can't act upon: of deprecation, of two adapters, of widgets."""
     # Without ipywidgets, bars are text in a notebook too (`mmtune.system.progress`).
     warnings.filterwarnings("ignore", message="IProgress not found")
+    # An export is loaded beside its source, to be compared: two adapters of one model are meant.
+    warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
 

@@ -88,6 +88,9 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"usage: mmtune {name}" in capsys.readouterr().out
 
 
+DRAW = ["generate", "--base", "nothere/at-all", "--prompt", "an apple"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "found", "cure"),
     [
@@ -105,6 +108,19 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["transcribe", "a.wav"], "no model is given", "--adapter runs/NAME"),
         (["transcribe"], "FILE", "mmtune transcribe --help"),
         (["generate", "--adapter", "x", "--prompt", "p", "--count", "0"], "less than 1", "--help"),
+        ([*DRAW, "--scale", "0,5"], "'0,5' is not a number: write 0.5", "--help"),
+        ([*DRAW, "--scale", "80%"], "'80%' is not a number: write 0.8", "--help"),
+        ([*DRAW, "--scale", "half"], "'half' is not a number: write it as 0.5", "--help"),
+        ([*DRAW, "--scale=-inf"], "-inf is not a finite number", "--help"),
+        ([*DRAW, "--scale", "-inf"], "-inf is not a finite number", "--help"),
+        ([*DRAW, "--scale", "-1e9", "--count", "0"], "0 is less than 1", "--help"),
+        ([*DRAW, "--count", "2.5"], "'2.5' is not a whole number", "--help"),
+        ([*DRAW, "--seed", "x"], "'x' is not a whole number", "--help"),
+        ([*DRAW, "--strength", "0.5"], "--strength 0.5", "--scale is its name here"),
+        ([*DRAW, "--cfg-scale=7"], "--cfg-scale=7", "--guidance is its name here"),
+        ([*DRAW, "--scal", "1"], "--scal 1", "did you mean --scale?"),
+        (["generate", "--base", "x", "--prompt", "an", "apple"], "apple", '--prompt "an apple"'),
+        (["generate", "--base", "starter:icons", "--prompt", " "], "a prompt is empty", "--prompt"),
         (["cache", "prune"], "prune needs a limit", "--max-gb"),
     ],
 )
@@ -216,6 +232,21 @@ def test_manifest_says_its_modality(recordings: Path, capsys: pytest.CaptureFixt
     manifest.write_text('{"id": "a", "txt": "nothing that we know"}\n[1]\nno json\n')
     assert main(["check", str(manifest)]) == 2
     assert "--modality" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["generate", "--prompt", "a ball", "--adapter"], ["export"]])
+def test_an_unfinished_run_is_called_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    run = tmp_path / "runs" / "brand"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text("recipe: brand_style\n")
+    (run / "log.jsonl").touch()
+    more = ["--format", "kohya", "--out", str(tmp_path / "x.safetensors")]
+    assert main([*command, str(run), *(more if command == ["export"] else [])]) == 2
+    told = capsys.readouterr().err
+    assert f"the run {run} isn't finished" in told
+    assert "repeat the run's `mmtune train` command to finish it" in told
 
 
 def test_adapter_folder_takes_runs_and_adapters(tmp_path: Path) -> None:

@@ -211,6 +211,37 @@ def test_a_step_says_how_many_and_how_long(terminology: Suite) -> None:
     assert str(step) == "add about 300 test rows to the data, then: mmtune evaluate runs/x"
 
 
+@pytest.mark.parametrize(
+    ("interval", "items", "units", "step"),
+    [
+        # The half-width 0.175 has to become 0.1: 1.75 ** 2 times 36 images, 2 of each picture.
+        ((0.3, 0.125, 0.475), 36, 0, "put about 56 pictures of the brand that weren't trained on"),
+        ((0.9, 0.8, 1.0), 6, 0, "put about 5 pictures of the brand that weren't trained on"),
+        (
+            (0.9, 0.9, 0.9),
+            36,
+            1,
+            "put pictures of the brand that weren't trained on, of other subjects,",
+        ),
+    ],
+)
+def test_new_pictures_go_into_a_folder_of_their_own(
+    interval: tuple[float, float, float], items: int, units: int, step: str
+) -> None:
+    style = measure("style", "held-out captions", interval, items, higher=True, base=0.0)
+    gap = Interval(*interval)
+    style = replace(style, base=Interval(0.0, 0.0, 0.0), adapter=gap, per_row=2, units=units)
+    verdict = judge(load_suite("brand_style"), Comparison("image", [style], ""))
+    found = gate(verdict, "style").step("RUN", seconds=1.0)
+    assert found is not None
+    assert found.text == f"{step} into a folder of their own (only these are measured), then:"
+    assert found.command == "mmtune evaluate RUN --data NEW_FOLDER"
+    assert ("2 of each test row)" in gate(verdict, "style").finding) == (units == 0)
+    content = gate(verdict, "content").step("RUN")
+    assert content is not None
+    assert content.command == "mmtune evaluate RUN --data NEW_FOLDER"
+
+
 @pytest.mark.parametrize(("speakers", "step"), [
     (30, "mmtune evaluate runs/x --probes 80"),
     (15, "add rows of other speakers, terms or recordings, then: mmtune evaluate runs/x"),

@@ -360,6 +360,23 @@ def test_adapters_of_different_bases_are_compared_where_the_modality_can(picture
     assert _other_base(hears, replace(second, given=RUN), None) == first.config.base
 
 
+def test_a_folder_of_pictures_that_were_trained_on_says_how_many(pictures: Path) -> None:
+    more = Path("more")
+    shutil.copytree("data", more)
+    shutil.copy("others/0.png", more / "new.png")
+    row = json.dumps({"image": "new.png", "caption": "a new one"})
+    rows = [json.loads(line) for line in (more / "manifest.jsonl").read_text().splitlines()]
+    kept = [json.dumps(each) for each in rows if each.get("split") != "test"]
+    (more / "manifest.jsonl").write_text("\n".join([*kept, row]))
+    with pytest.raises(DataError) as caught:
+        rows_to_measure([find_adapter(RUN)], more)
+    assert caught.value.found == (
+        f"more: 1 of its {len(kept) + 1} rows can be measured: finished was trained on the other "
+        f"{len(kept)}, which are left out; 2 or more are needed, and as many others to compare with"
+    )
+    assert caught.value.cure.endswith("--data PATH")
+
+
 @pytest.mark.slow
 def test_pictures_of_a_run_and_without_one(pictures: Path) -> None:
     found = mmtune.evaluate(RUN, data="others")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,6 +114,15 @@ def test_values_that_are_written_otherwise_there() -> None:
 def test_a_setting_that_only_another_modality_has() -> None:
     with pytest.raises(ConfigError, match=r"'min_snr_gamma' is task\.min_snr in mmtune"):
         configure(RECIPE | {"modality": "speech"}, "x", {"min_snr_gamma": "5"})
+
+
+def test_brand_means_the_guide_in_all_commands() -> None:
+    for given in ({"brand": "b.yaml"}, {"brand_guide": "b.yaml"}, {"task.brand": "b.yaml"}):
+        assert value_of(configure(RECIPE, "x", given), "task.brand_guide") == Path("b.yaml")
+    with pytest.raises(ConfigError, match=r"are one setting, task\.brand_guide"):
+        configure(RECIPE, "x", {"brand": "b.yaml", "brand_guide": "c.yaml"})
+    with pytest.raises(ConfigError, match="unknown setting 'brand'"):
+        configure(RECIPE | {"modality": "speech"}, "x", {"brand": "b.yaml"})
 
 
 @pytest.mark.parametrize("modality", modality_names())

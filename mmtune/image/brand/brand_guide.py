@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -17,12 +18,30 @@ from mmtune.image.brand.forbidden_words import find_words
 from mmtune.metrics.image.palette import Colours
 from mmtune.settings.declare import setting
 from mmtune.settings.reading import typed
+from mmtune.settings.yaml_text import line_of
 from mmtune.system.stored import is_file
 
 TRANSPARENT = "transparent"
 DOCS = "docs/brand-guide.md explains the keys"
 _HEX = re.compile(r"#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})")
 FOLDER = "folder"  # key of the validation's context: the folder that relative paths start from
+
+
+class _ItemError(ValueError):
+    """An item of a list or mapping is wrong; `place` is its number from 0."""
+
+    def __init__(self, place: int, found: str) -> None:
+        super().__init__(found)
+        self.place = place
+
+
+@contextmanager
+def _item(place: int) -> Iterator[None]:
+    """Give a `ValueError` the number of the item that it is about."""
+    try:
+        yield
+    except ValueError as error:
+        raise _ItemError(place, str(error)) from None
 
 
 class BrandGuide(Section):
@@ -82,29 +101,36 @@ class BrandGuide(Section):
         if not isinstance(given, Mapping):
             raise ValueError('it has a line for each colour: sun: "#FCEA2B"')
         found: dict[str, str] = {}
-        for name, value in given.items():
-            key = " ".join(_text(name, "a colour's name").split())
-            if key.casefold() in {each.casefold() for each in found}:
-                raise ValueError(f"two colours are called {key!r}; give each its own name")
-            if not key or key.casefold() == TRANSPARENT:
-                raise ValueError(f"{key!r} can't be a colour's name; transparent is a ground")
-            found[key] = to_hex(key, value)
+        for place, (name, value) in enumerate(given.items()):
+            with _item(place):
+                key = " ".join(_text(name, "a colour's name").split())
+                if key.casefold() in {each.casefold() for each in found}:
+                    raise ValueError(f"two colours are called {key!r}; give each its own name")
+                if not key or key.casefold() == TRANSPARENT:
+                    raise ValueError(f"{key!r} can't be a colour's name; transparent is a ground")
+                found[key] = to_hex(key, value)
         return found
 
     @field_validator("grounds")
     @classmethod
     def _known_grounds(cls, grounds: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         palette = info.data.get("palette")
-        return tuple(_ground(each, palette) for each in grounds) if palette is not None else grounds
+        if palette is None:
+            return grounds
+        known = []
+        for place, each in enumerate(grounds):
+            with _item(place):
+                known.append(_ground(each, palette))
+        return tuple(known)
 
     @field_validator("forbidden_words", "forbidden_things")
     @classmethod
     def _phrases(cls, given: tuple[str, ...]) -> tuple[str, ...]:
-        words = tuple(dict.fromkeys(" ".join(each.split()) for each in given))
-        for each in words:
+        words = [" ".join(each.split()) for each in given]
+        for place, each in enumerate(words):
             if not re.search(r"\w", each):
-                raise ValueError(f"{each!r} has no letter or digit")
-        return words
+                raise _ItemError(place, f"{each!r} has no letter or digit")
+        return tuple(dict.fromkeys(words))
 
     @field_validator("trigger", "brand")
     @classmethod
@@ -143,8 +169,7 @@ def read_guide(path: Path) -> BrandGuide:
     if not is_file(path):
         raise ConfigError(
             f"no such brand guide: {path}",
-            "name its file: --brand FILE of check and generate, --brand_guide FILE of train and "
-            f"evaluate (null: none); {DOCS}",
+            f"name its file: --brand FILE (of train and evaluate, null means none); {DOCS}",
         )
     values = read_yaml(path)
     known = leaves(BrandGuide)
@@ -162,13 +187,14 @@ def read_guide(path: Path) -> BrandGuide:
             _require_encodable(value)
             read[key] = _as_given(typed(value, known[key]), known[key])
         except ValueError as error:
-            raise _wrong(path, [key], value, str(error)) from None
+            raise _wrong(path, [key], value, str(error), error) from None
     try:
         return BrandGuide.model_validate(read, context={FOLDER: path.parent})
     except ValidationError as error:
         first = error.errors()[0]
         keys = [each for each in first["loc"] if isinstance(each, str)][:1]
-        raise _wrong(path, keys, first["input"], first["msg"]) from None
+        cause = first.get("ctx", {}).get("error")
+        raise _wrong(path, keys, first["input"], first["msg"], cause) from None
 
 
 def to_hex(name: str, value: Any) -> str:
@@ -228,7 +254,11 @@ def _as_given(value: Any, kind: Any) -> Any:
         return value
     if not isinstance(value, list | tuple):
         raise ValueError("it is a list: [a, b], or a line `- a` for each")
-    return tuple(_text(each, f"value {i + 1}") for i, each in enumerate(value))
+    texts = []
+    for place, each in enumerate(value):
+        with _item(place):
+            texts.append(_text(each, f"value {place + 1}"))
+    return tuple(texts)
 
 
 def _require_encodable(value: Any) -> None:
@@ -252,8 +282,11 @@ def _text(value: Any, what: str) -> str:
     return str(value)
 
 
-def _wrong(path: Path, keys: Sequence[str], value: Any, found: str) -> ConfigError:
-    place = _place(path, keys)
+def _wrong(
+    path: Path, keys: Sequence[str], value: Any, found: str, cause: object = None
+) -> ConfigError:
+    inner = [cause.place] if isinstance(cause, _ItemError) else []
+    place = _place(path, [*keys, *inner])
     found = found.removeprefix("Value error, ")
     if not keys:
         return ConfigError(f"{place}: {found}", f"correct the guide; {DOCS}")
@@ -261,10 +294,7 @@ def _wrong(path: Path, keys: Sequence[str], value: Any, found: str) -> ConfigErr
     return ConfigError(f"{place}: {keys[0]}{shortened(shown)}: {found}", f"correct it; {DOCS}")
 
 
-def _place(path: Path, keys: Sequence[str]) -> str:
-    """The file and, if a line begins with the key, its number."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        if keys and re.match(rf"[\"']?{re.escape(keys[0])}[\"']?\s*:", line):
-            return f"{path}, line {number}"
-    return str(path)
+def _place(path: Path, keys: Sequence[str | int]) -> str:
+    """The file, and the number of the line of a key or of an item in its value."""
+    number = line_of(path.read_text(encoding="utf-8"), keys)
+    return f"{path}, line {number}" if number is not None else str(path)

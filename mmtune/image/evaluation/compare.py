@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,7 @@ def compare(
     measures += judged[1] if judged else []
     if other is not None:
         measures = [m for m in measures if m.metric != STYLE_QUANTITY.name]
+    measures = [_by_row(m, compared) for m in measures]
     return Comparison(
         modality="image",
         measures=measures,
@@ -215,6 +217,13 @@ def compare(
         },
         guide=judged[0] if judged else None,
     )
+
+
+def _by_row(measure: Measure, compared: ComparedImages) -> Measure:
+    """The measure with its number of images of each held-out row, if these are its items."""
+    if measure.slice != HELD_OUT_CAPTIONS or measure.items != len(compared.rows):
+        return measure
+    return dataclasses.replace(measure, per_row=compared.seeds)
 
 
 def judged_scale_of(adapter: Path) -> float:

@@ -21,8 +21,8 @@ from mmtune.image.image_options import ImageOptions
 from mmtune.image.looks.embedding import Embed, Scorer
 from mmtune.image.pictures.encode import save_picture
 from mmtune.image.pictures.pixels import open_image
-from mmtune.metrics.bootstrap import paired_bootstrap, wider
-from mmtune.metrics.image.events import event_share, events_by_prompt, share_interval
+from mmtune.metrics.bootstrap import Interval, paired_bootstrap, wider
+from mmtune.metrics.image.events import event_share, events_by_prompt, share_interval, share_reach
 from mmtune.metrics.image.forbidden_things import FORBIDDEN_THINGS, mistaken, things_seen
 from mmtune.metrics.image.reduced import reduce_picture
 from mmtune.metrics.measure import Measure
@@ -174,15 +174,19 @@ def _measure(quantity: Quantity, compared: ComparedImages, texts: Mapping[str, T
         model: events_by_prompt([bool(text) for text in own], compared.seeds)
         for model, own in texts.items()
     }
-    first, second, difference = paired_bootstrap(stats["base"], stats["adapter"], event_share)
+    _, _, difference = paired_bootstrap(stats["base"], stats["adapter"], event_share)
     rare = rare_difference(stats["base"], stats["adapter"])
+    if rare is None:  # no prompt differs, of few or of many: the interval says of how many
+        reach = share_reach(stats["base"])
+        rare = Interval(0.0, -reach, reach)
     return Measure(
         metric=quantity.name,
         slice=HELD_OUT_CAPTIONS,
         items=len(stats["base"]),
-        base=first,
-        adapter=second,
-        difference=wider(difference, rare) if rare is not None else difference,
+        # As the guide's own sentence gives them, see `_judged`.
+        base=share_interval(stats["base"]),
+        adapter=share_interval(stats["adapter"]),
+        difference=wider(difference, rare),
         higher_is_better=quantity.higher_is_better,
         note="by the brand guide",
         counts={

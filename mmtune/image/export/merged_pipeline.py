@@ -57,7 +57,8 @@ def write_fused(
     names = _state(base, parts).keys()
     notes = _complete(request)
     facts: dict[str, Any] = {**origin(request), "weights": hashes}
-    facts["modelspec.architecture"] = base.family.export_kind()[0]
+    if base.family.is_published_size:
+        facts["modelspec.architecture"] = base.family.export_kind()[0]
     write_json(request.to / FACTS, facts)
     del pipeline, base
     again = load_base(str(request.to), device, dtype)

@@ -103,25 +103,27 @@ def metadata(request: Export, base: DiffusionBase, folded: Folded, layout: str) 
     Args:
         layout: address of the code whose names the keys have (`modelspec.implementation`).
     """
-    card, (spec, version) = request.card, base.family.export_kind()
+    card = request.card
     train = card.settings.get("train") or {}
     file, _ = split_base(card.base)
     facts = {
         "ss_network_module": base.family.export_names.network,
         "ss_network_dim": str(folded.rank),
         "ss_network_alpha": str(folded.rank),
-        "ss_base_model_version": version,
         "ss_sd_model_name": Path(file).name if is_checkpoint(file) else file,
-        "ss_v2": str("-v2-" in spec),
         "ss_output_name": card.name,
         "ss_num_train_images": str(card.rows.get("train", 0)),
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": f"{spec}/lora",
         "modelspec.implementation": layout,
         "modelspec.title": card.name,
         "modelspec.date": card.created,
         "modelspec.resolution": f"{base.resolution}x{base.resolution}",
     }
+    if base.family.is_published_size:
+        spec, version = base.family.export_kind()
+        facts["ss_base_model_version"] = version
+        facts["ss_v2"] = str("-v2-" in spec)
+        facts["modelspec.architecture"] = f"{spec}/lora"
     if "lr" in train:
         facts["ss_learning_rate"] = str(train["lr"])
     kind = base.pipeline.scheduler.config.get("prediction_type")

@@ -35,7 +35,12 @@ def share_interval(stats: Sequence[Stat]) -> Interval:
     There a bootstrap has none, and 3 / prompts is its other end (`mmtune.metrics.rare`).
     """
     found = bootstrap(stats, event_share)
-    reach = min(1.0, NO_EVENT_END / len(stats)) if len(stats) else 0.0
+    reach = share_reach(stats)
     if found.value == 0:
         return Interval(0.0, 0.0, reach)
     return Interval(1.0, 1 - reach, 1.0) if found.value == 1 else found
+
+
+def share_reach(stats: Sequence[Stat]) -> float:
+    """The width of the interval of a share of 0 or 1: 3 / prompts, at most 1."""
+    return min(1.0, NO_EVENT_END / len(stats)) if len(stats) else 0.0

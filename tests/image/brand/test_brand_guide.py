@@ -55,7 +55,17 @@ def test_a_palette_may_be_a_list_and_a_key_may_be_empty(tmp_path: Path) -> None:
     ("text", "found"),
     [
         ("palete: [a]\n", r"line 1: unknown key 'palete'[\s\S]*did you mean palette"),
-        ("brand: x\npalette:\n  ink: #3F3F3F\n", r"line 2: palette: .*'ink' is empty.*# begins"),
+        ("brand: x\npalette:\n  ink: #3F3F3F\n", r"line 3: palette: .*'ink' is empty.*# begins"),
+        ('palette:\n  sun: "#FCEA2B"\n\n  ink: navy\n', r"line 4: palette: .*'ink' is 'navy'"),
+        ('palette:\n- "#FCEA2B"\n- navy\n', r"line 3: palette: .*'navy'"),
+        ('palette:\n  no: "#fff"\n  on: "#000"\n', r"line 2: palette: .*name is False"),
+        ('palette:\n  a: "#fff"\n  A: "#000"\n', r"line 3: palette: two colours"),
+        ("grounds:\n- white\n- snoww\n", r"line 3: grounds: 'snoww' is no ground"),
+        ("grounds: white, snoww\n", r"line 1: grounds.*'snoww' is no ground"),
+        ("forbidden_words:\n- cheap\n- '!'\n", r"line 3: .*has no letter or digit"),
+        ("forbidden_words:\n- cheap\n- cheap\n- yes\n", r"line 4: .*value 3 is True"),
+        ("palette:\n\tsun: '#fff'\n", r"line 2, is not YAML: it begins with a tab"),
+        ("palette:\n  a: '#fff'\n\tb: '#000'\n", r"line 3, is not YAML: it begins with a tab"),
         ("palette: {ink: 000000}\n", r"line 1: palette: .*'ink' is 0.*quotation marks"),
         ("palette: {ink: navy}\n", r"'ink' is 'navy'"),
         ('palette: {ink: "#12345"}\n', r"'ink' is '#12345'"),
@@ -85,6 +95,24 @@ def test_each_mistake_is_named_with_its_cure(tmp_path: Path, text: str, found: s
         read_guide(written(tmp_path, text))
     assert error.value.cure
     assert "brand.yaml" in error.value.found
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj", "text file"),
+        (b"\x89PNG\r\n\x1a\n\0\0", "text file"),
+        (b"a: b\0", "text file"),
+        ("palette: {}".encode("utf-16"), "text file"),
+        (b"a: b\nc: [\n", "mend line 3"),
+    ],
+)
+def test_another_file_than_yaml(tmp_path: Path, content: bytes, cure: str) -> None:
+    path = tmp_path / "brand.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match="is not YAML") as error:
+        read_guide(path)
+    assert cure in error.value.cure
 
 
 def test_a_guide_that_is_missing_or_a_folder(tmp_path: Path) -> None:

@@ -122,6 +122,27 @@ def test_the_adapter_s_breaches_are_counted_beside_the_base_s(tmp_path: Path) ->
     assert "forbidden things" not in by_name
 
 
+@pytest.mark.parametrize(
+    ("drawn", "sentence"),
+    [
+        ([], "kept by all 20 (of many new ones, up to 30% may break it)"),
+        ([ELSEWHERE], "broken by 1 of 20 (of many new ones, up to 18% may break it)"),
+        ([ELSEWHERE] * 20, "broken by 20 of 20 (of many new ones, 70% to 100% may break it)"),
+    ],
+    ids=["none", "one", "all"],
+)
+def test_the_table_and_the_guide_give_one_interval(
+    tmp_path: Path, drawn: list[Any], sentence: str
+) -> None:
+    rules, measures, _ = judge(tmp_path, compared(drawn))
+    [measure] = [each for each in measures if each.metric == "wrong grounds"]
+    for model, shown in (("base", measure.base), ("adapter", measure.adapter)):
+        judged = rules["ground"].judged[model]
+        assert (shown.low, shown.high) == (judged.low, judged.high), model
+    assert str(rules["ground"].judged["adapter"]) == sentence
+    assert measure.difference.low < measure.difference.high
+
+
 def test_things_are_judged_by_a_scorer_that_may_judge(tmp_path: Path) -> None:
     rules, measures, _ = judge(tmp_path, compared([]), {3: "a gun"})
     things = rules["forbidden things"].judged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from mmtune.adapters.licence import licence_of
 from mmtune.cli import main
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.image.diffusion.denoiser_lora import WEIGHTS
+from mmtune.image.diffusion.families import family_class
 from mmtune.image.export import kohya as files
 from mmtune.image.export import parity
 from mmtune.image.export.kohya_names import clip_name, unet_names, unread_by_comfy
@@ -251,13 +253,47 @@ def test_dora(tmp_path: Path) -> None:
     assert np.abs(pixels(whole, side_of(kind)) - wanted).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "config", "published"),
+    [
+        ("StableDiffusionXLPipeline", {"block_out_channels": [320, 640, 1280]}, True),
+        ("StableDiffusionXLPipeline", {"block_out_channels": (320, 640)}, False),
+        ("StableDiffusionXLPipeline", {"cross_attention_dim": 1024}, False),
+        ("StableDiffusionPipeline", {"cross_attention_dim": 1024}, True),
+        ("StableDiffusionPipeline", {"cross_attention_dim": 64}, False),
+        ("StableDiffusion3Pipeline", {"num_attention_heads": 38}, True),
+        ("FluxPipeline", {}, True),
+        ("FluxPipeline", {"num_attention_heads": 2}, False),
+        ("Flux2KleinPipeline", {"num_attention_heads": 32}, True),
+        ("Flux2Pipeline", {"num_attention_heads": 24}, False),
+        ("ChromaPipeline", {}, True),
+        ("QwenImagePipeline", {"attention_head_dim": 16}, False),
+        ("ZImagePipeline", {}, True),
+        ("ZImagePipeline", {"dim": 64}, False),
+    ],
+)
+def test_only_a_base_of_the_published_size_is_called_by_its_name(
+    kind: str, config: dict[str, Any], published: bool
+) -> None:
+    found = family_class(kind)
+    assert found is not None
+    denoiser = SimpleNamespace(config={})
+    family = found.__new__(found)
+    sizes = family.export_names.sizes
+    assert sizes, "each family of mmtune has them"
+    denoiser.config = {name: values[0] for name, values in sizes.items()} | config
+    family.pipeline = SimpleNamespace(unet=denoiser, transformer=denoiser)
+    assert family.is_published_size == published
+
+
 def test_what_a_file_says_of_itself(tmp_path: Path) -> None:
     adapter = adapters.make(tmp_path / "a", "sdxl")
     done = export(adapter, "kohya", tmp_path / "brand.safetensors")
     said = facts(done.path)
     assert said["ss_network_dim"] == said["ss_network_alpha"] == "4"
-    assert said["ss_base_model_version"] == "sdxl_base_v1-0"
-    assert said["modelspec.architecture"] == "stable-diffusion-xl-v1-base/lora"
+    # The small base isn't SDXL, whose family it is of.
+    for name in ("ss_base_model_version", "modelspec.architecture", "ss_v2"):
+        assert name not in said
     assert said["modelspec.title"] == "brand"
     assert said["mmtune.dataset"] == "1" * 64
     raw = done.path.read_bytes()

@@ -36,6 +36,8 @@ class ExportNames:
         comfy: of "transformer", the modules that ComfyUI finds; `#` stands for a number.
         network: `ss_network_module` of sd-scripts.
         unsupported: export formats that the family doesn't have, each with the reason.
+        sizes: settings of the denoiser, each with the values that the family's published bases
+            have. A base of other sizes isn't one of them, and no file says that it is.
     """
 
     architecture: str
@@ -44,6 +46,7 @@ class ExportNames:
     comfy: tuple[str, ...] = ()
     network: str = "networks.lora"
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 class Family(ABC):
@@ -96,6 +99,17 @@ class Family(ABC):
     def export_kind(self) -> tuple[str, str]:
         """The loaded base's kind, as ModelSpec and as sd-scripts name it."""
         return self.export_names.architecture, self.export_names.version
+
+    @property
+    def is_published_size(self) -> bool:
+        """Whether the denoiser has the sizes of the bases that `export_kind` names."""
+        config = self.denoiser.config
+
+        def value(key: str) -> Any:
+            found = config.get(key)
+            return tuple(found) if isinstance(found, list) else found
+
+        return all(value(key) in values for key, values in self.export_names.sizes.items())
 
     def lora_targets(self) -> Sequence[str] | str:
         """`targets`; or an expression that leaves out those of them which have no effect."""

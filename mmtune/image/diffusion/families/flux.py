@@ -22,7 +22,12 @@ class Flux(Family):
     name = "FLUX.1"
     pipeline_class = "FluxPipeline"
     export_names = ExportNames(
-        "flux-1-dev", "flux1", "flux", comfy=FLUX, network="networks.lora_flux"
+        "flux-1-dev",
+        "flux1",
+        "flux",
+        comfy=FLUX,
+        network="networks.lora_flux",
+        sizes={"num_attention_heads": (24,), "attention_head_dim": (128,)},
     )
     targets = JOINT_ATTENTION
 
@@ -84,7 +89,13 @@ class Flux2Klein(Family):
 
     name = "FLUX.2 klein"
     pipeline_class = "Flux2KleinPipeline"
-    export_names = ExportNames("flux-2-klein", "flux2", "transformer", comfy=FLUX)
+    export_names = ExportNames(
+        "flux-2-klein",
+        "flux2",
+        "transformer",
+        comfy=FLUX,
+        sizes={"num_attention_heads": (24, 32), "attention_head_dim": (128,)},
+    )
     targets = (*JOINT_ATTENTION, "to_qkv_mlp_proj")  # the last: single-stream blocks
     posterior = False
     patch = 1  # of latents that are patches already
@@ -157,7 +168,13 @@ class Flux2Dev(Flux2Klein):
 
     name = "FLUX.2 dev"
     pipeline_class = "Flux2Pipeline"
-    export_names = ExportNames("flux-2-dev", "flux2", "transformer", comfy=FLUX)
+    export_names = ExportNames(
+        "flux-2-dev",
+        "flux2",
+        "transformer",
+        comfy=FLUX,
+        sizes={"num_attention_heads": (48,), "attention_head_dim": (128,)},
+    )
 
     @classmethod
     def components(cls, folder: Path) -> dict[str, Any]:
@@ -182,7 +199,14 @@ class Chroma(Flux):
 
     name = "Chroma"
     pipeline_class = "ChromaPipeline"
-    export_names = ExportNames("chroma", "chroma", "flux", comfy=FLUX, network="networks.lora_flux")
+    export_names = ExportNames(
+        "chroma",
+        "chroma",
+        "flux",
+        comfy=FLUX,
+        network="networks.lora_flux",
+        sizes={"num_attention_heads": (24,), "attention_head_dim": (128,)},
+    )
 
     def export_kind(self) -> tuple[str, str]:
         """It has one kind."""

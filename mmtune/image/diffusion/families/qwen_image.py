@@ -37,7 +37,13 @@ class QwenImage(Family):
 
     name = "Qwen-Image"
     pipeline_class = "QwenImagePipeline"
-    export_names = ExportNames("qwen-image", "qwen_image", "transformer", comfy=COMFY)
+    export_names = ExportNames(
+        "qwen-image",
+        "qwen_image",
+        "transformer",
+        comfy=COMFY,
+        sizes={"num_attention_heads": (24,), "attention_head_dim": (128,)},
+    )
     targets = JOINT_ATTENTION
 
     def lora_targets(self) -> str:

@@ -35,6 +35,7 @@ class StableDiffusion3(Family):
             *(f"transformer_blocks.#.attn2.{name}" for name in JOINT_ATTENTION[:4]),
             "pos_embed.proj",
         ),
+        sizes={"num_attention_heads": (24, 38), "attention_head_dim": (64,)},
     )
     optional = ("text_encoder_3", "tokenizer_3")
     targets = JOINT_ATTENTION

@@ -27,7 +27,15 @@ class StableDiffusion(TextFamily):
 
     name = "Stable Diffusion 1.x/2.x"
     pipeline_class = "StableDiffusionPipeline"
-    export_names = ExportNames("stable-diffusion-v1", "sd_v1", "unet")
+    export_names = ExportNames(
+        "stable-diffusion-v1",
+        "sd_v1",
+        "unet",
+        sizes={
+            "block_out_channels": ((320, 640, 1280, 1280),),
+            "cross_attention_dim": (768, SD2_WIDTH),
+        },
+    )
     denoiser_name = "unet"
     load: ClassVar[Mapping[str, Any]] = {
         "safety_checker": None,
@@ -144,7 +152,12 @@ class StableDiffusionXL(StableDiffusion):
     """SDXL (arXiv 2307.01952): the UNet also takes a pooled caption and time ids."""
 
     name = "SDXL"
-    export_names = ExportNames("stable-diffusion-xl-v1-base", "sdxl_base_v1-0", "original_unet")
+    export_names = ExportNames(
+        "stable-diffusion-xl-v1-base",
+        "sdxl_base_v1-0",
+        "original_unet",
+        sizes={"block_out_channels": ((320, 640, 1280),), "cross_attention_dim": (2048,)},
+    )
     pipeline_class = "StableDiffusionXLPipeline"
     load: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
     targets = ATTENTION

@@ -40,7 +40,9 @@ class ZImage(Family):
 
     name = "Z-Image"
     pipeline_class = "ZImagePipeline"
-    export_names = ExportNames("z-image", "z-image", "transformer", comfy=COMFY)
+    export_names = ExportNames(
+        "z-image", "z-image", "transformer", comfy=COMFY, sizes={"dim": (3840,)}
+    )
     posterior = False
 
     @property
