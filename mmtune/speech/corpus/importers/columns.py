@@ -55,7 +55,8 @@ def names_of_files(
         column = columns(values, given).get("audio")
         audio = values.get(column) if column else None
         if isinstance(audio, Mapping):
-            audio = None if isinstance(audio.get("bytes"), bytes) else audio.get("path")
+            held = isinstance(audio.get("bytes"), bytes) or audio.get("array") is not None
+            audio = None if held else audio.get("path")
         if isinstance(audio, str) and audio and (path := places.find(audio).path):
             found.setdefault(path, set()).add(audio)
     return found
@@ -155,7 +156,9 @@ def times_of_original(
         if not {"audio", "start", "end"} <= named.keys():
             continue
         audio = values.get(named["audio"])
-        own = isinstance(audio, Mapping) and isinstance(audio.get("bytes"), bytes)
+        own = isinstance(audio, Mapping) and (
+            isinstance(audio.get("bytes"), bytes) or audio.get("array") is not None
+        )
         name = audio.get("path") if isinstance(audio, Mapping) else audio
         files[where if own else str(name)] += 1
         try:

@@ -350,6 +350,16 @@ def _piece(
     if isinstance(path, Mapping):  # Hugging Face's undecoded audio
         name = str(path.get("path") or where)
         data = path.get("bytes")
+        if path.get("array") is not None and not isinstance(data, bytes):
+            try:
+                data = cells.decoded_sound(path["array"], path.get("sampling_rate"))
+            except ValueError as error:
+                return LeftOut(
+                    where,
+                    f"{named['audio']} is a decoded recording, and {error}",
+                    f'before save_to_disk, make it audio again: cast_column("{named["audio"]}", '
+                    "Audio(sampling_rate=...))",
+                )
         file = data if isinstance(data, bytes) else places.find(name).path or Path(name)
     elif path is None:
         return LeftOut(where, "the row names no file", "name the file, or remove the row")
