@@ -134,7 +134,9 @@ class TrainOptions(Section):
     )
     batch_size: int = setting(
         16,
-        "Rows of one optimizer step, over all processes together.",
+        "Rows of one optimizer step, at most, over all processes together. Rows of different "
+        "window lengths or picture sizes never share a step, so an epoch may have more steps than "
+        "rows / batch_size.",
         unit="rows",
         why="Customary; not tuned. More processes change the speed and not the result.",
         common=True,

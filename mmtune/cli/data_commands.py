@@ -192,6 +192,18 @@ def import__arguments(parser: Parser) -> None:
         "one UTF-8, or UTF-16 if it looks like it)",
     )
     parser.add_argument(
+        "--text-column",
+        metavar="NAME",
+        help="column of the transcripts in a table, parquet file or Hugging Face data set "
+        "(default: by its name, such as text or sentence)",
+    )
+    parser.add_argument(
+        "--speaker-column",
+        metavar="NAME",
+        help="column of the speakers in a table, parquet file or Hugging Face data set "
+        "(default: by its name, such as speaker or client_id)",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="read and decode everything and print what would be written, but write nothing",
@@ -237,7 +249,7 @@ def import_(options: argparse.Namespace) -> int:
             "`mmtune import --help` lists the formats",
         )
     names = ["language", "channel", "align", "base", "speakers"]
-    names += ["recordings", "audio_dir", "encoding"]
+    names += ["recordings", "audio_dir", "encoding", "text_column", "speaker_column"]
     given = {name: value for name in names if (value := getattr(options, name))}
     given |= {name: value for name in OF_FRAMES if (value := getattr(options, name)) is not None}
     with counted("importing") as count:

@@ -10,6 +10,9 @@ from mmtune.data.ledger import Guess, guessed_lines
 from mmtune.data.rows import Severity
 from mmtune.system.display import Displayed, Rows
 
+NO_COLUMN = "no-column"  # kind of the finding about rows without a column that is needed
+UNUSED_COLUMNS = "unused-columns"  # kind of the finding about columns of a table
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -51,6 +54,7 @@ class Imported(Displayed):
         new: ids of the rows that an earlier import into the folder doesn't have.
         removed: ids of the rows that only the earlier import has; they are no longer there.
         dry: nothing was written: the folder is as it was.
+        empty: no row was found, and the folder, which was new, isn't written.
         following: the command to run next; empty: `mmtune check` of the folder.
     """
 
@@ -65,6 +69,7 @@ class Imported(Displayed):
     new: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     dry: bool = False
+    empty: bool = False
     following: str = ""
 
     def shown(self) -> Iterable[str | Rows]:
@@ -82,6 +87,8 @@ class Imported(Displayed):
         length = "" if self.seconds is None else f", {self.seconds / 3600:.2f} h"
         dry = " would be written" if self.dry else ""
         lines = [f"{self.folder}  {self.rows} rows{length}{dry} (format: {self.layout})"]
+        if self.empty:
+            lines = [f"no row can be imported (format: {self.layout}); {self.folder} isn't written"]
         if 0 < len(self.new) < self.rows:
             lines.append(f"{len(self.new)} rows are new; the others are as they were")
         if self.removed:
@@ -94,11 +101,14 @@ class Imported(Displayed):
             unused = self.files["left_out"]
             lines.append(f"{self.files['found']} files found, {unused} not used")
         lines += [printable(line) for line in guessed_lines(self.guesses, examples)]
-        if self.left_out:
-            place = "" if self.dry else f"; see {self.folder / 'left_out.jsonl'}"
-            lines.append(f"{len(self.left_out)} items left out{place}")
+        of_columns = [each for each in self.left_out if each.kind == UNUSED_COLUMNS]
+        items = [each for each in self.left_out if each.kind != UNUSED_COLUMNS]
+        lines += [printable(f"{each.found}. Cure: {each.cure}") for each in of_columns]
+        if items:
+            place = "" if self.dry or self.empty else f"; see {self.folder / 'left_out.jsonl'}"
+            lines.append(f"{sum(max(1, each.items) for each in items)} items left out{place}")
         kinds: dict[str, list[LeftOut]] = {}
-        for each in self.left_out:
+        for each in items:
             kinds.setdefault(each.kind, []).append(each)
         for group in kinds.values():
             lines += [

@@ -34,7 +34,9 @@ def importable(source: Path, modality: Modality | None) -> Iterator[None]:
         cure = import_cure(source, modality)
         if not cure:
             raise
-        raise NothingToUse(error.found, f"{cure}. Otherwise: {error.cure}") from error
+        what = described(source)
+        found = f"{source} {what}" if what else error.found
+        raise NothingToUse(found, f"{cure}. Otherwise: {error.cure}") from error
 
 
 def import_cure(source: Path, modality: Modality | None = None) -> str:
@@ -49,6 +51,17 @@ def import_cure(source: Path, modality: Modality | None = None) -> str:
         "this data is in a format that an import reads: "
         f"mmtune import {shlex.quote(str(source))} --to {to}; then use {to}"
     )
+
+
+def described(source: Path) -> str:
+    """What data of another format is, after its name; empty: it isn't known by its files."""
+    if exists(source / "dataset_dict.json") or exists(source / "dataset_info.json"):
+        return "is a Hugging Face data set, written by save_to_disk"
+    if source.suffix.lower() == ".parquet":
+        return "is a parquet file"
+    if source.is_dir() and any(source.glob("*.parquet")):
+        return "holds parquet files"
+    return ""
 
 
 def _recognises(modality: Modality, source: Path) -> bool:

@@ -24,6 +24,7 @@ from mmtune.data.dataset import Dataset
 from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError, DataError, MmtuneError
+from mmtune.runs.import_hint import described, import_cure
 from mmtune.runs.measured_adapter import EVALUATION_FILE, MeasuredAdapter
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.recipes import load_run
@@ -218,10 +219,12 @@ def _named(first: MeasuredAdapter, data: Path, own: Dataset | None) -> NamedData
     if not data.exists():
         raise ConfigError(f"--data: no such file or folder: {data}", "give a manifest or a folder")
     if first.modality.is_calls(data):
+        what = described(data) or "holds recordings and transcripts that can't be measured as rows"
+        cure = import_cure(data, first.modality) or f"import them: mmtune import {data} --to DIR"
         raise ConfigError(
-            f"{data} holds recordings and transcripts that can't be measured as rows",
-            f"cut them into rows: mmtune import {data} --to DIR, then --data DIR; or hear them "
-            "whole, with a run folder and without --base, --against and --out",
+            f"{data} {what}",
+            f"{cure} for --data. If these are whole calls, they can be measured as they are with a "
+            "run folder, without --base, --against and --out",
         )
     trained = {}
     if own is None and first.card is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -90,14 +91,18 @@ class Evaluation(Displayed):
         }
 
     def shown(self) -> Iterable[str | Rows]:
-        """Show the comparison, the paths of the files, and the verdict."""
+        """Show the comparison, the paths of the files, and the verdict or why there is none."""
         return [
             *self.comparison.shown(),
             f"adapter  {self.adapter}",
             f"report   {self.report}",
-            *(self.verdict.shown() if self.verdict is not None else ()),
+            *(self.verdict.shown() if self.verdict is not None else (self._no_verdict(),)),
             *(f"next     {step}" for step in self.steps),
         ]
+
+    def _no_verdict(self) -> str:
+        line = f"mmtune evaluate {shlex.quote(str(self.folder))} --suite NAME"
+        return f"verdict  no suite was named, so there is no verdict: {line}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 
 from mmtune.cli import main
+from mmtune.errors import ConfigError
+from mmtune.runs.modalities import find_modality
+from mmtune.runs.other_data import _named
 
 ROWS = 12
 
@@ -78,6 +82,34 @@ def test_the_line_in_the_cure_works(
     assert main(shlex.split(line)) == 0
     assert main(["check", "my data-imported"]) == 0
     assert f"rows         {ROWS}: {ROWS} usable" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (saved, "is a Hugging Face data set, written by save_to_disk"),
+        (parquet, "holds parquet files"),
+        (table, "holds recordings and transcripts that can't be measured as rows"),
+    ],
+)
+def test_evaluate_names_the_line_that_imports(tmp_path: Path, make: object, what: str) -> None:
+    make(tmp_path / "data")  # type: ignore[operator]
+    speech = SimpleNamespace(modality=find_modality("speech"))
+    with pytest.raises(ConfigError) as error:
+        _named(speech, tmp_path / "data", None)  # type: ignore[arg-type]
+    assert error.value.found == f"{tmp_path / 'data'} {what}"
+    line = f"mmtune import {tmp_path / 'data'} --to {tmp_path / 'data-imported'}; then use"
+    assert f"in a format that an import reads: {line}" in error.value.cure
+
+
+def test_check_begins_with_what_the_data_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved(tmp_path / "data")
+    assert main(["check", str(tmp_path / "data")]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'data'} is a Hugging Face data set" in said
+    assert "holds no known media" not in said
 
 
 def test_a_folder_in_use_gets_another_name(

@@ -167,7 +167,8 @@ def test_rows_of_tables(
     tmp_path: Path, name: str, lines: str, texts: list[str], found: dict[int, str]
 ) -> None:
     result = import_speech(table(tmp_path / "a", lines, name), tmp_path / "to")
-    assert [row["text"] for row in rows_of(tmp_path / "to")] == texts
+    written = rows_of(tmp_path / "to") if (tmp_path / "to").exists() else []
+    assert [row["text"] for row in written] == texts
     left = {int(each.where.split()[-1]): each.found for each in result.left_out}
     assert left.keys() == found.keys()
     assert all(found[line] in left[line] for line in found)

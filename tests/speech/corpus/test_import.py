@@ -84,7 +84,9 @@ def test_common_voice_keeps_its_splits_speakers_and_quotes(tmp_path: Path) -> No
     assert rows["words 3"].group["accent"] == "Scottish"
     assert rows["words 3"].group["age"] == "twenties"
     found = left_out(tmp_path / "to")
-    assert list(found) == ["train.tsv line 7", "validated.tsv"]
+    tables = ["dev.tsv", "test.tsv", "train.tsv"]
+    assert sorted(found) == [*tables, "train.tsv line 7", "validated.tsv"]
+    assert all(f"columns of {name} that are not used: up_votes;" in found[name] for name in tables)
     assert f"looked in {source} and its folders clips, audio" in found["train.tsv line 7"]
     assert "the format commonvoice doesn't read it" in found["validated.tsv"]
 
@@ -384,6 +386,8 @@ def test_a_table_without_the_columns_is_one_finding(tmp_path: Path) -> None:
     result = import_speech(path, tmp_path / "to")
     assert len(result.left_out) == 1
     assert "no column for audio; its columns are sound, words" in result.left_out[0].found
+    assert "2 items left out" in result.describe()
+    assert not (tmp_path / "to").exists()
 
 
 def test_an_hour_is_cut_without_being_held(tmp_path: Path) -> None:

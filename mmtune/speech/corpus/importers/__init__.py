@@ -100,6 +100,8 @@ LAYOUTS: dict[str, Layout] = {
 
 # Layouts whose texts people write: "Agent: …" names a speaker.
 LABELLED = ("audiofolder", "table", "transcripts")
+# Layouts with columns, whose names the user may give.
+COLUMNED = ("commonvoice", "huggingface", "audiofolder", "table")
 
 
 def recognise(source: Path) -> str | None:
@@ -161,6 +163,11 @@ def import_speech(
         raise DataError(
             f"the format of {source} was not recognised",
             f"name it with --format; known formats: {known}",
+        )
+    if options.columns and name not in COLUMNED:
+        raise ConfigError(
+            f"--{next(iter(options.columns))}-column has no effect: format {name} has no columns",
+            "leave it out",
         )
     for option, given in (("audio-dir", options.audio_dir), ("recordings", options.recordings)):
         if given and not Path(given).is_dir():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from typing import Any
+
+import numpy as np
+import soundfile
 
 from mmtune.speech.corpus.importers.piece import stated
 from mmtune.speech.sound.read import Channel
@@ -14,6 +18,7 @@ from mmtune.speech.speech_row import channel_of
 TIME = re.compile(
     r"(?:\d+:(?:[0-5]?\d:)?[0-5]?\d(?:[.,]\d*)?|(?:\d+[.,]?\d*|[.,]\d+)(?:e[-+]?\d+)?)"
 )
+MAX_RATE = 768_000  # samples in a second
 LONGEST = 1e7  # seconds: some months
 KINDS = {bool: "true or false", float: "an infinite number", dict: "an object"}
 
@@ -95,3 +100,26 @@ def terms(value: Any) -> tuple[str, ...]:
         return tuple(str(each).strip() for each in value if not is_empty(each))
     parts = (words(value, "terms") or "").split(";")
     return tuple(part.strip() for part in parts if part.strip())
+
+
+def decoded_sound(array: Any, rate: Any) -> bytes:
+    """Write a cell's samples, as `datasets` decodes audio, as a WAV file of 64-bit floats.
+
+    Args:
+        array: real samples of one channel, as a list.
+        rate: samples in a second.
+
+    Raises:
+        ValueError: they aren't, or there is no rate.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int) or not 0 < rate <= MAX_RATE:
+        raise ValueError(f"its sampling_rate is {rate!r}, which is no number of samples per second")
+    try:
+        samples = np.asarray(array)
+    except ValueError:
+        samples = np.asarray(None)
+    if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+        raise ValueError("its array isn't a list of floating-point samples of one channel")
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="DOUBLE")
+    return file.getvalue()

@@ -35,44 +35,63 @@ NAMES: dict[str, tuple[str, ...]] = {
     "terms": ("terms",),
 }  # fmt: skip
 UNSURE = ("caption", "captions", "label", "description")  # columns that may hold no transcript
+NONE_GIVEN: Mapping[str, str] = {}
 SLACK = 0.25  # seconds by which stated times and the length of a clip may differ
 BOOK_TIMES = {"begin_time", "end_time"}  # names that MLS, GigaSpeech and AMI give such times
 
 
 def names_of_files(
-    lines: Iterable[tuple[str, Mapping[str, Any]]], places: Places
+    lines: Iterable[tuple[str, Mapping[str, Any]]],
+    places: Places,
+    given: Mapping[str, str] = NONE_GIVEN,
 ) -> dict[Path, set[str]]:
-    """Return the names by which the rows of a table name each file.
+    """Return the names by which the rows of a table name each file; `given` as for `columns`.
 
     Returns:
         The names as they are written, for each file that was found.
     """
     found: dict[Path, set[str]] = {}
     for _, values in lines:
-        column = columns(values).get("audio")
+        column = columns(values, given).get("audio")
         audio = values.get(column) if column else None
         if isinstance(audio, Mapping):
-            audio = None if isinstance(audio.get("bytes"), bytes) else audio.get("path")
+            held = isinstance(audio.get("bytes"), bytes) or audio.get("array") is not None
+            audio = None if held else audio.get("path")
         if isinstance(audio, str) and audio and (path := places.find(audio).path):
             found.setdefault(path, set()).add(audio)
     return found
 
 
-def columns(values: Mapping[str, Any]) -> dict[str, str]:
-    """Map each field of a row to the column that holds it."""
-    return dict(_chosen(tuple(values))[0])
+def columns(values: Mapping[str, Any], given: Mapping[str, str] = NONE_GIVEN) -> dict[str, str]:
+    """Map each field of a row to the column that holds it.
+
+    Args:
+        values: the row.
+        given: columns that the user names, by field; a field whose column isn't there has none.
+    """
+    return dict(_chosen(tuple(values), tuple(given.items()))[0])
 
 
-def guessed_columns(values: Mapping[str, Any]) -> Iterator[Guess]:
+def guessed_columns(
+    values: Mapping[str, Any], given: Mapping[str, str] = NONE_GIVEN
+) -> Iterator[Guess]:
     """Tell which columns were chosen among several, or may hold something else."""
-    named, others = _chosen(tuple(values))
+    named, others = _chosen(tuple(values), tuple(given.items()))
     for name, column in named.items():
+        if name in given:
+            continue
         what = f"column of {name}"
         if more := others.get(name):
             also = ", ".join(more[:5])
             yield Guess(what, column, f"the first of its usual names; the table also has {also}")
         elif name == "text" and column.strip().casefold() in UNSURE:
             yield Guess(what, column, "no column has a name such as text or transcript")
+
+
+def also_possible(values: Mapping[str, Any], given: Mapping[str, str]) -> set[str]:
+    """The columns that `guessed_columns` names as passed over."""
+    named, others = _chosen(tuple(values), tuple(given.items()))
+    return {each for name in named if name not in given for each in others[name][:5]}
 
 
 def folded(values: Mapping[str, Any]) -> dict[str, str]:
@@ -92,11 +111,18 @@ def _folded(keys: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 @lru_cache(64)
-def _chosen(keys: tuple[str, ...]) -> tuple[dict[str, str], dict[str, list[str]]]:
+def _chosen(
+    keys: tuple[str, ...], given: tuple[tuple[str, str], ...]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The column of each field, and the other columns that it might be."""
     known = _folded(keys)
     named: dict[str, str] = {}
+    for name, column in given:
+        if found := known.get(column.strip().casefold()):
+            named[name] = column if column in found else found[0]
     for name, words in NAMES.items():
+        if name in dict(given):
+            continue
         column = next((w for w in words if w in known and known[w][0] not in named.values()), None)
         if column is not None:
             named[name] = known[column][0]
@@ -109,7 +135,9 @@ def _chosen(keys: tuple[str, ...]) -> tuple[dict[str, str], dict[str, list[str]]
 
 
 def times_of_original(
-    head: Sequence[tuple[str, Mapping[str, Any]]], places: Places
+    head: Sequence[tuple[str, Mapping[str, Any]]],
+    places: Places,
+    given: Mapping[str, str] = NONE_GIVEN,
 ) -> tuple[str, ...]:
     """Tell whether start and end are places in the recordings that a table's clips were cut from.
 
@@ -124,11 +152,13 @@ def times_of_original(
     beyond = inside = 0
     found: tuple[str, ...] = ()
     for where, values in head:
-        named = columns(values)
+        named = columns(values, given)
         if not {"audio", "start", "end"} <= named.keys():
             continue
         audio = values.get(named["audio"])
-        own = isinstance(audio, Mapping) and isinstance(audio.get("bytes"), bytes)
+        own = isinstance(audio, Mapping) and (
+            isinstance(audio.get("bytes"), bytes) or audio.get("array") is not None
+        )
         name = audio.get("path") if isinstance(audio, Mapping) else audio
         files[where if own else str(name)] += 1
         try:

@@ -61,6 +61,8 @@ class ImportOptions(Section):
     recordings: str | None = None  # folder outside the source whose recordings may be read
     audio_dir: str | None = None  # folder of the recordings that a table names
     encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None  # of a table's text
+    text_column: Annotated[str, Field(min_length=1)] | None = None  # of a table, by its name
+    speaker_column: Annotated[str, Field(min_length=1)] | None = None
     # Channels of the speakers of a call by case-folded name; the command has "agent=0,customer=1".
     speakers: dict[str, Annotated[int, Field(ge=0, lt=MAX_CHANNELS)]] = Field(default_factory=dict)
 
@@ -88,6 +90,12 @@ class ImportOptions(Section):
         if len(set(folded.values())) < len(value) or "" in folded:
             raise ValueError(f"{value!r} names a speaker or a channel twice, or nobody")
         return folded
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns of a table that the user names, by field."""
+        given = {"text": self.text_column, "speaker": self.speaker_column}
+        return {name: column for name, column in given.items() if column}
 
     @property
     def speaker_names(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path, PurePath
 from typing import Any
 
+from mmtune.data.importing import NO_COLUMN
 from mmtune.data.ledger import is_litter
 from mmtune.data.manifest import scan_files
 from mmtune.errors import DataError
@@ -39,6 +40,12 @@ from mmtune.speech.corpus.importers.piece import (
     unless_unreadable,
 )
 from mmtune.speech.corpus.importers.places import Places
+from mmtune.speech.corpus.importers.unused_columns import (
+    listed,
+    require_columns,
+    unused_columns,
+    unused_in,
+)
 from mmtune.speech.corpus.speaker_labels import ROLE
 from mmtune.speech.speech_row import DESCRIPTIVE
 from mmtune.system.contents import SPLITS_FILE
@@ -194,17 +201,21 @@ def pieces(
     Raises:
         DataError: the table can't be read to its end.
     """
-    given = (options.audio_dir, options.recordings)
-    places = Places(root, *(Path(each) if each else None for each in given))
-    names = cache(lambda: names_of_files(read(), places))
+    folders = (options.audio_dir, options.recordings)
+    places = Places(root, *(Path(each) if each else None for each in folders))
+    given = options.columns
+    names = cache(lambda: names_of_files(read(), places, given))
     lacking: dict[tuple[str, ...], LeftOut] = {}  # by the fields that have no column
     known: set[tuple[str, ...]] = set()  # columns of which was told how they are understood
+    unused: dict[str, str] = {}  # columns that no field takes: the first row that fills each
+    speakers = False  # whether a column of speakers is known
     count = 0
     failed: DataError | None = None
     try:
         lines = iter(read())
         head = list(islice(lines, HEAD))
-        original = times_of_original(head, places)
+        require_columns(table, head, options)
+        original = times_of_original(head, places, given)
         if original:
             yield _original_times(table, original)
         for where, values in chain(head, lines):
@@ -215,15 +226,18 @@ def pieces(
                     where, found, "correct the line", "bad-line", file=str(table), items=1
                 )
                 continue
-            named = {k: v for k, v in columns(values).items() if v not in original}
+            named = {k: v for k, v in columns(values, given).items() if v not in original}
             missing = tuple(name for name in ("audio", "text") if name not in named)
             if missing:
-                first = lacking.get(missing) or _no_column(where, table, values, missing)
+                first = lacking.get(missing) or _no_column(where, table, values, missing, given)
                 lacking[missing] = replace(first, items=first.items + 1)
                 continue
             if (keys := tuple(values)) not in known:
                 known.add(keys)
-                yield from guessed_columns(values)
+                yield from guessed_columns(values, given)
+            speakers |= "speaker" in named
+            for column in unused_in(values, {*named.values(), *original}, options):
+                unused.setdefault(column, where)
             item = _piece(where, values, named, places, options, fixed)
             if isinstance(item, Piece) and isinstance(item.file, Path):
                 place = places.find(item.recording)
@@ -241,6 +255,8 @@ def pieces(
     except DataError as error:
         failed = error
     yield from lacking.values()
+    if unused:
+        yield unused_columns(table, unused, speakers)
     if count:
         yield Used(table, count)
     if failed is not None:
@@ -262,15 +278,21 @@ def _original_times(table: Path, names: Sequence[str]) -> LeftOut:
 
 
 def _no_column(
-    where: str, table: Path, values: Mapping[str, Any], missing: Sequence[str]
+    where: str,
+    table: Path,
+    values: Mapping[str, Any],
+    missing: Sequence[str],
+    given: Mapping[str, str],
 ) -> LeftOut:
     """The finding for all rows without these columns; `where` is the first of them."""
+    cure = "name the columns audio and text, or use the names of NeMo, Common Voice or Hugging Face"
+    if "text" in missing and "text" not in given:
+        cure = f"name the column of the transcripts: --text-column NAME; or {cure}"
     return LeftOut(
         where,
-        f"{table} has no column for {' and '.join(missing)}; its columns are "
-        + ", ".join(map(str, list(values)[:12])),
-        "name the columns audio and text, or use the names of NeMo, Common Voice or Hugging Face",
-        "no-column",
+        f"{table} has no column for {' and '.join(missing)}; its columns are {listed(values)}",
+        cure,
+        NO_COLUMN,
         file=str(table),
     )
 
@@ -328,6 +350,16 @@ def _piece(
     if isinstance(path, Mapping):  # Hugging Face's undecoded audio
         name = str(path.get("path") or where)
         data = path.get("bytes")
+        if path.get("array") is not None and not isinstance(data, bytes):
+            try:
+                data = cells.decoded_sound(path["array"], path.get("sampling_rate"))
+            except ValueError as error:
+                return LeftOut(
+                    where,
+                    f"{named['audio']} is a decoded recording, and {error}",
+                    f'before save_to_disk, make it audio again: cast_column("{named["audio"]}", '
+                    "Audio(sampling_rate=...))",
+                )
         file = data if isinstance(data, bytes) else places.find(name).path or Path(name)
     elif path is None:
         return LeftOut(where, "the row names no file", "name the file, or remove the row")

@@ -14,7 +14,7 @@ from typing import Any
 import soundfile
 from pydantic import ValidationError
 
-from mmtune.data.importing import Imported
+from mmtune.data.importing import NO_COLUMN, Imported
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import WHOLE, write_manifest
 from mmtune.errors import ConfigError, DataError, MmtuneError, printable
@@ -58,6 +58,7 @@ def write(
 
     A piece's file name is a hash of what the piece depends on, so a repeated import decodes
     nothing twice, and rows of the earlier import keep their ids. One piece is in memory at a time.
+    If all rows lack a column, a new folder isn't written.
 
     Args:
         found: pieces from an importer.
@@ -79,10 +80,21 @@ def write(
         with TemporaryDirectory() as scratch:
             made = _made(found, folder, Path(scratch), options, progress, ledger, reason_of)
         return _result(made, folder, facts, ledger, dry=True)
+    existed, new = folder.exists(), not (folder / MARK).is_file()
     _claim(folder, facts)
-    with locked(folder):
-        made = _made(found, folder, folder / AUDIO, options, progress, ledger, reason_of)
-        return _store(made, folder, facts, ledger)
+    try:
+        with locked(folder):
+            made = _made(found, folder, folder / AUDIO, options, progress, ledger, reason_of)
+            # A wrong name of a column is corrected by another command, so nothing is written.
+            wrong = any(each.kind == NO_COLUMN for each in made.left_out)
+            if made.rows or not new or not wrong:
+                return _store(made, folder, facts, ledger)
+    except MmtuneError:
+        if new:
+            _leave_nothing(folder, existed)
+        raise
+    _leave_nothing(folder, existed)
+    return replace(_result(made, folder, facts, ledger), empty=True)
 
 
 @dataclass
@@ -374,6 +386,15 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
     if not (folder / MARK).is_file():
         _mark(folder, facts)  # first, because it lets an interrupted import be repeated
     (folder / AUDIO).mkdir(exist_ok=True)
+
+
+def _leave_nothing(folder: Path, existed: bool) -> None:
+    """Remove what an import has put into a new folder, unless it holds pieces."""
+    with contextlib.suppress(OSError):
+        (folder / AUDIO).rmdir()  # an error, if it holds pieces: a repeated import uses them
+        (folder / MARK).unlink()
+        if not existed:
+            folder.rmdir()
 
 
 def _holds_files(folder: Path) -> bool:
