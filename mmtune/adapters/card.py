@@ -157,7 +157,8 @@ class Card(BaseModel):
         """Write `card.json` and a README.md for people into `folder`, atomically.
 
         An absolute path in them would tell others of this machine, so its name alone is written.
-        The base's path stays whole, because the adapter can't be loaded without it.
+        The base's path stays whole, and is absolute in the README.md's code, because the adapter
+        can't be loaded without it.
 
         Args:
             usage: how other programs load it (`Modality.usage`).
