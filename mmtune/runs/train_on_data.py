@@ -156,7 +156,7 @@ def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Re
     if before is not None and best is not None and not task.monitor.better(best, before):
         reporter.note(
             f"no step has a better {name} than {config.init} ({before:.4f}; the best: {best:.4f}): "
-            "keep using that adapter"
+            "training gained nothing over that adapter"
         )
 
 
