@@ -27,6 +27,7 @@ from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
 README = "README.md"  # a model card of the hub
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def versions() -> dict[str, str]:
@@ -291,9 +292,21 @@ def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:
         raise AdapterError(
             f"the run {path} isn't finished", "repeat its command to resume training"
         )
+    config, weights = PEFT_FILES
+    if (path / config).is_file() and not (path / weights).is_file():
+        raise AdapterError(
+            f"{path} holds no adapter: {config} is there, but its weights, {weights}, are missing",
+            "copy the whole folder that PEFT wrote",
+        )
+    if marker != CARD_FILE:
+        raise AdapterError(
+            f"{path} holds no adapter: {marker} is missing",
+            "give a run folder (runs/NAME) or its adapter/ folder",
+        )
     raise AdapterError(
-        f"{path} holds no adapter: {marker} is missing",
-        "give a run folder (runs/NAME) or its adapter/ folder",
+        f"{path} holds no adapter: neither mmtune's {CARD_FILE} nor PEFT's {config} with {weights} "
+        "is there",
+        "give a run folder (runs/NAME), its adapter/ folder, or an adapter of another program",
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.card import CARD_FILE, PEFT_FILES, read_card
 from mmtune.adapters.foreign import refuse_pickled, require_small_header
 from mmtune.errors import AdapterError, first_line
 from mmtune.system.base_name import found_from_anywhere
@@ -21,7 +21,7 @@ from mmtune.system.stored import require_regular
 from mmtune.system.tensors import make_reproducible, read_metadata, tensors_hash
 
 MAX_WEIGHTS, MAX_JSON = 16 * 2**30, 64 * 2**20  # bytes; an adapter may come from somebody else
-PEFT_CONFIG = "adapter_config.json"
+PEFT_CONFIG = PEFT_FILES[0]
 BASE = "base_model_name_or_path"
 SETS = ("target_modules", "exclude_modules")  # PEFT writes these sets in no fixed order
 
