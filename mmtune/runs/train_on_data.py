@@ -84,6 +84,7 @@ def train_on_data(
             remove_partials(folder)
             claim(config)
             keep_parent(config)
+            modality.require_base(config.base)  # preparing the data may take minutes
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
