@@ -151,6 +151,16 @@ class Modality:
             )
         return config.data.path
 
+    def require_base(self, base: str) -> None:
+        """Refuse a base that can't be found, before data are prepared for it. Default: nothing.
+
+        It takes a second at most: no weights are loaded or downloaded.
+
+        Raises:
+            BaseModelError: there is no such base, or the hub can't be reached.
+            MissingExtra: the package of a starter is not installed.
+        """
+
     def remarks_on_base(self, config: RunConfig) -> Sequence[str]:
         """What the user should know of the base before it is trained. Default: nothing."""
         return ()

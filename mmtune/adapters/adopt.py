@@ -8,6 +8,7 @@ where it comes from and holds no results.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ SUFFIX = ".safetensors"
 KINDS = ("LORA", "LOHA", "LOKR")  # of peft
 # The file of a folder that holds several, in the order of preference.
 USUAL = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+# A model's weights, as transformers and diffusers name them.
+_MODEL = re.compile(r"(diffusion_pytorch_)?model([.-].+)?\.safetensors(\.index\.json)?")
 NAME_BASE = "name the model that it was trained on: --base BASE"
 
 
@@ -108,7 +111,8 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
         None if the path holds an adapter with mmtune's card, a run or a route, or no adapter.
 
     Raises:
-        AdapterError: the folder holds several safetensors files, or a file is pickled or damaged.
+        AdapterError: the folder holds several safetensors files or a whole model, or a file is
+            pickled or damaged.
     """
     if given.is_file():
         if given.suffix in PICKLED:
@@ -123,6 +127,8 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
                 f"{given} is not an adapter: mmtune reads {SUFFIX} files",
                 f"give an adapter folder, a run folder or a {SUFFIX} file",
             )
+        if _MODEL.fullmatch(given.name):
+            _refuse_model(given.parent, given)
         return _read(given, given)
     for folder in (given, given / "adapter"):
         if (folder / CARD_FILE).is_file():
@@ -132,6 +138,7 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
     # A run holds no tensors itself; its adapter/ without a card is damaged, and not another's.
     folders = (given,) if is_run(given) else (given, given / "adapter")
     for folder in folders:
+        _refuse_model(folder, given)
         file = _only_file(folder) if folder.is_dir() else None
         if file is not None:
             return _read(given, file)
@@ -139,6 +146,21 @@ def find_foreign(given: Path) -> ForeignAdapter | None:
         return None
     refuse_pickled(given)
     return None
+
+
+def _refuse_model(folder: Path, given: Path) -> None:
+    """Refuse a folder that transformers or diffusers wrote with a whole model."""
+    if any((folder / name).is_file() for name in (PEFT_CONFIG, *USUAL)):
+        return
+    weights = next((p.name for p in sorted(folder.glob("*")) if _MODEL.fullmatch(p.name)), None)
+    parts = ["config.json", weights] if weights is not None else ["model_index.json"]
+    if all((folder / part).is_file() for part in parts):
+        raise AdapterError(
+            f"{given} is a whole model and no adapter: {' and '.join(parts)} are a model's files"
+            if len(parts) > 1
+            else f"{given} is a whole model and no adapter: {parts[0]} is a pipeline's file",
+            f"give an adapter; to work on this model, name it as the base: --base {folder}",
+        )
 
 
 def _only_file(folder: Path) -> Path | None:

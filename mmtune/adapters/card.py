@@ -28,6 +28,7 @@ from mmtune.system.version import VERSION
 
 CARD_FILE = "card.json"
 README = "README.md"  # a model card of the hub
+PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def versions() -> dict[str, str]:
@@ -158,7 +159,8 @@ class Card(BaseModel):
         """Write `card.json` and a README.md for people into `folder`, atomically.
 
         An absolute path in them would tell others of this machine, so its name alone is written.
-        The base's path stays whole, because the adapter can't be loaded without it.
+        The base's path stays whole, and is absolute in the README.md's code, because the adapter
+        can't be loaded without it.
 
         Args:
             usage: how other programs load it (`Modality.usage`).
@@ -293,9 +295,21 @@ def adapter_folder(path: Path, marker: str = CARD_FILE) -> Path:
             f"the run {path} isn't finished",
             "repeat the run's `mmtune train` command to finish it",
         )
+    config, weights = PEFT_FILES
+    if (path / config).is_file() and not (path / weights).is_file():
+        raise AdapterError(
+            f"{path} holds no adapter: {config} is there, but its weights, {weights}, are missing",
+            "copy the whole folder that PEFT wrote",
+        )
+    if marker != CARD_FILE:
+        raise AdapterError(
+            f"{path} holds no adapter: {marker} is missing",
+            "give a run folder (runs/NAME) or its adapter/ folder",
+        )
     raise AdapterError(
-        f"{path} holds no adapter: {marker} is missing",
-        "give a run folder (runs/NAME) or its adapter/ folder",
+        f"{path} holds no adapter: neither mmtune's {CARD_FILE} nor PEFT's {config} with {weights} "
+        "is there",
+        "give a run folder (runs/NAME), its adapter/ folder, or an adapter of another program",
     )
 
 

@@ -49,6 +49,14 @@ class Export:
     licence: Licence | None = None
     accepted: str = ""
 
+    @property
+    def of_trained(self) -> float:
+        """The exported strength, as a share of the trained one.
+
+        The weights of the adapter may have been saved at a part of it already.
+        """
+        return self.scale * self.card.scale
+
 
 @dataclass(frozen=True)
 class Exported(Displayed):

@@ -9,17 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from mmtune.adapters.card import CARD_FILE, read_card
+from mmtune.adapters.card import CARD_FILE, PEFT_FILES, read_card
 from mmtune.adapters.foreign import refuse_pickled, require_small_header
 from mmtune.errors import AdapterError, first_line
+from mmtune.system.base_name import found_from_anywhere
 from mmtune.system.files import finished_files, write_text
 from mmtune.system.hashing import hash_json
 from mmtune.system.stored import require_regular
 from mmtune.system.tensors import make_reproducible, read_metadata, tensors_hash
 
 MAX_WEIGHTS, MAX_JSON = 16 * 2**30, 64 * 2**20  # bytes; an adapter may come from somebody else
-PEFT_CONFIG = "adapter_config.json"
+PEFT_CONFIG = PEFT_FILES[0]
+BASE = "base_model_name_or_path"
 SETS = ("target_modules", "exclude_modules")  # PEFT writes these sets in no fixed order
 
 
@@ -64,11 +67,13 @@ def content_hash(path: Path) -> str:
         raise AdapterError(f"{path} is damaged: {first_line(error)}", "restore the file") from None
 
 
-def seal_adapter(folder: Path) -> dict[str, str]:
+def seal_adapter(folder: Path, base: str | None = None) -> dict[str, str]:
     """Make the files that a library has just written reproducible, and hash their content.
 
     Args:
         folder: the adapter folder, before it gets its final name.
+        base: what PEFT's configuration names as the base; None: what it names already, from any
+            working directory.
 
     Returns:
         For the card's `files`: the hash of each file's content, by the file's name.
@@ -79,7 +84,10 @@ def seal_adapter(folder: Path) -> dict[str, str]:
     config = folder / PEFT_CONFIG
     if config.is_file():
         values = json.loads(config.read_text(encoding="utf-8"))
-        lists = {k: sorted(v) for k in SETS if isinstance(v := values.get(k), list)}
+        lists: dict[str, Any] = {k: sorted(v) for k in SETS if isinstance(v := values.get(k), list)}
+        if isinstance(named := values.get(BASE), str):
+            # peft looks for a relative path in the working directory
+            lists[BASE] = found_from_anywhere(named) if base is None else base
         write_text(config, json.dumps(values | lists, indent=2, sort_keys=True))
     weights = finished_files(folder.glob("*.safetensors"))
     if not weights:

@@ -42,6 +42,7 @@ class Usage:
         code: Python that loads the base and the adapter and answers once.
         tags: for the hub's search.
         language: of what the adapter understands, by its ISO 639-1 code; empty: any.
+        adapter: the adapter's folder or hub id in the code.
     """
 
     library: str
@@ -49,6 +50,7 @@ class Usage:
     code: str
     tags: tuple[str, ...] = ()
     language: str = ""
+    adapter: str = HERE
 
 
 def is_hub_id(base: str) -> bool:
@@ -114,5 +116,6 @@ def _metric_id(metric: str) -> str:
 
 
 def how_to_load(usage: Usage) -> list[str]:
-    """The section of a model card that loads the adapter; the code runs in its folder."""
-    return ["", "## Use", "", "```python", *usage.code.strip().splitlines(), "```"]
+    """The section of a model card that loads the adapter; it says where the code is to be run."""
+    where = ["Run this in the folder of this README.md:", ""] if usage.adapter == HERE else []
+    return ["", "## Use", "", *where, "```python", *usage.code.strip().splitlines(), "```"]

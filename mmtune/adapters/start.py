@@ -52,6 +52,7 @@ def described(
 
     Raises:
         AdapterError: see `lora_settings`.
+        ConfigError: the user gives a rank in which no layer has room.
     """
     ranks: list[int] = []
     scalings: Counter[float] = Counter()
@@ -65,6 +66,7 @@ def described(
             ranks.append(rank)
             scalings[_scaling(rank, alpha, found["use_rslora"])] += 1
     rank, [(scaling, _)] = min(ranks), scalings.most_common(1)
+    _require_room(beside.get("lora.rank", rank), rank)
     wanted, rslora = beside.get("lora.rank", rank), bool(beside.get("lora.rslora", False))
     alpha = scaling / _scaling(wanted, 1.0, rslora)
     own = {"rank": rank, "alpha": alpha, "rslora": rslora, "dora": dora, "targets": []}
@@ -106,7 +108,10 @@ def require_rank(rank: int, pairs: Iterable[Pair]) -> None:
     Raises:
         ConfigError: it is smaller than the rank of every layer.
     """
-    least = min((len(pair.down) for pair in pairs), default=rank)
+    _require_room(rank, min((len(pair.down) for pair in pairs), default=rank))
+
+
+def _require_room(rank: int, least: int) -> None:
     if rank < least:
         raise ConfigError(
             f"lora.rank = {rank}: the adapter of --init has rank {least}",

@@ -17,7 +17,7 @@ from mmtune.evaluation.suite import Gate, Level, Selector, Suite, without_patter
 from mmtune.metrics.bootstrap import Interval
 from mmtune.metrics.measure import Measure
 from mmtune.metrics.rare import NO_EVENT_END
-from mmtune.system.display import duration
+from mmtune.system.display import duration, numbered
 
 Status = Literal["passed", "failed", "not enough data"]
 MARGIN = 1.5  # of the items that are asked for where speakers are too few
@@ -144,7 +144,7 @@ class GateResult:
             return Step("", f"{command} {option}", _time(items, seconds))
         if self.more:
             count = math.ceil(self.more / self.per_row)
-            rows = f"add about {count:,} test rows to the data, then:"
+            rows = f"add about {numbered(count, 'test row')} to the data, then:"
             return Step(rows, command, _time(self.items + self.more, seconds))
         return Step("add other test rows to the data, then:", command)
 
@@ -354,7 +354,8 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
     status: Status = "passed"
     if measure.items < gate.min_items:
         status, more = "not enough data", gate.min_items - measure.items
-        what += f". {measure.items} items are too few to decide"
+        what += f". {numbered(measure.items, 'item')} "
+        what += f"{'is' if measure.items == 1 else 'are'} too few to decide"
     elif not within(end):
         # If only the end lies beyond the threshold, more items may decide.
         status = "not enough data" if within(figure.value) else "failed"
@@ -382,7 +383,9 @@ def _apply(gate: Gate, measure: Measure, strictly: bool = False) -> GateResult:
         what += ". The value is too close to the threshold: more items would hardly decide"
     elif status == "not enough data" and more is not None:
         each = f", {measure.per_row} of each test row" if measure.per_row > 1 else ""
-        what += f". About {more:,} more items are needed ({measure.items} were measured{each})"
+        needed = f"{numbered(more, 'more item')} {'is' if more == 1 else 'are'} needed"
+        measured = f"{measure.items} {'was' if measure.items == 1 else 'were'} measured"
+        what += f". About {needed} ({measured}{each})"
         setting = f"{gate.items_from} sets the number" if gate.items_from else ""
     return GateResult(
         name=gate.name if "*" not in gate.slice else f"{gate.name}: {measure.slice}",

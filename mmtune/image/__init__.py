@@ -87,6 +87,12 @@ class ImageModality(ImageReader, Modality):
             )
         return config.data.path
 
+    def require_base(self, base: str) -> None:
+        """Refuse a folder, a file, a hub id or a starter that can't be found."""
+        from mmtune.image.source import read_index, resolve_base
+
+        read_index(resolve_base(base))
+
     def remarks_on_base(self, config: RunConfig) -> Sequence[str]:
         """Warn of a base that is distilled to few steps."""
         from mmtune.image.diffusion.distilled import distilled_note

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.model_card import HERE, Usage
+from mmtune.system.base_name import found_from_anywhere
 
 if TYPE_CHECKING:
     from mmtune.adapters.card import Card
@@ -55,7 +56,7 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
     # peft has no strength that holds for all methods, so mmtune's own code stands for it.
     own = card.base.startswith("starter:") or (not lora and card.default_scale != 1)
     code = (WITH_MMTUNE if own else WITH_DIFFUSERS if lora else WITH_PEFT).format(
-        base=card.base,
+        base=found_from_anywhere(card.base),
         adapter=adapter,
         file=FILE,
         scale=card.default_scale,
@@ -64,5 +65,9 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
         guidance=float(task.get("guidance") or GUIDANCE),
     )
     return Usage(
-        library="diffusers" if lora else "peft", task=TASK, code=code, tags=("diffusers", TASK)
+        library="diffusers" if lora else "peft",
+        task=TASK,
+        code=code,
+        tags=("diffusers", TASK),
+        adapter=adapter,
     )

@@ -105,9 +105,10 @@ def choose_strength(
     """Compare `train.scales` on validation rows, and on rows that must not get worse.
 
     If the task advises, the adapter is saved at full strength. Otherwise its weights are scaled to
-    the chosen strength.
+    the chosen strength. Where all strengths measure the same, nothing tells which is better, and
+    the weights stay as they were trained.
     """
-    from mmtune.training.selection import STRENGTHS, Advises, strengths
+    from mmtune.training.selection import STRENGTHS, Advises, are_alike, strengths
     from mmtune.training.strength import can_scale
 
     scales, advises = config.train.scales, isinstance(task, Advises)
@@ -123,15 +124,17 @@ def choose_strength(
     if advises:
         note(f"advice     scale {advice.chosen.scale:g}: {advice.reason}")
         return Strength(1.0, advice.points, advice.chosen.scale, advice.reason)
-    if advice.chosen.scale:
-        note(f"chosen     scale {advice.chosen.scale:g}")
-        return Strength(advice.chosen.scale, advice.points)
+    better = bool(advice.chosen.scale)
     # Scale 0 isn't saved, because an adapter without effect is refused when it is loaded.
-    least = min(scales)
-    note(
-        f"No strength beats the base without losing other speech. Saved at {least:g}; use the base."
-    )
-    return Strength(least, advice.points)
+    scale, why = (advice.chosen.scale or min(scales)), ""
+    if are_alike(advice.points[1:]):
+        scale = 1.0 if 1.0 in scales else max(scales)
+        why = ": all strengths measure the same"
+    if better:
+        note(f"chosen     scale {scale:g}{why}")
+    else:
+        note(f"chosen     the base: {advice.reason}. The adapter is saved at {scale:g}{why}")
+    return Strength(scale, advice.points)
 
 
 def _advice(

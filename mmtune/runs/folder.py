@@ -96,8 +96,9 @@ def claim(config: RunConfig) -> None:
     elif differing:
         key = next(name for name in differing if name not in AFTERWARDS | measuring)
         raise ConfigError(
-            f"{config.folder} holds a run with other settings: {key} was {old.get(key)!r}, "
-            f"now {new.get(key)!r}" + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
+            f"{config.folder} holds a run with other settings: {key} was {_shown(old.get(key))}, "
+            f"now {_shown(new.get(key))}"
+            + (f", and {len(differing) - 1} more" * (len(differing) > 1)),
             f"give the old settings to resume it, or a new run: --name {config.name}-2",
         )
     _check_files(config, files)
@@ -323,3 +324,8 @@ def keep_comparison(config: RunConfig, found: Comparison) -> None:
         for path, content in before.items():
             write_bytes(path, content)
         raise
+
+
+def _shown(value: object) -> str:
+    """A setting's value as in the settings' files, where None is null."""
+    return "null" if value is None else repr(value)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtune.adapters.card import Card, adapter_folder, read_card
+from mmtune.adapters.adopt import find_foreign
+from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
 from mmtune.adapters.export import check_licence
 from mmtune.adapters.integrity import PEFT_CONFIG, adapter_files, check_adapter, content_hash
 from mmtune.adapters.licence import Licence, licence_of
@@ -89,7 +90,7 @@ def push(
             f"{repository!r} can't be the name of a repository on the hub",
             "write OWNER/NAME, for example my-team/my-adapter",
         )
-    folder = adapter_folder(run)
+    folder = _own_adapter(run)
     check_adapter(folder)
     card = read_card(folder)
     _require_verdict(folder, anyway)
@@ -149,6 +150,16 @@ def without_content(card: Card, modality: Modality) -> Card:
     settings = {n: cleared(v, TEXTS if n == "task" else ()) for n, v in sections.items()}
     measures = redact_card_measures(card.measures, modality)
     return card.model_copy(update={"settings": settings, "measures": measures})
+
+
+def _own_adapter(run: Path) -> Path:
+    if run.exists() and find_foreign(run) is not None:
+        raise AdapterError(
+            f"{run} is an adapter of another program; push uploads mmtune's adapters alone, "
+            f"because its model card is made of their {CARD_FILE}",
+            f"give a run folder (runs/NAME); or upload it as it is: hf upload OWNER/NAME {run}",
+        )
+    return adapter_folder(run)
 
 
 def _require_verdict(folder: Path, anyway: bool) -> None:

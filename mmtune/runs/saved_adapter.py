@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.card import CARD_FILE, Card, read_card
-from mmtune.adapters.integrity import damages, seal_adapter
+from mmtune.adapters.foreign import read_config
+from mmtune.adapters.integrity import BASE, PEFT_CONFIG, damages, seal_adapter
+from mmtune.adapters.method_files import ALL_KINDS
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, MmtuneError
 from mmtune.system.files import copy_file, folder_aside
@@ -72,6 +75,9 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
         with nullcontext() if card.scale == 1.0 else scaled(task.module, card.scale):
             task.save(partial)
         files = seal_adapter(partial)
+        for base in (_named_base(final), card.base):  # it lay elsewhere, or an earlier mmtune wrote
+            if base and card.files and files != card.files:
+                files = seal_adapter(partial, base)
         if card.files and files != card.files:
             odd = next(n for n in sorted(files | card.files) if files.get(n) != card.files.get(n))
             raise AdapterError(
@@ -80,3 +86,10 @@ def _restore(config: RunConfig, card: Card, task: Task, result: FitResult, found
         for name in (CARD_FILE, "README.md"):
             if (final / name).is_file():
                 copy_file(final / name, partial / name)
+
+
+def _named_base(folder: Path) -> str:
+    """The base that PEFT's configuration of an adapter names; empty if it can't be read."""
+    with suppress(AdapterError):
+        return str(read_config(folder / PEFT_CONFIG, ALL_KINDS).get(BASE) or "")
+    return ""

@@ -84,6 +84,7 @@ def train_on_data(
             remove_partials(folder)
             claim(config)
             keep_parent(config)
+            modality.require_base(config.base)  # preparing the data may take minutes
         source = modality.prepare(config)
     own = source == config.data.path  # a recipe may make its data, with all splits named
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
@@ -156,7 +157,7 @@ def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Re
     if before is not None and best is not None and not task.monitor.better(best, before):
         reporter.note(
             f"no step has a better {name} than {config.init} ({before:.4f}; the best: {best:.4f}): "
-            "keep using that adapter"
+            "training gained nothing over that adapter"
         )
 
 

@@ -77,6 +77,12 @@ class SpeechModality(SpeechReader, Modality):
             read_calls(config.task)  # a fault in them is told before training and measuring
         return prepare(config)
 
+    def require_base(self, base: str) -> None:
+        """Refuse a folder, a hub id or a starter that can't be found."""
+        from mmtune.speech.whisper.base import require_base
+
+        require_base(base)
+
     def extend(self, config: RunConfig, dataset: Dataset) -> Path | None:
         """Make joined windows, recordings without speech and replayed speech, by `task.mix`."""
         from mmtune.speech.corpus.extra_rows import extend

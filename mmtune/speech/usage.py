@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmtune.adapters.model_card import HERE, Usage
+from mmtune.system.base_name import found_from_anywhere
 
 if TYPE_CHECKING:
     from mmtune.adapters.card import Card
@@ -48,7 +49,8 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
     return Usage(
         library="peft",
         task=TASK,
-        code=code.format(base=card.base, adapter=adapter, language=named),
+        code=code.format(base=found_from_anywhere(card.base), adapter=adapter, language=named),
         tags=("whisper",),
         language=language if len(language) == 2 and language.isalpha() else "",
+        adapter=adapter,
     )

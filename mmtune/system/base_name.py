@@ -6,6 +6,8 @@ one name, because adapters, caches and results know a base by its name alone.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mmtune.errors import ConfigError
 
 SUFFIX = ".safetensors"
@@ -50,3 +52,21 @@ def join_base(base: str, config: str | None) -> str:
 def is_checkpoint(base: str) -> bool:
     """Whether a base's name is that of a file of weights, and so no folder and no hub id."""
     return split_base(base)[0].lower().endswith(CHECKPOINTS)
+
+
+def found_from_anywhere(base: str) -> str:
+    """Name a base so that it is found from any working directory.
+
+    Args:
+        base: as the user gave it.
+
+    Returns:
+        A path of this machine is made absolute; a hub id or a starter is returned as it is.
+    """
+    file, folder = split_base(base)
+    parts = [file] if folder is None else [file, folder]
+    places = [Path(part).expanduser() for part in parts]
+    return "@".join(
+        str(place.absolute()) if place.exists() else part
+        for part, place in zip(parts, places, strict=True)
+    )

@@ -57,6 +57,15 @@ def plain_values(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
+def numbered(count: int, one: str) -> str:
+    """Write a number of things: "1 item", "2 items", "1,000 items".
+
+    Args:
+        one: the name of one of them, whose plural ends in -s.
+    """
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
 def aligned(rows: Rows) -> str:
     """Format a table as text with columns aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -161,6 +161,11 @@ def best_point(points: Sequence[Point], monitor: Monitor, may_lose: float) -> Po
     return best
 
 
+def are_alike(points: Sequence[Point]) -> bool:
+    """Whether several points measure the same on all rows, so that nothing tells them apart."""
+    return len(points) > 1 and len({str((point.value, point.retained)) for point in points}) == 1
+
+
 def recommend(points: Sequence[Point], monitor: Monitor, least: float) -> Advice:
     """Recommend the smallest strength, or earliest step, that is as good as the best one.
 

@@ -281,6 +281,25 @@ def test_a_missing_should_leaves_the_way_open(terminology: Suite) -> None:
     assert "1 of 5 recommended checks failed (other windows" in verdict.summary
 
 
+@pytest.mark.parametrize(
+    ("items", "least", "words"),
+    [
+        (1, 2, "1 item is too few to decide. About 1 more item is needed (1 was measured)"),
+        (1, 3, "1 item is too few to decide. About 2 more items are needed (1 was measured)"),
+        (3, 4, "3 items are too few to decide. About 1 more item is needed (3 were measured)"),
+        (9, 1009, "9 items are too few to decide. About 1,000 more items are needed (9 were"),
+    ],
+)
+def test_counts_are_singular_or_plural(
+    terminology: Suite, items: int, least: int, words: str
+) -> None:
+    general = next(each for each in terminology.gates if each.name == "general speech")
+    asked = general.model_copy(update={"min_items": least})
+    alone = terminology.model_copy(update={"gates": [asked]})
+    few = measure("WER", GENERAL, (0.0, -0.001, 0.001), items)
+    assert words in gate(judge(alone, helpful(general=few)), "general speech").finding
+
+
 def test_too_wide_an_interval_says_how_many_more(terminology: Suite) -> None:
     wide = measure("WER", GENERAL, (0.01, -0.06, 0.09), 40)
     verdict = judge(terminology, helpful(general=wide))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+import mmtune.training.selection
+import mmtune.training.strength
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
 from mmtune.runs.choose_checkpoint import choose_checkpoint, choose_strength
@@ -17,6 +19,7 @@ from mmtune.runs.recipes import configure
 from mmtune.training.kept_weights import read_snapshots
 from mmtune.training.loop import fit
 from mmtune.training.reporter import FitResult
+from mmtune.training.selection import Point
 from tests.training.test_loop import final
 from tests.training.toy import ToyTask, rows
 
@@ -86,3 +89,45 @@ def test_nothing_kept_is_nothing_compared(tmp_path: Path) -> None:
     assert not found.points
     assert choose_strength(config, DATASET, task, list, lambda text: None).scale == 1.0
     assert task.validations == before
+
+
+# The monitor on the held-out rows and on others, by strength; the strength and the note.
+BASE_FIRST = (0.0, 0.25, 0.5, 0.75, 1.0)
+SWEEPS: dict[str, tuple[Sequence[float], Sequence[float] | None, float, str]] = {
+    "all alike, as good as the base": (
+        (1.0, 1.0, 1.0, 1.0, 1.0), None, 1.0,
+        "chosen     the base: none has a better error than the base. The adapter is saved at 1: "
+        "all strengths measure the same",
+    ),
+    "all alike, better": (
+        (1.0, 0.5, 0.5, 0.5, 0.5), None, 1.0, "chosen     scale 1: all strengths measure the same",
+    ),
+    "alike here, and not on other rows": (
+        (1.0, 0.5, 0.5, 0.5, 0.5), (0.0, 0.0, 0.0, 0.1, 0.2), 0.25, "chosen     scale 0.25",
+    ),
+    "none better": (
+        (1.0, 1.1, 1.2, 1.3, 1.4), None, 0.25,
+        "chosen     the base: none has a better error than the base. The adapter is saved at 0.25",
+    ),
+    "better, and all lose other rows": (
+        (1.0, 0.5, 0.4, 0.3, 0.2), (0.0, 0.1, 0.2, 0.3, 0.4), 0.25,
+        "chosen     the base: none has a better error than the base and loses at most 0.01 on "
+        "retention rows. The adapter is saved at 0.25",
+    ),
+    "one best": ((1.0, 0.9, 0.5, 0.6, 0.7), None, 0.5, "chosen     scale 0.5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SWEEPS)
+def test_the_strength_that_is_saved(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, others, scale, said = SWEEPS[case]
+    values = {"recipe": "toy", "modality": "image", "base": "none", "out": str(tmp_path)}
+    lost = others or (None,) * len(held)
+    points = [Point(*each) for each in zip(BASE_FIRST, held, lost, strict=True)]
+    monkeypatch.setattr(mmtune.training.selection, "sweep", lambda *given: points)
+    monkeypatch.setattr(mmtune.training.strength, "can_scale", lambda module: True)
+    notes = list[str]()
+    found = choose_strength(configure(values, "test", {}), DATASET, ToyTask(), list, notes.append)
+    assert (found.scale, notes[-1]) == (scale, said)

@@ -42,6 +42,12 @@ def test_another_value_is_refused(tmp_path: Path) -> None:
         again(tmp_path)
 
 
+def test_a_setting_without_a_value_is_null(tmp_path: Path) -> None:
+    written(tmp_path, max_steps=5)
+    with pytest.raises(ConfigError, match=r"train\.max_steps was 5, now null"):
+        again(tmp_path)
+
+
 def guided(tmp_path: Path, name: str | None = "brand.yaml") -> None:
     given = {"base": "b", "out": str(tmp_path), "name": "run"}
     claim(

@@ -29,8 +29,8 @@ def strength_and_trigger(request: Export) -> str:
         else "the strength that you gave"
     )
     return (
-        f"its base is {request.base}; use it at strength 1, which is {judged} ({request.scale:g} "
-        f"of the trained adapter){trigger}"
+        f"its base is {request.base}; use it at strength 1, which is {judged} "
+        f"({request.of_trained:g} of the trained adapter){trigger}"
     )
 
 
@@ -51,5 +51,6 @@ def use_pipeline(request: Export, place: Path, pipeline: str) -> tuple[str, ...]
     trigger = f'; begin prompts with "{request.card.trigger}"' if request.card.trigger else ""
     return (
         f'load it with DiffusionPipeline.from_pretrained("{place}"): base {request.base} and the '
-        f"adapter at {request.scale:g} of its trained strength are both in its weights{trigger}",
+        f"adapter at {request.of_trained:g} of its trained strength are both in its weights"
+        f"{trigger}",
     )

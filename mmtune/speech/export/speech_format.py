@@ -47,7 +47,7 @@ class SpeechFormat(ExportFormat):
         """Say how to use the folder, and that it needs neither the base nor a strength."""
         whole = (
             f"it is a whole model: the adapter is in the weights of {request.base}, at "
-            f"{request.scale:g} of its trained strength"
+            f"{request.of_trained:g} of its trained strength"
         )
         return (f"{self.use.format(place=place)}; {whole}",) if self.use else (whole,)
 

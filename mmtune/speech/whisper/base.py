@@ -10,7 +10,7 @@ from typing import Any
 
 from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
-from mmtune.speech.whisper.starter import PREFIX, STARTERS, starter_folder
+from mmtune.speech.whisper.starter import PREFIX, STARTERS, require_starter, starter_folder
 from mmtune.system.base_files import pickled_in, weight_variant
 from mmtune.system.base_name import is_checkpoint
 from mmtune.system.hashing import hash_file, hash_json
@@ -90,6 +90,30 @@ def resolve_base(base: str) -> Path:
     """
     if base.startswith(PREFIX):
         return starter_folder(base)
+    return _local_folder(base) or _complete(_from_hub(base), base)
+
+
+def require_base(base: str) -> None:
+    """Refuse a base that can't be found, without loading or downloading its weights.
+
+    Args:
+        base: as for `resolve_base`. Of a hub id that isn't on this machine, config.json is fetched.
+
+    Raises:
+        BaseModelError, MissingExtra: see `resolve_base`.
+    """
+    if base.startswith(PREFIX):
+        require_starter(base)
+    elif _local_folder(base) is None:
+        _from_hub(base, weights=False)
+
+
+def _local_folder(base: str) -> Path | None:
+    """The folder of a base on this machine; None: it is a hub id.
+
+    Raises:
+        BaseModelError: it is neither, or the folder is incomplete.
+    """
     path = Path(base).expanduser()
     if path.is_dir():
         return _complete(path, base)
@@ -101,7 +125,7 @@ def resolve_base(base: str) -> Path:
         )
     if base.startswith((".", "/", "~")) or base.count("/") != 1:
         raise BaseModelError(f"base {base!r} is neither a folder nor a hub id", _cure())
-    return _complete(_from_hub(base), base)
+    return None
 
 
 def _cure() -> str:
@@ -135,7 +159,8 @@ def _complete(folder: Path, base: str) -> Path:
     return folder
 
 
-def _from_hub(base: str) -> Path:
+def _from_hub(base: str, weights: bool = True) -> Path:
+    """The folder of a hub id on this machine; without `weights`, that of its config.json alone."""
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -155,7 +180,9 @@ def _from_hub(base: str) -> Path:
         pass
     _reach(base)
     try:
-        hf_hub_download(base, "config.json", etag_timeout=5)
+        config = hf_hub_download(base, "config.json", etag_timeout=5)
+        if not weights:
+            return Path(config).parent
         return Path(snapshot_download(base, etag_timeout=5, **patterns))
     except RepositoryNotFoundError:
         raise BaseModelError(f"the hub has no model {base!r} (or it is private)", _cure()) from None

@@ -79,12 +79,8 @@ def starter_folder(name: str) -> Path:
         BaseModelError: the starter is unknown, or its weights differ from the recorded hash.
         MissingExtra: its package is not installed.
     """
+    starter, folder = _known(name)
     short = name.removeprefix(PREFIX)
-    if short not in STARTERS:
-        known = ", ".join(PREFIX + each for each in STARTERS)
-        raise BaseModelError(f"unknown starter {name!r} for speech", f"use one of {known}")
-    starter = STARTERS[short]
-    folder = cache_root() / "starter" / f"{short}-{starter.sha256[:12]}-v{LAYOUT}"
     if folder.is_dir():
         if _intact(folder, starter):
             return folder
@@ -111,6 +107,29 @@ def starter_folder(name: str) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def require_starter(name: str) -> None:
+    """Refuse a starter that is unknown or not installed; nothing is converted or hashed.
+
+    Raises:
+        BaseModelError: it is unknown, or a file of its package is missing.
+        MissingExtra: its package is not installed.
+    """
+    starter, folder = _known(name)
+    if not folder.is_dir():
+        for module, file in starter.binary:
+            _locate(module, file, name)
+
+
+def _known(name: str) -> tuple[Starter, Path]:
+    """The starter of this name, and the folder that it is converted to."""
+    short = name.removeprefix(PREFIX)
+    if short not in STARTERS:
+        known = ", ".join(PREFIX + each for each in STARTERS)
+        raise BaseModelError(f"unknown starter {name!r} for speech", f"use one of {known}")
+    starter = STARTERS[short]
+    return starter, cache_root() / "starter" / f"{short}-{starter.sha256[:12]}-v{LAYOUT}"
 
 
 def _intact(folder: Path, starter: Starter) -> bool:

@@ -143,4 +143,8 @@ def test_each_speech_format_says_what_to_do(tmp_path: Path, name: str, words: st
     [said] = format.finish(request(tmp_path, "openai/whisper-base"), tmp_path / "model")
     assert words.format(place=tmp_path / "model") in said
     assert "in the weights of openai/whisper-base, at 0.6 of its trained strength" in said
+    asked = request(tmp_path, "openai/whisper-base")
+    weaker = replace(asked, card=asked.card.model_copy(update={"scale": 0.25}))
+    [said] = format.finish(weaker, tmp_path / "model")
+    assert "at 0.15 of its trained strength" in said  # saved at 0.25, exported at 0.6 of that
     assert set(SPEECH_FORMATS) == {"transformers", "ctranslate2", "ggml"}
