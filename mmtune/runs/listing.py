@@ -20,7 +20,7 @@ from mmtune.metrics.measure import Measure, interval_text
 from mmtune.runs.recipes import load_run
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.nested import flat
-from mmtune.system.run_folder import is_run
+from mmtune.system.run_folder import begun, is_run
 
 RunState = Literal["measured", "not measured", "not finished", "damaged"]
 PLACES = ("name", "out")  # settings that say where a run is
@@ -86,6 +86,8 @@ class Runs(Displayed):
 def list_runs(folder: Path) -> Runs:
     """List the run folders in a folder, or the folder itself if it is one.
 
+    Folders of runs that were refused before training began are left out.
+
     Raises:
         ConfigError: the folder is missing or holds no run.
     """
@@ -97,7 +99,7 @@ def list_runs(folder: Path) -> Runs:
         places = [folder]
     else:
         inner = (path for path in folder.iterdir() if not path.name.startswith("."))
-        places = sorted(path for path in inner if path.is_dir() and is_run(path))
+        places = sorted(path for path in inner if path.is_dir() and _has_work(path))
     if not places:
         raise ConfigError(
             f"{folder} holds no run folder",
@@ -113,6 +115,13 @@ def list_runs(folder: Path) -> Runs:
             for values, (_, run) in zip(settings, found, strict=True)
         ),
     )
+
+
+def _has_work(folder: Path) -> bool:
+    """Whether a folder is a run's and holds more than the settings of a start that was refused."""
+    # `claim` writes them before the data is read.
+    made = (folder / "adapter", folder / "checkpoints", folder / COMPARISON_FILE)
+    return is_run(folder) and (begun(folder) or any(path.exists() for path in made))
 
 
 def _read(folder: Path) -> tuple[RunConfig | None, ListedRun]:

@@ -38,7 +38,7 @@ def resolve(key: str, known: Collection[str], source: str = "") -> str:
     section, _, last = wanted.rpartition(".")
     for short in (wanted, last):
         ours = SHORT_NAMES.get(short)
-        if ours in known and _inside(ours, section):
+        if ours is not None and ours in known and _inside(ours, section):
             return ours
     if wanted in sections(known):
         inner = [name for name in known if name.startswith(f"{wanted}.")]

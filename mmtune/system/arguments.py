@@ -17,7 +17,8 @@ MAX_COUNT = 1_000_000  # of items, beams, steps or pixels; more is a typing erro
 MAX_SEED = 2**62
 
 
-NEGATIVE = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|-inf|-nan", re.IGNORECASE)
+# Words that are values, and no options.
+NEGATIVE = re.compile(r"^-((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)$", re.IGNORECASE)
 # What other programs call our options.
 SPELLINGS = {
     **dict.fromkeys(("--strength", "--weight", "--lora-scale", "--lora_scale"), "--scale"),
@@ -30,20 +31,12 @@ SPELLINGS = {
 }
 
 
-class _Number:
-    """What argparse asks whether a word such as -1 is a value, and no option."""
-
-    @staticmethod
-    def match(word: str) -> bool:
-        return NEGATIVE.fullmatch(word) is not None
-
-
 class Parser(argparse.ArgumentParser):
     """An argument parser that raises a `ConfigError` instead of exiting."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._negative_number_matcher = _Number  # argparse's own doesn't know -1e9
+        self._negative_number_matcher = NEGATIVE  # argparse's own doesn't know -1e9
 
     def parse(
         self, arguments: Sequence[str], namespace: argparse.Namespace | None = None

@@ -139,3 +139,14 @@ def test_an_adapter_s_folder_alone_is_no_run(folder: Path) -> None:
     assert [run.folder.name for run in mmtune.list_runs(folder).runs] == ["a"]
     assert not is_run(folder / "b")
     assert is_run(folder / "a")
+
+
+def test_a_start_that_was_refused_is_not_listed(folder: Path) -> None:
+    before = [run.folder.name for run in mmtune.list_runs(folder).runs]
+    refused = folder / "refused"
+    refused.mkdir()
+    shutil.copy(folder / "a" / "config.yaml", refused)
+    assert [run.folder.name for run in mmtune.list_runs(folder).runs] == before
+    (refused / "log.jsonl").touch()  # now training has begun
+    found = {run.folder.name: run.outcome for run in mmtune.list_runs(folder).runs}
+    assert found["refused"] == "not finished"
