@@ -123,9 +123,9 @@ def _chosen(
     for name, words in NAMES.items():
         if name in dict(given):
             continue
-        column = next((w for w in words if w in known and known[w][0] not in named.values()), None)
-        if column is not None:
-            named[name] = known[column][0]
+        word = next((w for w in words if w in known and known[w][0] not in named.values()), None)
+        if word is not None:
+            named[name] = known[word][0]
     taken = set(named.values())
     others = {
         name: [each for word in NAMES[name] for each in known.get(word, ()) if each not in taken]
