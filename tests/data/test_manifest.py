@@ -353,4 +353,5 @@ def test_no_guess_without_evidence(tmp_path: Path, make: str) -> None:
     with pytest.raises(DataError) as caught:
         guess_modality(source)
     assert str(source) in caught.value.found
-    assert ("--modality" in caught.value.cure) == (make != "nowhere")
+    assert ("--modality" in caught.value.cure) == (make not in ("nowhere", "neither"))
+    assert ("folder of audio files" in caught.value.cure) == (make == "neither")
