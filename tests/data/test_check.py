@@ -38,7 +38,8 @@ def test_a_good_manifest_becomes_a_dataset(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     source = speech_set(tmp_path)
     data = check(source, SPEECH, progress=lambda done, of: seen.append((done, of)))
-    assert data.findings == data.quarantined == ()
+    assert kinds(data) == {"no-speakers": ["all rows"]}
+    assert data.quarantined == ()
     assert [row.id for row in data.rows] == [f"r{i}" for i in range(12)]
     assert sum(len(data.split(name)) for name in ("train", "validation", "test")) == 12
     for row in data.rows:

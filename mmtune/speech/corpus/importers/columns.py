@@ -117,9 +117,9 @@ def _chosen(
     """The column of each field, and the other columns that it might be."""
     known = _folded(keys)
     named: dict[str, str] = {}
-    for name, column in given:
-        if found := known.get(column.strip().casefold()):
-            named[name] = column if column in found else found[0]
+    for name, wanted in given:
+        if found := known.get(wanted.strip().casefold()):
+            named[name] = wanted if wanted in found else found[0]
     for name, words in NAMES.items():
         if name in dict(given):
             continue
