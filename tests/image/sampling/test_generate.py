@@ -229,7 +229,7 @@ def test_the_command_takes_several_adapters_seeds_and_prompts(
     for arguments, found in (
         ([*command, "--adapter", "other", "--prompt", "x"], "is for the base elsewhere/model"),
         ([*command, "--adapter", "two=2", "--prompt", "x"], "given twice"),
-        ([*command, "--prompt", "x", "--seeds", "1,b"], "invalid"),
+        ([*command, "--prompt", "x", "--seeds", "1,b"], "not a whole number"),
         ([*command, "--prompt", "x", "--seeds", "1", "--count", "2"], "both given"),
         ([*command, "--prompt", "x", "--guidance", "0"], "below 1"),
     ):
