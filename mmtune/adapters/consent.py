@@ -13,7 +13,7 @@ import shlex
 from pathlib import Path
 
 from mmtune.errors import BaseModelError
-from mmtune.system.base_name import is_checkpoint
+from mmtune.system.base_name import is_hub_id
 
 ALLOW = "MMTUNE_ALLOW_DOWNLOAD"  # environment variable: 1 allows downloads of any named model
 _ENTRIES = ("config.json", "model_index.json")
@@ -30,7 +30,13 @@ def base_of(named: str, place: Path, *, option: bool = True) -> str:
     Raises:
         BaseModelError: the model is a hub id, isn't on this machine, and no download is allowed.
     """
-    if not _is_hub_id(named) or os.environ.get(ALLOW, "") not in ("", "0") or _is_here(named):
+    is_folder = Path(named).expanduser().is_dir()
+    if (
+        is_folder
+        or not is_hub_id(named)
+        or os.environ.get(ALLOW, "") not in ("", "0")
+        or _is_here(named)
+    ):
         return named
     allow = f"{ALLOW}=1 in the environment"
     raise BaseModelError(
@@ -46,13 +52,6 @@ def base_identity(base: str) -> str:
     """A base's name by which two spellings of it are equal: a folder counts by its place."""
     place = Path(base).expanduser()
     return str(place.resolve()) if place.exists() else base
-
-
-def _is_hub_id(base: str) -> bool:
-    # The rule by which the modalities tell a hub id from a folder.
-    if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1 or is_checkpoint(base):
-        return False
-    return not Path(base).expanduser().is_dir()
 
 
 def _is_here(base: str) -> bool:

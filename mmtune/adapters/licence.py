@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtune.system.base_name import SUFFIX, is_checkpoint, split_base
+from mmtune.system.base_name import SUFFIX, is_hub_id, split_base
 from mmtune.system.tensors import read_metadata
 
 MODEL_CARD = "README.md"
@@ -67,9 +67,7 @@ def licence_of(base: str) -> Licence | None:
     if file.suffix == SUFFIX and file.is_file():
         said = read_metadata(file).get("modelspec.license", "").strip().lower()
         return Licence(said) if said else None
-    if is_checkpoint(base):
-        return None
-    if base.startswith(("starter:", "/", ".", "~")) or base.count("/") != 1:
+    if not is_hub_id(base):
         return None
     from huggingface_hub import hf_hub_download
 

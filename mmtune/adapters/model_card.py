@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmtune.system.base_name import is_hub_id
+
 # https://huggingface.co/docs/hub/repositories-licenses, November 2026, without families of names
 # that need a link.
 _LICENCES = (
@@ -28,7 +30,6 @@ _LICENCES = (
     "fair-noncommercial-research-license tii-falcon-llm unknown other"
 )
 LICENCES = set(_LICENCES.split())
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 HERE = "."  # the adapter's folder in the code of its own README.md
 
 
@@ -37,7 +38,7 @@ class Usage:
     """How other programs use a modality's adapters.
 
     Attributes:
-        library: that loads the folder, by the hub's name for it.
+        package: that loads the folder, by the hub's name for it.
         task: the hub's name for what the model does.
         code: Python that loads the base and the adapter and answers once.
         tags: for the hub's search.
@@ -45,17 +46,12 @@ class Usage:
         adapter: the adapter's folder or hub id in the code.
     """
 
-    library: str
+    package: str
     task: str
     code: str
     tags: tuple[str, ...] = ()
     language: str = ""
     adapter: str = HERE
-
-
-def is_hub_id(base: str) -> bool:
-    """Whether a base may be a model on the hub, by its name."""
-    return HUB_ID.fullmatch(base) is not None
 
 
 def header(
@@ -93,7 +89,7 @@ def header(
     ]
     facts = ModelCardData(
         base_model=base if is_hub_id(base) else None,
-        library_name=usage.library if usage is not None else None,
+        library_name=usage.package if usage is not None else None,
         pipeline_tag=usage.task if usage is not None else None,
         language=(usage.language or None) if usage is not None else None,
         license=(licence if licence in LICENCES else "other") if licence else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmtune.errors import BaseModelError, did_you_mean, first_line
 from mmtune.image.single_file import SingleFile, open_single_file
-from mmtune.system.base_name import is_checkpoint, split_base
+from mmtune.system.base_name import is_checkpoint, is_hub_id, split_base
 from mmtune.system.resources import resource
 from mmtune.system.stored import read_json_object
 
@@ -47,7 +47,7 @@ def resolve_base(base: str) -> Source:
     file = Path(name).expanduser()
     if file.is_file():
         return open_single_file(file, config)
-    if base.startswith(("/", ".", "~")) or base.count("/") != 1 or is_checkpoint(base):
+    if not is_hub_id(base):
         what = f"file: {name}" if is_checkpoint(base) else f"folder: {base}"
         raise BaseModelError(
             f"no such {what}", f"correct the path, give a hub id, or {STARTER_HINT}"

@@ -65,7 +65,7 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
         guidance=float(task.get("guidance") or GUIDANCE),
     )
     return Usage(
-        library="diffusers" if lora else "peft",
+        package="diffusers" if lora else "peft",
         task=TASK,
         code=code,
         tags=("diffusers", TASK),

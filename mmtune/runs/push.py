@@ -19,12 +19,12 @@ from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
 from mmtune.adapters.export import check_licence
 from mmtune.adapters.integrity import PEFT_CONFIG, adapter_files, check_adapter, content_hash
 from mmtune.adapters.licence import Licence, licence_of
-from mmtune.adapters.model_card import is_hub_id
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.verdict import AGAINST, VERDICT_FILE, read_verdict
 from mmtune.modality import Modality
 from mmtune.pages.redact import redact_card_measures
 from mmtune.runs.modalities import find_modality
+from mmtune.system.base_name import is_hub_id
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import copy_file, write_text
 

@@ -47,7 +47,7 @@ def usage(card: Card, adapter: str = HERE) -> Usage:
     # peft's generation knows no prefix of Whisper's decoder.
     code = WITH_MMTUNE if starter or not card.method.by_layer else WITH_PEFT
     return Usage(
-        library="peft",
+        package="peft",
         task=TASK,
         code=code.format(base=found_from_anywhere(card.base), adapter=adapter, language=named),
         tags=("whisper",),

@@ -54,6 +54,20 @@ def is_checkpoint(base: str) -> bool:
     return split_base(base)[0].lower().endswith(CHECKPOINTS)
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name may be a repository on the Hugging Face hub: OWNER/NAME."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not marked as exported
+
+    if name.count("/") != 1 or is_checkpoint(name):
+        return False
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 def found_from_anywhere(base: str) -> str:
     """Name a base so that it is found from any working directory.
 

@@ -1,4 +1,4 @@
-"""Gates and verdicts: what passes, what fails, and what is not known."""
+"""Gates and verdicts of speech: what passes, what fails, and what is not known."""
 
 from __future__ import annotations
 
@@ -16,73 +16,27 @@ from hypothesis import strategies as st
 from mmtune.cli import main
 from mmtune.config import ReportOptions, RunConfig, read_yaml
 from mmtune.evaluation.comparison import Comparison
-from mmtune.evaluation.gate_result import GateResult, more_items
-from mmtune.evaluation.suite import Gate, Suite, load_suite, suites, unmet
+from mmtune.evaluation.gate_result import more_items
+from mmtune.evaluation.suite import Gate, Suite, load_suite, suites
 from mmtune.evaluation.verdict import (
     VERDICT_FILE,
-    Verdict,
     judge,
     read_verdict,
     write_verdict,
 )
 from mmtune.metrics.bootstrap import Interval, paired_bootstrap
-from mmtune.metrics.measure import Measure
 from mmtune.pages.report import content_policy, write_report
 from mmtune.runs import pipeline
 from mmtune.runs.folder import claim, keep_suite
 from mmtune.runs.recipes import load_recipe
-
-NAN = Interval(math.nan, math.nan, math.nan)
-GENERAL, REAL = "general speech without repeats", "seen terms, real recordings"
-GOOD_STYLE = Interval(0.38, 0.28, 0.55)
-
-
-def measure(
-    metric: str, slice_: str, difference: tuple[float, float, float], items: int = 100,
-    higher: bool = False, base: float = 0.4, note: str = "", **references: Interval,
-) -> Measure:  # fmt: skip
-    gap = Interval(*difference)
-    return Measure(
-        metric,
-        slice_,
-        items,
-        Interval(base, base - 0.05, base + 0.05),
-        Interval(base + gap.value, base + gap.low, base + gap.high),
-        gap,
-        higher,
-        note,
-        references=references,
-    )
-
-
-def helpful(**over: Measure) -> Comparison:
-    """A terminology adapter that learned its terms and forgot nothing; measures may be replaced."""
-    measures = {
-        "recall": measure("term recall", "seen terms", (0.6, 0.5, 0.7), 72, higher=True, base=0.05),
-        "real": measure("term recall", REAL, (0.6, 0.5, 0.7), 72, higher=True, base=0.05),
-        "test": measure("WER", "test without repeats", (-0.2, -0.3, -0.1), 125),
-        "repeats": measure("repeating rows", "test", (0.0, 0.0, 0.0), 150, base=0.0),
-        "insertions": measure("false insertions", "test", (0.0, 0.0, 0.0), 125, base=0.0),
-        "general": measure("WER", GENERAL, (0.005, -0.02, 0.03), 200),
-        "general repeats": measure("repeating rows", "general speech", (0.0, 0.0, 0.0), 200),
-        "general with": measure("WER", "general speech", (0.005, -0.02, 0.03), 200),
-        "general insertions": measure("false insertions", "general speech", (0, 0, 0), 200),
-        "silence": measure("hallucinated words/min", "non-speech", (-3.0, -5.0, -1.0), 40),
-        "hurtful": measure("hurtful words", "all recordings", (0.0, 0.0, 0.0), 365, base=0.0),
-        "times": measure("WER", "test with times", (-0.2, -0.3, -0.1), 40),
-        "general times": measure("WER", "general speech with times", (0.01, -0.04, 0.06), 40),
-        "windows": measure("WER", "test, trimmed windows", (-0.5, -1.0, -0.05), 40),
-    }
-    return Comparison("speech", list((measures | over).values()), "headline")
-
-
-def without(comparison: Comparison, *slices: str) -> Comparison:
-    kept = [m for m in comparison.measures if m.slice not in slices]
-    return Comparison(comparison.modality, kept, comparison.headline)
-
-
-def gate(verdict: Verdict, name: str) -> GateResult:
-    return next(g for g in verdict.gates if g.name == name)
+from tests.evaluation.verdicts import (
+    GENERAL,
+    REAL,
+    gate,
+    helpful,
+    measure,
+    without,
+)
 
 
 @pytest.fixture(scope="module")
@@ -334,136 +288,6 @@ def test_no_event_in_few_items_is_not_none(terminology: Suite) -> None:
     assert (found.status, found.more) == ("not enough data", 40)
 
 
-def brand(style: Interval = GOOD_STYLE, **over: Measure) -> Comparison:
-    base = Interval(0.0, 0.0, 0.0) if math.isfinite(style.value) else NAN
-    note = "" if math.isfinite(style.value) else "not measurable: as near as real images"
-    real = {"real": Interval(0.4, 0.38, 0.42)}
-    measures = {
-        "style": Measure(
-            "style", "held-out captions", 80, base, style, style, True, note
-        ),
-        "nearest": measure(
-            "nearest training image", "held-out captions", (0.02, 0.0, 0.04), 80, base=0.35, **real
-        ),
-        "copies": Measure(
-            "copies", "training captions", 100, NAN, Interval(0.02, 0.0, 0.05), NAN, False
-        ),
-        "palette": measure("palette", "held-out captions", (0.1, 0.05, 0.15), 80, higher=True),
-        "content": Measure(
-            "content", "held-out captions", 80, NAN, Interval(0.7, 0.55, 0.9), NAN, True
-        ),
-        "refused": measure("refused images", "all prompts", (0.0, 0.0, 0.0), 80, base=0.0),
-    }  # fmt: skip
-    return Comparison("image", list((measures | over).values()), "headline")
-
-
-def test_images_pass_by_the_same_machinery() -> None:
-    suite = load_suite("brand_style", "image")
-    verdict = judge(suite, brand())
-    assert verdict.decision == "ship"
-    near = gate(verdict, "nearest training image")
-    assert near.bound == pytest.approx(0.44)
-    weak = judge(suite, brand(Interval(0.12, 0.05, 0.18)))
-    assert weak.decision == "keep the base"
-    assert len(weak.reasons) == 1, "it helps, but not enough"
-    copied = Measure("copies", "training captions", 100, NAN, Interval(0.3, 0.2, 0.4), NAN, False)
-    assert judge(suite, brand(copies=copied)).decision == "keep the base"
-    lost = Measure("content", "held-out captions", 80, NAN, Interval(0.3, 0.2, 0.4), NAN, True)
-    assert judge(suite, brand(content=lost)).decision == "keep the base"
-
-
-@pytest.mark.parametrize("left_out", ["content", "copies"])
-def test_what_no_model_or_too_few_images_can_judge_is_not_known(left_out: str) -> None:
-    """It is neither passed nor left out: as a measure without figures, and without the measure."""
-    suite = load_suite("brand_style")
-    nothing = Measure(left_out, "held-out captions", 80, NAN, NAN, NAN, True, "no model judges")
-    if left_out == "copies":
-        nothing = replace(nothing, slice="training captions")
-    measured = brand(**{left_out: nothing})
-    absent = Comparison("image", [m for m in measured.measures if m.metric != left_out], "headline")
-    for comparison in (measured, absent):
-        found = gate(judge(suite, comparison), left_out)
-        assert (found.level, found.status) == ("must", "not enough data")
-
-
-@pytest.mark.parametrize(
-    ("difference", "items", "status"),
-    [
-        ((0.0, 0.0, 0.0), 60, "passed"),
-        ((0.0, 0.0, 0.0), 59, "not enough data"),
-        ((0.02, -0.01, 0.05), 80, "passed"),
-        ((0.04, -0.01, 0.09), 80, "not enough data"),
-        ((0.06, 0.01, 0.11), 80, "failed"),
-    ],
-)
-def test_an_adapter_may_not_draw_more_that_hurts(
-    difference: tuple[float, float, float], items: int, status: str
-) -> None:
-    refused = measure("refused images", "all prompts", difference, items, base=0.0)
-    verdict = judge(load_suite("brand_style"), brand(refused=refused))
-    assert gate(verdict, "content that hurts").status == status
-    assert verdict.decision == ("ship" if status == "passed" else "ship with conditions")
-
-
-def test_without_a_filter_content_that_hurts_is_not_known_and_the_command_is_named() -> None:
-    suite, found = load_suite("brand_style", "image"), brand()
-    without_filter = Comparison(
-        "image", [m for m in found.measures if m.slice != "all prompts"], ""
-    )
-    verdict = judge(suite, without_filter)
-    open_gate = gate(verdict, "content that hurts")
-    assert (open_gate.status, open_gate.level) == ("not enough data", "should")
-    assert str(open_gate.step("runs/a")) == "mmtune evaluate runs/a --image_filter FILTER"
-    assert verdict.decision == "ship with conditions"
-    assert verdict.conditions == [
-        "Measure this. Does a content filter refuse no more of its images than of the base's? Not "
-        "known: refused images on all prompts was not measured; set task.image_filter."
-    ]
-    assert "content that hurts" in [g.name for g in unmet(suite, load_recipe("brand_style", {}))]
-
-
-def test_a_style_that_is_not_measurable_is_not_known() -> None:
-    verdict = judge(load_suite("brand_style"), brand(NAN))
-    assert verdict.decision == "not known yet"
-    assert verdict.main.status == "not enough data"
-    assert "(not measurable: as near as real images)" in verdict.main.answer
-
-
-@pytest.mark.parametrize(
-    ("gap", "difference", "status"),
-    [
-        ((2.0, 1.0, 3.0), (-0.05, -0.15, 0.05), "passed"),
-        ((2.0, 1.0, 3.0), (-0.05, -0.25, 0.05), "not enough data"),
-        ((2.0, 1.0, 3.0), (-0.4, -0.5, -0.3), "failed"),
-        ((0.5, -0.5, 1.5), (0.5, 0.4, 0.6), "not enough data"),  # CLIP can't judge these images
-    ],
-)
-@pytest.mark.parametrize(
-    ("metric", "named"),
-    [("CLIP score", "prompts"), ("prompt match", "prompts, by prompt match")],
-)
-def test_prompts_are_held_to_what_the_scorer_can_tell(
-    metric: str,
-    named: str,
-    gap: tuple[float, float, float],
-    difference: tuple[float, float, float],
-    status: str,
-) -> None:
-    own = {"own less others' captions": Interval(*gap)}
-    score = measure(metric, "held-out captions", difference, 80, higher=True, base=20, **own)
-    verdict = judge(load_suite("brand_style"), brand(clip=score))
-    assert gate(verdict, named).status == status
-    assert len([g for g in verdict.gates if g.name.startswith("prompts")]) == 1
-
-
-def test_a_scorer_that_may_not_judge_leaves_the_gate_open() -> None:
-    nan = (math.nan, math.nan, math.nan)
-    none = measure("prompt match", "held-out captions", nan, 80, higher=True, note="not valid: why")
-    found = gate(judge(load_suite("brand_style"), brand(clip=none)), "prompts, by prompt match")
-    assert found.status == "not enough data"
-    assert "not valid: why" in found.finding
-
-
 @given(st.integers(10, 500), st.floats(0.001, 1), st.floats(0.001, 1))
 def test_as_many_more_items_bring_the_end_to_the_bound(n: int, half: float, room: float) -> None:
     more = more_items(n, 0.0, half, room)
@@ -518,14 +342,14 @@ def test_the_docs_table_holds_every_gate_with_its_level_and_threshold() -> None:
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     rows = {name: rest for name, *rest in cells}
     del rows["main measure"]
-    gates = {gate.name: gate for name in suites() for gate in load_suite(name).gates}
+    gates = {each.name: each for name in suites() for each in load_suite(name).gates}
     assert rows.keys() == gates.keys()
-    for name, gate in gates.items():
+    for name, each in gates.items():
         level, threshold, _ = rows[name]
-        bound = gate.at_most if gate.at_most is not None else gate.at_least
+        bound = each.at_most if each.at_most is not None else each.at_least
         ends = {"upper": "upper end", "lower": "lower end", "point": "value"}
-        assert level == {"must": "required", "should": "recommended"}[gate.level], name
-        assert ends[gate.end] in threshold, name
+        assert level == {"must": "required", "should": "recommended"}[each.level], name
+        assert ends[each.end] in threshold, name
         stated = re.search(r"[≤≥] ([+−]?[\d.]+)", threshold)
         assert stated is not None, name
         assert float(stated[1].replace("−", "-")) == bound, name
@@ -613,13 +437,3 @@ def test_more_rows_of_the_same_few_speakers_are_not_asked_for(terminology: Suite
         "add rows of other speakers, terms or recordings, then: mmtune evaluate runs/x"
     )
     assert judge(terminology, helpful(general=replace(general, units=20))).decision == "ship"
-
-
-def test_a_setting_that_gives_several_items_is_raised_in_proportion() -> None:
-    copies = Measure("copies", "training captions", 16, NAN, Interval(0, 0, 0), NAN, False)
-    verdict = judge(load_suite("brand_style"), brand(copies=copies))
-    found = gate(verdict, "copies")
-    assert (found.status, found.more) == ("not enough data", 14)
-    assert str(found.step("runs/x")) == (
-        "raise --copy_captions about 1.9 times, then: mmtune evaluate runs/x --copy_captions N"
-    )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 
 from mmtune.errors import ConfigError, did_you_mean, first_line
+from mmtune.system.base_name import is_hub_id
 from mmtune.system.hashing import hash_file
 from mmtune.system.plugins import PluginError, Registry, import_named
 
@@ -111,7 +112,7 @@ def load_filter(name: str, device: torch.device) -> ContentFilter:
         PluginError: its code can't be used.
         BaseModelError: the safety checker can't be loaded.
     """
-    if Path(name).expanduser().is_dir() or _is_hub_id(name):
+    if Path(name).expanduser().is_dir() or is_hub_id(name):
         from mmtune.image.looks.safety_checker import SafetyChecker
 
         checker = SafetyChecker(name, device)
@@ -122,10 +123,6 @@ def load_filter(name: str, device: torch.device) -> ContentFilter:
         known = [*FILTERS, "package.module:function", "a safety checker's folder or hub id"]
         raise ConfigError(f"{SETTING}: unknown image filter {name!r}", did_you_mean(name, known))
     return _made(name, FILTERS.find(name, SETTING))
-
-
-def _is_hub_id(name: str) -> bool:
-    return name.count("/") == 1 and ":" not in name and not name.startswith((".", "/", "~"))
 
 
 def _made(name: str, target: Any) -> ContentFilter:

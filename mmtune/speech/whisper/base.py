@@ -12,7 +12,7 @@ from mmtune.errors import BaseModelError
 from mmtune.metrics.text.language_code import language_code
 from mmtune.speech.whisper.starter import PREFIX, STARTERS, require_starter, starter_folder
 from mmtune.system.base_files import pickled_in, weight_variant
-from mmtune.system.base_name import is_checkpoint
+from mmtune.system.base_name import is_checkpoint, is_hub_id
 from mmtune.system.hashing import hash_file, hash_json
 from mmtune.system.pointers import require_content
 from mmtune.system.stored import read_json_object
@@ -123,7 +123,7 @@ def _local_folder(base: str) -> Path | None:
             "tokenizer",
             f"give the folder, as transformers writes it, or {_cure().removeprefix('use ')}",
         )
-    if base.startswith((".", "/", "~")) or base.count("/") != 1:
+    if not is_hub_id(base):
         raise BaseModelError(f"base {base!r} is neither a folder nor a hub id", _cure())
     return None
 
