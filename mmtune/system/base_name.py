@@ -57,7 +57,7 @@ def is_checkpoint(base: str) -> bool:
 def is_hub_id(name: str) -> bool:
     """Whether a name may be a repository on the Hugging Face hub: OWNER/NAME."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # documented, but not marked as exported
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if name.count("/") != 1 or is_checkpoint(name):
         return False
