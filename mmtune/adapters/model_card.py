@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtune.system.base_name import is_hub_id
+from mmtune.system.base_name import found_from_anywhere, is_hub_id
 
 # https://huggingface.co/docs/hub/repositories-licenses, November 2026, without families of names
 # that need a link.
@@ -88,7 +88,7 @@ def header(
         for measure in found
     ]
     facts = ModelCardData(
-        base_model=base if is_hub_id(base) else None,
+        base_model=base if is_hub_id(found_from_anywhere(base)) else None,
         library_name=usage.package if usage is not None else None,
         pipeline_tag=usage.task if usage is not None else None,
         language=(usage.language or None) if usage is not None else None,

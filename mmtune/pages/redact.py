@@ -163,17 +163,34 @@ def redact_review(review: Result) -> Result:
     return review.model_copy(update={"raters": people})
 
 
-def redact_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep numbers and switches of settings; replace texts, which may be paths or captions."""
+def redact_settings(
+    values: Mapping[str, Any],
+    *,
+    keep: Collection[str] = (),
+    hidden: str | None = HIDDEN_TEXT,
+    section: str = "",
+) -> dict[str, Any]:
+    """Keep numbers and switches of settings; replace texts, which may be paths or captions.
 
-    def cleared(value: Any) -> Any:
+    Args:
+        values: settings by name, or sections of them.
+        keep: full names of settings whose texts stay.
+        hidden: what stands in place of a text; None: the setting is left out.
+        section: where the values stand, with a dot at its end.
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{section}{key}"
+        plain = isinstance(value, bool | int | float) or (
+            isinstance(value, list) and not any(isinstance(each, str | dict) for each in value)
+        )
         if isinstance(value, Mapping):
-            return redact_settings(value)
-        if isinstance(value, list) and not any(isinstance(each, str | dict) for each in value):
-            return value
-        return value if value is None or isinstance(value, bool | int | float) else HIDDEN_TEXT
-
-    return {key: cleared(value) for key, value in values.items()}
+            found[key] = redact_settings(value, keep=keep, hidden=hidden, section=f"{name}.")
+        elif value is None or plain or name in keep:
+            found[key] = value
+        elif hidden is not None:
+            found[key] = hidden
+    return found
 
 
 def redact_base(base: str) -> str:

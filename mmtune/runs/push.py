@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
@@ -22,14 +21,18 @@ from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.verdict import AGAINST, VERDICT_FILE, read_verdict
 from mmtune.modality import Modality
-from mmtune.pages.redact import redact_card_measures
+from mmtune.pages.redact import redact_base, redact_card_measures, redact_settings
 from mmtune.runs.modalities import find_modality
 from mmtune.system.base_name import is_hub_id
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.files import copy_file, write_text
+from mmtune.system.tensors import load_tensors, read_metadata, save_tensors
 
 MIB = 2**20
-TEXTS = ("trigger", "language")  # of the section `task`, which the adapter's users need
+# Settings that are texts and that the adapter's users need.
+TEXTS = ("task.trigger", "task.language", "adapter.method")
+PEFT_METADATA = "lora_adapter_metadata"  # of diffusers' files: a JSON object of PEFT's settings
+BASE_PLACE = "base_model_name_or_path"
 NEEDED = "the adapter's users can't load it without its base"
 
 
@@ -95,7 +98,7 @@ def push(
     card = read_card(folder)
     _require_verdict(folder, anyway)
     named = base or card.base
-    _require_base(named, anyway)
+    _require_base(named, folder, anyway)
     stated = Licence(card.base_licence) if card.base_licence else None
     licence = stated if dry else licence_of(named) or stated  # the hub is asked for its card
     notes = check_licence(licence, named, accept)
@@ -120,11 +123,12 @@ def stage(folder: Path, card: Card, base: str, repository: str, to: Path) -> Non
     """
     modality = find_modality(card.modality)
     for path in adapter_files(folder):
-        copy_file(path, to / path.name)
+        copy = _copy_weights if path.suffix == ".safetensors" else copy_file
+        copy(path, to / path.name)
     config = to / PEFT_CONFIG
     if config.is_file():
         values = json.loads(config.read_text(encoding="utf-8"))
-        values["base_model_name_or_path"] = base
+        values[BASE_PLACE] = base
         write_text(config, json.dumps(values, indent=2, sort_keys=True))
     hashes = {path.name: content_hash(path) for path in adapter_files(to)} if card.files else {}
     shared = without_content(card, modality).model_copy(update={"base": base, "files": hashes})
@@ -134,22 +138,29 @@ def stage(folder: Path, card: Card, base: str, repository: str, to: Path) -> Non
 def without_content(card: Card, modality: Modality) -> Card:
     """Copy a card without what may tell of the data: texts of settings, labels, names of folders.
 
-    The trigger phrase and the language stay, because the adapter is used with them.
+    The trigger phrase, the language and the method stay: the adapter is used with them.
     """
-
-    def cleared(values: Mapping[str, Any], keep: Iterable[str] = ()) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                found[name] = cleared(value)
-            elif name in keep or value is None or isinstance(value, bool | int | float):
-                found[name] = value
-        return found
-
     sections = {n: v for n, v in card.settings.items() if isinstance(v, Mapping) and n != "data"}
-    settings = {n: cleared(v, TEXTS if n == "task" else ()) for n, v in sections.items()}
-    measures = redact_card_measures(card.measures, modality)
-    return card.model_copy(update={"settings": settings, "measures": measures})
+    return card.model_copy(
+        update={
+            "settings": redact_settings(sections, keep=TEXTS, hidden=None),
+            "measures": redact_card_measures(card.measures, modality),
+            "lineage": [each | {"base": redact_base(each["base"])} for each in card.lineage],
+        }
+    )
+
+
+def _copy_weights(path: Path, to: Path) -> None:
+    """Copy a safetensors file, without the place of the base that PEFT may have written into it."""
+    metadata = read_metadata(path)
+    said = json.loads(metadata.get(PEFT_METADATA, "{}"))
+    places = [key for key in said if key.endswith(BASE_PLACE) and said[key] is not None]
+    if not places:
+        copy_file(path, to)
+        return
+    said |= dict.fromkeys(places)
+    metadata[PEFT_METADATA] = json.dumps(said, indent=2, sort_keys=True)
+    save_tensors(to, load_tensors(path), metadata)
 
 
 def _own_adapter(run: Path) -> Path:
@@ -174,7 +185,7 @@ def _require_verdict(folder: Path, anyway: bool) -> None:
         )
 
 
-def _require_base(base: str, anyway: bool) -> None:
+def _require_base(base: str, folder: Path, anyway: bool) -> None:
     if base.startswith("starter:"):
         if not anyway:
             raise ConfigError(
@@ -182,11 +193,16 @@ def _require_base(base: str, anyway: bool) -> None:
                 "train on a base of the hub; or name one with the same weights with --base; or add "
                 "--anyway",
             )
-    elif not is_hub_id(base) or Path(base).expanduser().exists():
+    elif not is_hub_id(base) or _is_here(base, folder):
         raise ConfigError(
             f"the base is {base}, a folder on this machine; {NEEDED}",
             "give the id of the same model on the hub: --base OWNER/NAME",
         )
+
+
+def _is_here(base: str, adapter: Path) -> bool:
+    """Whether a name like a hub id's is a folder, seen from here or from where the run was made."""
+    return any((place / base).exists() for place in (Path(), *adapter.resolve().parents))
 
 
 def _upload(folder: Path, repository: str, private: bool) -> str:

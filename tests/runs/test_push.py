@@ -11,6 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import OfflineModeIsEnabled
@@ -21,7 +22,8 @@ from mmtune.adapters.integrity import check_adapter
 from mmtune.cli import main
 from mmtune.errors import MmtuneError
 from mmtune.runs.modalities import find_modality
-from mmtune.runs.push import push, without_content
+from mmtune.runs.push import push, stage, without_content
+from mmtune.system.tensors import load_tensors, read_metadata, save_tensors
 from tests.conformance.test_stored_runs import STORED
 
 HUB = "my-team/words"
@@ -155,6 +157,55 @@ def test_a_card_without_content() -> None:
     assert "Miller" not in everything
 
 
+def test_no_place_of_this_machine_leaves(tmp_path: Path) -> None:
+    """Not in the weights' metadata (transformers names the text encoder), nor in the lineage."""
+    folder = shutil.copytree(STORED / "image" / "trained" / "finished" / "adapter", tmp_path / "a")
+    [weights] = folder.glob("*.safetensors")
+    said = read_metadata(weights)
+    settings = json.loads(said["lora_adapter_metadata"])
+    settings["text_encoder.base_model_name_or_path"] = "/home/me/base/text_encoder"
+    metadata = said | {"lora_adapter_metadata": json.dumps(settings)}
+    save_tensors(weights, load_tensors(weights), metadata)
+    parent = {"name": "p", "recipe": "r", "hash": "1", "base": "/home/me/base", "dataset": "2"}
+    card = read_card(folder).model_copy(update={"lineage": [parent]})
+    (tmp_path / "staged").mkdir()
+    stage(folder, card, ON_THE_HUB, HUB, tmp_path / "staged")
+    for path in (tmp_path / "staged").iterdir():
+        assert b"/home/me" not in path.read_bytes(), path.name
+    staged = tmp_path / "staged" / weights.name
+    assert json.loads(read_metadata(staged)["lora_adapter_metadata"]) == settings | {
+        "text_encoder.base_model_name_or_path": None
+    }
+    before, after = load_tensors(weights), load_tensors(staged)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_method_is_named(tmp_path: Path) -> None:
+    folder = STORED / "speech" / "trained" / "finished" / "adapter"
+    card = read_card(folder)
+    card = card.model_copy(
+        update={"settings": card.settings | {"adapter": {"method": "lokr", "factor": 4}}}
+    )
+    found = without_content(card, find_modality("speech"))
+    assert found.settings["adapter"] == {"method": "lokr", "factor": 4}
+    stage(folder, card, ON_THE_HUB, HUB, tmp_path)
+    page = (tmp_path / "README.md").read_text()
+    assert "lokr" in ModelCard(page).data.tags
+    assert "LoKr" in page
+
+
+def test_a_folder_with_a_name_like_a_hub_id_is_no_base_for_others(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where push runs in another folder than the training."""
+    (tmp_path / "models" / "whisper-de").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(MmtuneError, match="a folder on this machine"):
+        push(run, HUB, base="models/whisper-de", anyway=True, dry=True)
+
+
 def test_it_is_refused_before_anything_is_asked(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     on_hub(monkeypatch, hub := Hub())
     decision = json.loads((run / "verdict.json").read_text())["decision"]
@@ -166,7 +217,7 @@ def test_it_is_refused_before_anything_is_asked(run: Path, monkeypatch: pytest.M
         push(run, HUB, anyway=True)
     assert "--base OWNER/NAME" in refused.value.cure
     with pytest.raises(MmtuneError, match="which only mmtune has") as refused:
-        mmtune.runs.push._require_base("starter:icons", False)
+        mmtune.runs.push._require_base("starter:icons", run, False)
     assert "--anyway" in refused.value.cure
     for wrong in ("words", "a/b/c", "../x", "my team/x", ""):
         with pytest.raises(MmtuneError, match="can't be the name"):

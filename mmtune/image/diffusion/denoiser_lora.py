@@ -338,7 +338,10 @@ def save_adapter(base: DiffusionBase, name: str, folder: Path) -> None:
     for part, model in base.adapted.items():
         state = get_peft_model_state_dict(model, adapter_name=name)
         layers[f"{part}_lora_layers"] = {k: v.float().cpu().contiguous() for k, v in state.items()}
-        layers[f"{part}_lora_adapter_metadata"] = plain_config(model.peft_config[name].to_dict())
+        # transformers writes the place of the text encoder here, which is this machine's alone.
+        layers[f"{part}_lora_adapter_metadata"] = plain_config(
+            model.peft_config[name].to_dict() | {"base_model_name_or_path": None}
+        )
     write_layers(base, layers, folder)
 
 
