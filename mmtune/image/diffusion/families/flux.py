@@ -32,9 +32,9 @@ class Flux(Family):
     targets = JOINT_ATTENTION
 
     def export_kind(self) -> tuple[str, str]:
-        """[dev] takes the guidance as an input, [schnell] doesn't."""
+        """[dev] takes the guidance as an input, [schnell] doesn't, and Chroma isn't asked."""
         architecture, version = super().export_kind()
-        if not self.denoiser.config.guidance_embeds:
+        if not self.denoiser.config.get("guidance_embeds", True):
             architecture = "flux-1-schnell"
         return architecture, version
 
@@ -56,25 +56,35 @@ class Flux(Family):
         """Predict the velocity, noise - latents."""
         rows, channels, height, width = noisy.shape
         pipeline, scale = self.pipeline, int(self.pipeline.vae_scale_factor)
-        device, dtype = noisy.device, noisy.dtype
-        distilled = None
-        if self.denoiser.config.guidance_embeds:
-            distilled = torch.full([rows], guidance, device=device, dtype=torch.float32)
+        device, dtype, embeds = noisy.device, noisy.dtype, conditions["embeds"]
+        packed = pipeline._pack_latents(noisy, rows, channels, height, width)
         predicted = model(
-            hidden_states=pipeline._pack_latents(noisy, rows, channels, height, width),
+            hidden_states=packed,
             # Rounded as in the pipeline, which keeps timesteps in the latents' dtype.
             timestep=timesteps.to(dtype) / 1000,
-            guidance=distilled,
-            pooled_projections=conditions["pooled"],
-            encoder_hidden_states=conditions["embeds"],
-            txt_ids=torch.zeros(conditions["embeds"].shape[1], 3, device=device, dtype=dtype),
+            encoder_hidden_states=embeds,
+            txt_ids=torch.zeros(embeds.shape[1], 3, device=device, dtype=dtype),
             img_ids=pipeline._prepare_latent_image_ids(
                 rows, height // 2, width // 2, device, dtype
             ),
             return_dict=False,
+            **self._own_inputs(packed, conditions, guidance),
         )[0]
         unpacked: Tensor = pipeline._unpack_latents(predicted, height * scale, width * scale, scale)
         return unpacked
+
+    def _own_inputs(self, packed: Tensor, conditions: Tensors, guidance: float) -> dict[str, Any]:
+        """Inputs of the denoiser that its relatives don't have.
+
+        Args:
+            packed: latents, [rows, tokens, width].
+            conditions: the captions.
+            guidance: what is asked for.
+        """
+        distilled = None
+        if self.denoiser.config.guidance_embeds:
+            distilled = torch.full([len(packed)], guidance, device=packed.device)
+        return {"guidance": distilled, "pooled_projections": conditions["pooled"]}
 
     def uses_empty(self, guidance: float) -> bool:
         """Return False: guidance is an input of [dev], and [schnell] has none."""
@@ -159,8 +169,7 @@ class Flux2Klein(Family):
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
         """Select the image's part: a pair's second, or the last tokens."""
-        features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
-        return features
+        return _image_part(output, tokens)
 
 
 class Flux2Dev(Flux2Klein):
@@ -208,10 +217,6 @@ class Chroma(Flux):
         sizes={"num_attention_heads": (24,), "attention_head_dim": (128,)},
     )
 
-    def export_kind(self) -> tuple[str, str]:
-        """It has one kind."""
-        return self.export_names.architecture, self.export_names.version
-
     def encode_text(self, captions: Sequence[str], device: torch.device) -> list[Tensors]:
         """Encode captions as T5's `embeds`, [512, width], and `text_mask`, [512]; 1 is read."""
         embeds, _, mask, *_ = self.pipeline.encode_prompt(
@@ -219,33 +224,9 @@ class Chroma(Flux):
         )
         return [{"embeds": e, "text_mask": m} for e, m in zip(embeds, mask, strict=True)]
 
-    def predict(
-        self,
-        model: nn.Module,
-        noisy: Tensor,
-        timesteps: Tensor,
-        conditions: Tensors,
-        guidance: float = 1.0,
-    ) -> Tensor:
-        """Predict the velocity, noise - latents."""
-        rows, channels, height, width = noisy.shape
-        pipeline, scale = self.pipeline, int(self.pipeline.vae_scale_factor)
-        device, dtype, embeds = noisy.device, noisy.dtype, conditions["embeds"]
-        packed = pipeline._pack_latents(noisy, rows, channels, height, width)
-        image = torch.ones(rows, packed.shape[1], device=device, dtype=torch.bool)
-        predicted = model(
-            hidden_states=packed,
-            timestep=timesteps.to(dtype) / 1000,
-            encoder_hidden_states=embeds,
-            txt_ids=torch.zeros(embeds.shape[1], 3, device=device, dtype=dtype),
-            img_ids=pipeline._prepare_latent_image_ids(
-                rows, height // 2, width // 2, device, dtype
-            ),
-            attention_mask=torch.cat([conditions["text_mask"], image], dim=1),
-            return_dict=False,
-        )[0]
-        unpacked: Tensor = pipeline._unpack_latents(predicted, height * scale, width * scale, scale)
-        return unpacked
+    def _own_inputs(self, packed: Tensor, conditions: Tensors, guidance: float) -> dict[str, Any]:
+        image = packed.new_ones(packed.shape[:2], dtype=torch.bool)
+        return {"attention_mask": torch.cat([conditions["text_mask"], image], dim=1)}
 
     def uses_empty(self, guidance: float) -> bool:
         """Tell whether classifier-free guidance is on."""
@@ -269,10 +250,14 @@ class Chroma(Flux):
 
     def image_features(self, output: Any, tokens: int) -> Tensor:
         """Select the image's part: a pair's second, or the last tokens."""
-        features: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
-        return features
+        return _image_part(output, tokens)
 
     def probe(self, noise: Noise) -> tuple[Tensor, Tensors]:
         """Make a small latent, and a short caption that is read whole."""
         noisy, conditions = super().probe(noise)
         return noisy, conditions | {"text_mask": torch.ones_like(conditions["embeds"][..., 0])}
+
+
+def _image_part(output: Any, tokens: int) -> Tensor:
+    part: Tensor = output[1] if isinstance(output, tuple) else output[:, -tokens:]
+    return part
