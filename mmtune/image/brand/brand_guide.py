@@ -87,19 +87,15 @@ class BrandGuide(Section):
     references: tuple[Path, ...] = setting(
         (),
         "Pictures that show what the brand looks like; paths start from the guide's folder. They "
-        "must not be test pictures, on which the result is measured.",
+        "must not be held-out pictures, on which the result is measured.",
     )
     notes: str = setting("", "Anything else; it is shown to people and judges nothing.")
 
     @field_validator("palette", mode="before")
     @classmethod
     def _colours(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            given = [part.strip() for part in given.split(",")]
-        if isinstance(given, list | tuple):
-            given = {str(each): each for each in given}
         if not isinstance(given, Mapping):
-            raise ValueError('it has a line for each colour: sun: "#FCEA2B"')
+            raise ValueError('write a line for each colour, with its name: sun: "#FCEA2B"')
         found: dict[str, str] = {}
         for place, (name, value) in enumerate(given.items()):
             with _item(place):
@@ -108,7 +104,7 @@ class BrandGuide(Section):
                     raise ValueError(f"two colours are called {key!r}; give each its own name")
                 if not key or key.casefold() == TRANSPARENT:
                     raise ValueError(f"{key!r} can't be a colour's name; transparent is a ground")
-                found[key] = to_hex(key, value)
+                found[key] = normal_hex(key, value)
         return found
 
     @field_validator("grounds")
@@ -128,13 +124,15 @@ class BrandGuide(Section):
     def _phrases(cls, given: tuple[str, ...]) -> tuple[str, ...]:
         words = [" ".join(each.split()) for each in given]
         for place, each in enumerate(words):
-            if not re.search(r"\w", each):
-                raise _ItemError(place, f"{each!r} has no letter or digit")
+            with _item(place):
+                _require_letter(each)
         return tuple(dict.fromkeys(words))
 
     @field_validator("trigger", "brand")
     @classmethod
-    def _one_line(cls, phrase: str) -> str:
+    def _one_line(cls, phrase: str, info: ValidationInfo) -> str:
+        if phrase.strip() and info.field_name == "trigger":
+            _require_letter(phrase)
         return " ".join(phrase.split()).strip(" ,")
 
     @field_validator("references")
@@ -154,7 +152,9 @@ class BrandGuide(Section):
     def ground_colours(self, background: str) -> dict[str, str]:
         """The permitted grounds as `#RRGGBB` by name; `transparent` has the background's colour."""
         return {
-            name: to_hex(name, background) if name == TRANSPARENT else colour_of(name, self.palette)
+            name: normal_hex(name, background)
+            if name == TRANSPARENT
+            else colour_of(name, self.palette)
             for name in self.grounds
         }
 
@@ -197,7 +197,7 @@ def read_guide(path: Path) -> BrandGuide:
         raise _wrong(path, keys, first["input"], first["msg"], cause) from None
 
 
-def to_hex(name: str, value: Any) -> str:
+def normal_hex(name: str, value: Any) -> str:
     """Write a colour as `#RRGGBB`.
 
     Args:
@@ -232,6 +232,12 @@ def rgb_of(colours: Sequence[str]) -> Colours:
     return np.array([ImageColor.getrgb(each) for each in distinct], dtype=np.float64)
 
 
+def _require_letter(phrase: str) -> None:
+    """Refuse a phrase that has nothing to look for: hyphens and underscores only join words."""
+    if not re.search(r"[^\W_]", phrase):
+        raise ValueError(f"{phrase!r} has no letter or digit")
+
+
 def _ground(given: str, palette: Mapping[str, str]) -> str:
     """A ground by its name as the palette writes it."""
     name = " ".join(given.split())
@@ -239,7 +245,7 @@ def _ground(given: str, palette: Mapping[str, str]) -> str:
     if name.casefold() in own:
         return own[name.casefold()]
     if _HEX.fullmatch(name):
-        return to_hex(name, name)
+        return normal_hex(name, name)
     if name.casefold() not in ImageColor.colormap:
         known = [*palette, "white", TRANSPARENT]
         raise ValueError(f"{given!r} is no ground: {did_you_mean(name, known)}")

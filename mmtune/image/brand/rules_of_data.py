@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.data.rows import Row
@@ -13,15 +15,17 @@ from mmtune.errors import DataError, shortened
 from mmtune.image.brand.brand_guide import BrandGuide
 from mmtune.image.brand.forbidden_words import find_words
 from mmtune.image.brand.picture_rules import picture_rules, read_reduced
+from mmtune.image.corpus.evaluation_rows import measured_rows
 from mmtune.image.corpus.prompt import prompt_of, wordings
-from mmtune.image.pictures.alike import WIDE_BITS, KnownLooks, same_in_detail, visual_fingerprint
+from mmtune.image.pictures.alike import WIDE_BITS, KnownLooks, look_of, same_in_detail
 from mmtune.image.pictures.pixels import decoded
 from mmtune.system.hashing import hash_file
 
 DATA = "data"
-WORDS, THINGS, TRIGGER, REFERENCES = (
-    *("forbidden words", "forbidden things", "trigger", "reference pictures"),
-)
+WORDS = "forbidden words"
+THINGS = "forbidden things"
+TRIGGER = "trigger"
+REFERENCES = "reference pictures"
 BY_THE_REPORT = "what a picture shows is judged by a model, in the report of a run"
 
 
@@ -59,8 +63,8 @@ def judge_data(
     if guide.references:
         result = RuleResult(
             REFERENCES,
-            "the reference pictures can be read, and none is a test picture",
-            "correct the path in references, or name a picture that isn't in the test split",
+            "each reference picture can be read, and results are measured on none of them",
+            "correct the path in references, or name a picture of the train split",
         )
         breaches = list(_wrong_references(guide.references, rows))
         results.append(_judged(result, breaches, len(guide.references)))
@@ -113,25 +117,46 @@ def _without_trigger(guide: BrandGuide, rows: Iterable[Row], trigger: str) -> It
 
 
 def _wrong_references(references: Sequence[Path], rows: Sequence[Row]) -> Iterator[Breach]:
-    """The references that can't be read, or are test pictures, also in another size or format."""
-    test = [row for row in rows if row.split == "test"]
-    hashes = {hash_file(row.path): row for row in test}
-    known, looks = KnownLooks(max(1, len(test))), [_look(row.path) for row in test]
-    for look in looks:
-        known.add(look)
+    """The references that can't be read, or are measured on, also in another size or format."""
+    measured = _measured(rows)
+    hashes = {each.content: each for each in measured}
+    shown = [each for each in measured if each.look]
+    known = KnownLooks(max(1, len(shown)))
+    for each in shown:
+        known.add(each.look)
     for path in references:
         try:
-            own = _look(path)
-            alike = (place for place, _ in known.copies_of(own, WIDE_BITS))
-            near = [test[place] for place in alike if same_in_detail(own, looks[place])]
+            own = _Picture.read(path)
         except DataError as error:
             yield Breach(path.name, error.found)
             continue
-        same = hashes.get(hash_file(path)) or next(iter(near), None)
+        same = hashes.get(own.content)
+        if same is None and own.look:  # a blank picture looks like each other one
+            alike = (shown[place] for place, _ in known.copies_of(own.look, WIDE_BITS))
+            same = next((each for each in alike if same_in_detail(own.look, each.look)), None)
         if same is not None:
-            yield Breach(path.name, f"{path} is the test picture {same.id!r}, or nearly so")
+            yield Breach(path.name, f"{path} is the {same.split} picture {same.id!r}, or nearly so")
 
 
-def _look(path: Path) -> bytes:
-    with decoded(path, reduced=True) as picture:
-        return visual_fingerprint(picture)
+@dataclass(frozen=True)
+class _Picture:
+    """What tells a picture from others: the hash of its file, and `look_of`."""
+
+    content: str
+    look: bytes
+    id: str = ""
+    split: str | None = None
+
+    @classmethod
+    def read(cls, path: Path, id: str = "", split: str | None = None) -> _Picture:
+        with decoded(path, reduced=True) as picture:
+            return cls(hash_file(path), look_of(picture), id, split)
+
+
+def _measured(rows: Sequence[Row]) -> list[_Picture]:
+    """The pictures that results are measured on; those that can't be read are none."""
+    found = []
+    for row in measured_rows(rows):
+        with suppress(DataError):
+            found.append(_Picture.read(row.path, row.id, row.split))
+    return found

@@ -23,8 +23,7 @@ def held_out_rows(dataset: Dataset) -> tuple[Row, ...]:
         DataError: there are fewer than two such rows, or fewer than two training rows. One image
             alone doesn't define a style.
     """
-    train, test = dataset.split("train"), dataset.split("test")
-    rows = test if len(test) >= MIN_TEST_ROWS else (*test, *dataset.split("validation"))
+    train, rows = dataset.split("train"), measured_rows(dataset.rows)
     if len(train) < 2 or len(rows) < 2:
         count = len(dataset.rows)
         cure = "add images (20 are a good start), or hold more of them out: --test 0.3"
@@ -36,6 +35,14 @@ def held_out_rows(dataset: Dataset) -> tuple[Row, ...]:
             cure,
         )
     return rows
+
+
+def measured_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The test rows, and the validation rows if these are few."""
+    test = tuple(row for row in rows if row.split == "test")
+    if len(test) >= MIN_TEST_ROWS:
+        return test
+    return (*test, *(row for row in rows if row.split == "validation"))
 
 
 def evenly_spaced(rows: Sequence[Any], most: int) -> list[Any]:

@@ -46,9 +46,9 @@ def test_all_keys_are_read(tmp_path: Path) -> None:
     assert guide.references == (tmp_path / "refs" / "a.png",)
 
 
-def test_a_palette_may_be_a_list_and_a_key_may_be_empty(tmp_path: Path) -> None:
-    guide = read_guide(written(tmp_path, 'palette: ["#FCEA2B", "#3F3F3F"]\nnotes:\n'))
-    assert list(guide.palette.values()) == ["#FCEA2B", "#3F3F3F"]
+def test_a_key_may_be_empty(tmp_path: Path) -> None:
+    guide = read_guide(written(tmp_path, "trigger: acme icon\nnotes:\n"))
+    assert (guide.trigger, guide.notes) == ("acme icon", "")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,8 @@ def test_a_palette_may_be_a_list_and_a_key_may_be_empty(tmp_path: Path) -> None:
         ("palete: [a]\n", r"line 1: unknown key 'palete'[\s\S]*did you mean palette"),
         ("brand: x\npalette:\n  ink: #3F3F3F\n", r"line 3: palette: .*'ink' is empty.*# begins"),
         ('palette:\n  sun: "#FCEA2B"\n\n  ink: navy\n', r"line 4: palette: .*'ink' is 'navy'"),
-        ('palette:\n- "#FCEA2B"\n- navy\n', r"line 3: palette: .*'navy'"),
+        ('palette:\n- "#FCEA2B"\n', r'line 1: palette: write a line for each colour.*sun: "#'),
+        ('palette: "#FCEA2B, #3F3F3F"\n', r"line 1: palette = .*: write a line for each colour"),
         ('palette:\n  no: "#fff"\n  on: "#000"\n', r"line 2: palette: .*name is False"),
         ('palette:\n  a: "#fff"\n  A: "#000"\n', r"line 3: palette: two colours"),
         ("grounds:\n- white\n- snoww\n", r"line 3: grounds: 'snoww' is no ground"),
@@ -71,13 +72,18 @@ def test_a_palette_may_be_a_list_and_a_key_may_be_empty(tmp_path: Path) -> None:
         ('palette: {ink: "#12345"}\n', r"'ink' is '#12345'"),
         ('palette: {ink: "#fff", INK: "#000"}\n', r"two colours are called 'INK'"),
         ('palette: {transparent: "#fff"}\n', r"can't be a colour's name"),
-        ("palette: 5\n", r"palette = 5: it has a line for each colour"),
+        ("palette: 5\n", r"palette = 5: write a line for each colour"),
         ('palette: {ink: "#123456"}\ngrounds: [whit]\n', r"line 2: grounds: 'whit' is no ground"),
         ("grounds: ['rgb(999, 0, 0)']\n", r"'rgb\(999, 0, 0\)' is no ground"),
         ("grounds: {a: b}\n", r"grounds: it is a list"),
         ("forbidden_words: [no, 2024]\n", r"value 1 is False.*quotes"),
         ("forbidden_words: [{a: b}]\n", r"value 1 is .*not a text"),
         ("forbidden_words: ['!']\n", r"has no letter or digit"),
+        ("forbidden_words: [cheap, '_']\n", r"forbidden_words.*'_' has no letter or digit"),
+        ("forbidden_words: ['- _']\n", r"'- _' has no letter or digit"),
+        ("forbidden_things: ['__']\n", r"'__' has no letter or digit"),
+        ("trigger: '-'\n", r"line 1: trigger = '-': '-' has no letter or digit"),
+        ("trigger: _ ,\n", r"trigger.*has no letter or digit"),
         ("tolerance: high\ntrigger: a\n", r"line 1: tolerance = 'high': .*number"),
         ("tolerance: true\ntrigger: a\n", r"tolerance = True: it is a number"),
         ("off_palette: 3\ntrigger: a\n", r"off_palette = 3: .*less than 1"),

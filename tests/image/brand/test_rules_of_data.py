@@ -12,6 +12,9 @@ from PIL import Image, ImageDraw
 
 import mmtune
 from mmtune.cli import main
+from mmtune.image.brand.brand_guide import BrandGuide
+from mmtune.image.brand.rules_of_data import judge_data
+from mmtune.image.image_row import ImageRow
 
 RED, BLUE, GREEN = "#EA5A47", "#61B2E4", "#00AA44"
 GUIDE = f"""\
@@ -119,6 +122,64 @@ def test_a_test_picture_is_no_reference(brand: Path, name: str) -> None:
     text = GUIDE.replace("refs/ball.png", f"refs/{name}")
     (brand / "brand.yaml").write_text(text)
     assert outcomes(brand)["reference pictures"] == "broken"
+
+
+def white_icon(path: Path, number: int) -> None:
+    """A white shape on transparency, another for each number."""
+    rng = np.random.default_rng(number)
+    blocks = np.kron(rng.integers(0, 2, (6, 6)), np.ones((16, 16))).astype(np.uint8)
+    image = Image.new("RGBA", (96, 96), "white")
+    image.putalpha(Image.fromarray(255 * blocks))
+    image.save(path)
+
+
+def judged(folder: Path, reference: Path, splits: str) -> list[str]:
+    """What the check finds of a reference beside pictures of these splits: `v` is validation."""
+    names = {"t": "test", "v": "validation", "n": "train"}
+    rows = [
+        ImageRow(id=f"r{i}", image=str(folder / f"{i}.png"), caption="a", split=names[letter])
+        for i, letter in enumerate(splits)
+    ]
+    [rule] = judge_data(BrandGuide(references=(reference,)), rows, "", "white")
+    return [breach.found.rpartition(" is the ")[2] for breach in rule.judged["data"].breaches]
+
+
+def test_white_icons_on_transparency_are_told_apart(tmp_path: Path) -> None:
+    for i in range(4):
+        white_icon(tmp_path / f"{i}.png", i)
+    white_icon(tmp_path / "own.png", 9)
+    with Image.open(tmp_path / "2.png") as image:
+        image.resize((192, 192)).save(tmp_path / "larger.png")
+    assert judged(tmp_path, tmp_path / "own.png", "tttt") == []
+    assert judged(tmp_path, tmp_path / "larger.png", "tttt") == ["test picture 'r2', or nearly so"]
+
+
+def test_blank_and_unreadable_test_pictures_leave_the_others_compared(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 96), "white").save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    for i in (2, 3):
+        white_icon(tmp_path / f"{i}.png", i)
+    Image.new("RGB", (64, 64), "white").save(tmp_path / "blank.png")
+    with Image.open(tmp_path / "3.png") as image:
+        image.save(tmp_path / "copy.webp", lossless=True)
+    assert judged(tmp_path, tmp_path / "blank.png", "tttt") == []
+    assert judged(tmp_path, tmp_path / "copy.webp", "tttt") == ["test picture 'r3', or nearly so"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "found"),
+    [
+        ("vttt", ["validation picture 'r0', or nearly so"]),
+        ("vtttt", []),  # four test pictures are enough
+        ("nttt", []),
+    ],
+)
+def test_references_are_compared_with_what_is_measured_on(
+    tmp_path: Path, splits: str, found: list[str]
+) -> None:
+    for i in range(5):
+        white_icon(tmp_path / f"{i}.png", i)
+    assert judged(tmp_path, tmp_path / "0.png", splits) == found
 
 
 def test_a_transparent_ground_that_is_permitted(brand: Path) -> None:
