@@ -239,7 +239,7 @@ class Family(ABC):
             device: where the pipeline is.
         """
         names = {"embeds": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
-        inputs: dict[str, Any] = {"guidance_scale": guidance}
+        inputs = self.guidance_inputs(guidance, self.denoiser.config)
         for name in text[0]:
             value = torch.stack([t[name] for t in text])
             inputs[names[name]] = value.to(device)
@@ -247,6 +247,16 @@ class Family(ABC):
                 negative = empty[name].expand_as(value)
                 inputs[f"negative_{names[name]}"] = negative.to(device)
         return inputs
+
+    @classmethod
+    def guidance_inputs(cls, guidance: float, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """Name the guidance as a call of the pipeline does.
+
+        Args:
+            guidance: guidance scale; 1 switches guidance off.
+            denoiser: configuration of the denoiser.
+        """
+        return {"guidance_scale": guidance}
 
     def style_blocks(self) -> Sequence[nn.Module]:
         """Choose the blocks of the denoiser whose outputs describe an image's style."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -114,20 +114,25 @@ class QwenImage(Family):
         guidance: float,
         device: torch.device,
     ) -> dict[str, Any]:
-        """Make the pipeline's arguments; it calls classifier-free guidance `true_cfg_scale`."""
+        """Make the pipeline's arguments, with the masks of the captions."""
         embeds, mask = _padded(text)
         inputs: dict[str, Any] = {
             "prompt_embeds": embeds.to(device),
             "prompt_embeds_mask": mask.long().to(device),
-            "true_cfg_scale": guidance,
+            **self.guidance_inputs(guidance, self.denoiser.config),
         }
-        if self.denoiser.config.guidance_embeds:
-            inputs |= {"true_cfg_scale": 1.0, "guidance_scale": guidance}
         if empty is not None:
             embeds, mask = _padded([empty] * len(text))
             inputs["negative_prompt_embeds"] = embeds.to(device)
             inputs["negative_prompt_embeds_mask"] = mask.long().to(device)
         return inputs
+
+    @classmethod
+    def guidance_inputs(cls, guidance: float, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """Name the guidance; the pipeline calls classifier-free guidance `true_cfg_scale`."""
+        if denoiser.get("guidance_embeds"):
+            return {"true_cfg_scale": 1.0, "guidance_scale": guidance}
+        return {"true_cfg_scale": guidance}
 
     def uses_empty(self, guidance: float) -> bool:
         """Return False where guidance is an input of the denoiser."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -90,14 +90,19 @@ class ZImage(Family):
         guidance: float,
         device: torch.device,
     ) -> dict[str, Any]:
-        """Make the pipeline's arguments; its guidance is off at 0, and not at 1 as elsewhere."""
+        """Make the pipeline's arguments."""
         inputs: dict[str, Any] = {
             "prompt_embeds": [t["embeds"].to(device) for t in text],
-            "guidance_scale": guidance - 1,
+            **self.guidance_inputs(guidance, self.denoiser.config),
         }
         if empty is not None:
             inputs["negative_prompt_embeds"] = [empty["embeds"].to(device)] * len(text)
         return inputs
+
+    @classmethod
+    def guidance_inputs(cls, guidance: float, denoiser: Mapping[str, Any]) -> dict[str, Any]:
+        """Name the guidance; the pipeline's is off at 0, and not at 1 as elsewhere."""
+        return {"guidance_scale": guidance - 1}
 
     def _blocks(self) -> list[nn.Module]:
         return list(self.denoiser.layers)
