@@ -10,7 +10,6 @@ from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, add_base_config, in_help, not_negative, positive
 from mmtune.system.output import say
 
-FRAMES = "frames"  # the format for which --frames stands
 # Suffixes of videos, of which frames may be wanted.
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts")
 OF_FRAMES = ("max_frames", "min_gap", "caption")  # options that only it has
@@ -273,6 +272,8 @@ def import_(options: argparse.Namespace) -> int:
 
 def _settle_frames(options: argparse.Namespace) -> None:
     """Let --frames stand for its format; refuse options that have no effect without it."""
+    from mmtune.data.importing import FRAMES
+
     if options.frames:
         if options.format not in (None, FRAMES):
             raise ConfigError(

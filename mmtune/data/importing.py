@@ -11,6 +11,7 @@ from mmtune.data.rows import Severity
 from mmtune.system.display import Displayed, Rows
 
 NO_COLUMN = "no-column"  # kind of the finding about rows without a column that is needed
+FRAMES = "frames"  # layout of what is taken from videos
 UNUSED_COLUMNS = "unused-columns"  # kind of the finding about columns of a table
 
 

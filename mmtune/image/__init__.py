@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.model_card import HERE
 from mmtune.config import RunConfig, Section
-from mmtune.data.importing import Imported
+from mmtune.data.importing import FRAMES, Imported
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.image_reader import ImageReader
@@ -51,7 +51,7 @@ class ImageModality(ImageReader, Modality):
 
     def recognise(self, source: Path, layout: str | None = None) -> bool:
         """Whether the layout is that of frames of videos; it is never guessed from the content."""
-        return layout == "frames"
+        return layout == FRAMES
 
     def import_data(
         self,
@@ -63,7 +63,7 @@ class ImageModality(ImageReader, Modality):
         dry: bool = False,
     ) -> Imported:
         """Import frames of videos, see `mmtune.image.corpus.import_frames`."""
-        if layout != "frames":
+        if layout != FRAMES:
             return super().import_data(source, to, layout, settings, progress, dry)
         from mmtune.image.corpus.import_frames import import_frames
 

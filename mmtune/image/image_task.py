@@ -62,7 +62,7 @@ class ImageTask:
 
     Raises:
         ConfigError: the base can't have this resolution, these LoRA targets or an adapted text
-            encoder, or its training objective is unknown.
+            encoder, its training objective is unknown, or the brand's guide can't be read.
         DataError: there are too few images to learn a style and to judge it on others.
     """
 
@@ -73,6 +73,8 @@ class ImageTask:
         assert isinstance(options, ImageOptions)
         # Fails now, and not after hours of training, if the comparison will lack images.
         held_out_rows(dataset)
+        # Kept, because the file may be moved or broken when the adapter is saved.
+        self._guide = None if options.brand_guide is None else read_guide(options.brand_guide)
         self.options = options
         self.base = base
         self.resolution = options.resolution or base.resolution
@@ -359,8 +361,8 @@ class ImageTask:
         With a brand's guide, `brand.yaml` beside it has the words that prompts may not have.
         """
         save_adapter(self.base, TRAINED_ADAPTER, folder)
-        if self.options.brand_guide is not None:
-            write_words(read_guide(self.options.brand_guide), folder)
+        if self._guide is not None:
+            write_words(self._guide, folder)
 
     def release(self) -> DiffusionBase:
         """Remove the adapter and return the base as it was loaded.

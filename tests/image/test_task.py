@@ -10,6 +10,7 @@ import torch
 from mmtune.data.check import check
 from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
+from mmtune.image.brand.words_beside import GUIDE_FILE, words_of
 from mmtune.image.corpus.evaluation_rows import held_out_rows
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
@@ -46,6 +47,15 @@ def test_a_row_has_one_loss_in_any_batch(tmp_path: Path, kind: str) -> None:
     torch.testing.assert_close(together, reverse)
     torch.testing.assert_close(together, alone)
     assert not torch.allclose(together, losses(task, rows, epoch=1).total)
+
+
+def test_a_guide_that_is_gone_when_the_adapter_is_saved(tmp_path: Path) -> None:
+    guide = tmp_path / "brand.yaml"
+    guide.write_text("forbidden_words: [cheap]\n")
+    task = make(tmp_path, brand_guide=str(guide))
+    guide.write_text("forbidden_words: [\n")
+    task.save(tmp_path / "adapter")
+    assert words_of(None, [tmp_path / "adapter"]) == {tmp_path / "adapter" / GUIDE_FILE: ("cheap",)}
 
 
 def test_choices_stay_within_the_stored_variants(tmp_path: Path) -> None:

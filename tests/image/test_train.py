@@ -34,7 +34,7 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     data = tiny.brand(tmp_path / "brand", size=(50, 40))
     guide = tmp_path / "brand.yaml"
     guide.write_text(
-        'palette: ["#FF0000", "#000000"]\ngrounds: [white]\nforbidden_words: [cheap]\n'
+        'palette: {red: "#FF0000", black: "#000000"}\ngrounds: [white]\nforbidden_words: [cheap]\n'
     )
     given = {"brand_guide": str(guide)}
     result = train(tiny.config(tiny.saved(kind), data, tmp_path / "runs", **given))

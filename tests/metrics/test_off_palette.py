@@ -165,4 +165,14 @@ def test_a_ground_may_be_noisy_interrupted_or_transparent() -> None:
     alpha.paste(255, (30, 30, 98, 98))
     clear = find_ground(reduce_picture(image, alpha), TOLERANCE)
     assert clear.colour is None
-    assert (clear.border, clear.area) == (1, pytest.approx(1 - 68**2 / 128**2))
+    assert clear.border == 1
+
+
+def test_the_ground_s_colour_is_that_of_the_area_at_the_border() -> None:
+    image = Image.new("RGB", (64, 64), "#F0F0F0")  # within the tolerance of white
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, 63, 63), outline="white", width=4)
+    pen.rectangle((4, 4, 59, 59), outline="black", width=2)
+    found = find_ground(reduce_picture(image), TOLERANCE)
+    assert found.colour is not None
+    assert to_hex(found.colour[None]) == [WHITE]

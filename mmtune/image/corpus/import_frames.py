@@ -7,7 +7,7 @@ each. Captions go into .txt files beside the pictures, where `mmtune caption` wr
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from mmtune.config import Section
-from mmtune.data.importing import Imported, LeftOut
+from mmtune.data.importing import FRAMES, Imported, LeftOut
 from mmtune.data.ledger import Ledger, Reason, Used
 from mmtune.data.manifest import scan_files, write_manifest
 from mmtune.data.text_beside import outside
@@ -32,7 +32,6 @@ from mmtune.system.inside import leads_out
 from mmtune.system.locks import LOCK, locked
 from mmtune.system.stored import intact_json_lines, read_json_object
 
-LAYOUT = "frames"
 METADATA = "metadata.jsonl"
 MARK, LEFT_OUT = "import.json", "left_out.jsonl"
 # Begins the names of folders, so that none is taken for a split, or for kohya's repeats.
@@ -99,7 +98,6 @@ def import_frames(
     """
     options = _options(settings)
     _require_own(source, to)
-    earlier = _pictures_in(to)
     ledger = Ledger([source] if source.is_dir() else [], source if source.is_dir() else None)
     found = _survey_all(source, options, ledger, progress)
     rows = {
@@ -107,17 +105,15 @@ def import_frames(
         for video in found.videos
         for chosen in video.chosen
     }
-    if earlier and not rows:
-        why = f"; the first: {found.left_out[0].found}" if found.left_out else ""
-        raise NothingToUse(
-            printable(f"{source} gives no picture{why}; the earlier import in {to} is kept"),
-            "correct the source; if the earlier import is no longer needed, delete its folder",
-        )
-    if not dry:
+    if dry:
+        earlier = _earlier(to, rows, source, found)
+    else:
         to.mkdir(parents=True, exist_ok=True)
-        facts = {"source": str(source), "format": LAYOUT, **options.model_dump()}
-        write_json(to / MARK, facts)  # first, because it lets an interrupted import be repeated
         with locked(to):
+            _require_own(source, to)  # another import may have come first
+            earlier = _earlier(to, rows, source, found)
+            facts = {"source": str(source), "format": FRAMES, **options.model_dump()}
+            write_json(to / MARK, facts)  # first, because it lets an interrupted import be repeated
             _remove(to, earlier - rows.keys())
             write_manifest(to / METADATA, list(rows.values()))
             for video in found.videos:
@@ -126,7 +122,7 @@ def import_frames(
             write_json(to / MARK, facts | {"rows": len(rows), "left_out": len(found.left_out)})
     return Imported(
         to,
-        LAYOUT,
+        FRAMES,
         len(rows),
         tuple(found.left_out),
         files=ledger.counts(),
@@ -164,7 +160,7 @@ def _require_own(source: Path, to: Path) -> None:
     held = list(to.iterdir()) if to.is_dir() else [to]
     # A kill may have left a lock, and what was written aside.
     held = [path for path in held if not path.name.startswith((PARTIAL, LOCK))]
-    if held and _layout_in(to) != LAYOUT:
+    if held and _layout_in(to) != FRAMES:
         raise ConfigError(
             f"{to} exists already and holds no import of frames",
             "choose another folder: --to DIR",
@@ -176,6 +172,22 @@ def _layout_in(folder: Path) -> str:
         return str(read_json_object(folder / MARK, "").get("format"))
     except (OSError, MmtuneError):
         return ""
+
+
+def _earlier(to: Path, rows: Collection[str], source: Path, found: _Found) -> set[str]:
+    """The pictures of an earlier import, which are kept if this one would leave none.
+
+    Raises:
+        NothingToUse: this import has no rows, and the earlier one has some.
+    """
+    earlier = _pictures_in(to)
+    if earlier and not rows:
+        why = f"; the first: {found.left_out[0].found}" if found.left_out else ""
+        raise NothingToUse(
+            printable(f"{source} gives no picture{why}; the earlier import in {to} is kept"),
+            "correct the source; if the earlier import is no longer needed, delete its folder",
+        )
+    return earlier
 
 
 def _pictures_in(folder: Path) -> set[str]:
@@ -317,4 +329,4 @@ def _remove(to: Path, names: set[str]) -> None:
             place.unlink()
 
 
-__all__ = ["LAYOUT", "FrameOptions", "import_frames"]
+__all__ = ["FrameOptions", "import_frames"]

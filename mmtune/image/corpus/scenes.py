@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,7 +63,7 @@ def survey(
 
     Args:
         frames: of the video.
-        known: the pictures of earlier videos; those of this one are added.
+        known: the pictures of earlier videos; those that are chosen of this one are added.
         most: how many pictures to choose at most; they are spread over the video.
         apart: the least seconds between two pictures.
         progress: called for each picture that is chosen.
@@ -75,14 +75,18 @@ def survey(
     cuts = _Cuts()
     best: tuple[float, Frame] | None = None
     begun = 0.0
+    looks: list[bytes] = []  # of the chosen frames
+    own = KnownLooks()
 
     def close() -> None:
         if best is not None:
             found.scenes += 1
-            before = len(found.chosen)
-            _take(best[1], found, known, apart)
-            if progress is not None and len(found.chosen) > before:
-                progress()
+            look = _take(best[1], found, (known, own), apart)
+            if look is not None:
+                own.add(look)
+                looks.append(look)
+                if progress is not None:
+                    progress()
 
     for frame in frames:
         found.frames += 1
@@ -96,6 +100,9 @@ def survey(
     if len(found.chosen) > most:
         found.surplus = len(found.chosen) - most
         found.chosen = evenly_spaced(found.chosen, most)
+        looks = evenly_spaced(looks, most)
+    for look in looks:  # a later video isn't compared with surplus pictures, which nobody gets
+        known.add(look)
     return found
 
 
@@ -117,20 +124,26 @@ class _Cuts:
         return score >= CUT
 
 
-def _take(frame: Frame, found: Survey, known: KnownLooks, apart: float) -> None:
+def _take(frame: Frame, found: Survey, known: Sequence[KnownLooks], apart: float) -> bytes | None:
+    """Choose a frame, or count why it isn't chosen.
+
+    Returns:
+        The look of a frame that is chosen; None: it isn't.
+    """
     if found.chosen and frame.time - found.chosen[-1].time < apart:
         found.near += 1
-        return
+        return None
     picture = Picture(frame.picture())
     small = np.asarray(picture.thumbnail(SIDE))
     look = look_of(picture)
     if not look or (not picture.is_transparent and int(np.ptp(small, (0, 1)).max()) < PLAIN):
         found.plain += 1
-    elif any(known.copies_of(look)):
+        return None
+    if any(each.copies_of(look) for each in known):
         found.copies += 1
-    else:
-        known.add(look)
-        found.chosen.append(Chosen(frame.number, frame.time))
+        return None
+    found.chosen.append(Chosen(frame.number, frame.time))
+    return look
 
 
 def _sharpness(grey: NDArray[np.uint8]) -> float:

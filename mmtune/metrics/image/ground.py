@@ -29,12 +29,10 @@ class Ground:
     Attributes:
         colour: Lab, [3]; None: it is transparent.
         border: share of the border that it has; below `MIN_BORDER` there is no single ground.
-        area: share of the picture's area.
     """
 
     colour: Colours | None
     border: float
-    area: float
 
     @property
     def is_one(self) -> bool:
@@ -43,7 +41,9 @@ class Ground:
 
 
 def find_ground(picture: Reduced, tolerance: float) -> Ground:
-    """Find the colour that most of a picture's border has, and the area that goes on from there.
+    """Find the colour that most of a picture's border has.
+
+    It is the median of the area that goes on from there; the same colour elsewhere is no ground.
 
     Args:
         picture: from `reduce_picture`.
@@ -54,7 +54,7 @@ def find_ground(picture: Reduced, tolerance: float) -> Ground:
     around = int(border.sum())
     clear = float(picture.clear[border].mean())
     if clear >= MIN_BORDER:
-        return Ground(None, clear, _connected(picture.clear, border))
+        return Ground(None, clear)
     opaque = border & ~picture.clear
     colours, places = distinct_colours(picture.rgb[opaque])
     counts, lab = np.bincount(places), to_lab(colours)
@@ -63,14 +63,15 @@ def find_ground(picture: Reduced, tolerance: float) -> Ground:
     held = (delta_e(lab, tried) <= tolerance).T @ counts
     main = tried[held.argmax()][None]
     like = (differences(picture.rgb, main) <= tolerance) & ~picture.clear
-    colour = np.median(to_lab(picture.rgb[like].reshape(-1, 3).astype(np.float64)), axis=0)
-    return Ground(colour, float(held.max() / around), _connected(like, border))
+    ground = picture.rgb[_connected(like, border)]
+    colour = np.median(to_lab(ground.astype(np.float64)), axis=0)
+    return Ground(colour, float(held.max() / around))
 
 
-def _connected(area: NDArray[np.bool_], border: NDArray[np.bool_]) -> float:
-    """The share of a picture that is in the parts of an area which reach the border."""
+def _connected(area: NDArray[np.bool_], border: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The parts of an area that reach the border."""
     from scipy import ndimage  # type: ignore[import-untyped]
 
     parts, _ = ndimage.label(area)
     reaching = np.unique(parts[border & area])
-    return float(np.isin(parts, reaching[reaching > 0]).mean())
+    return np.isin(parts, reaching)

@@ -22,6 +22,7 @@ from mmtune.image import MODALITY
 from mmtune.image.corpus.import_frames import import_frames
 from mmtune.image.corpus.scenes import CUT, SIDE, _Cuts
 from mmtune.image.pictures.video import Frames
+from mmtune.system.locks import Locked, locked
 from tests.image.videos import Picture, save_video, scene
 
 BLACK: list[Picture] = [np.zeros((64, 96, 3), np.uint8)] * 5
@@ -227,6 +228,30 @@ def test_a_video_beside_pictures_is_named_with_its_import(videos: Path) -> None:
     [about] = [f for f in found if f.row == "summer ad.mp4"]
     assert about.kind == "unused-image"
     assert f"mmtune import '{videos / 'summer ad.mp4'}' --frames" in about.cure
+
+
+def test_surplus_pictures_keep_nothing_out_of_later_videos(tmp_path: Path) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    save_video(source / "a.mp4", [*scene(1, 8), *scene(2, 8), *scene(3, 8)])
+    save_video(source / "b.mp4", [*scene(3, 8), *scene(1, 8)])
+    result = import_frames(source, out, {"max_frames": 1, "min_gap": 0})
+    # Of the first video only scene 1 stays, so scene 3 is new in the second one.
+    taken = [(r["group"]["recording"], r["group"]["recording_start"]) for r in rows_of(out)]
+    assert [name for name, _ in taken] == ["a.mp4", "b.mp4"]
+    assert {each.kind: each.items for each in result.left_out if each.where == "b.mp4"} == {
+        "near-duplicate": 1
+    }
+
+
+def test_a_locked_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    video, out = tmp_path / "a.mp4", tmp_path / "out"
+    save_video(video, scene(1, 4))
+    import_frames(video, out, {})
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with locked(out), pytest.raises(Locked):
+        import_frames(video, out, {"caption": "other"})
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_a_gif_of_one_frame_is_no_video(tmp_path: Path) -> None:
