@@ -128,7 +128,8 @@ class GateResult:
         command = f"mmtune evaluate {run}"
         if self.near:
             return Step("train with other settings, or set another threshold, then:", command)
-        if self.new_rows and (self.data_options or "--data ").startswith("--data "):
+        needs_rows = not self.data_options or self.data_options.startswith("--data ")
+        if self.new_rows and needs_rows:
             return self._in_a_new_folder(command, seconds)
         if self.figure is not None and self.more is None:
             # As many items of the same speakers would tell no more.

@@ -77,6 +77,7 @@ def open_single_file(file: Path, config: str | None) -> SingleFile:
         )
     require_content(file, BaseModelError)
     shapes, metadata = _header(file)
+    prediction, zero_snr = _said_prediction(shapes, metadata)
     if config is not None:
         folder = Path(config).expanduser()
         if not (folder / "model_index.json").is_file():
@@ -84,14 +85,13 @@ def open_single_file(file: Path, config: str | None) -> SingleFile:
                 f"--base-config {folder} holds no model_index.json: it is no diffusers pipeline",
                 "give the folder of a diffusers pipeline of the same kind; its weights aren't read",
             )
-        prediction, zero_snr = _said_prediction(shapes, metadata)
         return SingleFile(file, folder, prediction=prediction, zero_snr=zero_snr)
     kind = kind_of(file, shapes)
-    prediction, zero_snr = _said_prediction(shapes, metadata)
     name = SHIPPED[kind]
     if kind == "v2":
         prediction = prediction or _sd2_prediction(file)
-        name += "-v" * (prediction == "v_prediction")
+        if prediction == "v_prediction":
+            name += "-v"
     return SingleFile(file, resource("assets", f"single-file/{name}"), True, prediction, zero_snr)
 
 
@@ -115,7 +115,7 @@ def kind_of(file: Path, shapes: Shapes) -> str:
     checkpoint = {key: SimpleNamespace(shape=shape) for key, shape in shapes.items()}
     kind = infer_diffusers_model_type(checkpoint)
     others = f"single files of Stable Diffusion 1.x, 2.x and SDXL can be trained; {FOLDER}"
-    if kind not in ("v1", *SHIPPED):  # "v1" is also its answer to what it doesn't know
+    if kind not in SHIPPED:  # "v1" is also its answer to what it doesn't know
         raise BaseModelError(f"{file} is a model of the kind {kind!r}", others)
     if CHANNELS not in shapes:
         part = any(key.startswith(("down_blocks.", "encoder.", "text_model.")) for key in shapes)
@@ -179,12 +179,9 @@ def clip_tokenizer(folder: Path) -> Any:
     import gzip
 
     from transformers import CLIPTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    # As CLIP orders them: bytes that can be printed stand for themselves and come first.
-    printed = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
-    printed += range(ord("®"), ord("ÿ") + 1)
-    letters = [chr(b) for b in printed]
-    letters += [chr(256 + i) for i in range(256 - len(printed))]
+    letters = list(bytes_to_unicode().values())  # in CLIP's order: bytes that can be printed first
     packed = resource("assets", "clip-bpe/merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode().splitlines()
     merges = [(first, second) for first, second in (line.split() for line in lines)]

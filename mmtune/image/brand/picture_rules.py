@@ -62,9 +62,7 @@ def read_reduced(path: Path, background: str) -> Reduced:
         DataError: it can't be read.
     """
     with decoded(path) as picture:
-        upright = picture.upright()
-        _, alpha = upright.without_alpha()
-        return reduce_picture(upright.flattened(background), alpha)
+        return reduce_picture(*picture.upright().flattened_and_alpha(background))
 
 
 def _palette_rule(guide: BrandGuide, background: str, drawn: bool) -> PictureRule:

@@ -26,11 +26,14 @@ from mmtune.metrics.image.events import event_share, events_by_prompt, share_int
 from mmtune.metrics.image.forbidden_things import FORBIDDEN_THINGS, mistaken, things_seen
 from mmtune.metrics.image.reduced import reduce_picture
 from mmtune.metrics.measure import Measure
-from mmtune.metrics.metric import Quantity
+from mmtune.metrics.metric import Quantity, Stat
 from mmtune.metrics.rare import rare_difference
+from mmtune.system.files import unique_name
 
 MAX_BREACHES = 12  # images that break a rule and are named in the report
-REFERENCES = "guide"  # folder in the run folder: small copies of the guide's reference pictures
+REFERENCE_FOLDER = (
+    "guide"  # folder in the run folder: small copies of the guide's reference pictures
+)
 SIDE = 320  # pixels along the longer side of such a copy
 UNSEEN = "a thing that is small in the picture goes unseen: look at the pictures"
 Texts = Sequence[str]  # how each image breaks a rule; empty for an image that keeps it
@@ -100,15 +103,17 @@ def judge_guide(
             model: [rule.breach(reduce_picture(image)) for image in images]
             for model, images in sets.items()
         }
-        by_name[rule.name].judged.update(_judged(compared, texts))
-        measures.append(_measure(rule.quantity, compared, texts))
+        own, measure = _judged(rule.quantity, compared, texts)
+        by_name[rule.name].judged.update(own)
+        measures.append(measure)
     if guide.forbidden_things:
         found, unknown, reason = _things(guide, compared, sets, judge)
         judged = by_name[THINGS].judged
         judged.pop(DATA, None)
         if found:
-            measures.append(_measure(FORBIDDEN_THINGS, compared, found))
-            judged |= _judged(compared, found, reason)
+            own, measure = _judged(FORBIDDEN_THINGS, compared, found, reason)
+            judged |= own
+            measures.append(measure)
         for model in sets:
             if unknown and (model not in judged or judged[model].outcome == "kept"):
                 judged[model] = not_measurable(reason)
@@ -152,8 +157,14 @@ def _things(
 
 
 def _judged(
-    compared: ComparedImages, texts: Mapping[str, Texts], reason: str = ""
-) -> dict[str, Judgement]:
+    quantity: Quantity, compared: ComparedImages, texts: Mapping[str, Texts], reason: str = ""
+) -> tuple[dict[str, Judgement], Measure]:
+    """The judgement of each model by one rule, and the share of images that break it."""
+    stats = {
+        model: events_by_prompt([bool(text) for text in own], compared.seeds)
+        for model, own in texts.items()
+    }
+    shares = {model: share_interval(own) for model, own in stats.items()}
     found = {}
     for model, own in texts.items():
         breaches = [
@@ -161,19 +172,21 @@ def _judged(
             for place, (row, text) in enumerate(zip(compared.rows, own, strict=True))
             if text
         ]
-        share = share_interval(events_by_prompt([bool(text) for text in own], compared.seeds))
+        share = shares[model]
         outcome: Outcome = "broken" if breaches else "kept"
         named = tuple(breaches[:MAX_BREACHES])
         counts = (len(own), len(breaches))
         found[model] = Judgement(outcome, *counts, share.low, share.high, reason, named)
-    return found
+    broken = {model: (float(sum(map(bool, own))), float(len(own))) for model, own in texts.items()}
+    return found, _measure(quantity, stats, shares, broken)
 
 
-def _measure(quantity: Quantity, compared: ComparedImages, texts: Mapping[str, Texts]) -> Measure:
-    stats = {
-        model: events_by_prompt([bool(text) for text in own], compared.seeds)
-        for model, own in texts.items()
-    }
+def _measure(
+    quantity: Quantity,
+    stats: Mapping[str, Sequence[Stat]],
+    shares: Mapping[str, Interval],
+    counts: dict[str, tuple[float, float]],
+) -> Measure:
     _, _, difference = paired_bootstrap(stats["base"], stats["adapter"], event_share)
     rare = rare_difference(stats["base"], stats["adapter"])
     if rare is None:  # no prompt differs, of few or of many: the interval says of how many
@@ -183,15 +196,12 @@ def _measure(quantity: Quantity, compared: ComparedImages, texts: Mapping[str, T
         metric=quantity.name,
         slice=HELD_OUT_CAPTIONS,
         items=len(stats["base"]),
-        # As the guide's own sentence gives them, see `_judged`.
-        base=share_interval(stats["base"]),
-        adapter=share_interval(stats["adapter"]),
+        base=shares["base"],
+        adapter=shares["adapter"],
         difference=wider(difference, rare),
         higher_is_better=quantity.higher_is_better,
         note="by the brand guide",
-        counts={
-            model: (float(sum(map(bool, own))), float(len(own))) for model, own in texts.items()
-        },
+        counts=counts,
     )
 
 
@@ -221,16 +231,8 @@ def _copied(references: Sequence[Path], folder: Path) -> dict[str, str]:
         except DataError:  # a rule says so
             continue
         image.thumbnail((SIDE, SIDE))
-        place = Path(REFERENCES) / f"{number}.png"
-        (folder / REFERENCES).mkdir(exist_ok=True)
+        place = Path(REFERENCE_FOLDER) / f"{number}.png"
+        (folder / REFERENCE_FOLDER).mkdir(exist_ok=True)
         save_picture(image, folder / place, private=True)
-        found[_free(path.stem, found)] = place.as_posix()
+        found[unique_name(path.stem, found)] = place.as_posix()
     return found
-
-
-def _free(name: str, taken: Mapping[str, str]) -> str:
-    number, free = 1, name
-    while free in taken:
-        number += 1
-        free = f"{name} ({number})"
-    return free

@@ -41,12 +41,18 @@ class Picture:
 
         The profile is applied by `ImageCms.profileToProfile` with its default settings.
         """
+        return self.flattened_and_alpha(background)[0]
+
+    def flattened_and_alpha(
+        self, background: str = "white"
+    ) -> tuple[Image.Image, Image.Image | None]:
+        """What `flattened` gives, and the alpha; None: all of it is opaque."""
         rgb, alpha = self.without_alpha()
         if alpha is None:
-            return rgb
+            return rgb, None
         rgb.putalpha(alpha)
         under = Image.new("RGBA", rgb.size, background)
-        return Image.alpha_composite(under, rgb).convert("RGB")
+        return Image.alpha_composite(under, rgb).convert("RGB"), alpha
 
     def without_alpha(self) -> tuple[Image.Image, Image.Image | None]:
         """The colours as RGB in sRGB, and the alpha; None: all of it is opaque."""
@@ -112,8 +118,7 @@ class Picture:
         image = picture.image
         if image.mode not in ("L", "RGB", "RGBA", "CMYK") or "transparency" in image.info:
             # Pixel values that are indices or have a transparent value can't be averaged.
-            small = picture.flattened(background).resize((side, side), Image.Resampling.BOX)
-            return Picture(small).flattened(background)
+            return picture.flattened(background).resize((side, side), Image.Resampling.BOX)
         small = image.resize((side, side), Image.Resampling.BOX)
         return replace(picture, image=small).flattened(background)
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.metrics.image.palette import Colours, delta_e, to_lab
-from mmtune.metrics.image.reduced import Reduced, differences, distinct_colours
+from mmtune.metrics.image.palette import Colours, delta_e, differences, to_lab
+from mmtune.metrics.image.reduced import Reduced, distinct_colours
 from mmtune.metrics.metric import Quantity
 
 MIN_BORDER = 0.5  # share of the border that the ground must have

@@ -13,8 +13,15 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from mmtune.metrics.image.palette import Colours, delta_e, to_hex, to_lab
-from mmtune.metrics.image.reduced import Reduced, differences, distinct_colours
+from mmtune.metrics.image.palette import (
+    Colours,
+    delta_e,
+    differences,
+    pairwise_delta_e,
+    to_hex,
+    to_lab,
+)
+from mmtune.metrics.image.reduced import Reduced, distinct_colours
 from mmtune.metrics.metric import Quantity
 
 FLAT = 16  # levels of 255 by which a channel may differ among a pixel and its eight neighbours
@@ -85,7 +92,7 @@ def _are_mixtures(colours: Colours, palette: Colours, most: float) -> NDArray[np
     for size in range(2, min(3, len(palette)) + 1):
         left = colours[~found]  # most edges are between two colours
         corners = palette[np.array(list(combinations(range(len(palette)), size)))]
-        found[~found] = _pairwise(to_lab(left), to_lab(_nearest(left, corners))) <= most
+        found[~found] = pairwise_delta_e(to_lab(left), to_lab(_nearest(left, corners))) <= most
     return found
 
 
@@ -117,13 +124,6 @@ def _nearest(colours: Colours, corners: Colours) -> Colours:
         nearest[closer] = points[own, best][closer]
         distance[closer] = squares[own, best][closer]
     return nearest
-
-
-def _pairwise(first: Colours, second: Colours) -> NDArray[np.float64]:
-    from basic_colormath.vec_distance import get_deltas_e_lab
-
-    found = np.asarray(get_deltas_e_lab(first, second), dtype=np.float64)
-    return np.nan_to_num(found, nan=0.0)
 
 
 def _main_colours(rgb: NDArray[np.uint8], area: int) -> tuple[tuple[str, float], ...]:

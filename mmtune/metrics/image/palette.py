@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
+from mmtune.metrics.image.reduced import distinct_colours
 from mmtune.metrics.metric import Stat
 from mmtune.predict import Prediction
 
@@ -62,11 +63,33 @@ def delta_e(first: Colours, second: Colours) -> Colours:
     Returns:
         The differences, [n, m]; about 2.3 is just noticeable.
     """
+    columns = [pairwise_delta_e(first, np.broadcast_to(c, first.shape)) for c in second]
+    return np.stack(columns, axis=1)
+
+
+def pairwise_delta_e(first: Colours, second: Colours) -> Colours:
+    """Compute the CIEDE2000 difference of each Lab colour to the one at its place: [n]."""
     from basic_colormath.vec_distance import get_deltas_e_lab
 
-    columns = [get_deltas_e_lab(first, np.broadcast_to(c, first.shape)) for c in second]
+    found = np.asarray(get_deltas_e_lab(first, second), dtype=np.float64)
     # For colours that differ only by rounding, the sum under the root may be below 0.
-    return np.nan_to_num(np.stack(columns, axis=1), nan=0.0)
+    return np.nan_to_num(found, nan=0.0)
+
+
+def differences(rgb: NDArray[np.uint8] | Colours, colours: Colours) -> Colours:
+    """CIEDE2000 of each pixel to the nearest of some Lab colours; each colour is compared once.
+
+    Args:
+        rgb: pixels, [..., 3].
+        colours: Lab, [colours, 3].
+
+    Returns:
+        The differences, [...].
+    """
+    distinct, places = distinct_colours(rgb)
+    nearest = delta_e(to_lab(distinct), colours).min(1)
+    found: Colours = nearest[places].reshape(rgb.shape[:-1])
+    return found
 
 
 def parse_palette(written: Sequence[str]) -> Colours:
@@ -147,12 +170,7 @@ class PaletteShare:
 
     def share(self, image: Any) -> float:
         """Compute the share of one image, from 0 to 1."""
-        # An image has far fewer colours than pixels, so each colour is compared once.
-        red, green, blue = pixels_of(image).astype(np.int64).T
-        codes, counts = np.unique(red << 16 | green << 8 | blue, return_counts=True)
-        colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)
-        nearest = delta_e(to_lab(colours.astype(np.float64)), self.palette).min(1)
-        return float(counts[nearest <= MAX_DIFFERENCE].sum() / counts.sum())
+        return float((differences(pixels_of(image), self.palette) <= MAX_DIFFERENCE).mean())
 
     def reduce(self, stats: Sequence[Stat] | Stat) -> float | None:
         """Mean over images; None without images."""

@@ -45,28 +45,14 @@ def reduce_picture(image: Any, alpha: Any = None) -> Reduced:
     return Reduced(rgb, np.asarray(alpha.resize(size, Resampling.BOX)) < CLEAR)
 
 
-def differences(rgb: NDArray[np.uint8], colours: NDArray[np.float64]) -> NDArray[np.float64]:
-    """CIEDE2000 of each pixel to the nearest of some Lab colours; each colour is compared once.
+def distinct_colours(
+    rgb: NDArray[np.uint8] | NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """The distinct colours of pixels, [colours, 3], and the index of each pixel's colour.
 
     Args:
-        rgb: pixels, [..., 3].
-        colours: Lab, [colours, 3].
-
-    Returns:
-        The differences, [...].
+        rgb: whole numbers from 0 to 255, [..., 3].
     """
-    from mmtune.metrics.image.palette import delta_e, to_lab
-
-    distinct, places = distinct_colours(rgb)
-    nearest = delta_e(to_lab(distinct), colours).min(1)
-    found: NDArray[np.float64] = nearest[places].reshape(rgb.shape[:-1])
-    return found
-
-
-def distinct_colours(
-    rgb: NDArray[np.uint8],
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """The distinct colours of pixels, [colours, 3], and the index of each pixel's colour."""
     red, green, blue = rgb.reshape(-1, 3).astype(np.int64).T
     codes, places = np.unique(red << 16 | green << 8 | blue, return_inverse=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 
 import mmtune
 from mmtune.cli import main
 from mmtune.image.brand.brand_guide import BrandGuide
+from mmtune.image.brand.picture_rules import read_reduced
 from mmtune.image.brand.rules_of_data import judge_data
 from mmtune.image.image_row import ImageRow
 
@@ -180,6 +181,19 @@ def test_references_are_compared_with_what_is_measured_on(
     for i in range(5):
         white_icon(tmp_path / f"{i}.png", i)
     assert judged(tmp_path, tmp_path / "0.png", splits) == found
+
+
+def test_a_profile_is_applied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image = Image.new("RGBA", (8, 8), RED)
+    image.putpixel((0, 0), (0, 0, 0, 0))
+    image.save(tmp_path / "a.png", icc_profile=profile)
+    plain, calls = ImageCms.profileToProfile, []
+    monkeypatch.setattr(
+        ImageCms, "profileToProfile", lambda *a, **k: (calls.append(1), plain(*a, **k))[1]
+    )
+    reduced = read_reduced(tmp_path / "a.png", "white")
+    assert (len(calls), int(reduced.clear.sum())) == (1, 1)
 
 
 def test_a_transparent_ground_that_is_permitted(brand: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmtune.data.rule_result import RuleResult
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
+from mmtune.image.evaluation import guide_rules
 from mmtune.image.evaluation.compared_images import ComparedImages
 from mmtune.image.evaluation.guide_rules import JudgedBy, judge_guide, with_guide
 from mmtune.image.evaluation.prompt_measures import unknown_content
@@ -141,6 +142,13 @@ def test_the_table_and_the_guide_give_one_interval(
         assert (shown.low, shown.high) == (judged.low, judged.high), model
     assert str(rules["ground"].judged["adapter"]) == sentence
     assert measure.difference.low < measure.difference.high
+
+
+def test_each_share_is_resampled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, calls = guide_rules.share_interval, []
+    monkeypatch.setattr(guide_rules, "share_interval", lambda s: (calls.append(1), plain(s))[1])
+    judge(tmp_path, compared([FOREIGN]))
+    assert len(calls) == 4  # base and adapter, of the palette and of the ground
 
 
 def test_things_are_judged_by_a_scorer_that_may_judge(tmp_path: Path) -> None:
