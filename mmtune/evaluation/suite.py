@@ -125,7 +125,7 @@ _PATTERN = re.compile(r"(, by|,|:)? ?\*")
 
 
 def without_patterns(text: str) -> str:
-    """A pattern of slices without its marks: "general speech, * with times" and so on.
+    """Remove the wildcards from a pattern of slices.
 
     Examples:
         "WER on calls, *" becomes "WER on calls"; "test, by *" becomes "test".

@@ -174,8 +174,11 @@ def caption(options: argparse.Namespace) -> int:
         + (f", {counts['failed']} can't be read" if counts["failed"] else "")
     )
     if counts["nothing"]:
-        model = "another model, or " if options.model else "a model (--model MODEL), or "
-        say(f"for those without: {model}write each caption into the .txt file of the image's name")
+        model = "another --model MODEL" if options.model else "--model MODEL"
+        say(
+            f"to caption the others, use {model}, or write a .txt file with the image's name for "
+            "each"
+        )
     if counts["new"]:
         say(f"next: read them, and mmtune check {options.folder}")
     return ERROR if counts["failed"] else 0

@@ -146,7 +146,7 @@ def decoded(path: Path, *, reduced: bool = False) -> Iterator[Picture]:
             found = f"{path} is damaged: its pixels are indices, but it has no palette"
             raise ImageFault("undecodable", found, COPY_AGAIN)
         if image.mode == "F" and not is_finite(image):
-            found = f"{path} holds pixels that are infinite or no numbers (NaN)"
+            found = f"{path} has pixels with infinite or undefined values (inf, NaN)"
             raise ImageFault("not-finite", found, "give these pixels a value, or remove it")
         yield file.picture
 

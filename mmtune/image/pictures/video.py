@@ -251,7 +251,8 @@ def _opened(path: Path) -> Iterator[Any]:
         found = f"{path} can't be read: {error.strerror or error}"
         raise ImageFault("unreadable", found, "correct the path, or allow reading it") from None
     if not kind:
-        fault, found, cure = name_content(path) or ("undecodable", "is no video that is read", "")
+        unknown = ("undecodable", "is not a video in a format that mmtune reads", "")
+        fault, found, cure = name_content(path) or unknown
         raise ImageFault(fault, f"{path} {found}", cure if fault == "lfs-pointer" else CONVERT)
     try:
         # "file:" and the whitelist make FFmpeg treat the path as a file, whatever it looks like.
