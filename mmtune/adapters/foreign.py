@@ -329,7 +329,7 @@ def _of_layer(
     """The value of a pattern for a layer: the first key that is its name, or the name's end."""
     patterns = given.get(setting) or {}
     if not isinstance(patterns, Mapping):
-        raise AdapterError(f"{path}: {setting} is no mapping", "restore the folder")
+        raise AdapterError(f"{path}: {setting} is not a mapping", "restore the folder")
     for key, value in patterns.items():
         # peft itself writes names with an anchor, or with escaped dots.
         plain = str(key).removeprefix("^").removesuffix("$").replace("\\.", ".")
@@ -350,7 +350,9 @@ def _number(name: str, given: Mapping[str, Any], default: float, path: Path) -> 
 
 def _checked(value: Any, name: str, path: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
-        raise AdapterError(f"{path}: {name} = {str(value)[:80]} is no finite number", "correct it")
+        raise AdapterError(
+            f"{path}: {name} = {str(value)[:80]} is not a finite number", "correct it"
+        )
     return float(value)
 
 

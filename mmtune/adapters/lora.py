@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +42,6 @@ def attach_lora(
     targets: Sequence[str] | str,
     seed: int,
     name: str,
-    change: Callable[[Any], Any] | None = None,
 ) -> Any:
     """A `PeftModel` with a fresh adapter; the base's own weights stay frozen.
 
@@ -51,10 +50,8 @@ def attach_lora(
         options, targets: see `lora_config`.
         seed: of the adapter's initial weights.
         name: of the base, which the adapter's configuration names.
-        change: changes the `peft.LoraConfig` of these settings; None: it stays.
     """
-    config = lora_config(options, targets)
-    return attach_config(model, config if change is None else change(config), seed, name)
+    return attach_config(model, lora_config(options, targets), seed, name)
 
 
 def attach_config(model: Any, config: Any, seed: int, name: str) -> Any:

@@ -128,7 +128,7 @@ def _endings(given: Mapping[str, Any], path: Path) -> list[str]:
 def _whole(name: str, given: Mapping[str, Any], path: Path) -> int:
     value = _number(name, given, path)
     if value != int(value):
-        raise AdapterError(f"{path}: {name} = {value:g} is no whole number", RESTORE)
+        raise AdapterError(f"{path}: {name} = {value:g} is not a whole number", RESTORE)
     return int(value)
 
 
@@ -136,7 +136,7 @@ def _number(name: str, given: Mapping[str, Any], path: Path) -> float:
     value = given.get(name)
     if not isinstance(value, bool) and isinstance(value, int | float) and abs(value) < MAX_NUMBER:
         return float(value)
-    raise AdapterError(f"{path}: {name} = {str(value)[:80]} is no usable number", RESTORE)
+    raise AdapterError(f"{path}: {name} = {str(value)[:80]} is not a usable number", RESTORE)
 
 
 KINDS = tuple(METHODS[name].peft_type for name in ("lora", *PARTS))  # what `read_settings` reads
@@ -165,7 +165,7 @@ def require_mergeable(folder: Path) -> None:
         side = (
             "use the adapters side by side (--adapter A --adapter B)"
             if method.by_layer
-            else "use each alone, or choose one for each row: mmtune compose --gate"
+            else "use each alone, or choose one for each row: mmtune compose --route FILE"
         )
         raise AdapterError(
             f"{folder} is trained by {method.title}; mmtune compose merges the pairs of matrices "

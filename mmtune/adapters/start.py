@@ -126,17 +126,7 @@ def fit(config: Any, start: Mapping[str, Pair]) -> Any:
     Args:
         config: is changed; all its layers have one scaling.
         start: the layers that training starts from, by name.
-
-    Raises:
-        ConfigError: it isn't of LoRA.
     """
-    from peft import LoraConfig
-
-    if not isinstance(config, LoraConfig):
-        raise ConfigError(
-            f"--init works with LoRA and DoRA, not with {config.peft_type}",
-            "leave --init out, or train a LoRA",
-        )
     ranks = {place: len(pair.down) for place, pair in start.items()}
     scaling = _scaling(config.r, config.lora_alpha, config.use_rslora)
     larger = {place: rank for place, rank in ranks.items() if rank > config.r}

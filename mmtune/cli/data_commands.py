@@ -10,8 +10,7 @@ from mmtune.errors import FINDINGS, ConfigError
 from mmtune.system.arguments import Parser, add_base_config, in_help, not_negative, positive
 from mmtune.system.output import say
 
-# Suffixes of videos, of which frames may be wanted.
-VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts")
+FRAMES = "frames"  # the format for which --frames stands
 OF_FRAMES = ("max_frames", "min_gap", "caption")  # options that only it has
 
 
@@ -217,6 +216,7 @@ def import__arguments(parser: Parser) -> None:
 
 def import_(options: argparse.Namespace) -> int:
     """Run `mmtune import`: convert data of another format."""
+    from mmtune.image.pictures.suffixes import VIDEO_SUFFIXES
     from mmtune.runs.modalities import MODALITIES, find_modality, modality_names
     from mmtune.system.progress import counted
 
@@ -236,7 +236,7 @@ def import_(options: argparse.Namespace) -> int:
             found = f"--format {options.format}: no such format"
         else:
             found = f"the format of {source} was not recognised"
-            if source.suffix.lower() in VIDEOS:
+            if source.suffix.lower() in VIDEO_SUFFIXES:
                 whole = f"mmtune import {shlex.quote(str(source))} --frames --to "
                 raise ConfigError(
                     f"{source} is a video",

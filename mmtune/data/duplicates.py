@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from mmtune.data.copy_marks import without_copy_mark
@@ -17,6 +17,10 @@ def duplicates(rows: Sequence[Row]) -> list[Finding]:
     first: dict[str, Row] = {}
     findings = []
     counts = Counter(row.content for row in rows)
+    names: dict[str, set[str]] = defaultdict(set)  # of equal files, by their content
+    for row in rows:
+        if counts[row.content] > 1 and row.media:
+            names[row.content].add(row.path.stem)
 
     def rank(row: Row) -> tuple[int, bool, bool]:
         # Of two equal rows in named splits the one in train stays, and an unnamed one goes; else
@@ -24,7 +28,8 @@ def duplicates(rows: Sequence[Row]) -> list[Finding]:
         place = PRECEDENCE.index(row.split) if row.split else len(PRECEDENCE)
         if counts[row.content] < 2 or not row.media:
             return place, False, False
-        is_marked = without_copy_mark(row.path.stem) != row.path.stem
+        stem, others = row.path.stem, names[row.content]
+        is_marked = without_copy_mark(stem, others.__contains__) != stem
         return place, is_marked, not exists(text_beside(row.path))
 
     for row in sorted(rows, key=rank):

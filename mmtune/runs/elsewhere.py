@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.adopt import find_foreign
-from mmtune.adapters.consent import base_of
+from mmtune.adapters.consent import base_identity, base_of
 from mmtune.errors import AdapterError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison
@@ -201,7 +201,8 @@ def _other_base(first: MeasuredAdapter, second: MeasuredAdapter, named: str | No
         return None
     ours, theirs = first.card, second.card
     known = bool(ours.base_hash and theirs.base_hash)
-    if (ours.base_hash == theirs.base_hash) if known else (ours.base == theirs.base):
+    same = base_identity(ours.base) == base_identity(theirs.base)
+    if (ours.base_hash == theirs.base_hash) if known else same:
         return None
     if first.modality.compares_bases:
         own = theirs.base if second.run is None else load_run(second.run).base

@@ -204,13 +204,12 @@ def _check_files(config: RunConfig, now: Mapping[str, str], *, missing: bool = F
     before = _read_files(config.folder)
     judging = {e.name for e in settings_of(type(config.task), "task.") if _only_judges(e)}
     for name in sorted((before.keys() | now.keys()) - {BASE, *judging} if before else ()):
-        gone = name not in now
-        if before.get(name) == now.get(name) or (gone and (missing or name in COPIED)):
-            continue
-        if missing and name in COPIED:
+        gone, copied = name not in now, name in COPIED
+        spared = (gone and (missing or copied)) or (missing and copied)
+        if before.get(name) == now.get(name) or spared:
             continue
         value = attrgetter(name)(config)
-        what = "has changed" if name in now else "is gone"
+        what = "is gone" if gone else "has changed"
         raise ConfigError(
             f"{name}: {value} {what} since the run in {config.folder} began",
             f"restore it, or start a new run: --name {config.name}-2",

@@ -45,10 +45,9 @@ def require_settings(config: RunConfig, given: Mapping[str, Given], source: str)
             "methods",
             "give one of the two",
         )
-    defaults = RunConfig.model_fields["lora"].default, RunConfig.model_fields["adapter"].default
     for name in sorted(SETTINGS - method.settings):
         section, _, key = name.partition(".")
-        usual = getattr(defaults[section == "adapter"], key)
+        usual = getattr(RunConfig.model_fields[section].default, key)
         if getattr(getattr(config, section), key) == usual:
             continue
         key = given[name].key if name in given else name

@@ -40,7 +40,7 @@ from mmtune.system.stored import damaged, read_json_object
 
 INSIDE = "evaluations"  # folder in a run folder
 BEFORE = ("train", "validation")  # splits whose rows an adapter has seen
-LEAST = 2  # rows to measure, and to compare with, where an adapter is compared with its training
+MIN_ROWS = 2  # rows to measure, and to compare with, where an adapter is compared with its training
 HALF = 0.5  # share of the rows that are held out, where the others must show the look
 
 
@@ -189,11 +189,11 @@ def rows_to_measure(adapters: list[MeasuredAdapter], data: Path | None) -> Measu
     if not trained and first.modality.compares_with_training:
         shown = found.split("train")
     apart = _apart(shown, kept)
-    if first.modality.compares_with_training and min(len(apart), len(kept)) < LEAST:
+    if first.modality.compares_with_training and min(len(apart), len(kept)) < MIN_ROWS:
         why = f": {names} was trained on the other {left}, which are left out" if left else ""
         raise DataError(
             f"{found.source}: {len(kept)} of its {len(test)} rows can be measured{why}; "
-            f"{LEAST} or more are needed, and as many others to compare with",
+            f"{MIN_ROWS} or more are needed, and as many others to compare with",
             "give a folder of others that it wasn't trained on: --data PATH",
         )
     rows = (*apart, *(row.model_copy(update={"split": "test"}) for row in kept))

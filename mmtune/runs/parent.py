@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,16 +53,9 @@ def inherited(config: RunConfig, modality: Modality, beside: Collection[str]) ->
             "give an adapter of the same kind of data",
         )
     base = config.base if "base" in beside else base_of(card.base, folder)
-    given = {name: _value(config, name) for name in beside if name in decided}
+    given = {name: attrgetter(name)(config) for name in beside if name in decided}
     found = {"base": base, **modality.settings_of_adapter(folder, base, given)}
     return {name: value for name, value in found.items() if name not in beside}
-
-
-def _value(config: RunConfig, name: str) -> Any:
-    value: Any = config
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _copy_of(config: RunConfig) -> Path | None:

@@ -17,7 +17,7 @@ from mmtune.training.estimate import CHOICE, COMPARISON, REPORT, LaterWork
 
 FILE = "timing.json"
 KEPT = 8  # runs of each kind
-MOST = 4.0  # a factor beyond it comes from another load of the machine
+MAX_FACTOR = 4.0  # a factor beyond it comes from another load of the machine
 FIRST_REPORT = 5.0  # seconds of a report, before one was timed
 LATER = (CHOICE, COMPARISON, REPORT)
 
@@ -56,7 +56,7 @@ def record(kind: str, said: LaterWork, took: Mapping[str, float]) -> None:
 
 def _factor(runs: list[Mapping[str, Any]], phase: str) -> float:
     ratios = [took / said for said, took in (_pair(run, phase) for run in runs) if said and took]
-    return min(MOST, max(1 / MOST, statistics.median(ratios))) if ratios else 1.0
+    return min(MAX_FACTOR, max(1 / MAX_FACTOR, statistics.median(ratios))) if ratios else 1.0
 
 
 def _pair(run: Mapping[str, Any], phase: str) -> tuple[float, float]:

@@ -123,7 +123,7 @@ def train_on_data(
 
     def later(count: int, seconds: float) -> LaterWork:
         found = modality.later_work(config, dataset, task, count, seconds, loaded)
-        said.append(LaterWork(*found, timing.FIRST_REPORT))
+        said.append(LaterWork(*found, timing.FIRST_REPORT).shared(process.num_processes))
         return timing.corrected(timing_kind(config), said[0])
 
     result = fit(
@@ -147,7 +147,8 @@ def train_on_data(
 
 def timing_kind(config: RunConfig) -> str:
     """The runs that are alike in the time that they take, compared with what is said."""
-    return f"{config.modality} {this_process().device.type}"
+    process = this_process()
+    return f"{config.modality} {process.device.type} {process.num_processes}"
 
 
 def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Reporter) -> None:

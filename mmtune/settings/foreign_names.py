@@ -165,7 +165,9 @@ NAMES: tuple[Elsewhere, ...] = (
     ),
     *_other("a new name starts a new run: give name=NAME", "overwrite_output_dir", TRANSFORMERS),
     *_other(
-        "mmtune uploads nothing; share the folder OUT/NAME/adapter", "push_to_hub", TRANSFORMERS
+        "`mmtune push RUN OWNER/NAME` uploads a finished adapter; leave it out",
+        "push_to_hub",
+        TRANSFORMERS,
     ),
     *_other(
         "data takes a manifest or a folder; `mmtune import` converts a Hugging Face dataset",

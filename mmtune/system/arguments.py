@@ -179,13 +179,15 @@ def _whole(text: str) -> int:
 
 
 def _instead(text: str) -> str:
-    """How to write what may be meant: `0,5` or `80%`."""
-    number = text.strip().removesuffix("%").strip().replace(",", ".")
+    """How to write what may be meant: `0,5` or `80%`; `1,000` may be two numbers."""
+    number, is_share = text.strip().removesuffix("%").strip(), text.strip().endswith("%")
     try:
-        value = float(number)
+        value = float(number.replace(",", "."))
     except ValueError:
-        return ": write it as 0.5"
-    return f": write {value / 100 if text.strip().endswith('%') else value:g}"
+        value = math.nan
+    if not math.isfinite(value) or re.search(r",\d{3}$", number):
+        return ": give a number such as 0.5"
+    return f": write {value / 100 if is_share else value:g}"
 
 
 def not_negative(text: str) -> float:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 # For `os.open`: Windows otherwise changes line ends and ends a file at Ctrl-Z.
 BINARY = getattr(os, "O_BINARY", 0)
@@ -95,15 +93,12 @@ def close(handle: int, remove: Path | None = None) -> None:
 
 def is_running(pid: int) -> bool:
     """Whether a process exists."""
-    if os.name == "nt":  # where `os.kill` with 0 would send Ctrl-C to a group of processes
-        return bool(_psutil().pid_exists(pid))
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except PermissionError:  # another user's
-        return True
-    except (OSError, OverflowError):
+        return bool(psutil.pid_exists(pid))
+    except OverflowError:  # a number that no process has
         return False
-    return True
 
 
 def peak_resident() -> int:
@@ -111,15 +106,12 @@ def peak_resident() -> int:
     try:
         import resource
     except ImportError:
-        found = _psutil().Process().memory_info()
+        import psutil
+
+        found = psutil.Process().memory_info()
         return int(getattr(found, "peak_wset", found.rss))
     scale = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes on macOS, else in KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def _psutil() -> Any:
-    """The package that is installed on Windows alone."""
-    return importlib.import_module("psutil")
 
 
 def make_blocking(handle: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mmtune.system.display import duration
 
@@ -22,15 +22,11 @@ RANGE = (0.6, 1.6)  # factors on what isn't measured yet, for the first range
 
 
 class Clock:
-    """Seconds that the phases of a command took so far.
+    """Seconds that the phases of a command took so far; it begins when the clock is made."""
 
-    Args:
-        began: when the command began, by `time.perf_counter`; None: now.
-    """
-
-    def __init__(self, began: float | None = None) -> None:
+    def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._mark = time.perf_counter() if began is None else began
+        self._mark = time.perf_counter()
 
     def lap(self, phase: str) -> None:
         """Count the time since the last call for a phase."""
@@ -45,13 +41,17 @@ class LaterWork:
 
     Attributes:
         choosing: of the comparison of checkpoints and strengths.
-        comparison: of the comparison with the base, on one process.
+        comparison: of the comparison with the base.
         report: of the verdict and the page.
     """
 
     choosing: float
     comparison: float
     report: float = 0.0
+
+    def shared(self, processes: int) -> LaterWork:
+        """The work of each of several processes, which divide the comparison among them."""
+        return replace(self, comparison=self.comparison / processes)
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,13 @@ class Estimate:
         phases: by name, in their order.
         spent: seconds that have passed.
         timed: whether steps of the run itself were timed.
+        closer_after: before steps are timed, the step after which a closer estimate follows.
     """
 
     phases: Mapping[str, float]
     spent: float = 0.0
     timed: bool = True
+    closer_after: int = TIMED_STEPS
 
     @property
     def seconds(self) -> float:
@@ -83,9 +85,10 @@ class Estimate:
         """Format the phases for the terminal; phases of 0 seconds are left out."""
         if not self.timed:
             low, high = (duration(seconds) for seconds in self.range)
+            steps = f"{self.closer_after} step{'' if self.closer_after == 1 else 's'}"
             return (
-                f"time       {low} to {high} for the whole command; known better after "
-                f"{TIMED_STEPS} steps"
+                f"time       {low} to {high} for the whole command; a closer estimate follows "
+                f"after {steps}"
             )
         parts = [f"{name} {duration(s)}" for name, s in self.phases.items() if s]
         return f"estimate   {duration(self.seconds)} for the whole command: {', '.join(parts)}"
@@ -127,7 +130,6 @@ def estimate(
     validations: int,
     validation_seconds: float,
     later: LaterWork,
-    processes: int = 1,
     timed: bool = True,
 ) -> Estimate:
     """Estimate a command.
@@ -138,8 +140,7 @@ def estimate(
         step_seconds: of one step.
         validations: that are left.
         validation_seconds: of one; 0 if there are none.
-        later: the work after training.
-        processes: that share the comparison.
+        later: the work after training, of this process.
         timed: whether steps of the run itself were timed.
     """
     left = {
@@ -148,11 +149,11 @@ def estimate(
         TRAINING: steps * step_seconds,
         VALIDATION: validations * validation_seconds,
         CHOICE: later.choosing,
-        COMPARISON: later.comparison / processes,
+        COMPARISON: later.comparison,
         REPORT: later.report,
     }
     phases = {name: clock.get(name, 0.0) + seconds for name, seconds in left.items()}
-    return Estimate(phases, sum(clock.values()), timed)
+    return Estimate(phases, sum(clock.values()), timed, min(TIMED_STEPS, steps))
 
 
 def compared_states(scales: Sequence[float], kept: int, validations: int) -> int:

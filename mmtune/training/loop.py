@@ -239,7 +239,6 @@ class _Loop:
             validations=self._validations_left(),
             validation_seconds=self.validation_seconds,
             later=self.later_work,
-            processes=self.accelerator.num_processes,
             timed=timed,
         )
         name = "estimate" if timed else "range"

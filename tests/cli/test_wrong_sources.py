@@ -33,8 +33,9 @@ def test_check_of_one_picture(
     assert "audio" not in message
 
 
-def test_import_of_a_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    video = tmp_path / "Brand Film 2026.mp4"
+@pytest.mark.parametrize("suffix", [".mp4", ".MOV", ".3gp", ".vob"])
+def test_import_of_a_video(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = tmp_path / f"Brand Film 2026{suffix}"
     video.write_bytes(b"x")
     assert main(["import", str(video), "--to", "X"]) == 2
     message = capsys.readouterr().err

@@ -72,7 +72,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ranks": ({"rank_pattern": {NEVER: 4}}, "regular expression"),
     "alphas": ({"alpha_pattern": {NEVER: 4}}, "regular expression"),
     "another rank": ({"r": 10**9}, "its tensor has rank 4"),
-    "no finite alpha": ({"lora_alpha": float("nan")}, "no finite number"),
+    "no finite alpha": ({"lora_alpha": float("nan")}, "not a finite number"),
     "whole modules": ({"modules_to_save": ["conv_in"]}, "uses modules_to_save"),
 }
 

@@ -355,6 +355,9 @@ def test_adapters_of_different_bases_are_compared_where_the_modality_can(picture
     with pytest.raises(AdapterError, match=r"trained on the base .*base, other on base2") as caught:
         _other_base(first, second, None)
     assert f"mmtune evaluate {RUN} --data DATA; mmtune evaluate other" in caught.value.cure
+    Path("base here").symlink_to(Path(first.card.base).resolve())
+    spelled = first.card.model_copy(update={"base": "./base here", "base_hash": ""})
+    assert _other_base(first, replace(second, card=spelled), None) is None, "of another spelling"
     # Speech can: the second one is measured on the base that its own card names.
     hears = replace(first, modality=find_modality("speech"))
     assert _other_base(hears, replace(second, given=RUN), None) == first.config.base

@@ -21,6 +21,7 @@ import pytest
 
 from mmtune.system import locks
 from mmtune.system.locks import LOCK, Locked, locked
+from mmtune.system.portable import is_running
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "mmtune").rglob("*.py"))
@@ -192,6 +193,16 @@ def test_a_training_works_without_what_windows_lacks(tmp_path: Path) -> None:
         first=", torch._dynamo",
     )
     assert said == "9\n"
+
+
+def test_which_processes_exist() -> None:
+    assert is_running(os.getpid())
+    assert is_running(os.getppid())
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert is_running(ended.pid), "its parent hasn't asked for its end: it is a zombie"
+    assert not is_running(ended.pid)
+    assert not any(map(is_running, (-1, 2**31 - 1, 2**40, 2**70)))
 
 
 class Msvcrt(SimpleNamespace):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mmtune.errors import DataError
 from mmtune.runs import timing
 from mmtune.runs.recipes import configure
+from mmtune.runs.train_on_data import timing_kind
 from mmtune.speech.later_work import comparison_answers
 from mmtune.speech.speech_options import SpeechOptions
 from mmtune.system.display import duration
@@ -54,16 +56,44 @@ def test_before_steps_are_timed_it_is_a_range() -> None:
     found = Estimate({"training": 100.0, "comparison": 50.0}, spent=50.0, timed=False)
     assert found.range == (50 + 60, 50 + 160)
     assert found.line() == (
-        "time       1 min 50 s to 3 min 30 s for the whole command; known better after 10 steps"
+        "time       1 min 50 s to 3 min 30 s for the whole command; a closer estimate follows "
+        "after 10 steps"
     )
 
 
-def test_several_processes_share_the_comparison() -> None:
+@pytest.mark.parametrize(
+    ("steps", "words"), [(1, "1 step"), (4, "4 steps"), (10, "10 steps"), (500, "10 steps")]
+)
+def test_a_short_run_has_its_closer_estimate_after_its_last_step(steps: int, words: str) -> None:
+    given = {"step_seconds": 1.0, "validations": 0, "validation_seconds": 0.0, "timed": False}
+    found = estimate(clock={}, steps=steps, **given, later=LATER)  # type: ignore[arg-type]
+    assert found.line().endswith(f"follows after {words}")
+
+
+def test_several_processes_share_the_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MMTUNE_CACHE", str(tmp_path / "cache"))
     given = {"steps": 1, "step_seconds": 1.0, "validations": 0, "validation_seconds": 0.0}
-    found = estimate(clock={}, **given, later=LATER, processes=4)  # type: ignore[arg-type]
+    said = LATER.shared(4)
+    timing.record("a cpu 4", said, {"comparison": 10.0})  # as it was said
+    later = timing.corrected("a cpu 4", said)
+    found = estimate(clock={}, **given, later=later)  # type: ignore[arg-type]
     assert found.phases["comparison"] == 10.0
     assert "validation" not in found.line()
     assert "preparation" not in found.line()
+
+
+def test_runs_of_other_numbers_of_processes_are_timed_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = SimpleNamespace(modality="speech")
+    kinds = set()
+    for processes, device in ((1, "cpu"), (2, "cpu"), (2, "cuda")):
+        process = SimpleNamespace(num_processes=processes, device=SimpleNamespace(type=device))
+        monkeypatch.setattr("mmtune.runs.train_on_data.this_process", lambda found=process: found)
+        kinds.add(timing_kind(config))  # type: ignore[arg-type]
+    assert len(kinds) == 3
 
 
 def test_a_typical_step_is_none_of_the_first_and_no_extreme() -> None:
@@ -158,14 +188,12 @@ def test_the_answers_of_a_comparison_of_speech(
 
 
 def test_the_pictures_of_a_comparison_of_images() -> None:
-    from types import SimpleNamespace as Made
-
     from mmtune.image.image_row import ImageRow
     from mmtune.image.later_work import comparison_pictures, later_work
 
     named = [ImageRow(id=str(i), image="-", caption=f"thing {i}") for i in range(30)]
     parts = {"train": tuple(named[:20]), "validation": tuple(named[20:25]), "test": (*named[25:],)}
-    dataset = Made(split=lambda name: parts[name], rows=tuple(named), source=Path())
+    dataset = SimpleNamespace(split=lambda name: parts[name], rows=tuple(named), source=Path())
     given = {"seeds": 2, "copy_captions": 25, "copy_seeds": 3, "clip_model": "none"}
     given |= {"scales": [0.5, 1.0], "scale_images": 12}
     recipe = {"recipe": "mine", "modality": "image", "base": "b"}
@@ -176,7 +204,7 @@ def test_the_pictures_of_a_comparison_of_images() -> None:
         recipe, "x", given | {"clip_model": "c", "outside_prompts": ["dog", "Thing 1"]}
     )
     assert comparison_pictures(judged, dataset) == 2 * 6 * 2 + 60  # type: ignore[arg-type]
-    task = Made(style_monitor=Made(seconds_per_picture=0.5))
+    task = SimpleNamespace(style_monitor=SimpleNamespace(seconds_per_picture=0.5))
     found = later_work(config, dataset, task, 4)  # type: ignore[arg-type]
     assert found == (3 * 12 / 2, 40.0)
 

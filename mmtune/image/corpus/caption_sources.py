@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-# A counter at the end numbers images of one thing: "_01", " (2)", "-003". "route-66" has none.
-_COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d+\)|-0\d+|[_ -]copy)$", re.IGNORECASE)
+from mmtune.data.copy_marks import without_copy_mark
+from mmtune.system.stored import exists
+
+# A counter at the end numbers images of one thing: "_01", " (2)", "-003". "route-66" has none, nor
+# has "photo (2024)".
+_COUNTER = re.compile(r"(?:[_ ]+\d+|\s*\(\d{1,3}\)|-0\d+)$")
 # Names that cameras and programs give say nothing about the content.
 _NO_NAME = re.compile(
     r"(?:img|dsc[nf]?|pxl|p|image|photo|picture|pic|screen ?shot|scan|untitled|download|file)?"
-    r"[\d\W_]*|[0-9a-f]{8}[0-9a-f-]*",
+    r"[\d\W_]*(?:(?<![a-z])(?:copy|kopie)[\d\W_]*)?|[0-9a-f]{8}[0-9a-f-]*",
     re.IGNORECASE,
 )
 # "10_acme icon", but neither a leading zero, as in ordered folders ("01_icons"), nor a year.
@@ -30,19 +36,27 @@ class Repeats:
     words: str
 
 
-def caption_from_name(stem: str) -> str:
+def file_beside(image: Path) -> Callable[[str], bool]:
+    """A function that says whether a file of a name lies beside an image, with the same suffix."""
+    return lambda name: exists(image.with_name(name + image.suffix))
+
+
+def caption_from_name(stem: str, is_name: Callable[[str], bool] = lambda name: False) -> str:
     """Read the caption that a file's name holds: "red-apple_01" gives "red apple".
 
     The result is used for training without review, so all words are kept and only a counter at
-    the end is removed. `mmtune caption` (`mmtune.image.corpus.propose_captions.proposal_from_name`)
-    also leaves out numbers, sizes, versions and hashes inside the name.
+    the end and marks of a copy are removed. `mmtune caption`
+    (`mmtune.image.corpus.propose_captions.proposal_from_name`) also leaves out numbers, sizes,
+    versions and hashes inside the name.
 
     Args:
         stem: the file's name without suffix.
+        is_name: whether another file has this name; see `without_copy_mark`.
 
     Returns:
         The caption; "" for names that say nothing, such as "IMG_2041", "00017", "3f9ac04e77d1".
     """
+    stem = without_copy_mark(stem, is_name)
     if _NO_NAME.fullmatch(stem):
         return ""
     while (shorter := _COUNTER.sub("", stem)) != stem:

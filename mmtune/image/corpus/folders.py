@@ -15,7 +15,12 @@ from mmtune.data.split_folders import SPLIT_NAMES
 from mmtune.data.text_beside import without_words
 from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
 from mmtune.image.corpus.caption_metadata import metadata_of, table_finding
-from mmtune.image.corpus.caption_sources import Repeats, caption_from_name, parse_repeats
+from mmtune.image.corpus.caption_sources import (
+    Repeats,
+    caption_from_name,
+    file_beside,
+    parse_repeats,
+)
 from mmtune.image.corpus.kohya_captions import kohya_captions
 from mmtune.image.corpus.shared_names import shared_names
 from mmtune.image.corpus.side_files import Pictures, sort_pictures, stored_finding
@@ -236,7 +241,8 @@ def _rows_by_name(
         nameless.update(shared.images)
         yield shared.finding(folder)
     for name, relative, row in rows:
-        own = "" if relative in nameless else caption_from_name(relative.stem)
+        beside = file_beside(folder / relative)
+        own = "" if relative in nameless else caption_from_name(relative.stem, beside)
         group = repeats[relative.parent]
         caption = own or (group.words if group else "")
         if caption:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mmtune.data.copy_marks import without_copy_mark
 from mmtune.data.manifest import BY_SPLIT, WHOLE
 from mmtune.errors import BaseModelError, ConfigError, DataError, first_line
 from mmtune.image.corpus.caption_files import CaptionFiles, first_filled
 from mmtune.image.corpus.caption_metadata import metadata_of
-from mmtune.image.corpus.caption_sources import caption_from_name
+from mmtune.image.corpus.caption_sources import caption_from_name, file_beside
 from mmtune.image.corpus.folders import image_files
 from mmtune.image.corpus.kohya_captions import kohya_captions
 from mmtune.image.corpus.shared_names import unlike_names
@@ -34,7 +33,7 @@ MAX_CHARACTERS = 500
 # Numbers, sizes (1024x768), versions (v2), and hashes: six or more hexadecimal digits, at least
 # one of them a decimal digit.
 _NO_WORD = re.compile(
-    r"\d+|\d+x\d+|v\d+|(?=[a-f]*\d)[0-9a-f]{6,}|copy|kopie|final|"
+    r"\d+|\d+x\d+|v\d+|(?=[a-f]*\d)[0-9a-f]{6,}|final|"
     # How the file was made, and of what kind it is: "moon 16bit", "apple sRGB", "logo @2x".
     r"\d+(?:bit|bpc|bpp|dpi|ppi|px|k|mp|x)|bit|dpi|ppi|px|s?rgba?|cmyk|adobergb|displayp3|hdr|"
     r"png|jpe?g|tiff?|gif|webp|avif|heic|bmp|psd|svg|hires|lowres|thumb|thumbnail|preview",
@@ -62,22 +61,23 @@ class Proposal:
     caption: str = ""
 
 
-def proposal_from_name(stem: str) -> str:
+def proposal_from_name(stem: str, is_name: Callable[[str], bool] = lambda name: False) -> str:
     """Propose a caption from a file's name: its words without numbers, sizes, versions and hashes.
 
     Marks of a copy, and words that only tell of the file's format, are left out, too.
 
     A proposal is reviewed, so every part that may be no word is left out. For an
     image without a caption file, `mmtune.image.corpus.caption_sources.caption_from_name` keeps
-    more: only a counter at the end is removed.
+    more: only a counter at the end and marks of a copy are removed.
 
     Args:
         stem: the file's name without suffix.
+        is_name: whether another file has this name; see `without_copy_mark`.
 
     Returns:
         "red apple" for "0041_red-apple_3f9ac04e"; "" if no word is left, as for "IMG_2041".
     """
-    name = caption_from_name(without_copy_mark(stem))
+    name = caption_from_name(stem, is_name)
     return " ".join(word for word in _BREAK.split(name) if word and not _NO_WORD.fullmatch(word))
 
 
@@ -88,7 +88,7 @@ def by_name(image: Path) -> str:
         DataError: the image can't be read.
     """
     with decoded(image, reduced=True):
-        return proposal_from_name(image.stem)
+        return proposal_from_name(image.stem, file_beside(image))
 
 
 class ModelCaptioner:

@@ -42,7 +42,7 @@ def use_folder(request: Export, place: Path, pipeline: str) -> tuple[str, ...]:
         pipeline: the class of the base's pipeline.
     """
     starter = starter_note(request, "other programs")
-    load = f'load it with pipeline.load_lora_weights("{place}")'
+    load = f"load it with pipeline.load_lora_weights({str(place)!r})"
     return (starter,) if starter else (f"{load}; {strength_and_trigger(request)}",)
 
 
@@ -50,7 +50,7 @@ def use_pipeline(request: Export, place: Path, pipeline: str) -> tuple[str, ...]
     """Say what to do with a whole pipeline; see `use_folder`."""
     trigger = f'; begin prompts with "{request.card.trigger}"' if request.card.trigger else ""
     return (
-        f'load it with DiffusionPipeline.from_pretrained("{place}"): base {request.base} and the '
-        f"adapter at {request.of_trained:g} of its trained strength are both in its weights"
+        f"load it with DiffusionPipeline.from_pretrained({str(place)!r}): base {request.base} and "
+        f"the adapter at {request.of_trained:g} of its trained strength are both in its weights"
         f"{trigger}",
     )

@@ -32,7 +32,7 @@ SPEECH_SUFFIXES = SpeechRow.suffixes
 CLIPPED = 0.001  # share of samples in runs at full scale, above which a recording is clipped
 TELEPHONE = {"telephone", "phone", "call"}  # labels of recordings that are narrowband on purpose
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000)  # Hz
-SOME_ROWS = 10  # of fewer, nothing is said about what all rows share
+MIN_ROWS_TO_JUDGE = 10  # of fewer, nothing is said about what all rows share
 MAX_SECONDS = 30.0  # Whisper's window; it never hears what is beyond
 
 
@@ -132,7 +132,7 @@ def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
     findings = [*check_terms(speech, listed), *_check_speakers(speech)]
     spoken = [row.text for row in speech if not row.nonspeech]
     words, count = Counter(spoken).most_common(1)[0] if spoken else ("", 0)
-    if len(spoken) < SOME_ROWS or count * 2 <= len(spoken):
+    if len(spoken) < MIN_ROWS_TO_JUDGE or count * 2 <= len(spoken):
         return findings
     return [
         *findings,
@@ -148,7 +148,7 @@ def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:
 
 def _check_speakers(rows: Sequence[SpeechRow]) -> Iterator[Finding]:
     """Warn if a test is drawn from rows of which none names its speaker."""
-    drawn = len(rows) >= SOME_ROWS and not any(row.split == "test" for row in rows)
+    drawn = len(rows) >= MIN_ROWS_TO_JUDGE and not any(row.split == "test" for row in rows)
     if drawn and not any(row.speaker for row in rows):
         yield Finding(
             "no-speakers",

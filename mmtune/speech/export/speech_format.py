@@ -35,13 +35,13 @@ class SpeechFormat(ExportFormat):
             exist yet.
         engine: opens the folder in its engine; the last argument is whether the base forbids ids.
         engine_packages: modules that the engine needs.
-        use: how to use the folder, with `{place}` for its path.
+        use: says how to use the folder.
     """
 
     write: Callable[[WhisperBase, str, Path], None]
     engine: Callable[[Path, str, bool], Engine]
+    use: Callable[[Path], str]
     engine_packages: tuple[str, ...] = ()
-    use: str = ""
 
     def finish(self, request: Export, place: Path) -> tuple[str, ...]:
         """Say how to use the folder, and that it needs neither the base nor a strength."""
@@ -49,7 +49,7 @@ class SpeechFormat(ExportFormat):
             f"it is a whole model: the adapter is in the weights of {request.base}, at "
             f"{request.of_trained:g} of its trained strength"
         )
-        return (f"{self.use.format(place=place)}; {whole}",) if self.use else (whole,)
+        return (f"{self.use(place)}; {whole}",)
 
     def export(self, request: Export) -> Exported:
         """Write the folder `request.to`, check it, and record the result in its PARITY.json.

@@ -92,6 +92,8 @@ FORMAT = SpeechFormat(
     ("ctranslate2",),
     write=_write,
     engine=_engine,
-    use='use it with faster-whisper: WhisperModel("{place}").transcribe("call.wav")',
+    use=lambda place: (
+        f'use it with faster-whisper: WhisperModel({str(place)!r}).transcribe("call.wav")'
+    ),
     engine_packages=("ctranslate2", "faster_whisper"),
 )

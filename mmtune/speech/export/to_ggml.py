@@ -20,6 +20,7 @@ no type has float16 kernels together with float32 matrices.
 from __future__ import annotations
 
 import re
+import shlex
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +209,9 @@ FORMAT = SpeechFormat(
     precision_note="whisper.cpp's convolutions need it",
     write=_write,
     engine=_engine,
-    use=f"use it with whisper.cpp: whisper-cli -m {{place}}/{MODEL_FILE} -f call.wav",
+    use=lambda place: (
+        f"use it with whisper.cpp: whisper-cli -m {shlex.quote(str(place / MODEL_FILE))} "
+        "-f call.wav"
+    ),
     engine_packages=("pywhispercpp",),
 )

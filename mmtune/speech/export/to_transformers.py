@@ -132,5 +132,7 @@ FORMAT = SpeechFormat(
     ("fp32", "fp16", "bf16"),
     write=_write,
     engine=_engine,
-    use='use it with transformers: pipeline("automatic-speech-recognition", model="{place}")',
+    use=lambda place: (
+        f'use it with transformers: pipeline("automatic-speech-recognition", model={str(place)!r})'
+    ),
 )

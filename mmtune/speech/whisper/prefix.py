@@ -41,6 +41,7 @@ class Prefix:
     def __init__(self, decoder: Any, model: Any, *, fresh: bool = False) -> None:
         self.decoder, self.model, self.enabled = decoder, model, fresh
         self._first = self._weight().detach().clone() if fresh else None
+        self._compared: tuple[int, bool] | None = None  # version of the weights; are they `_first`?
         decoder.mmtune_prefix = self
         decoder.register_forward_pre_hook(self._hand_over, with_kwargs=True)
 
@@ -51,13 +52,22 @@ class Prefix:
     @property
     def length(self) -> int:
         """Positions that the prefix takes now; 0 while it has no effect."""
-        if not self.enabled:
+        if not self.enabled or self._is_unchanged():
             return 0
-        if self._first is not None and not torch.is_grad_enabled():
-            weight = self._weight()
-            if torch.equal(weight, self._first.to(weight)):
-                return 0
         return int(self.model.active_peft_config.num_virtual_tokens)
+
+    def _is_unchanged(self) -> bool:
+        """Whether this is validation and the weights are the fresh ones; compared once a state."""
+        if self._first is None:
+            return False
+        if torch.is_grad_enabled():
+            # A step follows. Optimizers that write to `.data` leave the version as it is.
+            self._compared = None
+            return False
+        weight = self._weight()
+        if self._compared is None or self._compared[0] != weight._version:
+            self._compared = weight._version, torch.equal(weight, self._first.to(weight))
+        return self._compared[1]
 
     @contextmanager
     def disable_adapter(self) -> Iterator[None]:

@@ -246,15 +246,25 @@ def test_captions_are_one_line() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("moon 16bit", "moon"), ("moon 16 bit", "moon"), ("apple Kopie", "apple"),
-        ("apple - Copy (2)", "apple"), ("Copy of green pear", "green pear"),
+        ("moon 16bit", "moon"), ("moon 16 bit", "moon"), ("apple Kopie 2", "apple"),
+        ("apple - Copy (2)", "apple"), ("hard copy", "hard copy"), ("fair (1)", "fair"),
         ("Rocket FINAL v2", "Rocket"), ("logo@2x", "logo"), ("red apple_sRGB_300dpi", "red apple"),
-        ("copia de pera verde", "pera verde"), ("bitter lemon", "bitter lemon"),
-        ("pixel art cat", "pixel art cat"),
+        ("copia di seta", "copia di seta"), ("bitter lemon", "bitter lemon"),
+        ("pixel art cat", "pixel art cat"), ("IMG_2041 copy", ""), ("Kopie (2)", ""),
     ],
 )  # fmt: skip
 def test_copy_marks_and_technical_words_are_no_caption(name: str, words: str) -> None:
     assert proposal_from_name(name) == words
+
+
+def test_a_copy_beside_its_file_has_the_caption_of_the_file(tmp_path: Path) -> None:
+    for name in ("green pear", "Copy of green pear", "green pear copy", "copy of an old master"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
+    found = {proposal.image.stem: proposal.caption for proposal in propose(tmp_path, by_name)}
+    assert found == {
+        **dict.fromkeys(("green pear", "Copy of green pear", "green pear copy"), "green pear"),
+        "copy of an old master": "copy of an old master",
+    }
 
 
 def test_one_name_of_unlike_pictures_is_no_proposal(

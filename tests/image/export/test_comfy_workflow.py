@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
+import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,13 +114,13 @@ def test_a_starters_lora_is_of_no_use_elsewhere(tmp_path: Path) -> None:
 def test_a_folder_and_a_pipeline_say_what_to_do_with_them(tmp_path: Path) -> None:
     place, asked = tmp_path / "brand", request(tmp_path)
     [folder] = use_folder(asked, place, "StableDiffusionXLPipeline")
-    assert f'load_lora_weights("{place}")' in folder
+    assert f"load_lora_weights({str(place)!r})" in folder
     for words in ("its base is stabilityai/sdxl", "at strength 1", "0.6 of", '"acme"'):
         assert words in folder
     [starter] = use_folder(request(tmp_path, "starter:icons"), place, "StableDiffusionXLPipeline")
     assert "of no use there" in starter
     [pipeline] = use_pipeline(asked, place, "StableDiffusionXLPipeline")
-    assert f'from_pretrained("{place}")' in pipeline
+    assert f"from_pretrained({str(place)!r})" in pipeline
     for words in ("base stabilityai/sdxl", "at 0.6 of its trained strength", '"acme"'):
         assert words in pipeline
     assert "begin prompts" not in use_pipeline(request(tmp_path, trigger=""), place, "")[0]
@@ -132,8 +135,8 @@ def test_each_image_format_says_what_to_do(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("transformers", 'pipeline("automatic-speech-recognition", model="{place}")'),
-        ("ctranslate2", 'WhisperModel("{place}")'),
+        ("transformers", "pipeline(\"automatic-speech-recognition\", model='{place}')"),
+        ("ctranslate2", "WhisperModel('{place}')"),
         ("ggml", "whisper-cli -m {place}/ggml-model.bin"),
     ],
 )
@@ -148,3 +151,19 @@ def test_each_speech_format_says_what_to_do(tmp_path: Path, name: str, words: st
     [said] = format.finish(weaker, tmp_path / "model")
     assert "at 0.15 of its trained strength" in said  # saved at 0.25, exported at 0.6 of that
     assert set(SPEECH_FORMATS) == {"transformers", "ctranslate2", "ggml"}
+
+
+@pytest.mark.parametrize("name", ["two words", "the 'new' one", 'say "hi"', "C:\\new", "{x} $HOME"])
+def test_code_that_an_export_advises_names_its_very_folder(tmp_path: Path, name: str) -> None:
+    asked, place = request(tmp_path, "openai/whisper-base"), tmp_path / name
+    said = [*use_folder(asked, place, ""), *use_pipeline(asked, place, "")]
+    for format in ("transformers", "ctranslate2"):
+        module, _, record = SPEECH_FORMATS[format].partition(":")
+        said += getattr(importlib.import_module(module), record).finish(asked, place)
+    calls = r"(?:weights|pretrained|WhisperModel)\((.*?)\)[.:;,]|model=(.*?)\);"
+    found = [ast.literal_eval(a or b) for line in said for a, b in re.findall(calls, line)]
+    assert found == [str(place)] * 4
+    module, _, record = SPEECH_FORMATS["ggml"].partition(":")
+    [line] = getattr(importlib.import_module(module), record).finish(asked, place)
+    command = line.partition("whisper.cpp: ")[2].partition("; it is")[0]
+    assert shlex.split(command)[2] == str(place / "ggml-model.bin")

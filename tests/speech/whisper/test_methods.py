@@ -6,6 +6,7 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from mmtune.speech.speech_task import SpeechTask
 from mmtune.speech.whisper.base import WhisperBase, load_base
 from mmtune.speech.whisper.decode import DecodeOptions, decode
 from mmtune.speech.whisper.decoder_lora import Switch, load_adapters
+from mmtune.speech.whisper.prefix import Prefix
 from mmtune.training.loop import fit
 from mmtune.training.strength import can_scale, is_fresh, scaled
 
@@ -193,7 +195,7 @@ def test_compose_merges_lora_and_says_what_to_do_with_the_others(
         return
     with pytest.raises(AdapterError, match=r"DoRA|trained by .*; mmtune compose merges") as caught:
         compose({folder: 0.5, twin: 0.5}, Mixing(), tmp_path / "out")
-    assert "side by side" in caught.value.cure or "use each alone" in caught.value.cure
+    assert "side by side" in caught.value.cure or "compose --route FILE" in caught.value.cure
     assert not (tmp_path / "out").exists()
 
 
@@ -267,9 +269,9 @@ def test_a_config_that_contradicts_the_prefix_is_refused(
     [
         ("loha", {"r": 3}, "size mismatch|doesn't fit"),
         ("loha", {"r": 10**6}, "the rank r is 1000000"),
-        ("loha", {"alpha": "much"}, "alpha = much is no usable number"),
+        ("loha", {"alpha": "much"}, "alpha = much is not a usable number"),
         ("loha", {"rank_pattern": {"q_proj": 1}}, "rank_pattern, which mmtune doesn't load"),
-        ("lokr", {"decompose_factor": 2.5}, "decompose_factor = 2.5 is no whole number"),
+        ("lokr", {"decompose_factor": 2.5}, "decompose_factor = 2.5 is not a whole number"),
         ("ia3", {"feedforward_modules": "(a+)+b"}, "runs no regular expression"),
         ("ia3", {"feedforward_modules": []}, "size mismatch|doesn't fit"),
     ],
@@ -352,3 +354,33 @@ def test_a_text_without_room_beside_the_prefix_is_named() -> None:
     row = rows(1)[0].model_copy(update={"text": "omega " * 40, "id": "long"})
     with pytest.raises(DataError, match=r"row 'long': .* a prefix of 256 leaves 192 positions"):
         task.labels(row)
+
+
+def test_a_fresh_prefix_is_compared_once_for_each_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedding = torch.nn.Embedding(2, 3)
+    asked: list[int] = []
+    model = SimpleNamespace(
+        prompt_encoder={"default": SimpleNamespace(embedding=embedding)},
+        active_adapter="default",
+        active_peft_config=SimpleNamespace(num_virtual_tokens=2),
+    )
+    prefix, equal = Prefix(torch.nn.Linear(1, 1), model, fresh=True), torch.equal
+
+    def counting(one: torch.Tensor, other: torch.Tensor) -> bool:
+        asked.append(1)
+        return equal(one, other)
+
+    monkeypatch.setattr(torch, "equal", counting)
+    first = embedding.weight.detach().clone()
+
+    def validate() -> set[int]:
+        with torch.no_grad():
+            return {prefix.length for _ in range(5)}
+
+    assert (validate(), len(asked)) == ({0}, 1)
+    assert prefix.length == 2, "with gradients it acts at once"
+    embedding.weight.data.add_(1)  # as optimizers outside of torch do: the version stays
+    assert (validate(), len(asked)) == ({2}, 2)
+    with torch.no_grad():
+        embedding.weight.copy_(first)  # those of step 0 are put back
+    assert (validate(), len(asked)) == ({0}, 3)
