@@ -123,8 +123,8 @@ class ImageOptions(Section):
     )
     keep_layout: float = setting(
         0.0,
-        "The noisiest share of the timesteps, at which the adapter learns what the base predicts, "
-        "in the brand's colours: the layout stays the base's.",
+        "The noisiest share of the timesteps, at which the adapter learns what the base predicts: "
+        "the layout stays the base's, and so does the ground.",
         unit="share of the timesteps",
         why="Off: it was measured on the icon starter alone, where 0.15 was chosen "
         "(recipes/brand_style).",

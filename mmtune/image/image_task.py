@@ -17,14 +17,13 @@ from mmtune.config import AdapterOptions, LoraOptions, RunConfig
 from mmtune.errors import ConfigError, first_line
 from mmtune.image.brand.brand_guide import read_guide
 from mmtune.image.brand.words_beside import write_words
-from mmtune.image.corpus.evaluation_rows import evenly_spaced, held_out_rows
+from mmtune.image.corpus.evaluation_rows import held_out_rows
 from mmtune.image.corpus.prompt import prompt_of, wordings
 from mmtune.image.diffusion.base import DiffusionBase, memory_hints
 from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.denoiser_lora import read_start, save_adapter
 from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import objective_of
-from mmtune.image.diffusion.recolour import Recolour, fit_recolour
 from mmtune.image.diffusion.stages import FLIPPED, LatentStage, TextStage, TokenStage, text_part
 from mmtune.image.evaluation.style_monitor import StyleMonitor
 from mmtune.image.image_options import ImageOptions
@@ -45,8 +44,6 @@ if TYPE_CHECKING:
 
 TRAINED_ADAPTER = "default"
 LOSS_DRAWS = 4  # noise and timesteps drawn for each validation row
-MAX_RECOLOUR_ROWS = 64  # training rows that the colour map is fitted to
-MAX_TIMESTEP_DRAWS = 1000  # draws until a timestep is in the noisiest share
 
 
 class ImageTask:
@@ -127,8 +124,6 @@ class ImageTask:
         self._brand = dataset.split("train")
         self._folder = config.folder
         self.style_monitor = StyleMonitor(self.sampler, options, self.module, self._brand)
-        if options.keep_layout:
-            denoiser.recolour = self._recolour(denoiser)
 
     def _attach(self, config: RunConfig) -> None:
         from diffusers.training_utils import cast_training_params
@@ -321,27 +316,6 @@ class ImageTask:
         tensors = [{p.stage: next(stored) for p in e.parts} for e in examples]
         batch = self.collate(examples, tensors, draws)
         return {name: values.to(self.base.device) for name, values in batch.items()}
-
-    def _recolour(self, denoiser: Denoiser) -> Recolour:
-        """Fit the colour map on what the base predicts at the timesteps whose layout is kept."""
-
-        def noisy_draw(row: Row, tokens: int) -> Draw:
-            for seed in range(MAX_TIMESTEP_DRAWS):
-                draw = Draw(seed, FIXED_EPOCH, row.id)
-                step = torch.tensor([self.objective.draw_timestep(draw, tokens)])
-                if bool(self.objective.is_noisiest(step, self.options.keep_layout, tokens)):
-                    break
-            return draw
-
-        def pairs() -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-            for rows in self._batches(evenly_spaced(self._brand, MAX_RECOLOUR_ROWS)):
-                # All rows of a batch have latents of one size.
-                [stored] = self.features.get([self._latent(rows[0], 0)])
-                tokens = self.family.tokens(_latent(stored, Draw(0, FIXED_EPOCH, "")).shape)
-                batch = self._plain_batch(rows, [noisy_draw(row, tokens) for row in rows])
-                yield denoiser.base_clean(batch), batch["latents"], batch.get("mask")
-
-        return fit_recolour(pairs())
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
         groups: dict[str, list[Row]] = {}

@@ -84,14 +84,18 @@ def draw(svg: Path) -> bytes:
     return buffer.getvalue()
 
 
-def splits(concepts: Collection[str], test: int) -> dict[str, str]:
+def splits(concepts: Collection[str], test: int, validation: int | None = None) -> dict[str, str]:
     """The split of each concept, by the hash of its name: the same however many there are.
 
     The order is descending: earlier versions of the demo tested on the other end, and some settings
     were chosen on those captions. `benchmarks/demo_choices.py` chooses without the test captions.
     """
     order = sorted(concepts, key=lambda c: hashlib.sha256(c.encode()).hexdigest(), reverse=True)
-    names = ["test"] * test + ["validation"] * VALIDATION + ["train"] * TRAIN
+    names = (
+        ["test"] * test
+        + ["validation"] * (VALIDATION if validation is None else validation)
+        + ["train"] * TRAIN
+    )
     return dict(zip(order, names, strict=False))
 
 

@@ -12,7 +12,6 @@ from mmtune.errors import ConfigError, DataError
 from mmtune.image import MODALITY
 from mmtune.image.brand.words_beside import GUIDE_FILE, words_of
 from mmtune.image.corpus.evaluation_rows import held_out_rows
-from mmtune.image.diffusion.denoiser import Denoiser
 from mmtune.image.diffusion.stages import text_part
 from mmtune.image.image_task import ImageTask
 from mmtune.training.randomness import Draw
@@ -105,22 +104,7 @@ def test_noisy_steps_can_keep_the_layout_of_the_base(tmp_path: Path, kind: str) 
     assert 0 < noisy.sum() < len(rows)
     usual, found = losses(plain, rows).total, losses(kept, rows).total
     assert torch.equal(found[~noisy], usual[~noisy])
-    # The base's own prediction, in the brand's colours.
-    module = kept.module
-    assert isinstance(module, Denoiser)
-    assert module.recolour is not None
-    batch = kept._plain_batch(rows, [Draw(0, 0, row.id) for row in rows])
-    base, t = module.base_clean(batch), batch["timesteps"]
-    added = kept.objective.add_noise(batch["latents"], batch["noise"], t)
-    predicted, target = (
-        kept.objective.prediction_of(each, added, t) for each in (base, module.recolour(base))
-    )
-    wanted = (predicted - target).square().flatten(1).sum(1)
-    found = module(batch).total
-    torch.testing.assert_close(found[noisy], wanted[noisy], rtol=1e-3, atol=1e-3)
-    assert (found[noisy] > 1e-2).all()
-    # Without them an adapter that changes nothing is what it should be.
-    module.recolour = None
+    # The target is the base's own prediction: an adapter that changes nothing is right.
     assert (losses(kept, rows).total[noisy] < 1e-8).all()
     for name, parameter in kept.module.named_parameters():
         if "lora_B" in name:

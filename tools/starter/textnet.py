@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from unet import attended
 
 END = 1  # the token that ends a caption and fills the rest
 
@@ -29,7 +29,7 @@ class Layer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y, a = self.layer_norm1(x), self.self_attn
         q, k, v = (a[f"{n}_proj"](y).unflatten(2, (self.heads, -1)).transpose(1, 2) for n in "qkv")
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        y = attended(q, k, v, causal=True)
         x = x + a["out_proj"](y.transpose(1, 2).flatten(2))
         y = self.mlp["fc1"](self.layer_norm2(x))
         return x + self.mlp["fc2"](y * torch.sigmoid(1.702 * y))

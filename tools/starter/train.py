@@ -82,6 +82,11 @@ class Pack:
     heads: dict[str, Tensor]
 
 
+def padded(ids: Tensor) -> Tensor:
+    """int64 (n, k) -> (n, 36), filled with the end token."""
+    return F.pad(ids, (0, LENGTH - ids.shape[1]), value=1)
+
+
 class Data:
     """Pictures and captions on the device."""
 
@@ -103,8 +108,7 @@ class Data:
 
     def captions(self, rows: Tensor, which: Tensor) -> Tensor:
         """int64 (n, 36), filled with the end token."""
-        ids = self.ids[rows, which].long()
-        return F.pad(ids, (0, LENGTH - ids.shape[1]), value=1)
+        return padded(self.ids[rows, which].long())
 
 
 def error(plan: Plan, out: Tensor, x: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:

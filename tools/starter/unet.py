@@ -97,6 +97,21 @@ class Resnet(nn.Module):
         return (self.conv_shortcut(x) if hasattr(self, "conv_shortcut") else x) + h
 
 
+def attended(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """Attention by plain products: (n, heads, length, width) each, the result like q.
+
+    On a processor the backward pass of torch's own, scaled_dot_product_attention, takes a third of
+    a whole step for heads as small as these.
+    """
+    if q.device.type == "cuda":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if causal:
+        later = torch.full(scores.shape[-2:], -torch.inf, dtype=scores.dtype).triu(1)
+        scores = scores + later
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
 class Attention(nn.Module):
     def __init__(self, width: int, heads: int, source: int) -> None:
         super().__init__()
@@ -112,7 +127,7 @@ class Attention(nn.Module):
 
         source = encoder_hidden_states
         q, k, v = split(self.to_q(x)), split(self.to_k(source)), split(self.to_v(source))
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attended(q, k, v)
         return self.to_out[0](y.transpose(1, 2).flatten(2))
 
 

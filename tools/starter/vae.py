@@ -1,6 +1,6 @@
 """The autoencoder: a linear encoder, principal components of 4x4 pixels, and a trained decoder.
 
-    python tools/starter/vae.py --work FOLDER --channels 24 --minutes 15
+    python tools/starter/vae.py --work FOLDER --minutes 20
 
 Encoding is exact arithmetic, so latents can be computed anywhere with one matrix. The first 12
 components hold most of a picture; the text encoder predicts those, whatever `--channels` is.
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from decoder import BLOCKS, set_exact
 from torch import Tensor
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter-icons"
@@ -24,7 +25,8 @@ SIDE = 4  # pixels of a latent's side
 PATCH = 3 * SIDE * SIDE
 WIDE = 64
 FIRST = 12  # components that the text encoder predicts
-SCALE = 4.0  # the scaling factor: the decoder clamps what it is given to -3 .. 3
+SCALE = 20.0  # the scaling factor: the decoder bends what it is given towards -3 .. 3
+NOISIEST = 400  # timestep from which the U-Net draws for the decoder
 
 
 def patches(x: Tensor) -> Tensor:
@@ -80,15 +82,18 @@ def decode_linear(basis: dict[str, Tensor], latents: Tensor) -> Tensor:
     return F.pixel_shuffle(flat + basis["mean"].view(1, -1, 1, 1), SIDE)
 
 
-def make_vae(basis: dict[str, Tensor], channels: int, blocks: tuple[int, ...] = (3, 2, 0)):
-    """AutoencoderTiny whose encoder is `encode` up to the scale; its decoder is untrained."""
+def make_vae(basis: dict[str, Tensor], channels: int):
+    """AutoencoderTiny that is `encode` up to the scale, and `decode_linear`, exactly.
+
+    With it come the masks of the weights that training may change (decoder.py).
+    """
     from diffusers import AutoencoderTiny
 
     vae = AutoencoderTiny(
         encoder_block_out_channels=(WIDE,) * 3,
         decoder_block_out_channels=(WIDE,) * 3,
         num_encoder_blocks=(0, 0, 0),
-        num_decoder_blocks=blocks,
+        num_decoder_blocks=BLOCKS,
         latent_channels=channels,
         scaling_factor=1.0,
     )
@@ -116,7 +121,8 @@ def make_vae(basis: dict[str, Tensor], channels: int, blocks: tuple[int, ...] = 
         convs[3].weight[:, :PATCH, 1, 1] = 2 * axes
         convs[3].bias.copy_(-(axes @ (basis["mean"] + 1)))
     vae.register_to_config(scaling_factor=SCALE, force_upcast=False)
-    return vae
+    masks = set_exact(vae, basis, SCALE)
+    return vae, masks
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -125,61 +131,97 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float((-10 * error.log10()).mean())
 
 
-def train_decoder(work: Path, channels: int, minutes: float, rate: float = 1e-3) -> None:
-    """Train the decoder on the pool; writes `work`/vae-`channels`."""
+def drawn_again(drawer, x: Tensor, ids: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+    """What the U-Net makes of noised latents in one step: right in layout, wrong in detail."""
+    from train import alphas_cumprod
+
+    alpha = alphas_cumprod()[t].view(-1, 1, 1, 1)
+    states, pooled = drawer.text(ids)
+    found = drawer.unet(alpha.sqrt() * x + (1 - alpha).sqrt() * noise, t, states, pooled)
+    return found.float()
+
+
+def train_decoder(work: Path, channels: int, minutes: float, rate: float) -> None:
+    """Train the decoder on the pool and on what the U-Net draws; writes `work`/vae-`channels`.
+
+    What will be decoded is a prediction, not the picture's own latents. So in half of the steps
+    the U-Net predicts them from noised ones, and the decoder learns to mend what it gets wrong.
+    """
     import pool
+    from judge import Checkpoint
+    from train import Plan, fast, padded
 
     paths = pool.files(work)
-    pixels = pool.load(paths[: min(10, len(paths))])["pixels"]
+    rows = pool.load(paths[: min(10, len(paths))])
+    pixels, captions = rows["pixels"], rows["ids"]
     basis = basis_in(work, pixels)
-    vae, folder = make_vae(basis, channels), work / f"vae-{channels}"
+    vae, masks = make_vae(basis, channels)
+    folder = work / f"vae-{channels}"
     state = folder / "decoder.pt"
     if state.exists():
         vae.decoder.load_state_dict(torch.load(state, weights_only=True))
-    test, rest = to_tensor(pixels[:200]), pixels[200:]
-    optimizer = torch.optim.AdamW(vae.decoder.parameters(), rate, betas=(0.9, 0.99))
+    drawer = Checkpoint(work) if channels == Plan().channels else None
+    test, rest = to_tensor(pixels[:200]), range(200, len(pixels))
+    optimizer = torch.optim.Adam(list(masks), rate, betas=(0.9, 0.99))
     rng = np.random.default_rng(int(time.time()))
-    began, step, done = time.monotonic(), 0, 0.0
+    clock, used, step, done, found = time.monotonic(), 0.0, 0, 0.0, []
+    test_t = torch.full((40,), 150)
+    test_noise = torch.randn(40, channels, 16, 16, generator=torch.Generator().manual_seed(0))
+    test_ids = padded(torch.from_numpy(captions[:40, 0].astype(np.int64)))
     while done < 1:
-        done = min(1.0, (time.monotonic() - began) / (60 * minutes))
+        # A process that was stopped for a while was not training.
+        used += min(time.monotonic() - clock, 5.0)
+        clock = time.monotonic()
+        done = min(1.0, used / (60 * minutes))
         optimizer.param_groups[0]["lr"] = (
-            rate * min(1, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
+            rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
         )
-        x = to_tensor(rest[rng.integers(0, len(rest), 8)])
+        chosen = rng.integers(rest.start, rest.stop, 8)
+        x = to_tensor(pixels[chosen])
         z = encode(basis, x, channels)
-        # What is decoded will be a prediction and not the picture's own latents.
-        z = z + torch.randn_like(z) * 0.08 * torch.rand(len(z), 1, 1, 1)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast()):
-            out = vae.decoder(z / SCALE)
-        error = out.float() - x
+        if drawer and step % 2:
+            t = torch.from_numpy(rng.integers(0, NOISIEST, len(z)))
+            which = rng.integers(0, captions.shape[1], len(z))
+            ids = padded(torch.from_numpy(captions[chosen, which].astype(np.int64)))
+            with torch.no_grad(), fast("cpu"):
+                z = drawn_again(drawer, z, ids, t, torch.randn_like(z))
+        else:
+            z = z + torch.randn_like(z) * 0.08 * torch.rand(len(z), 1, 1, 1)
+        error = vae.decoder(z / SCALE) - x  # in float32: counts and gates are large
         loss = error.square().mean() + 0.1 * error.abs().mean()
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.decoder.parameters(), 1.0)
+        for weight, mask in masks.items():
+            weight.grad *= mask
+        torch.nn.utils.clip_grad_norm_(list(masks), 1.0)
         optimizer.step()
         step += 1
+        found.append(loss.item())
         if step % 200 == 0 or done == 1:
             with torch.no_grad():
                 z = encode(basis, test, channels)
-                found = psnr(vae.decode(z / SCALE).sample, test)
-            print(
-                f"{step} {done:.2f} loss {loss.item():.4f} psnr {found:.2f} "
-                f"linear {psnr(decode_linear(basis, z), test):.2f}",
-                flush=True,
-            )
-    vae.save_pretrained(folder)
-    torch.save(vae.decoder.state_dict(), state)
+                told = f"own {psnr(vae.decode(z / SCALE).sample, test):.2f} "
+                told += f"(components {psnr(decode_linear(basis, z), test):.2f})"
+                if drawer:
+                    z = drawn_again(drawer, z[:40], test_ids, test_t, test_noise)
+                    told += f" drawn {psnr(vae.decode(z / SCALE).sample, test[:40]):.2f} "
+                    told += f"(components {psnr(decode_linear(basis, z), test[:40]):.2f})"
+            print(f"{step} {done:.2f} loss {np.mean(found):.4f} dB: {told}", flush=True)
+            found = []
+            vae.save_pretrained(folder)
+            torch.save(vae.decoder.state_dict(), state)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--channels", type=int, default=24)
-    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train_decoder(args.work, args.channels, args.minutes)
+    train_decoder(args.work, args.channels, args.minutes, args.rate)
 
 
 if __name__ == "__main__":

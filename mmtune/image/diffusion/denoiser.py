@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from mmtune.image.diffusion.base import DiffusionBase
 from mmtune.image.diffusion.families import TextFamily
 from mmtune.image.diffusion.objective import Objective
-from mmtune.image.diffusion.recolour import Recolour
 from mmtune.prefix.stage import Tensors
 from mmtune.training.task import Batch, Loss
 
@@ -19,7 +18,7 @@ class Denoiser(nn.Module):
     """Computes the training loss of the UNet or transformer.
 
     At the noisiest timesteps, a share of `keep_layout`, the target is the prediction of the
-    denoiser without its adapters, in the brand's colours if `recolour` is set.
+    denoiser without its adapters.
 
     Args:
         base: holds the denoiser that is trained.
@@ -48,7 +47,6 @@ class Denoiser(nn.Module):
         self.dtype = base.dtype
         self.keep_layout = keep_layout
         self.guidance = guidance
-        self.recolour: Recolour | None = None
 
     def forward(self, batch: Batch) -> Loss:
         """Compute each row's squared error, summed over the latent's elements.
@@ -72,7 +70,7 @@ class Denoiser(nn.Module):
             if bool(kept.any()):  # any() waits for the GPU, so it is only called when needed
                 some = {name: values[kept] for name, values in conditions.items()}
                 target = target.clone()
-                target[kept] = self._layout(noisy[kept], timesteps[kept], some)
+                target[kept] = self._without_adapters(noisy[kept], timesteps[kept], some)
         errors = (predicted.float() - target).square()
         weights = self.objective.loss_weights(timesteps)
         if "mask" not in batch:
@@ -81,25 +79,6 @@ class Denoiser(nn.Module):
             )
         mask = batch["mask"].expand_as(errors)
         return Loss((errors * mask).flatten(1).sum(1) * weights, mask.flatten(1).sum(1))
-
-    def _layout(self, noisy: Tensor, timesteps: Tensor, conditions: Tensors) -> Tensor:
-        predicted = self._without_adapters(noisy, timesteps, conditions)
-        if self.recolour is None:
-            return predicted
-        clean = self.objective.clean_latents(predicted, noisy.float(), timesteps)
-        return self.objective.prediction_of(self.recolour(clean), noisy.float(), timesteps)
-
-    @torch.no_grad()
-    def base_clean(self, batch: Batch) -> Tensor:
-        """Predict clean latents with the base without adapters, [rows, channels, h, w], float32.
-
-        Args:
-            batch: as for `forward`.
-        """
-        timesteps: Tensor = batch["timesteps"]
-        noisy = self.objective.add_noise(batch["latents"], batch["noise"], timesteps).to(self.dtype)
-        predicted = self._without_adapters(noisy, timesteps, self._conditions(batch))
-        return self.objective.clean_latents(predicted, noisy.float(), timesteps)
 
     def _conditions(self, batch: Batch) -> Tensors:
         return {

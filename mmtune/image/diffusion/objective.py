@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from mmtune.image.diffusion.families import Family
     from mmtune.image.image_options import ImageOptions
 
-MIN_DIVISOR = 1e-4  # shares of signal and noise are raised to this before a division
 MODE_SCALE = 1.29  # s of arXiv 2403.03206, eq. 20, as in diffusers' scripts
 
 
@@ -43,14 +42,6 @@ class Objective(Protocol):
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Compute what the denoiser should predict."""
-        ...
-
-    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Compute the clean latents that follow from a prediction."""
-        ...
-
-    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Compute the prediction from which these clean latents follow."""
         ...
 
     def loss_weights(self, timesteps: Tensor) -> Tensor:
@@ -142,30 +133,6 @@ class Diffusion:
         velocity: Tensor = self.schedule.get_velocity(latents, noise, timesteps)
         return velocity
 
-    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Compute clean latents from predicted noise or velocity (arXiv 2202.00512, app. D)."""
-        alpha, sigma = self._mix(timesteps, noisy)
-        if self.kind == "sample":
-            return predicted
-        if self.kind == "epsilon":
-            return (noisy - sigma * predicted) / alpha.clamp(min=MIN_DIVISOR)
-        return alpha * noisy - sigma * predicted
-
-    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Invert `clean_latents`."""
-        alpha, sigma = self._mix(timesteps, noisy)
-        if self.kind == "sample":
-            return latents
-        if self.kind == "epsilon":
-            return (noisy - alpha * latents) / sigma.clamp(min=MIN_DIVISOR)
-        return (alpha * noisy - latents) / sigma.clamp(min=MIN_DIVISOR)
-
-    def _mix(self, timesteps: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Shares of latents (alpha) and of noise (sigma) in noisy latents, [rows, 1, 1, 1]."""
-        signal = self.schedule.alphas_cumprod.to(timesteps.device)[timesteps.long()]
-        signal = signal.view(-1, *[1] * (like.ndim - 1))
-        return signal.sqrt(), (1 - signal).sqrt()
-
     def loss_weights(self, timesteps: Tensor) -> Tensor:
         """Compute the Min-SNR weight of each timestep; all are 1 without `min_snr`."""
         from diffusers.training_utils import compute_snr
@@ -248,14 +215,6 @@ class Flow:
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """Return the line's direction, noise - latents."""
         return noise - latents
-
-    def clean_latents(self, predicted: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Follow the predicted direction back to the line's clean end."""
-        return noisy - self._sigmas(timesteps, noisy) * predicted
-
-    def prediction_of(self, latents: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """Invert `clean_latents`."""
-        return (noisy - latents) / self._sigmas(timesteps, noisy).clamp(min=MIN_DIVISOR)
 
     def _sigmas(self, timesteps: Tensor, like: Tensor) -> Tensor:
         return (timesteps / self.steps).view(-1, *[1] * (like.ndim - 1))

@@ -261,9 +261,6 @@ def test_noisy_steps_can_keep_what_the_base_does(tmp_path: Path, kind: str) -> N
     assert isinstance(kept.module, Denoiser)
     usual, found = plain.module(batch).total, kept.module(batch).total
     assert torch.equal(found[~noisy], usual[~noisy])
-    assert (found[noisy] > 1e-4 * usual[noisy]).all()  # the brand's colours
-    kept.module.recolour = None
-    found = kept.module(batch).total
     # An adapter that changes nothing is what it should be.
     assert (found[noisy] < 1e-4 * usual[noisy]).all()
     for name, parameter in kept.module.named_parameters():
