@@ -151,3 +151,42 @@ def test_a_ground_in_colour_is_always_said(recipe):
 def test_a_colour_in_a_name_gives_way(recipe):
     assert recipe("captions").coloured("red apple", "blue") == "blue apple"
     assert recipe("captions").coloured("red apple", "") == "red apple"
+
+
+def test_of_each_concept_the_drawings_that_are_alike_are_kept(recipe):
+    alike, sets = recipe("alike"), recipe("sets")
+    lying = '<path d="M1 5h14v6H5z" fill="#333"/>'
+    mirrored = '<path d="M15 5H1v6h10z" fill="#777"/>'
+    ring = '<path d="M1 5h14v6H5z" fill="none" stroke="#000" stroke-width=".4"/>'
+    upright = '<path d="M6 1h4v14H6z" fill="#333"/>'
+    icon_sets = [
+        sets.IconSet(package, None, kind, package, a_set(recipe, automobile=body).data)
+        for package, kind, body in (
+            ("a", "colour", upright),
+            ("b", "colour", lying),
+            ("c", "colour", mirrored),
+            ("d", "glyph", ring),
+            ("e", "glyph", upright),
+        )
+    ]
+    drawings = [(s, "automobile", alike.silhouette(s, "automobile")) for s in icon_sets]
+    turned = {package: mirrored for package, _, mirrored in alike.choose(drawings)}
+    assert set(turned) == {"b", "c", "d"}
+    assert turned["b"] == turned["d"] != turned["c"]
+    # A shape's holes count as covered: the ring is as large as what it encloses.
+    assert alike.shared(drawings[1][2], drawings[3][2]) > 0.8
+    assert alike.choose([d for d in drawings if d[0].kind == "glyph"]) == []
+
+
+def test_what_training_sees_has_one_shape_a_concept(recipe):
+    sets = recipe("sets")
+    kept = sets.read("alike.json")["icons"]
+    assert set(kept) == set(sets.concepts())
+    packages = set(sets.read("sets.json")["sets"])
+    held_out, near = sets.held_out(), sets.near_copies()
+    for concept, icons in kept.items():
+        assert icons, concept
+        for package, icon, _ in icons:
+            assert package in packages
+            assert (package, icon) not in near
+            assert (concept, sets.read("sets.json")["sets"][package]["drawings"]) not in held_out

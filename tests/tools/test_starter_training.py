@@ -92,31 +92,26 @@ def test_the_autoencoder_encodes_by_one_matrix(recipe):
     vae = recipe("vae")
     pixels = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), dtype=np.uint8)
     basis, x = vae.fit_basis(pixels), vae.to_tensor(pixels[:2])
-    net, masks = vae.make_vae(basis, 24)
+    net = vae.make_vae(basis, 24)
     with torch.no_grad():
         latents = net.encode(x).latents * net.config.scaling_factor
     torch.testing.assert_close(latents, vae.encode(basis, x, 24), rtol=1e-4, atol=1e-4)
     again = vae.decode_linear(basis, vae.encode(basis, x, 48))
     torch.testing.assert_close(again, x, rtol=1e-4, atol=1e-4)
-    assert masks
 
 
 @pytest.mark.parametrize(("high", "wide"), [(64, 64), (32, 48), (120, 100)])
-def test_the_decoder_begins_as_the_inverse_of_the_encoder(recipe, high, wide):
+def test_the_decoder_is_the_inverse_of_the_encoder(recipe, high, wide):
     vae = recipe("vae")
     rng = np.random.default_rng(0)
     basis = vae.fit_basis(rng.integers(0, 256, (6, 64, 64, 3), dtype=np.uint8))
     x = vae.to_tensor(rng.integers(0, 256, (2, high, wide, 3), dtype=np.uint8))
-    net, masks = vae.make_vae(basis, 24)
+    net = vae.make_vae(basis, 24)
     latents = vae.encode(basis, x, 24)
     wanted = vae.decode_linear(basis, latents)
     with torch.no_grad():
         found = net.decode(latents / net.config.scaling_factor).sample
     assert (found - wanted).abs().max() < 0.02  # of 2; the decoder bends large latents a little
-    # What training may change it can change: each parameter with a mask gets a gradient there.
-    (net.decode(latents / net.config.scaling_factor).sample - x).square().mean().backward()
-    last = [p for p, mask in masks.items() if mask.any() and p.ndim == 4]
-    assert sum(float((p.grad * masks[p]).abs().sum()) > 0 for p in last) >= 3
 
 
 def test_a_resumed_run_does_what_an_unbroken_one_does(recipe, tmp_path, monkeypatch):
@@ -186,7 +181,7 @@ def test_the_exported_pipeline_draws_what_the_checkpoint_draws(recipe, tmp_path)
     training = train.Training(train.Plan(**SMALL), small.text, small.heads, "cpu")
     state.save(tmp_path / "carry" / "unet.pt", training.carried())
     torch.save(small.basis, tmp_path / "basis.pt")
-    recipe("vae").make_vae(small.basis, 12)[0].save_pretrained(tmp_path / "vae-12")
+    recipe("vae").make_vae(small.basis, 12).save_pretrained(tmp_path / "vae-12")
     recipe("export").export(tmp_path, "", tmp_path / "out")
     pipe = StableDiffusionXLPipeline.from_pretrained(tmp_path / "out", torch_dtype=torch.float32)
     assert pipe.scheduler.config.prediction_type == "sample"

@@ -36,7 +36,7 @@ def coloured(name: str, colour: str) -> str:
 def parts(facts: Facts) -> list[str]:
     """All that can be said about how it is drawn, ground excepted."""
     found = [facts.look] if facts.look and facts.look != "icon" else []
-    if facts.flat and facts.colours.endswith(("colour", "colours")) and facts.look != "icon":
+    if facts.flat and facts.colours.endswith(("colour", "colours")):
         found.append(f"flat, {facts.colours}" if facts.colours[0] in "otf" else facts.colours)
     elif facts.flat:
         found += ["flat"] + ([facts.colours] if facts.colours else [])
@@ -52,16 +52,15 @@ def caption(concept: int, facts: Facts, rng: random.Random) -> str:
     """
     name = noun(concept, rng)
     how = parts(facts)
-    rare = facts.look in RARE or facts.colours in ("grey tones", "dark colours")
     kind = rng.random()
     said_parts: list[str] = []
     if facts.word and kind < 0.65:
         said_parts = [f"{facts.word} style"]
         if rng.random() < 0.25:
             name = coloured(name, facts.colour)
-    elif kind < (0.72 if facts.word else 0.1):
+    elif kind < (0.75 if facts.word else 0.15 if facts.natural else 0.05):
         said_parts = [f"{made_up_word(rng)} style"]
-    elif rng.random() < (0.1 if rare else 0.3):
+    elif rng.random() < (0.4 if facts.natural else 0.03):
         pass  # plainly what it shows
     else:
         keep = rng.choices([1, 2, 3], [5, 3, 2])[0]

@@ -1,10 +1,10 @@
-"""A decoder that begins as the exact inverse of the linear encoder.
+"""A decoder that is the exact inverse of the linear encoder.
 
 AutoencoderTiny's decoder doubles pixels and then convolves, and a convolution can't tell the four
 copies of a pixel apart: from random weights it takes long to learn the 4x4 pixels of a latent. But
 the border of the picture is known, because it is padded with zeros: a few convolutions count the
 steps from it, and the difference of two counts says which copy a pixel is. `set_exact` writes such
-weights. They stay as they are; training fills the channels that are free, which add to the result.
+weights, so nothing has to be trained.
 
 It counts `3 * blocks[0]` latents from either side, so it is exact for pictures of up to
 8 * 3 * blocks[0] pixels.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BLOCKS = (5, 1, 2)  # at 16x16, 32x32 and 64x64, for a picture of 64x64; the last is free
+BLOCKS = (5, 1, 1)  # at 16x16, 32x32 and 64x64, for a picture of 64x64
 LATENT_OFFSET, PIXEL_OFFSET = 1.0, 2.0  # what keeps values above zero through the ReLUs
 ONE = 24  # the channel that is always 1; those of the latents come before it, so at most 24
 LEFT, RIGHT, TOP, BOTTOM = range(ONE + 1, ONE + 5)  # steps from each border
@@ -122,40 +122,14 @@ def _choose(block: nn.Module, inputs: range, maps: Tensor, biases: Tensor, out: 
         third.weight[place, plus, 1, 1], third.weight[place, minus, 1, 1] = -1.0, 1.0
 
 
-def _free(
-    block: nn.Module, values: slice, generator: torch.Generator, spread: float
-) -> dict[nn.Parameter, Tensor]:
-    """Which weights of a block training may change; those of free channels get noise."""
-    masks, before = {}, torch.ones(block.conv[0].weight.shape[1], dtype=torch.bool)
-    before[[LEFT, RIGHT, TOP, BOTTOM, ACROSS, DOWN]] = False  # numbers too large to learn from
-    for i in (0, 2):
-        weight, bias = block.conv[i].weight, block.conv[i].bias
-        free = weight.flatten(1).abs().sum(1) == 0
-        mask = (free[:, None] & before)[:, :, None, None].expand_as(weight).float()
-        fan = float(mask[free][0].sum()) ** 0.5 if free.any() else 1.0
-        weight += mask * torch.randn(weight.shape, generator=generator) * spread / fan
-        masks[weight], masks[bias] = mask, free.float()
-        before = free
-    weight, bias = block.conv[4].weight, block.conv[4].bias
-    masks[weight], masks[bias] = torch.zeros_like(weight), torch.zeros_like(bias)
-    masks[weight][values, before], masks[bias][values] = 1.0, 1.0
-    return masks
-
-
 @torch.no_grad()
-def set_exact(
-    vae: nn.Module, basis: dict[str, Tensor], scale: float, spread: float = 1.0
-) -> dict[nn.Parameter, Tensor]:
+def set_exact(vae: nn.Module, basis: dict[str, Tensor], scale: float) -> None:
     """Make the decoder undo the components exactly.
 
     Args:
         vae: an AutoencoderTiny with decoder blocks BLOCKS, 64 wide.
         basis: of `vae.fit_basis`.
         scale: the scaling factor of the latents.
-        spread: of the weights that the result doesn't depend on yet, in units of 1 / sqrt(inputs).
-
-    Returns:
-        Parameter -> mask, 1 where training may change it; parameters without one stay as they are.
     """
     channels = vae.config.latent_channels
     if channels > ONE:
@@ -165,7 +139,7 @@ def set_exact(
     layers = list(decoder.layers)
     blocks = [layer for layer in layers if hasattr(layer, "fuse")]
     enter, after_first, after_second, leave = (x for x in layers if isinstance(x, nn.Conv2d))
-    counting, coarse, fine = blocks[: BLOCKS[0]], blocks[BLOCKS[0]], blocks[BLOCKS[0] + 1]
+    *counting, coarse, fine = blocks
     weight, bias = pixels_of(basis, channels, scale)
     for c in range(channels):
         enter.weight[c, c, 1, 1] = 1.0
@@ -199,8 +173,3 @@ def set_exact(
     for k in range(3):
         leave.weight[k, OUT + k, 1, 1] = 1.0
         leave.bias[k] = -PIXEL_OFFSET
-    generator = torch.Generator().manual_seed(0)
-    masks = _free(coarse, slice(OUT, OUT + 12), generator, spread)
-    for block in blocks[BLOCKS[0] + 1 :]:
-        masks |= _free(block, slice(OUT, OUT + 3), generator, spread)
-    return masks

@@ -18,10 +18,10 @@ from captions import caption, corpus
 from icons import install
 from sets import read, training_sets
 from text import make_tokenizer
-from variants import icons, variant
+from variants import chosen, variant
 
 EACH, CAPTIONS, WORDS = 2000, 6, 20  # pictures in a file, captions of one, tokens of one
-GLYPHS = 0.22  # of the pictures
+GLYPHS = 0.1  # of the pictures
 
 
 def tokenizer_in(work: Path):
@@ -44,8 +44,9 @@ def tokenized(tokenizer, texts: list[str]) -> np.ndarray:
 def draw_file(sets, tokenizer, number: int, count: int = EACH) -> dict[str, np.ndarray]:
     """File `number`: pixels (n, 64, 64, 3), ids (n, CAPTIONS, WORDS), concept and set (n,)."""
     by_kind: dict[str, dict[int, list]] = {"colour": {}, "glyph": {}}
-    for icon in icons(sets):
-        by_kind[sets[icon[0]].kind].setdefault(icon[1], []).append(icon)
+    turned = chosen(sets)
+    for s, c, name in turned:
+        by_kind[sets[s].kind].setdefault(c, []).append((s, c, name))
     order = random.Random(number)
     rows = []
     while len(rows) < count:
@@ -59,8 +60,11 @@ def draw_file(sets, tokenizer, number: int, count: int = EACH) -> dict[str, np.n
         made = variant(sets[s], name, rng)
         if made is None:
             continue
+        pixels = made[0]
+        if turned[s, c, name]:
+            pixels = pixels[:, ::-1]
         ids = tokenized(tokenizer, [caption(c, made[1], rng) for _ in range(CAPTIONS)])
-        rows.append((made[0], ids, c, s))
+        rows.append((pixels, ids, c, s))
     names = ("pixels", "ids", "concept", "set")
     return {n: np.stack(column) for n, column in zip(names, zip(*rows, strict=True), strict=True)}
 

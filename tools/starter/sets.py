@@ -136,6 +136,13 @@ def held_out() -> set[tuple[str, str]]:
 
 
 @cache
+def alike() -> dict[tuple[str, str, str], bool]:
+    """(concept, package, icon) that training sees (alike.py) -> whether it is mirrored."""
+    found = read("alike.json")["icons"]
+    return {(c, p, icon): turned for c, kept in found.items() for p, icon, turned in kept}
+
+
+@cache
 def near_copies() -> set[tuple[str, str]]:
     """(package, icon) that an excluded set draws almost alike (near.py)."""
     return {(each["set"], each["icon"]) for each in read("near.json")["icons"]}

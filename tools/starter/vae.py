@@ -1,17 +1,15 @@
-"""The autoencoder: a linear encoder, principal components of 4x4 pixels, and a trained decoder.
+"""The autoencoder: principal components of 4x4 pixels, and back.
 
-    python tools/starter/vae.py --work FOLDER --minutes 20
+    python tools/starter/vae.py --work FOLDER
 
 Encoding is exact arithmetic, so latents can be computed anywhere with one matrix. The first 12
-components hold most of a picture; the text encoder predicts those, whatever `--channels` is.
-Repeating the command goes on.
+components hold most of a picture; the text encoder predicts those, whatever `--channels` is. The
+decoder is exact too (decoder.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,6 @@ PATCH = 3 * SIDE * SIDE
 WIDE = 64
 FIRST = 12  # components that the text encoder predicts
 SCALE = 20.0  # the scaling factor: the decoder bends what it is given towards -3 .. 3
-NOISIEST = 400  # timestep from which the U-Net draws for the decoder
 
 
 def patches(x: Tensor) -> Tensor:
@@ -83,10 +80,7 @@ def decode_linear(basis: dict[str, Tensor], latents: Tensor) -> Tensor:
 
 
 def make_vae(basis: dict[str, Tensor], channels: int):
-    """AutoencoderTiny that is `encode` up to the scale, and `decode_linear`, exactly.
-
-    With it come the masks of the weights that training may change (decoder.py).
-    """
+    """AutoencoderTiny that is `encode` up to the scale, and `decode_linear`, exactly."""
     from diffusers import AutoencoderTiny
 
     vae = AutoencoderTiny(
@@ -121,8 +115,8 @@ def make_vae(basis: dict[str, Tensor], channels: int):
         convs[3].weight[:, :PATCH, 1, 1] = 2 * axes
         convs[3].bias.copy_(-(axes @ (basis["mean"] + 1)))
     vae.register_to_config(scaling_factor=SCALE, force_upcast=False)
-    masks = set_exact(vae, basis, SCALE)
-    return vae, masks
+    set_exact(vae, basis, SCALE)
+    return vae
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
@@ -131,97 +125,22 @@ def psnr(a: Tensor, b: Tensor) -> float:
     return float((-10 * error.log10()).mean())
 
 
-def drawn_again(drawer, x: Tensor, ids: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-    """What the U-Net makes of noised latents in one step: right in layout, wrong in detail."""
-    from train import alphas_cumprod
-
-    alpha = alphas_cumprod()[t].view(-1, 1, 1, 1)
-    states, pooled = drawer.text(ids)
-    found = drawer.unet(alpha.sqrt() * x + (1 - alpha).sqrt() * noise, t, states, pooled)
-    return found.float()
-
-
-def train_decoder(work: Path, channels: int, minutes: float, rate: float) -> None:
-    """Train the decoder on the pool and on what the U-Net draws; writes `work`/vae-`channels`.
-
-    What will be decoded is a prediction, not the picture's own latents. So in half of the steps
-    the U-Net predicts them from noised ones, and the decoder learns to mend what it gets wrong.
-    """
-    import pool
-    from judge import Checkpoint
-    from train import Plan, fast, padded
-
-    paths = pool.files(work)
-    rows = pool.load(paths[: min(10, len(paths))])
-    pixels, captions = rows["pixels"], rows["ids"]
-    basis = basis_in(work, pixels)
-    vae, masks = make_vae(basis, channels)
-    folder = work / f"vae-{channels}"
-    state = folder / "decoder.pt"
-    if state.exists():
-        vae.decoder.load_state_dict(torch.load(state, weights_only=True))
-    drawer = Checkpoint(work) if channels == Plan().channels else None
-    test, rest = to_tensor(pixels[:200]), range(200, len(pixels))
-    optimizer = torch.optim.Adam(list(masks), rate, betas=(0.9, 0.99))
-    rng = np.random.default_rng(int(time.time()))
-    clock, used, step, done, found = time.monotonic(), 0.0, 0, 0.0, []
-    test_t = torch.full((40,), 150)
-    test_noise = torch.randn(40, channels, 16, 16, generator=torch.Generator().manual_seed(0))
-    test_ids = padded(torch.from_numpy(captions[:40, 0].astype(np.int64)))
-    while done < 1:
-        # A process that was stopped for a while was not training.
-        used += min(time.monotonic() - clock, 5.0)
-        clock = time.monotonic()
-        done = min(1.0, used / (60 * minutes))
-        optimizer.param_groups[0]["lr"] = (
-            rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
-        )
-        chosen = rng.integers(rest.start, rest.stop, 8)
-        x = to_tensor(pixels[chosen])
-        z = encode(basis, x, channels)
-        if drawer and step % 2:
-            t = torch.from_numpy(rng.integers(0, NOISIEST, len(z)))
-            which = rng.integers(0, captions.shape[1], len(z))
-            ids = padded(torch.from_numpy(captions[chosen, which].astype(np.int64)))
-            with torch.no_grad(), fast("cpu"):
-                z = drawn_again(drawer, z, ids, t, torch.randn_like(z))
-        else:
-            z = z + torch.randn_like(z) * 0.08 * torch.rand(len(z), 1, 1, 1)
-        error = vae.decoder(z / SCALE) - x  # in float32: counts and gates are large
-        loss = error.square().mean() + 0.1 * error.abs().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        for weight, mask in masks.items():
-            weight.grad *= mask
-        torch.nn.utils.clip_grad_norm_(list(masks), 1.0)
-        optimizer.step()
-        step += 1
-        found.append(loss.item())
-        if step % 200 == 0 or done == 1:
-            with torch.no_grad():
-                z = encode(basis, test, channels)
-                told = f"own {psnr(vae.decode(z / SCALE).sample, test):.2f} "
-                told += f"(components {psnr(decode_linear(basis, z), test):.2f})"
-                if drawer:
-                    z = drawn_again(drawer, z[:40], test_ids, test_t, test_noise)
-                    told += f" drawn {psnr(vae.decode(z / SCALE).sample, test[:40]):.2f} "
-                    told += f"(components {psnr(decode_linear(basis, z), test[:40]):.2f})"
-            print(f"{step} {done:.2f} loss {np.mean(found):.4f} dB: {told}", flush=True)
-            found = []
-            vae.save_pretrained(folder)
-            torch.save(vae.decoder.state_dict(), state)
-
-
 def main() -> None:
+    import pool
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--channels", type=int, default=24)
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train_decoder(args.work, args.channels, args.minutes, args.rate)
+    torch.set_num_threads(1)
+    pixels = pool.load(pool.files(args.work)[:10])["pixels"]
+    basis = basis_in(args.work, pixels)
+    vae, x = make_vae(basis, args.channels), to_tensor(pixels[:200])
+    folder = args.work / f"vae-{args.channels}"
+    vae.save_pretrained(folder)
+    with torch.no_grad():
+        found = psnr(vae.decode(encode(basis, x, args.channels) / SCALE).sample, x)
+    print(f"{folder}: {found:.1f} dB on 200 pictures of the pool")
 
 
 if __name__ == "__main__":

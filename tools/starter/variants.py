@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from colours import WORDS, hexed, main_word, rgb, word_of
-from sets import IconSet, concepts, held_out, near_copies, training_sets
+from sets import IconSet, alike, concepts, held_out, near_copies, training_sets
 
 SIZE = 64
 LARGE = 128  # drawn at, then averaged to SIZE
@@ -37,6 +37,7 @@ class Facts:
     colour: str = ""  # the colour of the thing, or of its ink
     ground: str = ""  # "navy"; white isn't said
     word: str = ""  # the word of the set's own style, if nothing was changed
+    natural: bool = True  # the colours are the icon's own
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ def some_colour(rng: random.Random, words=tuple(WORDS)) -> str:
 def draw_hand(kind: str, rng: random.Random) -> Hand:
     """A random hand for an icon of a set in colours or of glyphs."""
     hand = Hand(
-        scale=rng.uniform(0.84, 1.0),
-        shift=(rng.uniform(-0.03, 0.03), rng.uniform(-0.03, 0.03)),
+        scale=rng.uniform(0.9, 1.0),
+        shift=(rng.uniform(-0.015, 0.015), rng.uniform(-0.015, 0.015)),
         seed=rng.randrange(1 << 30),
     )
     if rng.random() < 0.22:
@@ -80,10 +81,10 @@ def draw_hand(kind: str, rng: random.Random) -> Hand:
         # A glyph has one colour; some are given a fill, which their outline then closes.
         paint = rng.choices(["black", "some"], [1, 1])[0]
         return replace(hand, fill="glyph", ink="#000000" if paint == "black" else ink)
-    fill = rng.choices(["keep", "flat", "one", "none"], [60, 20, 5, 15])[0]
+    fill = rng.choices(["keep", "flat", "one", "none"], [62, 22, 4, 12])[0]
     outline = fill == "none" or rng.random() < (0.35 if fill == "one" else 0.6)
     paint = rng.choices(
-        ["as is", "palette", "mono", "hue", "pastel", "grey", "dark"], [50, 14, 6, 14, 7, 4, 5]
+        ["as is", "palette", "mono", "hue", "pastel", "grey", "dark"], [62, 8, 3, 12, 7, 3, 5]
     )[0]
     return replace(
         hand,
@@ -223,9 +224,11 @@ def facts(hand: Hand, large: np.ndarray, bare: np.ndarray | None, word: str | No
     if hand.fill == "glyph":
         # One ink. Thin and open is a line drawing, filled and closed a silhouette.
         look = "line drawing" if share < 0.22 else "silhouette" if share > 0.38 else "icon"
-        return replace(said, look=look, colour=ink)
+        one = {"flat": True, "colours": "one colour", "natural": False}
+        return replace(said, look=look, colour=ink, **one)
     if hand.fill == "none":
-        return replace(said, look="line drawing" if share < 0.4 else "", colour=ink)
+        look = "line drawing" if share < 0.4 else ""
+        return replace(said, look=look, colour=ink, natural=False)
     if bare is not None:
         changed = np.abs(large.astype(int) - bare.astype(int)).max(2) > 60
         if changed.mean() > 0.015:
@@ -243,7 +246,8 @@ def facts(hand: Hand, large: np.ndarray, bare: np.ndarray | None, word: str | No
     thing = "" if hand.paint == "grey" else main_word(solid[:: max(1, len(solid) // 600)])
     said = replace(said, colour=thing or "")
     untouched = hand.fill == "keep" and hand.paint == "as is" and not hand.ink
-    return replace(said, word=word if untouched and word else "")
+    natural = hand.fill != "one" and hand.paint == "as is"
+    return replace(said, word=word if untouched and word else "", natural=natural)
 
 
 def variant(icon_set: IconSet, name: str, rng: random.Random, hand: Hand | None = None):
@@ -272,6 +276,13 @@ def icons(sets: list[IconSet]) -> list[tuple[int, int, str]]:
     return found
 
 
+def chosen(sets: list[IconSet]) -> dict[tuple[int, int, str], bool]:
+    """Those of `icons` that are alike -> whether they are mirrored (alike.py)."""
+    kept = alike()
+    found = {i: (concepts()[i[1]], sets[i[0]].package, i[2]) for i in icons(sets)}
+    return {icon: kept[key] for icon, key in found.items() if key in kept}
+
+
 def main() -> None:
     from captions import caption
     from PIL import Image, ImageDraw
@@ -282,8 +293,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     sets, rng = training_sets(args.npm), random.Random(args.seed)
-    colour = [icon for icon in icons(sets) if sets[icon[0]].kind == "colour"]
-    glyph = [icon for icon in icons(sets) if sets[icon[0]].kind == "glyph"]
+    colour = [icon for icon in chosen(sets) if sets[icon[0]].kind == "colour"]
+    glyph = [icon for icon in chosen(sets) if sets[icon[0]].kind == "glyph"]
     page = Image.new("RGB", (8 * 190, 12 * 72), "white")
     pen = ImageDraw.Draw(page)
     for i in range(96):
