@@ -88,7 +88,7 @@ def splits(concepts: Collection[str], test: int, validation: int | None = None) 
     """The split of each concept, by the hash of its name: the same however many there are.
 
     The order is descending: earlier versions of the demo tested on the other end, and some settings
-    were chosen on those captions. `benchmarks/demo_choices.py` chooses without the test captions.
+    were chosen on those captions. `benchmarks/brand_choices.py` chooses on other brands.
     """
     order = sorted(concepts, key=lambda c: hashlib.sha256(c.encode()).hexdigest(), reverse=True)
     names = (
