@@ -27,7 +27,6 @@ STEPS = 100
 FIXED: dict[str, Any] = {"scales": [1.0], "copy_seeds": 0, "seeds": 2}
 WAYS_TO_TRAIN: dict[str, dict[str, Any]] = {
     "recipe": {},
-    "keep_layout 0": {"keep_layout": 0.0},
     "keep_layout 0.15": {"keep_layout": 0.15},
     "rate 1.5e-3": {"lr": 1.5e-3},
     "rate 6e-3": {"lr": 6e-3},

