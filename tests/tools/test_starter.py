@@ -230,3 +230,39 @@ def test_the_matcher_learns_names_and_goes_on_where_it_stopped(recipe, tmp_path,
     captions = [each[0] for each in match.captions_of(data)]
     found = match.retrieval(net, pixels, icons.concept, captions)
     assert found["recall@1"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "concept", "right"),
+    [
+        ("Red apple", "red-apple", True),
+        ("an apple", "green-apple", True),
+        ("padlock", "locked", True),
+        ("glasses", "glasses", True),
+        ("eye glasses", "glasses", True),
+        ("two cherries", "cherries", True),
+        ("yellow taxi cab", "taxi", True),
+        ("", "taxi", False),
+        ("car", "bus", False),
+        ("flower", "rose", False),
+        ("bus", "automobile", False),
+    ],
+)
+def test_a_readers_name_is_compared_with_those_fixed_beforehand(recipe, name, concept, right):
+    assert recipe("read").is_right(name, concept) is right
+
+
+def test_names_of_a_sheet_are_scored(recipe, tmp_path, capsys):
+    read = recipe("read")
+    pictures = np.zeros((3, 64, 64, 3), np.uint8)
+    read.write_sheet(pictures, ["taxi", "bus", "star"], 0, tmp_path)
+    key = json.loads((tmp_path / "key.json").read_text())
+    assert sorted(key.values()) == ["bus", "star", "taxi"]
+    lines = [
+        f"{number} {'cab' if concept == 'taxi' else 'star'}" for number, concept in key.items()
+    ]
+    (tmp_path / "names.txt").write_text("\n".join(lines))
+    read.score(tmp_path, tmp_path / "names.txt")
+    told = capsys.readouterr().out
+    assert told.startswith("2 of 3 named: 0.67 [0.21, 0.94]")
+    assert "bus, called star" in told
