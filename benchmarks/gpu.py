@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import statistics
 import sys
 import tempfile
@@ -74,7 +73,7 @@ class Measured:
     estimated: int
     peak: int
     seconds: float  # a step
-    loss: float  # mean of the steps
+    loss: float | None  # mean of the steps
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,8 @@ class Row:
         cells = [self.title, f"{size / 1e9:.2f} B" if size >= 1e9 else f"{size / 1e6:.0f} M"]
         cells.append(self.way)
         if isinstance(self.found, str):
-            return f"| {' | '.join(cells)} | {self.found} |" + " |" * (len(HEAD) - 4)
+            reason = self.found.replace("|", "/")
+            return f"| {' | '.join(cells)} | {reason} |" + " |" * (len(HEAD) - 4)
         done = self.found
         cells += [
             _gib(done.resting),
@@ -101,7 +101,7 @@ class Row:
             _gib(done.peak),
             f"{100 * (done.estimated / done.peak - 1):+.0f} %" if done.estimated else "",
             f"{done.seconds:.3f}",
-            "" if math.isnan(done.loss) else f"{done.loss:.3f}",
+            "" if done.loss is None else f"{done.loss:.3f}",
         ]
         return f"| {' | '.join(cells)} |"
 
@@ -269,7 +269,7 @@ class Bench:
         rows = dataset.split("train")
         times = theirs(self.args, model, rows, rank=self.args.rank, pipeline=base.pipeline)
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-        return Measured(0, 0, peak, times.step(), math.nan)
+        return Measured(0, 0, peak, times.step(), None)
 
     def table(self) -> str:
         """Markdown for docs/scale.md."""

@@ -79,7 +79,7 @@ class Published:
     schedule: Mapping[str, Any] = field(default_factory=dict)
 
 
-# VAE configurations: `vae/config.json` of the same repositories.
+# VAE configurations: `vae/config.json` of the same repositories. Schedules don't change the costs.
 FLUX_VAE = {"latent_channels": 16, "scaling_factor": 0.3611, "shift_factor": 0.1159}
 SD3_VAE = {"latent_channels": 16, "scaling_factor": 1.5305, "shift_factor": 0.0609}
 DYNAMIC = {"shift": 3.0, "use_dynamic_shifting": True}
