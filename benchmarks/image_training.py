@@ -163,8 +163,12 @@ def theirs(
     lr: float = LR,
     rank: int = RANK,
     after: Callable[[int, Any], None] = lambda step, unet: None,
+    pipeline: Any = None,
 ) -> Times:
-    """The loop of diffusers' scripts; `after` each step, while no time is counted, is called."""
+    """The loop of diffusers' scripts; `after` each step, while no time is counted, is called.
+
+    A loaded `pipeline` is trained in place of the model's folder.
+    """
     from accelerate import Accelerator
     from diffusers import DDPMScheduler
     from diffusers.training_utils import cast_training_params
@@ -172,7 +176,8 @@ def theirs(
 
     accelerator = Accelerator(mixed_precision="no" if args.precision == "fp32" else args.precision)
     device, dtype = accelerator.device, DTYPES[args.precision]
-    pipeline = load_base(model.folder, device, dtype).pipeline
+    if pipeline is None:
+        pipeline = load_base(model.folder, device, dtype).pipeline
     unet, vae = pipeline.unet, pipeline.vae
     torch.manual_seed(0)
     unet.add_adapter(

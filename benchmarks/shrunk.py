@@ -22,52 +22,68 @@ SHRINK = {"sd": 4, "sdxl": 8}
 
 def parts(kind: str, shrink: int) -> dict[str, Any]:
     """The trained and frozen networks of SD 1.5 or SDXL, all widths divided by `shrink`."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    made = {"vae": vae(shrink), "text_encoder": _text(768, 12, 12, shrink, projected=False)}
+    if kind == "sdxl":
+        made["text_encoder_2"] = _text(1280, 32, 20, shrink, projected=True)
+    return {**made, "unet": unet(kind, shrink)}
+
+
+def _text(width: int, layers: int, heads: int, shrink: int, projected: bool) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    def text(width: int, layers: int, heads: int, projected: bool) -> Any:
-        config = CLIPTextConfig(
-            vocab_size=len(tokenizer()),
-            hidden_size=width // shrink,
-            intermediate_size=4 * width // shrink,
-            num_hidden_layers=layers,
-            num_attention_heads=heads,
-            max_position_embeddings=TOKENS,
-            projection_dim=width // shrink,
-            bos_token_id=0,
-            eos_token_id=1,
-            pad_token_id=1,
-        )
-        return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer()),
+        hidden_size=width // shrink,
+        intermediate_size=4 * width // shrink,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=TOKENS,
+        projection_dim=width // shrink,
+        bos_token_id=0,
+        eos_token_id=1,
+        pad_token_id=1,
+    )
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
 
-    def channels(*published: int) -> tuple[int, ...]:
-        return tuple(width // shrink for width in published)
 
-    groups = 32 // shrink if shrink < 32 else 1
-    made: dict[str, Any] = {
-        "vae": AutoencoderKL(
-            block_out_channels=channels(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            norm_num_groups=groups,
-            latent_channels=4,
-        ),
-        "text_encoder": text(768, 12, 12, projected=False),
-    }
+def _channels(shrink: int, *published: int) -> tuple[int, ...]:
+    return tuple(width // shrink for width in published)
+
+
+def _groups(shrink: int) -> int:
+    return 32 // shrink if shrink < 32 else 1
+
+
+def vae(shrink: int) -> Any:
+    """Their autoencoder."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=_channels(shrink, 128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        norm_num_groups=_groups(shrink),
+        latent_channels=4,
+    )
+
+
+def unet(kind: str, shrink: int) -> Any:
+    """Their denoiser."""
+    from diffusers import UNet2DConditionModel
+
     if kind == "sd":
         cross = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
-        unet = {
-            "block_out_channels": channels(320, 640, 1280, 1280),
+        own: dict[str, Any] = {
+            "block_out_channels": _channels(shrink, 320, 640, 1280, 1280),
             "down_block_types": (cross[0],) * 3 + ("DownBlock2D",),
             "up_block_types": ("UpBlock2D",) + (cross[1],) * 3,
             "attention_head_dim": 8,
             "cross_attention_dim": 768 // shrink,
         }
     else:
-        made["text_encoder_2"] = text(1280, 32, 20, projected=True)
-        unet = {
-            "block_out_channels": channels(320, 640, 1280),
+        own = {
+            "block_out_channels": _channels(shrink, 320, 640, 1280),
             "down_block_types": ("DownBlock2D",) + ("CrossAttnDownBlock2D",) * 2,
             "up_block_types": ("CrossAttnUpBlock2D",) * 2 + ("UpBlock2D",),
             "transformer_layers_per_block": (1, 2, 10),
@@ -78,11 +94,9 @@ def parts(kind: str, shrink: int) -> dict[str, Any]:
             "addition_time_embed_dim": 256 // shrink,
             "projection_class_embeddings_input_dim": 2816 // shrink,
         }
-    size = NATIVE[kind] // 8
-    made["unet"] = UNet2DConditionModel(
-        sample_size=size, layers_per_block=2, norm_num_groups=groups, **unet
+    return UNet2DConditionModel(
+        sample_size=NATIVE[kind] // 8, layers_per_block=2, norm_num_groups=_groups(shrink), **own
     )
-    return made
 
 
 def tokenizer() -> Any:
@@ -93,14 +107,11 @@ def tokenizer() -> Any:
     return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
 
 
-def make(kind: str, shrink: int, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Save a pipeline with random weights; drawn by the accelerator where there is one."""
+def pipeline_of(kind: str, made: dict[str, Any]) -> Any:
+    """The pipeline of these `parts`."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    torch.manual_seed(0)
     words = tokenizer()
-    with pick_device():
-        made = {name: part.to(dtype) for name, part in parts(kind, shrink).items()}
     scheduler = DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -109,7 +120,7 @@ def make(kind: str, shrink: int, folder: Path, dtype: torch.dtype = torch.float3
         steps_offset=1,
     )
     if kind == "sd":
-        pipeline = StableDiffusionPipeline(
+        return StableDiffusionPipeline(
             **made,
             tokenizer=words,
             scheduler=scheduler,
@@ -117,12 +128,18 @@ def make(kind: str, shrink: int, folder: Path, dtype: torch.dtype = torch.float3
             feature_extractor=None,
             requires_safety_checker=False,
         )
-    else:
-        pipeline = StableDiffusionXLPipeline(
-            **made, tokenizer=words, tokenizer_2=words, scheduler=scheduler, add_watermarker=False
-        )
+    return StableDiffusionXLPipeline(
+        **made, tokenizer=words, tokenizer_2=words, scheduler=scheduler, add_watermarker=False
+    )
+
+
+def make(kind: str, shrink: int, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Save a pipeline with random weights; drawn by the accelerator where there is one."""
+    torch.manual_seed(0)
+    with pick_device():
+        made = {name: part.to(dtype) for name, part in parts(kind, shrink).items()}
     with quiet():
-        pipeline.save_pretrained(folder)
+        pipeline_of(kind, made).save_pretrained(folder)
 
 
 def share(kind: str, shrink: int, side: int) -> float:
@@ -152,7 +169,7 @@ def share(kind: str, shrink: int, side: int) -> float:
 
 
 def pictures(folder: Path, count: int, side: int) -> Path:
-    """Coloured shapes on white, a quarter larger than they are trained at, as PNG files."""
+    """Coloured shapes on white, a quarter larger than they are trained at, with captions beside."""
     folder.mkdir(parents=True, exist_ok=True)
     draw, size = random.Random(0), side * 5 // 4
     for i in range(count):
@@ -162,5 +179,7 @@ def pictures(folder: Path, count: int, side: int) -> Path:
             x, y, width = (draw.randrange(size) for _ in range(3))
             colour = tuple(draw.randrange(256) for _ in range(3))
             pen.ellipse((x, y, x + width, y + width // 2 + 1), fill=colour)
-        image.save(folder / f"picture number {i} of coloured shapes.png")
+        image.save(folder / f"shapes-{i}.png")
+        caption = f"picture number {i} of coloured shapes"
+        (folder / f"shapes-{i}.txt").write_text(caption, encoding="utf-8")
     return folder
