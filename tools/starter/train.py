@@ -132,7 +132,7 @@ class Training:
     ) -> None:
         torch.manual_seed(seed)
         self.plan, self.device, self.seed = plan, device, seed
-        self.warm, self.teach = 200, TEACH
+        self.warm, self.teach, self.decay = 200, TEACH, plan.average
         self.unet = UNet(plan.shape).to(device).train()
         self.text, self.heads = text.to(device).train(), Heads().to(device)
         self.heads.load_state_dict(heads)
@@ -247,7 +247,7 @@ class Training:
         self.optimizer.step()
         self.step += 1
         self.samples += batch
-        decay = min(self.plan.average, (1 + self.step) / (10 + self.step))
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
         values = list(self.weights().values())
         torch._foreach_lerp_(list(self.average.values()), values, 1 - decay)
         return float(loss.detach())
@@ -294,6 +294,8 @@ def run(args: argparse.Namespace, log) -> None:
         log(f"resumed {found.name} at {training.samples} samples, {training.used / 60:.1f} minutes")
     else:
         training.begin(data)
+    if args.cooldown:  # the latest weights are the best
+        training.decay = min(plan.average, 0.99)
     del saved
     begin, last, written = time.monotonic(), time.monotonic(), time.monotonic()
     used, told, found, first = training.used, training.samples, [], training.samples
