@@ -1,0 +1,83 @@
+"""Account and record numbers, by the words that announce them; numbers that only look alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from mmtune.privacy.atoms import Atom
+from mmtune.privacy.code_runs import CodeRun
+from mmtune.privacy.contexts import Context
+from mmtune.privacy.spoken_words import SpokenWords, word_set
+
+FEWEST = 4  # digits of an account or record number
+FEWEST_CODE = 3  # digits of a security code or PIN
+_CODES = re.compile(r"pin|cv|security|sicherheit|prüf|crypto|secret|seguridad$", re.IGNORECASE)
+_BEFORE_YEARS = word_set(
+    "since in from of year until seit im jahr ab bis depuis en de annee desde del ano hasta"
+)
+_CURRENCIES = frozenset("$€£¥")
+# A social security number of the USA is written with these groups alone.
+_GROUPED = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
+_LONE = frozenset("AIOYE")  # letters that are words of their own
+_ARTICLES = frozenset("aàyoe")
+MOST_LETTERS = 12  # letters of a code that are spelled beside its digits
+
+
+def find_grouped_numbers(text: str) -> list[tuple[int, int]]:
+    """Find the places of numbers that are recognised by their groups alone: 123-45-6789."""
+    return [match.span() for match in _GROUPED.finditer(text)]
+
+
+def without_amounts(run: CodeRun, atoms: Sequence[Atom], words: SpokenWords) -> CodeRun | None:
+    """Leave out what is money, a measure or a time: a currency or a unit stands beside it.
+
+    Returns:
+        The run without its last or first number; None if nothing is left.
+    """
+    first, last = atoms.index(run.atoms[0]), atoms.index(run.atoms[-1])
+    count = len(run.atoms)
+    begin, end = 0, count
+    after = atoms[last + 1] if last + 1 < len(atoms) else None
+    if after is not None and (after.value in (*_CURRENCIES, "%") or after.word in words.units):
+        end = max(run.chunks)
+    if first and atoms[first - 1].value in _CURRENCIES:
+        begin = min((chunk for chunk in run.chunks if chunk), default=count)
+    return run.part(begin, end) if begin < end else None
+
+
+def is_year(run: CodeRun, atoms: Sequence[Atom]) -> bool:
+    """Whether a run is a year after a word such as "since"."""
+    if not re.fullmatch(r"(19|20)\d\d", run.value):
+        return False
+    first = atoms.index(run.atoms[0])
+    return bool(first) and atoms[first - 1].word in _BEFORE_YEARS
+
+
+def account_part(run: CodeRun, context: Context, announced_by: str) -> CodeRun | None:
+    """The part of a run that is the announced number; None if it has too few digits.
+
+    Args:
+        run: digits and letters.
+        context: what announces it.
+        announced_by: the words of the context.
+    """
+    first, last = 0, len(run.atoms)
+    while first < last and _is_announcing(run, first, context):
+        first += 1
+    while last > first and last - 1 in run.chunks and run.atoms[last - 1].value in _LONE:
+        last -= 1  # "…, I think"
+    part = run.part(first, last) if first < last else None
+    fewest = FEWEST_CODE if _CODES.search(announced_by) else FEWEST
+    if part is None or len(part.digits) < fewest:
+        return None
+    letters = len(part.value) - len(part.digits)
+    return part if letters <= MOST_LETTERS else None
+
+
+def _is_announcing(run: CodeRun, place: int, context: Context) -> bool:
+    """Whether an atom is the announcing word itself, as in "MRN 0048", or an article."""
+    atom = run.atoms[place]
+    if atom.start < context.end <= atom.end:
+        return True
+    return atom.form == "letter" and run.text[atom.start : atom.end] in _ARTICLES

@@ -1,0 +1,126 @@
+"""E-mail addresses, written and spoken: "j dot smith at example dot com"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from mmtune.privacy.atoms import Atom
+from mmtune.privacy.spoken_words import SpokenWords, word_set
+
+_WRITTEN = re.compile(
+    r"[^\W_][\w.+!#$%&'*/=?^`{|}~-]*@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
+    r"|[^\W_]@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
+)
+_WRITTEN_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}")
+# Last parts of a domain that are common in speech; countries' codes of two letters are others.
+_LAST_PARTS = word_set(
+    "com net org edu gov info biz name online shop app dev email mail cloud example test local"
+)
+_NOT_LAST = word_set("am as at be do he if in is it me my no of on or so to us we")
+_BREAKS = frozenset(".?!;:")
+MOST_WORDS = 3  # words without a sign between them that are taken for one address
+
+
+def find_written_emails(text: str) -> Iterator[tuple[int, int]]:
+    """Find the places of e-mail addresses as they are written."""
+    for match in _WRITTEN.finditer(text):
+        yield match.span()
+
+
+def find_spoken_emails(
+    text: str, atoms: Sequence[Atom], words: SpokenWords
+) -> Iterator[tuple[int, int]]:
+    """Find the places of e-mail addresses that are said in words.
+
+    An address is a word for @ with a domain after it and something before it that may be a name.
+    """
+    least = 0
+    for place, atom in enumerate(atoms):
+        is_at = atom.word in words.at and atom.form == "word"
+        if not is_at and atom.value != "@":
+            continue
+        end = _domain_end(text, atoms, place + 1, words)
+        if end is None:
+            continue
+        first = _local_start(text, atoms, place, words, least)
+        if first is not None:
+            yield atoms[first].start, end
+            least = place
+
+
+def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> int | None:
+    """Where the domain ends that begins at an atom; None if none does."""
+    while first < len(atoms) and atoms[first].word in ("sign", "the", "zeichen"):
+        first += 1
+    if first >= len(atoms):
+        return None
+    if written := _WRITTEN_DOMAIN.match(text, atoms[first].start):
+        return written.end()
+    end, place, label, dots = None, first, 0, 0
+    while place < len(atoms) and place - first < 40:
+        atom = atoms[place]
+        sign = words.signs.get(atom.word, "") if atom.form == "word" else atom.value
+        if sign == "." and label:
+            dots, label = dots + 1, 0
+        elif sign == "-" and label:
+            pass
+        elif atom.form in ("word", "letter", "letters", "digits"):
+            # Without a dot a second word doesn't belong to the domain, but spelled letters do.
+            spelled = atom.form == "letter" and atoms[place - 1].form == "letter"
+            hyphen = words.signs.get(atoms[place - 1].word) == "-" or atoms[place - 1].value == "-"
+            if label and not spelled and not hyphen:
+                break
+            label += 1
+            if dots and _is_last(text, atoms, place):
+                end = atom.end
+        else:
+            break
+        place += 1
+    return end
+
+
+def _is_last(text: str, atoms: Sequence[Atom], place: int) -> bool:
+    """Whether the domain may end with this atom: "com", "uk", or the letters "d e"."""
+    atom = atoms[place]
+    if atom.form == "letter":
+        return atoms[place - 1].form == "letter"
+    if atom.word in _LAST_PARTS:
+        return True
+    follows_dot = len(atom.word) == 2 and atom.word.isalpha()
+    return follows_dot and (atom.word not in _NOT_LAST or text[atom.end : atom.end + 1] != " ")
+
+
+def _local_start(
+    text: str, atoms: Sequence[Atom], at: int, words: SpokenWords, least: int
+) -> int | None:
+    """The atom with which the part before the @ begins; None if nothing there may be one."""
+    first: int | None = None
+    place, loose = at - 1, 0
+    joined = True  # whether what comes next belongs to the address without doubt
+    while place >= least:
+        atom = atoms[place]
+        sign = words.signs.get(atom.word, "") if atom.form == "word" else ""
+        is_written_dot = atom.value in (".", "_", "-", "+") and (
+            text[atom.end : atom.end + 1].isalnum() and text[atom.start - 1 : atom.start].isalnum()
+        )
+        if "\n" in text[atom.end : atoms[place + 1].start]:
+            break
+        if sign or is_written_dot:
+            joined = True
+        elif atom.word in ("bas", "bajo", "all", "sign"):  # "tiret bas", "guion bajo"
+            pass
+        elif atom.value == "," and first is not None and atoms[first].is_code:
+            pass  # letters are often spelled with commas between them
+        elif atom.form == "mark" or atom.form == "replaced":
+            break
+        elif atom.is_code:
+            first, joined = place, False
+        else:
+            if not joined and loose >= MOST_WORDS:
+                break
+            if atom.word in words.no_local_part and not (joined and first is not None):
+                break
+            first, joined, loose = place, False, loose + 1
+        place -= 1
+    return first

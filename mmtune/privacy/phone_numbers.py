@@ -1,0 +1,135 @@
+"""Phone numbers, by the numbering plans of `phonenumbers`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from mmtune.errors import ConfigError, MissingExtra
+from mmtune.privacy.atoms import Atom
+from mmtune.privacy.code_runs import CodeRun
+from mmtune.privacy.spoken_words import SpokenWords, plain, word_set
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+FEWEST, MOST = 7, 15  # digits (ITU-T E.164 allows 15)
+# Digits after a word such as "phone" that count as a number, wrong ones too.
+FEWEST_ANNOUNCED, MOST_ANNOUNCED = 6, 17
+MOST_EXTENSION = 6  # digits
+_EXTENSIONS = word_set("x ext extension durchwahl nebenstelle poste extension anexo")
+# Regions whose numbers are read without their country's code, where the user names none.
+REGIONS = {
+    "en": ("US", "GB"),
+    "de": ("DE", "AT", "CH"),
+    "fr": ("FR", "BE", "CH"),
+    "es": ("ES", "MX"),
+}
+
+
+def is_area_code(words: str) -> bool:
+    """Whether words announce the first digits of a phone number alone."""
+    return plain(words) in ("area code", "vorwahl", "indicatif", "prefijo")
+
+
+@cache
+def load_phonenumbers() -> ModuleType:
+    """Import `phonenumbers`.
+
+    Raises:
+        MissingExtra: it isn't installed.
+    """
+    try:
+        import phonenumbers
+    except ImportError:
+        raise MissingExtra("phonenumbers", "privacy", "finding phone numbers") from None
+    module: ModuleType = phonenumbers
+    return module
+
+
+def require_regions(regions: Sequence[str]) -> None:
+    """Refuse regions that have no numbering plan.
+
+    Raises:
+        ConfigError: names the region.
+    """
+    known = load_phonenumbers().SUPPORTED_REGIONS
+    for region in regions:
+        if region not in known:
+            raise ConfigError(
+                f"--region {region}: no such region",
+                "give a country's code of two letters, such as US, GB or DE",
+            )
+
+
+def find_phones(
+    run: CodeRun, regions: Sequence[str], *, international: bool, announced: bool
+) -> Iterator[CodeRun]:
+    """Find the phone numbers within a run of digits.
+
+    Args:
+        run: the digits.
+        regions: where numbers without a country's code are at home.
+        international: whether a "+" stands before the run.
+        announced: whether a word such as "phone" announces it. Then a number is one if it has a
+            possible length; without it must be one that its region gives out, or begin with 0.
+    """
+    for digits in run.digit_runs():
+        end = -1
+        for part in digits.windows(FEWEST, MOST, whole_chunks=True):
+            plus = international and part.start == run.start
+            if part.start > end and _is_phone(part.value, regions, plus, announced):
+                yield part
+                end = part.end
+
+
+def number_start(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> int:
+    """The place where a number begins whose first digits are an atom: a "+" and "(" belong to it."""
+    start = atoms[first].start
+    for atom in reversed(atoms[max(0, first - 2) : first]):
+        is_plus = atom.value == "+" or words.signs.get(atom.word) == "+"
+        if "\n" in text[atom.end : start] or not (is_plus or atom.value == "("):
+            break
+        start = atom.start
+    return start
+
+
+def has_plus(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> bool:
+    """Whether a "+" or a word for it stands before the atom."""
+    before = text[number_start(text, atoms, first, words) : atoms[first].start].casefold()
+    return "+" in before or any(word in plain(before).split() for word in words.signs)
+
+
+def extension_end(text: str, atoms: Sequence[Atom], last: int) -> int:
+    """The place where a phone number ends, with its extension: "x6625", "extension 12"."""
+    end = atoms[last].end
+    after = [each for each in atoms[last + 1 : last + 12] if each.value not in (",", ".")]
+    if not after or not (after[0].word in _EXTENSIONS or after[0].value == "X"):
+        return end
+    count = 0
+    for atom in after[1:]:
+        if atom.form != "digits" or "\n" in text[end : atom.start]:
+            break
+        count += len(atom.value)
+        if count > MOST_EXTENSION:
+            break
+        end = atom.end
+    return end
+
+
+def _is_phone(digits: str, regions: Sequence[str], plus: bool, announced: bool) -> bool:
+    library = load_phonenumbers()
+    if digits.startswith("00") and len(digits) > FEWEST + 2:
+        digits, plus = digits[2:], True
+    for region in (None,) if plus else regions:
+        try:
+            number = library.parse(f"+{digits}" if plus else digits, region)
+        except library.NumberParseException:
+            continue
+        if library.is_valid_number(number):
+            return True
+        trunk = digits.startswith("0") and len(digits) >= 9
+        if (plus or announced or trunk) and library.is_possible_number(number):
+            return True
+    return False
