@@ -19,8 +19,6 @@ _BEFORE_YEARS = word_set(
 _CURRENCIES = frozenset("$€£¥")
 # A social security number of the USA is written with these groups alone.
 _GROUPED = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
-_LONE = frozenset("AIOYE")  # letters that are words of their own
-_ARTICLES = frozenset("aàyoe")
 MOST_LETTERS = 12  # letters of a code that are spelled beside its digits
 
 
@@ -65,8 +63,6 @@ def account_part(run: CodeRun, context: Context, announced_by: str) -> CodeRun |
     first, last = 0, len(run.atoms)
     while first < last and _is_announcing(run, first, context):
         first += 1
-    while last > first and last - 1 in run.chunks and run.atoms[last - 1].value in _LONE:
-        last -= 1  # "…, I think"
     part = run.part(first, last) if first < last else None
     fewest = FEWEST_CODE if _CODES.search(announced_by) else FEWEST
     if part is None or len(part.digits) < fewest:
@@ -76,8 +72,5 @@ def account_part(run: CodeRun, context: Context, announced_by: str) -> CodeRun |
 
 
 def _is_announcing(run: CodeRun, place: int, context: Context) -> bool:
-    """Whether an atom is the announcing word itself, as in "MRN 0048", or an article."""
-    atom = run.atoms[place]
-    if atom.start < context.end <= atom.end:
-        return True
-    return atom.form == "letter" and run.text[atom.start : atom.end] in _ARTICLES
+    """Whether an atom is the announcing word itself, as in "MRN 0048"."""
+    return run.atoms[place].start < context.end <= run.atoms[place].end

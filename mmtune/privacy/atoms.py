@@ -119,7 +119,7 @@ def _with_letters(text: str, atoms: list[Atom], words: SpokenWords) -> list[Atom
             found.append(Atom(atom.start, ray.end, "letter", "X", "xray"))
         elif letter:
             found.append(replace(atom, form="letter", value=letter))
-        elif len(atom.word) == 1 and atom.word.isascii() and not after_apostrophe:
+        elif atom.end == atom.start + 1 and atom.value.isascii() and not after_apostrophe:
             named = _named_letter(atoms, place, atom.word, words)
             end = atoms[named - 1].end if named > place else atom.end
             found.append(Atom(atom.start, end, "letter", atom.word.upper(), atom.word))
@@ -166,7 +166,10 @@ def _with_numbers(text: str, atoms: list[Atom], language: str) -> list[Atom]:
     tokens, sources = [], []
     single = [find_digit(atom.word, language) for atom in atoms]
     for place, atom in enumerate(atoms):
-        said = text[atom.start : atom.end] if atom.form in ("word", "mark") else "□"
+        said = text[atom.start : atom.end]
+        is_word = atom.form == "word" or (atom.form == "letter" and len(said) == 1)
+        # text2num needs commas and hyphens; it can't take halves of surrogate pairs.
+        said = said if is_word or (atom.form == "mark" and said.isascii()) else "□"
         compound = _compound_repeat(atom.word, words)
         if atom.word in words.decimal or atom.word in words.zeros or compound:
             said = "□"
@@ -271,7 +274,7 @@ def _with_ordinals(text: str, atoms: list[Atom]) -> list[Atom]:
     return found
 
 
-_SOFT_MARKS = frozenset(",-–—.·/()")
+_SOFT_MARKS = frozenset(",-‐‑‒–—−.·/()")
 
 
 def _without_lone_letters(text: str, atoms: list[Atom], words: SpokenWords) -> list[Atom]:
@@ -293,9 +296,6 @@ def _without_lone_letters(text: str, atoms: list[Atom], words: SpokenWords) -> l
                 spelled = all(each.form != "digits" for each in near) and atom.word == "o"
                 if spelled and any(each.is_code for each in near):
                     atom, kept = replace(atom, value="O"), True
-                # "oh, 4111" begins with a sigh.
-                sigh = atom.word != "o" and text[atom.end : atom.end + 1] == ","
-                kept = kept and not (sigh and not (place and atoms[place - 1].is_code))
                 if kept and atom.value == "0":
                     atom = replace(atom, form="digits")
             if not kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from mmtune.privacy.atoms import Atom
@@ -16,6 +16,8 @@ FIRST_YEAR = 1900
 LAST_YEAR = 2007
 _MARKS = frozenset(",./-–—'’")
 _SAID_DIGITS = re.compile(r"(0[1-9]|[12]\d|3[01]){2}(\d\d|\d{4})")  # day, month and year
+_MORE_BEFORE = re.compile(r"\d[-./–]$")
+_MORE_AFTER = re.compile(r"[-./–]\d")
 MOST_LINKS = 3  # marks and words between day, month and year
 
 
@@ -53,8 +55,16 @@ def find_dates(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator
         if found is None:
             place += 1
             continue
-        date, place = found
+        date, after = found
+        # "the seventh of March": the article goes with it.
+        if (
+            place
+            and atoms[place - 1].word == "the"
+            and "\n" not in text[date.start - 2 : date.start]
+        ):
+            date = replace(date, start=atoms[place - 1].start)
         yield date
+        place = after
 
 
 def _date_at(
@@ -75,8 +85,17 @@ def _date_at(
             place, links = place + 1, links + 1
     for count in range(len(parts), 0, -1):
         if (date := _as_date(text, parts[:count], words)) is not None:
-            return date, ends[count]
+            # "november" is a letter, too, if others are beside it.
+            spelled = any(part.form == "letter" for part in parts[:count])
+            if not (spelled and _is_spelled_on(atoms, first, ends[count])):
+                return date, ends[count]
     return None
+
+
+def _is_spelled_on(atoms: Sequence[Atom], first: int, end: int) -> bool:
+    before = next((a for a in reversed(atoms[:first]) if a.value not in _MARKS), None)
+    after = next((a for a in atoms[end:] if a.value not in _MARKS), None)
+    return any(atom is not None and atom.is_code for atom in (before, after))
 
 
 def _is_link(text: str, atom: Atom, words: SpokenWords) -> bool:
@@ -116,6 +135,8 @@ def _with_year(start: int, end: int, year: str) -> FoundDate | None:
 
 def _of_numbers(text: str, parts: Sequence[Atom], numbers: Sequence[str]) -> FoundDate | None:
     start, end = parts[0].start, parts[-1].end
+    if _MORE_BEFORE.search(text, max(0, start - 2), start) or _MORE_AFTER.match(text, end):
+        return None
     if len(parts) >= 3:
         marks = {text[a.end : b.start].strip() for a, b in pairwise(parts[:3])}
         written = len(marks) == 1 and marks <= {"/", ".", "-"} and len(parts) == 3
@@ -133,8 +154,9 @@ def _of_numbers(text: str, parts: Sequence[Atom], numbers: Sequence[str]) -> Fou
             return FoundDate(start, end, date.year, True, is_clear=clear)
     joined = "".join(numbers)
     if _SAID_DIGITS.fullmatch(joined) and min(int(joined[:2]), int(joined[2:4])) <= 12:
-        if (date := _with_year(start, end, joined[4:])) is not None:
-            return FoundDate(start, end, date.year, True, is_clear=False)
+        said = _with_year(start, end, joined[4:])
+        if said is not None:
+            return replace(said, is_clear=False)
     if len(joined) == 4 and len(parts) <= 2 and FIRST_YEAR <= int(joined) <= 2099:
         return FoundDate(start, end, int(joined), False, is_year=True)
     return None

@@ -24,22 +24,28 @@ def passes_luhn(digits: str) -> bool:
     return sum(each - 9 if each > 9 else each for each in doubled) % 10 == 0
 
 
-def find_cards(run: CodeRun) -> Iterator[CodeRun]:
+def find_cards(run: CodeRun, *, is_other: bool = False) -> Iterator[CodeRun]:
     """Find the numbers of cards within a run of digits.
 
     A number may be the whole run, or begin and end where a chunk does. Numbers of the large
     networks are found anywhere in a run: people go on with the date and the security code.
+
+    Args:
+        run: digits and letters.
+        is_other: whether a word such as "order" announces the run. One number in ten passes Luhn's
+            check by chance, so then a card must be the whole run or of a large network.
     """
     for digits in run.digit_runs():
         rest: CodeRun | None = digits
-        while rest is not None and (found := _first_card(rest)) is not None:
+        while rest is not None and (found := _first_card(rest, is_other)) is not None:
             yield found
             end = rest.atoms.index(found.atoms[-1]) + 1
             rest = rest.part(end, len(rest.atoms)) if end < len(rest.atoms) else None
 
 
-def _first_card(run: CodeRun) -> CodeRun | None:
-    for part in run.windows(SHORTEST, LONGEST, whole_chunks=True):
+def _first_card(run: CodeRun, is_other: bool) -> CodeRun | None:
+    whole = CodeRun(run.text, run.atoms, frozenset({0})) if is_other else run
+    for part in whole.windows(SHORTEST, LONGEST, whole_chunks=True):
         if _FIRST.match(part.value) and passes_luhn(part.value):
             return part
     for part in run.windows(14, 16, whole_chunks=False):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mmtune.privacy.atoms import Atom
 from mmtune.privacy.spoken_words import SpokenWords
 
-_STRONG = frozenset("-–—/()+")  # marks within a number
+_STRONG = frozenset("-‐‑‒–—−/()+")  # marks within a number
 _WEAK = frozenset(",.·:…")  # marks within a number, or between two
 MOST_BETWEEN = 6  # marks and fillers between two groups of a number
-MAX_PART_LETTERS = 4
+_LINE_BREAK = re.compile(r"[\r\n]")
+_LONE = frozenset("AIOYE")  # letters that are words of their own
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ class CodeRun:
         """The run of its atoms from `first` up to, but not including, `last`."""
         chunks = frozenset({0} | {c - first for c in self.chunks if first <= c < last})
         return CodeRun(self.text, self.atoms[first:last], chunks)
+
+    def lines(self) -> list[CodeRun]:
+        """Its parts on each line of the text: what each turn says of it."""
+        cuts = [
+            place
+            for place in range(1, len(self.atoms))
+            if _LINE_BREAK.search(self.text, self.atoms[place - 1].end, self.atoms[place].start)
+        ]
+        return [self.part(a, b) for a, b in pairwise([0, *cuts, len(self.atoms)])]
+
+    def places(self) -> list[tuple[int, int]]:
+        """Its places in the text, one for each line."""
+        return [(line.start, line.end) for line in self.lines()]
 
     def digit_runs(self) -> Iterator[CodeRun]:
         """Its parts between letters."""
@@ -99,22 +114,23 @@ def code_runs(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator[
             between.append(atom)
             soft = atom.value in _STRONG or atom.value in _WEAK or atom.word in words.fillers
             if not soft or atom.form == "replaced" or len(between) > MOST_BETWEEN:
-                yield CodeRun(text, tuple(run), frozenset({0} | chunks))
+                yield from _trimmed(CodeRun(text, tuple(run), frozenset({0} | chunks)))
                 run, chunks, between = [], set(), []
     if run:
-        yield CodeRun(text, tuple(run), frozenset({0} | chunks))
+        yield from _trimmed(CodeRun(text, tuple(run), frozenset({0} | chunks)))
 
 
-_LINE_BREAK = re.compile(r"[\r\n]+")
+def _trimmed(run: CodeRun) -> Iterator[CodeRun]:
+    """Leave out a letter at the end that is a word, as in "…, I think" and "a 4711"."""
+    first, last = 0, len(run.atoms)
+    if _is_lone(run.atoms[-1]) and last - 1 in run.chunks:
+        last -= 1
+    begins = 1 in run.chunks or run.text[run.start : run.atoms[0].end].islower()
+    if first < last and _is_lone(run.atoms[0]) and (last == 1 or begins):
+        first += 1
+    if first < last:
+        yield run.part(first, last)
 
 
-def stretches(text: str, run: CodeRun) -> Iterator[tuple[int, int]]:
-    """Places of a run in the text, one for each line, from its first atom there to its last."""
-    first = run.atoms[0]
-    last = first
-    for atom in run.atoms[1:]:
-        if _LINE_BREAK.search(text, last.end, atom.start):
-            yield first.start, last.end
-            first = atom
-        last = atom
-    yield first.start, last.end
+def _is_lone(atom: Atom) -> bool:
+    return atom.value in _LONE and atom.end == atom.start + 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mmtune.privacy.atoms import Atom
 from mmtune.privacy.private_span import REPLACED, REPLACEMENTS, hide_replaced
 
-Meaning = Literal["card", "phone", "birth", "account", "other"]
+Meaning = Literal["card", "iban", "phone", "birth", "account", "other"]
 
 # For each language, which words announce which kind. "other" announces numbers that aren't private.
 # An apostrophe, a space or nothing may stand where a pattern has a space.
@@ -42,7 +44,7 @@ WORDS: dict[str, dict[Meaning, str]] = {
     "fr": {
         "card": r"cartes?|visa|master ?card",
         "phone": r"téléphones?|tél|portable|mobile|fixe|fax|joindre|(?:r?appel|m.appel)(?:er|ez|le au)|"
-        r"mon numéro",
+        r"mon numéro (?:est|c)",
         "birth": r"n[ée]+e? (?:le|en|quand)|naissance|suis n[ée]+e?|êtes n[ée]+e?|anniversaire",
         "account": r"comptes?|numéro (?:de )?client|clients? numéro|dossiers?|contrat|police|assurance|"
         r"adhérent|sécurité sociale|sécu|passeport|permis|carte d.identité|numéro fiscal|cryptogramme|"
@@ -52,7 +54,8 @@ WORDS: dict[str, dict[Meaning, str]] = {
     },
     "es": {
         "card": r"tarjetas?|visa|master ?card",
-        "phone": r"teléfonos?|móvil|celular|fijo|fax|ll[aá]m(?:ar?|e|ad)\w*|localiza\w*|marque|mi número",
+        "phone": r"teléfonos?|móvil|celular|fijo|fax|ll[aá]m(?:ar?|e|ad)\w*|localiza\w*|"
+        r"marque|mi número es",
         "birth": r"nac[íi]|nació|nacid[oa]|nacimiento|cumpleaños",
         "account": r"cuentas?|número (?:de )?cliente|cliente número|p[óo]lizas?|contrato|expediente|"
         r"historia(?:l)?|afiliad[oa]|asegurad[oa]|socio|seguridad social|dni|nie|nif|pasaporte|"
@@ -87,7 +90,7 @@ def find_contexts(text: str, language: str, account_words: Iterable[str] = ()) -
         language: one of `WORDS`.
         account_words: further words that announce account and record numbers.
     """
-    patterns = dict(WORDS[language])
+    patterns = {"iban": "iban", **WORDS[language]}
     if own := "|".join(re.escape(word).replace("\\ ", " ") for word in account_words):
         patterns["account"] = f"{patterns['account']}|{own}"
     found: list[Context] = []
@@ -104,7 +107,7 @@ def find_contexts(text: str, language: str, account_words: Iterable[str] = ()) -
     return kept
 
 
-NEAR = 60  # characters between an announcing word and its number, in one turn
+NEAR = 10  # words between an announcing word and its number, in one turn; digits don't count
 FAR = 240  # characters between a question and its answer
 TURNS = 4  # changes of turns between a question and its answer
 AFTER = 30  # characters between a number and the word that explains it
@@ -112,7 +115,7 @@ AFTER = 30  # characters between a number and the word that explains it
 
 _ANNOUNCED_BY: dict[str, Meaning] = {
     REPLACEMENTS["card"]: "card",
-    REPLACEMENTS["iban"]: "account",
+    REPLACEMENTS["iban"]: "iban",
     REPLACEMENTS["phone"]: "phone",
     REPLACEMENTS["birth"]: "birth",
     REPLACEMENTS["account"]: "account",
@@ -122,8 +125,9 @@ _ANNOUNCED_BY: dict[str, Meaning] = {
 class OpenContexts:
     """The announcing words of a text that no number has answered yet, while it is read in order."""
 
-    def __init__(self, text: str, contexts: Sequence[Context]) -> None:
+    def __init__(self, text: str, atoms: Sequence[Atom], contexts: Sequence[Context]) -> None:
         self._text = text
+        self._words = [atom.start for atom in atoms if atom.form == "word"]
         self._open = list(contexts)
         self._all = tuple(contexts)
         for tag in REPLACED.finditer(text):  # what redaction has replaced was announced, too
@@ -145,8 +149,10 @@ class OpenContexts:
         """
         line = self._text.rfind("\n", 0, start) + 1
         own = [c for c in self._all if line <= c.start and c.end <= start]
-        if own and start - own[-1].end <= NEAR and not (once and own[-1] not in self._open):
-            return own[-1]
+        if own and not (once and own[-1] not in self._open):
+            place = bisect_left(self._words, own[-1].end)
+            if bisect_left(self._words, start) - place <= NEAR:
+                return own[-1]
         for context in reversed([c for c in self._open if c.end <= line]):
             between = self._text[context.end : start]
             if len(between) > FAR or between.count("\n") > TURNS:

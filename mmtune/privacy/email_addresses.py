@@ -61,6 +61,9 @@ def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords
     while place < len(atoms) and place - first < 40:
         atom = atoms[place]
         sign = words.signs.get(atom.word, "") if atom.form == "word" else atom.value
+        gap = text[atoms[place - 1].end : atom.start]
+        if "\n" in gap or (atoms[place - 1].value == "." and gap):
+            break
         if sign == "." and label:
             dots, label = dots + 1, 0
         elif sign == "-" and label:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
+from dataclasses import replace
+from itertools import accumulate, pairwise
 
 from mmtune.errors import ConfigError
 from mmtune.privacy.account_numbers import (
@@ -16,7 +17,7 @@ from mmtune.privacy.account_numbers import (
 from mmtune.privacy.atoms import Atom, read_atoms
 from mmtune.privacy.birth_dates import find_dates
 from mmtune.privacy.cards import find_cards
-from mmtune.privacy.code_runs import CodeRun, code_runs, stretches
+from mmtune.privacy.code_runs import CodeRun, code_runs
 from mmtune.privacy.contexts import Context, OpenContexts, find_contexts
 from mmtune.privacy.email_addresses import find_spoken_emails, find_written_emails
 from mmtune.privacy.ibans import find_ibans, find_written_ibans
@@ -24,6 +25,7 @@ from mmtune.privacy.name_model import NameModel
 from mmtune.privacy.names import ListedNames
 from mmtune.privacy.phone_numbers import (
     FEWEST_ANNOUNCED,
+    FEWEST_AREA_CODE,
     MOST_ANNOUNCED,
     REGIONS,
     extension_end,
@@ -37,7 +39,7 @@ from mmtune.privacy.private_span import KINDS, REPLACED, PrivateSpan, merge_span
 from mmtune.privacy.spoken_words import LANGUAGES
 
 _LINE = re.compile(r"[^\s](?:[^\r\n]*[^\s])?")
-FEWEST_CARD = 8  # digits after a word such as "card" that count as its number, wrong ones too
+FEWEST_CHECKED = 8  # digits after "card" or "IBAN" that count as its number, wrong ones too
 
 
 class PrivateWordFinder:
@@ -128,7 +130,7 @@ class PrivateWordFinder:
                 for span in spans
                 if start <= span.start < end
             ]
-            for start, end in zip(starts, starts[1:], strict=False)
+            for start, end in pairwise(starts)
         ]
 
     def _once(self, text: str, languages: Iterable[str]) -> list[PrivateSpan]:
@@ -167,37 +169,59 @@ class PrivateWordFinder:
     ) -> Iterator[tuple[str, int, int]]:
         """Cards, IBANs, phones, dates of birth and account numbers, in the order of the text."""
         words = LANGUAGES[language]
-        contexts = OpenContexts(text, find_contexts(text, language, self._account_words))
-        runs = list(code_runs(text, atoms, words))
+        contexts = OpenContexts(text, atoms, find_contexts(text, language, self._account_words))
+        dates = list(find_dates(text, atoms, words))
+        written = [(d.start, d.end) for d in dates if d.is_clear and not d.is_year]
+        runs = list(code_runs(text, _without(atoms, written), words))
         bounds = {(run.start, run.end) for run in runs}
-        dates = [
-            date
-            for date in find_dates(text, atoms, words)
-            if date.is_clear or date.is_year or (date.start, date.end) in bounds
-        ]
+        dates = [d for d in dates if d.is_clear or d.is_year or (d.start, d.end) in bounds]
         births: list[tuple[int, int]] = []
         for date in dates:
             context = contexts.before(date.start, "birth", once=True)
             if context is None:
                 context = contexts.after(date.end, "birth")
+            elif "\n" in text[context.end : date.start] and not date.is_whole:
+                # A question's answer begins the turn: "1952", "In March".
+                context = context if _begins_turn(text, date.start) else None
             announced = context is not None and context.meaning == "birth"
             if announced or (date.is_old and date.is_clear):
-                if announced:
+                if announced and date.is_whole:
                     contexts.answer(context)
                 births.append((date.start, date.end))
                 yield "birth", date.start, date.end
-        plain_dates = [(d.start, d.end) for d in dates if d.is_clear and not d.is_year]
         for run in runs:
-            checked = list(_checked(run))
+            inside = any(a <= run.start and run.end <= b for a, b in births)
+            if not inside:
+                yield from self._run(text, run, atoms, language, contexts)
+
+    def _run(
+        self,
+        text: str,
+        run: CodeRun,
+        atoms: Sequence[Atom],
+        language: str,
+        contexts: OpenContexts,
+    ) -> Iterator[tuple[str, int, int]]:
+        """What a run of digits and letters is: by its check digits, and by the words around it."""
+        words = LANGUAGES[language]
+        context = contexts.before(run.start, "card", "iban", "account")
+        is_other = context is not None and context.meaning == "other"
+        lines = run.lines()
+        if is_other and len(lines) > 1:  # an order's number, and after it an answer to a question
+            for line in lines:
+                yield from self._run(text, line, atoms, language, contexts)
+            return
+        checked = list(_checked(run, is_other, has_plus(text, atoms, run.atoms[0], words)))
+        if checked:
+            if context is not None and not is_other:
+                checked.append((checked[0][0], run))  # with what goes on after it
+                contexts.answer(context)
             for kind, part in checked:
-                contexts.answer(contexts.before(run.start, "card", "account"))
-                yield from ((kind, *place) for place in stretches(text, part))
-            rest = without_amounts(run, atoms, words)
-            dated = [*births, *plain_dates]
-            if checked or rest is None or is_year(rest, atoms):
-                continue
-            if not any(a <= rest.start and rest.end <= b for a, b in dated):
-                yield from self._announced(text, rest, atoms, language, contexts)
+                yield from ((kind, *place) for place in part.places())
+            return
+        rest = without_amounts(run, atoms, words)
+        if rest is not None and not is_year(rest, atoms):
+            yield from self._announced(text, rest, atoms, language, contexts)
 
     def _announced(
         self,
@@ -208,18 +232,18 @@ class PrivateWordFinder:
         contexts: OpenContexts,
     ) -> Iterator[tuple[str, int, int]]:
         """Numbers that the words around them tell, and phone numbers."""
-        context = contexts.before(run.start, "card", "phone", "account")
+        context = contexts.before(run.start, "card", "iban", "phone", "account")
         if context is None:
-            context = contexts.after(run.end, "card", "phone", "account")
+            context = contexts.after(run.end, "card", "iban", "phone", "account")
         meaning = "phone" if context is None else context.meaning
         if meaning in ("phone", "other", "birth"):
             found = list(self._phones(text, run, atoms, language, context))
-        elif meaning == "card" and len(run.digits) >= FEWEST_CARD:
-            found = [("card", *place) for place in stretches(text, run)]
+        elif meaning in ("card", "iban") and len(run.digits) >= FEWEST_CHECKED:
+            found = [(meaning, *place) for place in run.places()]
         else:
             assert context is not None
             part = account_part(run, context, text[context.start : context.end])
-            found = [] if part is None else [("account", *p) for p in stretches(text, part)]
+            found = [] if part is None else [("account", *p) for p in part.places()]
         yield from found
         if found and context is not None:
             contexts.answer(context)
@@ -233,31 +257,47 @@ class PrivateWordFinder:
         context: Context | None,
     ) -> Iterator[tuple[str, int, int]]:
         words = LANGUAGES[language]
-        first = atoms.index(run.atoms[0])
-        plus = has_plus(text, atoms, first, words)
+        plus = has_plus(text, atoms, run.atoms[0], words)
         announced = context is not None and context.meaning == "phone"
         if context is not None and context.meaning == "other" and not plus:
             return
-        regions = self._regions or REGIONS[language]
-        parts = list(find_phones(run, regions, international=plus, announced=announced))
-        if not parts and announced and context is not None:
-            area = is_area_code(text[context.start : context.end])
-            if (2 if area else FEWEST_ANNOUNCED) <= len(run.digits) <= MOST_ANNOUNCED:
-                parts = [run]  # as it was heard, which may be wrong
+        fewest = FEWEST_ANNOUNCED
+        if context is not None and is_area_code(text[context.start : context.end]):
+            fewest = FEWEST_AREA_CODE
+        if announced and fewest <= len(run.digits) <= MOST_ANNOUNCED:
+            parts = [run]  # as it was heard, which may be wrong
+        else:
+            regions = self._regions or REGIONS[language]
+            parts = list(find_phones(run, regions, international=plus, announced=announced))
         for part in parts:
-            places = list(stretches(text, part))
-            places[0] = (number_start(text, atoms, atoms.index(part.atoms[0]), words), places[0][1])
-            end = extension_end(text, atoms, atoms.index(part.atoms[-1]))
+            places = part.places()
+            places[0] = (number_start(text, atoms, part.atoms[0], words), places[0][1])
+            end = extension_end(text, atoms, part.atoms[-1])
             places[-1] = (places[-1][0], max(end, places[-1][1]))
             yield from (("phone", *place) for place in places)
 
 
-def _checked(run: CodeRun) -> Iterator[tuple[str, CodeRun]]:
-    """Numbers that their check digits tell."""
+def _checked(run: CodeRun, is_other: bool, has_plus: bool) -> Iterator[tuple[str, CodeRun]]:
+    """Numbers that their check digits tell; after a "+" stands a phone number."""
     for part in find_ibans(run):
         yield "iban", part
-    for part in find_cards(run):
+    for part in () if has_plus else find_cards(run, is_other=is_other):
         yield "card", part
+
+
+def _without(atoms: Sequence[Atom], places: Sequence[tuple[int, int]]) -> list[Atom]:
+    """The atoms, with those at the places as words: a date is no part of a number."""
+    return [
+        replace(atom, form="word", value="")
+        if any(start <= atom.start and atom.end <= end for start, end in places)
+        else atom
+        for atom in atoms
+    ]
+
+
+def _begins_turn(text: str, place: int) -> bool:
+    """Whether at most two words stand before a place in its line."""
+    return len(text[text.rfind("\n", 0, place) + 1 : place].split()) <= 2
 
 
 def _lines_of(text: str, span: PrivateSpan) -> Iterator[PrivateSpan]:

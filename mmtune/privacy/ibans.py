@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice, product
 
 from mmtune.privacy.code_runs import CodeRun
 
@@ -20,6 +21,7 @@ LENGTHS = {
     for code in codes.split()
 }  # fmt: skip
 LENGTHS["YE"] = 30
+MOST_READINGS = 64
 _WRITTEN = re.compile(
     r"(?<![^\W_])[A-Z]{2}\d\d(?:[ \t\u00a0\u202f.-]?[A-Z0-9]){11,30}(?![^\W_])", re.IGNORECASE
 )
@@ -57,7 +59,15 @@ def find_ibans(run: CodeRun) -> Iterator[CodeRun]:
     first = 0
     while first < len(sizes):
         ends = (e for e in range(first + 1, len(sizes) + 1) if 15 <= sum(sizes[first:e]) <= 33)
-        end = next((e for e in ends if is_iban(run.part(first, e).value)), None)
+        end = next((e for e in ends if any(map(is_iban, _readings(run.part(first, e))))), None)
         if end is not None:
             yield run.part(first, end)
         first = first + 1 if end is None else end
+
+
+def _readings(run: CodeRun) -> Iterator[str]:
+    """What a run may mean: "o" is a letter or a zero."""
+    choices = [(atom.value, "O") if atom.word == "o" else (atom.value,) for atom in run.atoms]
+    code = "".join(each[0] for each in choices)
+    if LENGTHS.get(code[:2]) == len(code):
+        yield from map("".join, islice(product(*choices), MOST_READINGS))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from mmtune.errors import ConfigError
@@ -153,5 +154,5 @@ def _folds(word: str) -> set[str]:
 
 def _are_near(text: str, words: Sequence[re.Match[str]]) -> bool:
     """Whether nothing but a space, a hyphen, a comma or an apostrophe is between the words."""
-    between = (text[a.end() : b.start()] for a, b in zip(words, words[1:], strict=False))
+    between = (text[a.end() : b.start()] for a, b in pairwise(words))
     return all(re.fullmatch(r"[ \t\u00a0]*[-‐'’,.]?[ \t\u00a0]*", gap) for gap in between)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 FEWEST, MOST = 7, 15  # digits (ITU-T E.164 allows 15)
 # Digits after a word such as "phone" that count as a number, wrong ones too.
-FEWEST_ANNOUNCED, MOST_ANNOUNCED = 6, 17
+FEWEST_ANNOUNCED, MOST_ANNOUNCED, FEWEST_AREA_CODE = 6, 17, 2
 MOST_EXTENSION = 6  # digits
+_THOUSANDS = re.compile(r"\d{1,3}(?:[.,]\d{3})+")  # 7,800,000,000
 _EXTENSIONS = word_set("x ext extension durchwahl nebenstelle poste extension anexo")
 # Regions whose numbers are read without their country's code, where the user names none.
 REGIONS = {
@@ -79,15 +81,17 @@ def find_phones(
         end = -1
         for part in digits.windows(FEWEST, MOST, whole_chunks=True):
             plus = international and part.start == run.start
+            if _THOUSANDS.fullmatch(part.text, part.start, part.end) and not announced:
+                continue
             if part.start > end and _is_phone(part.value, regions, plus, announced):
                 yield part
                 end = part.end
 
 
-def number_start(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> int:
-    """The place where a number begins whose first digits are an atom: a "+" and "(" belong to it."""
-    start = atoms[first].start
-    for atom in reversed(atoms[max(0, first - 2) : first]):
+def number_start(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) -> int:
+    """The place where a number begins whose first digits are given: a "+" and "(" go with it."""
+    start, place = first.start, atoms.index(first)
+    for atom in reversed(atoms[max(0, place - 2) : place]):
         is_plus = atom.value == "+" or words.signs.get(atom.word) == "+"
         if "\n" in text[atom.end : start] or not (is_plus or atom.value == "("):
             break
@@ -95,16 +99,16 @@ def number_start(text: str, atoms: Sequence[Atom], first: int, words: SpokenWord
     return start
 
 
-def has_plus(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> bool:
-    """Whether a "+" or a word for it stands before the atom."""
-    before = text[number_start(text, atoms, first, words) : atoms[first].start].casefold()
+def has_plus(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) -> bool:
+    """Whether a "+" or a word for it stands before the first digits of a number."""
+    before = text[number_start(text, atoms, first, words) : first.start]
     return "+" in before or any(word in plain(before).split() for word in words.signs)
 
 
-def extension_end(text: str, atoms: Sequence[Atom], last: int) -> int:
+def extension_end(text: str, atoms: Sequence[Atom], last: Atom) -> int:
     """The place where a phone number ends, with its extension: "x6625", "extension 12"."""
-    end = atoms[last].end
-    after = [each for each in atoms[last + 1 : last + 12] if each.value not in (",", ".")]
+    end, place = last.end, atoms.index(last)
+    after = [each for each in atoms[place + 1 : place + 12] if each.value not in (",", ".")]
     if not after or not (after[0].word in _EXTENSIONS or after[0].value == "X"):
         return end
     count = 0

@@ -207,7 +207,7 @@ LANGUAGES: dict[str, SpokenWords] = {
             **dict.fromkeys(("punto", "dot"), "."),
             **dict.fromkeys(("guion", "menos"), "-"),
             **dict.fromkeys(("subrayado", "underscore"), "_"),
-            "mas": "+",
+            **dict.fromkeys(("mas", "plus"), "+"),
         },
         repeats={"doble": 2, "triple": 3},
         repeat_prefixes={},
