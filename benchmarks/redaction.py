@@ -50,10 +50,10 @@ class Dialogue:
         self.turns.append(text + marked[end:])
 
 
-def read_generated() -> list[Dialogue]:
-    """Read the generated dialogues."""
+def read_generated(path: Path = DATA / "private_generated.jsonl") -> list[Dialogue]:
+    """Read generated dialogues."""
     found = []
-    for line in (DATA / "private_generated.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         value = json.loads(line)
         dialogue = Dialogue(value["id"], value["language"], value["region"], value["names"])
         for _, marked in value["turns"]:
@@ -148,9 +148,13 @@ def main() -> None:
     """Print a table for each half of the corpus."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--part", choices=("generated", "by-hand"), help="measure one half alone")
+    parser.add_argument("--dialogues", type=Path, metavar="FILE", help="measure others instead")
     parser.add_argument("--by-row", action="store_true", help="search each turn alone")
     parser.add_argument("--show", action="store_true", help="print each miss and false redaction")
     options = parser.parse_args()
+    if options.dialogues is not None:
+        counts = count(read_generated(options.dialogues), options.by_row, options.show)
+        return print_table(options.dialogues.name, counts)
     readers = {"generated": read_generated, "by-hand": read_by_hand}
     for part, reader in readers.items():
         if options.part in (None, part):

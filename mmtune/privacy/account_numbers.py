@@ -19,6 +19,7 @@ _BEFORE_YEARS = word_set(
 _CURRENCIES = frozenset("$€£¥")
 # A social security number of the USA is written with these groups alone.
 _GROUPED = re.compile(r"(?<![\w-])\d{3}-\d{2}-\d{4}(?![\w-])")
+_ROUND = re.compile(r"[1-9]\d?0{2,}")
 MOST_LETTERS = 12  # letters of a code that are spelled beside its digits
 
 
@@ -39,6 +40,9 @@ def without_amounts(run: CodeRun, atoms: Sequence[Atom], words: SpokenWords) -> 
     after = atoms[last + 1] if last + 1 < len(atoms) else None
     if after is not None and (after.value in (*_CURRENCIES, "%") or after.word in words.units):
         end = max(run.chunks)
+        # "two thousand, one hundred and eighty dollars"
+        while end and end - 1 in run.chunks and _ROUND.fullmatch(run.atoms[end - 1].value):
+            end -= 1
     if first and atoms[first - 1].value in _CURRENCIES:
         begin = min((chunk for chunk in run.chunks if chunk), default=count)
     return run.part(begin, end) if begin < end else None

@@ -56,6 +56,10 @@ def find_dates(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator
             place += 1
             continue
         date, after = found
+        amount = after < len(atoms) and atoms[after].word in words.units
+        if date.is_year and amount:  # 1917 euros
+            place = after
+            continue
         # "the seventh of March": the article goes with it.
         if (
             place
@@ -87,15 +91,22 @@ def _date_at(
         if (date := _as_date(text, parts[:count], words)) is not None:
             # "november" is a letter, too, if others are beside it.
             spelled = any(part.form == "letter" for part in parts[:count])
-            if not (spelled and _is_spelled_on(atoms, first, ends[count])):
+            if not (spelled and _is_spelled_on(text, atoms, first, ends[count])):
                 return date, ends[count]
     return None
 
 
-def _is_spelled_on(atoms: Sequence[Atom], first: int, end: int) -> bool:
+def _is_spelled_on(text: str, atoms: Sequence[Atom], first: int, end: int) -> bool:
+    """Whether letters or digits stand beside a date on its line."""
     before = next((a for a in reversed(atoms[:first]) if a.value not in _MARKS), None)
     after = next((a for a in atoms[end:] if a.value not in _MARKS), None)
-    return any(atom is not None and atom.is_code for atom in (before, after))
+    start, stop = atoms[first].start, atoms[end - 1].end
+    return any(
+        atom is not None
+        and atom.is_code
+        and "\n" not in text[min(atom.end, stop) : max(atom.start, start)]
+        for atom in (before, after)
+    )
 
 
 def _is_link(text: str, atom: Atom, words: SpokenWords) -> bool:

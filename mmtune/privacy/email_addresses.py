@@ -72,7 +72,7 @@ def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords
             # Without a dot a second word doesn't belong to the domain, but spelled letters do.
             spelled = atom.form == "letter" and atoms[place - 1].form == "letter"
             hyphen = words.signs.get(atoms[place - 1].word) == "-" or atoms[place - 1].value == "-"
-            if label and not spelled and not hyphen:
+            if label and gap and not spelled and not hyphen:
                 break
             label += 1
             if dots and _is_last(text, atoms, place):

@@ -272,7 +272,7 @@ class PrivateWordFinder:
         for part in parts:
             places = part.places()
             places[0] = (number_start(text, atoms, part.atoms[0], words), places[0][1])
-            end = extension_end(text, atoms, part.atoms[-1])
+            end = extension_end(text, atoms, part.atoms[-1], words)
             places[-1] = (places[-1][0], max(end, places[-1][1]))
             yield from (("phone", *place) for place in places)
 

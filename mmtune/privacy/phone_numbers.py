@@ -105,10 +105,14 @@ def has_plus(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) 
     return "+" in before or any(word in plain(before).split() for word in words.signs)
 
 
-def extension_end(text: str, atoms: Sequence[Atom], last: Atom) -> int:
+def extension_end(text: str, atoms: Sequence[Atom], last: Atom, words: SpokenWords) -> int:
     """The place where a phone number ends, with its extension: "x6625", "extension 12"."""
     end, place = last.end, atoms.index(last)
-    after = [each for each in atoms[place + 1 : place + 12] if each.value not in (",", ".")]
+    after = [
+        atom
+        for atom in atoms[place + 1 : place + 16]
+        if atom.value not in (",", ".") and atom.word not in words.fillers
+    ]
     if not after or not (after[0].word in _EXTENSIONS or after[0].value == "X"):
         return end
     count = 0
@@ -120,6 +124,7 @@ def extension_end(text: str, atoms: Sequence[Atom], last: Atom) -> int:
             break
         end = atom.end
     return end
+
 
 
 def _is_phone(digits: str, regions: Sequence[str], plus: bool, announced: bool) -> bool:
