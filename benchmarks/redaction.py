@@ -42,7 +42,10 @@ class Dialogue:
         for match in MARK.finditer(marked):
             text += marked[end : match.start()]
             words = POSSESSIVE.sub("", match["words"])
-            key = (match["kind"], f"#{match['number']}" if match["number"] else f"{len(self.items)}")
+            key = (
+                match["kind"],
+                f"#{match['number']}" if match["number"] else f"{len(self.items)}",
+            )
             place = (len(self.turns), len(text), len(text) + len(words))
             self.items.setdefault(key, []).append(place)
             text += match["words"]

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         train,
         verify,
     )
+    from mmtune.runs.redaction import redact
     from mmtune.speech.api import transcribe
     from mmtune.speech.evaluation.score import score
 
@@ -54,6 +55,7 @@ __all__ = [
     "list_runs",
     "load_recipe",
     "open_predictor",
+    "redact",
     "repair",
     "report",
     "score",
@@ -72,6 +74,7 @@ _PLACES = {
     "RunConfig": "mmtune.config",
     "Verdict": "mmtune.evaluation.verdict",
     "generate": "mmtune.image.api",
+    "redact": "mmtune.runs.redaction",
     "score": "mmtune.speech.evaluation.score",
     "transcribe": "mmtune.speech.api",
     "check": _FUNCTIONS,

@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mmtune.cli.data_commands",
         "find rows that training can't use; exit with 1 if there are any",
     ),
+    "redact": (
+        "mmtune.cli.privacy_commands",
+        "write a copy of a dataset whose texts hold no card numbers, phones, names …",
+    ),
     "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
     "evaluate": (
         "mmtune.cli.run_commands",

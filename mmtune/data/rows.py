@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -47,6 +48,11 @@ class Row(BaseModel):
     optional: ClassVar[tuple[str, ...]] = ()
     # Whether a row with another row's file counts as bad; if not, it is only left out.
     copies_are_bad: ClassVar[bool] = True
+    # The field that is `reference`, and others that hold words of people: `redact` rewrites them.
+    text_field: ClassVar[str] = ""
+    other_texts: ClassVar[tuple[str, ...]] = ()
+    # Whether the item's file says the text aloud.
+    says_text: ClassVar[bool] = False
     # Names of fields in other tools: each set holds one field's name and its synonyms.
     synonyms: ClassVar[tuple[frozenset[str], ...]] = SYNONYMS
 
@@ -89,6 +95,26 @@ class Row(BaseModel):
     def reference(self) -> str:
         """The item's text: its transcript or caption."""
 
+    def with_texts(
+        self, changes: Sequence[tuple[int, int, str]], other: Callable[[str], str]
+    ) -> dict[str, object]:
+        """The row's fields as JSON, with other words in its texts.
+
+        Args:
+            changes: places in `reference` in order, from and up to, each with what replaces it.
+            other: gives a further text with other words.
+        """
+        values: dict[str, object] = self.model_dump(mode="json", exclude_defaults=True)
+        if self.text_field:
+            values[self.text_field] = changed_text(self.reference, changes)
+        for name in self.other_texts:
+            held = values.get(name)
+            if isinstance(held, str):
+                values[name] = other(held)
+            elif isinstance(held, list):
+                values[name] = [other(each) for each in held]
+        return values
+
     @property
     def leakage_keys(self) -> tuple[str, ...]:
         """Keys that bind rows to one split if they share one: a speaker, a sentence, a subject.
@@ -96,6 +122,15 @@ class Row(BaseModel):
         The first word of a key is its kind, which `data.shared` names.
         """
         return ()
+
+
+def changed_text(text: str, changes: Iterable[tuple[int, int, str]]) -> str:
+    """Replace places of a text, given in order and without overlaps."""
+    parts, place = [], 0
+    for start, end, words in changes:
+        parts += [text[place:start], words]
+        place = end
+    return "".join([*parts, text[place:]])
 
 
 Severity = Literal["error", "warning", "note"]

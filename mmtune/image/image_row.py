@@ -27,6 +27,8 @@ class ImageRow(Row):
 
     media: ClassVar[str] = "image"
     suffixes: ClassVar[tuple[str, ...]] = readable_suffixes()
+    text_field: ClassVar[str] = "caption"
+    other_texts: ClassVar[tuple[str, ...]] = ("captions", "subject")
     synonyms: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"image", "image_path", "img"}) | FILE_NAMES,
         *SYNONYMS,

@@ -19,16 +19,17 @@ WORDS: dict[str, dict[Meaning, str]] = {
     "en": {
         "card": r"cards?|visa|master ?card|amex|american express|credit|debit|long number",
         "phone": r"(?:tele)?phones?|mobile|cell(?: ?phone)?|land ?line|fax|whats ?app|area code|"
-        r"(?:call|ring|reach|text|phone) (?:me|us|him|her|them|you|back)|(?:contact|best) number|"
-        r"numbers? (?:to|can|could|should|may|we|for)|my number",
+        r"(?:call|ring|reach|text|phone) (?:me|us|him|her|them|you|back)|my number|"
+        r"(?:contact|best) number|numbers? (?:to|can|could|should|may|we|for)",
         "birth": r"born|births?|birth ?(?:day|date)s?|dob|d\.o\.b\.?",
         "account": r"accounts?|acct|(?:customer|client|patient) (?:number|no|id)|medical record|"
-        r"member(?:ship)?(?: (?:number|no|id))?|polic(?:y|ies)|"
-        r"record(?: number)?|mrn|nhs|social(?: security)?|ssn|(?:national )?insurance|passport|"
-        r"licen[cs]e|tax (?:id|number)|routing|sort code|pin(?: code)?|security code|cvv|cvc|"
-        r"case(?: number)?|claim|contract|group (?:number|id)|file number",
+        r"member(?:ship)?(?: (?:number|no|id))?|polic(?:y|ies)|record(?: number)?|mrn|nhs|"
+        r"social(?: security)?|ssn|(?:national )?insurance|passport|licen[cs]e|tax (?:id|number)|"
+        r"routing|sort code|pin(?: code)?|security code|cvv|cvc|case(?: number)?|claim|contract|"
+        r"group (?:number|id)|file number",
         "other": r"orders?|invoice|tracking|tickets?|extension|ext|room|flight|page|model|product|"
-        r"confirmation|reference|ref|serial|chapter|gate|zip(?: ?code)?|since|total|quantity|version",
+        r"confirmation|reference|ref|serial|chapter|gate|zip(?: ?code)?|since|total|quantity|"
+        r"version",
     },
     "de": {
         "card": r"\w*kart(?:e|en)\w*|visa|master ?card",
@@ -36,30 +37,31 @@ WORDS: dict[str, dict[Meaning, str]] = {
         r"zurück ?rufen|anrufen|rufen sie|ruf mich|erreich\w+|meine nummer|vorwahl",
         "birth": r"geboren\w*|geburts\w+",
         "account": r"konto\w*|kunden(?:nummer|nr)\w*|vertrag\w*|versicherung\w*|police\w*|"
-        r"mitglied\w*|patient\w*|akten\w*|fallnummer|schaden\w*|steuer\w*|ausweis\w*|pass(?:nummer)?|"
-        r"führerschein\w*|pin|prüfziffer|prüfnummer|sicherheitscode|cvc|cvv|bankleitzahl|blz",
+        r"mitglied\w*|patient\w*|akten\w*|fallnummer|schaden\w*|steuer\w*|ausweis\w*|"
+        r"pass(?:nummer)?|führerschein\w*|pin|prüfziffer|prüfnummer|sicherheitscode|cvc|cvv|"
+        r"bankleitzahl|blz",
         "other": r"bestell\w*|auftrag\w*|rechnung\w*|durchwahl|sendung\w*|paket\w*|seite|zimmer|"
         r"referenz\w*|artikel\w*|modell\w*|seit|jahr|ticket\w*|postleitzahl|plz|hausnummer",
     },
     "fr": {
         "card": r"cartes?|visa|master ?card",
-        "phone": r"téléphones?|tél|portable|mobile|fixe|fax|joindre|(?:r?appel|m.appel)(?:er|ez|le au)|"
-        r"mon numéro (?:est|c)",
+        "phone": r"téléphones?|tél|portable|mobile|fixe|fax|joindre|indicatif|"
+        r"(?:r?appel|m.appel)(?:er|ez|le au)|mon numéro (?:est|c)",
         "birth": r"n[ée]+e? (?:le|en|quand)|naissance|suis n[ée]+e?|êtes n[ée]+e?|anniversaire",
-        "account": r"comptes?|numéro (?:de )?client|clients? numéro|dossiers?|contrat|police|assurance|"
-        r"adhérent|sécurité sociale|sécu|passeport|permis|carte d.identité|numéro fiscal|cryptogramme|"
-        r"code (?:pin|secret|de sécurité)|cvv|sinistre|patient",
+        "account": r"comptes?|numéro (?:de )?client|clients? numéro|dossiers?|contrat|police|"
+        r"assurance|adhérent|sécurité sociale|sécu|passeport|permis|carte d.identité|"
+        r"numéro fiscal|cryptogramme|code (?:pin|secret|de sécurité)|cvv|sinistre|patient",
         "other": r"commandes?|factures?|suivi|poste|référence|chambre|page|produit|modèle|depuis|"
         r"bureau|vol|colis|code postal|année",
     },
     "es": {
         "card": r"tarjetas?|visa|master ?card",
-        "phone": r"teléfonos?|móvil|celular|fijo|fax|ll[aá]m(?:ar?|e|ad)\w*|localiza\w*|"
-        r"marque|mi número es",
+        "phone": r"teléfonos?|móvil|celular|fijo|fax|ll[aá]m(?:ar?|e|ad)\w*|localiza\w*|marque|"
+        r"prefijo|mi número es",
         "birth": r"nac[íi]|nació|nacid[oa]|nacimiento|cumpleaños",
-        "account": r"cuentas?|número (?:de )?cliente|cliente número|p[óo]lizas?|contrato|expediente|"
-        r"historia(?:l)?|afiliad[oa]|asegurad[oa]|socio|seguridad social|dni|nie|nif|pasaporte|"
-        r"licencia|carné|pin|código de seguridad|cvv|siniestro|paciente",
+        "account": r"cuentas?|número (?:de )?cliente|cliente número|p[óo]lizas?|contrato|"
+        r"expediente|historia(?:l)?|afiliad[oa]|asegurad[oa]|socio|seguridad social|dni|nie|nif|"
+        r"pasaporte|licencia|carné|pin|código de seguridad|cvv|siniestro|paciente",
         "other": r"pedidos?|facturas?|seguimiento|extensión|referencia|habitación|página|producto|"
         r"modelo|desde|año|vuelo|paquete|código postal|despacho",
     },
@@ -97,8 +99,8 @@ def find_contexts(text: str, language: str, account_words: Iterable[str] = ()) -
     hidden = hide_replaced(text)
     for meaning, pattern in patterns.items():
         pattern = pattern.replace(" ", r"[\s'’-]")
-        for match in re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", hidden, re.IGNORECASE):
-            found.append(Context(*match.span(), meaning))
+        places = re.finditer(rf"(?<!\w)(?:{pattern})(?!\w)", hidden, re.IGNORECASE)
+        found += [Context(*match.span(), meaning) for match in places]
     found.sort(key=lambda each: (each.start, -each.end))
     kept: list[Context] = []
     for each in found:

@@ -20,8 +20,8 @@ MOST_SPELLED = 80
 FEWEST_PART = 3  # letters of a part of a name that is looked for alone
 # Parts of names that say nothing alone.
 _PARTICLES = word_set(
-    "von van der den dem del della de da di do dos das du la le les el al bin ibn ben the san saint "
-    "mac und and herr frau mrs miss dr prof sir"
+    "von van der den dem del della de da di do dos das du la le les el al bin ibn ben the san "
+    "saint mac und and herr frau mrs miss dr prof sir"
 )
 _DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa"})
 _WORD = re.compile(r"[^\W\d_]+")

@@ -126,7 +126,6 @@ def extension_end(text: str, atoms: Sequence[Atom], last: Atom, words: SpokenWor
     return end
 
 
-
 def _is_phone(digits: str, regions: Sequence[str], plus: bool, announced: bool) -> bool:
     library = load_phonenumbers()
     if digits.startswith("00") and len(digits) > FEWEST + 2:

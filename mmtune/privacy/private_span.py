@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mmtune.data.rows import changed_text
+
 # Kinds of private words, in the order in which overlapping spans take their kind.
 REPLACEMENTS = {
     "card": "[CARD]",
@@ -59,11 +61,7 @@ def replace_spans(text: str, spans: Sequence[PrivateSpan]) -> str:
         text: the text in which the spans were found.
         spans: sorted and without overlaps, as `PrivateWordFinder.find` gives them.
     """
-    parts, place = [], 0
-    for span in spans:
-        parts += [text[place : span.start], span.replacement]
-        place = span.end
-    return "".join([*parts, text[place:]])
+    return changed_text(text, ((span.start, span.end, span.replacement) for span in spans))
 
 
 def hide_replaced(text: str) -> str:

@@ -152,16 +152,17 @@ LANGUAGES: dict[str, SpokenWords] = {
         decimal=word_set("komma punkt"),
         hundreds=frozenset(),
         fillers=word_set(
-            f"{_ANY_FILLERS} äh ähm öh ja genau dann und strich bindestrich schrägstrich leerzeichen"
+            f"{_ANY_FILLERS} äh ähm öh ja genau dann und strich bindestrich schrägstrich "
+            "leerzeichen"
         ),
         units=word_set(
             "euro cent franken rappen prozent uhr tage wochen monate jahre stunden minuten meter "
             "kilometer kilo gramm volt"
         ),
         no_local_part=word_set(
-            "ist war an am auf bei von und oder die der das den dem ein eine es mir mich uns ihnen "
-            "sie ich wir mein meine ihre unsere adresse mailadresse mail email e lautet unter seite "
-            "bitte schreiben senden also ja nein gerne moment"
+            "ist war an am auf bei von und oder die der das den dem ein eine es mir mich uns "
+            "ihnen sie ich wir mein meine ihre unsere adresse mailadresse mail email e lautet "
+            "unter seite bitte schreiben senden also ja nein gerne moment"
         ),
         date_links=word_set("der den dem am im"),
     ),
@@ -220,8 +221,8 @@ LANGUAGES: dict[str, SpokenWords] = {
         hundreds=frozenset(),
         fillers=word_set(f"{_ANY_FILLERS} eh este pues sí vale luego guion espacio"),
         units=word_set(
-            "euro euros centimo centimos peso pesos dolar dolares por horas dias semanas meses años "
-            "minutos metros kilómetros kilos gramos voltios"
+            "euro euros centimo centimos peso pesos dolar dolares por horas dias semanas meses "
+            "años minutos metros kilómetros kilos gramos voltios"
         ),
         no_local_part=word_set(
             "es y o u a al el la los las un una de del en mi mis su sus nuestro me nos le se yo "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row
+from mmtune.data.rows import FILE_NAMES, SYNONYMS, Row, changed_text
 from mmtune.metrics.text.language_code import Language
 from mmtune.speech.sound.info import MAX_CHANNELS
 
@@ -66,6 +66,9 @@ class SpeechRow(Row):
         *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".caf"),
         *(".m4a", ".m4b", ".mp4", ".mov", ".3gp", ".webm", ".mkv", ".mka", ".aac", ".amr", ".wma"),
     )
+    text_field: ClassVar[str] = "text"
+    other_texts: ClassVar[tuple[str, ...]] = ("prompt", "terms")
+    says_text: ClassVar[bool] = True
     synonyms: ClassVar[tuple[frozenset[str], ...]] = (
         frozenset({"audio", "audio_filepath", "audio_path", "wav"}) | FILE_NAMES,
         *SYNONYMS,
@@ -124,6 +127,38 @@ class SpeechRow(Row):
     def reference(self) -> str:
         """The transcript that predictions are compared with."""
         return self.text
+
+    def with_texts(
+        self, changes: Sequence[tuple[int, int, str]], other: Callable[[str], str]
+    ) -> dict[str, object]:
+        """As of every row; its segments change with the text, and changed terms are left out.
+
+        What replaces a stretch of several segments stands in the first of them. A segment of which
+        nothing is left is joined to the one before it.
+        """
+        values = super().with_texts(changes, other)
+        if self.terms:
+            values["terms"] = [term for term in self.terms if other(term) == term]
+        if not self.segments:
+            return values
+        kept: list[Segment] = []
+        place = 0
+        for segment in self.segments:
+            end = place + len(segment.text)
+            own = [
+                (max(start, place) - place, min(stop, end) - place, words if start >= place else "")
+                for start, stop, words in changes
+                if start < end and stop > place
+            ]
+            text = changed_text(segment.text, own).strip() if own else segment.text
+            if own and not text and kept:
+                kept[-1] = kept[-1].model_copy(update={"end": max(kept[-1].end, segment.end)})
+            else:
+                kept.append(segment.model_copy(update={"text": text}))
+            place = end + 1
+        values["segments"] = [segment.model_dump(mode="json") for segment in kept]
+        values["text"] = " ".join(segment.text for segment in kept)
+        return values
 
     @property
     def leakage_keys(self) -> tuple[str, ...]:
