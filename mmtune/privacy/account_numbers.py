@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from mmtune.privacy.atoms import Atom
 from mmtune.privacy.code_runs import CodeRun
-from mmtune.privacy.contexts import Context
 from mmtune.privacy.spoken_words import SpokenWords, word_set
 
 FEWEST = 4  # digits of an account or record number
@@ -56,25 +55,8 @@ def is_year(run: CodeRun, atoms: Sequence[Atom]) -> bool:
     return bool(first) and atoms[first - 1].word in _BEFORE_YEARS
 
 
-def account_part(run: CodeRun, context: Context, announced_by: str) -> CodeRun | None:
-    """The part of a run that is the announced number; None if it has too few digits.
-
-    Args:
-        run: digits and letters.
-        context: what announces it.
-        announced_by: the words of the context.
-    """
-    first, last = 0, len(run.atoms)
-    while first < last and _is_announcing(run, first, context):
-        first += 1
-    part = run.part(first, last) if first < last else None
+def is_account(run: CodeRun, announced_by: str) -> bool:
+    """Whether a run that words announce has the digits and letters of a number or code."""
     fewest = FEWEST_CODE if _CODES.search(announced_by) else FEWEST
-    if part is None or len(part.digits) < fewest:
-        return None
-    letters = len(part.value) - len(part.digits)
-    return part if letters <= MOST_LETTERS else None
-
-
-def _is_announcing(run: CodeRun, place: int, context: Context) -> bool:
-    """Whether an atom is the announcing word itself, as in "MRN 0048"."""
-    return run.atoms[place].start < context.end <= run.atoms[place].end
+    letters = len(run.value) - len(run.digits)
+    return len(run.digits) >= fewest and letters <= MOST_LETTERS

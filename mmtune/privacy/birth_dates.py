@@ -161,7 +161,7 @@ def _of_numbers(text: str, parts: Sequence[Atom], numbers: Sequence[str]) -> Fou
         ordinals = any(part.form == "ordinal" for part in parts[:2])
         if days and (date := _with_year(start, end, year)) is not None:
             clear = known or (written and date.year is not None)
-            clear |= ordinals and date.year is not None
+            clear |= ordinals
             return FoundDate(start, end, date.year, True, is_clear=clear)
     joined = "".join(numbers)
     if _SAID_DIGITS.fullmatch(joined) and min(int(joined[:2]), int(joined[2:4])) <= 12:

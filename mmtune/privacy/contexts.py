@@ -66,7 +66,10 @@ WORDS: dict[str, dict[Meaning, str]] = {
         r"modelo|desde|año|vuelo|paquete|código postal|despacho",
     },
 }
-_CUT = re.compile(r"[.!?]\s")
+# Between a number and the word that explains it: "5577 is my account number", "am 3. Mai geboren".
+_EXPLAINS = re.compile(
+    r" |[^\w\n]*(?:that\W)?(?:is|was|s|are|ist|war|est|es|era)\b[^\d\n.!?]*", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -168,8 +171,7 @@ class OpenContexts:
         for context in self._all:
             if 0 <= context.start - end <= AFTER and context.meaning in meanings:
                 between = self._text[end : context.start]
-                plain = "\n" not in between and not _CUT.search(between)
-                return context if plain and not re.search(r"\d", between) else None
+                return context if _EXPLAINS.fullmatch(between) else None
         return None
 
     def answer(self, context: Context | None) -> None:

@@ -9,8 +9,8 @@ from itertools import accumulate, pairwise
 
 from mmtune.errors import ConfigError
 from mmtune.privacy.account_numbers import (
-    account_part,
     find_grouped_numbers,
+    is_account,
     is_year,
     without_amounts,
 )
@@ -135,13 +135,13 @@ class PrivateWordFinder:
 
     def _once(self, text: str, languages: Iterable[str]) -> list[PrivateSpan]:
         found = [
-            PrivateSpan(*place, kind)
+            PrivateSpan(start, end, kind)
             for language in languages
-            for kind, *place in self._in_language(text, language)
+            for kind, start, end in self._in_language(text, language)
         ]
         if self._model is not None:
             found += [PrivateSpan(*place, "name") for place in self._model.find(text)]
-        kept = []
+        kept: list[PrivateSpan] = []
         for span in found:
             overlaps = any(
                 match.start() < span.end and span.start < match.end()
@@ -169,10 +169,12 @@ class PrivateWordFinder:
     ) -> Iterator[tuple[str, int, int]]:
         """Cards, IBANs, phones, dates of birth and account numbers, in the order of the text."""
         words = LANGUAGES[language]
-        contexts = OpenContexts(text, atoms, find_contexts(text, language, self._account_words))
+        announcing = find_contexts(text, language, self._account_words)
+        contexts = OpenContexts(text, atoms, announcing)
         dates = list(find_dates(text, atoms, words))
         written = [(d.start, d.end) for d in dates if d.is_clear and not d.is_year]
-        runs = list(code_runs(text, _without(atoms, written), words))
+        named = [(context.start, context.end) for context in announcing]  # "MRN 0048"
+        runs = list(code_runs(text, _without(atoms, [*written, *named]), words))
         bounds = {(run.start, run.end) for run in runs}
         dates = [d for d in dates if d.is_clear or d.is_year or (d.start, d.end) in bounds]
         births: list[tuple[int, int]] = []
@@ -242,8 +244,8 @@ class PrivateWordFinder:
             found = [(meaning, *place) for place in run.places()]
         else:
             assert context is not None
-            part = account_part(run, context, text[context.start : context.end])
-            found = [] if part is None else [("account", *p) for p in part.places()]
+            announced = is_account(run, text[context.start : context.end])
+            found = [("account", *place) for place in run.places()] if announced else []
         yield from found
         if found and context is not None:
             contexts.answer(context)
@@ -286,7 +288,7 @@ def _checked(run: CodeRun, is_other: bool, has_plus: bool) -> Iterator[tuple[str
 
 
 def _without(atoms: Sequence[Atom], places: Sequence[tuple[int, int]]) -> list[Atom]:
-    """The atoms, with those at the places as words: a date is no part of a number."""
+    """The atoms, with those at the places as words, which are no part of a number."""
     return [
         replace(atom, form="word", value="")
         if any(start <= atom.start and atom.end <= end for start, end in places)

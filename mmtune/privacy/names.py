@@ -98,18 +98,30 @@ class ListedNames:
         words = list(_WORD.finditer(hide_replaced(text)))
         folds = [_folds(match[0]) for match in words]
         has_capitals = any(c.isupper() for c in text)
-        for place, match in enumerate(words):
-            for fold in folds[place]:
-                for name in self._whole.get(fold, ()):
-                    end = place + len(name)
-                    fits = end <= len(words) and all(
-                        part in folds[place + n] for n, part in enumerate(name)
-                    )
-                    if fits and _are_near(text, words[place:end]):
-                        yield match.start(), words[end - 1].end()
-            capital = match[0][0].isupper() or not has_capitals
-            if capital and not self._parts.isdisjoint(folds[place]):
-                yield match.span()
+        place = 0
+        while place < len(words):
+            length = self._length_at(text, words, folds, place)
+            capital = words[place][0][0].isupper() or not has_capitals
+            if not length and capital and not self._parts.isdisjoint(folds[place]):
+                length = 1
+            if length:
+                yield words[place].start(), words[place + length - 1].end()
+            place += length or 1
+
+    def _length_at(
+        self, text: str, words: Sequence[re.Match[str]], folds: Sequence[set[str]], place: int
+    ) -> int:
+        """Number of words of the longest whole name that begins at a word; 0 without one."""
+        longest = 0
+        for fold in folds[place]:
+            for name in self._whole.get(fold, ()):
+                end = place + len(name)
+                fits = end <= len(words) and all(
+                    part in folds[place + n] for n, part in enumerate(name)
+                )
+                if fits and len(name) > longest and _are_near(text, words[place:end]):
+                    longest = len(name)
+        return longest
 
     def _letters(self, text: str, atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
         """Names that are spelled, by letters or by words for them."""
@@ -155,4 +167,4 @@ def _folds(word: str) -> set[str]:
 def _are_near(text: str, words: Sequence[re.Match[str]]) -> bool:
     """Whether nothing but a space, a hyphen, a comma or an apostrophe is between the words."""
     between = (text[a.end() : b.start()] for a, b in pairwise(words))
-    return all(re.fullmatch(r"[ \t\u00a0]*[-‐'’,.]?[ \t\u00a0]*", gap) for gap in between)
+    return all(re.fullmatch(r"[ \t\u00a0]*[-‐'’,._]?[ \t\u00a0]*", gap) for gap in between)

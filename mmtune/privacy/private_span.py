@@ -10,8 +10,8 @@ from mmtune.data.rows import changed_text
 
 # Kinds of private words, in the order in which overlapping spans take their kind.
 REPLACEMENTS = {
-    "card": "[CARD]",
     "iban": "[IBAN]",
+    "card": "[CARD]",
     "email": "[EMAIL]",
     "phone": "[PHONE]",
     "birth": "[BIRTH DATE]",

@@ -32,7 +32,7 @@ TEXTS = st.lists(st.one_of(PIECES, PIECES, st.text(max_size=4)), max_size=25).fl
 SPOKEN = st.sampled_from([*LANGUAGES, None])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(TEXTS, SPOKEN)
 @example("born on 3/4/1985, born, one two three four five six", "en")
 @example("card 4111 1111 1111 1111 account 1234 5678 order 5555", "en")
@@ -48,7 +48,7 @@ def test_redacting_twice_changes_nothing(text: str, language: str | None) -> Non
         assert text[span.start : span.end].strip() == text[span.start : span.end]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(TEXTS, st.sampled_from([*LANGUAGES]))
 def test_atoms_are_at_their_places(text: str, language: str) -> None:
     atoms = read_atoms(text, language)
@@ -58,13 +58,13 @@ def test_atoms_are_at_their_places(text: str, language: str) -> None:
     assert letters <= {place for atom in atoms for place in range(atom.start, atom.end)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.text(alphabet=st.characters(exclude_categories=["L", "N", "M"]), max_size=60))
 def test_a_text_without_letters_and_digits_is_not_changed(text: str) -> None:
     assert FINDER.find(text) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(TEXTS, max_size=5), SPOKEN)
 def test_turns_are_searched_as_one_conversation(turns: list[str], language: str | None) -> None:
     found = FINDER.find_in_turns(turns, language)
