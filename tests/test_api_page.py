@@ -58,10 +58,11 @@ def run(text: str) -> dict[str, Any]:
 
 
 def test_the_page_has_an_example_of_each_function() -> None:
-    assert len(EXAMPLES) == 15
+    assert len(EXAMPLES) == 16
     for name in (
         *("load_recipe", "check", "train", "evaluate", "report", "transcribe", "generate"),
         *("compose", "export", "open_predictor", "verify", "repair", "score", "list_runs"),
+        "redact",
     ):
         assert any(f"mmtune.{name}(" in text for text in EXAMPLES), name
     for text in EXAMPLES:
@@ -124,6 +125,12 @@ def test_settings(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = run(example("load_recipe("))
     assert capsys.readouterr().out.startswith("3 8 runs/terminology\n")
     assert (names["longer"].train.epochs, names["longer"].lora.rank) == (10, 8)
+
+
+def test_redacting(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(example("mmtune.redact("))
+    assert capsys.readouterr().out == "{} {}\n"
+    assert (desk / "our-brand-redacted" / "redaction.json").is_file()
 
 
 def test_transcripts_of_any_system(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:

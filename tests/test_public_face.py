@@ -15,6 +15,7 @@ NAMES = {
     *("check", "load_recipe", "train", "evaluate", "transcribe", "generate", "compose"),
     *("export", "report", "open_predictor", "Dataset", "RunConfig", "Comparison", "Verdict"),
     *("MmtuneError", "__version__", "verify", "repair", "import_data", "score", "list_runs"),
+    "redact",
 }
 
 

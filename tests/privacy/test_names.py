@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -65,6 +67,30 @@ def test_without_phonenumbers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch
         PrivateWordFinder()
 
 
+def test_a_model_s_persons_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Entity:
+        def __init__(self, text: str, word: str, label: str) -> None:
+            self.start_char = text.find(word)
+            self.end_char = self.start_char + len(word)
+            self.label_ = label
+
+    class Model:
+        pipe_names = ("ner",)
+
+        def __call__(self, text: str) -> SimpleNamespace:
+            people = {"Grace Hopper": "PERSON", "Acme": "ORG", "NAME": "PER"}
+            return SimpleNamespace(
+                ents=[Entity(text, word, label) for word, label in people.items() if word in text]
+            )
+
+    spacy = SimpleNamespace(load=lambda name: Model())
+    monkeypatch.setitem(sys.modules, "spacy", cast("ModuleType", spacy))
+    finder = PrivateWordFinder(name_model="any")
+    text = "Grace Hopper of Acme"
+    assert replace_spans(text, finder.find(text, "en")) == "[NAME] of Acme"
+
+
+@pytest.mark.slow
 def test_a_model_of_spacy(tmp_path: Path) -> None:
     spacy = pytest.importorskip("spacy")
     model = spacy.blank("en")
