@@ -91,6 +91,10 @@ COMMANDS: dict[str, tuple[str, Words]] = {
         "",
         lambda odd, out: ["generate", "--prompt", "a", "--adapter", odd],
     ),
+    "redact": (
+        ".x",
+        lambda odd, out: ["redact", odd, "--to", f"{out}/made", "--modality", "image"],
+    ),
     "report": ("", lambda odd, out: ["report", odd]),
     "review": ("", lambda odd, out: ["review", odd]),
     "review --answers": (".json", lambda odd, out: ["review", str(out), "--answers", odd]),
