@@ -52,7 +52,7 @@ class Atom:
 
 
 class _Token:
-    """A word for text2num."""
+    """A word for text2num, as its protocol `Token` asks."""
 
     def __init__(self, text: str, separate: bool) -> None:
         self._text = text

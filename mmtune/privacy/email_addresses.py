@@ -18,7 +18,6 @@ _LAST_PARTS = word_set(
     "com net org edu gov info biz name online shop app dev email mail cloud example test local"
 )
 _NOT_LAST = word_set("am as at be do he if in is it me my no of on or so to us we")
-_BREAKS = frozenset(".?!;:")
 MOST_WORDS = 3  # words without a sign between them that are taken for one address
 
 

@@ -93,7 +93,15 @@ class PrivateWordFinder:
         Returns:
             Spans in order and without overlaps; none goes over the end of a line. The text that
             `replace_spans` makes of them holds no private word that this would find.
+
+        Raises:
+            ConfigError: private words aren't found in the language.
         """
+        if language not in (None, *LANGUAGES):
+            raise ConfigError(
+                f"private words are found in {', '.join(LANGUAGES)}, and not in {language!r}",
+                "redact this text by other means",
+            )
         languages = list(LANGUAGES) if language is None else [language]
         current, found = text, []
         # Where each character of `current` comes from. A replacement may bring an announcing word

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 
 def plain(word: str) -> str:
@@ -231,4 +230,3 @@ LANGUAGES: dict[str, SpokenWords] = {
         date_links=word_set("de del el en"),
     ),
 }
-ALL_MONTHS = frozenset(chain.from_iterable(each.months for each in LANGUAGES.values()))

@@ -188,6 +188,8 @@ def test_regions_kinds_and_own_words() -> None:
     own = PrivateWordFinder(account_words=["locker"])
     assert redacted(text, "en", own) == "locker [ACCOUNT], card [CARD]"
     assert redacted(text, "en", PrivateWordFinder(kinds=["iban"])) == text
+    with pytest.raises(ConfigError, match="'ja'"):
+        FINDER.find(text, "ja")
     with pytest.raises(ConfigError, match="passport"):
         PrivateWordFinder(kinds=["passport"])
     with pytest.raises(ConfigError, match="XX"):
