@@ -67,6 +67,7 @@ class Card(BaseModel):
     files: dict[str, str] = Field(default_factory=dict)
     base_licence: str = ""  # as the base's model card names it
     dataset: str  # fingerprint
+    dataset_version: str = ""  # fingerprint of the version in the data's log; empty: unknown
     rows: dict[str, int]  # by split
     settings: dict[str, Any]
     validation: dict[str, float] = Field(default_factory=dict)  # of the kept checkpoint

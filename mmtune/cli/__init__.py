@@ -41,6 +41,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mmtune.cli.privacy_commands",
         "write a copy of a dataset whose texts hold no card numbers, phones, names …",
     ),
+    "data": (
+        "mmtune.cli.lineage_commands",
+        "list, show, compare and verify the versions of data",
+    ),
     "train": ("mmtune.cli.run_commands", "train an adapter, and compare it with its base"),
     "evaluate": (
         "mmtune.cli.run_commands",
@@ -61,6 +65,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repair": (
         "mmtune.cli.run_commands",
         "restore a damaged run: its adapter from its checkpoint; remove damaged answers",
+    ),
+    "reproduce": (
+        "mmtune.cli.lineage_commands",
+        "train a run again, and compare weights and figures; exit with 1 if they differ",
     ),
     "review": (
         "mmtune.cli.review_commands",
@@ -110,12 +118,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Returns:
-        0: success. 1: `check`, `verify` or `cache verify` found problems, `repair` left some,
-        an export differs from its adapter, or `evaluate --gate` says to keep the base or that no
-        adapter is needed. 2: an error that the user can solve. 3, 4: `evaluate --gate` says "not
-        known yet", or "ship with conditions". 70: a fault of mmtune, whose traceback is in a file.
-        128 + the signal's number: stopped by a signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP,
-        138: SIGUSR1).
+        0: success. 1: `check`, `verify`, `data verify` or `cache verify` found problems, `repair`
+        left some, `reproduce` gave other weights or figures, an export differs from its adapter, or
+        `evaluate --gate` says to keep the base or that no adapter is needed. 2: an error that the
+        user can solve. 3, 4: `evaluate --gate` says "not known yet", or "ship with conditions".
+        70: a fault of mmtune, whose traceback is in a file. 128 + the signal's number: stopped by a
+        signal (130: Ctrl-C, 143: SIGTERM, 129: SIGHUP, 138: SIGUSR1).
     """
     from mmtune.training.interrupt import Interrupted
 

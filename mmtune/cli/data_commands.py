@@ -217,6 +217,7 @@ def import__arguments(parser: Parser) -> None:
 def import_(options: argparse.Namespace) -> int:
     """Run `mmtune import`: convert data of another format."""
     from mmtune.image.pictures.suffixes import VIDEO_SUFFIXES
+    from mmtune.runs.data_versions import with_version
     from mmtune.runs.modalities import MODALITIES, find_modality, modality_names
     from mmtune.system.progress import counted
 
@@ -260,6 +261,7 @@ def import_(options: argparse.Namespace) -> int:
             lambda done: count(done, None),
             options.dry_run,
         )
+        result = with_version(result, source, fitting[0])
     if options.json:
         import dataclasses
         import json

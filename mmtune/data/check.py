@@ -19,9 +19,12 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
 from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
+from mmtune.data.versions import kept_version, record_version
 from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
 from mmtune.system.inside import snapshot_link
+
+LENGTH = "duration_s"  # the fact about a row that tells how long it lasts
 
 
 def check(
@@ -52,16 +55,18 @@ def check(
         progress: called with (files opened, number of files).
         divide: give each row a split; otherwise all usable rows stay, with the splits that the
             data names.
-        record: keep the splits of new rows in the ledger beside the data
-            (`mmtune/data/split_ledger.py`), if training accepts the data; otherwise the ledger is
-            only read.
+        record: if training accepts the data, keep the splits of new rows in the ledger beside it
+            (`mmtune/data/split_ledger.py`), and a version of the rows (`mmtune/data/versions.py`);
+            otherwise the ledger is only read. With `strict`, a version that can't be written is
+            an error, else a finding.
         earlier: fingerprints of runs' data. If the rows have one of them when none that leaks is
             left out, they are divided so: that run was made by a version that did this.
 
     Raises:
         DataError: the source or its split ledger can't be used at all. With `strict` also: a share
-            of rows above `options.max_bad` has errors, no row is left, or a split that the data
-            names would be empty without the rows that leak.
+            of rows above `options.max_bad` has errors, no row is left, a split that the data
+            names would be empty without the rows that leak, or the version log isn't as mmtune
+            wrote it.
     """
     inspected = inspect_source(
         source, modality, terms=terms, base=base, settings=settings, progress=progress
@@ -69,7 +74,23 @@ def check(
     dataset = inspected.divided(
         options, strict=strict, divide=divide, record=record, earlier=earlier
     )
+    if record and _is_accepted(dataset, options):
+        lengths = {n: facts[LENGTH] for n, facts in dataset.facts.items() if LENGTH in facts}
+        if strict:  # nothing is trained on rows that nobody could find again
+            version = record_version(source, modality, seconds=lengths).fingerprint
+            dataset = replace(dataset, version=version)
+        else:
+            version, unwritten = kept_version(source, modality, seconds=lengths)
+            findings = (*dataset.findings, *unwritten)
+            dataset = replace(dataset, version=version, findings=findings)
     return replace(dataset, rules=tuple(modality.judge_rules(dataset.rows, settings)))
+
+
+def _is_accepted(dataset: Dataset, options: DataOptions) -> bool:
+    """Whether training accepts the data."""
+    stops = (*STOPPING, "split-refused")
+    refused = any(finding.kind in stops for finding in dataset.findings)
+    return bool(dataset.rows) and dataset.bad <= options.max_bad and not refused
 
 
 def inspect_source(

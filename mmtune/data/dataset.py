@@ -39,6 +39,7 @@ class Dataset(Displayed):
         withheld: ids of usable rows that were left out: they would leak between splits, are named
             as test and were trained on, or are copies of others.
         rules: rules that the user has written down, and whether the rows keep them.
+        version: fingerprint of the version in the data's version log; empty if none was written.
         made_by: a private marker that `check` sets.
     """
 
@@ -54,6 +55,7 @@ class Dataset(Displayed):
     lines: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     withheld: tuple[str, ...] = ()
     rules: tuple[RuleResult, ...] = ()
+    version: str = ""
     made_by: object = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Dataset(Displayed):
             "modality": self.modality,
             "source": str(self.source),
             "fingerprint": self.fingerprint,
+            "version": self.version,
             "rows": self.found,
             "usable": {name: len(self.split(name)) for name in get_args(Split)},
             "hours": self.hours,

@@ -57,6 +57,7 @@ class Imported(Displayed):
         dry: nothing was written: the folder is as it was.
         empty: no row was found, and the folder, which was new, isn't written.
         following: the command to run next; empty: `mmtune check` of the folder.
+        version: fingerprint of the version of the rows; empty if none was written.
     """
 
     folder: Path
@@ -72,6 +73,7 @@ class Imported(Displayed):
     dry: bool = False
     empty: bool = False
     following: str = ""
+    version: str = ""
 
     def shown(self) -> Iterable[str | Rows]:
         """The lines that `mmtune import` prints."""

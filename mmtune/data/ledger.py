@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtune.data.rows import Finding, Severity
-from mmtune.system.contents import SPLITS_FILE
+from mmtune.system.contents import SPLITS_FILE, VERSIONS
 from mmtune.system.pointers import pointer_at
 from mmtune.system.stored import exists, opened
 
@@ -229,6 +229,7 @@ class Ledger:
             )
 
         for parent, folders, names in os.walk(folder, onerror=unreadable):
+            folders[:] = [n for n in folders if not n.endswith(VERSIONS)]  # mmtune's own log
             if skipped is not None:
                 folders[:] = [n for n in folders if os.path.realpath(Path(parent, n)) != skipped]
             for name in sorted(folders):

@@ -179,6 +179,12 @@ def caption(options: argparse.Namespace) -> int:
             f"to caption the others, use {model}, or write a .txt file with the image's name for "
             "each"
         )
+    if counts["new"] and not options.dry_run:
+        from mmtune.data.versions import kept_version
+        from mmtune.image.corpus.image_reader import ImageReader
+
+        for finding in kept_version(options.folder, ImageReader(), "caption")[1]:
+            say(f"warning: {finding.message}. Cure: {finding.cure}", error=True)
     if counts["new"]:
         say(f"next: read them, and mmtune check {options.folder}")
     return ERROR if counts["failed"] else 0

@@ -284,6 +284,7 @@ def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) ->
         "format": FORMAT,
         "source": str(dataset.source),
         "fingerprint": dataset.fingerprint,
+        "version": dataset.version,
         "rows": rows_by_split(dataset),
         "quarantined": list(dataset.quarantined),
         "withheld": list(dataset.withheld),

@@ -35,12 +35,14 @@ from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.parent import without_parents_rows
 from mmtune.runs.recipes import load_run
 from mmtune.runs.run_data import own_dataset
+from mmtune.runs.run_record import STOPPED, add_seconds
 from mmtune.runs.train_on_data import timing_kind, train_on_data
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
-from mmtune.training.estimate import COMPARISON, REPORT, Clock
+from mmtune.training.estimate import COMPARISON, REPORT, TRAINING, Clock
+from mmtune.training.interrupt import Interrupted
 from mmtune.training.log import RunLog
 
 if TYPE_CHECKING:
@@ -177,7 +179,13 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
 
 def _train(config: RunConfig, reporter: Reporter | None, clock: Clock) -> RunResult:
     suite = suite_for(config.suite, config.modality) if config.suite else None
-    trained = train_on_data(config, suite, reporter, clock)
+    try:
+        trained = train_on_data(config, suite, reporter, clock)
+    except Interrupted:
+        clock.lap(TRAINING)
+        log = RunLog(config.folder / "log.jsonl", this_process().is_main_process)
+        log.write(event=STOPPED, phases=clock.seconds)
+        raise
     dataset, task, result, said = trained.dataset, trained.task, trained.fit, trained.later
     if this_process().is_main_process:
         keep_suite(config.folder, config.suite)
@@ -188,6 +196,8 @@ def _train(config: RunConfig, reporter: Reporter | None, clock: Clock) -> RunRes
     if said is not None and this_process().is_main_process:  # all of it was done in this call
         RunLog(folder / "log.jsonl", active=True).write(event="took", phases=clock.seconds)
         timing.record(timing_kind(config), said, clock.seconds)
+    if TRAINING in clock.seconds and this_process().is_main_process:
+        add_seconds(folder, clock.seconds)
     return RunResult(folder=folder, fit=result, comparison=comparison, verdict=read_verdict(folder))
 
 

@@ -163,7 +163,10 @@ def import_data(
             f"{path} may be {found}" if found else f"the format of {path} was not recognised",
             "name the modality, or another layout",
         )
-    return fitting[0].import_data(path, Path(to), layout, settings)
+    from mmtune.runs.data_versions import with_version
+
+    done = fitting[0].import_data(path, Path(to), layout, settings)
+    return with_version(done, path, fitting[0])
 
 
 @public_call("train")

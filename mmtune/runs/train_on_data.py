@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import yaml
@@ -16,6 +17,7 @@ from mmtune.adapters.card import Card, TriedPoint
 from mmtune.adapters.integrity import seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
+from mmtune.data.versions import kept_version
 from mmtune.evaluation.comparison import COMPARISON_FILE
 from mmtune.evaluation.suite import Suite, unmet
 from mmtune.runs import timing
@@ -30,15 +32,17 @@ from mmtune.runs.folder import (
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.parent import keep_parent, lineage_of, without_parents_rows
 from mmtune.runs.run_data import own_dataset
+from mmtune.runs.run_record import write_record
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.runs.trained_rows import recorded_fingerprint
 from mmtune.system.files import folder_aside, remove_partials
 from mmtune.system.processes import this_process
 from mmtune.system.run_folder import begun
-from mmtune.training.estimate import CHOICE, DATA, Clock, LaterWork
+from mmtune.training.estimate import CHOICE, DATA, TRAINING, Clock, LaterWork
 
 if TYPE_CHECKING:
     from mmtune.data.dataset import Dataset
+    from mmtune.modality import Modality
     from mmtune.training.reporter import FitResult, Reporter
     from mmtune.training.task import Task
 
@@ -90,6 +94,8 @@ def train_on_data(
     earlier = recorded_fingerprint(folder) if begun(folder) else ""
     # Every process writes the ledger, so that all of them divide the rows alike.
     dataset = own_dataset(config, source, earlier, record=own)
+    if process.is_main_process and not own and source.is_relative_to(folder):
+        dataset = _with_version(dataset, source, modality, reporter)
     if config.train.balance:  # a wrong label is told before the base is loaded
         balance_groups(dataset.split("train"), config.train.balance)
     if process.is_main_process:
@@ -112,7 +118,7 @@ def train_on_data(
                 )
     dataset, notes = without_parents_rows(config, dataset)
     with process.main_process_first():
-        added = _added(config, dataset, reporter if process.is_main_process else None)
+        added = _added(config, dataset, reporter, process.is_main_process)
     clock.lap(DATA)
     loading = time.perf_counter()
     task = modality.task(config, dataset, PrefixCache() if config.cache else None)
@@ -141,6 +147,8 @@ def train_on_data(
         if reporter is not None and config.init is not None:
             _note_no_gain(config, task, result, reporter)
         _save_adapter(config, dataset, len(added), task, result, reporter)
+        if TRAINING in clock.seconds:  # it wasn't finished before
+            write_record(config, dataset, task.base_hash, result.steps, clock.seconds)
     clock.lap(CHOICE)
     return Trained(dataset, task, result, notes, said[0] if said else None)
 
@@ -162,7 +170,24 @@ def _note_no_gain(config: RunConfig, task: Task, result: FitResult, reporter: Re
         )
 
 
-def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tuple[Row, ...]:
+def _with_version(
+    dataset: Dataset,
+    source: Path,
+    modality: Modality,
+    reporter: Reporter | None,
+    parents: Sequence[str] = (),
+) -> Dataset:
+    """Write a version of rows that the run has made itself."""
+    version, findings = kept_version(source, modality, "synthesize", parents=parents)
+    if reporter is not None:
+        for finding in findings:
+            reporter.note(f"{finding.message}. Cure: {finding.cure}")
+    return dataclasses.replace(dataset, version=version)
+
+
+def _added(
+    config: RunConfig, dataset: Dataset, reporter: Reporter | None, is_main: bool
+) -> tuple[Row, ...]:
     """Make and check the rows that the modality adds to the training rows."""
     from mmtune.data.check import check
 
@@ -170,8 +195,12 @@ def _added(config: RunConfig, dataset: Dataset, reporter: Reporter | None) -> tu
     source = modality.extend(config, dataset)
     if source is None:
         return ()
-    rows = check(source, modality, divide=False).split("train")
-    if reporter is not None:
+    made = check(source, modality, divide=False)
+    rows = made.split("train")
+    if is_main:
+        parents = [dataset.version] if dataset.version else []
+        _with_version(made, source, modality, reporter, parents)
+    if is_main and reporter is not None:
         kinds = Counter(row.group.get("mix", "other") for row in rows)
         parts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
         reporter.note(f"added      {parts}: {source}")
@@ -210,6 +239,7 @@ def _save_adapter(
         base_hash=task.base_hash,
         base_licence=licence.name if licence else "",
         dataset=dataset.fingerprint,
+        dataset_version=dataset.version,
         rows=rows | ({"added": added} if added else {}),
         settings=yaml.safe_load(config.dump()),
         validation=dict(checkpoint.values),

@@ -23,6 +23,7 @@ from mmtune.evaluation.suite import load_suite
 from mmtune.evaluation.verdict import VERDICT_FILE, read_verdict
 from mmtune.runs.folder import AFTERWARDS, SUITE_FILE
 from mmtune.runs.modalities import find_modality
+from mmtune.runs.run_record import RECORD, read_record
 from mmtune.runs.trained_rows import DATA, ROWS, read_recorded_rows
 from mmtune.settings.declare import settings_of
 from mmtune.system.display import Displayed, Rows, plain_values
@@ -118,6 +119,8 @@ def _checked(run: Path) -> Iterator[CheckedFile]:
         yield _file(run, DATA, lambda path: _data(path, card))
     if (run / ROWS).exists():
         yield _file(run, ROWS, _rows)
+    if (run / RECORD).exists():
+        yield _file(run, RECORD, lambda path: _record(path, card))
     if (run / LOG_FILE).exists():
         yield _file(run, LOG_FILE, _log)
     yield from _weights(run)
@@ -188,6 +191,16 @@ def _data(path: Path, card: Card | None) -> str | None:
     if card is None:
         return None
     return "" if found == card.dataset else f"its fingerprint isn't that of {CARD_FILE}"
+
+
+def _record(path: Path, card: Card | None) -> str | None:
+    values = read_record(path.parent)
+    found = {"dataset": values["dataset"]["fingerprint"], "base": values["base"]["sha256"]}
+    if card is None:
+        return None
+    wanted = {"dataset": card.dataset, "base": card.base_hash}
+    odd = [name for name in wanted if found[name] != wanted[name]]
+    return f"its {' and '.join(odd)} isn't that of {CARD_FILE}" if odd else ""
 
 
 def _rows(path: Path) -> str | None:

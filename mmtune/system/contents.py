@@ -11,6 +11,7 @@ from mmtune.system.hashing import hash_file, hash_json
 
 MANIFEST = ".jsonl"
 SPLITS_FILE = "mmtune-splits.jsonl"  # ends the name of a split ledger, which is no content
+VERSIONS = "mmtune-versions"  # ends the name of a version log's folder, which is no content
 MAX_NAME = 4096  # characters; a longer text in a manifest is no path
 
 
@@ -18,7 +19,8 @@ def hash_contents(path: Path, skip: Collection[str] = ()) -> str:
     """SHA-256 of what a path holds, in hexadecimal; "" if there is nothing.
 
     A .jsonl file counts with the files that its rows name. A folder counts with all files below it,
-    by relative name; hidden ones, split ledgers and those behind linked folders don't.
+    by relative name; hidden ones, split ledgers, version logs and what is behind linked folders
+    don't.
 
     Args:
         path: a file or folder.
@@ -42,7 +44,7 @@ def hash_contents(path: Path, skip: Collection[str] = ()) -> str:
 
 def _below(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [n for n in folders if not n.startswith(".") and not n.endswith(VERSIONS)]
         for name in names:
             file = Path(place, name)
             own = name.startswith(".") or name.endswith(SPLITS_FILE)

@@ -41,6 +41,7 @@ class Preflight:
     peak_bytes: int
     needed_bytes: int = 0  # estimated memory of a step; 0 if it wasn't estimated
     available_bytes: int = 0
+    step_flops: float | None = None  # of a step with a whole batch; None: they weren't counted
 
     @property
     def cache_pays(self) -> bool:
@@ -149,7 +150,7 @@ def preflight(
         need = measure_need(gauge, trainable, lambda: step(first[:1]))
         if not need.fits(len(first)):
             tight(need)
-    step(first)  # warm-up
+    flops = count_flops(lambda: step(first))  # this is the warm-up, too
     times: list[float] = []
     while len(times) < MEASURED_STEPS and sum(times) < ENOUGH_SECONDS:
         began = time.perf_counter()
@@ -172,4 +173,18 @@ def preflight(
         peak_bytes=peak_memory(device),
         needed_bytes=need.of(len(first)) if need else 0,
         available_bytes=need.available if need else 0,
+        step_flops=flops * options.batch_size / max(1, len(first)),
     )
+
+
+def count_flops(run: Callable[[], object]) -> float:
+    """Run something, and count its floating-point operations as PyTorch knows them.
+
+    Counted are matrix products, convolutions and attention, forward and backward, with 2 for each
+    multiplication and its addition.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return float(counter.get_total_flops())

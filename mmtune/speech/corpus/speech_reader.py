@@ -31,6 +31,18 @@ class SpeechReader:
 
         return check_recording.inspect(row)
 
+    def seconds_of(self, row: Row) -> float | None:
+        """The utterance's length by its times, or by the header of its recording."""
+        from mmtune.speech.sound.read import AudioFault, probe
+
+        assert isinstance(row, SpeechRow)
+        if row.end is not None:
+            return row.end - row.start
+        try:
+            return max(0.0, probe(row.path).seconds - row.start)
+        except (AudioFault, OSError):
+            return None
+
     def check_rows(
         self,
         rows: Sequence[Row],

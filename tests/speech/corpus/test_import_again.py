@@ -249,7 +249,8 @@ def test_a_dry_run_tells_all_and_writes_nothing(
     dry = json.loads(capsys.readouterr().out)
     assert main([*command, "--json"]) == 0
     wet = json.loads(capsys.readouterr().out)
-    assert dry == wet | {"dry": True}
+    assert wet["version"]
+    assert dry == wet | {"dry": True, "version": ""}
 
 
 def test_audio_lies_in_another_folder(tmp_path: Path) -> None:
