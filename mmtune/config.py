@@ -328,6 +328,13 @@ class DataOptions(Section):
         "What rows of different splits may have in common: speaker, sentence, recording, subject.",
         why="A result on a trained speaker or sentence doesn't hold for others.",
     )
+    policy: Path | None = setting(
+        None,
+        "Policy of consent and licence: which rows may train, be measured, be shown and be "
+        "exported (docs/governance.md). Null: policy.yaml beside the data, if it is there.",
+        why="Only the team can know what its people agreed to.",
+        harmless="The run folder records the rows that it admitted, and keeps a copy.",
+    )
     max_bad: float = setting(
         0.01,
         "Share of the rows that may be unusable and set aside; with more, training refuses to "

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from typing_extensions import TypedDict
 
 from mmtune.adapters.model_card import Usage, header, how_to_load
+from mmtune.data.rights import Rights
 from mmtune.errors import AdapterError
 from mmtune.methods import METHODS, Method
 from mmtune.system.files import finished_files, write_text
@@ -69,6 +70,8 @@ class Card(BaseModel):
     dataset: str  # fingerprint
     dataset_version: str = ""  # fingerprint of the version in the data's log; empty: unknown
     rows: dict[str, int]  # by split
+    # What the rows behind it allow, as counts; None: they stated nothing, and there was no policy.
+    rights: Rights | None = None
     settings: dict[str, Any]
     validation: dict[str, float] = Field(default_factory=dict)  # of the kept checkpoint
     best_step: int = 0
@@ -146,6 +149,8 @@ class Card(BaseModel):
         facts = [] if self.method.name == "lora" else [("method", self.method.title)]
         facts += [("started from", self.parent)] if self.parent else []
         facts += [("trigger", self.trigger)] if self.trigger else []
+        if self.rights is not None and (lines := self.rights.lines()):
+            facts.append(("consent and licence", "; ".join(lines)))
         if self.checkpoint:
             facts += tried(self.checkpoints)
             facts.append(("kept checkpoint", f"step {self.best_step}: {self.checkpoint}"))
@@ -208,6 +213,12 @@ class Card(BaseModel):
             lines.append(f"- saved checkpoint: step {self.best_step} of {self.steps}{why}")
         if self.base_licence:
             lines.append(f"- licence of the base: {self.base_licence}")
+        if self.rights is not None:
+            lines += [f"- {line}" for line in self.rights.lines()]
+            lines += [
+                f"- source to be named: {each.source} ({each.licence})"
+                for each in self.rights.credits
+            ]
         if self.trigger:
             lines.append(f"- trigger phrase, put before every prompt: `{self.trigger}`")
         if self.advised is not None:

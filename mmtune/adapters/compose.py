@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.adapters.adapter_rights import ended_note
 from mmtune.adapters.card import Card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import seal_adapter
@@ -20,6 +21,7 @@ from mmtune.adapters.members import (
     parents_of,
 )
 from mmtune.adapters.model_card import Usage
+from mmtune.data.rights import joined_rights
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.display import Displayed, Rows, plain_values
 from mmtune.system.files import aside
@@ -41,6 +43,7 @@ class Composed(Displayed):
         comparison: a table of each adapter alone, all together and merged on test items, if asked
             for; its first row is the header.
         notes: messages for the user about the comparison.
+        ended: parts behind which a consent has ended, in words.
     """
 
     path: Path
@@ -49,6 +52,7 @@ class Composed(Displayed):
     distance: float
     comparison: tuple[tuple[str, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the result to JSON values."""
@@ -58,7 +62,8 @@ class Composed(Displayed):
     def shown(self) -> Iterable[str | Rows]:
         """Show the folder, the exactness of the merge, and the comparison."""
         exact = f"relative distance from the adapters' weighted sum: {self.distance:.2g}"
-        return [str(self.path), exact, *comparison_shown(self.comparison, self.notes)]
+        ended = (f"note: {note}" for note in self.ended)
+        return [str(self.path), exact, *ended, *comparison_shown(self.comparison, self.notes)]
 
 
 def compared(comparison: Rows, notes: Sequence[str]) -> dict[str, Any]:
@@ -115,7 +120,8 @@ def compose(
             )
         card = card_of(request, distance, out.name)
         card.model_copy(update={"files": seal_adapter(folder)}).write(folder, usage(card))
-    return Composed(out, parts, mixing, distance)
+    ended = (ended_note(part.card, str(part.folder)) for part in parts)
+    return Composed(out, parts, mixing, distance, ended=tuple(note for note in ended if note))
 
 
 @contextmanager
@@ -153,6 +159,7 @@ def card_of(request: Merge, distance: float, name: str) -> Card:
         base=request.base,
         base_hash=next((card.base_hash for card in cards if card.base_hash), ""),
         base_licence=cards[0].base_licence,
+        rights=joined_rights(card.rights for card in cards),
         dataset=hash_json([card.dataset for card in cards]),
         rows=rows,
         settings={"compose": mixing | {"distance": distance}, "task": task},

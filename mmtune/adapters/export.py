@@ -7,13 +7,14 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+from mmtune.adapters.adapter_rights import NOTICE, notice_of, require_export
 from mmtune.adapters.card import read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.licence import Licence, licence_of
 from mmtune.errors import AdapterError, ConfigError
-from mmtune.system.files import aside
+from mmtune.system.files import aside, write_text
 from mmtune.system.plugins import Registry
 
 FAILED_SUFFIX = ".failed"  # added to the name of an export that failed its comparison
@@ -45,8 +46,9 @@ def export(
 
     Raises:
         ConfigError: the format is unknown, the scale is wrong, or `out` exists.
-        AdapterError: there is no adapter, the format can't hold it, the base's licence forbids
-            it, or the export is not the same adapter. Nothing is left at `out`.
+        AdapterError: there is no adapter, the format can't hold it, the base's licence or the
+            rows behind it forbid it, or the export is not the same adapter. Nothing is left at
+            `out`.
 
     Returns:
         What was written. If it `failed`, nothing is at `out`. The export then lies beside it under
@@ -67,6 +69,7 @@ def export(
         raise ConfigError(
             f"--scale {scale:g} leaves nothing of the adapter", "give another scale, such as 0.8"
         )
+    require_export(card, folder)
     base = base or base_of(card.base, folder)
     licence = licence_of(base) or (Licence(card.base_licence) if card.base_licence else None)
     notes = check_licence(licence, base, accept)
@@ -81,8 +84,16 @@ def export(
         require_packages(f"the format {format}", *record.packages)
         done = record.export(request)
         place = failed if done.failed else out
+        notice = notice_of(card, licence.name if licence is not None else "")
+        if notice and to.is_dir():
+            write_text(to / NOTICE, notice)
         shutil.rmtree(failed, ignore_errors=True)  # left by an earlier export
         to.rename(place)
+    if notice and not done.failed:
+        beside = place / NOTICE if place.is_dir() else place.with_name(f"{place.name}.{NOTICE}")
+        if not place.is_dir():
+            write_text(beside, notice)
+        notes.append(f"{beside} names the sources that licences ask to be named: pass it on")
     more = () if done.failed else record.finish(request, place)
     if scale != 1:
         notes.append(f"exported at strength {scale:g} of the adapter; --scale sets another")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmtune.adapters.adapter_rights import notes_on_use
 from mmtune.adapters.card import Card, adapter_folder, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import check_adapter
@@ -26,6 +27,7 @@ class ResolvedAdapters:
         choose: gives the adapters for a row, with weights; None stands for an input that is no row
             (a file, a prompt).
         note: what the user should know about the selection.
+        notes: what the user should know about the adapters.
     """
 
     base: str
@@ -33,6 +35,7 @@ class ResolvedAdapters:
     cards: Mapping[str, Card]
     choose: Callable[[Row | None], Mapping[str, float]]
     note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def resolve_adapters(
@@ -53,7 +56,8 @@ def resolve_adapters(
     Raises:
         ConfigError: no model is named, an adapter is named twice, a weight isn't finite, the route
             doesn't know the label, or a label is given without a route.
-        AdapterError: an adapter is missing or damaged, or has another modality or base.
+        AdapterError: an adapter is missing or damaged, or has another modality or base; or a
+            consent behind it has ended, and its policy refuses the use then.
         BaseModelError: only a card names the base, and it would have to be downloaded.
     """
     routes = [path for path in adapters if is_route(path)]
@@ -108,7 +112,8 @@ def resolve_adapters(
         named = base_of(card.base, folder)
     if named is None:
         raise ConfigError("no model is given", "give --adapter runs/NAME or --base BASE")
-    return ResolvedAdapters(named, found, cards, lambda _: weights)
+    notes = notes_on_use({found[name]: card for name, card in cards.items()})
+    return ResolvedAdapters(named, found, cards, lambda _: weights, notes=tuple(notes))
 
 
 def _routed(modality: str, folder: Path, base: str | None, label: str | None) -> ResolvedAdapters:
@@ -132,7 +137,9 @@ def _routed(modality: str, folder: Path, base: str | None, label: str | None) ->
         if label is not None
         else f"without --label, {_default_of(route)} for inputs without the label {route.by!r}"
     )
-    return ResolvedAdapters(base or base_of(route.base, folder), adapters, cards, choose, note)
+    notes = tuple(notes_on_use({adapters[name]: card for name, card in cards.items()}))
+    named = base or base_of(route.base, folder)
+    return ResolvedAdapters(named, adapters, cards, choose, note, notes)
 
 
 def _default_of(route: Route) -> str:

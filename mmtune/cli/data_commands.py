@@ -68,6 +68,13 @@ def check_arguments(parser: Parser) -> None:
         default="",
         help="what splits may share: speaker, sentence, recording or subject (default: nothing)",
     )
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="policy of consent and licence: which rows may train (default: policy.yaml beside "
+        "the data)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.add_argument(
         "--all", action="store_true", help="print every finding (default: 5 of each kind)"
@@ -91,6 +98,7 @@ def check(options: argparse.Namespace) -> int:
         terms=options.terms,
         base=options.base,
         shared=shared,
+        policy=options.policy,
         **settings,
     )
     if options.json:

@@ -15,6 +15,15 @@ from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.duplicates import duplicates
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
 from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
+from mmtune.data.policy import (
+    Judged,
+    Policy,
+    Use,
+    find_policy,
+    judge_rows,
+    policy_beside,
+    refusal_counts,
+)
 from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
 from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
@@ -69,7 +78,13 @@ def check(
             wrote it.
     """
     inspected = inspect_source(
-        source, modality, terms=terms, base=base, settings=settings, progress=progress
+        source,
+        modality,
+        terms=terms,
+        base=base,
+        settings=settings,
+        progress=progress,
+        policy=find_policy(options.policy, source),
     )
     dataset = inspected.divided(
         options, strict=strict, divide=divide, record=record, earlier=earlier
@@ -101,15 +116,23 @@ def inspect_source(
     base: str | None = None,
     settings: Section | None = None,
     progress: Callable[[int, int], None] | None = None,
+    policy: Policy | None = None,
+    use: Use = "train",
 ) -> Inspected:
     """Read the rows of a manifest or folder and open every file, without dividing the rows.
 
+    Files of rows that the policy refuses aren't opened.
+
     Args:
         source, modality, terms, base, settings, progress: as for `check`.
+        policy: judges what rows state of consent and licence; None: the one beside the source.
+        use: what the rows are read for.
 
     Raises:
         DataError: the source can't be used at all.
+        ConfigError: the policy is wrong.
     """
+    policy = find_policy(None, source) if policy is None else policy
     inventory = [source] if source.is_dir() and modality.row.media else []
     ledger = Ledger(inventory, root_of(source))
     rows, findings = read_rows(source, modality, ledger)
@@ -119,7 +142,8 @@ def inspect_source(
     # Those that stop training are about a whole file, of which the rows aren't known.
     errors = [f for f in findings if f.severity == "error" and f.kind not in STOPPING]
     lost = [row for row, _, _ in dict.fromkeys((f.row, f.file, f.line) for f in errors)]
-    inspected = _inspect_all(rows, root_of(source), modality, progress)
+    judged = judge_rows(rows, policy, use)
+    inspected = _inspect_all(judged.rows, root_of(source), modality, progress)
     of_rows = [f for _, inspection in inspected for f in inspection.findings]
     bad = {finding.row for finding in of_rows if finding.severity == "error"}
     good = [
@@ -141,12 +165,14 @@ def inspect_source(
         source=source,
         modality=modality.name,
         ledger=ledger,
-        findings=(*findings, *of_rows),
+        findings=(*findings, *judged.findings, *of_rows),
+        policy=policy,
+        judged=judged,
         good=tuple(good),
         bad=frozenset(bad),
         spare=frozenset({copy.row for copy in copies if copy.severity != "error"} - bad),
         links=tuple((finding.row, finding.other) for finding in of_rows if finding.other),
-        quarantined=(*lost, *(row.id for row in rows if row.id in bad)),
+        quarantined=(*lost, *(row.id for row in judged.rows if row.id in bad)),
     )
 
 
@@ -163,6 +189,8 @@ class Inspected:
         spare: ids of copies, which are left out.
         links: pairs of rows that must be in one split.
         quarantined: ids or places of the rows that have errors.
+        policy: by which the rows were judged.
+        judged: the result: the rows that it refuses aren't among the others.
     """
 
     source: Path
@@ -174,6 +202,8 @@ class Inspected:
     spare: frozenset[str]
     links: tuple[tuple[str, str], ...]
     quarantined: tuple[str, ...]
+    policy: Policy
+    judged: Judged
 
     def divided(
         self,
@@ -222,7 +252,9 @@ class Inspected:
             guesses=tuple(ledger.guesses.values()),
             files=ledger.counts(),
             lines={name: (each.found, each.used) for name, each in ledger.items.items()},
-            withheld=(*divided.left_out, *spare),
+            withheld=(*divided.left_out, *spare, *self.judged.ids),
+            refused=self.judged.refused,
+            policy=self.policy,
             made_by=_BY_CHECK,
         )
         if strict and (refused := [*stopping, *divided.refused]):
@@ -260,6 +292,8 @@ def _unused_files(
     """
     root = root_of(source)
     ledger.use(Used(ledger_path(source)))
+    if (policy := policy_beside(source)) is not None:
+        ledger.use(Used(policy))
     for row in rows:
         for written in row.files.values():
             ledger.use(Used(root / written))
@@ -306,6 +340,8 @@ def _placed(finding: Finding, ledger: Ledger) -> Finding:
 
 def _refusal(dataset: Dataset, max_bad: float) -> DataError:
     errors = [finding for finding in dataset.findings if finding.severity == "error"]
+    if not dataset.rows and not errors and dataset.refused:
+        return _all_refused(dataset)
     if not dataset.found:  # nothing could become a row, and the warnings say why
         errors = [finding for finding in dataset.findings if finding.severity == "warning"]
     kinds = Counter(finding.kind for finding in errors)
@@ -320,6 +356,17 @@ def _refusal(dataset: Dataset, max_bad: float) -> DataError:
         lost = "no file could become a row"
     kind = DataError if dataset.rows else NothingToUse
     return kind(f"{printable(str(dataset.source))}: {lost} ({counted}){first}", cure)
+
+
+def _all_refused(dataset: Dataset) -> DataError:
+    first = next(each for each in dataset.findings if each.kind in dataset.refused)
+    (line,) = _in_full([first])
+    by = f" by {dataset.policy.place}" if dataset.policy.place else ""
+    return DataError(
+        f"{printable(str(dataset.source))}: no row is left; {sum(dataset.refused.values())} are "
+        f"quarantined{by} ({refusal_counts(dataset.refused)})\n  {line}",
+        f"list them with mmtune check {dataset.source} --all; correct the rows or the policy",
+    )
 
 
 def _inspect_all(
@@ -383,13 +430,15 @@ def _fingerprint(rows: Iterable[Row]) -> str:
 
 def _identity(row: Row) -> dict[str, object]:
     absent = {name for name in row.beside if getattr(row, name) is None}
-    values = row.model_dump(mode="json", exclude={row.media} | absent | row.unset)
+    values = row.model_dump(mode="json", exclude={row.media} | absent | row.unhashed)
     # Whether a row has such a file counts, where the file lies doesn't; `content` hashes its bytes.
     return values | {name: True for name in row.beside if name in values}
 
 
 def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str]]:
     """Read the usable rows of a manifest.
+
+    Rows that the policy beside it refuses to have measured aren't among them.
 
     Returns:
         The usable rows, and one line for each error of the others.
@@ -398,8 +447,9 @@ def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str
         DataError: the manifest can't be used, or no row is usable.
     """
     rows, findings = read_rows(manifest, reader)
+    judged = judge_rows(rows, find_policy(None, manifest), "evaluate")
     usable: list[Row] = []
-    for row in rows:
+    for row in judged.rows:
         resolved = resolve_paths(row, root_of(manifest))
         if isinstance(resolved, Row):
             usable.append(resolved)
@@ -410,4 +460,5 @@ def usable_rows(manifest: Path, reader: Reader) -> tuple[Sequence[Row], list[str
             f"{manifest} holds no usable row", f"list its errors with mmtune check {manifest}"
         )
     wrong = [finding for finding in findings if finding.severity == "error"]
+    wrong += [finding for finding in judged.findings if finding.kind in judged.refused]
     return usable, [f"{manifest}: {finding.row}: {finding.message}" for finding in wrong]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from mmtune.data.ledger import Guess, guessed_lines
+from mmtune.data.policy import Policy, refusal_counts
 from mmtune.data.rows import Finding, Row, Severity, Split
 from mmtune.data.rule_result import RuleResult, rule_lines
 from mmtune.errors import printable
@@ -37,7 +38,9 @@ class Dataset(Displayed):
         lines: for each manifest or metadata file, how many lines it holds, and how many of them
             are rows; the others have findings.
         withheld: ids of usable rows that were left out: they would leak between splits, are named
-            as test and were trained on, or are copies of others.
+            as test and were trained on, are copies of others, or the policy refuses them.
+        refused: how many rows the policy refuses, by reason.
+        policy: by which consents and licences were judged.
         rules: rules that the user has written down, and whether the rows keep them.
         version: fingerprint of the version in the data's version log; empty if none was written.
         made_by: a private marker that `check` sets.
@@ -56,6 +59,8 @@ class Dataset(Displayed):
     withheld: tuple[str, ...] = ()
     rules: tuple[RuleResult, ...] = ()
     version: str = ""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
     made_by: object = None
 
     def __post_init__(self) -> None:
@@ -78,6 +83,7 @@ class Dataset(Displayed):
             "hours": self.hours,
             "quarantined": list(self.quarantined),
             "withheld": list(self.withheld),
+            "refused": dict(self.refused),
             "files": dict(self.files),
             "lines": {
                 name: {"found": found, "rows": used, "left_out": found - used}
@@ -167,10 +173,14 @@ def _withheld(dataset: Dataset) -> Iterable[str]:
     """Lines about usable rows that were left out."""
     found = [each for each in dataset.findings if each.kind == "duplicate-content"]
     copies = len({each.row for each in found}.intersection(dataset.withheld))
-    if leaks := len(dataset.withheld) - copies:
+    refused = sum(dataset.refused.values())
+    if leaks := len(dataset.withheld) - copies - refused:
         yield f"{leaks} in no split: leaks, or trained on before"
     if copies:
         yield f"{copies} left out: copies of others"
+    if refused:
+        by = f" by {printable(dataset.policy.place)}" if dataset.policy.place else ""
+        yield f"{refused} quarantined{by}: {refusal_counts(dataset.refused)}"
 
 
 def _by_kind(dataset: Dataset) -> list[tuple[tuple[str, str], list[Finding]]]:

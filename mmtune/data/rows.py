@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from mmtune.data.row_rights import Consent, licence_id
 
 Split = Literal["train", "validation", "test"]
 
@@ -26,6 +29,8 @@ SYNONYMS: tuple[frozenset[str], ...] = (
     frozenset({"end", "stop", "end_time"}),
     frozenset({"id", "key", "name", "uid", "utt_id", "utterance_id"}),
     frozenset({"split", "subset", "partition"}),
+    frozenset({"consent", "consent_purpose", "consent_purposes"}),
+    frozenset({"licence", "license"}),
 )  # fmt: skip
 
 
@@ -45,7 +50,9 @@ class Row(BaseModel):
     beside: ClassVar[tuple[str, ...]] = ()
     # Fields that count for the dataset's fingerprint only where they are set, because earlier
     # versions didn't have them.
-    optional: ClassVar[tuple[str, ...]] = ()
+    optional: ClassVar[tuple[str, ...]] = ("subject",)
+    # Fields that say who may do what with the row: nothing that is computed depends on them.
+    rights: ClassVar[tuple[str, ...]] = ("consent", "licence", "source")
     # Whether a row with another row's file counts as bad; if not, it is only left out.
     copies_are_bad: ClassVar[bool] = True
     # The field that is `reference`, and others that hold words of people: `redact` rewrites them.
@@ -60,6 +67,12 @@ class Row(BaseModel):
     split: Split | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     group: dict[str, str] = Field(default_factory=dict)
+    # Who or what the row is about; where it is a person, by a number or a name that the team chose.
+    subject: Annotated[str, Field(min_length=1)] | None = None
+    consent: Consent | None = None
+    licence: Annotated[str, Field(min_length=1), AfterValidator(licence_id)] | None = None
+    # Where the row comes from: a corpus, an address, an artist, a contract. Attributions name it.
+    source: Annotated[str, Field(min_length=1)] | None = None
     # Hash of the item's file, set by `check`; cache keys and the dataset's fingerprint use it.
     content: str = ""
 
@@ -83,12 +96,14 @@ class Row(BaseModel):
 
     def own_fields(self) -> dict[str, object]:
         """The values of the fields that its type adds to `Row`, as JSON."""
-        return self.model_dump(mode="json", exclude=set(Row.model_fields) | self.unset)
+        kinds = (each for each in type(self).__mro__ if issubclass(each, Row) and each is not Row)
+        own = {name for kind in kinds for name in inspect.get_annotations(kind)}
+        return self.model_dump(mode="json", exclude=(set(Row.model_fields) - own) | self.unhashed)
 
     @property
-    def unset(self) -> set[str]:
-        """The `optional` fields that aren't set: hashes of the row leave them out."""
-        return {name for name in self.optional if not getattr(self, name)}
+    def unhashed(self) -> set[str]:
+        """The fields that hashes of the row leave out: `rights`, and `optional` ones not set."""
+        return {*self.rights, *(name for name in self.optional if not getattr(self, name))}
 
     @property
     @abstractmethod
@@ -142,9 +157,9 @@ STOPPING = ("unreadable-metadata",)
 class Finding:
     """What `check` found. An error leaves its row out; a warning or a note keeps it.
 
-    Warnings of the kinds "leakage", "trained" and "duplicate-content" leave rows out, too, but such
-    rows don't count as bad (`Dataset.withheld`). A note needs no action: it says what is skipped by
-    rule, or isn't part of the data.
+    Warnings of the kinds "leakage", "trained" and "duplicate-content", and those of the policy,
+    leave rows out, too, but such rows don't count as bad (`Dataset.withheld`). A note needs no
+    action: it says what is skipped by rule, or isn't part of the data.
     """
 
     kind: str  # a short stable name: "missing", "truncated", "duplicate-content" …

@@ -143,7 +143,7 @@ class StoredPredictor(Generic[P]):
     def _key(self, request: Request) -> str:
         row = request.row
         # Files are identified by their content if it is known, so a moved run keeps its answers.
-        unread = {row.media, "split", "weight", "group"} | row.unset
+        unread = {row.media, "split", "weight", "group"} | row.unhashed
         return hash_json(
             {
                 "mmtune": VERSION,

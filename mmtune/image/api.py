@@ -162,7 +162,7 @@ def generate(
     if not all(prompt.strip() for prompt in wanted):
         raise ConfigError("a prompt is empty", 'write what to draw: --prompt "a red apple"')
     chosen = [model.choose(None)] * len(wanted)
-    notes: tuple[str, ...] = (model.note,) if wanted and model.note else ()
+    notes: tuple[str, ...] = (*model.notes, *((model.note,) if wanted and model.note else ()))
     strength = strength_of(model, routed=any(map(is_route, named)), scale=scale)
     scale = strength.scale
     notes += strength.notes

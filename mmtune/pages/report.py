@@ -7,7 +7,7 @@ executes nothing: it has no script, and all text is escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mmtune.adapters.adapter_rights import ended_note, policy_of_run
 from mmtune.adapters.card import CARD_FILE, Card, read_card, versions
 from mmtune.config import Content, ReportOptions, read_yaml
+from mmtune.data.policy import refusal_counts
+from mmtune.data.rights_file import ShownRows, read_shown_rows
 from mmtune.errors import ConfigError, MmtuneError
 from mmtune.evaluation.comparison import Comparison
 from mmtune.evaluation.verdict import Verdict, read_verdict
@@ -56,7 +59,11 @@ from mmtune.training.log import read_log
 PAGE, REDACTED = "report.html", "report-redacted.html"
 GRID_SIDE = 2048  # pixels; longest side of an image grid
 GRID = "grid"  # name of the grid among a comparison's files
-OWN_FACTS = ("trigger", "started from")  # of a card, in words that are the user's own
+OWN_FACTS = (
+    "trigger",
+    "started from",
+    "consent and licence",
+)  # of a card, in words that are the user's own
 OPEN_KINDS = 2  # kinds of examples that are visible at once
 
 
@@ -184,6 +191,8 @@ def _view(
     if pair is not None:
         content = stricter(content, pair.content)
     card = read_card(folder / "adapter") if folder and _has_card(folder) else None
+    rows = read_shown_rows(folder, policy_of_run(folder, card), sources.in_run)
+    allowed, hidden = rows.divided(comparison.examples)
     verdict = read_verdict(folder) if folder else None
     review = stored_review(folder) if folder else None
     if content != "all":
@@ -201,9 +210,7 @@ def _view(
     groups = group_plots(shown.measures, names)
     # The card is that of one adapter: its strengths say nothing of two.
     others = _others(shown, card if pair is None else None, names)
-    pictures, examples = _divided(
-        show(comparison.examples, comparison.modality, sources, content, play)
-    )
+    pictures, examples = _divided(show(allowed, comparison.modality, sources, content, play))
     title = card.name if card else (folder.name if folder else comparison.modality)
     plots = [*groups, *others]
     return RunView(
@@ -217,19 +224,20 @@ def _view(
         images=[
             (name, data)
             for name, file in shown.files.items()
-            if (name != GRID or not pictures)  # which show the same, larger
+            if not rows.hides_rows  # a table of pictures shows rows that can't be told apart
+            and (name != GRID or not pictures)  # which show the same, larger
             and (data := _grid(file, sources)).startswith("data:image/")
         ],
         pictures=pictures,
         examples=examples,
-        left_out=max(0, len(comparison.examples) - MAX_EXAMPLES) if content == "all" else 0,
+        left_out=max(0, len(allowed) - MAX_EXAMPLES) if content == "all" else 0,
         facts=_facts(card, content),
         settings=_settings(folder, content),
         verdict=verdict,
         main=_main_figure(verdict, shown),
         checks=checks_of(verdict, place),
         now=next_steps(verdict, shown, place),
-        notes=shown.notes,
+        notes=list(dict.fromkeys([*shown.notes, *_rights_notes(card, hidden, rows)])),
         review=review,
         tables=shown.tables,
         speed=shown.speed,
@@ -237,6 +245,18 @@ def _view(
         guide=view_guide(shown.guide, sources, pair.names if pair else {}) if shown.guide else None,
         first=pair_sentence(shown, pair) if pair is not None else "",
     )
+
+
+def _rights_notes(card: Card | None, hidden: Mapping[str, int], rows: ShownRows) -> Iterator[str]:
+    """What the page doesn't show, and consents that have ended; nothing here names a row."""
+    if hidden:
+        count = sum(hidden.values())
+        unknown = "" if rows.by_id else "; mmtune evaluate records what the rows of this run state"
+        yield f"{count} examples are not shown, by policy: {refusal_counts(hidden)}{unknown}"
+    if rows.hides_rows:
+        yield "tables of pictures are not shown, because some of their rows may not be shown"
+    if note := ended_note(card, "this adapter") if card is not None else "":
+        yield note
 
 
 def _divided(examples: Sequence[Examples]) -> tuple[list[PictureTables], list[Examples]]:

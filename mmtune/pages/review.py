@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mmtune.adapters.card import weights_hash
+from mmtune.adapters.adapter_rights import policy_of_run
+from mmtune.adapters.card import CARD_FILE, read_card, weights_hash
+from mmtune.data.policy import refusal_counts
+from mmtune.data.rights_file import ShownRows, read_shown_rows
 from mmtune.errors import ConfigError, DataError
 from mmtune.evaluation.comparison import read_comparison
 from mmtune.pages.content import Play, departures, embed, picture
@@ -122,7 +126,12 @@ def write_review(
     path = out or run / PLACE / "review.html"
     if path.is_dir():
         raise ConfigError(f"{path} is a folder", "give a file: --out review.html")
-    drawn = sorted(_candidates(run), key=lambda each: hash_text(f"{seed}|{each.row}"))
+    card = read_card(run / "adapter") if (run / "adapter" / CARD_FILE).is_file() else None
+    rows = read_shown_rows(run, policy_of_run(run, card), sources.in_run)
+    found = _candidates(run, rows)
+    hidden = Counter(each.refused for each in found if each.refused is not None)
+    allowed = [each for each in found if each.refused is None]
+    drawn = sorted(allowed, key=lambda each: hash_text(f"{seed}|{each.row}"))
     different = [each for each in drawn if each.base != each.adapter]
     same, pairs = len(drawn) - len(different), []
     for each in different:
@@ -134,13 +143,15 @@ def write_review(
         if len(pairs) == items:
             break
     if not pairs:
-        found = (
+        why = (
             f"base and adapter gave the same for all {same} rows"
             if same
             else "the comparison holds no answers"
         )
+        if hidden:
+            why += f"; {hidden.total()} may not be shown: {refusal_counts(hidden)}"
         raise DataError(
-            f"{run}: there is no pair to compare: {found}",
+            f"{run}: there is no pair to compare: {why}",
             f"see {run / 'report.html'}, or measure the run again: mmtune evaluate {run}",
         )
     # The content takes part in the seed, so that pages of one length have different sides.
@@ -219,10 +230,15 @@ class _Candidate:
     item: Mapping[str, Any]  # the manifest's row, if the run has stored it
     sound: str
     modality: str
+    refused: str | None = None  # why the page may not show it
 
 
-def _candidates(run: Path) -> list[_Candidate]:
+def _candidates(run: Path, rows: ShownRows | None = None) -> list[_Candidate]:
     """List the pairs of answers in a run's comparison, one per row.
+
+    Args:
+        run: the run folder.
+        rows: judges which rows may be shown; None: all may.
 
     Raises:
         ConfigError: the run has no comparison.
@@ -247,6 +263,7 @@ def _candidates(run: Path) -> list[_Candidate]:
                 values.get("row") or {},
                 str(values.get("audio", "")),
                 comparison.modality,
+                rows.refusal(values) if rows is not None else None,
             ),
         )
     return list(found.values())

@@ -24,7 +24,16 @@ EVALUATION = "evaluation.json"  # in results of an evaluation: which adapter on 
 MANIFESTS = (".jsonl", ".ndjson")
 # Everything that pages read of a run folder, apart from pictures and recordings.
 READ = (
-    *(CONFIG, "suite.yaml", "data.json", "log.jsonl", "predictions.jsonl", "comparison.json"),
+    *(
+        CONFIG,
+        "suite.yaml",
+        "data.json",
+        "rights.jsonl",
+        "policy.yaml",
+        "log.jsonl",
+        "predictions.jsonl",
+        "comparison.json",
+    ),
     *("against.json", "evaluation.json", "verdict.json", "review.json", "adapter/card.json"),
     "adapter",
 )

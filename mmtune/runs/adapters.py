@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
+from mmtune.adapters.adapter_rights import notes_on_use
 from mmtune.adapters.card import adapter_folder, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
@@ -96,13 +97,15 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
         base: the base model; None: the base that the card names.
 
     Raises:
-        AdapterError: there is no adapter, it doesn't fit the base, or it has no effect.
+        AdapterError: there is no adapter, it doesn't fit the base, it has no effect, or a consent
+            behind it has ended, and its policy refuses the use then.
         BaseModelError: only the card names the base, and it would have to be downloaded.
     """
     if is_route(adapter):
         route, adapters = read_route(adapter)
         for each in adapters.values():
             check_adapter(each)
+        notes_on_use({each: read_card(each) for each in adapters.values()})
         predictor = find_modality(route.modality).predictor(
             base or base_of(route.base, adapter), adapters
         )
@@ -110,5 +113,6 @@ def open_predictor(adapter: Path, *, base: str | None = None) -> Predictor:
     folder = adapter_folder(own_form(adapter, base))
     check_adapter(folder)
     card = read_card(folder)
+    notes_on_use({folder: card})
     named = base or base_of(card.base, folder)
     return find_modality(card.modality).predictor(named, {"adapter": folder})

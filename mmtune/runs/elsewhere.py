@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtune.adapters.adapter_rights import ended_note
 from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.consent import base_identity, base_of
 from mmtune.errors import AdapterError
@@ -26,7 +27,7 @@ from mmtune.runs.against_page import AGAINST_FILE, write_against_page
 from mmtune.runs.folder import SUITE_FILE
 from mmtune.runs.measured_adapter import MeasuredAdapter, find_adapter
 from mmtune.runs.other_data import results_folder, results_in, rows_to_measure
-from mmtune.runs.pipeline import Evaluation, measure, suite_for
+from mmtune.runs.pipeline import Evaluation, measure, quarantine_note, suite_for
 from mmtune.runs.recipes import load_run
 from mmtune.system.display import Displayed, Rows
 from mmtune.system.processes import this_process, together
@@ -154,6 +155,7 @@ def evaluate_against(
     Raises:
         MmtuneError: an adapter, the data, a setting or the folder can't be used.
     """
+    from mmtune.data.rights_file import keep_rights
     from mmtune.prefix.cache import pinning
 
     first = find_adapter(adapter, base, settings)
@@ -178,11 +180,16 @@ def evaluate_against(
         with results_in(place, fitting, data, other_path, other_base) as config:
             if fresh and process.is_main_process:
                 forget(place)
+            if process.is_main_process:
+                keep_rights(place, rows.dataset)
             found = first.modality.compare_two(
                 config, rows.dataset, place, second.folder, other_base
             )
             if found is not None and process.is_main_process:
-                found = dataclasses.replace(found, notes=[*first.notes, *rows.notes])
+                cards = (each.card for each in (first, second) if each.card is not None)
+                ended = [note for card in cards if (note := ended_note(card, card.name))]
+                ended += quarantine_note(rows.dataset)
+                found = dataclasses.replace(found, notes=[*first.notes, *rows.notes, *ended])
                 write_comparison(place, found, AGAINST_FILE)
                 write_against_page(place, lock=False)
             process.wait_for_everyone()

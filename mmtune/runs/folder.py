@@ -15,6 +15,7 @@ import yaml
 from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.adapters.consent import base_of
 from mmtune.config import RunConfig, read_yaml
+from mmtune.data.policy import refusal_counts
 from mmtune.data.rows import Split
 from mmtune.errors import ConfigError
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, write_comparison
@@ -44,7 +45,7 @@ FILES = "files.json"  # in a run's folder: hashes of the files that its settings
 BASE = "base"  # in files.json: the hash of the base's weights
 
 # Settings that change nothing of what is trained.
-AFTERWARDS = {"suite", "report.content", "train.tracker", "train.tracker_samples"}
+AFTERWARDS = {"suite", "data.policy", "report.content", "train.tracker", "train.tracker_samples"}
 COPIED = {"init"}  # settings whose file isn't needed again: the run folder has a copy
 
 
@@ -274,9 +275,11 @@ def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) ->
         with damaged(path, cure):
             old = str(without_format(read_json_object(path, cure), path)["fingerprint"])
         if old != dataset.fingerprint:
+            refused = refusal_counts(dataset.refused)
+            by = f"; rows that the policy keeps out today: {refused}" if refused else ""
             raise ConfigError(
                 f"{dataset.source} has changed since {folder} began "
-                f"({old[:12]} then, {dataset.fingerprint[:12]} now)",
+                f"({old[:12]} then, {dataset.fingerprint[:12]} now){by}",
                 "restore the data to resume, or start a new run with --name",
             )
         return
@@ -288,6 +291,7 @@ def record_data(folder: Path, dataset: Dataset, shared: Collection[str] = ()) ->
         "rows": rows_by_split(dataset),
         "quarantined": list(dataset.quarantined),
         "withheld": list(dataset.withheld),
+        "refused": dict(dataset.refused),
         "findings": [dataclasses.asdict(finding) for finding in dataset.findings],
     }
     write_json(path, facts, private=True)  # its findings quote transcripts and captions

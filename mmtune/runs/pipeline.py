@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmtune.adapters.adapter_rights import ended_note
+from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.adapters.integrity import check_adapter
 from mmtune.config import RunConfig
+from mmtune.data.policy import refusal_counts
 from mmtune.errors import ConfigError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import COMPARISON_FILE, Comparison, read_comparison
@@ -35,6 +38,7 @@ from mmtune.runs.modalities import find_modality, play, setting_names
 from mmtune.runs.parent import without_parents_rows
 from mmtune.runs.recipes import load_run
 from mmtune.runs.run_data import own_dataset
+from mmtune.runs.run_policy import renew_rights
 from mmtune.runs.run_record import STOPPED, add_seconds
 from mmtune.runs.train_on_data import timing_kind, train_on_data
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
@@ -252,6 +256,8 @@ def _evaluate(
             check_files(load_run(config.folder), missing=True)
         source = modality.prepare(config)
     dataset = own_dataset(config, source, recorded_fingerprint(config.folder))
+    if process.is_main_process:
+        renew_rights(config, dataset)
     dataset, notes = without_trained(config.folder, dataset, config.data.shared)
     dataset, more = without_parents_rows(config, dataset)
     if process.is_main_process and fresh:
@@ -292,11 +298,16 @@ def measure(
         notes: remarks on the data that the comparison keeps.
         clock: gets the seconds of the comparison and of the report.
     """
+    from mmtune.data.rights_file import keep_rights
+
     process, path = this_process(), config.folder / COMPARISON_FILE
+    if process.is_main_process:
+        keep_rights(config.folder, dataset)
     if agreed(again or not path.exists()):
         found = find_modality(config.modality).compare(config, dataset, config.folder, task)
         if found is not None and process.is_main_process:
-            keep_comparison(config, dataclasses.replace(found, notes=list(notes)))
+            said = [*notes, *_rights_notes(config, dataset)]
+            keep_comparison(config, dataclasses.replace(found, notes=said))
     if clock is not None:
         clock.lap(COMPARISON)
     if process.is_main_process:
@@ -307,6 +318,24 @@ def measure(
         clock.lap(REPORT)
     process.wait_for_everyone()
     return read_comparison(config.folder)
+
+
+def quarantine_note(dataset: Dataset) -> list[str]:
+    """Say which rows the policy keeps out of a comparison; empty if there are none."""
+    if not dataset.refused:
+        return []
+    by = f" by {dataset.policy.place}" if dataset.policy.place else ""
+    count, reasons = sum(dataset.refused.values()), refusal_counts(dataset.refused)
+    rows = "1 row is" if count == 1 else f"{count} rows are"
+    return [f"{rows} quarantined{by}, and not measured: {reasons}"]
+
+
+def _rights_notes(config: RunConfig, dataset: Dataset) -> list[str]:
+    """Rows that the policy keeps out of the comparison, and consents that have ended since."""
+    adapter = config.folder / "adapter"
+    card = read_card(adapter) if (adapter / CARD_FILE).is_file() else None
+    ended = ended_note(card, "this adapter") if card is not None else ""
+    return [*quarantine_note(dataset), *([ended] if ended else [])]
 
 
 def _conclude(folder: Path, suite: Suite | None) -> None:

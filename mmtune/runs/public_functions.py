@@ -61,6 +61,7 @@ def check(
     base: str | None = None,
     strict: bool = False,
     shared: Sequence[str] = (),
+    policy: PathLike | None = None,
     progress: bool | None = None,
     **settings: Any,
 ) -> Dataset:
@@ -76,11 +77,14 @@ def check(
         strict: raise an error if training would refuse the data; otherwise all problems are in
             `Dataset.findings`.
         shared: what splits may share: "speaker", "sentence", "recording", "subject".
+        policy: a YAML file that says which rows may train, by consent and licence; None:
+            policy.yaml beside the data, if it is there.
         progress: show a progress bar; None: only in a terminal and in Jupyter.
         settings: settings of the modality, such as `resolution=1024` for images.
 
     Raises:
-        ConfigError: `source` doesn't exist, or the modality has no such setting.
+        ConfigError: `source` doesn't exist, the policy is wrong, or the modality has no such
+            setting.
         DataError: the source can't be used at all. With `strict` also: too many rows have errors.
     """
     from mmtune.data import check as data
@@ -95,7 +99,7 @@ def check(
         return data.check(
             path,
             known,
-            DataOptions(shared=tuple(shared)),
+            DataOptions(shared=tuple(shared), policy=Path(policy) if policy else None),
             record=True,
             strict=strict,
             terms=Path(terms) if terms is not None else None,

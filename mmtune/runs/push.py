@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmtune.adapters.adapter_rights import NOTICE, notice_of, require_export
 from mmtune.adapters.adopt import find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
 from mmtune.adapters.export import check_licence
@@ -86,7 +87,8 @@ def push(
     Raises:
         ConfigError: the verdict is against the adapter, the base isn't on the hub, there is no
             token, or the repository can't be used.
-        AdapterError: there is no adapter, it is damaged, or its licence restricts its use.
+        AdapterError: there is no adapter, it is damaged, its licence restricts its use, or the
+            rows behind it don't allow it.
     """
     if not is_hub_id(repository):
         raise ConfigError(
@@ -96,6 +98,7 @@ def push(
     folder = _own_adapter(run)
     check_adapter(folder)
     card = read_card(folder)
+    require_export(card, folder, "pushed")
     _require_verdict(folder, anyway)
     named = base or card.base
     _require_base(named, folder, anyway)
@@ -133,6 +136,8 @@ def stage(folder: Path, card: Card, base: str, repository: str, to: Path) -> Non
     hashes = {path.name: content_hash(path) for path in adapter_files(to)} if card.files else {}
     shared = without_content(card, modality).model_copy(update={"base": base, "files": hashes})
     shared.write(to, modality.usage(shared, repository))
+    if notice := notice_of(shared):
+        write_text(to / NOTICE, notice)
 
 
 def without_content(card: Card, modality: Modality) -> Card:
@@ -145,6 +150,7 @@ def without_content(card: Card, modality: Modality) -> Card:
         update={
             "settings": redact_settings(sections, keep=TEXTS, hidden=None),
             "measures": redact_card_measures(card.measures, modality),
+            "rights": card.rights.shared() if card.rights is not None else None,
             "lineage": [each | {"base": redact_base(each["base"])} for each in card.lineage],
         }
     )

@@ -9,9 +9,11 @@ from pathlib import Path
 from mmtune.config import DataOptions, RunConfig
 from mmtune.data.check import check, inspect_source
 from mmtune.data.dataset import Dataset
+from mmtune.data.policy import find_policy, policy_beside
 from mmtune.data.rows import Row
 from mmtune.runs.import_hint import importable
 from mmtune.runs.modalities import find_modality
+from mmtune.runs.run_policy import kept_policy
 
 
 def own_dataset(
@@ -29,11 +31,12 @@ def own_dataset(
         DataError: the data can't be used.
     """
     modality = find_modality(config.modality)
+    options = config.data.model_copy(update={"policy": kept_policy(config, source)})
     with importable(source, modality):
         return check(
             source,
             modality,
-            config.data,
+            options,
             base=config.base,
             settings=config.task,
             record=record,
@@ -79,8 +82,16 @@ def named_data(
     """
 
     modality = find_modality(config.modality)
+    named = policy_beside(data) or kept_policy(config, config.data.path or data)
     with importable(data, modality):
-        inspected = inspect_source(data, modality, base=config.base, settings=config.task)
+        inspected = inspect_source(
+            data,
+            modality,
+            base=config.base,
+            settings=config.task,
+            policy=find_policy(named, data),
+            use="evaluate",
+        )
         known = {fingerprint: name for fingerprint, name in trained.items() if fingerprint}
         for each in options if known else ():
             found = inspected.divided(each, strict=False, earlier=known)

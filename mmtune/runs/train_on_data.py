@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 
 import yaml
 
-from mmtune.adapters.card import Card, TriedPoint
+from mmtune.adapters.adapter_rights import ended_note
+from mmtune.adapters.card import Card, TriedPoint, read_card
 from mmtune.adapters.integrity import seal_adapter
 from mmtune.config import RunConfig
 from mmtune.data.rows import Row
@@ -32,6 +33,7 @@ from mmtune.runs.folder import (
 from mmtune.runs.modalities import find_modality
 from mmtune.runs.parent import keep_parent, lineage_of, without_parents_rows
 from mmtune.runs.run_data import own_dataset
+from mmtune.runs.run_policy import learned_rights, renew_rights
 from mmtune.runs.run_record import write_record
 from mmtune.runs.saved_adapter import saved_before
 from mmtune.runs.trained_rows import recorded_fingerprint
@@ -77,6 +79,7 @@ def train_on_data(
         clock: gets the seconds of the phases.
     """
     from mmtune.data.dataset import remarks
+    from mmtune.data.rights_file import keep_rights
     from mmtune.data.split_ledger import mark_trained
     from mmtune.prefix.cache import PrefixCache
     from mmtune.training.balance import balance_groups
@@ -100,12 +103,18 @@ def train_on_data(
         balance_groups(dataset.split("train"), config.train.balance)
     if process.is_main_process:
         record_data(folder, dataset, config.data.shared)
+        keep_rights(folder, dataset)
+        renew_rights(config, dataset)
         if own:
             mark_trained(source, dataset.split("train"), config.data)
         keep_place(config)
         if reporter is not None:
             for line in remarks(dataset):
                 reporter.note(line)
+            if config.parent is not None:
+                note = ended_note(read_card(config.parent), f"{config.init}")
+                if note:
+                    reporter.note(f"init       {note}")
             for line in modality.remarks_on_base(config):
                 reporter.note(f"base       {line}")
             lacking: dict[str, list[str]] = {}
@@ -241,6 +250,7 @@ def _save_adapter(
         dataset=dataset.fingerprint,
         dataset_version=dataset.version,
         rows=rows | ({"added": added} if added else {}),
+        rights=learned_rights(config, dataset),
         settings=yaml.safe_load(config.dump()),
         validation=dict(checkpoint.values),
         best_step=checkpoint.step,

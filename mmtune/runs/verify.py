@@ -16,6 +16,8 @@ from mmtune.adapters.card import CARD_FILE, Card, read_card
 from mmtune.adapters.integrity import adapter_files, content_hash, damages
 from mmtune.adapters.routing import is_route, read_route
 from mmtune.config import PARENT, RunConfig, read_yaml
+from mmtune.data.policy import POLICY_FILE, Policy, read_policy
+from mmtune.data.rights_file import RIGHTS, read_shown_rows
 from mmtune.errors import AdapterError, ConfigError, MmtuneError, first_line
 from mmtune.evaluation.answers import ANSWERS_FILE, damaged_answers
 from mmtune.evaluation.comparison import COMPARISON_FILE, read_comparison
@@ -121,6 +123,10 @@ def _checked(run: Path) -> Iterator[CheckedFile]:
         yield _file(run, ROWS, _rows)
     if (run / RECORD).exists():
         yield _file(run, RECORD, lambda path: _record(path, card))
+    if (run / RIGHTS).exists():
+        yield _file(run, RIGHTS, _rights)
+    if (run / POLICY_FILE).exists():
+        yield _file(run, POLICY_FILE, _policy)
     if (run / LOG_FILE).exists():
         yield _file(run, LOG_FILE, _log)
     yield from _weights(run)
@@ -205,6 +211,16 @@ def _record(path: Path, card: Card | None) -> str | None:
 
 def _rows(path: Path) -> str | None:
     read_recorded_rows(path.parent)
+    return None
+
+
+def _rights(path: Path) -> str | None:
+    read_shown_rows(path.parent, Policy())
+    return None
+
+
+def _policy(path: Path) -> str | None:
+    read_policy(path)
     return None
 
 

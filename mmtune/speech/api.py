@@ -254,7 +254,8 @@ class Transcriber:
         """What the user should know; a file has None for its row."""
         if not rows:
             return []
-        notes = [self.model.note] if self.model.note and None in rows else []
+        notes = [*self.model.notes]
+        notes += [self.model.note] if self.model.note and None in rows else []
         named = {speech_row(row).language for row in rows if row is not None}
         if self.language:
             named.add(self.load()[0].language)

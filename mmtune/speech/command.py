@@ -176,6 +176,8 @@ def _watch(options: argparse.Namespace) -> int:
     model = api.Transcriber(**settings)
     with locked(out):
         model.load()  # a wrong base is told before the first recording comes
+        for note in model.model.notes:
+            say(f"note: {note}", error=True)
         _transcribe_new(model, options, out)
     say("stopped", error=True)
     return 0

@@ -19,6 +19,7 @@ from typing import Any
 
 from mmtune.data.ledger import SHEETS, Guess, Used, is_litter
 from mmtune.data.manifest import MAX_LINE, parse_line
+from mmtune.data.row_rights import consent_in
 from mmtune.data.rows import SYNONYMS, Finding
 from mmtune.data.text_beside import outside
 from mmtune.image.corpus.caption_files import texts_of
@@ -123,7 +124,8 @@ def table_finding(folder: Path, path: Path) -> Finding | None:
 def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | Guess]]:
     """Read a metadata.jsonl, metadata.csv or metadata.tsv file.
 
-    Columns with the names of a row's fields (subject, weight, split, group) are kept. The first of
+    Columns with the names of a row's fields (subject, weight, split, group, consent, licence,
+    source) are kept, as are `license` and `consent_until`. The first of
     `CAPTION_COLUMNS` that has text is the caption; in JSON it may be a list of captions. All other
     columns are left out.
 
@@ -160,6 +162,10 @@ def read_metadata(path: Path) -> Iterator[tuple[int, dict[str, Any] | Finding | 
                 yield number, _at(path, number, Finding("missing-key", where, found, cure))
             elif PurePosixPath(file).suffix.lower() in IMAGE_SUFFIXES + FOREIGN_SUFFIXES:
                 row = {key: value for key, value in values.items() if key in own and value != ""}
+                consent = consent_in(values.get("consent"), values.get("consent_until"))
+                licence = values.get("licence") or values.get("license")
+                row |= {} if consent is None else {"consent": consent}
+                row |= {"licence": licence} if licence else {}
                 listed = (values.get(key) for key in CAPTION_COLUMNS)
                 caption = next((c for c in listed if texts_of(c)), None)
                 stated = {} if caption is None else {"caption": caption}

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mmtune.adapters.adapter_rights import licences_of
 from mmtune.adapters.card import versions
 from mmtune.adapters.exported import Export
 from mmtune.adapters.lora import plain_config
@@ -92,6 +93,7 @@ def origin(request: Export) -> dict[str, str]:
     }
     if request.licence is not None:
         facts["mmtune.base_licence"] = request.licence.name
+    facts |= licences_of(card) | facts  # the base's licence as it was found now
     if request.accepted:
         facts["mmtune.accepted_licence"] = request.accepted.lower()
     return facts

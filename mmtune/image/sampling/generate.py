@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from mmtune.adapters.adapter_rights import licences_beside
 from mmtune.adapters.card import CARD_FILE, read_card
 from mmtune.errors import ConfigError
 from mmtune.image.corpus.prompt import with_triggers
@@ -271,6 +272,11 @@ def _sampling_facts(
     versions = [
         f"{adapter_label(path)}@{file_digest(path)[:16]}*{weight:g}" for path, weight in on.items()
     ]
+    licences: dict[str, str] = {}
+    for path in (path for path, weight in on.items() if weight):
+        for name, value in licences_beside(path).items():
+            known = licences.get(name)
+            licences[name] = value if known in (None, value) else f"{known}; {value}"
     quantized = {} if base.quantized == "none" else {"quantize": base.quantized}
     return quantized | {
         "steps": str(sampling.steps),
@@ -281,4 +287,5 @@ def _sampling_facts(
         "adapter": ", ".join(_given_name(path) for path in on),
         "adapter_version": ", ".join(versions),
         "weight": ", ".join(f"{weight:g}" for weight in on.values()) or "0",
+        **licences,
     }

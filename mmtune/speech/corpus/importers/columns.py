@@ -33,6 +33,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "channel": ("channel",),
     "prompt": ("prompt",),
     "terms": ("terms",),
+    "subject": ("subject", "subject_id", "data_subject"),
+    "consent": ("consent", "consent_purpose", "consent_purposes"),
+    "consent_until": ("consent_until", "consent_end", "consent_expires"),
+    "licence": ("licence", "license"),
+    "source": ("source",),
 }  # fmt: skip
 UNSURE = ("caption", "captions", "label", "description")  # columns that may hold no transcript
 NONE_GIVEN: Mapping[str, str] = {}

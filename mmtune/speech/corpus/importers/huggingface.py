@@ -7,6 +7,7 @@ decoder needs torchcodec, and a damaged file would end the import.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from mmtune.speech.corpus.importers.parquet import _datasets, _rows, read_parque
 from mmtune.speech.corpus.importers.piece import (
     Found,
     ImportOptions,
+    Piece,
     Used,
     split_of,
     unless_unreadable,
@@ -63,6 +65,15 @@ def holds_pictures_only(source: Path) -> bool:
     return False
 
 
+def licensed(found: Found, licence: str) -> Found:
+    """Give each piece that names no licence that of its dataset; "" stands for none."""
+    for item in found:
+        if licence and isinstance(item, Piece) and "licence" not in item.row:
+            yield replace(item, row={**item.row, "licence": licence})
+        else:
+            yield item
+
+
 def import_huggingface(source: Path, options: ImportOptions) -> Found:
     """Read a dataset of `save_to_disk`, or parquet files; their names give the splits.
 
@@ -84,7 +95,8 @@ def import_huggingface(source: Path, options: ImportOptions) -> Found:
             label = name or source.name
             read = partial(_rows, dataset, label)
             lines = pieces(read, source / name, source, options, fixed)
-            yield from named_by(lines, f"the name of the split {name}")
+            pieces_found = named_by(lines, f"the name of the split {name}")
+            yield from licensed(pieces_found, str(getattr(dataset.info, "license", None) or ""))
             for each in (source / name, source):
                 yield from (Used(each / file) for file in SAVED if (each / file).is_file())
             for file in dataset.cache_files:

@@ -15,6 +15,7 @@ from typing import Any
 from mmtune.data.importing import NO_COLUMN
 from mmtune.data.ledger import is_litter
 from mmtune.data.manifest import scan_files
+from mmtune.data.row_rights import NO, consent_in
 from mmtune.errors import DataError
 from mmtune.speech.corpus.check_recording import SPEECH_SUFFIXES
 from mmtune.speech.corpus.importers import cells
@@ -54,6 +55,7 @@ from mmtune.system.pointers import require_content
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 COMMON_VOICE = ("client_id", "path", "sentence")
 RELEASED = ("train.tsv", "dev.tsv", "test.tsv")  # Common Voice's own split of validated.tsv
+WORDS = ("text", "speaker", "language", "id", "prompt", "subject", "licence", "source")
 HEAD = 200  # rows of a table that tell what its times mean
 
 
@@ -334,7 +336,8 @@ def _piece(
     except ValueError as error:
         return LeftOut(where, str(error), "write 0, 1 … or mix; a word describes the recording")
     try:
-        fields = {name: words(name) for name in ("text", "speaker", "language", "id", "prompt")}
+        fields = {name: words(name) for name in WORDS}
+        consent = _consent(value("consent"), words("consent_until"))
         terms, divided = cells.terms(value("terms")), stated(words("split"))
         audio = value("audio")
         path = audio if isinstance(audio, Mapping) else words("audio")
@@ -382,12 +385,27 @@ def _piece(
             split=split,
             prompt=(fields["prompt"] or "").strip(),
             terms=terms,
+            subject=stated(fields["subject"]),
+            consent=consent,
+            licence=stated(fields["licence"]),
+            source=stated(fields["source"]),
             duration_s=length if start is None and end is None else None,
         ),
         group=_labels(values, channel),
         people=_people(values, named, options),
         guessed={name: "" for name in fixed if name != "split" or split is None},
     )
+
+
+def _consent(cell: Any, until: str | None) -> Any:
+    """What a row states of consent; a cell that says that nothing is known states nothing."""
+    if cells.is_empty(cell):
+        cell = None
+    elif isinstance(cell, int | float) and not isinstance(cell, bool):
+        cell = f"{cell:g}"
+    if isinstance(cell, str) and cell.strip().casefold() not in NO and stated(cell) is None:
+        cell = None
+    return consent_in(cell, stated(until))
 
 
 def _labels(values: Mapping[str, Any], channel: Any) -> dict[str, str]:
