@@ -34,8 +34,7 @@ WAYS_TO_TRAIN: dict[str, dict[str, Any]] = {
     "attention alone": {"targets": ["to_q", "to_k", "to_v", "to_out.0"]},
 }
 WAYS_TO_DRAW: dict[str, dict[str, Any]] = {
-    "guidance 2": {"task.guidance": 2.0},
-    "guidance 5": {"task.guidance": 5.0},
+    "guidance 3": {"task.guidance": 3.0},
     "guidance 7": {"task.guidance": 7.0},
     "12 sampling steps": {"task.steps": 12},
 }

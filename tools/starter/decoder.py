@@ -1,10 +1,13 @@
-"""A decoder that is the exact inverse of the linear encoder.
+"""A decoder that is the exact inverse of the linear encoder, but for what is nearly white.
 
 AutoencoderTiny's decoder doubles pixels and then convolves, and a convolution can't tell the four
 copies of a pixel apart: from random weights it takes long to learn the 4x4 pixels of a latent. But
 the border of the picture is known, because it is padded with zeros: a few convolutions count the
 steps from it, and the difference of two counts says which copy a pixel is. `set_exact` writes such
 weights, so nothing has to be trained.
+
+A ground that was drawn is never quite white, and its blocks of 4x4 pixels are seen. So values from
+KNEE on are drawn towards white; all others are the inverse's.
 
 It counts `3 * blocks[0]` latents from either side, so it is exact for pictures of up to
 8 * 3 * blocks[0] pixels.
@@ -17,6 +20,7 @@ from torch import Tensor, nn
 
 BLOCKS = (5, 1, 1)  # at 16x16, 32x32 and 64x64, for a picture of 64x64
 LATENT_OFFSET, PIXEL_OFFSET = 1.0, 2.0  # what keeps values above zero through the ReLUs
+KNEE = 0.94  # lightness from which values are drawn towards white: (1 + KNEE) / 2 becomes 1
 ONE = 24  # the channel that is always 1; those of the latents come before it, so at most 24
 LEFT, RIGHT, TOP, BOTTOM = range(ONE + 1, ONE + 5)  # steps from each border
 ACROSS, DOWN = ONE + 5, ONE + 6  # where a pixel is, growing from the left and from the top
@@ -124,7 +128,7 @@ def _choose(block: nn.Module, inputs: range, maps: Tensor, biases: Tensor, out: 
 
 @torch.no_grad()
 def set_exact(vae: nn.Module, basis: dict[str, Tensor], scale: float) -> None:
-    """Make the decoder undo the components exactly.
+    """Make the decoder undo the components.
 
     Args:
         vae: an AutoencoderTiny with decoder blocks BLOCKS, 64 wide.
@@ -170,6 +174,11 @@ def set_exact(vae: nn.Module, basis: dict[str, Tensor], scale: float) -> None:
     for k in range(12):
         after_second.weight[k, OUT + k, 1, 1] = 1.0
     _choose(fine, range(12), picks, torch.full((4, 3), -PIXEL_OFFSET), OUT)
+    mixing = fine.conv[4]
     for k in range(3):
         leave.weight[k, OUT + k, 1, 1] = 1.0
         leave.bias[k] = -PIXEL_OFFSET
+        # What is above the knee counts twice. The block's ReLU ends what is below.
+        mixing.weight[OUT + 3 + k] = mixing.weight[OUT + k]
+        mixing.bias[OUT + 3 + k] = -PIXEL_OFFSET - KNEE
+        leave.weight[k, OUT + 3 + k, 1, 1] = 1.0
