@@ -46,7 +46,7 @@ def main() -> None:
         against["retention"] = options.general_speech
     speech = run("terminology", "terminology", **against)
     brand = make_brand(out / "openmoji")
-    image = run("brand_style", "brand_style", data=brand, scales=[0.5, 0.75, 1.0])
+    image = run("brand_style", "brand_style", data=brand, scales=[1.0])
 
     report = mmtune.report([speech.folder, image.folder], out / "report.html")
     for result in (speech, image):

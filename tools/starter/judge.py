@@ -355,7 +355,9 @@ def judge_run(args: argparse.Namespace) -> dict[str, float]:
     wanted = np.array([known.index(each["prompt"]) for each in found])
     figures: dict[str, float] = {"captions": len(found)}
     for name in ("base", "adapter", "brand"):
-        pictures = np.stack([np.asarray(Image.open(each[name]).convert("RGB")) for each in found])
+        pictures = np.stack(
+            [np.asarray(Image.open(args.run / each[name]).convert("RGB")) for each in found]
+        )
         figures[name] = float((named(net, pictures) == wanted).mean())
     print(json.dumps(figures, indent=1))
     return figures

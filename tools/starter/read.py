@@ -68,7 +68,7 @@ def drawn_by(run: Path, what: str) -> tuple[np.ndarray, list[str]]:
 
     found = json.loads((run / "comparison.json").read_text())["examples"]
     known = {c.replace("-", " "): c for c in concepts()}
-    pictures = [np.asarray(Image.open(each[what]).convert("RGB")) for each in found]
+    pictures = [np.asarray(Image.open(run / each[what]).convert("RGB")) for each in found]
     return np.stack(pictures), [known[each["prompt"]] for each in found]
 
 
