@@ -178,6 +178,8 @@ def test_a_finished_run_that_is_repeated_stays_as_it_is(place: Place) -> None:
     said = place.mmtune("train", "recipe.yaml")
     after = contents(place.run)
     assert after.pop("report.html")
+    # A run of before versions were recorded gets its first.
+    after = {name: content for name, content in after.items() if "mmtune-versions/" not in name}
     # The verdict is drawn anew from the stored figures; its sentences may be put better.
     verdicts = [without_sentences(json.loads(each.pop("verdict.json"))) for each in (before, after)]
     for each in verdicts:  # another rule since: what lacks data doesn't keep the base

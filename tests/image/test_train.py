@@ -70,7 +70,7 @@ def test_a_folder_of_images_becomes_a_measured_adapter(tmp_path: Path, kind: str
     said, took = events["estimate"]["phases"], events["took"]["phases"]
     assert said.keys() == events["range"]["phases"].keys() >= took.keys()
     assert min(took[phase] for phase in said if phase != "choosing the strength") > 0
-    assert json.loads((tmp_path / "cache" / "timing.json").read_text()).keys() == {"image cpu"}
+    assert json.loads((tmp_path / "cache" / "timing.json").read_text()).keys() == {"image cpu 1"}
     with Image.open(result.folder / "grid.png") as grid:
         assert grid.height > 3 * 100
     assert result.comparison.examples

@@ -18,6 +18,7 @@ from mmtune.settings.declare import settings_of as declared
 # Settings that may change between two calls of one run, and why.
 HARMLESS = {
     "suite": "it judges the finished run, and the folder keeps a copy of the one that did",
+    "data.policy": "it decides which rows take part, and the data's fingerprint knows those",
     "report.content": "it decides what the page shows, and changes no figure",
     "train.tracker": "it gets what is measured anyway, and changes no figure",
     "train.tracker_samples": "as the tracker",

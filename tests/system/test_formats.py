@@ -72,6 +72,7 @@ class Data:
 
     source, fingerprint, quarantined, findings = Path("folder"), "f" * 64, (), ()
     rows = withheld = ()
+    version, refused = None, {}
 
     def split(self, name: str) -> tuple[()]:
         return ()

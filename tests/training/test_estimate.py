@@ -193,7 +193,8 @@ def test_the_pictures_of_a_comparison_of_images() -> None:
 
     named = [ImageRow(id=str(i), image="-", caption=f"thing {i}") for i in range(30)]
     parts = {"train": tuple(named[:20]), "validation": tuple(named[20:25]), "test": (*named[25:],)}
-    dataset = SimpleNamespace(split=lambda name: parts[name], rows=tuple(named), source=Path())
+    rows = [row.model_copy(update={"split": name}) for name, of in parts.items() for row in of]
+    dataset = SimpleNamespace(split=lambda name: parts[name], rows=tuple(rows), source=Path())
     given = {"seeds": 2, "copy_captions": 25, "copy_seeds": 3, "clip_model": "none"}
     given |= {"scales": [0.5, 1.0], "scale_images": 12}
     recipe = {"recipe": "mine", "modality": "image", "base": "b"}
