@@ -33,8 +33,9 @@ TOLERANCE = {"rtol": 1e-3, "atol": 1e-4}
 TIMES = {"seconds", "speed", "time", "created"}
 ENDS = {"value", "low", "high"}
 WORDING = {"headline", "note", "few"}  # sentences for people, which may be put better
-# What is measured in another way since: without bias and from 15 images on; with 30 held-out ones.
-REMEASURED = {"style", "style distance", "copies"}
+# What is measured in another way since: without bias and from 15 images on; with 30 held-out ones;
+# by a style encoder with other weights.
+REMEASURED = {"style", "style distance", "copies", "diversity", "KID"}
 
 
 class Place:

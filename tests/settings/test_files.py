@@ -35,7 +35,16 @@ def test_every_text_setting_says_whether_it_names_a_file() -> None:
     assert {name for name, each in ALL.items() if "Path" in str(each.kind)} <= named
     harmless = {name for name in named if ALL[name].harmless}
     assert harmless == {
-        *("out", "suite", "base", "data.path", "data.policy", "task.calls", "task.hurtful", "task.image_filter"),
+        *(
+            "out",
+            "suite",
+            "base",
+            "data.path",
+            "data.policy",
+            "task.calls",
+            "task.hurtful",
+            "task.image_filter",
+        ),
         "task.brand_guide",
         "base_config",
     }
