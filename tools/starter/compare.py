@@ -31,8 +31,6 @@ CANDIDATES = {
     "24-sample-even": (Plan(channels=24, kind="sample", early=0.7), 0.5),
     "48-sample": (Plan(channels=48, kind="sample", early=0.7), 0.0),  # blocks of 4x4 pixels
     "48-sample-even": (Plan(channels=48, kind="sample", early=0.7), 0.5),
-    # As 24-sample-even, but the inner weights are an earlier U-Net's.
-    "24-sample-warm": (Plan(channels=24, kind="sample", early=0.7), 0.5),
 }
 
 
@@ -47,33 +45,8 @@ def with_power(basis: dict[str, Tensor], reader: Tensor, power: float):
     return basis | {"gain": gain}, reader * ratio.repeat_interleave(16)[:, None]
 
 
-def old_decoder(pipeline: Path, basis: dict[str, Tensor]):
-    """The first starter's decoder, for 12 components of another basis of nearly the same span."""
-    from diffusers import AutoencoderTiny
-
-    net = AutoencoderTiny.from_pretrained(pipeline, subfolder="vae", torch_dtype=torch.float32)
-
-    def decode(basis: dict[str, Tensor], z: Tensor) -> Tensor:
-        return net.decode(net.encode(vae.decode_linear(basis, z)).latents).sample
-
-    return decode
-
-
-def warm(training: Training, pipeline: Path) -> None:
-    """Take the weights of a pipeline's U-Net that don't depend on latents or text states."""
-    from safetensors.torch import load_file
-
-    found = load_file(pipeline / "unet" / "diffusion_pytorch_model.safetensors")
-    own = training.unet.state_dict()
-    for name, value in found.items():
-        of_text = ".attn2." in name or "up_blocks.2.attentions" in name or "add_embedding" in name
-        if not of_text and own[name].shape == value.shape:
-            own[name].copy_(value.float())
-            training.average[f"unet.{name}"].copy_(value.float())
-
-
 @torch.no_grad()
-def draw(training: Training, basis, tokenizer, captions, decode, steps: int) -> np.ndarray:
+def draw(training: Training, basis, tokenizer, captions, steps: int) -> np.ndarray:
     plan = training.plan
     training.load(training.average)
     training.lookups.on = False
@@ -84,7 +57,7 @@ def draw(training: Training, basis, tokenizer, captions, decode, steps: int) -> 
         noise = torch.randn(len(states), plan.channels, plan.size, plan.size, generator=generator)
         with fast("cpu"):
             z = sampled(training.unet, plan, states, pooled, noise, steps, 3.0)
-        x = decode(basis, z.float()).clamp(-1, 1)
+        x = vae.decode_linear(basis, z.float()).clamp(-1, 1)
         found.append(((x + 1) * 127.5).round().byte().permute(0, 2, 3, 1))
     return torch.cat(found).numpy()
 
@@ -96,8 +69,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--only", default="", help="names, separated by commas")
     parser.add_argument("--rates", default="1e-3,5e-4")
-    parser.add_argument("--old", type=Path, default=vae.ASSETS, help="whose decoder 12 get")
-    parser.add_argument("--warm", type=Path, default=vae.ASSETS, help="whose weights -warm takes")
     args = parser.parse_args()
     torch.set_num_threads(1)
     pack, tokenizer = of_work(args.work), judge.pool.tokenizer_in(args.work)
@@ -114,20 +85,17 @@ def main() -> None:
     for name in args.only.split(",") if args.only else CANDIDATES:
         plan, power = CANDIDATES[name]
         basis, reader = with_power(pack.basis, pack.heads["region.weight"], power)
-        decode = old_decoder(args.old, basis) if plan.channels == 12 else vae.decode_linear
         for rate in map(float, args.rates.split(",")):
             plan = replace(plan, rate=rate, average=0.99, text_rate=0)
             training = Training(plan, pack.text, pack.heads, "cpu")
             training.warm, training.teach = 50, 150
-            if name.endswith("warm"):
-                warm(training, args.warm)
             data = Data(replace(pack, basis=basis), plan, "cpu")
             training.heads.region.weight.data.copy_(reader)
             training.begin(data)
             losses = []
             while training.samples < args.samples:
                 losses.append(training.one(data, args.batch))
-            pictures = draw(training, basis, tokenizer, asked, decode, 20)
+            pictures = draw(training, basis, tokenizer, asked, 20)
             np.savez_compressed(folder / f"{name}-{rate:g}.npz", pictures=pictures)
             n = len(held_out)
             named = judge.named(net, pictures)

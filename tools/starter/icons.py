@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sets import HERE, IconSet, near_copies, read
-
-ASSETS = HERE.parents[1] / "assets" / "starter-icons"
+from sets import IconSet, near_copies, read
 
 # npm package (under @iconify-json/) -> the word that names the style in a caption.
 STYLES = {p: s["word"] for p, s in read("sets.json")["sets"].items() if s["word"]}

@@ -30,8 +30,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import HERE, draw, install, words
-from sets import refuse_excluded
+from icons import draw, install, words
+from sets import HERE, refuse_excluded
 from torch import Tensor
 
 from mmtune.image.looks.match_net import SIDE, WEIGHTS_FILE, MatchNet, descriptors

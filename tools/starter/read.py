@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from sets import concepts, read, said
 
+from mmtune.pages.preference import wilson
+
 ARTICLES = re.compile(r"^(a|an|the|some|two|three) ")
 
 
@@ -40,13 +42,6 @@ def is_right(name: str, concept: str) -> bool:
     """Whether a reader's name is one of the accepted ones, or ends with one: "red apple"."""
     found, names = plain(name), accepted(concept)
     return found in names or any(found.endswith(f" {each}") for each in names)
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z, p = 1.959964, right / n
-    middle, half = p + z * z / (2 * n), z * ((p * (1 - p) + z * z / (4 * n)) / n) ** 0.5
-    return (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
 
 
 def drawn_pairs(work: Path, state: str, npm: Path | None) -> tuple[np.ndarray, list[str]]:

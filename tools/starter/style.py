@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icons import HERE, STYLES, draw, install
-from sets import refuse_excluded
+from icons import STYLES, draw, install
+from sets import HERE, refuse_excluded
 from torch import Tensor
 
 from mmtune.image.looks.style_net import WEIGHTS_FILE, StyleNet, statistics

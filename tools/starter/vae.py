@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from decoder import BLOCKS, set_exact
 from torch import Tensor
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets" / "starter-icons"
 SIDE = 4  # pixels of a latent's side
 PATCH = 3 * SIDE * SIDE
 WIDE = 64
