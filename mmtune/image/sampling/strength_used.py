@@ -38,11 +38,16 @@ def strength_of(model: ResolvedAdapters, *, routed: bool, scale: float | None) -
             judged, else 1.
 
     Raises:
-        ConfigError: the strength isn't a finite number.
+        ConfigError: the strength isn't a finite number, or there is no adapter that has one.
     """
     if scale is not None and not math.isfinite(scale):
         raise ConfigError(f"--scale is {scale:g}, which is not a finite number", "give a number")
     if not model.adapters:
+        if scale:
+            raise ConfigError(
+                f"--scale {scale:g} is the strength of an adapter, and none is given",
+                "add --adapter RUN, or leave --scale out",
+            )
         return Strength(1.0 if scale is None else scale, ())
     weights = {} if routed else dict(model.choose(None))
     alone = len(model.cards) == 1 and not routed

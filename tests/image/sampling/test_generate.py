@@ -333,6 +333,14 @@ def test_numbers_that_are_not_finite_are_errors(tmp_path: Path) -> None:
                 api.generate("x", **{"adapter": one, "out": tmp_path / "out"} | values)
 
 
+def test_a_strength_needs_an_adapter(tmp_path: Path) -> None:
+    from mmtune.image import api
+
+    with pytest.raises(ConfigError, match=r"--scale 2 is the strength of an adapter, and none"):
+        api.generate("x", base="starter:icons", scale=2, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_adapter_by_two_spellings_is_given_twice(tmp_path: Path) -> None:
     from mmtune.adapters.resolve import resolve_adapters
     from tests.image import adapters
