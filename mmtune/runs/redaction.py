@@ -13,6 +13,8 @@ from mmtune.data.ledger import Ledger
 from mmtune.data.manifest import WHOLE, read_rows, root_of, write_manifest
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding, Row
+from mmtune.data.version_log import read_log
+from mmtune.data.versions import record_version
 from mmtune.errors import ConfigError, DataError
 from mmtune.privacy.finder import PrivateWordFinder
 from mmtune.privacy.names import read_names
@@ -20,7 +22,7 @@ from mmtune.privacy.private_span import KINDS
 from mmtune.privacy.redacted_rows import CURES, UNREADABLE, RedactedRows, redact_rows
 from mmtune.privacy.spoken_words import LANGUAGES
 from mmtune.runs.modalities import find_modality, guess_modality
-from mmtune.system.display import Displayed, Rows
+from mmtune.system.display import Displayed, Rows, numbered
 from mmtune.system.files import aside, copy_file, write_json
 from mmtune.system.quiet import public_call
 from mmtune.system.stored import is_file
@@ -62,13 +64,13 @@ class Redacted(Displayed):
         """The lines that `mmtune redact` prints."""
         total = sum(self.counts.values())
         lines: list[str | Rows] = [
-            f"{self.file}  {self.rows} rows, {self.words:,} words; {total} private words replaced "
-            f"in {self.changed} rows"
+            f"{self.file}  {numbered(self.rows, 'row')}, {numbered(self.words, 'word')}; "
+            f"{numbered(total, 'private word')} replaced in {numbered(self.changed, 'row')}"
         ]
         if self.counts:
             lines.append([["kind", "replaced"], *([k, str(n)] for k, n in self.counts.items())])
         lines += [
-            f"{count} rows left out ({reason}): {CURES[reason]}"
+            f"{numbered(count, 'row')} left out ({reason}): {CURES[reason]}"
             for reason, count in self.left_out.items()
         ]
         return [*lines, *self.notes]
@@ -91,7 +93,8 @@ def redact(
     """Write a copy of a dataset in whose texts private words are replaced, such as by [CARD].
 
     Rows that can't be handled are left out and counted. Recordings aren't changed, so data with
-    recordings needs `texts_only`, and is written without them.
+    recordings needs `texts_only`, and is written without them. The copy gets a version of its own,
+    made from the last version of the source; texts alone, which are no rows, get none.
 
     Args:
         source: a manifest.jsonl, or a folder of files.
@@ -108,7 +111,7 @@ def redact(
 
     Raises:
         ConfigError: a setting can't be used, `to` exists, or there are recordings.
-        DataError: the source can't be used at all, or no row is left.
+        DataError: the source or its version log can't be used at all, or no row is left.
         MissingExtra: `phonenumbers` or spaCy isn't installed.
     """
     path, folder = Path(source), Path(to)
@@ -135,7 +138,9 @@ def redact(
     left_out = {reason: len(ids) for reason, ids in result.left_out.items()}
     left_out |= {UNREADABLE: lost} if lost else {}
     if not result.rows:
-        reasons = "; ".join(f"{n} rows: {CURES[reason]}" for reason, n in left_out.items())
+        reasons = "; ".join(
+            f"{numbered(count, 'row')}: {CURES[reason]}" for reason, count in left_out.items()
+        )
         raise DataError(f"{path}: no row can be redacted", reasons)
     notes = () if finder.searches_unlisted_names or "name" not in kinds else (UNLISTED,)
     notes = notes if texts_only or not reader.row.media else (*notes, PICTURES)
@@ -157,8 +162,12 @@ def redact(
         "account_words": len(account_words),
         "language": language,
     }
+    parent = read_log(path).last
     with aside(folder) as partial:
         _write(partial, result, files, texts_only)
+        if not texts_only:
+            parents = [] if parent is None else [parent.fingerprint]
+            record_version(partial, reader, "redact", parents=parents)
         report = {"version": REPORT_VERSION, **found.to_dict(), "settings": settings}
         for place in ("folder", "file"):
             del report[place]

@@ -13,6 +13,8 @@ from PIL import Image
 import mmtune
 from mmtune.cli import main
 from mmtune.data.manifest import read_rows
+from mmtune.data.version_log import read_log
+from mmtune.data.versions import record_version
 from mmtune.errors import ConfigError, DataError
 from mmtune.runs.modalities import find_modality
 from mmtune.speech.speech_row import Segment, SpeechRow
@@ -82,6 +84,28 @@ def test_captions_are_redacted_and_pictures_copied(
     assert before.read_bytes() == after.read_bytes()
 
 
+def test_the_copy_has_a_version_made_from_that_of_the_source(
+    pictures: Path, names: Path, tmp_path: Path
+) -> None:
+    reader = find_modality("image")
+    mmtune.redact(pictures, tmp_path / "first", names=names)
+    made = read_log(tmp_path / "first").last
+    assert made is not None
+    assert (made.number, made.step, made.rows, made.parents) == (1, "redact", 3, ())
+    parent = record_version(pictures, reader)
+    result = mmtune.redact(pictures, tmp_path / "second", names=names)
+    log = read_log(tmp_path / "second")
+    assert log.last is not None
+    assert (log.last.step, log.last.parents) == ("redact", (parent.fingerprint,))
+    assert log.last.fingerprint == made.fingerprint
+    assert record_version(tmp_path / "second", reader) == log.last, "nothing has changed since"
+    assert not [p for p in tmp_path.joinpath("second").iterdir() if p.name.endswith(".lock")]
+    assert "3 rows, " in str(result)
+    assert "1 row left out (identifier)" in str(result)
+    written = [p.read_text("utf-8") for p in log.folder.iterdir()]
+    assert not [word for word in PRIVATE for text in written if word in text]
+
+
 @pytest.fixture
 def calls(tmp_path: Path) -> Path:
     """Rows of a call in the order of other times than their lines; their recording isn't there."""
@@ -117,7 +141,7 @@ def test_recordings_are_refused_and_texts_alone_are_written(
     }
     assert all(row.keys() <= {"id", "text", "language", "terms"} for row in written)
     assert result.left_out == {"language": 1, "identifier": 1}
-    assert not [path for path in out.iterdir() if path.suffix == ".wav"]
+    assert sorted(path.name for path in out.iterdir()) == ["redaction.json", "texts.jsonl"]
     assert "aren't searched" in str(result)
     assert "Müller" not in str(result)
 
@@ -135,7 +159,7 @@ def test_what_is_refused(calls: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="no row can be redacted") as none:
         mmtune.redact(japanese, tmp_path / "out", **only)
-    assert "1 rows" in none.value.cure
+    assert none.value.cure.startswith("1 row: ")
     assert not (tmp_path / "out").exists()
 
 
