@@ -93,7 +93,8 @@ class Modality:
         if not row.media:
             return Inspection(hash_json(row.own_fields()))
         try:
-            return Inspection(hash_file(row.path))
+            content = hash_file(row.path)
+            return Inspection(content, hashes={row.media: content})
         except OSError as error:
             found = f"{row.path}: {error.strerror or error}"
             return Inspection("", [Finding("missing", row.id, found, "correct the path")])

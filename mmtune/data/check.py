@@ -28,6 +28,7 @@ from mmtune.data.reader import Reader
 from mmtune.data.rows import STOPPING, Finding, Inspection, Row, Split
 from mmtune.data.split import Assigned, assign, missing_splits, shared_by_splits
 from mmtune.data.split_ledger import assign_and_keep, ledger_path
+from mmtune.data.version_rows import Seen
 from mmtune.data.versions import kept_version, record_version
 from mmtune.errors import DataError, NothingToUse, printable
 from mmtune.system.hashing import hash_json
@@ -91,11 +92,12 @@ def check(
     )
     if record and _is_accepted(dataset, options):
         lengths = {n: facts[LENGTH] for n, facts in dataset.facts.items() if LENGTH in facts}
+        known = Seen(lengths, inspected.hashes())
         if strict:  # nothing is trained on rows that nobody could find again
-            version = record_version(source, modality, seconds=lengths).fingerprint
+            version = record_version(source, modality, seen=known).fingerprint
             dataset = replace(dataset, version=version)
         else:
-            version, unwritten = kept_version(source, modality, seconds=lengths)
+            version, unwritten = kept_version(source, modality, seen=known)
             findings = (*dataset.findings, *unwritten)
             dataset = replace(dataset, version=version, findings=findings)
     return replace(dataset, rules=tuple(modality.judge_rules(dataset.rows, settings)))
@@ -204,6 +206,14 @@ class Inspected:
     quarantined: tuple[str, ...]
     policy: Policy
     judged: Judged
+
+    def hashes(self) -> dict[Path, str]:
+        """SHA-256 of the files of good rows that were hashed whole."""
+        return {
+            Path(row.files[name]): digest
+            for row, seen in self.good
+            for name, digest in seen.hashes.items()
+        }
 
     def divided(
         self,

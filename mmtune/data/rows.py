@@ -183,3 +183,5 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     facts: dict[str, float] = field(default_factory=dict)  # duration_s, width, height …
     marks: bytes = b""
+    # SHA-256 of whole files, as they were inspected, by the row's field; a version takes them over.
+    hashes: dict[str, str] = field(default_factory=dict)

@@ -90,6 +90,19 @@ class VersionRow:
 VersionRows = Mapping[str, VersionRow]  # by id
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What `check` has just seen of rows and files, so that it isn't read again.
+
+    Attributes:
+        seconds: lengths of rows, by id.
+        hashes: SHA-256 of files, by their path without links.
+    """
+
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    hashes: Mapping[Path, str] = field(default_factory=dict)
+
+
 def fingerprint_of(rows: Iterable[VersionRow]) -> str:
     """Hash rows and the content of their files; their order doesn't count."""
     return hash_json(sorted(hash_json(row.identity) for row in rows))
@@ -106,7 +119,7 @@ def manifests_of(source: Path) -> list[Path]:
 
 
 def current_rows(
-    source: Path, reader: Reader, seconds: Mapping[str, float] | None = None
+    source: Path, reader: Reader, seen: Seen | None = None
 ) -> tuple[dict[str, VersionRow], list[Finding]]:
     """Read the rows of a source as they are now, and hash their files.
 
@@ -115,7 +128,7 @@ def current_rows(
     Args:
         source: a manifest or folder.
         reader: of its modality.
-        seconds: known lengths of rows, by id.
+        seen: what is known of rows and files.
 
     Returns:
         The rows by id, and a finding for each line that is no row.
@@ -128,15 +141,16 @@ def current_rows(
     known = read_ledger(source).known
     # Data that names train and test alone has its validation drawn from train (`assign`).
     drawn = {row.split for row in rows} == {"train", "test"}
-    digests = _digests({root / place for row in rows for place in row.files.values()}, root)
+    seen = seen or Seen()
+    places = {root / place for row in rows for place in row.files.values()}
+    digests = _digests(places, root, seen.hashes)
     timed = reader if isinstance(reader, Timed) else None
-    lengths = seconds or {}
 
     def made(row: Row) -> VersionRow:
         values = row.model_dump(mode="json", exclude_defaults=True, exclude={"content", SPLIT})
         if split := _split_of(row, known, root, drawn):
             values[SPLIT] = split
-        length = lengths.get(row.id)
+        length = seen.seconds.get(row.id)
         if length is None and timed is not None:
             places = {name: str(root / place) for name, place in row.files.items()}
             length = timed.seconds_of(row.model_copy(update=places))
@@ -153,11 +167,11 @@ def _split_of(row: Row, known: KnownKeys, root: Path, drawn: bool) -> Split | No
     return row.split
 
 
-def _digests(places: Iterable[Path], root: Path) -> dict[Path, str]:
+def _digests(places: Iterable[Path], root: Path, known: Mapping[Path, str]) -> dict[Path, str]:
     def digest(place: Path) -> tuple[Path, str]:
         found = inside(root, place)
         try:
-            return place, "" if found is None else hash_file(found)
+            return place, "" if found is None else known.get(found) or hash_file(found)
         except OSError:
             return place, ""
 

@@ -14,6 +14,8 @@ from mmtune.data.version_rows import (
     SHOWN_DIGITS,
     SPLIT,
     Changed,
+    Seen,
+    VersionRow,
     VersionRows,
     current_rows,
     difference,
@@ -36,7 +38,7 @@ def record_version(
     *,
     parents: Sequence[str] = (),
     about: Mapping[str, Any] | None = None,
-    seconds: Mapping[str, float] | None = None,
+    seen: Seen | None = None,
 ) -> Version:
     """Write a version of the rows of a source, unless the last version is the same.
 
@@ -47,7 +49,7 @@ def record_version(
             splits changed, else "fix".
         parents: fingerprints of versions of other data that the rows were made from.
         about: what to say of the step, such as {"note": "typos"}.
-        seconds: known lengths of rows, by id.
+        seen: what is known of rows and files.
 
     Returns:
         The last version.
@@ -59,7 +61,7 @@ def record_version(
     """
     log = read_log(source)
     log.require_whole()
-    rows, _ = current_rows(source, reader, seconds)
+    rows, _ = current_rows(source, reader, seen)
     manifests = {path.name: _bytes_of(path) for path in manifests_of(source)}
     with log.locked():
         log = read_log(source)  # another command may just have written it
@@ -84,7 +86,7 @@ def kept_version(
     step: Step | None = None,
     *,
     parents: Sequence[str] = (),
-    seconds: Mapping[str, float] | None = None,
+    seen: Seen | None = None,
 ) -> tuple[str, list[Finding]]:
     """Write a version as `record_version` does, for commands that have other work to do.
 
@@ -92,7 +94,7 @@ def kept_version(
         The fingerprint of the last version, and nothing; or "", and a finding why it isn't written.
     """
     try:
-        made = record_version(source, reader, step, parents=parents, seconds=seconds)
+        made = record_version(source, reader, step, parents=parents, seen=seen)
     except OSError as error:
         found, cure = f"{error.filename} can't be written ({reason_of(error)})", WRITABLE
     except MmtuneError as error:
@@ -175,9 +177,10 @@ def tampered(source: Path, reader: Reader, log: VersionLog) -> tuple[list[str], 
         A sentence for each row or manifest that differs from the last version, and the log's files
         and lines that aren't as mmtune wrote them.
     """
-    then: VersionRows = {}
+    kept: Mapping[str, VersionRow] = {}
     for _, rows, _ in log.states():
-        then = {row.id: row for row in rows.values()}
+        kept = rows
+    then = {row.id: row for row in kept.values()}
     if log.keys is None:
         log.add_problem(log.folder / KEYS_FILE, 0, f"the keys are missing: {CURE}")
     try:

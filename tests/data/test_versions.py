@@ -17,7 +17,7 @@ from mmtune.cli import main
 from mmtune.data.check import check
 from mmtune.data.version_keys import KEYS_FILE
 from mmtune.data.version_log import LOG, read_log, rows_file, versions_folder
-from mmtune.data.version_rows import VersionRow, difference, fingerprint_of
+from mmtune.data.version_rows import VersionRow, current_rows, difference, fingerprint_of
 from mmtune.data.versions import find_version, record_version
 from mmtune.errors import ERROR, FINDINGS, ConfigError, DataError, MmtuneError
 from mmtune.runs.data_versions import (
@@ -29,6 +29,7 @@ from mmtune.runs.data_versions import (
     show_version,
     verify_data,
 )
+from mmtune.runs.modalities import find_modality
 from mmtune.speech.corpus.speech_reader import READER
 from mmtune.system.contents import VERSIONS, hash_contents
 from tests.data.pieces import write_audio, write_image
@@ -327,6 +328,35 @@ def test_check_writes_a_version_with_the_splits(tmp_path: Path) -> None:
     (data / "manifest.jsonl").write_text('{"id": "x", "audio": "no.wav", "text": "a"}\n')
     assert main(["check", str(data)]) == FINDINGS
     assert read_log(data).lines == 2, "data that training refuses is no version"
+
+
+@pytest.mark.parametrize("kind", ["speech", "image"])
+def test_files_that_check_has_hashed_arent_hashed_again(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = find_modality(kind)
+    rows: list[dict[str, Any]] = []
+    for i in range(6):
+        if kind == "speech":  # two rows of each file
+            write_audio(tmp_path / f"{i}.wav", i, seconds=1.0)
+            cuts = ((0.0, 0.5), (0.5, 1.0))
+            rows += [
+                {"id": f"{i}-{a}", "audio": f"{i}.wav", "text": f"w{i}{a}", "start": a, "end": b}
+                for a, b in cuts
+            ]
+            continue
+        write_image(tmp_path / f"{i}.png", i)
+        write_image(tmp_path / f"{i}-mask.png", 40 + i)
+        rows.append({"id": str(i), "image": f"{i}.png", "caption": "a", "mask": f"{i}-mask.png"})
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    expected, _ = current_rows(tmp_path, reader)
+    assert all(row.files and all(row.files.values()) for row in expected.values())
+    with monkeypatch.context() as patched:
+        patched.setattr("mmtune.data.version_rows.hash_file", lambda path: pytest.fail(str(path)))
+        checked = check(tmp_path, reader, record=True)
+    kept = read_log(tmp_path).rows(1)
+    assert len(checked.rows) == len(rows)
+    assert {n: row.files for n, row in kept.items()} == {n: r.files for n, r in expected.items()}
 
 
 def test_the_log_of_one_manifest_lies_beside_it(tmp_path: Path) -> None:

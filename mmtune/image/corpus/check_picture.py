@@ -54,15 +54,17 @@ def inspect(row: Row) -> Inspection:
             if not look:
                 findings.append(_blank_finding(row, picture))
             reading = picture.reading
-        content = hash_file(row.path)
+        hashes = {row.media: (content := hash_file(row.path))}
         if reading:  # what was cached of it has other pixels
             content = hash_json([content, reading])
         if row.mask is not None:
             findings += _mask_findings(row)
-            content = hash_json([content, hash_file(Path(row.mask))])
+            hashes["mask"] = hash_file(Path(row.mask))
+            content = hash_json([content, hashes["mask"]])
     except ImageFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
-    return Inspection(content, findings, {"width": float(width), "height": float(height)}, look)
+    facts = {"width": float(width), "height": float(height)}
+    return Inspection(content, findings, facts, look, hashes)
 
 
 def check_rows(

@@ -24,6 +24,7 @@ from mmtune.speech.sound.read import (
     locate,
     probe,
     span_of,
+    whole_hash,
 )
 from mmtune.speech.sound.signal import Signal, SignalMeter
 from mmtune.speech.speech_row import SOURCE, SpeechRow, speech_row, speech_rows
@@ -84,7 +85,7 @@ def inspect(row: Row) -> Inspection:
         channels = meter.verdict()
         if span.channel is None:
             choose_channel(row.path, channels, info)
-        content = content_of(row)
+        content, hashes = content_of(row), {row.media: whole_hash(row.path)}
     except AudioFault as fault:
         return Inspection("", [Finding(fault.kind, row.id, fault.found, fault.cure)])
     seconds, heard = frames / info.rate, signal.result()
@@ -113,7 +114,7 @@ def inspect(row: Row) -> Inspection:
         )
     if span.channel is None:
         findings += _judge_channels(row, channels)
-    return Inspection(content, findings, facts)
+    return Inspection(content, findings, facts, hashes=hashes)
 
 
 def check_rows(rows: Sequence[Row], terms: Path | None = None) -> list[Finding]:

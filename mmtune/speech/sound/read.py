@@ -53,6 +53,7 @@ __all__ = [
     "require_file",
     "row_seconds",
     "span_of",
+    "whole_hash",
 ]
 
 Channel = int | Literal["mix"]
@@ -166,8 +167,7 @@ def content_of(row: SpeechRow) -> str:
     Raises:
         OSError: the file can't be read.
     """
-    status = row.path.stat()
-    whole = _hashed(row.path, status.st_mtime_ns, status.st_size)
+    whole = whole_hash(row.path)
     span = span_of(row)
     if span == Span():
         return whole
@@ -332,6 +332,16 @@ def _resample(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 @lru_cache(maxsize=65_536)
 def _probed(path: Path, _modified: int) -> AudioInfo:
     return probe(path)
+
+
+def whole_hash(path: Path) -> str:
+    """Hash a file's bytes; those of an unchanged file are read once.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    status = path.stat()
+    return _hashed(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4096)
