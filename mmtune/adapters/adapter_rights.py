@@ -18,6 +18,7 @@ from mmtune.data.policy import (
 )
 from mmtune.data.row_rights import ATTRIBUTION, licence_id
 from mmtune.errors import AdapterError
+from mmtune.system.display import numbered
 from mmtune.system.moved import places_of
 from mmtune.system.run_folder import CONFIG_FILE
 
@@ -91,7 +92,8 @@ def ended_note(card: Card, name: str) -> str:
     rights, today = card.rights, current_day()
     if rights is None or not (count := rights.ended(today)):
         return ""
-    rows = f"all {count} rows" if count == rights.rows else f"{count} of the {rights.rows} rows"
+    total = numbered(rights.rows, "row")
+    rows = f"all {total}" if count == rights.rows > 1 else f"{count:,} of the {total}"
     return (
         f"the consent for {rows} behind {name} has ended, the first on {rights.earliest_end}; "
         "mmtune check names the rows of the data, and a new run trains without them"
@@ -144,7 +146,8 @@ def require_export(card: Card, folder: Path, what: str = "exported") -> None:
     counts = refusal_counts(found)
     by = f" by {policy.place}" if policy.place else ""
     raise AdapterError(
-        f"{folder} may not be {what}: of the {card.rights.rows} rows behind it these don't allow it"
+        f"{folder} may not be {what}: of the {numbered(card.rights.rows, 'row')} behind it these "
+        f"don't allow it"
         f"{by}: {counts}",
         "if consents were renewed, write that into the rows and run mmtune evaluate RUN; otherwise "
         "let the policy's rule for train ask what its rule for export asks, and start a new run",

@@ -17,7 +17,14 @@ from typing import Any, Literal
 from pydantic import PrivateAttr, ValidationError, field_validator
 
 from mmtune.config import Section, read_yaml
-from mmtune.data.row_rights import ATTRIBUTION, Consent, choices_of, is_known, licence_id
+from mmtune.data.row_rights import (
+    ATTRIBUTION,
+    Consent,
+    LicenceName,
+    choices_of,
+    is_known,
+    licence_id,
+)
 from mmtune.data.rows import Finding, Row
 from mmtune.errors import ConfigError, did_you_mean
 
@@ -57,7 +64,7 @@ class Stated(Section):
     """What rows state that state nothing themselves."""
 
     consent: Consent | None = None
-    licence: str | None = None
+    licence: LicenceName | None = None
     source: str | None = None
 
 
@@ -98,9 +105,7 @@ class Policy(Section):
 
     def completed(self, row: Row) -> Row:
         """The row with what `rows` states for those that state nothing themselves."""
-        stated = {"consent": self.rows.consent, "source": self.rows.source}
-        stated["licence"] = licence_id(self.rows.licence) if self.rows.licence else None
-        missing = {k: v for k, v in stated.items() if v is not None and getattr(row, k) is None}
+        missing = {k: v for k, v in self.rows if v is not None and getattr(row, k) is None}
         return row.model_copy(update=missing) if missing else row
 
     def refusal(
@@ -126,7 +131,7 @@ class Policy(Section):
             return "consent-purpose", found, f"ask for the purpose {purposes[0]}; or remove the row"
         if rule.licences is None:
             return None
-        allowed = f"{_listed(rule.licences) or 'none'}"
+        allowed = _listed(rule.licences) or "none"
         if licence is None:
             found = f"it states no licence; allowed: {allowed}"
             return "licence-missing", found, 'write it into the row: "licence": "SPDX-ID"'

@@ -8,15 +8,15 @@ naming them is what such a licence asks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmtune.data.policy import IN_WORDS, Policy, Use, is_among, policy_of, refusal_counts
-from mmtune.data.row_rights import Consent
 from mmtune.data.rows import Row
+from mmtune.system.display import numbered
 
 
 class Consents(BaseModel):
@@ -115,9 +115,8 @@ class Rights(BaseModel):
         if stated := sum(each.rows for each in self.consents if each.purposes is not None):
             said = ", ".join(f"{name} {rows}" for name, rows in self.purposes.items())
             ends = f"; the first ends on {self.earliest_end}" if self.ends else ""
-            lines.append(
-                f"consent: {stated} of {self.rows} rows{f' ({said})' if said else ''}{ends}"
-            )
+            named = f" ({said})" if said else ""
+            lines.append(f"consent: {stated} of {numbered(self.rows, 'row')}{named}{ends}")
         if names := self.licence_counts():
             lines.append(f"licences of the data: {names}")
         if self.refused:
@@ -129,14 +128,19 @@ class Rights(BaseModel):
         if not any(self.licences):
             return ""
         named = sorted(self.licences.items(), key=lambda each: (-each[1], each[0]))
-        return ", ".join(f"{name or 'not stated'} ({rows} rows)" for name, rows in named)
+        return ", ".join(
+            f"{name or 'not stated'} ({numbered(rows, 'row')})" for name, rows in named
+        )
 
     def notice(self) -> str:
         """The text of NOTICE.txt; "" if no licence asks for attribution."""
         if not self.credits:
             return ""
         lines = ["This model was trained on data whose licences ask that its source is named.", ""]
-        lines += [f"- {each.source} ({each.licence}; {each.rows} rows)" for each in self.credits]
+        lines += [
+            f"- {each.source} ({each.licence}; {numbered(each.rows, 'row')})"
+            for each in self.credits
+        ]
         return "\n".join(lines) + "\n"
 
     def shared(self) -> Rights:
@@ -157,23 +161,15 @@ def rights_of(rows: Iterable[Row], policy: Policy, refused: dict[str, int]) -> R
     listed = list(rows)
     if not policy.place and not any(row.consent or row.licence for row in listed):
         return None
-    consents = Counter(_purposes(row.consent) for row in listed)
-    ends = Counter(row.consent.until for row in listed if row.consent and row.consent.until)
-    licences = Counter(row.licence or "" for row in listed)
-    sources = Counter(
-        (row.licence, row.source or "source not stated")
-        for row in listed
-        if row.licence is not None and is_among(row.licence, policy.attribution)
-    )
-    order = sorted(consents.items(), key=lambda each: (each[0] is not None, each[0] or ()))
-    return Rights(
+    return _counted(
         rows=len(listed),
-        consents=tuple(Consents(purposes=names, rows=count) for names, count in order),
-        ends={day: ends[day] for day in sorted(ends)},
-        licences=dict(sorted(licences.items())),
-        credits=tuple(
-            Credit(licence=licence, source=source, rows=count)
-            for (licence, source), count in sorted(sources.items())
+        consents=Counter(row.consent.purpose if row.consent else None for row in listed),
+        ends=Counter(row.consent.until for row in listed if row.consent and row.consent.until),
+        licences=Counter(row.licence or "" for row in listed),
+        sources=Counter(
+            (row.licence, row.source or "source not stated")
+            for row in listed
+            if row.licence is not None and is_among(row.licence, policy.attribution)
         ),
         refused=refused,
         policy=policy.model_dump(mode="json", exclude_defaults=True) if policy.place else {},
@@ -188,32 +184,48 @@ def joined_rights(parts: Iterable[Rights | None]) -> Rights | None:
     known = [part for part in parts if part is not None]
     if len(known) < 2:
         return known[0] if known else None
-    consents, ends, licences, refused = (
-        Counter[Any](),
-        Counter[date](),
-        Counter[str](),
-        Counter[str](),
-    )
-    sources = Counter[tuple[str, str]]()
+    consents: Counter[tuple[str, ...] | None] = Counter()
+    ends: Counter[date] = Counter()
+    licences: Counter[str] = Counter()
+    sources: Counter[tuple[str, str]] = Counter()
+    refused: Counter[str] = Counter()
     for part in known:
         consents.update({each.purposes: each.rows for each in part.consents})
         ends.update(part.ends)
         licences.update(part.licences)
-        refused.update(part.refused)
         sources.update({(each.licence, each.source): each.rows for each in part.credits})
-    return Rights(
+        refused.update(part.refused)
+    return _counted(
         rows=sum(part.rows for part in known),
-        consents=tuple(Consents(purposes=names, rows=count) for names, count in consents.items()),
-        ends={day: ends[day] for day in sorted(ends)},
+        consents=consents,
+        ends=ends,
+        licences=licences,
+        sources=sources,
+        refused=refused,
+        policy=next((part.policy for part in known if part.policy), {}),
+    )
+
+
+def _counted(
+    rows: int,
+    consents: Mapping[tuple[str, ...] | None, int],
+    ends: Mapping[date, int],
+    licences: Mapping[str, int],
+    sources: Mapping[tuple[str, str], int],
+    refused: Mapping[str, int],
+    policy: dict[str, Any],
+) -> Rights:
+    """Rights of counts, in a fixed order."""
+    purposes = sorted(consents, key=lambda each: (each is not None, each or ()))
+    return Rights(
+        rows=rows,
+        consents=tuple(Consents(purposes=names, rows=consents[names]) for names in purposes),
+        ends=dict(sorted(ends.items())),
         licences=dict(sorted(licences.items())),
         credits=tuple(
             Credit(licence=licence, source=source, rows=count)
             for (licence, source), count in sorted(sources.items())
         ),
         refused=dict(refused),
-        policy=next((part.policy for part in known if part.policy), {}),
+        policy=policy,
     )
-
-
-def _purposes(consent: Consent | None) -> tuple[str, ...] | None:
-    return None if consent is None else consent.purpose

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import date
+from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 # https://creativecommons.org/licenses/by-nc/4.0/deed.de, https://creativecommons.org/publicdomain/zero/1.0/
 _CC_ADDRESS = re.compile(r"creativecommons\.org/licenses/([a-z-]+)/(\d\.\d)", re.I)
@@ -117,6 +118,7 @@ def _purposes(text: str) -> tuple[str, ...]:
     return tuple(sorted({word.strip().casefold() for word in words if word.strip()}))
 
 
+@lru_cache(maxsize=1024)  # many rows state few licences
 def licence_id(text: str) -> str:
     """Name a licence by its SPDX identifier, where the text names one.
 
@@ -142,6 +144,7 @@ def licence_id(text: str) -> str:
         return text
 
 
+@lru_cache(maxsize=1024)
 def is_known(licence: str) -> bool:
     """Whether SPDX has the licence, or it is a name of the user's own (`LicenseRef-NAME`)."""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -151,6 +154,10 @@ def is_known(licence: str) -> bool:
     except InvalidLicenseExpression:
         return False
     return True
+
+
+# A licence as a row or a policy states it; it is kept in SPDX's spelling.
+LicenceName = Annotated[str, Field(min_length=1), AfterValidator(licence_id)]
 
 
 def choices_of(licence: str) -> Iterator[list[str]]:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from mmtune.data.row_rights import Consent, licence_id
+from mmtune.data.row_rights import Consent, LicenceName
 
 Split = Literal["train", "validation", "test"]
 
@@ -70,7 +70,7 @@ class Row(BaseModel):
     # Who or what the row is about; where it is a person, by a number or a name that the team chose.
     subject: Annotated[str, Field(min_length=1)] | None = None
     consent: Consent | None = None
-    licence: Annotated[str, Field(min_length=1), AfterValidator(licence_id)] | None = None
+    licence: LicenceName | None = None
     # Where the row comes from: a corpus, an address, an artist, a contract. Attributions name it.
     source: Annotated[str, Field(min_length=1)] | None = None
     # Hash of the item's file, set by `check`; cache keys and the dataset's fingerprint use it.

@@ -42,7 +42,7 @@ from mmtune.runs.run_policy import renew_rights
 from mmtune.runs.run_record import STOPPED, add_seconds
 from mmtune.runs.train_on_data import timing_kind, train_on_data
 from mmtune.runs.trained_rows import recorded_fingerprint, without_trained
-from mmtune.system.display import Displayed, Rows, plain_values
+from mmtune.system.display import Displayed, Rows, numbered, plain_values
 from mmtune.system.locks import locked
 from mmtune.system.processes import this_process, together
 from mmtune.training.estimate import COMPARISON, REPORT, TRAINING, Clock
@@ -326,7 +326,7 @@ def quarantine_note(dataset: Dataset) -> list[str]:
         return []
     by = f" by {dataset.policy.place}" if dataset.policy.place else ""
     count, reasons = sum(dataset.refused.values()), refusal_counts(dataset.refused)
-    rows = "1 row is" if count == 1 else f"{count} rows are"
+    rows = f"{numbered(count, 'row')} {'is' if count == 1 else 'are'}"
     return [f"{rows} quarantined{by}, and not measured: {reasons}"]
 
 

@@ -20,6 +20,7 @@ from mmtune.data.policy import (
     refusal_counts,
 )
 from mmtune.data.rights import joined_rights, rights_of
+from mmtune.data.rights_file import ShownRows
 from mmtune.data.row_rights import Consent, consent_in, is_known, licence_id
 from mmtune.data.rows import Row
 from mmtune.errors import ConfigError
@@ -163,6 +164,16 @@ def test_evaluate_is_judged_as_train_unless_it_has_a_rule() -> None:
     assert judge_rows([row()], own, "evaluate", DAY).refused == {}
 
 
+def test_a_licence_for_all_rows_is_spelled_freely_on_every_use() -> None:
+    """`check` and pages read the policy's `rows` alike."""
+    values: dict[str, Any] = {"rows": {"licence": "cc by 4.0"}}
+    values |= {use: {"licences": ["CC-BY-4.0"]} for use in ("train", "show")}
+    policy = policy_of(values, "policy.yaml")
+    assert [each.licence for each in judge_rows([row()], policy, "train").rows] == ["CC-BY-4.0"]
+    shown = ShownRows(policy, DAY, {row().id: (None, None)})
+    assert shown.refusal({"id": row().id}) is None
+
+
 def test_an_unknown_licence_is_reported_once() -> None:
     rows = [row(id=str(i), licence="all mine") for i in range(3)]
     judged = judge_rows(rows, Policy(), "train", DAY)
@@ -215,8 +226,8 @@ def test_counts_name_nobody() -> None:
     assert rights is not None
     assert rights.purposes == {"show": 1, "train": 2}
     assert rights.earliest_end == date(2027, 1, 31)
-    assert rights.licence_counts() == "not stated (2 rows), CC-BY-4.0 (1 rows)"
-    assert "corpus B (CC-BY-4.0; 1 rows)" in rights.notice()
+    assert rights.licence_counts() == "not stated (2 rows), CC-BY-4.0 (1 row)"
+    assert "corpus B (CC-BY-4.0; 1 row)" in rights.notice()
     said = rights.model_dump_json() + " ".join(rights.lines())
     assert not any(name in said for name in ("Ada", "Bo", "Cy"))
     assert "kept out of training by policy: no consent 2" in rights.lines()
