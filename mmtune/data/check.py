@@ -14,7 +14,7 @@ from mmtune.config import DataOptions, Section
 from mmtune.data.dataset import _BY_CHECK, Dataset, _in_full
 from mmtune.data.duplicates import duplicates
 from mmtune.data.ledger import Guess, Ledger, Reason, Used
-from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
+from mmtune.data.manifest import BY_SPLIT, WHOLE, manifests_of, read_rows, root_of
 from mmtune.data.policy import (
     Judged,
     Policy,
@@ -307,7 +307,7 @@ def _unused_files(
     for row in rows:
         for written in row.files.values():
             ledger.use(Used(root / written))
-    listed = (source / WHOLE).is_file() or (source / "train.jsonl").is_file()
+    listed = source.is_dir() and bool(manifests_of(source))
     media = modality.row.media
     suffixes = {Path(str(getattr(row, media))).suffix.lower() for row in rows} if media else set()
     if listed:

@@ -10,7 +10,7 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,16 @@ def root_of(source: Path) -> Path:
     return (source if source.is_dir() else source.parent).resolve()
 
 
+def manifests_of(source: Path) -> list[Path]:
+    """The manifests that hold the rows of a source; none if it is a folder of media files."""
+    if source.is_file():
+        return [source]
+    if (source / WHOLE).is_file():
+        return [source / WHOLE]
+    found = [source / name for name in BY_SPLIT if (source / name).is_file()]
+    return found if source / "train.jsonl" in found else []
+
+
 def read_rows(
     source: Path, modality: Reader, ledger: Ledger | None = None
 ) -> tuple[list[Row], list[Finding]]:
@@ -62,16 +72,14 @@ def read_rows(
     ledger = Ledger() if ledger is None else ledger
     if source.is_dir():
         require_own_manifests(source)
-        if (source / WHOLE).is_file():
+        manifests = manifests_of(source)
+        if manifests == [source / WHOLE]:
             for name in OWN:
                 ledger.use(Used(source / name))
-            return _read_files({source / WHOLE: None}, modality, ledger)
-        parts: dict[Path, str | None] = {
-            source / name: split for name, split in BY_SPLIT.items() if (source / name).is_file()
-        }
-        if source / "train.jsonl" in parts:
-            if len(parts) == 1:
-                parts[source / "train.jsonl"] = None  # nothing is held out elsewhere
+        if len(manifests) == 1:  # nothing is held out elsewhere
+            return _read_files(dict.fromkeys(manifests), modality, ledger)
+        if manifests:
+            parts = {path: BY_SPLIT[path.name] for path in manifests}
             return _read_files(parts, modality, ledger)
         told: list[Finding] = []
         scanned = list(_scanned(source, modality, told, ledger))
@@ -182,7 +190,7 @@ def _scanned(folder: Path, modality: Reader, told: list[Finding], ledger: Ledger
 
 
 def _read_files(
-    files: dict[Path, str | None], modality: Reader, ledger: Ledger
+    files: Mapping[Path, str | None], modality: Reader, ledger: Ledger
 ) -> tuple[list[Row], list[Finding]]:
     findings: list[Finding] = []
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from mmtune.data.manifest import BY_SPLIT, WHOLE, read_rows, root_of
+from mmtune.data.manifest import read_rows, root_of
 from mmtune.data.reader import Reader
 from mmtune.data.row_keys import KnownKeys
 from mmtune.data.rows import Finding, Row, Split
@@ -106,16 +106,6 @@ class Seen:
 def fingerprint_of(rows: Iterable[VersionRow]) -> str:
     """Hash rows and the content of their files; their order doesn't count."""
     return hash_json(sorted(hash_json(row.identity) for row in rows))
-
-
-def manifests_of(source: Path) -> list[Path]:
-    """The manifests that hold the rows of a source; none if it is a folder of media files."""
-    if source.is_file():
-        return [source]
-    if (source / WHOLE).is_file():
-        return [source / WHOLE]
-    found = [source / name for name in BY_SPLIT if (source / name).is_file()]
-    return found if source / "train.jsonl" in found else []
 
 
 def current_rows(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmtune.data.manifest import manifests_of
 from mmtune.data.reader import Reader
 from mmtune.data.rows import Finding
 from mmtune.data.version_keys import CURE, KEYS_FILE
@@ -20,7 +21,6 @@ from mmtune.data.version_rows import (
     current_rows,
     difference,
     fingerprint_of,
-    manifests_of,
 )
 from mmtune.errors import ConfigError, DataError, MmtuneError
 from mmtune.system.stored import opened, reason_of

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from packaging.requirements import Requirement
 
 from mmtune.config import RunConfig
 from mmtune.data.version_rows import SHOWN_DIGITS
@@ -121,11 +122,11 @@ def libraries() -> dict[str, str]:
     """Installed versions of the packages that mmtune needs, and of Python."""
     found = {"python": platform.python_version()}
     for line in importlib.metadata.requires("mmtune") or ():
-        if "extra ==" in line:
+        need = Requirement(line)
+        if need.marker is not None and not need.marker.evaluate({"extra": ""}):
             continue
-        name = re.split(r"[^A-Za-z0-9._-]", line, maxsplit=1)[0]
         try:
-            found[name] = importlib.metadata.version(name)
+            found[need.name] = importlib.metadata.version(need.name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return dict(sorted(found.items()))
