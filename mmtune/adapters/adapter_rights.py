@@ -150,7 +150,7 @@ def require_export(card: Card, folder: Path, what: str = "exported") -> None:
         f"don't allow it"
         f"{by}: {counts}",
         "if consents were renewed, write that into the rows and run mmtune evaluate RUN; otherwise "
-        "let the policy's rule for train ask what its rule for export asks, and start a new run",
+        "make the policy's rule for train as strict as that for export, and start a new run",
     )
 
 

@@ -24,10 +24,9 @@ UNREADABLE = "unreadable"
 CURES = {
     UNREAD_LANGUAGE: f"private words are found in {', '.join(LANGUAGES)} only; redact the others "
     "by other means",
-    PRIVATE_IDENTIFIER: "their ids, file names, speakers or labels hold a private word; rename "
-    "these",
-    UNFIT: "their redacted text isn't a valid row, such as one that is too long; shorten it",
-    UNREADABLE: "they aren't valid rows; see mmtune check",
+    PRIVATE_IDENTIFIER: "an id, file name, speaker or label holds a private word; rename it",
+    UNFIT: "the redacted text isn't a valid row, such as one that is too long; shorten it",
+    UNREADABLE: "no valid row; see mmtune check",
 }
 
 
