@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Atom, place_of
 from mmtune.privacy.code_runs import CodeRun
 from mmtune.privacy.spoken_words import SpokenWords, word_set
 
@@ -33,7 +33,7 @@ def without_amounts(run: CodeRun, atoms: Sequence[Atom], words: SpokenWords) -> 
     Returns:
         The run without its last or first number; None if nothing is left.
     """
-    first, last = atoms.index(run.atoms[0]), atoms.index(run.atoms[-1])
+    first, last = place_of(run.atoms[0], atoms), place_of(run.atoms[-1], atoms)
     count = len(run.atoms)
     begin, end = 0, count
     after = atoms[last + 1] if last + 1 < len(atoms) else None
@@ -51,7 +51,7 @@ def is_year(run: CodeRun, atoms: Sequence[Atom]) -> bool:
     """Whether a run is a year after a word such as "since"."""
     if not re.fullmatch(r"(19|20)\d\d", run.value):
         return False
-    first = atoms.index(run.atoms[0])
+    first = place_of(run.atoms[0], atoms)
     return bool(first) and atoms[first - 1].word in _BEFORE_YEARS
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -66,6 +67,11 @@ class _Token:
 
     def not_a_number_part(self) -> bool:
         return False
+
+
+def place_of(atom: Atom, atoms: Sequence[Atom]) -> int:
+    """The place of an atom among all those of its text."""
+    return bisect_left(atoms, atom.start, key=lambda each: each.start)
 
 
 def read_atoms(text: str, language: str) -> list[Atom]:

@@ -14,7 +14,7 @@ from mmtune.privacy.private_span import REPLACED, REPLACEMENTS, hide_replaced
 Meaning = Literal["card", "iban", "phone", "birth", "account", "other"]
 
 # For each language, which words announce which kind. "other" announces numbers that aren't private.
-# An apostrophe, a space or nothing may stand where a pattern has a space.
+# A hyphen or an apostrophe may stand where a pattern has a space.
 WORDS: dict[str, dict[Meaning, str]] = {
     "en": {
         "card": r"cards?|visa|master ?card|amex|american express|credit|debit|long number",

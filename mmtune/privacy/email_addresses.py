@@ -8,11 +8,8 @@ from collections.abc import Iterator, Sequence
 from mmtune.privacy.atoms import Atom
 from mmtune.privacy.spoken_words import SpokenWords, word_set
 
-_WRITTEN = re.compile(
-    r"[^\W_][\w.+!#$%&'*/=?^`{|}~-]*@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
-    r"|[^\W_]@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
-)
 _WRITTEN_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}")
+_WRITTEN = re.compile(rf"[^\W_][\w.+!#$%&'*/=?^`{{|}}~-]*@{_WRITTEN_DOMAIN.pattern}")
 # Last parts of a domain that are common in speech; countries' codes of two letters are others.
 _LAST_PARTS = word_set(
     "com net org edu gov info biz name online shop app dev email mail cloud example test local"

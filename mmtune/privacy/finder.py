@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from operator import itemgetter
 
 from mmtune.errors import ConfigError
 from mmtune.privacy.account_numbers import (
@@ -149,12 +151,10 @@ class PrivateWordFinder:
         ]
         if self._model is not None:
             found += [PrivateSpan(*place, "name") for place in self._model.find(text)]
+        replaced = [match.span() for match in REPLACED.finditer(text)]
         kept: list[PrivateSpan] = []
         for span in found:
-            overlaps = any(
-                match.start() < span.end and span.start < match.end()
-                for match in REPLACED.finditer(text)
-            )
+            overlaps = any(start < span.end and span.start < end for start, end in replaced)
             if span.kind in self._kinds and not overlaps:
                 kept += _lines_of(text, span)
         return merge_spans(kept)
@@ -297,9 +297,11 @@ def _checked(run: CodeRun, is_other: bool, has_plus: bool) -> Iterator[tuple[str
 
 def _without(atoms: Sequence[Atom], places: Sequence[tuple[int, int]]) -> list[Atom]:
     """The atoms, with those at the places as words, which are no part of a number."""
+    places = sorted(places)
+    furthest = list(accumulate((end for _, end in places), max, initial=0))
     return [
         replace(atom, form="word", value="")
-        if any(start <= atom.start and atom.end <= end for start, end in places)
+        if atom.end <= furthest[bisect_right(places, atom.start, key=itemgetter(0))]
         else atom
         for atom in atoms
     ]

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mmtune.errors import ConfigError, MissingExtra
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Atom, place_of
 from mmtune.privacy.code_runs import CodeRun
 from mmtune.privacy.spoken_words import SpokenWords, plain, word_set
 
@@ -90,7 +90,7 @@ def find_phones(
 
 def number_start(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) -> int:
     """The place where a number begins whose first digits are given: a "+" and "(" go with it."""
-    start, place = first.start, atoms.index(first)
+    start, place = first.start, place_of(first, atoms)
     for atom in reversed(atoms[max(0, place - 2) : place]):
         is_plus = atom.value == "+" or words.signs.get(atom.word) == "+"
         if "\n" in text[atom.end : start] or not (is_plus or atom.value == "("):
@@ -107,7 +107,7 @@ def has_plus(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) 
 
 def extension_end(text: str, atoms: Sequence[Atom], last: Atom, words: SpokenWords) -> int:
     """The place where a phone number ends, with its extension: "x6625", "extension 12"."""
-    end, place = last.end, atoms.index(last)
+    end, place = last.end, place_of(last, atoms)
     after = [
         atom
         for atom in atoms[place + 1 : place + 16]
