@@ -69,9 +69,33 @@ class _Token:
         return False
 
 
-def place_of(atom: Atom, atoms: Sequence[Atom]) -> int:
-    """The place of an atom among all those of its text."""
-    return bisect_left(atoms, atom.start, key=lambda each: each.start)
+@dataclass(frozen=True)
+class Reading:
+    """A text as it is read in one language.
+
+    Attributes:
+        text: the text.
+        language: one of `LANGUAGES`.
+        atoms: all its atoms, in order.
+    """
+
+    text: str
+    language: str
+    atoms: Sequence[Atom]
+
+    @classmethod
+    def of(cls, text: str, language: str) -> Reading:
+        """Read a text."""
+        return cls(text, language, read_atoms(text, language))
+
+    @property
+    def words(self) -> SpokenWords:
+        """The words of the language."""
+        return LANGUAGES[self.language]
+
+    def place(self, atom: Atom) -> int:
+        """The place of an atom among all atoms."""
+        return bisect_left(self.atoms, atom.start, key=lambda each: each.start)
 
 
 def read_atoms(text: str, language: str) -> list[Atom]:
