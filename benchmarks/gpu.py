@@ -317,8 +317,7 @@ def main() -> None:
             "no NVIDIA GPU was found, and these sizes need one; to try this command on a "
             "processor, give --shrink 16 --side 64 --precision fp32"
         )
-    order = list(BASES)
-    args.families = sorted(set(args.families), key=order.index)
+    args.families = [name for name in BASES if name in args.families]  # smallest first
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, Path(folder))
         bench.run()

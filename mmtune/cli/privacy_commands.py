@@ -11,6 +11,7 @@ from mmtune.system.output import say
 
 def redact_arguments(parser: Parser) -> None:
     """Add the arguments of `mmtune redact`."""
+    from mmtune.privacy.private_span import KINDS
     from mmtune.runs.modalities import modality_names
 
     parser.add_argument("path", type=Path, help="manifest.jsonl, or a folder of files")
@@ -44,7 +45,7 @@ def redact_arguments(parser: Parser) -> None:
         "--kinds",
         metavar="KIND,KIND",
         default="",
-        help="what to replace: card, iban, email, phone, birth, account, name (default: all)",
+        help=f"what to replace: {in_help(', '.join(KINDS))} (default: all)",
     )
     parser.add_argument(
         "--language",

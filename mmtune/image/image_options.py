@@ -126,8 +126,7 @@ class ImageOptions(Section):
         "The noisiest share of the timesteps, at which the adapter learns what the base predicts: "
         "the layout stays the base's, and so does the ground.",
         unit="share of the timesteps",
-        why="Off: it was measured on the icon starter alone, where 0.15 was chosen "
-        "(recipes/brand_style).",
+        why="Off: it was measured on the first icon starter alone, where 0.15 was chosen.",
         ge=0,
         lt=1,
     )

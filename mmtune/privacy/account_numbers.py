@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Reading
 from mmtune.privacy.code_runs import CodeRun
-from mmtune.privacy.spoken_words import SpokenWords, word_set
+from mmtune.privacy.spoken_words import word_set
 
 FEWEST = 4  # digits of an account or record number
 FEWEST_CODE = 3  # digits of a security code or PIN
@@ -27,17 +26,20 @@ def find_grouped_numbers(text: str) -> list[tuple[int, int]]:
     return [match.span() for match in _GROUPED.finditer(text)]
 
 
-def without_amounts(run: CodeRun, atoms: Sequence[Atom], words: SpokenWords) -> CodeRun | None:
+def without_amounts(run: CodeRun, reading: Reading) -> CodeRun | None:
     """Leave out what is money, a measure or a time: a currency or a unit stands beside it.
 
     Returns:
         The run without its last or first number; None if nothing is left.
     """
-    first, last = atoms.index(run.atoms[0]), atoms.index(run.atoms[-1])
+    atoms = reading.atoms
+    first, last = reading.place(run.atoms[0]), reading.place(run.atoms[-1])
     count = len(run.atoms)
     begin, end = 0, count
     after = atoms[last + 1] if last + 1 < len(atoms) else None
-    if after is not None and (after.value in (*_CURRENCIES, "%") or after.word in words.units):
+    if after is not None and (
+        after.value in (*_CURRENCIES, "%") or after.word in reading.words.units
+    ):
         end = max(run.chunks)
         # "two thousand, one hundred and eighty dollars"
         while end and end - 1 in run.chunks and _ROUND.fullmatch(run.atoms[end - 1].value):
@@ -47,12 +49,12 @@ def without_amounts(run: CodeRun, atoms: Sequence[Atom], words: SpokenWords) -> 
     return run.part(begin, end) if begin < end else None
 
 
-def is_year(run: CodeRun, atoms: Sequence[Atom]) -> bool:
+def is_year(run: CodeRun, reading: Reading) -> bool:
     """Whether a run is a year after a word such as "since"."""
     if not re.fullmatch(r"(19|20)\d\d", run.value):
         return False
-    first = atoms.index(run.atoms[0])
-    return bool(first) and atoms[first - 1].word in _BEFORE_YEARS
+    first = reading.place(run.atoms[0])
+    return bool(first) and reading.atoms[first - 1].word in _BEFORE_YEARS
 
 
 def is_account(run: CodeRun, announced_by: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -66,6 +67,35 @@ class _Token:
 
     def not_a_number_part(self) -> bool:
         return False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A text as it is read in one language.
+
+    Attributes:
+        text: the text.
+        language: one of `LANGUAGES`.
+        atoms: all its atoms, in order.
+    """
+
+    text: str
+    language: str
+    atoms: Sequence[Atom]
+
+    @classmethod
+    def of(cls, text: str, language: str) -> Reading:
+        """Read a text."""
+        return cls(text, language, read_atoms(text, language))
+
+    @property
+    def words(self) -> SpokenWords:
+        """The words of the language."""
+        return LANGUAGES[self.language]
+
+    def place(self, atom: Atom) -> int:
+        """The place of an atom among all atoms."""
+        return bisect_left(self.atoms, atom.start, key=lambda each: each.start)
 
 
 def read_atoms(text: str, language: str) -> list[Atom]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Atom, Reading
 from mmtune.privacy.spoken_words import SpokenWords
 
 FIRST_YEAR = 1900
@@ -47,16 +47,16 @@ class FoundDate:
         return self.is_whole and self.year is not None and FIRST_YEAR <= self.year <= LAST_YEAR
 
 
-def find_dates(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator[FoundDate]:
+def find_dates(reading: Reading) -> Iterator[FoundDate]:
     """Find the dates of a text in order, written or spoken, of any year."""
-    place = 0
+    atoms, place = reading.atoms, 0
     while place < len(atoms):
-        found = _date_at(text, atoms, place, words)
+        found = _date_at(reading, place)
         if found is None:
             place += 1
             continue
         date, after = found
-        amount = after < len(atoms) and atoms[after].word in words.units
+        amount = after < len(atoms) and atoms[after].word in reading.words.units
         if date.is_year and amount:  # 1917 euros
             place = after
             continue
@@ -64,17 +64,16 @@ def find_dates(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator
         if (
             place
             and atoms[place - 1].word == "the"
-            and "\n" not in text[date.start - 2 : date.start]
+            and "\n" not in reading.text[date.start - 2 : date.start]
         ):
             date = replace(date, start=atoms[place - 1].start)
         yield date
         place = after
 
 
-def _date_at(
-    text: str, atoms: Sequence[Atom], first: int, words: SpokenWords
-) -> tuple[FoundDate, int] | None:
+def _date_at(reading: Reading, first: int) -> tuple[FoundDate, int] | None:
     """The date that begins at an atom, with the place after it."""
+    atoms, words = reading.atoms, reading.words
     parts: list[Atom] = []
     place, ends = first, [first]
     while place < len(atoms) and len(parts) < 8:
@@ -85,31 +84,32 @@ def _date_at(
         place += 1
         ends.append(place)
         links = 0
-        while place < len(atoms) and links < MOST_LINKS and _is_link(text, atoms[place], words):
+        while place < len(atoms) and links < MOST_LINKS and _is_link(atoms[place], words):
             place, links = place + 1, links + 1
     for count in range(len(parts), 0, -1):
-        if (date := _as_date(text, parts[:count], words)) is not None:
+        if (date := _as_date(reading.text, parts[:count], words)) is not None:
             # "november" is a letter, too, if others are beside it.
             spelled = any(part.form == "letter" for part in parts[:count])
-            if not (spelled and _is_spelled_on(text, atoms, first, ends[count])):
+            if not (spelled and _is_spelled_on(reading, first, ends[count])):
                 return date, ends[count]
     return None
 
 
-def _is_spelled_on(text: str, atoms: Sequence[Atom], first: int, end: int) -> bool:
+def _is_spelled_on(reading: Reading, first: int, end: int) -> bool:
     """Whether letters or digits stand beside a date on its line."""
+    atoms = reading.atoms
     before = next((a for a in reversed(atoms[:first]) if a.value not in _MARKS), None)
     after = next((a for a in atoms[end:] if a.value not in _MARKS), None)
     start, stop = atoms[first].start, atoms[end - 1].end
     return any(
         atom is not None
         and atom.is_code
-        and "\n" not in text[min(atom.end, stop) : max(atom.start, start)]
+        and "\n" not in reading.text[min(atom.end, stop) : max(atom.start, start)]
         for atom in (before, after)
     )
 
 
-def _is_link(text: str, atom: Atom, words: SpokenWords) -> bool:
+def _is_link(atom: Atom, words: SpokenWords) -> bool:
     if atom.form == "mark":
         return atom.value in _MARKS
     return atom.form == "word" and atom.word in words.date_links

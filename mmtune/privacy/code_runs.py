@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from mmtune.privacy.atoms import Atom
 from mmtune.privacy.spoken_words import SpokenWords
@@ -87,12 +88,15 @@ class CodeRun:
             most: greatest number.
             whole_chunks: whether a part begins and ends where a chunk does.
         """
-        sizes = [len(atom.value) for atom in self.atoms]
-        ends = {*self.chunks, len(sizes)} if whole_chunks else set(range(1, len(sizes) + 1))
-        for first in sorted(self.chunks) if whole_chunks else range(len(sizes)):
-            for last in sorted((end for end in ends if end > first), reverse=True):
-                if fewest <= sum(sizes[first:last]) <= most:
-                    yield self.part(first, last)
+        count = len(self.atoms)
+        cuts = sorted({0, *self.chunks, count}) if whole_chunks else range(count + 1)
+        # Characters before each cut; the windows from one cut end at consecutive ones.
+        sizes = list(accumulate((len(atom.value) for atom in self.atoms), initial=0))
+        before = [sizes[cut] for cut in cuts]
+        for first, size in zip(cuts, before, strict=True):
+            low, high = bisect_left(before, size + fewest), bisect_right(before, size + most)
+            for last in reversed(cuts[low:high]):
+                yield self.part(first, last)
 
 
 def code_runs(text: str, atoms: Sequence[Atom], words: SpokenWords) -> Iterator[CodeRun]:

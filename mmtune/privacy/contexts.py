@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Reading
 from mmtune.privacy.private_span import REPLACED, REPLACEMENTS, hide_replaced
 
 Meaning = Literal["card", "iban", "phone", "birth", "account", "other"]
 
 # For each language, which words announce which kind. "other" announces numbers that aren't private.
-# An apostrophe, a space or nothing may stand where a pattern has a space.
+# A hyphen or an apostrophe may stand where a pattern has a space.
 WORDS: dict[str, dict[Meaning, str]] = {
     "en": {
         "card": r"cards?|visa|master ?card|amex|american express|credit|debit|long number",
@@ -130,12 +130,12 @@ _ANNOUNCED_BY: dict[str, Meaning] = {
 class OpenContexts:
     """The announcing words of a text that no number has answered yet, while it is read in order."""
 
-    def __init__(self, text: str, atoms: Sequence[Atom], contexts: Sequence[Context]) -> None:
-        self._text = text
-        self._words = [atom.start for atom in atoms if atom.form == "word"]
+    def __init__(self, reading: Reading, contexts: Sequence[Context]) -> None:
+        self._text = reading.text
+        self._words = [atom.start for atom in reading.atoms if atom.form == "word"]
         self._open = list(contexts)
         self._all = tuple(contexts)
-        for tag in REPLACED.finditer(text):  # what redaction has replaced was announced, too
+        for tag in REPLACED.finditer(self._text):  # what redaction has replaced was announced, too
             meaning = _ANNOUNCED_BY.get(tag[0])
             if meaning is not None:
                 context = self.before(tag.start(), meaning, once=True)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from mmtune.privacy.atoms import Atom
-from mmtune.privacy.spoken_words import SpokenWords, word_set
+from mmtune.privacy.atoms import Reading
+from mmtune.privacy.spoken_words import word_set
 
-_WRITTEN = re.compile(
-    r"[^\W_][\w.+!#$%&'*/=?^`{|}~-]*@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
-    r"|[^\W_]@(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}"
-)
 _WRITTEN_DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]*[^\W_])?\.)+[^\W\d_]{2,}")
+_WRITTEN = re.compile(rf"[^\W_][\w.+!#$%&'*/=?^`{{|}}~-]*@{_WRITTEN_DOMAIN.pattern}")
 # Last parts of a domain that are common in speech; countries' codes of two letters are others.
 _LAST_PARTS = word_set(
     "com net org edu gov info biz name online shop app dev email mail cloud example test local"
@@ -27,29 +24,28 @@ def find_written_emails(text: str) -> Iterator[tuple[int, int]]:
         yield match.span()
 
 
-def find_spoken_emails(
-    text: str, atoms: Sequence[Atom], words: SpokenWords
-) -> Iterator[tuple[int, int]]:
+def find_spoken_emails(reading: Reading) -> Iterator[tuple[int, int]]:
     """Find the places of e-mail addresses that are said in words.
 
     An address is a word for @ with a domain after it and something before it that may be a name.
     """
     least = 0
-    for place, atom in enumerate(atoms):
-        is_at = atom.word in words.at and atom.form == "word"
+    for place, atom in enumerate(reading.atoms):
+        is_at = atom.word in reading.words.at and atom.form == "word"
         if not is_at and atom.value != "@":
             continue
-        end = _domain_end(text, atoms, place + 1, words)
+        end = _domain_end(reading, place + 1)
         if end is None:
             continue
-        first = _local_start(text, atoms, place, words, least)
+        first = _local_start(reading, place, least)
         if first is not None:
-            yield atoms[first].start, end
+            yield reading.atoms[first].start, end
             least = place
 
 
-def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords) -> int | None:
+def _domain_end(reading: Reading, first: int) -> int | None:
     """Where the domain ends that begins at an atom; None if none does."""
+    text, atoms, words = reading.text, reading.atoms, reading.words
     while first < len(atoms) and atoms[first].word in ("sign", "the", "zeichen"):
         first += 1
     if first >= len(atoms):
@@ -74,7 +70,7 @@ def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords
             if label and gap and not spelled and not hyphen:
                 break
             label += 1
-            if dots and _is_last(text, atoms, place):
+            if dots and _is_last(reading, place):
                 end = atom.end
         else:
             break
@@ -82,21 +78,22 @@ def _domain_end(text: str, atoms: Sequence[Atom], first: int, words: SpokenWords
     return end
 
 
-def _is_last(text: str, atoms: Sequence[Atom], place: int) -> bool:
+def _is_last(reading: Reading, place: int) -> bool:
     """Whether the domain may end with this atom: "com", "uk", or the letters "d e"."""
-    atom = atoms[place]
+    atom = reading.atoms[place]
     if atom.form == "letter":
-        return atoms[place - 1].form == "letter"
+        return reading.atoms[place - 1].form == "letter"
     if atom.word in _LAST_PARTS:
         return True
     follows_dot = len(atom.word) == 2 and atom.word.isalpha()
-    return follows_dot and (atom.word not in _NOT_LAST or text[atom.end : atom.end + 1] != " ")
+    return follows_dot and (
+        atom.word not in _NOT_LAST or reading.text[atom.end : atom.end + 1] != " "
+    )
 
 
-def _local_start(
-    text: str, atoms: Sequence[Atom], at: int, words: SpokenWords, least: int
-) -> int | None:
+def _local_start(reading: Reading, at: int, least: int) -> int | None:
     """The atom with which the part before the @ begins; None if nothing there may be one."""
+    text, atoms, words = reading.text, reading.atoms, reading.words
     first: int | None = None
     place, loose = at - 1, 0
     joined = True  # whether what comes next belongs to the address without doubt

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
+from operator import itemgetter
 
 from mmtune.errors import ConfigError
 from mmtune.privacy.account_numbers import (
@@ -14,7 +16,7 @@ from mmtune.privacy.account_numbers import (
     is_year,
     without_amounts,
 )
-from mmtune.privacy.atoms import Atom, read_atoms
+from mmtune.privacy.atoms import Atom, Reading
 from mmtune.privacy.birth_dates import find_dates
 from mmtune.privacy.cards import find_cards
 from mmtune.privacy.code_runs import CodeRun, code_runs
@@ -145,44 +147,39 @@ class PrivateWordFinder:
         found = [
             PrivateSpan(start, end, kind)
             for language in languages
-            for kind, start, end in self._in_language(text, language)
+            for kind, start, end in self._in_language(Reading.of(text, language))
         ]
         if self._model is not None:
             found += [PrivateSpan(*place, "name") for place in self._model.find(text)]
+        replaced = [match.span() for match in REPLACED.finditer(text)]
         kept: list[PrivateSpan] = []
         for span in found:
-            overlaps = any(
-                match.start() < span.end and span.start < match.end()
-                for match in REPLACED.finditer(text)
-            )
+            overlaps = any(start < span.end and span.start < end for start, end in replaced)
             if span.kind in self._kinds and not overlaps:
                 kept += _lines_of(text, span)
         return merge_spans(kept)
 
-    def _in_language(self, text: str, language: str) -> Iterator[tuple[str, int, int]]:
-        words = LANGUAGES[language]
-        atoms = read_atoms(text, language)
+    def _in_language(self, reading: Reading) -> Iterator[tuple[str, int, int]]:
+        text = reading.text
         for start, end in find_written_ibans(text):
             yield "iban", start, end
-        for start, end in [*find_written_emails(text), *find_spoken_emails(text, atoms, words)]:
+        for start, end in [*find_written_emails(text), *find_spoken_emails(reading)]:
             yield "email", start, end
-        for start, end in self._names.find(text, atoms):
+        for start, end in self._names.find(reading):
             yield "name", start, end
         for start, end in find_grouped_numbers(text):
             yield "account", start, end
-        yield from self._numbers(text, atoms, language)
+        yield from self._numbers(reading)
 
-    def _numbers(
-        self, text: str, atoms: Sequence[Atom], language: str
-    ) -> Iterator[tuple[str, int, int]]:
+    def _numbers(self, reading: Reading) -> Iterator[tuple[str, int, int]]:
         """Cards, IBANs, phones, dates of birth and account numbers, in the order of the text."""
-        words = LANGUAGES[language]
-        announcing = find_contexts(text, language, self._account_words)
-        contexts = OpenContexts(text, atoms, announcing)
-        dates = list(find_dates(text, atoms, words))
+        text = reading.text
+        announcing = find_contexts(text, reading.language, self._account_words)
+        contexts = OpenContexts(reading, announcing)
+        dates = list(find_dates(reading))
         written = [(d.start, d.end) for d in dates if d.is_clear and not d.is_year]
         named = [(context.start, context.end) for context in announcing]  # "MRN 0048"
-        runs = list(code_runs(text, _without(atoms, [*written, *named]), words))
+        runs = list(code_runs(text, _without(reading.atoms, [*written, *named]), reading.words))
         bounds = {(run.start, run.end) for run in runs}
         dates = [d for d in dates if d.is_clear or d.is_year or (d.start, d.end) in bounds]
         births: list[tuple[int, int]] = []
@@ -202,26 +199,20 @@ class PrivateWordFinder:
         for run in runs:
             inside = any(a <= run.start and run.end <= b for a, b in births)
             if not inside:
-                yield from self._run(text, run, atoms, language, contexts)
+                yield from self._run(reading, run, contexts)
 
     def _run(
-        self,
-        text: str,
-        run: CodeRun,
-        atoms: Sequence[Atom],
-        language: str,
-        contexts: OpenContexts,
+        self, reading: Reading, run: CodeRun, contexts: OpenContexts
     ) -> Iterator[tuple[str, int, int]]:
         """What a run of digits and letters is: by its check digits, and by the words around it."""
-        words = LANGUAGES[language]
         context = contexts.before(run.start, "card", "iban", "account")
         is_other = context is not None and context.meaning == "other"
         lines = run.lines()
         if is_other and len(lines) > 1:  # an order's number, and after it an answer to a question
             for line in lines:
-                yield from self._run(text, line, atoms, language, contexts)
+                yield from self._run(reading, line, contexts)
             return
-        checked = list(_checked(run, is_other, has_plus(text, atoms, run.atoms[0], words)))
+        checked = list(_checked(run, is_other, has_plus(reading, run.atoms[0])))
         if checked:
             if context is not None and not is_other:
                 checked.append((checked[0][0], run))  # with what goes on after it
@@ -229,17 +220,12 @@ class PrivateWordFinder:
             for kind, part in checked:
                 yield from ((kind, *place) for place in part.places())
             return
-        rest = without_amounts(run, atoms, words)
-        if rest is not None and not is_year(rest, atoms):
-            yield from self._announced(text, rest, atoms, language, contexts)
+        rest = without_amounts(run, reading)
+        if rest is not None and not is_year(rest, reading):
+            yield from self._announced(reading, rest, contexts)
 
     def _announced(
-        self,
-        text: str,
-        run: CodeRun,
-        atoms: Sequence[Atom],
-        language: str,
-        contexts: OpenContexts,
+        self, reading: Reading, run: CodeRun, contexts: OpenContexts
     ) -> Iterator[tuple[str, int, int]]:
         """Numbers that the words around them tell, and phone numbers."""
         context = contexts.before(run.start, "card", "iban", "phone", "account")
@@ -247,42 +233,36 @@ class PrivateWordFinder:
             context = contexts.after(run.end, "card", "iban", "phone", "account")
         meaning = "phone" if context is None else context.meaning
         if meaning in ("phone", "other", "birth"):
-            found = list(self._phones(text, run, atoms, language, context))
+            found = list(self._phones(reading, run, context))
         elif meaning in ("card", "iban") and len(run.digits) >= FEWEST_CHECKED:
             found = [(meaning, *place) for place in run.places()]
         else:
             assert context is not None
-            announced = is_account(run, text[context.start : context.end])
+            announced = is_account(run, reading.text[context.start : context.end])
             found = [("account", *place) for place in run.places()] if announced else []
         yield from found
         if found and context is not None:
             contexts.answer(context)
 
     def _phones(
-        self,
-        text: str,
-        run: CodeRun,
-        atoms: Sequence[Atom],
-        language: str,
-        context: Context | None,
+        self, reading: Reading, run: CodeRun, context: Context | None
     ) -> Iterator[tuple[str, int, int]]:
-        words = LANGUAGES[language]
-        plus = has_plus(text, atoms, run.atoms[0], words)
+        plus = has_plus(reading, run.atoms[0])
         announced = context is not None and context.meaning == "phone"
         if context is not None and context.meaning == "other" and not plus:
             return
         fewest = FEWEST_ANNOUNCED
-        if context is not None and is_area_code(text[context.start : context.end]):
+        if context is not None and is_area_code(reading.text[context.start : context.end]):
             fewest = FEWEST_AREA_CODE
         if announced and fewest <= len(run.digits) <= MOST_ANNOUNCED:
             parts = [run]  # as it was heard, which may be wrong
         else:
-            regions = self._regions or REGIONS[language]
+            regions = self._regions or REGIONS[reading.language]
             parts = list(find_phones(run, regions, international=plus, announced=announced))
         for part in parts:
             places = part.places()
-            places[0] = (number_start(text, atoms, part.atoms[0], words), places[0][1])
-            end = extension_end(text, atoms, part.atoms[-1], words)
+            places[0] = (number_start(reading, part.atoms[0]), places[0][1])
+            end = extension_end(reading, part.atoms[-1])
             places[-1] = (places[-1][0], max(end, places[-1][1]))
             yield from (("phone", *place) for place in places)
 
@@ -297,9 +277,11 @@ def _checked(run: CodeRun, is_other: bool, has_plus: bool) -> Iterator[tuple[str
 
 def _without(atoms: Sequence[Atom], places: Sequence[tuple[int, int]]) -> list[Atom]:
     """The atoms, with those at the places as words, which are no part of a number."""
+    places = sorted(places)
+    furthest = list(accumulate((end for _, end in places), max, initial=0))
     return [
         replace(atom, form="word", value="")
-        if any(start <= atom.start and atom.end <= end for start, end in places)
+        if atom.end <= furthest[bisect_right(places, atom.start, key=itemgetter(0))]
         else atom
         for atom in atoms
     ]

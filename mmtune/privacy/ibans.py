@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from itertools import islice, product
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice, product
 
+from mmtune.privacy.atoms import Atom
 from mmtune.privacy.code_runs import CodeRun
 
 # Lengths of the IBAN registry; equal to those of python-stdnum 2.2.
@@ -54,17 +56,19 @@ def find_written_ibans(text: str) -> Iterator[tuple[int, int]]:
 
 def find_ibans(run: CodeRun) -> Iterator[CodeRun]:
     """Find spoken or spelled IBANs within a run of letters and digits."""
-    sizes = [len(atom.value) for atom in run.atoms]
+    shortest, longest = min(LENGTHS.values()), max(LENGTHS.values())
+    before = list(accumulate((len(atom.value) for atom in run.atoms), initial=0))
     first = 0
-    while first < len(sizes):
-        ends = (e for e in range(first + 1, len(sizes) + 1) if 15 <= sum(sizes[first:e]) <= 33)
-        end = next((e for e in ends if any(map(is_iban, _readings(run.part(first, e))))), None)
+    while first < len(run.atoms):
+        low = bisect_left(before, before[first] + shortest)
+        ends = range(low, bisect_right(before, before[first] + longest))
+        end = next((e for e in ends if any(map(is_iban, _readings(run.atoms[first:e])))), None)
         if end is not None:
             yield run.part(first, end)
         first = first + 1 if end is None else end
 
 
-def _readings(run: CodeRun) -> Iterator[str]:
-    """What a run may mean: "o" is a letter or a zero."""
-    choices = [(atom.value, "O") if atom.word == "o" else (atom.value,) for atom in run.atoms]
+def _readings(atoms: Sequence[Atom]) -> Iterator[str]:
+    """What digits and letters may mean: "o" is a letter or a zero."""
+    choices = [(atom.value, "O") if atom.word == "o" else (atom.value,) for atom in atoms]
     yield from map("".join, islice(product(*choices), MOST_READINGS))

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from mmtune.errors import ConfigError
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Atom, Reading
 from mmtune.privacy.private_span import hide_replaced
 from mmtune.privacy.spoken_words import plain, word_set
 from mmtune.system.stored import read_text
@@ -85,14 +85,14 @@ class ListedNames:
         pattern = "|".join(map(re.escape, sorted(unspaced, key=len, reverse=True)))
         self._unspaced = re.compile(pattern) if pattern else None
 
-    def find(self, text: str, atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
-        """Find the places of names in a text, of which `atoms` are read."""
+    def find(self, reading: Reading) -> Iterator[tuple[int, int]]:
+        """Find the places of names in a text."""
         if self._unspaced is not None:
-            for match in self._unspaced.finditer(text):
+            for match in self._unspaced.finditer(reading.text):
                 yield match.span()
         if self._whole:
-            yield from self._written(text)
-            yield from self._letters(text, atoms)
+            yield from self._written(reading.text)
+            yield from self._letters(reading)
 
     def _written(self, text: str) -> Iterator[tuple[int, int]]:
         words = list(_WORD.finditer(hide_replaced(text)))
@@ -123,16 +123,16 @@ class ListedNames:
                     longest = len(name)
         return longest
 
-    def _letters(self, text: str, atoms: Sequence[Atom]) -> Iterator[tuple[int, int]]:
+    def _letters(self, reading: Reading) -> Iterator[tuple[int, int]]:
         """Names that are spelled, by letters or by words for them."""
         run: list[Atom] = []
-        for atom in [*atoms, None]:
+        for atom in [*reading.atoms, None]:
             if atom is not None and atom.form in ("letter", "letters"):
                 run.append(atom)
             elif atom is None or not (atom.value in ",-.'’" or atom.word == "apostrophe"):
                 value = "".join(each.value for each in run)
                 if self._holds_name(value):
-                    yield from _lines(text, run)
+                    yield from _lines(reading.text, run)
                 run = []
 
     def _holds_name(self, letters: str) -> bool:

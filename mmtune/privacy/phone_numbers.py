@@ -8,9 +8,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from mmtune.errors import ConfigError, MissingExtra
-from mmtune.privacy.atoms import Atom
+from mmtune.privacy.atoms import Atom, Reading
 from mmtune.privacy.code_runs import CodeRun
-from mmtune.privacy.spoken_words import SpokenWords, plain, word_set
+from mmtune.privacy.spoken_words import plain, word_set
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -88,36 +88,36 @@ def find_phones(
                 end = part.end
 
 
-def number_start(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) -> int:
+def number_start(reading: Reading, first: Atom) -> int:
     """The place where a number begins whose first digits are given: a "+" and "(" go with it."""
-    start, place = first.start, atoms.index(first)
-    for atom in reversed(atoms[max(0, place - 2) : place]):
-        is_plus = atom.value == "+" or words.signs.get(atom.word) == "+"
-        if "\n" in text[atom.end : start] or not (is_plus or atom.value == "("):
+    start, place = first.start, reading.place(first)
+    for atom in reversed(reading.atoms[max(0, place - 2) : place]):
+        is_plus = atom.value == "+" or reading.words.signs.get(atom.word) == "+"
+        if "\n" in reading.text[atom.end : start] or not (is_plus or atom.value == "("):
             break
         start = atom.start
     return start
 
 
-def has_plus(text: str, atoms: Sequence[Atom], first: Atom, words: SpokenWords) -> bool:
+def has_plus(reading: Reading, first: Atom) -> bool:
     """Whether a "+" or a word for it stands before the first digits of a number."""
-    before = text[number_start(text, atoms, first, words) : first.start]
-    return "+" in before or any(word in plain(before).split() for word in words.signs)
+    before = reading.text[number_start(reading, first) : first.start]
+    return "+" in before or any(word in plain(before).split() for word in reading.words.signs)
 
 
-def extension_end(text: str, atoms: Sequence[Atom], last: Atom, words: SpokenWords) -> int:
+def extension_end(reading: Reading, last: Atom) -> int:
     """The place where a phone number ends, with its extension: "x6625", "extension 12"."""
-    end, place = last.end, atoms.index(last)
+    end, place = last.end, reading.place(last)
     after = [
         atom
-        for atom in atoms[place + 1 : place + 16]
-        if atom.value not in (",", ".") and atom.word not in words.fillers
+        for atom in reading.atoms[place + 1 : place + 16]
+        if atom.value not in (",", ".") and atom.word not in reading.words.fillers
     ]
     if not after or not (after[0].word in _EXTENSIONS or after[0].value == "X"):
         return end
     count = 0
     for atom in after[1:]:
-        if atom.form != "digits" or "\n" in text[end : atom.start]:
+        if atom.form != "digits" or "\n" in reading.text[end : atom.start]:
             break
         count += len(atom.value)
         if count > MOST_EXTENSION:

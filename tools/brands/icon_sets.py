@@ -58,7 +58,8 @@ def make(brand: str, facts: dict, where: Path, out: Path) -> Path:
     data = json.loads((where / package / "icons.json").read_text())
     names = chosen(package, data)
     if facts["role"] == "choosing":
-        names = {c: n for c, n in names.items() if c not in demo_test()}
+        tested = demo_test()
+        names = {c: n for c, n in names.items() if c not in tested}
     folder = out / brand
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []

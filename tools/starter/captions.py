@@ -8,8 +8,7 @@ from sets import concepts, said
 from variants import Facts
 
 NOUNS = [said(c) for c in concepts()]
-# What a plain caption may show at most once in so many times: it should look like a picture.
-RARE = ("line drawing", "silhouette", "icon")
+INKS = ("line drawing", "silhouette", "icon")  # looks whose colour is that of their ink
 MANY = ("fries", "grapes", "glasses", "scissors", "jeans", "trousers", "cherries", "bread")
 LONGEST = 18  # words and commas; the encoder's last positions are for the picture
 
@@ -65,7 +64,7 @@ def caption(concept: int, facts: Facts, rng: random.Random) -> str:
     else:
         keep = rng.choices([1, 2, 3], [5, 3, 2])[0]
         said_parts = rng.sample(how, min(keep, len(how)))
-        ink = facts.look in RARE
+        ink = facts.look in INKS
         if facts.colour and (ink or rng.random() < 0.6 or not said_parts):
             if ink and said_parts and rng.random() < 0.5:
                 if facts.colour != "black" or rng.random() < 0.3:

@@ -60,7 +60,6 @@ SKIPPED = re.compile(
     "skin|flag|clock|keycap|oclock|thirty|button|japanese|squared|letter-"
     "|^(man|woman|men|women|person|people|family|couple|kiss)-"
 )
-TEMPLATES = ("{}", "{}", "a {}", "{} icon", "a picture of a {}")
 COPIES = 4  # augmented ones of each icon
 BATCH = 256
 RATE = 2e-3
