@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card
-from mmtune.adapters.consent import base_identity, base_of
 from mmtune.adapters.foreign import (
     PICKLED,
     read_config,
@@ -25,6 +24,7 @@ from mmtune.adapters.foreign import (
     refuse_pickled,
 )
 from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter, content_hash, seal_adapter
+from mmtune.adapters.named_base import base_identity, base_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import folder_aside, plain_name
 from mmtune.system.hashing import hash_file, hash_json

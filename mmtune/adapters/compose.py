@@ -10,7 +10,6 @@ from typing import Any
 
 from mmtune.adapters.adapter_rights import ended_note
 from mmtune.adapters.card import Card
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import seal_adapter
 from mmtune.adapters.members import (
     METHODS,
@@ -21,6 +20,7 @@ from mmtune.adapters.members import (
     parents_of,
 )
 from mmtune.adapters.model_card import Usage
+from mmtune.adapters.named_base import base_of
 from mmtune.data.rights import joined_rights
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.display import Displayed, Rows, plain_values

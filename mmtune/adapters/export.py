@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mmtune.adapters.adapter_rights import NOTICE, notice_of, require_export
 from mmtune.adapters.card import read_card
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Export, Exported, ExportFormat, require_packages
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.licence import Licence, licence_of
+from mmtune.adapters.named_base import base_of
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.system.files import aside, write_text
 from mmtune.system.plugins import Registry

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import Card, adapter_folder, read_card, weights_hash
-from mmtune.adapters.consent import base_identity
 from mmtune.adapters.integrity import check_adapter
+from mmtune.adapters.named_base import base_identity
 from mmtune.errors import AdapterError, ConfigError, did_you_mean
 from mmtune.system.plugins import Registry
 

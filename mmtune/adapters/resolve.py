@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmtune.adapters.adapter_rights import notes_on_use
 from mmtune.adapters.card import Card, adapter_folder, read_card
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import check_adapter
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.routing import Route, is_route, read_route
 from mmtune.data.rows import Row
 from mmtune.errors import AdapterError, ConfigError, did_you_mean

@@ -10,11 +10,11 @@ from mmtune.adapters import compose as composing
 from mmtune.adapters import export as exporting
 from mmtune.adapters.adapter_rights import notes_on_use
 from mmtune.adapters.card import adapter_folder, read_card
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.exported import Exported
 from mmtune.adapters.integrity import check_adapter
 from mmtune.adapters.members import Mixing, check_mixing, read_members
 from mmtune.adapters.method_files import require_mergeable
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.routing import RoutedPredictor, is_route, read_route
 from mmtune.errors import ConfigError
 from mmtune.runs.foreign_adapters import own_form

@@ -14,7 +14,7 @@ from typing import Any
 
 from mmtune.adapters.adapter_rights import ended_note
 from mmtune.adapters.adopt import find_foreign
-from mmtune.adapters.consent import base_identity, base_of
+from mmtune.adapters.named_base import base_identity, base_of
 from mmtune.errors import AdapterError
 from mmtune.evaluation.answers import forget
 from mmtune.evaluation.comparison import Comparison, read_comparison, write_comparison

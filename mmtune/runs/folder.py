@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 
 from mmtune.adapters.card import CARD_FILE, read_card
-from mmtune.adapters.consent import base_of
+from mmtune.adapters.named_base import base_of
 from mmtune.config import RunConfig, read_yaml
 from mmtune.data.policy import refusal_counts
 from mmtune.data.rows import Split

@@ -9,9 +9,9 @@ from typing import Any
 
 from mmtune.adapters.adopt import FOREIGN, ForeignAdapter, find_foreign
 from mmtune.adapters.card import CARD_FILE, Card, adapter_folder, read_card, weights_hash
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.foreign import read_config
 from mmtune.adapters.integrity import PEFT_CONFIG, check_adapter
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.routing import is_route
 from mmtune.config import RunConfig
 from mmtune.errors import AdapterError, ConfigError

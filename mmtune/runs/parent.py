@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.integrity import adapter_files, check_adapter
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.routing import is_route
 from mmtune.config import LORA_SHAPE, RunConfig
 from mmtune.data.row_keys import KnownKeys

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mmtune.adapters.card import read_card
 from mmtune.adapters.combinations import TestSet, Ways, constant
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.members import Mixing, read_members
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.routing import Router, is_route, read_route
 from mmtune.errors import AdapterError, ConfigError
 from mmtune.runs.adapters import compose

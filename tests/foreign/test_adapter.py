@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mmtune.adapters.card import read_card
-from mmtune.adapters.consent import ALLOW, base_of
 from mmtune.adapters.foreign import lora_settings
+from mmtune.adapters.named_base import ALLOW, base_of
 from mmtune.cli import main
 from mmtune.errors import AdapterError, BaseModelError
 from mmtune.runs.measured_adapter import config_of, find_adapter

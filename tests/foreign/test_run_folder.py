@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from mmtune.adapters.consent import ALLOW
+from mmtune.adapters.named_base import ALLOW
 from mmtune.cli import main
 from mmtune.evaluation.comparison import Comparison
 from mmtune.pages.content import embed

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmtune.adapters.card import CARD_FILE, adapter_folder, read_card, weights_hash
-from mmtune.adapters.consent import base_of
+from mmtune.adapters.named_base import base_of
 from mmtune.adapters.switch import MARKER
 from mmtune.errors import ConfigError
 from mmtune.metrics.text.language_code import known_language

@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mmtune.adapters.consent import base_of
 from mmtune.adapters.licence import licence_of
+from mmtune.adapters.named_base import base_of
 from mmtune.errors import BaseModelError, ConfigError
 from mmtune.image.corpus.limits import read_limits
 from mmtune.image.diffusion.base import DiffusionBase, load_base
